@@ -1,0 +1,201 @@
+"""A model file and what is known of it.
+
+An `Artifact` is one file on disk. What a program needs to run it and a person needs to trust it
+stands beside it, in a manifest: ``lenet_int8.tflite`` has ``lenet_int8.tflite.json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lenet_edge.errors import LenetEdgeError, ModelFileError
+
+MANIFEST_VERSION = 1
+FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output tensor of a model.
+
+    ``None`` in `shape` is the free batch axis. A quantized tensor holds integers that stand for
+    ``scale * (value - zero_point)``.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model file, as its manifest describes it.
+
+    `batch_size` None means that any batch fits. `parent_sha256` is the checkpoint the file was
+    made from. `labels` are the class names, in the order of the outputs. `pixel_scale` is what a
+    0 to 255 pixel is multiplied by before the model sees it.
+    """
+
+    path: Path
+    format: str
+    precision: str
+    batch_size: int | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    size_bytes: int
+    sha256: str
+    parent_sha256: str | None
+    converter: str
+    calibration: str | None
+    created_at: str
+    labels: tuple[str, ...] = ()
+    pixel_scale: float = 1 / 255
+
+    @property
+    def name(self) -> str:
+        """The file's name, by which people know it."""
+        return self.path.name
+
+
+def describe(path: Path, **facts: Any) -> Artifact:
+    """Return the Artifact of the file at `path`, with its size and hash measured now."""
+    content = path.read_bytes()
+    return Artifact(
+        path=path,
+        format=FORMATS[path.suffix],
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **facts,
+    )
+
+
+def manifest_path(path: Path) -> Path:
+    """Return where the manifest of the model file `path` lies."""
+    return path.with_name(path.name + ".json")
+
+
+def write_manifest(artifact: Artifact) -> None:
+    """Write the manifest beside the artifact's file, atomically."""
+    facts = dataclasses.asdict(artifact)
+    facts["path"] = artifact.path.name
+    text = json.dumps({"manifest_version": MANIFEST_VERSION, **facts}, indent=2) + "\n"
+    with atomic_write(manifest_path(artifact.path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Read a model file's manifest and check the file against it.
+
+    Raises:
+        ModelFileError: the file is missing, empty, not of the format its name says, has no
+            manifest, or is not the file that its manifest describes.
+    """
+    check_format(path)
+    sidecar = manifest_path(path)
+    try:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        version = facts.pop("manifest_version")
+        if version != MANIFEST_VERSION:
+            raise ModelFileError(
+                f"{sidecar}: manifest version {version} is unknown here;"
+                " export the file again, or upgrade lenet-edge"
+            )
+        facts["path"] = path
+        for side in ("inputs", "outputs"):
+            facts[side] = tuple(TensorSpec(**spec) for spec in facts[side])
+        facts["labels"] = tuple(facts["labels"])
+        artifact = Artifact(**facts)
+    except FileNotFoundError:
+        raise ModelFileError(
+            f"{path} has no manifest ({sidecar.name}); make both with: lenet-edge export"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFileError(
+            f"{sidecar} is not a manifest that can be read ({error}); export the file again"
+        ) from error
+    if sha256_of(path) != artifact.sha256:
+        raise ModelFileError(
+            f"{path} is not the file that its manifest describes (another sha256);"
+            " export it again"
+        )
+    return artifact
+
+
+def check_format(path: Path) -> str:
+    """Return the format of a model file, judged by its content and not only by its name.
+
+    Raises:
+        ModelFileError: the file is missing, empty, unknown, or something else than it says.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
+    named = FORMATS.get(path.suffix)
+    if named is None:
+        raise ModelFileError(f"{path}: not a model file; expected one of {', '.join(FORMATS)}")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if not head:
+        raise ModelFileError(f"{path} is empty; export it again")
+    found = _format_of(head)
+    if found == named:
+        return named
+    is_what = f"a {found} file" if found else "not a model"
+    raise ModelFileError(f"{path} is named {path.suffix} but is {is_what}; check where it came from")
+
+
+def _format_of(head: bytes) -> str | None:
+    if head[4:8] == b"TFL3":  # the FlatBuffers file identifier
+        return "tflite"
+    if head[:2] == b"PK":  # a .keras file is a zip archive
+        return "keras"
+    if head[:1] == b"\x08" and 0 < head[1] < 64:  # ModelProto field 1, ir_version, a small varint
+        return "onnx"
+    return None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends well.
+
+    Whatever was at `path` survives a crash, a full disk or an exception in the block.
+
+    Raises:
+        LenetEdgeError: the folder cannot be written to, or the disk is full.
+    """
+    # The suffix stays, because some writers (Keras) choose the format by it.
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LenetEdgeError(
+            f"cannot write {path}: {reason}; check the folder and its free space"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

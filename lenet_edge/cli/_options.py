@@ -1,0 +1,52 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+DEFAULT_DIR = Path("exported")
+
+
+def files_argument(command: Decorated) -> Decorated:
+    """[FILES]...: model files; none means every exported file in ./exported."""
+    return click.argument("files", nargs=-1, type=click.Path(path_type=Path))(command)
+
+
+def json_option(command: Decorated) -> Decorated:
+    """--json FILE: the same facts for machines; "-" is standard output."""
+    return click.option(
+        "json_file",
+        "--json",
+        type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+        metavar="FILE",
+        help='Write the result as JSON too; "-" prints it, and nothing else, on standard output.',
+    )(command)
+
+
+def target_option(command: Decorated) -> Decorated:
+    """--target NAME, repeatable: a target, a runtime or a format."""
+    return click.option(
+        "targets",
+        "--target",
+        multiple=True,
+        metavar="NAME",
+        help="A target, a runtime, or a format (tflite, onnx: the best runtime installed)."
+        " Repeatable; all that are installed if left out.",
+    )(command)
+
+
+def num_threads_option(command: Decorated) -> Decorated:
+    """--num-threads N."""
+    return click.option(
+        "--num-threads",
+        type=click.IntRange(1, 256),
+        default=1,
+        show_default=True,
+        help="Threads for one inference.",
+    )(command)

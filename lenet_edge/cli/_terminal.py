@@ -1,0 +1,69 @@
+"""The terminal: results on standard output, progress and notes on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def say(text: str) -> None:
+    """Print one line of progress on standard error."""
+    click.echo(text, err=True)
+
+
+def show(renderable: Any) -> None:
+    """Print a rich table or text on standard output, at the width there is."""
+    from rich.console import Console
+
+    # A pipe has no width; 100 columns keep a table's rows whole in a log.
+    width = None if sys.stdout.isatty() else 100
+    Console(width=width, highlight=False).print(renderable)
+
+
+def write_json(facts: Any, file: Path) -> None:
+    """Write `facts` to a file, atomically, or to standard output for "-"."""
+    from lenet_edge.artifact import atomic_write
+
+    text = json.dumps(facts, indent=1) + "\n"
+    if str(file) == "-":
+        click.echo(text, nl=False)
+        return
+    with atomic_write(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Yield a function that says that one more of `total` steps is done, and which.
+
+    On a terminal it draws a bar with the time left; elsewhere it prints a line for each step.
+    """
+    if not sys.stderr.isatty():
+        done = 0
+
+        def line(what: str) -> None:
+            nonlocal done
+            done += 1
+            say(f"{title} {done}/{total}: {what}")
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.fields[title]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, title=title)
+        yield lambda what: progress.update(task, advance=1, description=what)

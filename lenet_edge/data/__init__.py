@@ -1,0 +1,1 @@
+"""Images and labels, with NumPy alone: a board has nothing more."""

@@ -1,0 +1,51 @@
+"""A runtime that does nothing: what it measures is what the harness itself costs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.target import Delegation, Images, Logits, Session, Target
+
+TARGETS = (
+    Target(
+        name="null",
+        runtime="null",
+        formats=("tflite", "onnx", "keras"),
+        device="cpu",
+        delegate=None,
+        package="",
+        extra="",
+        preference=1000,
+    ),
+)
+
+
+class NullSession:
+    """A Session whose every step is empty, and whose logits are all zero."""
+
+    runtime_version = "-"
+    delegation: Delegation | None = None
+
+    def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        self.inputs, self.outputs = inputs, outputs
+        self._batch_size = 0
+
+    def prepare(self, images: Images) -> None:
+        """Note how many images there are."""
+        self._batch_size = len(images)
+
+    def infer(self) -> None:
+        """Do nothing."""
+
+    def logits(self) -> Logits:
+        """Return zeros."""
+        return np.zeros((self._batch_size, self.outputs[0].shape[-1] or 1), np.float32)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
+    """Open nothing."""
+    return NullSession(artifact.inputs, artifact.outputs)

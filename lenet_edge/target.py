@@ -1,0 +1,94 @@
+"""A target is a runtime on a device; a session is one model file opened on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge.artifact import TensorSpec
+
+Images = npt.NDArray[np.float32]
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way to run a model file, named ``<runtime>-<delegate or device>``.
+
+    `package` is the Python package behind it and `extra` the extra of lenet-edge that installs
+    it. Among the targets that run a format, the lowest `preference` is the one to choose first.
+    """
+
+    name: str
+    runtime: str
+    formats: tuple[str, ...]
+    device: str
+    delegate: str | None
+    package: str
+    extra: str
+    preference: int
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """How much of a graph was asked of a delegate, and how much it really took."""
+
+    delegate: str
+    nodes_total: int
+    nodes_taken: int
+
+
+class Session(Protocol):
+    """A model file opened on a target; close it with `contextlib.closing`.
+
+    Only `infer` is inference. `prepare` (quantize, lay out, copy in) and `logits` (copy out,
+    dequantize) are timed apart, so that they never hide in a latency.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    runtime_version: str
+    delegation: Delegation | None
+
+    def prepare(self, images: Images) -> None:
+        """Load a batch into the input tensor.
+
+        Args:
+            images: float32 of shape (batch, height, width, channels), already scaled as the
+                model was trained. The session adapts itself to another batch size here.
+        """
+
+    def infer(self) -> None:
+        """Run the model on what `prepare` loaded."""
+
+    def logits(self) -> Logits:
+        """Return the outputs of the last `infer` as float32 of shape (batch, classes)."""
+
+    def close(self) -> None:
+        """Give back what the session holds."""
+
+
+def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:
+    """Return `images` as the integers (or floats) that the tensor `spec` holds.
+
+    Source: TensorFlow Lite 8-bit quantization specification, real = scale * (q - zero_point).
+    """
+    dtype = np.dtype(spec.dtype)
+    if spec.scale is None or dtype.kind == "f":
+        return images.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    steps = images / np.float32(spec.scale)
+    np.rint(steps, out=steps)
+    steps += np.float32(spec.zero_point or 0)
+    np.clip(steps, limits.min, limits.max, out=steps)
+    return steps.astype(dtype)
+
+
+def dequantize(values: npt.NDArray[Any], spec: TensorSpec) -> Logits:
+    """Return the real numbers, float32, that the integers of tensor `spec` stand for."""
+    if spec.scale is None or values.dtype.kind == "f":
+        return values.astype(np.float32, copy=True)
+    return (values.astype(np.float32) - np.float32(spec.zero_point or 0)) * np.float32(spec.scale)
