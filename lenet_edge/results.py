@@ -152,7 +152,8 @@ class ParityReport:
     """Whether a file on a target still answers as the float model does.
 
     Accuracies and agreement are fractions of `num_samples`; `accuracy_drop` is in percentage
-    points, positive where the candidate is worse. Errors are in units of the logits.
+    points, positive where the candidate is worse, and `tolerance` is the largest that passes.
+    Errors are in units of the logits; `non_finite` counts images answered with NaN or infinity.
     """
 
     reference: str
@@ -168,6 +169,7 @@ class ParityReport:
     mcnemar_p: float
     max_abs_error: float
     mean_abs_error: float
+    non_finite: int
     tolerance: float
     passed: bool
 

@@ -1,0 +1,1 @@
+"""Bench: how long one inference takes, measured so that the figure can be trusted."""

@@ -1,0 +1,1 @@
+"""Flows join stages: what each stage alone must not know."""

@@ -1,0 +1,46 @@
+"""Make the probe models of `lenet_edge.runtimes._probe`: python -m lenet_edge.flows.make_probe."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
+from lenet_edge.artifact import manifest_path
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.export.exporter import export
+from lenet_edge.runtimes._probe import FOLDER, IMAGE_SHAPE, NUM_CLASSES, weights
+from lenet_edge.train import loop
+
+import numpy as np  # isort: skip
+import tensorflow as tf  # isort: skip
+
+
+def make_probe() -> None:
+    """Build the one-matrix model and export it to each format that a runtime reads."""
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input(IMAGE_SHAPE, name="image"),
+            layers.Flatten(),
+            layers.Dense(NUM_CLASSES, use_bias=False, name="logits"),
+        ],
+        name="probe",
+    )
+    model.set_weights([weights()])
+    names = tuple(str(number) for number in range(NUM_CLASSES))
+    blank = Dataset(
+        "blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = loop.save(model, Path(folder, "probe.keras"), names)
+        made = export(checkpoint.path, Path(folder), blank, blank)
+        for artifact in (checkpoint, *made):
+            path = FOLDER / f"probe.{artifact.format}"
+            shutil.copyfile(artifact.path, path)
+            shutil.copyfile(manifest_path(artifact.path), manifest_path(path))
+
+
+if __name__ == "__main__":
+    make_probe()

@@ -1,0 +1,49 @@
+"""Does a target work here? It does when it has opened a session and given the right answer.
+
+The probe models answer, for a 4 x 4 image, ten logits: logit j is the sum of the pixels whose
+index ends in j. ``python -m lenet_edge.flows.make_probe`` makes them.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.errors import TargetError
+from lenet_edge.runtimes import get_target, open_session
+
+FOLDER = Path(__file__).parent / "probe"
+IMAGE_SHAPE = (4, 4, 1)
+NUM_CLASSES = 10
+
+
+def weights() -> npt.NDArray[np.float32]:
+    """Return the probe model's one matrix: float32 of shape (pixels, classes), of 0 and 1."""
+    pixels = np.arange(np.prod(IMAGE_SHAPE))
+    return (pixels[:, None] % NUM_CLASSES == np.arange(NUM_CLASSES)).astype(np.float32)
+
+
+def probe(target: str) -> dict[str, Any]:
+    """Run the probe model on a target; called in a fresh process.
+
+    Raises:
+        TargetError: the target cannot run it, or answers wrong.
+    """
+    chosen = get_target(target)
+    artifact = load_artifact(FOLDER / f"probe.{chosen.formats[0]}")
+    images = np.random.default_rng(0).random((3, *IMAGE_SHAPE), np.float32)
+    expected = images.reshape(3, -1) @ weights()
+    with closing(open_session(artifact, chosen)) as session:
+        session.prepare(images)
+        session.infer()
+        found = session.logits()
+        if chosen.runtime != "null" and not np.allclose(found, expected, atol=1e-2):
+            raise TargetError(
+                f"{target} runs, but answers wrong: off by up to {np.abs(found - expected).max():.3g}"
+            )
+        return {"runtime_version": session.runtime_version}

@@ -1,0 +1,1 @@
+"""Verify: is the exported file, on this runtime, still right?"""
