@@ -11,6 +11,7 @@ import click
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 DEFAULT_DIR = Path("exported")
+MAX_BATCH_SIZE = 10_000
 
 
 def files_argument(command: Decorated) -> Decorated:
@@ -49,4 +50,33 @@ def num_threads_option(command: Decorated) -> Decorated:
         default=1,
         show_default=True,
         help="Threads for one inference.",
+    )(command)
+
+
+class _BatchSizes(click.ParamType):
+    """A list of batch sizes such as ``1,8,32``."""
+
+    name = "N,N..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            sizes = tuple(sorted({int(size) for size in value.split(",")}))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 1,8,32", param, ctx)
+        if sizes[0] < 1 or sizes[-1] > MAX_BATCH_SIZE:
+            self.fail(f"{value!r}: a batch holds 1 to {MAX_BATCH_SIZE:,} images", param, ctx)
+        return sizes
+
+
+def batch_size_option(command: Decorated) -> Decorated:
+    """--batch-size N,N,...: the batches to measure at."""
+    return click.option(
+        "batch_sizes",
+        "--batch-size",
+        type=_BatchSizes(),
+        default="1,8,32,128",
+        show_default=True,
+        help="Images in one inference; a list is measured one by one.",
     )(command)
