@@ -53,21 +53,14 @@ def num_threads_option(command: Decorated) -> Decorated:
     )(command)
 
 
-class _BatchSizes(click.ParamType):
-    """A list of batch sizes such as ``1,8,32``."""
-
-    name = "N,N..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            sizes = tuple(sorted({int(size) for size in value.split(",")}))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 1,8,32", param, ctx)
-        if sizes[0] < 1 or sizes[-1] > MAX_BATCH_SIZE:
-            self.fail(f"{value!r}: a batch holds 1 to {MAX_BATCH_SIZE:,} images", param, ctx)
-        return sizes
+def _batch_sizes(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(sorted({int(size) for size in value.split(",")}))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,8,32") from None
+    if sizes[0] < 1 or sizes[-1] > MAX_BATCH_SIZE:
+        raise click.BadParameter(f"{value!r}: a batch holds 1 to {MAX_BATCH_SIZE:,} images")
+    return sizes
 
 
 def batch_size_option(command: Decorated) -> Decorated:
@@ -75,7 +68,8 @@ def batch_size_option(command: Decorated) -> Decorated:
     return click.option(
         "batch_sizes",
         "--batch-size",
-        type=_BatchSizes(),
+        callback=_batch_sizes,
+        metavar="N,N...",
         default="1,8,32,128",
         show_default=True,
         help="Images in one inference; a list is measured one by one.",

@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-
 GATE_FAILED = 3  # the exit status when a file did not pass
 
 
@@ -63,7 +62,13 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         yield line
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.fields[title]}"),

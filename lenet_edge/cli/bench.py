@@ -33,7 +33,8 @@ def command(
     """Measure the latency of each file, batch by batch.
 
     FILES are exported models; every one in ./exported if left out. Each figure comes from a
-    fresh process. What is timed is inference alone; quantizing the input and reading the output are measured apart (see --json).
+    fresh process. What is timed is inference alone; quantizing the input and reading the
+    output are measured apart (see --json).
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
