@@ -15,7 +15,7 @@ SMALL = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
 def test_the_header_is_as_published() -> None:
     # magic 0x00000803 (unsigned byte, three dimensions), then 2, 3, 4, all big-endian
-    assert idx.encode(SMALL)[:16].hex() == "00000803" "00000002" "00000003" "00000004"
+    assert idx.encode(SMALL)[:16].hex() == "00000803000000020000000300000004"
     assert idx.encode(SMALL)[16:] == bytes(range(24))
 
 
