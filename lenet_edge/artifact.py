@@ -165,7 +165,7 @@ def _format_of(head: bytes) -> str | None:
         return "tflite"
     if head[:2] == b"PK":  # a .keras file is a zip archive
         return "keras"
-    if head[:1] == b"\x08" and 0 < head[1] < 64:  # ModelProto field 1, ir_version, a small varint
+    if head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x40":  # ModelProto field 1: ir_version
         return "onnx"
     return None
 

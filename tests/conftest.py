@@ -1,0 +1,47 @@
+"""What tests share: one real training and its exports, made once a session."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset
+
+PRECISIONS = ("float32", "int8")
+
+
+def take(dataset: Dataset, count: int) -> Dataset:
+    """Return the first `count` images of a data set."""
+    return dataclasses.replace(
+        dataset, images=dataset.images[:count], labels=dataset.labels[:count]
+    )
+
+
+@pytest.fixture(scope="session")
+def test_part() -> Dataset:
+    return mnist.load("test")
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Path:
+    """A folder with a checkpoint trained for one epoch, and all files that export makes of it."""
+    from lenet_edge.export.exporter import export
+    from lenet_edge.train import loop
+
+    folder = tmp_path_factory.mktemp("exported")
+    training = mnist.load("train")
+    model = loop.train(training, take(test_part, 1000), epochs=1)
+    checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
+    export(checkpoint.path, folder, training, test_part, precisions=PRECISIONS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(exports: Path) -> Callable[[str], Artifact]:
+    """Give the artifact of a file name in `exports`."""
+    return lambda name: load_artifact(exports / name)

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lenet_edge.artifact import (
+    Artifact,
+    TensorSpec,
+    atomic_write,
+    check_format,
+    describe,
+    load_artifact,
+    manifest_path,
+    sha256_of,
+    write_manifest,
+)
+from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.runtimes import _probe
+
+SPECS = st.builds(
+    TensorSpec,
+    name=st.text(),
+    shape=st.lists(st.none() | st.integers(1, 9), max_size=4).map(tuple),
+    dtype=st.sampled_from(["float32", "int8", "uint8"]),
+    scale=st.none() | st.floats(1e-6, 10),
+    zero_point=st.none() | st.integers(-128, 255),
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A real .tflite file and its manifest, free to be harmed."""
+    path = tmp_path / "probe.tflite"
+    for source in (_probe.FOLDER / "probe.tflite", _probe.FOLDER / "probe.tflite.json"):
+        shutil.copyfile(source, tmp_path / source.name)
+    return path
+
+
+@settings(max_examples=30)
+@given(
+    inputs=st.lists(SPECS, max_size=2).map(tuple),
+    outputs=st.lists(SPECS, max_size=2).map(tuple),
+    labels=st.lists(st.text(), max_size=3).map(tuple),
+    batch_size=st.none() | st.integers(1, 512),
+    calibration=st.none() | st.text(),
+    pixel_scale=st.floats(1e-6, 1),
+)
+def test_a_manifest_says_again_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    labels: tuple[str, ...],
+    batch_size: int | None,
+    calibration: str | None,
+    pixel_scale: float,
+) -> None:
+    path = tmp_path_factory.mktemp("manifest") / "lenet_int8.tflite"
+    shutil.copyfile(_probe.FOLDER / "probe.tflite", path)
+    artifact = describe(
+        path,
+        precision="int8",
+        batch_size=batch_size,
+        inputs=inputs,
+        outputs=outputs,
+        parent_sha256="0" * 64,
+        converter="a converter",
+        calibration=calibration,
+        labels=labels,
+        pixel_scale=pixel_scale,
+    )
+    write_manifest(artifact)
+    assert load_artifact(path) == artifact
+    assert artifact.format == "tflite"
+    assert artifact.size_bytes == path.stat().st_size
+    assert artifact.name == "lenet_int8.tflite"
+
+
+def test_a_moved_folder_stays_whole(model: Path, tmp_path: Path) -> None:
+    there = tmp_path / "elsewhere"
+    there.mkdir()
+    for path in (model, manifest_path(model)):
+        path.rename(there / path.name)
+    assert load_artifact(there / model.name).path == there / model.name
+
+
+def test_the_sha256_is_that_of_sha256sum(model: Path) -> None:
+    printed = subprocess.run(["sha256sum", model], capture_output=True, text=True, check=True)
+    assert printed.stdout.split()[0] == sha256_of(model) == load_artifact(model).sha256
+
+
+def test_one_changed_byte_is_noticed(model: Path) -> None:
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"probe\.tflite is not the file.*sha256.*again"):
+        load_artifact(model)
+
+
+def test_a_file_without_a_manifest(model: Path) -> None:
+    manifest_path(model).unlink()
+    with pytest.raises(ModelFileError, match=r"no manifest \(probe\.tflite\.json\).*export"):
+        load_artifact(model)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not json",
+        "[]",
+        '"text"',
+        "null",
+        "{}",
+        '{"manifest_version": 1}',
+        '{"manifest_version": 1, "inputs": 3, "outputs": [], "labels": []}',
+        '{"manifest_version": 1, "inputs": [{"name": "x"}], "outputs": [], "labels": []}',
+        '{"manifest_version": 1, "inputs": [], "outputs": [], "labels": [], "colour": "red"}',
+        "\xff\xfe",
+    ],
+)
+def test_a_damaged_manifest(model: Path, text: str) -> None:
+    manifest_path(model).write_text(text, encoding="latin-1")
+    with pytest.raises(ModelFileError, match=r"probe\.tflite\.json is not a manifest"):
+        load_artifact(model)
+
+
+def test_a_manifest_of_another_version(model: Path) -> None:
+    facts = json.loads(manifest_path(model).read_text())
+    manifest_path(model).write_text(json.dumps({**facts, "manifest_version": 99}))
+    with pytest.raises(ModelFileError, match=r"manifest version 99 is unknown.*upgrade"):
+        load_artifact(model)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx", "keras"])
+def test_a_real_file_is_known_by_its_content(format: str) -> None:
+    assert check_format(_probe.FOLDER / f"probe.{format}") == format
+
+
+@pytest.mark.parametrize(
+    ("found", "named"), list(itertools.permutations(["tflite", "onnx", "keras"], 2))
+)
+def test_a_renamed_file_is_called_what_it_is(tmp_path: Path, found: str, named: str) -> None:
+    path = tmp_path / f"model.{named}"
+    shutil.copyfile(_probe.FOLDER / f"probe.{found}", path)
+    with pytest.raises(ModelFileError, match=rf"is named \.{named} but is a {found} file"):
+        check_format(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.tflite", b"", "is empty; export it again"),
+        ("model.tflite", b"This is a text.", "is named .tflite but is not a model"),
+        ("model.onnx", b"\x08", "is named .onnx but is not a model"),
+        ("model.onnx", b"\x89PNG\r\n\x1a\n", "is named .onnx but is not a model"),
+        ("model.keras", b"P", "is named .keras but is not a model"),
+        ("model.pt", b"PK\3\4....", "not a model file; expected one of .tflite, .onnx, .keras"),
+        ("model", b"PK\3\4....", "not a model file"),
+    ],
+)
+def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError) as caught:
+        load_artifact(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    start=st.sampled_from([b"", b"\x08", b"P", b"\x1c\0\0\0TFL"]),
+    rest=st.binary(max_size=4),
+    suffix=st.sampled_from(["tflite", "onnx", "keras"]),
+)
+def test_no_content_makes_it_stumble(
+    tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes, suffix: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"any.{suffix}"
+    path.write_bytes(start + rest)
+    with contextlib.suppress(ModelFileError):
+        assert check_format(path) == suffix
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    for name in ("none.onnx", "folder.onnx"):
+        with pytest.raises(ModelFileError, match=rf"{name}: no such file; .*export"):
+            load_artifact(tmp_path / name)
+
+
+# --- atomic_write ---
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith(".tmp-"))
+
+
+def test_a_block_that_ends_well_replaces_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.txt"
+    for text in ("first", "second"):
+        with atomic_write(path) as temporary:
+            assert temporary.suffix == ".txt"
+            temporary.write_text(text)
+        assert path.read_text() == text
+    assert leftovers(path.parent) == []
+
+
+class InTheBlockError(Exception):
+    pass
+
+
+def test_an_exception_in_the_block_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(InTheBlockError), atomic_write(path) as temporary:
+        temporary.write_text("half of the n")
+        raise InTheBlockError
+    assert path.read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("I am no folder")
+    path = tmp_path / "file" / "result.json"
+    with pytest.raises(LenetEdgeError, match=rf"cannot write {path}: .*; check the folder"):
+        with atomic_write(path):
+            raise AssertionError("not reached")
+    assert (tmp_path / "file").read_text() == "I am no folder"
+
+
+def test_the_name_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(LenetEdgeError, match=r"cannot write .*taken: Is a directory"):
+        with atomic_write(tmp_path / "taken") as temporary:
+            temporary.write_text("text")
+    assert leftovers(tmp_path) == []
+
+
+def mount_tmpfs(folder: Path, options: str) -> None:
+    """Mount a small file system on `folder`, or skip: only root can."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode != 0:
+        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount_tmpfs(folder, "size=64k")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_leaves_the_old_file(tiny_disk: Path) -> None:
+    path = tiny_disk / "file.bin"
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(b"old")
+    with pytest.raises(LenetEdgeError, match=r"No space left on device; check .* free space"):
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(bytes(100_000))
+    assert path.read_bytes() == b"old"
+    assert leftovers(tiny_disk) == []
+    with atomic_write(path) as temporary:  # and what was written of it is free again
+        temporary.write_bytes(bytes(40_000))
+    assert path.stat().st_size == 40_000
+
+
+def test_a_read_only_folder_is_one_clear_line(tmp_path: Path) -> None:
+    """Root may write into any folder; on a file system that is read-only even root may not."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    if os.getuid() == 0:
+        mount_tmpfs(folder, "ro,size=64k")
+    else:
+        folder.chmod(0o500)
+    try:
+        with pytest.raises(LenetEdgeError, match=r"cannot write .*: (Read-only|Permission denied)"):
+            with atomic_write(folder / "file.txt") as temporary:
+                temporary.write_text("text")
+        assert list(folder.iterdir()) == []
+    finally:
+        if os.getuid() == 0:
+            subprocess.run(["umount", folder], check=True)
+
+
+KILLED_WHILE_WRITING = """
+import sys, time
+from pathlib import Path
+from lenet_edge.artifact import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary, temporary.open("w") as file:
+    file.write("half of the n")
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_kill_9_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    others = sorted(other.name for other in tmp_path.iterdir() if other != path)
+    assert others == leftovers(tmp_path)
+    assert len(others) <= 1
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_the_manifest_is_json_that_a_person_can_read(model: Path) -> None:
+    artifact = load_artifact(model)
+    write_manifest(artifact)
+    text = manifest_path(model).read_text()
+    assert text.endswith("}\n")
+    facts = json.loads(text)
+    assert facts.pop("manifest_version") == 1
+    assert facts.pop("path") == "probe.tflite"
+    assert set(facts) == {f.name for f in dataclasses.fields(Artifact)} - {"path"}
+    assert facts["sha256"] == artifact.sha256
