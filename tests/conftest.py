@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 
+LenetEdge = Callable[..., subprocess.CompletedProcess[str]]
 PRECISIONS = ("float32", "int8")
 
 
@@ -45,3 +48,16 @@ def exports(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Pat
 def exported(exports: Path) -> Callable[[str], Artifact]:
     """Give the artifact of a file name in `exports`."""
     return lambda name: load_artifact(exports / name)
+
+
+@pytest.fixture
+def lenet_edge(tmp_path: Path) -> LenetEdge:
+    """Run ``lenet-edge ARGUMENTS`` as a process of its own in an empty folder."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lenet_edge", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
+        )
+
+    return run

@@ -13,7 +13,7 @@ from lenet_edge.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.reference import Reference, reference_path
 from lenet_edge.results import BenchRun
-from tests.cli.conftest import LenetEdge
+from tests.conftest import LenetEdge
 
 
 def test_verify_passes_and_its_json_loads(

@@ -1,0 +1,34 @@
+"""The main job, from a checkpoint to the advice, in one real process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lenet_edge.results import BenchRun
+from tests.conftest import LenetEdge
+
+
+def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+    done = lenet_edge("run", exports / "lenet.keras", "--output-dir", "out", "--batch-size", "1")
+    assert done.returncode == 0, done.stderr
+    run = BenchRun.load(tmp_path / "out" / "results.json")
+    files = {one.candidate for one in run.parity}
+    assert files == {
+        "lenet.keras", "lenet_float32.tflite", "lenet_float32.onnx", "lenet_int8.tflite",
+        "lenet_int8.onnx",
+    }  # fmt: skip
+    assert {one.artifact for one in run.measurements} == files
+    targets = {one.target for one in run.measurements}
+    assert {"litert-xnnpack", "tflite-runtime-cpu", "onnxruntime-cpu", "tensorflow-function"} <= (
+        targets
+    )
+    for report in run.parity:
+        if "float32" in report.candidate:
+            assert report.top1_agreement == 1.0
+            assert report.max_abs_error < 1e-4
+    assert done.stdout.splitlines()[-1].strip()
+    assert "Ship lenet_" in done.stdout
+    for name in files:
+        assert (tmp_path / "out" / name).exists()
+        assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["sha256"]

@@ -1,0 +1,64 @@
+"""The tables fit 80 columns and hold what was found."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from lenet_edge.report.terminal import bench_view, parity_view, summary_view
+from lenet_edge.results import BenchRun, Skipped
+from tests.report.test_recommend import measurement, parity
+
+VIEWS = {"parity": parity_view, "bench": bench_view, "summary": summary_view}
+
+
+@pytest.fixture(scope="module")
+def run() -> BenchRun:
+    return BenchRun.here(
+        (
+            measurement("lenet_float32.tflite", 17.44, 243_504),
+            measurement("lenet_float32.tflite", 1234.5, 243_504, batch_size=128),
+            measurement("lenet_int8.tflite", 25.8, 70_208),
+        ),
+        (parity("lenet_float32.tflite"), parity("lenet_int8.tflite", passed=False, drop=0.25)),
+        (Skipped("openvino-cpu", "openvino is not installed", "lenet_int8.tflite"),),
+    )
+
+
+def text(view: str, run: BenchRun, width: int = 80) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(VIEWS[view](run))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_80_columns_are_enough(view: str, run: BenchRun) -> None:
+    narrow, wide = text(view, run), text(view, run, width=500)
+    assert "…" not in narrow
+    assert len(narrow.split()) == len(wide.split())
+    assert max(map(len, narrow.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_what_was_skipped_is_said(view: str, run: BenchRun) -> None:
+    said = " ".join(text(view, run).split())
+    assert "skipped openvino-cpu: openvino is not installed (lenet_int8.tflite)" in said
+
+
+def test_figures(run: BenchRun) -> None:
+    assert "17.4" in text("bench", run)
+    assert "1,234" in text("bench", run)
+    assert "FAIL drop > 0.1" in text("parity", run)
+
+
+def test_a_row_without_a_measurement_says_so(run: BenchRun) -> None:
+    row = next(line for line in text("summary", run).splitlines() if " 25.8 " in line)
+    assert " – " in row  # int8 was not measured at batch 128
+
+
+def test_the_summary_ends_in_advice_and_warns_of_the_failure(run: BenchRun) -> None:
+    said = " ".join(text("summary", run).split())
+    assert "Do not use lenet_int8.tflite on litert-xnnpack: it loses 0.25 points" in said
+    assert "Ship lenet_float32.tflite on litert-xnnpack" in said
