@@ -131,8 +131,7 @@ def load_artifact(path: Path) -> Artifact:
         ) from error
     if sha256_of(path) != artifact.sha256:
         raise ModelFileError(
-            f"{path} is not the file that its manifest describes (another sha256);"
-            " export it again"
+            f"{path} is not the file that its manifest describes (another sha256); export it again"
         )
     return artifact
 
@@ -156,7 +155,9 @@ def check_format(path: Path) -> str:
     if found == named:
         return named
     is_what = f"a {found} file" if found else "not a model"
-    raise ModelFileError(f"{path} is named {path.suffix} but is {is_what}; check where it came from")
+    raise ModelFileError(
+        f"{path} is named {path.suffix} but is {is_what}; check where it came from"
+    )
 
 
 def _format_of(head: bytes) -> str | None:

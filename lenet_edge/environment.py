@@ -14,7 +14,16 @@ _PACKAGES = (
     "lenet-edge", "numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino",
     "tensorflow", "keras", "onnx", "tf2onnx",
 )  # fmt: skip
-_CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
+_CPU_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+)
 
 
 @dataclass(frozen=True)

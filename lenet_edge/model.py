@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-# TensorFlow greets with lines about missing GPUs; an error still gets through.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from lenet_edge.quiet import quiet
 
-import tensorflow as tf
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+with quiet():  # TensorFlow greets with lines about GPUs that are not there
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()  # looks for them now, so that its complaint falls in here
 
 
 def build_lenet(num_classes: int = 10, image_shape: tuple[int, int, int] = (28, 28, 1)) -> Any:

@@ -201,8 +201,8 @@ class BenchRun:
     skipped: tuple[Skipped, ...] = ()
     git_commit: str | None = None
     created_at: str = field(
-        default_factory=lambda: (
-            datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(
+            timespec="seconds"
         )
     )
     schema_version: int = SCHEMA_VERSION

@@ -48,10 +48,21 @@ class Session(Protocol):
     dequantize) are timed apart, so that they never hide in a latency.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    runtime_version: str
-    delegation: Delegation | None
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The input tensors."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The output tensors."""
+
+    @property
+    def runtime_version(self) -> str:
+        """The version of the runtime that runs it."""
+
+    @property
+    def delegation(self) -> Delegation | None:
+        """What a delegate took of the graph; None where none was asked."""
 
     def prepare(self, images: Images) -> None:
         """Load a batch into the input tensor.

@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 import click
 
@@ -30,31 +31,59 @@ class _Commands(click.Group):
             return None
         command = importlib.import_module(f"{__name__}.{cmd_name}").command
         assert isinstance(command, click.Command)
+        if not any(option.name == "debug" for option in command.params):
+            command.params.append(_debug_option())  # so that it may stand at the end of the line
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        with _one_line_errors(debug=ctx.params["debug"]):
+        with _one_line_errors(ctx):
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def _one_line_errors(debug: bool) -> Iterator[None]:
-    """Turn a LenetEdgeError into one red line and exit status 1."""
+def _one_line_errors(ctx: click.Context) -> Iterator[None]:
+    """Turn an error made for the user into one red line: exit status 1, or 2 for wrong usage."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else ctx.command_path
+        _stop(f"{error.format_message().rstrip('.')}; see: {command} --help", error.exit_code)
     except LenetEdgeError as error:
-        if debug:
+        if ctx.meta.get(_DEBUG):
             raise
-        click.secho(f"Error: {error}", fg="red", err=True)
-        sys.exit(1)
+        _stop(str(error), 1)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    click.secho(f"Error: {message}", fg="red", err=True)
+    sys.exit(status)
+
+
+_DEBUG = "lenet_edge.debug"
+
+
+def _debug_option() -> click.Option:
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.meta[_DEBUG] = True
+
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help="Show the traceback of an error.",
+    )
 
 
 @click.command(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start here: lenet-edge run",
+    params=[_debug_option()],
 )
 @click.version_option(__version__, prog_name="lenet-edge")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+def main() -> None:
     """Train LeNet, export it for the edge, prove each file is right, and time it."""

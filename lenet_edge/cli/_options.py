@@ -11,6 +11,7 @@ import click
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 DEFAULT_DIR = Path("exported")
+MAX_BATCH_SIZE = 10_000
 
 
 def files_argument(command: Decorated) -> Decorated:
@@ -49,4 +50,27 @@ def num_threads_option(command: Decorated) -> Decorated:
         default=1,
         show_default=True,
         help="Threads for one inference.",
+    )(command)
+
+
+def _batch_sizes(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(sorted({int(size) for size in value.split(",")}))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,8,32") from None
+    if sizes[0] < 1 or sizes[-1] > MAX_BATCH_SIZE:
+        raise click.BadParameter(f"{value!r}: a batch holds 1 to {MAX_BATCH_SIZE:,} images")
+    return sizes
+
+
+def batch_size_option(command: Decorated) -> Decorated:
+    """--batch-size N,N,...: the batches to measure at."""
+    return click.option(
+        "batch_sizes",
+        "--batch-size",
+        callback=_batch_sizes,
+        metavar="N,N...",
+        default="1,8,32,128",
+        show_default=True,
+        help="Images in one inference; a list is measured one by one.",
     )(command)

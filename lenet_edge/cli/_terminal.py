@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+GATE_FAILED = 3  # the exit status when a file did not pass
+
 
 def say(text: str) -> None:
     """Print one line of progress on standard error."""
@@ -21,21 +23,26 @@ def show(renderable: Any) -> None:
     """Print a rich table or text on standard output, at the width there is."""
     from rich.console import Console
 
-    # A pipe has no width; 100 columns keep a table's rows whole in a log.
-    width = None if sys.stdout.isatty() else 100
+    # A pipe has no width; 80 columns are what every table here fits in.
+    width = None if sys.stdout.isatty() else 80
     Console(width=width, highlight=False).print(renderable)
 
 
-def write_json(facts: Any, file: Path) -> None:
-    """Write `facts` to a file, atomically, or to standard output for "-"."""
+def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
+    """Show a result, and write the same as JSON where --json asks for it.
+
+    With ``--json -`` standard output gets the JSON and nothing else.
+    """
     from lenet_edge.artifact import atomic_write
 
-    text = json.dumps(facts, indent=1) + "\n"
-    if str(file) == "-":
+    text = json.dumps(facts, indent=1) + "\n" if json_file else ""
+    if str(json_file) == "-":
         click.echo(text, nl=False)
         return
-    with atomic_write(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    show(renderable)
+    if json_file:
+        with atomic_write(json_file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -55,7 +62,13 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         yield line
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.fields[title]}"),

@@ -41,7 +41,9 @@ def command(epochs: int, batch_size: int, learning_rate: float, seed: int, outpu
     from lenet_edge.train import loop
 
     training, test = mnist.load("train"), mnist.load("test")
-    model = loop.train(training, test, epochs, batch_size, learning_rate, seed, report=print_progress)
+    model = loop.train(
+        training, test, epochs, batch_size, learning_rate, seed, report=print_progress
+    )
     artifact = loop.save(model, output, training.class_names)
     click.echo(
         f"{artifact.path}: {loop.accuracy(model, test):.2%} of {len(test):,} test images,"

@@ -22,6 +22,12 @@ class Dataset:
     labels: npt.NDArray[np.int32]
     class_names: tuple[str, ...]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -18,6 +18,7 @@ from lenet_edge.artifact import (
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.export import onnx, tflite
 from lenet_edge.export.checkpoint import load_checkpoint
+from lenet_edge.quiet import quiet
 from lenet_edge.reference import Reference, reference_path
 from lenet_edge.runtimes import get_target, open_session
 
@@ -57,7 +58,8 @@ def export(
     made = []
     for precision in precisions:
         for format in formats:
-            content = _CONVERTERS[format].convert(model, precision, calibration)
+            with quiet():  # converters warn of what is as it should be
+                content = _CONVERTERS[format].convert(model, precision, calibration)
             path = output_dir / f"{checkpoint.stem}_{precision}.{format}"
             with atomic_write(path) as temporary:
                 temporary.write_bytes(content)

@@ -30,9 +30,7 @@ def make_probe() -> None:
     )
     model.set_weights([weights()])
     names = tuple(str(number) for number in range(NUM_CLASSES))
-    blank = Dataset(
-        "blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names
-    )
+    blank = Dataset("blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = loop.save(model, Path(folder, "probe.keras"), names)
         made = export(checkpoint.path, Path(folder), blank, blank)

@@ -92,7 +92,9 @@ def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Se
     except TargetError:
         raise
     except Exception as error:  # each vendor raises its own kinds
-        raise TargetError(f"{target.name} cannot open {artifact.path}: {one_line(error)}") from error
+        raise TargetError(
+            f"{target.name} cannot open {artifact.path}: {one_line(error)}"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

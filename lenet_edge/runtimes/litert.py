@@ -37,9 +37,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = (
-        OpResolverType.AUTO
-        if target.delegate
-        else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        OpResolverType.AUTO if target.delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     )
     interpreter = Interpreter(
         str(artifact.path), num_threads=num_threads, experimental_op_resolver_type=resolver

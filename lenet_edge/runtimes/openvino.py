@@ -97,5 +97,5 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
         num_threads,
         _spec(model.input(), artifact.inputs),
         _spec(model.output(), artifact.outputs),
-        openvino.__version__,
+        openvino.__version__.split("-")[0],
     )

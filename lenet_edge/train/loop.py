@@ -56,11 +56,11 @@ def train(
     """
     _check(training)
     tf.keras.utils.set_random_seed(seed)
-    model = lenet.build_lenet(len(training.class_names), training.images.shape[1:])
+    model = lenet.build_lenet(len(training.class_names), training.image_shape)
     loss_function = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
     optimizer = tf.keras.optimizers.Adam(learning_rate)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(images: Any, one_hot_labels: Any) -> Any:
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
@@ -89,8 +89,7 @@ def _finite(loss: Any, epoch: int, step: int) -> float:
     value = float(loss)
     if not np.isfinite(value):
         raise LenetEdgeError(
-            f"the loss became {value} in epoch {epoch}, step {step};"
-            " try a smaller --learning-rate"
+            f"the loss became {value} in epoch {epoch}, step {step}; try a smaller --learning-rate"
         )
     return value
 

@@ -84,4 +84,4 @@ def mcnemar_p(only_first_right: int, only_second_right: int) -> float:
     tail = sum(
         math.comb(discordant, k) for k in range(min(only_first_right, only_second_right) + 1)
     )
-    return min(1.0, 2 * tail / 2**discordant)
+    return min(1.0, 2 * tail / (1 << discordant))

@@ -33,7 +33,7 @@ MD5 = {
 
 
 def load(part: Literal["train", "test"]) -> Dataset:
-    """Return one part of MNIST: images uint8 of shape (N, 28, 28, 1), labels int32 of shape (N,)."""
+    """Return one part of MNIST: images uint8 (N, 28, 28, 1), labels int32 (N,)."""
     with np.load(FOLDER / f"{part}.npz", allow_pickle=False) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     return Dataset(f"mnist-{part}", images[..., np.newaxis], labels.astype(np.int32), CLASS_NAMES)

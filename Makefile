@@ -1,0 +1,44 @@
+# make demo   sets up everything, then trains, exports, verifies, benches and says what to ship
+# make test   sets up everything, then passes the tests
+# Both need Python 3.11 (3.10 works, unpinned) and a package index; nothing else is downloaded.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-slow lint bench exported clean
+
+demo: $(INSTALLED)
+	$(BIN)/lenet-edge run --output-dir demo
+
+test: $(INSTALLED)
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The committed results of this machine: parity and latency of the files in exported/.
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.record
+
+# The committed reference artifacts, made anew.
+exported: $(INSTALLED)
+	$(BIN)/lenet-edge train --output exported/lenet.keras
+	$(BIN)/lenet-edge export --int8
+
+clean:
+	rm -rf $(VENV) demo
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (a few minutes: TensorFlow is large) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[host,report,test]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Benchmarks: what is timed, and the results that were kept."""

@@ -1,0 +1,40 @@
+"""Verify and bench exported/ on this machine, and keep the result: python -m benchmarks.record
+
+It lands in benchmarks/results/<machine>/<time>-<commit>.json.
+"""
+
+import re
+from pathlib import Path
+
+from lenet_edge.bench import plan
+from lenet_edge.cli._terminal import progress_bar, show
+from lenet_edge.report.terminal import summary_view
+from lenet_edge.results import BenchRun
+from lenet_edge.selection import load_files, pair_up
+from lenet_edge.verify.verify import verify
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    pairs, missing = pair_up(load_files((), ROOT / "exported"), ())
+    with progress_bar("Verify", len(pairs)) as step:
+        parity, wrong = verify(pairs, report=step)
+    cells = plan.expand(pairs, plan.DEFAULT_BATCH_SIZES, num_threads=1)
+    with progress_bar("Bench", len(cells)) as step:
+        measurements, failed = plan.run(cells, report=step)
+    run = BenchRun.here(tuple(measurements), tuple(parity), (*missing, *wrong, *failed))
+    path = results_path(run)
+    run.save(path)
+    show(summary_view(run))
+    print(f"Kept in {path.relative_to(ROOT)}")
+
+
+def results_path(run: BenchRun) -> Path:
+    machine = re.sub(r"[^a-z0-9]+", "-", run.environment.machine.lower()).strip("-")
+    time = re.sub(r"[^0-9T]", "", run.created_at[:19])
+    return ROOT / "benchmarks" / "results" / machine / f"{time}-{run.git_commit}.json"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""lenet-edge run"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lenet_edge.cli._options import batch_size_option, json_option
+from lenet_edge.cli._terminal import output, progress_bar, say
+
+
+@click.command("run")
+@click.argument(
+    "model", type=click.Path(path_type=Path, dir_okay=False), required=False, default=None
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Where the model, the exported files and results.json go.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@batch_size_option
+@json_option
+def command(
+    model: Path | None,
+    output_dir: Path,
+    epochs: int,
+    seed: int,
+    batch_sizes: tuple[int, ...],
+    json_file: Path | None,
+) -> None:
+    """Do everything in a row, and say which file to ship.
+
+    It trains, exports, verifies and benches, and ends in one table. With MODEL, a .keras
+    checkpoint, nothing is trained.
+
+    \b
+    Example: lenet-edge run --output-dir demo
+    """
+    from lenet_edge.artifact import check_format
+
+    if model is not None:
+        check_format(model)
+    say("Loading TensorFlow ...")
+    from lenet_edge.flows.run import RESULTS, run
+    from lenet_edge.report.terminal import summary_view
+
+    found = run(output_dir, progress_bar, model, epochs, seed, batch_sizes)
+    say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
+    output(summary_view(found), found.to_json(), json_file)

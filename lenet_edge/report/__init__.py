@@ -1,0 +1,1 @@
+"""Report: results turned into what a person reads, and into one piece of advice."""

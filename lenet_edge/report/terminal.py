@@ -1,0 +1,180 @@
+"""Results as tables for a terminal of 80 columns: one block a file, one row a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lenet_edge.environment import Environment
+from lenet_edge.report.recommend import recommend
+from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
+
+_NAME_WIDTH = 20
+_NOTHING = "–"
+Row = TypeVar("Row", Measurement, ParityReport)
+
+
+def parity_view(run: BenchRun) -> RenderableType:
+    """Return each file's parity with the float model, target by target."""
+    blocks = _Blocks([("accuracy", 8), ("drop pp", 7), ("agree %", 7), ("flips", 5),
+                      ("max error", 9), ("verdict", 16)])  # fmt: skip
+    for file, reports in _by_file(run.parity):
+        blocks.start(file)
+        for one in reports:
+            blocks.row(
+                one.target,
+                f"{one.candidate_accuracy:.2%}",
+                _drop(one),
+                f"{100 * one.top1_agreement:.2f}",
+                f"{len(one.flips):,}",
+                f"{one.max_abs_error:.1e}",
+                verdict(one),
+                style=None if one.passed else "red",
+            )
+    return Group(*blocks.tables, *_skipped(run.skipped))
+
+
+def verdict(report: ParityReport) -> str:
+    """Return in a few words whether the file may be used, and if not, why."""
+    if report.non_finite:
+        return f"FAIL {report.non_finite} NaN"
+    return "pass" if report.passed else f"FAIL drop > {report.tolerance:g}"
+
+
+def _failure(report: ParityReport) -> str:
+    if report.non_finite:
+        return f"{report.non_finite:,} images are answered with NaN or infinity"
+    return f"it loses {report.accuracy_drop:.2f} points of accuracy, more than {report.tolerance:g}"
+
+
+def bench_view(run: BenchRun) -> RenderableType:
+    """Return the latencies of each file, a row for each target and batch size."""
+    blocks = _Blocks([("batch", 5), ("p50 µs", 8), ("±", 5), ("p90", 8), ("p99", 8),
+                      ("images/s", 8), ("load ms", 7)])  # fmt: skip
+    for file, measurements in _by_file(run.measurements):
+        blocks.start(file, f"{measurements[0].size_bytes:,} bytes")
+        for one in measurements:
+            low, high = one.p50_interval_s
+            blocks.row(
+                one.target,
+                f"{one.batch_size}",
+                _us(one.p50_s),
+                f"{(high - low) / 2 / one.p50_s:.1%}",
+                _us(one.p90_s),
+                _us(one.p99_s),
+                _si(one.images_per_s),
+                f"{one.load_time_s * 1e3:.0f}",
+            )
+    return Group(_machine(run.environment), *blocks.tables, *_skipped(run.skipped))
+
+
+def summary_view(run: BenchRun) -> RenderableType:
+    """Return parity and latency side by side, and the one line that says what to ship."""
+    batches = sorted({one.batch_size for one in run.measurements})
+    p50 = [(f"b{size} µs" if size == batches[0] else f"b{size}", 7) for size in batches]
+    blocks = _Blocks([("accuracy", 8), ("drop", 5), ("agree %", 7), *p50, ("img/s", 5)])
+    cells = {(m.artifact, m.target, m.batch_size): m for m in run.measurements}
+    for file, reports in _by_file(run.parity):
+        size = next((m.size_bytes for m in run.measurements if m.artifact == file), None)
+        blocks.start(file, f"{size:,} bytes" if size else "")
+        for one in reports:
+            timed = [cells.get((file, one.target, size)) for size in batches]
+            blocks.row(
+                one.target,
+                f"{one.candidate_accuracy:.2%}",
+                _drop(one),
+                f"{100 * one.top1_agreement:.2f}",
+                *(_us(m.p50_s if m else None) for m in timed),
+                _si(max((m.images_per_s for m in timed if m), default=None)),
+                style=None if one.passed else "red",
+            )
+    advice = recommend(run)
+    failed = [
+        Text(f"Do not use {one.candidate} on {one.target}: {_failure(one)}.", style="red")
+        for one in run.parity
+        if not one.passed
+    ]
+    last = str(advice) if advice else "Nothing to ship: no file passed parity and was timed."
+    return Group(
+        _machine(run.environment),
+        *blocks.tables,
+        Text("\nbN: median latency of a batch of N, in µs. img/s: the best batch.", style="dim"),
+        *_skipped(run.skipped),
+        *failed,
+        Text(last, style="bold green" if advice else "bold red"),
+    )
+
+
+class _Blocks:
+    """Tables under each other whose columns line up; only the first has a header."""
+
+    def __init__(self, columns: Sequence[tuple[str, int]]) -> None:
+        self._columns = columns
+        self.tables: list[Table] = []
+
+    def start(self, *title: str) -> None:
+        table = Table(
+            title="  ".join(title),
+            title_style="bold",
+            title_justify="left",
+            box=None,
+            padding=(0, 1, 0, 0),
+            header_style="dim",
+            show_header=not self.tables,
+        )
+        table.add_column("", width=_NAME_WIDTH, no_wrap=True)
+        for name, width in self._columns:
+            table.add_column(name, width=width, justify="right", no_wrap=True)
+        self.tables.append(table)
+
+    def row(self, *cells: str, style: str | None = None) -> None:
+        self.tables[-1].add_row(*cells, style=style)
+
+
+def _by_file(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    def file(row: Row) -> str:
+        return row.artifact if isinstance(row, Measurement) else row.candidate
+
+    return [(name, list(group)) for name, group in groupby(sorted(rows, key=file), key=file)]
+
+
+def _machine(environment: Environment) -> Text:
+    kind = " (virtual)" if environment.virtualized else ""
+    return Text(
+        f"{environment.machine}{kind}, {environment.cores} cores,"
+        f" {environment.operating_system}, Python {environment.python}",
+        style="dim",
+    )
+
+
+def _skipped(skipped: Sequence[Skipped]) -> list[Text]:
+    """One line for each target and reason, however many files it is about."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in skipped:
+        reasons.setdefault((one.target, one.reason), []).append(one.artifact or "")
+    return [
+        Text(f"skipped {target}: {reason} ({', '.join(filter(None, files))})", style="yellow")
+        for (target, reason), files in reasons.items()
+    ]
+
+
+def _drop(report: ParityReport) -> str:
+    return f"{report.accuracy_drop + 0.0:.2f}"
+
+
+def _us(seconds: float | None) -> str:
+    if seconds is None:
+        return _NOTHING
+    microseconds = seconds * 1e6
+    return f"{microseconds:.1f}" if microseconds < 1000 else f"{microseconds:,.0f}"
+
+
+def _si(value: float | None) -> str:
+    if value is None:
+        return _NOTHING
+    return f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:.0f}"

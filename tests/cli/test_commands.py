@@ -1,0 +1,78 @@
+"""Each command does its job on real files, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.reference import Reference, reference_path
+from lenet_edge.results import BenchRun
+from tests.cli.conftest import LenetEdge
+
+
+def test_verify_passes_and_its_json_loads(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
+    done = lenet_edge("verify", exports / "lenet_float32.tflite", exports / "lenet_float32.onnx",
+                      "--target", "litert", "--target", "onnx", "--json", "out.json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = BenchRun.load(tmp_path / "out.json")
+    assert {(one.candidate, one.target) for one in run.parity} == {
+        ("lenet_float32.tflite", "litert-xnnpack"),
+        ("lenet_float32.onnx", "onnxruntime-cpu"),
+    }
+    for report in run.parity:
+        assert report.passed
+        assert report.num_samples == 10_000
+        assert report.top1_agreement == 1.0
+        assert f"{report.candidate_accuracy:.2%}" in done.stdout
+
+
+def test_json_on_standard_output_is_all_that_is_printed_there(
+    lenet_edge: LenetEdge, exports: Path
+) -> None:
+    done = lenet_edge("bench", exports / "lenet_int8.tflite", "--target", "tflite",
+                      "--batch-size", "1,4", "--json", "-")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert [one["batch_size"] for one in facts["measurements"]] == [1, 4]
+    assert all(one["target"] == "litert-xnnpack" for one in facts["measurements"])
+    assert "litert-xnnpack" in done.stderr  # which runtime `tflite` stands for here
+
+
+def test_verify_fails_with_3_when_a_file_drops_too_much(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
+    """Held against a reference that is always right, the same file loses points."""
+    artifact = load_artifact(exports / "lenet_float32.tflite")
+    assert artifact.parent_sha256
+    for name in (artifact.name, artifact.name + ".json"):
+        shutil.copy(exports / name, tmp_path)
+    perfect = np.eye(10, dtype=np.float32)[mnist.load("test").labels]
+    reference = Reference(artifact.parent_sha256, "mnist-test", perfect)
+    reference.save(reference_path(tmp_path, artifact.parent_sha256))
+
+    done = lenet_edge("verify", artifact.name, "--target", "litert", "--json", "out.json")
+
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert report.accuracy_drop == pytest.approx(100 * (1 - report.candidate_accuracy))
+    assert len(report.flips) == round(10_000 * (1 - report.candidate_accuracy)) > 0
+    assert (done.returncode, "FAIL drop > 0.1" in done.stdout) == (3, True)
+
+
+def test_targets_proves_what_it_says(lenet_edge: LenetEdge) -> None:
+    done = lenet_edge("targets", "--json", "-")
+    targets = {one["name"]: one for one in json.loads(done.stdout)}
+    for name in ("litert-xnnpack", "tflite-runtime-cpu", "onnxruntime-cpu", "tensorflow-function"):
+        assert targets[name]["works"], targets[name]["detail"]
+
+
+@pytest.mark.parametrize("command", ["train", "export", "verify", "bench", "targets", "run"])
+def test_every_help_has_an_example(lenet_edge: LenetEdge, command: str) -> None:
+    assert f"Example: lenet-edge {command}" in lenet_edge(command, "--help").stdout

@@ -1,0 +1,123 @@
+"""Bad input: one line that says what is wrong and what to do, and nothing on disk harmed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import LenetEdge
+
+# (arguments, exit status, what the line must say)
+BAD_USAGE = [
+    (["bench", "--batch-size", "0"], 2, "1 to 10,000"),
+    (["bench", "--batch-size", "8,many"], 2, "1,8,32"),
+    (["bench", "--num-threads", "0"], 2, "--num-threads"),
+    (["verify", "--max-accuracy-drop", "-1"], 2, "--max-accuracy-drop"),
+    (["train", "--epochs", "0"], 2, "--epochs"),
+    (["train", "--learning-rate", "0"], 2, "--learning-rate"),
+    (["train", "--output", "lenet.h5"], 2, ".keras"),
+    (["export", "--format", "coreml"], 2, "tflite"),
+    (["benhc"], 2, "benhc"),
+    (["verify"], 1, "lenet-edge export"),
+    (["verify", "missing.tflite"], 1, "missing.tflite: no such file"),
+    (["bench", "missing.onnx"], 1, "missing.onnx: no such file"),
+    (["export", "missing.keras"], 1, "missing.keras: no such file"),
+    (["run", "missing.keras"], 1, "missing.keras: no such file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "says"), BAD_USAGE, ids=lambda one: str(one))
+def test_wrong_usage(
+    lenet_edge: LenetEdge, arguments: list[str], status: int, says: str
+) -> None:
+    done = lenet_edge(*arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in one_line(done.stderr)
+
+
+def one_line(stderr: str) -> str:
+    """Return the one line that an error must be."""
+    assert "Traceback" not in stderr
+    errors = [line for line in stderr.splitlines() if line.startswith("Error: ")]
+    assert stderr.splitlines()[-1:] == errors, stderr
+    return errors[0]
+
+
+@pytest.fixture
+def own_exports(exports: Path, tmp_path: Path) -> Path:
+    """A copy of the exports that a test may spoil."""
+    return Path(shutil.copytree(exports, tmp_path / "own"))
+
+
+def test_an_empty_file(lenet_edge: LenetEdge, own_exports: Path) -> None:
+    file = own_exports / "lenet_int8.tflite"
+    file.write_bytes(b"")
+    assert "is empty" in one_line(lenet_edge("verify", file).stderr)
+
+
+def test_a_file_that_is_no_model(lenet_edge: LenetEdge, own_exports: Path) -> None:
+    file = own_exports / "lenet_int8.tflite"
+    file.write_text("Dear diary, today I trained a network.")
+    assert "is not a model" in one_line(lenet_edge("bench", file).stderr)
+
+
+def test_a_tflite_renamed_onnx(lenet_edge: LenetEdge, own_exports: Path) -> None:
+    file = own_exports / "lenet_int8.tflite"
+    renamed = file.rename(own_exports / "other.onnx")
+    assert "is named .onnx but is a tflite file" in one_line(lenet_edge("verify", renamed).stderr)
+
+
+def test_a_file_changed_after_its_manifest(lenet_edge: LenetEdge, own_exports: Path) -> None:
+    file = own_exports / "lenet_int8.tflite"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    assert "another sha256" in one_line(lenet_edge("verify", file).stderr)
+
+
+def test_a_checkpoint_that_is_a_broken_archive(lenet_edge: LenetEdge, own_exports: Path) -> None:
+    file = own_exports / "lenet.keras"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    done = lenet_edge("export", file, "--output-dir", own_exports)
+    assert done.returncode == 1
+    assert "lenet.keras" in one_line(done.stderr)
+
+
+def test_an_unknown_target_suggests_near_names(lenet_edge: LenetEdge, exports: Path) -> None:
+    done = lenet_edge("bench", exports / "lenet_int8.tflite", "--target", "litret")
+    assert "did you mean litert" in one_line(done.stderr)
+    assert done.returncode == 1
+
+
+def test_a_target_of_another_format(lenet_edge: LenetEdge, exports: Path) -> None:
+    done = lenet_edge("bench", exports / "lenet_int8.tflite", "--target", "onnxruntime-cpu")
+    assert "none of the files runs on onnxruntime-cpu" in one_line(done.stderr)
+
+
+def test_debug_shows_the_traceback(lenet_edge: LenetEdge) -> None:
+    for arguments in (["--debug", "verify", "no.onnx"], ["verify", "no.onnx", "--debug"]):
+        done = lenet_edge(*arguments)
+        assert "Traceback" in done.stderr
+        assert done.returncode == 1
+
+
+def test_an_output_folder_that_cannot_be_written(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
+    # A file where the folder should be stops root too, whom permissions do not.
+    (tmp_path / "taken").write_text("mine")
+    done = lenet_edge("verify", exports / "lenet_float32.tflite", "--target", "litert",
+                      "--json", "taken/result.json")  # fmt: skip
+    assert "cannot write taken/result.json" in one_line(done.stderr)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder(lenet_edge: LenetEdge, own_exports: Path) -> None:
+    own_exports.chmod(0o500)
+    done = lenet_edge("export", own_exports / "lenet.keras", "--output-dir", own_exports)
+    own_exports.chmod(0o700)
+    assert "Permission denied" in one_line(done.stderr)
