@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from typing import Any
 
@@ -32,16 +33,20 @@ def call(function: str, timeout_s: float = 300.0, **arguments: Any) -> Any:
         LenetEdgeError: the error that the function itself raised, of the same class.
         WorkerError: the worker crashed, hung, or failed in a way nobody foresaw.
     """
-    reader, writer = os.pipe()
-    command = [sys.executable, "-m", "lenet_edge.worker", function, str(writer)]
-    process = subprocess.Popen(
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
+        printed, status = _run(function, answer.fileno(), json.dumps(arguments).encode(), timeout_s)
+        answer.seek(0)  # the worker moved the position that it shares with us
+        return _result(function, status, answer.read(), printed)
+
+
+def _run(function: str, answer: int, request: bytes, timeout_s: float) -> tuple[bytes, int]:
+    command = [sys.executable, "-m", "lenet_edge.worker", function, str(answer)]
+    with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        pass_fds=(writer,),
-    )  # fmt: skip
-    os.close(writer)
-    with process, os.fdopen(reader, encoding="utf-8") as answers:
+        pass_fds=(answer,),
+    ) as process:  # fmt: skip
         try:
-            printed, _ = process.communicate(json.dumps(arguments).encode(), timeout_s)
+            printed, _ = process.communicate(request, timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             raise WorkerError(
@@ -50,7 +55,7 @@ def call(function: str, timeout_s: float = 300.0, **arguments: Any) -> Any:
         except BaseException:  # Ctrl-C above all: no worker may outlive its caller
             process.kill()
             raise
-        return _result(function, process.returncode, answers.read(), printed)
+        return printed, process.returncode
 
 
 def _result(function: str, status: int, answer: str, printed: bytes) -> Any:

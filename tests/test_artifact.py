@@ -150,7 +150,8 @@ def test_a_real_file_is_known_by_its_content(format: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "named"), list(itertools.permutations(["tflite", "onnx", "keras"], 2))
+    ("found", "named"),
+    list(itertools.permutations(["tflite", "onnx", "keras"], 2)),
 )
 def test_a_renamed_file_is_called_what_it_is(tmp_path: Path, found: str, named: str) -> None:
     path = tmp_path / f"model.{named}"

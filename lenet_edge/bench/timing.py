@@ -8,7 +8,6 @@ images are real and change from call to call; nothing is averaged before it is k
 from __future__ import annotations
 
 import gc
-import resource
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -84,11 +83,17 @@ def measure(
             readout_s=float(np.median(samples[:, 2])),
             warmup_runs=warmup_runs,
             latencies_s=samples[:, 1],
-            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_rss_bytes=_peak_rss_bytes(),
             delegate=taken.delegate if taken else None,
             nodes_total=taken.nodes_total if taken else None,
             nodes_taken=taken.nodes_taken if taken else None,
         ).to_json()
+
+
+def _peak_rss_bytes() -> int:
+    # Not getrusage: on Linux its maximum survives exec, so a worker would report its parent's.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def _batches(artifact: Artifact, batch_size: int) -> list[Images]:

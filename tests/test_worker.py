@@ -1,0 +1,164 @@
+"""The worker against everything that a runtime has been seen to do, in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lenet_edge
+from lenet_edge import worker
+from lenet_edge.errors import LenetEdgeError, MissingPackageError, ModelFileError, WorkerError
+
+PACKAGE = Path(lenet_edge.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _package_with_misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the package with one file more: ``lenet_edge.misbehaving``."""
+    copy = tmp_path / "lenet_edge"
+    copy.mkdir()
+    for path in PACKAGE.iterdir():
+        (copy / path.name).symlink_to(path)
+    (copy / "misbehaving.py").symlink_to(Path(__file__).with_name("misbehaving.py"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "value", [None, 0, "", "é\n\0", [1, 2.5, None], {"error": "no error", "kind": "x"}, "result"]
+)
+def test_the_answer_comes_back(value: Any) -> None:
+    assert worker.call("misbehaving:echo", value=value) == value
+
+
+def test_it_runs_in_another_process() -> None:
+    assert worker.call("misbehaving:echo", value=1) == 1
+    assert "lenet_edge.misbehaving" not in sys.modules
+
+
+def test_an_answer_longer_than_a_pipe_holds() -> None:
+    assert len(worker.call("misbehaving:long_answer", 30, length=5_000_000)) == 5_000_000
+
+
+def test_a_question_longer_than_a_pipe_holds() -> None:
+    value = "x" * 1_000_000
+    assert worker.call("misbehaving:echo", 30, value=value) == value
+
+
+def test_what_libraries_print_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert worker.call("misbehaving:chatter", 30) == "right"
+    assert capfd.readouterr() == ("", "")  # and does not reach our own --json -
+
+
+def test_a_crash_after_the_answer_does_not_matter() -> None:
+    assert worker.call("misbehaving:crash_after_answering") == "right"
+
+
+def test_an_error_of_ours_comes_back_as_it_was() -> None:
+    with pytest.raises(ModelFileError) as caught:
+        worker.call("misbehaving:refuse")
+    assert type(caught.value) is ModelFileError
+    assert str(caught.value) == "that is no model; take another"
+    with pytest.raises(MissingPackageError) as missing:
+        worker.call("misbehaving:miss_a_package")
+    assert str(missing.value) == str(MissingPackageError("openvino", "openvino"))
+
+
+def test_any_other_error_says_what_it_was_and_keeps_its_traceback() -> None:
+    with pytest.raises(WorkerError) as caught:
+        worker.call("misbehaving:stumble")
+    assert str(caught.value) == (
+        "misbehaving:stumble failed: ZeroDivisionError: an unforeseen division"
+    )
+    assert 'raise ZeroDivisionError("an unforeseen division")' in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            "abort",
+            "misbehaving:abort was killed by SIGABRT"
+            " (it printed: F0000 check failed: model != nullptr)",
+        ),
+        ("segfault", "misbehaving:segfault was killed by SIGSEGV"),
+        ("vanish", "misbehaving:vanish ended with exit status 7 and no answer"),
+        (
+            "leave",
+            "misbehaving:leave ended with exit status 1 and no answer (it printed: I am a script)",
+        ),
+    ],
+)
+def test_a_crash_is_told_by_how_it_ended(function: str, message: str) -> None:
+    with pytest.raises(WorkerError) as caught:
+        worker.call(f"misbehaving:{function}")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("misbehaving:nothing", "has no attribute 'nothing'"),
+        ("nowhere:echo", "No module named 'lenet_edge.nowhere'"),
+        ("misbehaving:answer_what_json_cannot_hold", "object is not JSON serializable"),
+    ],
+)
+def test_our_own_mistakes_are_told_too(function: str, message: str) -> None:
+    with pytest.raises(WorkerError, match=message):
+        worker.call(function)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def wait_for(path: Path) -> str:
+    for _ in range(300):
+        if path.exists():
+            return path.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"{path} never came")
+
+
+def test_a_worker_that_hangs_is_killed_and_leaves_no_orphan(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with pytest.raises(WorkerError, match=r"hang did not finish within 3 s and was stopped"):
+        worker.call("misbehaving:hang", 3, pid_file=str(pid_file))
+    assert not is_running(int(wait_for(pid_file)))
+
+
+def test_ctrl_c_takes_the_worker_with_it(tmp_path: Path) -> None:
+    """SIGINT to the caller alone, and a worker that is deaf to it."""
+    pid_file = tmp_path / "pid"
+    code = (
+        "from lenet_edge import worker;"
+        f" worker.call('misbehaving:hang', 60, pid_file={str(pid_file)!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as caller:
+        pid = int(wait_for(pid_file))
+        assert is_running(pid)
+        caller.send_signal(signal.SIGINT)
+        _, errors = caller.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in errors
+    assert not is_running(pid)
+
+
+def test_calls_leave_no_descriptors_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for function in ("chatter", "refuse", "abort"):
+        try:
+            worker.call(f"misbehaving:{function}")
+        except LenetEdgeError:
+            continue
+    assert len(os.listdir("/proc/self/fd")) == before
