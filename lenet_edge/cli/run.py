@@ -22,7 +22,7 @@ from lenet_edge.cli._terminal import output, progress_bar, say
     help="Where the model, the exported files and results.json go.",
 )
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @batch_size_option
 @json_option
 def command(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
