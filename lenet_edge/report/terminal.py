@@ -77,7 +77,7 @@ def summary_view(run: BenchRun) -> RenderableType:
     """Return parity and latency side by side, and the one line that says what to ship."""
     batches = sorted({one.batch_size for one in run.measurements})
     p50 = [(f"b{size} µs" if size == batches[0] else f"b{size}", 7) for size in batches]
-    blocks = _Blocks([("accuracy", 8), ("drop", 5), ("agree %", 7), *p50, ("img/s", 5)])
+    blocks = _Blocks([("accuracy", 8), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
     cells = {(m.artifact, m.target, m.batch_size): m for m in run.measurements}
     for file, reports in _by_file(run.parity):
         size = next((m.size_bytes for m in run.measurements if m.artifact == file), None)
