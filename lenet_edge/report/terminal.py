@@ -14,7 +14,7 @@ from lenet_edge.environment import Environment
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
 
-_NAME_WIDTH = 20
+_NAME_WIDTH = 19
 _NOTHING = "–"
 Row = TypeVar("Row", Measurement, ParityReport)
 
