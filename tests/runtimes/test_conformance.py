@@ -100,7 +100,7 @@ def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
         model = tf.keras.models.load_model(path)
         return (
             TensorSpec(model.inputs[0].name, (None, 28, 28, 1), "float32"),
-            TensorSpec(model.outputs[0].name, (None, 10), "float32"),
+            TensorSpec(model.layers[-1].name, (None, 10), "float32"),
         )
     interpreter = tf.lite.Interpreter(str(path))
     specs = []
