@@ -58,7 +58,9 @@ def test_a_round_trip_is_within_half_a_step(
     assert np.abs(back.astype(np.float64) - values).max() <= spec.scale / 2 + slack
 
 
-@given(quantized_specs(), arrays(np.float32, (3, 4), elements=st.floats(-(2.0**90), 2.0**90, width=32)))
+@given(
+    quantized_specs(), arrays(np.float32, (3, 4), elements=st.floats(-(2.0**90), 2.0**90, width=32))
+)
 def test_what_does_not_fit_is_clipped(spec: TensorSpec, values: npt.NDArray[np.float32]) -> None:
     low, high = real_range(spec)
     assert spec.scale is not None
