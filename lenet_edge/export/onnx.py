@@ -27,9 +27,11 @@ def convert(model: Any, precision: str, calibration: Images) -> bytes:
             (N, height, width, channels), scaled as in training.
     """
     function = inference_function(model)
+    tf2onnx.utils.INTERNAL_NAME = 1  # its counter: a second export gives the same names, and bytes
     graph, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET
     )
+    graph.graph.doc_string = ""  # it held a number that differs from run to run
     # tf2onnx numbers the free batch axis anew in each run; a name says what it is.
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
