@@ -14,13 +14,14 @@ from lenet_edge.runtimes import all_targets
 
 ROOT = Path(__file__).parents[1]
 CONTEXT = click.Context(main)
-COMMANDS = {name: main.get_command(CONTEXT, name) for name in main.list_commands(CONTEXT)}  # type: ignore[attr-defined]
+COMMANDS = {name: main.get_command(CONTEXT, name) for name in main.list_commands(CONTEXT)}
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 
-def options(command: click.Command) -> set[str]:
+def options(command: click.Command | None) -> set[str]:
+    assert command
     return {text for option in command.params for text in option.opts} | {"--help"}
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def test_what_the_machine_may_not_tell() -> None:
     assert found.governor is None or found.governor.isidentifier()
     assert found.frequency_mhz is None or 100 < found.frequency_mhz < 10_000
     assert found.temperature_celsius is None or -20 < found.temperature_celsius < 120
-    assert set(found.cpu_features) <= set(open("/proc/cpuinfo").read().split())
+    assert set(found.cpu_features) <= set(Path("/proc/cpuinfo").read_text().split())
 
 
 def test_it_is_plain_data() -> None:

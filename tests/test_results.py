@@ -120,7 +120,7 @@ def test_the_interval_of_the_median_covers_it_as_often_as_it_says() -> None:
 
 def test_what_is_derived_is_never_believed() -> None:
     facts = measurement(np.full(700, 0.001)).to_json()
-    facts["derived"] = {key: 99.0 for key in facts["derived"]}
+    facts["derived"] = dict.fromkeys(facts["derived"], 99.0)
     assert Measurement.from_json(facts).p50_s == pytest.approx(0.001)
 
 
@@ -141,7 +141,7 @@ def spoil(path: Path, *keys: str | int, value: Any = None) -> None:
 def test_a_newer_schema_says_so(tmp_path: Path) -> None:
     path = saved(tmp_path)
     spoil(path, "schema_version", value=SCHEMA_VERSION + 1)
-    with pytest.raises(DataError, match="newer lenet-edge.*upgrade"):
+    with pytest.raises(DataError, match=r"newer lenet-edge.*upgrade"):
         BenchRun.load(path)
 
 

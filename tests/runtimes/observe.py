@@ -74,7 +74,7 @@ def observe(path: Path, target: str, images: Images, output: Path) -> dict[str, 
     gc.collect()
     facts["still_mapped"] = str(path) in Path("/proc/self/maps").read_text()
 
-    np.savez(output, **seen)  # type: ignore[arg-type]
+    np.savez(output, **seen)
     return facts
 
 

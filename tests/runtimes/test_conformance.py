@@ -1,6 +1,6 @@
 """The one contract that every runtime passes, on each format it runs, in each precision.
 
-A new file in ``lenet_edge/runtimes`` is picked up from `all_targets()` and needs no test of its own.
+A new file in ``lenet_edge/runtimes`` is picked up from `all_targets()`.
 """
 
 from __future__ import annotations
@@ -106,9 +106,14 @@ def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
     specs = []
     for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0]):
         scale, zero_point = details["quantization"]
-        quantized = {"scale": float(scale), "zero_point": int(zero_point)} if scale else {}
-        shape = (None, *map(int, details["shape_signature"][1:]))
-        specs.append(TensorSpec(details["name"], shape, details["dtype"].__name__, **quantized))
+        spec = TensorSpec(
+            details["name"],
+            (None, *map(int, details["shape_signature"][1:])),
+            details["dtype"].__name__,
+            float(scale) if scale else None,
+            int(zero_point) if scale else None,
+        )
+        specs.append(spec)
     return specs[0], specs[1]
 
 
@@ -132,7 +137,7 @@ def test_a_delegate_takes_every_node_it_was_promised(observed: Observed) -> None
 
 def test_it_is_right(observed: Observed, reference: npt.NDArray[np.float32]) -> None:
     logits = observed.logits["together"]
-    assert (logits.shape, logits.dtype) == (reference.shape, np.float32)
+    assert (logits.shape, logits.dtype) == (reference.shape, np.dtype("float32"))
     if not observed.answers:
         assert not logits.any()
         return

@@ -23,7 +23,7 @@ def installed(target: Target) -> Target:
 
 
 @pytest.fixture(scope="module")
-def _wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package, but with probe models that have two columns exchanged."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "lenet_edge" / "runtimes" / "probe").mkdir(parents=True)
@@ -48,11 +48,11 @@ def test_a_right_answer_works(target: Target) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_wrong_answer_does_not_work(
-    target: Target, _wrong_package: Path, monkeypatch: pytest.MonkeyPatch
+    target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(target)
-    monkeypatch.chdir(_wrong_package)
-    monkeypatch.setenv("PYTHONPATH", str(_wrong_package))
+    monkeypatch.chdir(wrong_package)
+    monkeypatch.setenv("PYTHONPATH", str(wrong_package))
     status = selection.probe(target)
     assert not status.works
     assert status.detail.startswith(f"{target.name} runs, but answers wrong: off by up to 0.")

@@ -21,16 +21,15 @@ def binomial_p(first: int, second: int) -> Fraction:
     distribution = [Fraction(1)]
     for _ in range(first + second):
         halves = [chance / 2 for chance in distribution]
-        distribution = [a + b for a, b in zip([*halves, 0], [0, *halves], strict=True)]
+        distribution = [
+            a + b for a, b in zip([*halves, Fraction(0)], [Fraction(0), *halves], strict=True)
+        ]
     unevenness = abs(first - second)
-    return sum(
-        (
-            chance
-            for heads, chance in enumerate(distribution)
-            if abs(2 * heads - first - second) >= unevenness
-        ),
-        Fraction(0),
-    )
+    total = Fraction(0)
+    for heads, chance in enumerate(distribution):
+        if abs(2 * heads - first - second) >= unevenness:
+            total += chance
+    return total
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

@@ -116,7 +116,7 @@ def test_a_damaged_reference_is_refused(own: Path) -> None:
     artifact = load_artifact(own / "lenet_int8.tflite")
     (path,) = own.glob("reference-*.npz")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ModelFileError, match="is damaged .*; export again"):
+    with pytest.raises(ModelFileError, match=r"is damaged .*; export again"):
         verify([Pair(artifact, get_target("litert-xnnpack"))])
 
 
