@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def convert(model: Any, precision: str, calibration: Images) -> bytes:
     graph, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET
     )
+    _renumber(graph.graph)
     # tf2onnx numbers the free batch axis anew in each run; a name says what it is.
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -39,6 +41,29 @@ def convert(model: Any, precision: str, calibration: Images) -> bytes:
     content = graph.SerializeToString(deterministic=True)
     assert isinstance(content, bytes)
     return content
+
+
+def _renumber(graph: Any) -> None:
+    """Number tf2onnx's own names from 1, so that the same model always gives the same bytes.
+
+    Its counter goes on from one conversion to the next, and so does the one in the doc string.
+    """
+    numbers: dict[str, int] = {}
+
+    def name(old: str) -> str:
+        return re.sub(
+            r"__(\d+)(?=:|$)",
+            lambda found: f"__{numbers.setdefault(found[1], len(numbers) + 1)}",
+            old,
+        )
+
+    graph.doc_string = ""
+    for node in graph.node:
+        node.name = name(node.name)
+        node.input[:] = [name(one) for one in node.input]
+        node.output[:] = [name(one) for one in node.output]
+    for named in (*graph.initializer, *graph.value_info):
+        named.name = name(named.name)
 
 
 def _quantize(graph: Any, calibration: Images) -> Any:

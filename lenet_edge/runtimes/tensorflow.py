@@ -30,13 +30,13 @@ class FunctionSession:
 
     delegation: Delegation | None = None
 
-    def __init__(self, model: Any, runtime_version: str) -> None:
+    def __init__(self, model: Any, artifact: Artifact, runtime_version: str) -> None:
         import tensorflow as tf
 
         self._constant = tf.constant
         self._function = tf.function(lambda images: model(images, training=False))
-        self.inputs = (_spec(model.inputs[0]),)
-        self.outputs = (_spec(model.outputs[0]),)
+        self.inputs = (_spec(model.inputs[0], artifact.inputs),)
+        self.outputs = (_spec(model.outputs[0], artifact.outputs),)
         self.runtime_version = runtime_version
 
     def prepare(self, images: Images) -> None:
@@ -56,8 +56,10 @@ class FunctionSession:
         self._function = None
 
 
-def _spec(tensor: Any) -> TensorSpec:
-    return TensorSpec(tensor.name, tuple(tensor.shape), str(tensor.dtype))
+def _spec(tensor: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
+    # Keras numbers its tensors anew in each process; the manifest's name stays.
+    name = known[0].name if known else tensor.name
+    return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype))
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
@@ -75,4 +77,4 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
                 "TensorFlow fixes its number of threads when it first runs; use a fresh process"
             ) from None
     model = tf.keras.models.load_model(artifact.path, compile=False, safe_mode=True)
-    return FunctionSession(model, tf.__version__)
+    return FunctionSession(model, artifact, tf.__version__)

@@ -1,0 +1,161 @@
+"""What is timed, when it stops, and what is kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge import worker
+from lenet_edge.artifact import Artifact, TensorSpec, describe, load_artifact, write_manifest
+from lenet_edge.bench import timing
+from lenet_edge.bench.timing import StopRule
+from lenet_edge.errors import TargetError
+from lenet_edge.results import MIN_SAMPLES_P99, Measurement, median_interval
+from lenet_edge.runtimes.null import NullSession
+from lenet_edge.target import Images
+
+AT_ONCE = StopRule(min_time_s=0, max_time_s=5, precision=1e9)
+
+
+class SlowSession(NullSession):
+    """A Session whose inference takes a known time at the least, and that counts its steps."""
+
+    def __init__(self, artifact: Artifact, infer_s: float) -> None:
+        super().__init__(artifact.inputs, artifact.outputs)
+        self._infer_s = infer_s
+        self.prepared: list[Images] = []
+
+    def prepare(self, images: Images) -> None:
+        super().prepare(images)
+        self.prepared.append(images)
+
+    def infer(self) -> None:
+        time.sleep(self._infer_s)
+
+
+def measure(path: Path, target: str, batch_size: int = 1, stop: StopRule = AT_ONCE) -> Measurement:
+    return Measurement.from_json(
+        timing.measure(str(path), target, batch_size, 1, dataclasses.asdict(stop))
+    )
+
+
+def test_the_harness_itself_costs_next_to_nothing(exports: Path) -> None:
+    """Of the null target, all that is left is a pair of clock reads."""
+    null = measure(exports / "lenet_int8.tflite", "null")
+    real = measure(exports / "lenet_int8.tflite", "litert-xnnpack")
+    assert null.p50_s < real.p50_s / 2
+    assert (null.delegate, null.nodes_total, null.nodes_taken) == (None, None, None)
+
+
+def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) -> None:
+    artifact = exported("lenet_int8.tflite")
+    found = Measurement.from_json(
+        worker.call(
+            "bench.timing:measure",
+            path=str(artifact.path),
+            target="litert-xnnpack",
+            batch_size=4,
+            num_threads=2,
+            stop=dataclasses.asdict(AT_ONCE),
+        )
+    )
+    assert (found.artifact, found.artifact_sha256) == (artifact.name, artifact.sha256)
+    assert found.size_bytes == artifact.path.stat().st_size
+    assert (found.target, found.batch_size, found.num_threads) == ("litert-xnnpack", 4, 2)
+    assert found.delegate == "XNNPACK"
+    assert found.nodes_taken == found.nodes_total
+    assert found.runtime_version[0].isdigit()
+    assert found.warmup_runs >= 3
+    assert len(found.latencies_s) >= MIN_SAMPLES_P99
+    for seconds in (found.load_time_s, found.first_inference_s, found.prepare_s, found.readout_s):
+        assert 0 < seconds < 60
+    assert (found.latencies_s > 0).all()
+    assert found.peak_rss_bytes > artifact.size_bytes
+    assert found.invalid is None
+
+
+def test_it_goes_on_until_p99_can_be_told(exported: Callable[[str], Artifact]) -> None:
+    """At 0.5 ms a call, the first checks come long before 662 samples."""
+    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0005)
+    batches = timing._batches(exported("lenet_int8.tflite"), 1)
+    samples = timing._sample(session, batches, AT_ONCE)
+    assert samples.shape[1] == 3
+    assert len(samples) >= MIN_SAMPLES_P99
+    assert samples[:, 1].min() >= 0.0005
+    assert np.median(samples[:, [0, 2]]) < 0.0005  # prepare and logits are told apart from infer
+
+
+def test_the_longest_time_ends_it_in_any_case(exported: Callable[[str], Artifact]) -> None:
+    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.005)
+    never_precise = StopRule(min_time_s=0, max_time_s=0.2, precision=0)
+    samples = timing._sample(
+        session, timing._batches(exported("lenet_int8.tflite"), 1), never_precise
+    )
+    assert 1 <= len(samples) < MIN_SAMPLES_P99
+
+
+def test_the_shortest_time_is_kept(exported: Callable[[str], Artifact]) -> None:
+    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0)
+    started = time.perf_counter()
+    stop = StopRule(min_time_s=0.4, max_time_s=60, precision=1e9)
+    timing._sample(session, timing._batches(exported("lenet_int8.tflite"), 1), stop)
+    assert time.perf_counter() - started >= stop.min_time_s
+
+
+def test_the_precision_is_reached(exports: Path) -> None:
+    stop = StopRule(min_time_s=0, max_time_s=60, precision=0.05)
+    found = measure(exports / "lenet_int8.tflite", "litert-xnnpack", stop=stop)
+    low, high = median_interval(found.latencies_s)
+    assert (high - low) / 2 / found.p50_s <= stop.precision
+
+
+def test_the_images_are_real_and_change(exported: Callable[[str], Artifact]) -> None:
+    batches = timing._batches(exported("lenet_int8.tflite"), 8)
+    assert {batch.shape for batch in batches} == {(8, 28, 28, 1)}
+    assert len({batch.tobytes() for batch in batches}) == len(batches) > 1
+    assert {(batch.min(), batch.max()) for batch in batches} == {(0.0, 1.0)}
+    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0002)
+    timing._sample(session, batches, AT_ONCE)
+    assert {batch.tobytes() for batch in session.prepared} == {batch.tobytes() for batch in batches}
+
+
+def test_a_file_of_a_fixed_batch_is_not_timed_at_another(exports: Path, tmp_path: Path) -> None:
+    for name in ("lenet_int8.tflite", "lenet_int8.tflite.json"):
+        shutil.copy(exports / name, tmp_path)
+    path = tmp_path / "lenet_int8.tflite"
+    write_manifest(dataclasses.replace(load_artifact(path), batch_size=1))
+    with pytest.raises(TargetError, match="fixed to batches of 1, not 8"):
+        measure(path, "litert-xnnpack", batch_size=8)
+    assert measure(path, "litert-xnnpack", batch_size=1).batch_size == 1
+
+
+def test_a_delegate_that_takes_a_part_only_is_no_measurement(exports: Path, tmp_path: Path) -> None:
+    """Keras's Flatten on a free batch leaves operators that XNNPACK does not take."""
+    import tensorflow as tf
+
+    model = tf.keras.models.load_model(exports / "lenet.keras")
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    path = tmp_path / "partly.tflite"
+    path.write_bytes(converter.convert())
+    specs = load_artifact(exports / "lenet_float32.tflite")
+    write_manifest(
+        describe(
+            path,
+            precision="float32",
+            batch_size=None,
+            inputs=(TensorSpec("image", (None, 28, 28, 1), "float32"),),
+            outputs=(TensorSpec("logits", (None, 10), "float32"),),
+            parent_sha256=specs.parent_sha256,
+            converter="test",
+            calibration=None,
+        )
+    )
+    with pytest.raises(TargetError, match=r"XNNPACK took only \d+ of \d+ nodes"):
+        measure(path, "litert-xnnpack")
+    assert measure(path, "litert-reference").p50_s > 0

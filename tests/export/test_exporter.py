@@ -1,0 +1,118 @@
+"""What export makes of one checkpoint: the same bytes each time, and facts that are true."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.errors import ModelFileError
+from lenet_edge.export.exporter import NUM_CALIBRATION_IMAGES, export
+from lenet_edge.reference import Reference, reference_path
+from tests.conftest import PRECISIONS, take
+
+MODELS = [
+    f"lenet_{precision}.{format}" for precision in PRECISIONS for format in ("tflite", "onnx")
+]
+
+
+@pytest.fixture(scope="module")
+def again(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second export, with other test images, and other training images after the first 1,000."""
+    training, test = mnist.load("train"), mnist.load("test")
+    images = training.images.copy()
+    images[NUM_CALIBRATION_IMAGES:] = 255
+    folder = tmp_path_factory.mktemp("again")
+    noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)
+    export(
+        exports / "lenet.keras",
+        folder,
+        dataclasses.replace(training, images=images),
+        dataclasses.replace(take(test, 50), images=noise),
+        precisions=PRECISIONS,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_exports_are_the_same_bytes(exports: Path, again: Path, name: str) -> None:
+    """So the test images, which differed, cannot have calibrated anything."""
+    assert (again / name).read_bytes() == (exports / name).read_bytes()
+
+
+def test_calibration_is_what_the_manifest_says(
+    exports: Path, tmp_path: Path, test_part: Dataset
+) -> None:
+    """Other images among the first 1,000 make another int8 file, and the same float one."""
+    training = mnist.load("train")
+    images = training.images[:NUM_CALIBRATION_IMAGES] // np.uint8(2)
+    dark = dataclasses.replace(take(training, NUM_CALIBRATION_IMAGES), images=images, name="dark")
+    made = export(
+        exports / "lenet.keras", tmp_path, dark, take(test_part, 10), ("tflite",), PRECISIONS
+    )
+    for artifact in made:
+        same = artifact.path.read_bytes() == (exports / artifact.name).read_bytes()
+        assert same == (artifact.precision == "float32")
+    assert [artifact.calibration for artifact in made] == [None, "first 1000 images of dark"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_facts_of_a_manifest(
+    exports: Path, exported: Callable[[str], Artifact], name: str
+) -> None:
+    artifact = exported(name)
+    content = (exports / name).read_bytes()
+    assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+    assert artifact.size_bytes == len(content)
+    checkpoint = (exports / "lenet.keras").read_bytes()
+    assert artifact.parent_sha256 == hashlib.sha256(checkpoint).hexdigest()
+    assert f"lenet_{artifact.precision}.{artifact.format}" == name
+    assert artifact.batch_size is None
+    assert artifact.inputs[0].shape == (None, 28, 28, 1)
+    assert artifact.outputs[0].shape == (None, 10)
+    assert artifact.labels == tuple("0123456789")
+    assert artifact.pixel_scale == 1 / 255
+    if artifact.precision == "int8":
+        assert artifact.calibration == f"first {NUM_CALIBRATION_IMAGES} images of mnist-train"
+    else:
+        assert artifact.calibration is None
+
+
+def test_int8_files_are_a_third_of_the_size_or_less(exported: Callable[[str], Artifact]) -> None:
+    for format in ("tflite", "onnx"):
+        small, large = (exported(f"lenet_{p}.{format}").size_bytes for p in ("int8", "float32"))
+        assert small < large / 3
+
+
+def test_the_reference_is_what_keras_answers(exports: Path, test_part: Dataset) -> None:
+    import tensorflow as tf
+
+    checkpoint = load_artifact(exports / "lenet.keras")
+    reference = Reference.load(reference_path(exports, checkpoint.sha256))
+    assert reference.checkpoint_sha256 == checkpoint.sha256
+    assert reference.dataset == test_part.name
+    assert reference.logits.shape == (10_000, 10)
+    model = tf.keras.models.load_model(checkpoint.path)
+    logits = model(to_input(test_part.images[:300])).numpy()
+    np.testing.assert_allclose(reference.logits[:300], logits, atol=1e-5, rtol=0)
+
+
+def test_the_folder_is_whole_by_itself(again: Path, exports: Path) -> None:
+    for name in ("lenet.keras", "lenet.keras.json"):
+        assert (again / name).read_bytes() == (exports / name).read_bytes()
+    assert not [path.name for path in again.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_what_is_no_checkpoint_is_refused(
+    exports: Path, tmp_path: Path, test_part: Dataset
+) -> None:
+    with pytest.raises(ModelFileError, match=r"not a \.keras checkpoint; export starts"):
+        export(exports / "lenet_int8.tflite", tmp_path, test_part, test_part)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,216 @@
+"""The one contract that every runtime passes, on each format it runs, in each precision.
+
+A new file in ``lenet_edge/runtimes`` is picked up from `all_targets()`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lenet_edge import worker
+from lenet_edge.artifact import TensorSpec, load_artifact, sha256_of, write_manifest
+from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.errors import ModelFileError, TargetError, WorkerError
+from lenet_edge.reference import Reference
+from lenet_edge.runtimes import all_targets, is_installed, open_session
+from lenet_edge.target import Target
+
+FILES = (
+    "lenet_float32.tflite",
+    "lenet_int8.tflite",
+    "lenet_float32.onnx",
+    "lenet_int8.onnx",
+    "lenet.keras",
+)
+NUM_IMAGES = 200
+PAIRS = [
+    pytest.param((target, name), id=f"{target.name}-{name}")
+    for target in all_targets()
+    for name in FILES
+    if name.split(".")[-1] in target.formats
+]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What `observe` saw of one target and one file."""
+
+    target: Target
+    file: Path
+    logits: dict[str, npt.NDArray[np.float32]]
+    facts: dict[str, Any]
+
+    @property
+    def answers(self) -> bool:
+        return self.target.runtime != "null"
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def observed(
+    request: pytest.FixtureRequest,
+    exports: Path,
+    test_part: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Observed:
+    target, name = request.param
+    if not is_installed(target):
+        pytest.skip(f"{target.package} is not installed")
+    folder = tmp_path_factory.mktemp("observed")
+    np.save(folder / "images.npy", to_input(test_part.images[:NUM_IMAGES]))
+    arguments = [exports / name, target.name, folder / "images.npy", folder / "seen.npz"]
+    subprocess.run(
+        [sys.executable, "-m", "tests.runtimes.observe", *map(str, arguments)],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        timeout=300,
+    )
+    with np.load(folder / "seen.npz") as seen:
+        facts = json.loads((folder / "seen.json").read_text())
+        return Observed(target, exports / name, dict(seen), facts)
+
+
+@pytest.fixture(scope="module")
+def reference(exports: Path) -> npt.NDArray[np.float32]:
+    (path,) = exports.glob("reference-*.npz")
+    return Reference.load(path).logits[:NUM_IMAGES]
+
+
+def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
+    """Read the input and output of a model file without any of our runtimes."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        graph = onnx.load(path).graph
+        return (
+            TensorSpec(graph.input[0].name, (None, 28, 28, 1), "float32"),
+            TensorSpec(graph.output[0].name, (None, 10), "float32"),
+        )
+    import tensorflow as tf
+
+    if path.suffix == ".keras":
+        model = tf.keras.models.load_model(path)
+        return (
+            TensorSpec(model.inputs[0].name, (None, 28, 28, 1), "float32"),
+            TensorSpec(model.layers[-1].name, (None, 10), "float32"),
+        )
+    interpreter = tf.lite.Interpreter(str(path))
+    specs = []
+    for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0]):
+        scale, zero_point = details["quantization"]
+        spec = TensorSpec(
+            details["name"],
+            (None, *map(int, details["shape_signature"][1:])),
+            details["dtype"].__name__,
+            float(scale) if scale else None,
+            int(zero_point) if scale else None,
+        )
+        specs.append(spec)
+    return specs[0], specs[1]
+
+
+def test_it_says_what_it_takes_and_gives(observed: Observed) -> None:
+    expected = specs_in(observed.file)
+    for found, spec in zip(("inputs", "outputs"), expected, strict=True):
+        (given,) = observed.facts[found]
+        assert TensorSpec(**given) == spec
+    assert expected[0].dtype == ("int8" if observed.file.name == "lenet_int8.tflite" else "float32")
+    assert observed.facts["runtime_version"]
+
+
+def test_a_delegate_takes_every_node_it_was_promised(observed: Observed) -> None:
+    delegation = observed.facts["delegation"]
+    if observed.target.delegate is None:
+        assert delegation is None
+    else:
+        assert delegation["delegate"] == observed.target.delegate
+        assert delegation["nodes_taken"] == delegation["nodes_total"] > 0
+
+
+def test_it_is_right(observed: Observed, reference: npt.NDArray[np.float32]) -> None:
+    logits = observed.logits["together"]
+    assert (logits.shape, logits.dtype) == (reference.shape, np.dtype("float32"))
+    if not observed.answers:
+        assert not logits.any()
+        return
+    assert (logits.argmax(axis=1) == reference.argmax(axis=1)).mean() >= 0.99
+    if "int8" not in observed.file.name:
+        np.testing.assert_allclose(logits, reference, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("step", ["ones", "seven", "ones_again"])
+def test_the_batch_size_changes_no_answer(observed: Observed, step: str) -> None:
+    np.testing.assert_allclose(
+        observed.logits[step], observed.logits["together"][:7], atol=1e-4, rtol=0
+    )
+
+
+def test_logits_is_a_copy(observed: Observed) -> None:
+    for later in ("after_a_change", "kept"):
+        np.testing.assert_array_equal(observed.logits[later], observed.logits["before"])
+
+
+def test_sessions_do_not_disturb_each_other(observed: Observed) -> None:
+    together = observed.logits["together"]
+    for step, expected in (
+        ("first_of_two", together[:7]),
+        ("second_of_two", together[7:12]),
+        ("after_the_other_closed", together[:7]),
+    ):
+        np.testing.assert_allclose(observed.logits[step], expected, atol=1e-4, rtol=0)
+
+
+def test_close_gives_back_what_it_holds_even_after_an_error(observed: Observed) -> None:
+    if observed.answers:
+        assert observed.facts["wrong_shape_fails"]
+        assert observed.facts["closed_cannot_infer"]
+    assert not observed.facts["still_mapped"]
+
+
+@pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
+def test_a_file_of_another_format_is_refused(exports: Path, target: Target) -> None:
+    for name in FILES:
+        artifact = load_artifact(exports / name)
+        if artifact.format not in target.formats:
+            with pytest.raises(TargetError, match=f"{target.name} runs .* is {artifact.format}"):
+                open_session(artifact, target)
+
+
+@pytest.mark.parametrize("damage", ["half", "zeros"])
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if not str(pair.id).startswith("null")])
+def test_a_damaged_file_is_refused(
+    pair: tuple[Target, str], damage: str, exports: Path, tmp_path: Path
+) -> None:
+    """In a worker, as `verify` and `bench` open files: a runtime may abort."""
+    target, name = pair
+    if not is_installed(target):
+        pytest.skip(f"{target.package} is not installed")
+    whole = load_artifact(exports / name)
+    content = whole.path.read_bytes()
+    path = tmp_path / name
+    path.write_bytes(
+        content[: len(content) // 2] if damage == "half" else content[:8].ljust(len(content), b"\0")
+    )
+    sha256 = sha256_of(path)  # the manifest fits, so that it is the runtime that meets the damage
+    write_manifest(replace(whole, path=path, size_bytes=path.stat().st_size, sha256=sha256))
+    with pytest.raises((TargetError, ModelFileError, WorkerError)) as caught:
+        worker.call(
+            "verify.infer:record_logits",
+            path=str(path),
+            target=target.name,
+            num_threads=1,
+            output=str(tmp_path / "logits.npy"),
+        )
+    assert "\n" not in str(caught.value)
+    if isinstance(caught.value, WorkerError):  # tflite-runtime reads past the end of half a file
+        assert "was killed by SIG" in str(caught.value)
+    else:
+        assert name in str(caught.value)

@@ -1,0 +1,73 @@
+"""A target works when it gave the right answer, not when its package can be found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lenet_edge
+from lenet_edge import selection
+from lenet_edge.flows import make_probe
+from lenet_edge.runtimes import _probe, all_targets, is_installed
+from lenet_edge.target import Target
+
+TARGETS = [target for target in all_targets() if target.runtime != "null"]
+PACKAGE = Path(lenet_edge.__file__).parent
+
+
+def installed(target: Target) -> Target:
+    if not is_installed(target):
+        pytest.skip(f"{target.package} is not installed")
+    return target
+
+
+@pytest.fixture(scope="module")
+def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package, but with probe models that have two columns exchanged."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "lenet_edge" / "runtimes" / "probe").mkdir(parents=True)
+    for kept, skipped in (("", "runtimes"), ("runtimes", "probe")):
+        for path in (PACKAGE / kept).iterdir():
+            if path.name != skipped:
+                (folder / "lenet_edge" / kept / path.name).symlink_to(path)
+    wrong = _probe.weights()[:, [1, 0, *range(2, _probe.NUM_CLASSES)]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make_probe, "FOLDER", folder / "lenet_edge" / "runtimes" / "probe")
+        patch.setattr(make_probe, "weights", lambda: wrong)
+        make_probe.make_probe()
+    return folder
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_right_answer_works(target: Target) -> None:
+    status = selection.probe(installed(target))
+    assert status.works, status.detail
+    assert status.detail[0].isdigit()  # a version
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_wrong_answer_does_not_work(
+    target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(target)
+    monkeypatch.chdir(wrong_package)
+    monkeypatch.setenv("PYTHONPATH", str(wrong_package))
+    status = selection.probe(target)
+    assert not status.works
+    assert status.detail.startswith(f"{target.name} runs, but answers wrong: off by up to 0.")
+
+
+def test_a_package_that_cannot_be_imported_does_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found, so it looks installed; only running it tells."""
+    package = tmp_path / "ai_edge_litert"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "interpreter.py").write_text("raise ImportError('libc.so.7 is missing')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{PACKAGE.parent}")
+    (target,) = (one for one in TARGETS if one.name == "litert-xnnpack")
+    status = selection.probe(target)
+    assert not status.works
+    assert "libc.so.7 is missing" in status.detail

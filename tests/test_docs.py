@@ -1,0 +1,85 @@
+"""What the documents name exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from lenet_edge import __version__
+from lenet_edge.cli import main
+from lenet_edge.runtimes import all_targets
+
+ROOT = Path(__file__).parents[1]
+CONTEXT = click.Context(main)
+COMMANDS = {name: main.get_command(CONTEXT, name) for name in main.list_commands(CONTEXT)}
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+
+
+def options(command: click.Command | None) -> set[str]:
+    assert command
+    return {text for option in command.params for text in option.opts} | {"--help"}
+
+
+def test_every_command_in_the_readme_exists_with_its_options() -> None:
+    lines = re.findall(r"lenet-edge ([a-z]+)([^`\n]*)", README)
+    assert lines
+    for name, rest in lines:
+        assert name in COMMANDS, name
+        assert set(re.findall(r"--[a-z][a-z0-9-]+", rest)) <= options(COMMANDS[name]), (name, rest)
+
+
+def test_every_command_is_in_the_readme_s_table() -> None:
+    table = re.findall(r"^\| `lenet-edge ([a-z]+)", README, re.MULTILINE)
+    assert sorted(table) == sorted(COMMANDS)
+
+
+def test_every_option_in_the_readme_exists_somewhere() -> None:
+    known = {"--benchmark-only"}.union(*map(options, COMMANDS.values()))  # pytest-benchmark's own
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) <= known
+
+
+@pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "ARCHITECTURE"])
+def test_links_lead_somewhere(text: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
+
+
+def test_the_extras_in_the_readme_exist() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = set(re.findall(r"^([a-z]+) = \[", project.split("optional-dependencies]")[1], re.M))
+    table = README.split("| extra |")[1].split("\n\n")[0]
+    named = set(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE))
+    assert named
+    assert named <= extras
+    assert {target.extra for target in all_targets() if target.extra} <= extras
+
+
+def test_the_rooms_are_there() -> None:
+    table = ARCHITECTURE.split("| room |")[1].split("\n\n")[0]
+    rooms = [
+        room
+        for row in table.splitlines()[2:]
+        for room in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
+    assert len(rooms) > 10
+    for room in rooms:
+        assert (ROOT / "lenet_edge" / room).exists(), room
+
+
+def test_every_room_is_in_the_table() -> None:
+    table = ARCHITECTURE.split("| room |")[1].split("\n\n")[0]
+    for path in (ROOT / "lenet_edge").iterdir():
+        if path.name.startswith(("_", ".")) or path.name == "py.typed":
+            continue
+        assert f"`{path.name}{'/' if path.is_dir() else ''}`" in table, path.name
+
+
+def test_the_changelog_has_this_version_or_an_unreleased_section() -> None:
+    heads = re.findall(r"^## (\S+)", CHANGELOG, re.MULTILINE)
+    assert heads[0] in ("Unreleased", __version__)

@@ -1,0 +1,99 @@
+"""The training loop: the same seed trains the same model, and bad data is told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import DataError, LenetEdgeError
+from lenet_edge.model import build_lenet
+from lenet_edge.train import loop
+from tests.conftest import take
+
+
+@pytest.fixture(scope="module")
+def training() -> Dataset:
+    return take(mnist.load("train"), 2000)
+
+
+@pytest.fixture(scope="module")
+def test_images(test_part: Dataset) -> Dataset:
+    return take(test_part, 500)
+
+
+def weights(model: Any) -> npt.NDArray[np.float32]:
+    return np.concatenate([array.ravel() for array in model.get_weights()])
+
+
+def test_the_network_as_published() -> None:
+    model = build_lenet()
+    assert model.count_params() == 60_074
+    assert (model.input_shape, model.output_shape) == ((None, 28, 28, 1), (None, 10))
+    assert build_lenet(3, (32, 20, 3)).output_shape == (None, 3)
+
+
+def test_a_seed_gives_the_same_weights_bit_for_bit(training: Dataset, test_images: Dataset) -> None:
+    first, again, other = (
+        weights(loop.train(training, test_images, epochs=2, seed=seed)) for seed in (7, 7, 8)
+    )
+    assert first.tobytes() == again.tobytes()
+    assert not np.allclose(first, other, atol=1e-3)
+
+
+def test_it_learns_and_says_where_it_is(training: Dataset, test_images: Dataset) -> None:
+    said: list[loop.Progress] = []
+    model = loop.train(training, test_images, epochs=3, batch_size=32, report=said.append)
+    steps = -(-2000 // 32)
+    losses = [one.loss for one in said if one.loss is not None]
+    accuracies = [one.accuracy for one in said if one.accuracy is not None]
+    assert {one.steps_per_epoch for one in said} == {steps}
+    assert [one.epoch for one in said if one.accuracy is not None] == [1, 2, 3]
+    assert losses[-1] < losses[0]
+    assert accuracies[-1] == loop.accuracy(model, test_images) > 0.8
+
+
+def test_labels_out_of_range(training: Dataset, test_images: Dataset) -> None:
+    for wrong in (10, -1):
+        labels = training.labels.copy()
+        labels[5] = wrong
+        with pytest.raises(DataError, match=rf"labels must lie in 0\.\.9; found .*{wrong}"):
+            loop.train(dataclasses.replace(training, labels=labels), test_images, epochs=1)
+
+
+def test_lengths_that_differ(training: Dataset, test_images: Dataset) -> None:
+    short = dataclasses.replace(training, labels=training.labels[:-1])
+    with pytest.raises(DataError, match="2000 images but 1999 labels"):
+        loop.train(short, test_images, epochs=1)
+
+
+def test_no_images(training: Dataset, test_images: Dataset) -> None:
+    with pytest.raises(DataError, match="no training images"):
+        loop.train(take(training, 0), test_images, epochs=1)
+
+
+def test_a_loss_that_is_no_number(training: Dataset, test_images: Dataset) -> None:
+    with pytest.raises(LenetEdgeError, match=r"loss became (nan|inf) in epoch \d+.*learning-rate"):
+        loop.train(training, test_images, epochs=3, learning_rate=1e30)
+
+
+def test_the_checkpoint_holds_the_model(
+    training: Dataset, test_images: Dataset, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    model = loop.train(take(training, 200), test_images, epochs=1)
+    made = loop.save(model, tmp_path / "mine.keras", training.class_names)
+    assert load_artifact(made.path) == made
+    assert made.labels == training.class_names
+    again = tf.keras.models.load_model(made.path)
+    np.testing.assert_array_equal(
+        loop.predict_logits(again, test_images), loop.predict_logits(model, test_images)
+    )

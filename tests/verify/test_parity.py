@@ -1,0 +1,114 @@
+"""The arithmetic of parity, against independent computations."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_edge.errors import DataError
+from lenet_edge.verify.parity import compare, mcnemar_p
+
+
+def binomial_p(first: int, second: int) -> Fraction:
+    """Return the two-sided p of a fair coin, by adding every outcome at least as uneven.
+
+    The distribution is built one toss at a time, with no binomial coefficient.
+    """
+    distribution = [Fraction(1)]
+    for _ in range(first + second):
+        halves = [chance / 2 for chance in distribution]
+        distribution = [
+            a + b for a, b in zip([*halves, Fraction(0)], [Fraction(0), *halves], strict=True)
+        ]
+    unevenness = abs(first - second)
+    total = Fraction(0)
+    for heads, chance in enumerate(distribution):
+        if abs(2 * heads - first - second) >= unevenness:
+            total += chance
+    return total
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
+    assert mcnemar_p(first, second) == pytest.approx(float(binomial_p(first, second)), rel=1e-12)
+    assert mcnemar_p(first, second) == mcnemar_p(second, first)
+
+
+def test_mcnemar_on_large_tables_stays_a_probability() -> None:
+    assert mcnemar_p(0, 5000) == 0.0  # 2 ** -4999 is less than a float can tell
+    assert mcnemar_p(1000, 1000) == 1.0
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60))
+def test_every_count_against_one_image_after_another(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    reference = random.normal(size=(count, 10)).astype(np.float32)
+    candidate = (reference + random.normal(size=(count, 10))).astype(np.float32)
+    labels = random.integers(0, 10, count).astype(np.int32)
+
+    was_right = now_right = agree = only_first = only_second = 0
+    flips = []
+    for i in range(count):
+        was = max(range(10), key=lambda j: reference[i, j])
+        now = max(range(10), key=lambda j: candidate[i, j])
+        was_right += was == labels[i]
+        now_right += now == labels[i]
+        agree += was == now
+        only_first += was == labels[i] != now
+        only_second += now == labels[i] != was
+        if was != now:
+            flips.append((i, labels[i], was, now))
+
+    found = compare(reference, candidate, labels)
+    assert found.num_samples == count
+    assert found.reference_accuracy == pytest.approx(was_right / count)
+    assert found.candidate_accuracy == pytest.approx(now_right / count)
+    assert found.accuracy_drop == pytest.approx(100 * (was_right - now_right) / count)
+    assert found.top1_agreement == pytest.approx(agree / count)
+    assert [(f.index, f.label, f.was, f.now) for f in found.flips] == flips
+    assert found.mcnemar_p == mcnemar_p(only_first, only_second)
+    assert found.max_abs_error == pytest.approx(np.abs(candidate - reference).max(), rel=1e-5)
+    assert found.non_finite == 0
+
+
+def test_identical_logits() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 10, 50).astype(np.int32)
+    found = compare(logits, logits.copy(), labels)
+    assert (found.accuracy_drop, found.top1_agreement, found.flips) == (0, 1, ())
+    assert (found.mcnemar_p, found.max_abs_error, found.mean_abs_error) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_no_number_is_wrong(bad: float) -> None:
+    """Even where argmax would point at the right class all the same."""
+    logits = np.eye(10, dtype=np.float32)
+    labels = np.arange(10, dtype=np.int32)
+    candidate = logits.copy()
+    candidate[3, 4] = bad
+    found = compare(logits, candidate, labels)
+    assert found.non_finite == 1
+    assert found.candidate_accuracy == 0.9
+    assert [(flip.index, flip.now) for flip in found.flips] == [(3, -1)]
+    assert found.max_abs_error == 0
+
+
+def test_all_answers_are_no_numbers() -> None:
+    logits = np.eye(10, dtype=np.float32)
+    found = compare(logits, np.full_like(logits, np.nan), np.arange(10, dtype=np.int32))
+    assert (found.candidate_accuracy, found.non_finite, found.accuracy_drop) == (0, 10, 100)
+    assert (found.max_abs_error, found.mean_abs_error) == (0, 0)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    logits, labels = np.zeros((5, 10), np.float32), np.zeros(5, np.int32)
+    with pytest.raises(DataError, match=r"\(5, 10\).*\(5, 9\)"):
+        compare(logits, logits[:, :9], labels)
+    with pytest.raises(DataError, match=r"\(5, 10\).*\(4, 10\)"):
+        compare(logits, logits[:4], labels)
+    with pytest.raises(DataError, match="5 answers for 4 labels"):
+        compare(logits, logits, labels[:4])

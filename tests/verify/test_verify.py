@@ -1,0 +1,133 @@
+"""A file that is no longer right fails, whatever the reason, and nothing passes by default."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifact import Artifact, load_artifact, sha256_of, write_manifest
+from lenet_edge.errors import ModelFileError
+from lenet_edge.reference import Reference, reference_path
+from lenet_edge.results import BenchRun
+from lenet_edge.runtimes import get_target
+from lenet_edge.selection import Pair
+from lenet_edge.verify.verify import verify
+from tests.conftest import LenetEdge
+
+
+@pytest.fixture
+def own(exports: Path, tmp_path: Path) -> Path:
+    """A copy of the exports that a test may spoil."""
+    return Path(shutil.copytree(exports, tmp_path / "own"))
+
+
+def spoil(path: Path) -> Artifact:
+    """Shuffle the bytes of the largest weights of a TFLite file; its manifest follows."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    largest = max(
+        (
+            d
+            for d in interpreter.get_tensor_details()
+            if d["dtype"] is np.int8 and len(d["shape"]) == 2
+        ),
+        key=lambda details: int(np.prod(details["shape"])),
+    )
+    weights = interpreter.get_tensor(largest["index"]).tobytes()
+    content = path.read_bytes()
+    assert content.count(weights) == 1
+    spoiled = np.random.default_rng(0).permutation(np.frombuffer(weights, np.int8)).tobytes()
+    artifact = load_artifact(path)
+    path.write_bytes(content.replace(weights, spoiled))
+    write_manifest(dataclasses.replace(artifact, sha256=sha256_of(path)))
+    return load_artifact(path)
+
+
+def test_a_file_with_spoiled_weights_fails(
+    lenet_edge: LenetEdge, own: Path, tmp_path: Path
+) -> None:
+    spoil(own / "lenet_int8.tflite")
+    done = lenet_edge("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack",
+                      "--json", "out.json")  # fmt: skip
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert done.returncode == 3
+    assert "FAIL" in done.stdout
+    assert not report.passed
+    assert report.accuracy_drop > 5
+    assert report.mcnemar_p < 1e-9
+    assert len(report.flips) == round((1 - report.top1_agreement) * report.num_samples)
+
+
+def test_the_drop_that_is_allowed_decides(exported: Callable[[str], Artifact]) -> None:
+    pair = Pair(exported("lenet_int8.onnx"), get_target("onnxruntime-cpu"))
+    (report,), skipped = verify([pair], max_accuracy_drop=0)
+    assert not skipped
+    assert report.passed == (report.accuracy_drop <= 0)
+    (lenient,), _ = verify([pair], max_accuracy_drop=100)
+    assert lenient.passed
+    assert lenient.accuracy_drop == report.accuracy_drop
+
+
+def test_answers_that_are_no_numbers_fail(exported: Callable[[str], Artifact], own: Path) -> None:
+    """However large the drop that is allowed: a NaN in the weights of a real file."""
+    artifact = load_artifact(own / "lenet_float32.onnx")
+    import onnx
+
+    model = onnx.load(artifact.path)
+    last = next(one for one in model.graph.initializer if list(one.dims) == [10])
+    bias = onnx.numpy_helper.to_array(last).copy()
+    bias[3] = np.nan
+    last.CopyFrom(onnx.numpy_helper.from_array(bias, last.name))
+    onnx.save(model, artifact.path)
+    write_manifest(dataclasses.replace(artifact, sha256=sha256_of(artifact.path)))
+    pair = Pair(load_artifact(artifact.path), get_target("onnxruntime-cpu"))
+    (report,), _ = verify([pair], max_accuracy_drop=100)
+    assert report.non_finite == report.num_samples
+    assert not report.passed
+
+
+def test_without_a_reference_nothing_is_proven(lenet_edge: LenetEdge, own: Path) -> None:
+    (reference,) = own.glob("reference-*.npz")
+    reference.unlink()
+    done = lenet_edge("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{reference.name}: no such file" in done.stderr
+    assert "lenet-edge export" in done.stderr
+
+
+def test_the_reference_of_another_checkpoint_is_refused(own: Path) -> None:
+    artifact = load_artifact(own / "lenet_int8.tflite")
+    assert artifact.parent_sha256
+    path = reference_path(own, artifact.parent_sha256)
+    other = dataclasses.replace(Reference.load(path), checkpoint_sha256="0" * 64)
+    other.save(path)
+    with pytest.raises(ModelFileError, match="another checkpoint; export again"):
+        verify([Pair(artifact, get_target("litert-xnnpack"))])
+
+
+def test_a_damaged_reference_is_refused(own: Path) -> None:
+    artifact = load_artifact(own / "lenet_int8.tflite")
+    (path,) = own.glob("reference-*.npz")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelFileError, match=r"is damaged .*; export again"):
+        verify([Pair(artifact, get_target("litert-xnnpack"))])
+
+
+def test_a_pair_that_cannot_run_is_skipped_with_its_reason(
+    exported: Callable[[str], Artifact],
+) -> None:
+    wrong = Pair(exported("lenet_int8.tflite"), get_target("onnxruntime-cpu"))
+    right = Pair(exported("lenet_int8.tflite"), get_target("litert-xnnpack"))
+    done: list[str] = []
+    reports, (skipped,) = verify([wrong, right], report=done.append)
+    assert [report.target for report in reports] == ["litert-xnnpack"]
+    assert (skipped.artifact, skipped.target) == ("lenet_int8.tflite", "onnxruntime-cpu")
+    assert "onnxruntime-cpu runs onnx files" in skipped.reason
+    assert len(done) == 2
