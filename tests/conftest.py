@@ -20,9 +20,7 @@ PRECISIONS = ("float32", "int8")
 
 def take(dataset: Dataset, count: int) -> Dataset:
     """Return the first `count` images of a data set."""
-    return dataclasses.replace(
-        dataset, images=dataset.images[:count], labels=dataset.labels[:count]
-    )
+    return dataset.take(slice(count))
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +33,12 @@ def exports(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Pat
     """A folder with a checkpoint trained for one epoch, and all files that export makes of it."""
     from lenet_edge.export.exporter import export
     from lenet_edge.train import loop
+    from lenet_edge.train.recipe import CLASSIC
 
     folder = tmp_path_factory.mktemp("exported")
     training = mnist.load("train")
-    model = loop.train(training, take(test_part, 1000), epochs=1)
+    recipe = dataclasses.replace(CLASSIC, epochs=1)
+    model, _ = loop.train(training, take(test_part, 1000), recipe)
     checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
     export(checkpoint.path, folder, training, test_part, precisions=PRECISIONS)
     return folder

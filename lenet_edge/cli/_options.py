@@ -74,3 +74,46 @@ def batch_size_option(command: Decorated) -> Decorated:
         show_default=True,
         help="Images in one inference; a list is measured one by one.",
     )(command)
+
+
+def recipe_options(command: Decorated) -> Decorated:
+    """--recipe, --epochs and --seed: how to train."""
+    for option in (
+        click.option(
+            "--seed",
+            type=click.IntRange(0),
+            default=1,
+            show_default=True,
+            help="The same seed trains the same model.",
+        ),
+        click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
+        click.option(
+            "--recipe",
+            type=click.Choice(["quick", "best", "classic"]),
+            default="quick",
+            show_default=True,
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def dataset_options(command: Decorated) -> Decorated:
+    """--dataset and --data-dir: which images."""
+    for option in (
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=Path, file_okay=False, exists=True),
+            help="Where Fashion-MNIST's IDX files lie; downloaded if left out.",
+        ),
+        click.option(
+            "--dataset",
+            default="mnist",
+            show_default=True,
+            metavar="NAME|FILE.npz|FOLDER",
+            help="mnist, fashion-mnist, an .npz of x_train, y_train, x_test, y_test, or a folder"
+            " with a folder of images for each class.",
+        ),
+    ):
+        command = option(command)
+    return command

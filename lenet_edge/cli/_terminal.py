@@ -7,11 +7,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from lenet_edge.train.loop import Progress
+
 GATE_FAILED = 3  # the exit status when a file did not pass
+INTERRUPTED = 130  # the shell's own for Ctrl-C
 
 
 def say(text: str) -> None:
@@ -80,3 +84,49 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, title=title)
         yield lambda what: progress.update(task, advance=1, description=what)
+
+
+@contextlib.contextmanager
+def training_progress() -> Iterator[Callable[[Progress], None]]:
+    """Yield what `loop.train` reports to: a live line on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _print_training
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("Train epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None, epoch="")
+        watched = ""
+
+        def update(now: Progress) -> None:
+            nonlocal watched
+            if now.accuracy is not None:
+                watched = f", {now.accuracy:.2%} of {now.watched}"
+            bar.update(
+                task,
+                total=now.epochs * now.steps_per_epoch,
+                completed=(now.epoch - 1) * now.steps_per_epoch + now.step,
+                epoch=f"{now.epoch}/{now.epochs}",
+                description=f"loss {now.loss:.4f}{watched}, rate {now.learning_rate:.1e},"
+                f" {now.images_per_s:,.0f} images/s",
+            )
+
+        yield update
+
+
+def _print_training(now: Progress) -> None:
+    if now.accuracy is not None:
+        say(f"epoch {now.epoch}/{now.epochs}: {now.accuracy:.2%} of {now.watched}")
+        return
+    say(
+        f"epoch {now.epoch}/{now.epochs}, step {now.step}/{now.steps_per_epoch}:"
+        f" loss {now.loss:.4f}, rate {now.learning_rate:.1e}, {now.images_per_s:,.0f} images/s"
+    )

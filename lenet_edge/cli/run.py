@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
 
-from lenet_edge.cli._options import batch_size_option, json_option
-from lenet_edge.cli._terminal import output, progress_bar, say
+from lenet_edge.cli._options import (
+    batch_size_option,
+    dataset_options,
+    json_option,
+    recipe_options,
+)
+from lenet_edge.cli._terminal import output, progress_bar, say, training_progress
 
 
 @click.command("run")
@@ -21,15 +27,18 @@ from lenet_edge.cli._terminal import output, progress_bar, say
     show_default=True,
     help="Where the model, the exported files and results.json go.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@recipe_options
+@dataset_options
 @batch_size_option
 @json_option
 def command(
     model: Path | None,
     output_dir: Path,
-    epochs: int,
+    recipe: str,
+    epochs: int | None,
     seed: int,
+    dataset: str,
+    data_dir: Path | None,
     batch_sizes: tuple[int, ...],
     json_file: Path | None,
 ) -> None:
@@ -46,9 +55,21 @@ def command(
     if model is not None:
         check_format(model)
     say("Loading TensorFlow ...")
+    from lenet_edge.flows import datasets
     from lenet_edge.flows.run import RESULTS, run
     from lenet_edge.report.terminal import summary_view
+    from lenet_edge.train.recipe import RECIPES
 
-    found = run(output_dir, progress_bar, model, epochs, seed, batch_sizes)
+    chosen = RECIPES[recipe]
+    found = run(
+        output_dir,
+        *datasets.load(dataset, data_dir),
+        progress_bar,
+        training_progress,
+        model,
+        dataclasses.replace(chosen, epochs=epochs or chosen.epochs),
+        seed,
+        batch_sizes,
+    )
     say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
     output(summary_view(found), found.to_json(), json_file)

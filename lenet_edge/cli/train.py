@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from lenet_edge.cli._options import DEFAULT_DIR
-from lenet_edge.cli._terminal import say
-
-if TYPE_CHECKING:
-    from lenet_edge.train.loop import Progress
+from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, recipe_options
+from lenet_edge.cli._terminal import INTERRUPTED, say, training_progress
 
 
 @click.command("train")
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@recipe_options
+@click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's.")
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Instead of the recipe's (its peak, where there is a schedule).",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@dataset_options
+@click.option("--resume", is_flag=True, help="Go on with the training that stopped.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -28,35 +28,59 @@ if TYPE_CHECKING:
     show_default=True,
     help="The checkpoint to write.",
 )
-def command(epochs: int, batch_size: int, learning_rate: float, seed: int, output: Path) -> None:
-    """Train LeNet on MNIST.
+def command(
+    recipe: str,
+    epochs: int | None,
+    seed: int,
+    batch_size: int | None,
+    learning_rate: float | None,
+    dataset: str,
+    data_dir: Path | None,
+    resume: bool,
+    output: Path,
+) -> None:
+    """Train LeNet, on MNIST or on your own images.
 
     \b
-    Example: lenet-edge train --epochs 3 --output mine/lenet.keras
+    quick    all of best in a quarter of its epochs: the best that under 3 minutes on 2 cores give
+    best     augmentation, warm-up and cosine, weight decay, averaged weights: 99.5 % and more
+    classic  the published recipe: ten epochs of Adam, watching the test images
+
+    The state is kept after each epoch in NAME.training beside the checkpoint, with history.json,
+    a training curve and TensorBoard's events; --resume ends where an unbroken training would have.
+
+    \b
+    Example: lenet-edge train --recipe best
+    Example: lenet-edge train --dataset photos/ --output mine/lenet.keras
     """
     if output.suffix != ".keras":
         raise click.BadParameter(f"{output} must end in .keras", param_hint="--output")
-    say("Loading TensorFlow and MNIST ...")
-    from lenet_edge.data import mnist
-    from lenet_edge.train import loop
+    say("Loading TensorFlow ...")
+    from lenet_edge.flows import datasets
+    from lenet_edge.flows.train import train
+    from lenet_edge.train.recipe import RECIPES
+    from lenet_edge.train.state import STATE, folder_of
 
-    training, test = mnist.load("train"), mnist.load("test")
-    model = loop.train(
-        training, test, epochs, batch_size, learning_rate, seed, report=print_progress
+    usual = RECIPES[recipe]
+    chosen = dataclasses.replace(
+        usual,
+        epochs=epochs or usual.epochs,
+        batch_size=batch_size or usual.batch_size,
+        learning_rate=learning_rate or usual.learning_rate,
     )
-    artifact = loop.save(model, output, training.class_names)
-    click.echo(
-        f"{artifact.path}: {loop.accuracy(model, test):.2%} of {len(test):,} test images,"
-        f" {model.count_params():,} parameters"
-    )
-
-
-def print_progress(progress: Progress) -> None:
-    """Print the loss every 100 steps and the accuracy after each epoch."""
-    if progress.accuracy is not None:
-        say(f"epoch {progress.epoch}: test accuracy {progress.accuracy:.2%}")
-    elif progress.loss is not None:
+    training, test = datasets.load(dataset, data_dir)
+    try:
+        with training_progress() as report:
+            artifact, history = train(output, training, test, chosen, seed, resume, report)
+    except KeyboardInterrupt:
+        kept = (folder_of(output) / STATE).exists()
         say(
-            f"epoch {progress.epoch}, step {progress.step}/{progress.steps_per_epoch}:"
-            f" loss {progress.loss:.4f}"
+            "Stopped; go on with the same command and --resume"
+            if kept
+            else "Stopped before the first epoch was done; nothing was kept"
         )
+        raise SystemExit(INTERRUPTED) from None
+    click.echo(
+        f"{artifact.path}: {history.test_accuracy:.2%} of {len(test):,} test images right"
+        f" ({artifact.size_bytes:,} bytes)"
+    )

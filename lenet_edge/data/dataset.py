@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge.errors import DataError
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -30,6 +32,34 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, chosen: npt.NDArray[np.intp] | slice, name: str | None = None) -> Dataset:
+        """Return some of it: the images at these places, in this order."""
+        return Dataset(
+            name or self.name, self.images[chosen], self.labels[chosen], self.class_names
+        )
+
+
+def check(data: Dataset) -> None:
+    """Make sure that a data set can be used.
+
+    Raises:
+        DataError: it is empty, has images and labels of different number, or labels that name
+            no class.
+    """
+    if len(data.images) != len(data.labels):
+        raise DataError(
+            f"{data.name} has {len(data.images)} images but {len(data.labels)} labels;"
+            " each image needs one"
+        )
+    if len(data) == 0:
+        raise DataError(f"there are no images in {data.name}")
+    lowest, highest = int(data.labels.min()), int(data.labels.max())
+    if lowest < 0 or highest >= len(data.class_names):
+        raise DataError(
+            f"labels of {data.name} must lie in 0..{len(data.class_names) - 1};"
+            f" found {lowest}..{highest}"
+        )
 
 
 def to_input(images: npt.NDArray[Any], pixel_scale: float = 1 / 255) -> npt.NDArray[np.float32]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lenet_edge.bench import plan
-from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.export import exporter
+from lenet_edge.flows.train import train
 from lenet_edge.results import BenchRun
 from lenet_edge.selection import load_files, pair_up
+from lenet_edge.train.recipe import DEFAULT, Recipe
+from lenet_edge.train.state import STATE, folder_of
 from lenet_edge.verify.verify import verify
 
 RESULTS = "results.json"
@@ -19,23 +24,33 @@ FORMATS = ("tflite", "onnx")
 
 # Given a title and a number of steps: a context whose value is called as each step is done.
 ProgressBar = Callable[[str, int], contextlib.AbstractContextManager[Callable[[str], None]]]
+# A context whose value is called with each `train.loop.Progress`.
+TrainingProgress = Callable[[], contextlib.AbstractContextManager[Callable[[Any], None]]]
 
 
 def run(
     output_dir: Path,
+    training: Dataset,
+    test: Dataset,
     progress_bar: ProgressBar,
+    training_progress: TrainingProgress,
     model: Path | None = None,
-    epochs: int = 10,
+    recipe: Recipe = DEFAULT,
     seed: int = 1,
     batch_sizes: Sequence[int] = plan.DEFAULT_BATCH_SIZES,
 ) -> BenchRun:
     """Do the whole job and return what was found; it is in ``output_dir/results.json`` too.
 
+    A training that was stopped goes on where it was.
+
     Args:
         output_dir: where the checkpoint, the exported files and the results go.
+        training: what is learnt from, and calibrated with.
+        test: what every file is verified on.
         progress_bar: how each stage shows how far it is.
+        training_progress: how the training does.
         model: a checkpoint to start from instead of training one.
-        epochs: passes over the training images.
+        recipe: how to train.
         seed: of the training and of the order of the plan.
         batch_sizes: to measure at.
 
@@ -43,8 +58,11 @@ def run(
         LenetEdgeError: a stage failed; its message says which file and why.
     """
     if model is None:
-        model = _train(output_dir / CHECKPOINT, progress_bar, epochs, seed)
-    files = _export(model, output_dir, progress_bar)
+        model = output_dir / CHECKPOINT
+        resume = (folder_of(model) / STATE).exists()
+        with training_progress() as report:
+            train(model, training, test, recipe, seed, resume, report)
+    files = _export(model, output_dir, training, test, progress_bar)
     pairs, missing = pair_up(load_files(files, output_dir), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)
@@ -56,24 +74,9 @@ def run(
     return found
 
 
-def _train(path: Path, progress_bar: ProgressBar, epochs: int, seed: int) -> Path:
-    from lenet_edge.train import loop
-
-    training, test = mnist.load("train"), mnist.load("test")
-    with progress_bar("Train", epochs) as step:
-
-        def report(progress: loop.Progress) -> None:
-            if progress.accuracy is not None:
-                step(f"epoch {progress.epoch}, test accuracy {progress.accuracy:.2%}")
-
-        model = loop.train(training, test, epochs=epochs, seed=seed, report=report)
-    return loop.save(model, path, training.class_names).path
-
-
-def _export(model: Path, output_dir: Path, progress_bar: ProgressBar) -> list[Path]:
-    from lenet_edge.export import exporter
-
-    training, test = mnist.load("train"), mnist.load("test")
+def _export(
+    model: Path, output_dir: Path, training: Dataset, test: Dataset, progress_bar: ProgressBar
+) -> list[Path]:
     with progress_bar("Export", len(PRECISIONS) * len(FORMATS)) as step:
         made = exporter.export(
             model,

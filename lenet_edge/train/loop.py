@@ -2,111 +2,265 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lenet_edge import model as lenet  # imported first: it quiets TensorFlow
 from lenet_edge.artifact import Artifact, TensorSpec, atomic_write, describe, write_manifest
-from lenet_edge.data.dataset import Dataset, to_input
-from lenet_edge.errors import DataError, LenetEdgeError
+from lenet_edge.data.dataset import Dataset, check, to_input
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.train import augmentation
+from lenet_edge.train.fast_forward import fast_forward
+from lenet_edge.train.recipe import DEFAULT, Recipe
+from lenet_edge.train.state import LOSS_EVERY, STATE, History, Settings, State
 
 import numpy as np  # isort: skip
+import numpy.typing as npt  # isort: skip
 import tensorflow as tf  # isort: skip
-
-LOSS_EVERY = 100  # steps
-SHUFFLE_BUFFER = 10_000  # images
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training is: `loss` after a step; `accuracy`, a fraction, after an epoch."""
+    """Where a training is: `loss` every 100 steps; `accuracy`, a fraction, after an epoch."""
 
     epoch: int
+    epochs: int
     step: int
     steps_per_epoch: int
-    loss: float | None = None
+    learning_rate: float
+    loss: float
+    images_per_s: float
     accuracy: float | None = None
+    watched: str = ""
 
 
 def train(
     training: Dataset,
     test: Dataset,
-    epochs: int = 10,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
+    recipe: Recipe = DEFAULT,
     seed: int = 1,
+    folder: Path | None = None,
+    resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> Any:
-    """Train a LeNet and return the Keras model.
+) -> tuple[Any, History]:
+    """Train a LeNet and return the Keras model, and how it went.
 
     Args:
-        training: what it learns from.
-        test: what its accuracy is reported on after each epoch; nothing is chosen by it.
-        epochs: passes over the training images.
-        batch_size: images in one step.
-        learning_rate: Adam's.
-        seed: two runs with the same seed shuffle and start alike.
+        training: what it learns from, less what the recipe holds out for validation.
+        test: the images of the last, unbiased word. Where the recipe holds nothing out, they are
+            watched after each epoch too; nothing is ever chosen by them.
+        recipe: every setting.
+        seed: two trainings with the same seed, on one machine, end with the same weights.
+        folder: where its state is kept after each epoch; None keeps nothing.
+        resume: go on from the state in `folder`.
         report: called every 100 steps and after each epoch.
 
     Raises:
         DataError: the images and labels do not fit each other or the network.
-        LenetEdgeError: the loss stopped being a number.
+        LenetEdgeError: the loss stopped being a number; or `folder` holds an unfinished training
+            and `resume` is not set; or it is and there is none, or one with other settings.
     """
-    _check(training)
+    check(training)
+    check(test)
+    history, arrays = _start(folder, resume, Settings.of(recipe, seed, training), training.name)
+    learnt_from, held_out = hold_out(training, recipe.validation_images)
+    watched = held_out or test
+
     tf.keras.utils.set_random_seed(seed)
     model = lenet.build_lenet(len(training.class_names), training.image_shape)
-    loss_function = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
-    optimizer = tf.keras.optimizers.Adam(learning_rate)
+    epoch_of = Epochs(model, learnt_from, recipe, seed)
+    epoch_of.restore(arrays)
+    for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
+        started = time.perf_counter()
+        losses: list[float] = []
+        for taken in epoch_of(epoch):
+            losses += taken
+            now = Progress(
+                epoch,
+                recipe.epochs,
+                len(losses),
+                epoch_of.num_steps,
+                epoch_of.learning_rate,
+                loss=losses[-1],
+                images_per_s=len(losses) * epoch_of.batch_size / (time.perf_counter() - started),
+            )
+            report(now)
+        with epoch_of.averaged():
+            found = accuracy(model, watched)
+        history.add(losses, found, epoch_of.learning_rate, time.perf_counter() - started)
+        if folder:
+            State(history, epoch_of.arrays()).save(folder)
+            history.save(folder)
+        report(dataclasses.replace(now, accuracy=found, watched=watched.name))
+    epoch_of.finish()
+    history.test_accuracy = accuracy(model, test)
+    if folder:
+        history.save(folder)
+    return model, history
 
-    @tf.function  # type: ignore[untyped-decorator]
-    def step(images: Any, one_hot_labels: Any) -> Any:
+
+class Epochs:
+    """The epochs of one training: called with an epoch's number, it takes that epoch's steps.
+
+    A step is plain: a tape, a loss, gradients, an optimizer. Around it, only what makes it fast:
+    many steps are one compiled call, and the images stay on the device.
+    """
+
+    def __init__(self, model: Any, data: Dataset, recipe: Recipe, seed: int) -> None:
+        self.batch_size = min(recipe.batch_size, len(data))
+        self.num_steps = len(data) // self.batch_size
+        self._recipe, self._seed = recipe, seed
+        self._num_classes, self._image_shape = len(data.class_names), data.image_shape
+        self._variables = model.trainable_variables
+        self._optimizer = _optimizer(recipe, self.num_steps)
+        self._optimizer.build(self._variables)
+        self._forward = fast_forward(model)
+        self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
+        self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
+        self._steps = tf.function(self._steps_of, jit_compile=True)
+        self._draw = tf.function(augmentation.draw)
+
+    def __call__(self, epoch: int) -> Iterator[list[float]]:
+        """Take the epoch's steps, 100 in one call, and yield the losses of each call."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._images))
+        # The last, incomplete batch is left out; another epoch leaves out other images.
+        batches = order[: self.num_steps * self.batch_size].reshape(-1, self.batch_size)
+        for first in range(0, self.num_steps, LOSS_EVERY):
+            chosen = batches[first : first + LOSS_EVERY]
+            padding = ((0, LOSS_EVERY - len(chosen)), (0, 0))  # one shape is compiled once
+            losses = self._steps(
+                self._images,
+                self._labels,
+                tf.constant(np.pad(chosen, padding)),
+                tf.constant(len(chosen)),
+                self._random_numbers(epoch, first),
+            )
+            yield _finite(losses.numpy()[: len(chosen)].tolist(), epoch, first)
+
+    def _step(self, images: Any, one_hot_labels: Any) -> Any:
+        """Take one step of the training and return its loss."""
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            loss = loss_function(one_hot_labels, logits)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            logits = self._forward(images)
+            loss = self._loss(one_hot_labels, logits)
+        gradients = tape.gradient(loss, self._variables)
+        self._optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
         return loss
 
-    one_hot = tf.one_hot(training.labels, len(training.class_names))
-    batches = (
-        tf.data.Dataset.from_tensor_slices((to_input(training.images), one_hot))
-        .shuffle(SHUFFLE_BUFFER, seed=seed)
-        .batch(batch_size)
-        .prefetch(2)
+    def _steps_of(self, images: Any, labels: Any, batches: Any, count: Any, numbers: Any) -> Any:
+        losses = tf.zeros(len(batches))
+        for i in tf.range(count):
+            batch = tf.cast(tf.gather(images, batches[i]), tf.float32) / 255
+            if self._recipe.augmentation:
+                uniform, normal = numbers
+                batch = augmentation.warp(batch, uniform[i], normal[i], self._recipe.augmentation)
+            one_hot_labels = tf.one_hot(tf.gather(labels, batches[i]), self._num_classes)
+            losses = tf.tensor_scatter_nd_update(losses, [[i]], [self._step(batch, one_hot_labels)])
+        return losses
+
+    def _random_numbers(self, epoch: int, first: int) -> Any:
+        if not self._recipe.augmentation:
+            return ()
+        key = tf.constant([self._seed, epoch * self.num_steps + first])
+        return self._draw(LOSS_EVERY, self.batch_size, self._image_shape, key)
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's, now."""
+        return float(self._optimizer.learning_rate)
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """Return all that the next epoch depends on: the weights and the optimizer's variables."""
+        return tuple(value.numpy() for value in (*self._variables, *self._optimizer.variables))
+
+    def restore(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
+        """Take up what `arrays` gave; nothing, where there is none."""
+        if arrays:
+            values = (*self._variables, *self._optimizer.variables)
+            for variable, value in zip(values, arrays, strict=True):
+                variable.assign(value)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the model its averaged weights, where the recipe averages, for a while."""
+        raw = [variable.numpy() for variable in self._variables]
+        self.finish()
+        yield
+        for variable, value in zip(self._variables, raw, strict=True):
+            variable.assign(value)
+
+    def finish(self) -> None:
+        """Give the model its averaged weights, where the recipe averages, for good."""
+        if self._recipe.ema:
+            self._optimizer.finalize_variable_values(self._variables)
+
+
+def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
+    rate: Any = recipe.learning_rate
+    if recipe.warmup_epochs:
+        warmup = recipe.warmup_epochs * steps_per_epoch
+        rate = tf.keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, recipe.epochs * steps_per_epoch - warmup),
+            warmup_target=recipe.learning_rate,
+            warmup_steps=warmup,
+        )
+    optimizer = tf.keras.optimizers.AdamW(
+        rate,
+        weight_decay=recipe.weight_decay,
+        use_ema=bool(recipe.ema),
+        ema_momentum=recipe.ema,
     )
-    for epoch in range(1, epochs + 1):
-        for number, (images, one_hot_labels) in enumerate(batches, start=1):
-            loss = step(images, one_hot_labels)
-            if number % LOSS_EVERY == 0 or number == len(batches):
-                report(Progress(epoch, number, len(batches), loss=_finite(loss, epoch, number)))
-        report(Progress(epoch, len(batches), len(batches), accuracy=accuracy(model, test)))
-    return model
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
 
 
-def _finite(loss: Any, epoch: int, step: int) -> float:
-    value = float(loss)
-    if not np.isfinite(value):
+def _start(
+    folder: Path | None, resume: bool, settings: Settings, dataset: str
+) -> tuple[History, Sequence[npt.NDArray[Any]]]:
+    """Return the history and the variables to start from: new ones, or those in `folder`."""
+    if folder is None or not (resume or (folder / STATE).exists()):
+        return History(settings, dataset), ()
+    state = State.load(folder)
+    done = f"a training that stopped after epoch {state.epoch} of {state.settings.recipe.epochs}"
+    if not resume:
         raise LenetEdgeError(
-            f"the loss became {value} in epoch {epoch}, step {step}; try a smaller --learning-rate"
+            f"{folder} holds {done}; go on with --resume, or delete {folder / STATE}"
         )
-    return value
-
-
-def _check(data: Dataset) -> None:
-    if len(data.images) != len(data.labels):
-        raise DataError(f"{len(data.images)} images but {len(data.labels)} labels")
-    if len(data) == 0:
-        raise DataError("there are no training images")
-    worst = int(data.labels.max()), int(data.labels.min())
-    if worst[0] >= len(data.class_names) or worst[1] < 0:
-        raise DataError(
-            f"labels must lie in 0..{len(data.class_names) - 1}; found {worst[1]}..{worst[0]}"
+    for name, old, new in state.settings.differences(settings):
+        raise LenetEdgeError(
+            f"{folder} holds {done} with {name} {old}, not {new}; resume it with the same settings"
         )
+    return state.history, state.arrays
 
 
-def predict_logits(model: Any, data: Dataset, batch_size: int = 1000) -> np.ndarray[Any, Any]:
+def hold_out(data: Dataset, count: int) -> tuple[Dataset, Dataset | None]:
+    """Split a data set into what is learnt from and up to `count` images held out, at most a tenth.
+
+    The images are chosen at random, but always the same ones.
+    """
+    count = min(count, len(data) // 10)
+    if count == 0:
+        return data, None
+    order = np.random.default_rng(0).permutation(len(data))
+    return data.take(order[count:]), data.take(order[:count], f"{data.name}, held out")
+
+
+def _finite(losses: list[float], epoch: int, first: int) -> list[float]:
+    for number, loss in enumerate(losses, start=first + 1):
+        if not np.isfinite(loss):
+            raise LenetEdgeError(
+                f"the loss became {loss} in epoch {epoch}, step {number}; try a smaller"
+                " --learning-rate"
+            )
+    return losses
+
+
+def predict_logits(model: Any, data: Dataset, batch_size: int = 1000) -> npt.NDArray[np.float32]:
     """Return the model's logits for every image: float32 of shape (N, classes)."""
     images = to_input(data.images)
     starts = range(0, len(images), batch_size)

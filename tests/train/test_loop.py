@@ -16,6 +16,7 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.model import build_lenet
 from lenet_edge.train import loop
+from lenet_edge.train.recipe import BEST, CLASSIC, Recipe
 from tests.conftest import take
 
 
@@ -27,6 +28,10 @@ def training() -> Dataset:
 @pytest.fixture(scope="module")
 def test_images(test_part: Dataset) -> Dataset:
     return take(test_part, 500)
+
+
+def short(recipe: Recipe = CLASSIC, **settings: Any) -> Recipe:
+    return dataclasses.replace(recipe, **{"epochs": 1, **settings})
 
 
 def weights(model: Any) -> npt.NDArray[np.float32]:
@@ -42,7 +47,8 @@ def test_the_network_as_published() -> None:
 
 def test_a_seed_gives_the_same_weights_bit_for_bit(training: Dataset, test_images: Dataset) -> None:
     first, again, other = (
-        weights(loop.train(training, test_images, epochs=2, seed=seed)) for seed in (7, 7, 8)
+        weights(loop.train(training, test_images, short(BEST, epochs=2), seed)[0])
+        for seed in (7, 7, 8)
     )
     assert first.tobytes() == again.tobytes()
     assert not np.allclose(first, other, atol=1e-3)
@@ -50,38 +56,40 @@ def test_a_seed_gives_the_same_weights_bit_for_bit(training: Dataset, test_image
 
 def test_it_learns_and_says_where_it_is(training: Dataset, test_images: Dataset) -> None:
     said: list[loop.Progress] = []
-    model = loop.train(training, test_images, epochs=3, batch_size=32, report=said.append)
-    steps = -(-2000 // 32)
-    losses = [one.loss for one in said if one.loss is not None]
+    recipe = short(epochs=3, batch_size=16)
+    model, history = loop.train(training, test_images, recipe, report=said.append)
+    steps = 2000 // 16
     accuracies = [one.accuracy for one in said if one.accuracy is not None]
     assert {one.steps_per_epoch for one in said} == {steps}
     assert [one.epoch for one in said if one.accuracy is not None] == [1, 2, 3]
-    assert losses[-1] < losses[0]
-    assert accuracies[-1] == loop.accuracy(model, test_images) > 0.8
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"] / 2
+    assert accuracies[-1] == history.test_accuracy == loop.accuracy(model, test_images) > 0.8
+    assert [one.step for one in said if one.accuracy is None] == [100, 125] * 3
+    assert [one["losses"] for one in history.epochs] == [[one.loss] for one in said[::3]]
 
 
 def test_labels_out_of_range(training: Dataset, test_images: Dataset) -> None:
     for wrong in (10, -1):
         labels = training.labels.copy()
         labels[5] = wrong
-        with pytest.raises(DataError, match=rf"labels must lie in 0\.\.9; found .*{wrong}"):
-            loop.train(dataclasses.replace(training, labels=labels), test_images, epochs=1)
+        with pytest.raises(DataError, match=rf"must lie in 0\.\.9; found .*{wrong}"):
+            loop.train(dataclasses.replace(training, labels=labels), test_images, short())
 
 
 def test_lengths_that_differ(training: Dataset, test_images: Dataset) -> None:
-    short = dataclasses.replace(training, labels=training.labels[:-1])
+    fewer = dataclasses.replace(training, labels=training.labels[:-1])
     with pytest.raises(DataError, match="2000 images but 1999 labels"):
-        loop.train(short, test_images, epochs=1)
+        loop.train(fewer, test_images, short())
 
 
 def test_no_images(training: Dataset, test_images: Dataset) -> None:
-    with pytest.raises(DataError, match="no training images"):
-        loop.train(take(training, 0), test_images, epochs=1)
+    with pytest.raises(DataError, match="no images in mnist-train"):
+        loop.train(take(training, 0), test_images, short())
 
 
 def test_a_loss_that_is_no_number(training: Dataset, test_images: Dataset) -> None:
     with pytest.raises(LenetEdgeError, match=r"loss became (nan|inf) in epoch \d+.*learning-rate"):
-        loop.train(training, test_images, epochs=3, learning_rate=1e30)
+        loop.train(training, test_images, short(epochs=3, learning_rate=1e30))
 
 
 def test_the_checkpoint_holds_the_model(
@@ -89,7 +97,7 @@ def test_the_checkpoint_holds_the_model(
 ) -> None:
     import tensorflow as tf
 
-    model = loop.train(take(training, 200), test_images, epochs=1)
+    model, _ = loop.train(take(training, 200), test_images, short())
     made = loop.save(model, tmp_path / "mine.keras", training.class_names)
     assert load_artifact(made.path) == made
     assert made.labels == training.class_names

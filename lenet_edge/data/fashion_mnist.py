@@ -1,0 +1,54 @@
+"""Fashion-MNIST: ten kinds of clothing, in MNIST's own format and sizes.
+
+Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking
+machine learning algorithms", 2017.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge.data import idx, mnist
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import DataError
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+
+def load(folder: Path) -> tuple[Dataset, Dataset]:
+    """Return training and test part from the four IDX files in `folder`, packed by gzip or not.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    return (
+        dataset("train", *(_read(folder, name) for name in mnist.FILES["train"])),
+        dataset("test", *(_read(folder, name) for name in mnist.FILES["test"])),
+    )
+
+
+def dataset(part: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Dataset:
+    """Return a part from its images, uint8 of shape (N, 28, 28), and its labels."""
+    return Dataset(
+        f"fashion-mnist-{part}", images[..., np.newaxis], labels.astype(np.int32), CLASS_NAMES
+    )
+
+
+def _read(folder: Path, name: str) -> npt.NDArray[np.uint8]:
+    for path in (folder / name, folder / f"{name}.gz"):
+        try:
+            content = path.read_bytes()
+            return idx.decode(gzip.decompress(content) if path.suffix == ".gz" else content, name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} cannot be read ({error}); get the file again") from error
+    raise DataError(f"{folder} has no {name} (or {name}.gz); give its folder with --data-dir")

@@ -1,0 +1,74 @@
+"""A training with all that stays of it: checkpoint, history, TensorBoard events, a picture."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from lenet_edge.artifact import Artifact
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import MissingPackageError
+from lenet_edge.report.plots import training_curve
+from lenet_edge.train import loop
+from lenet_edge.train.recipe import DEFAULT, Recipe
+from lenet_edge.train.state import STATE, History, folder_of
+
+import tensorflow as tf  # isort: skip
+
+CURVE = "curve.png"
+
+
+def train(
+    checkpoint: Path,
+    training: Dataset,
+    test: Dataset,
+    recipe: Recipe = DEFAULT,
+    seed: int = 1,
+    resume: bool = False,
+    report: Callable[[loop.Progress], None] = lambda progress: None,
+) -> tuple[Artifact, History]:
+    """Train a LeNet, write it to `checkpoint`, and keep how it went in the folder beside it.
+
+    The folder, ``NAME.training``, holds history.json, TensorBoard's event files, curve.png and,
+    until the training is done, the state to resume from.
+
+    Raises:
+        LenetEdgeError: what `loop.train` raises, or a file cannot be written.
+    """
+    folder = folder_of(checkpoint)
+    if not resume and not (folder / STATE).exists():
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+    events = _Events(folder)
+
+    def both(progress: loop.Progress) -> None:
+        events.write(progress)
+        report(progress)
+
+    model, history = loop.train(training, test, recipe, seed, folder, resume, both)
+    artifact = loop.save(model, checkpoint, training.class_names)
+    with contextlib.suppress(MissingPackageError):
+        title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
+        training_curve(history.epochs, title, folder / CURVE)
+    (folder / STATE).unlink()
+    return artifact, history
+
+
+class _Events:
+    """TensorBoard's event file, opened at the first event."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    def write(self, progress: loop.Progress) -> None:
+        self._writer = self._writer or tf.summary.create_file_writer(str(self._folder))
+        step = (progress.epoch - 1) * progress.steps_per_epoch + progress.step
+        with self._writer.as_default(step=step):
+            if progress.accuracy is None:
+                tf.summary.scalar("loss", progress.loss)
+                tf.summary.scalar("learning rate", progress.learning_rate)
+            else:
+                tf.summary.scalar(f"accuracy on {progress.watched}", progress.accuracy)
+                self._writer.flush()
