@@ -17,7 +17,10 @@ from typing import NoReturn
 import click
 
 from lenet_edge import __version__
-from lenet_edge.errors import LenetEdgeError
+from lenet_edge.errors import LenetEdgeError, MissingPackageError
+
+# What `train`, `export` and `run` import as they start, and a board does not have.
+_HOST_PACKAGES = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx")
 
 
 class _Commands(click.Group):
@@ -54,6 +57,11 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         if ctx.meta.get(_DEBUG):
             raise
         _stop(str(error), 1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _HOST_PACKAGES or ctx.meta.get(_DEBUG):
+            raise
+        _stop(str(MissingPackageError(package, "host")), 1)
 
 
 def _stop(message: str, status: int) -> NoReturn:

@@ -94,15 +94,17 @@ def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
             TensorSpec(graph.input[0].name, (None, 28, 28, 1), "float32"),
             TensorSpec(graph.output[0].name, (None, 10), "float32"),
         )
-    import tensorflow as tf
-
     if path.suffix == ".keras":
+        import tensorflow as tf
+
         model = tf.keras.models.load_model(path)
         return (
             TensorSpec(model.inputs[0].name, (None, 28, 28, 1), "float32"),
             TensorSpec(model.layers[-1].name, (None, 10), "float32"),
         )
-    interpreter = tf.lite.Interpreter(str(path))
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
     specs = []
     for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0]):
         scale, zero_point = details["quantization"]

@@ -1,0 +1,126 @@
+"""A board: the wheel and one runtime in a venv of its own, and no TensorFlow far and wide."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Board:
+    """A venv with one extra, and a folder with what was exported elsewhere."""
+
+    bin: Path
+    folder: Path
+    target: str
+    format: str
+
+    def __call__(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        return subprocess.run(
+            [str(self.bin / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT]
+    subprocess.run(list(map(str, command)), check=True, timeout=600)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("litert", "litert-xnnpack", "tflite"),
+        ("tflite", "tflite-runtime-cpu", "tflite"),
+        ("onnx", "onnxruntime-cpu", "onnx"),
+    ],
+    ids=lambda param: param[0],
+)
+def board(
+    request: pytest.FixtureRequest,
+    wheel: Path,
+    exports: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Board:
+    extra, target, format = request.param
+    if extra == "tflite" and sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime ends with Python 3.11")
+    folder = tmp_path_factory.mktemp(extra)
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, timeout=120)
+    made = Board(folder / "venv" / "bin", folder, target, format)
+    done = made("pip", "install", "--quiet", f"{wheel}[{extra}]")
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(exports, folder / "exported")
+    return made
+
+
+def test_tensorflow_is_not_there(board: Board) -> None:
+    for package in ("tensorflow", "keras", "tf2onnx"):
+        done = board("python", "-c", f"import {package}")
+        assert f"No module named '{package}'" in done.stderr
+
+
+def test_targets_knows_what_works(board: Board) -> None:
+    done = board("lenet-edge", "targets", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    targets = {one["name"]: one for one in json.loads(done.stdout)}
+    assert targets[board.target]["works"], targets[board.target]["detail"]
+    missing = targets["tensorflow-function"]
+    assert not missing["works"]
+    assert missing["detail"] == (
+        "tensorflow is not installed; install it with: pip install 'lenet-edge[host]'"
+    )
+
+
+def test_verify(board: Board) -> None:
+    done = board("lenet-edge", "verify", "--max-accuracy-drop", "1", "--json", "verified.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads((board.folder / "verified.json").read_text())
+    assert {(one["candidate"], one["target"]) for one in facts["parity"]} == {
+        (f"lenet_{precision}.{board.format}", board.target) for precision in ("float32", "int8")
+    }
+    assert all(one["passed"] for one in facts["parity"])
+    assert "tensorflow" not in facts["environment"]["packages"]
+    skipped = {(one["artifact"], one["reason"]) for one in facts["skipped"]}
+    assert ("lenet.keras", "tensorflow is not installed") in skipped
+
+
+def test_bench(board: Board) -> None:
+    done = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
+                 "--json", "-")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)["measurements"]
+    assert [(one["target"], one["batch_size"]) for one in measured] == [
+        (board.target, batch) for _ in ("float32", "int8") for batch in (1, 8)
+    ]
+    assert all(one["derived"]["p50_s"] > 0 for one in measured)
+
+
+@pytest.mark.parametrize("command", ["train", "export", "run"])
+def test_what_needs_tensorflow_says_which_extra(board: Board, command: str) -> None:
+    model = ["exported/lenet.keras"] if command != "train" else []
+    done = board("lenet-edge", command, *model)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert last.endswith(" is not installed; install it with: pip install 'lenet-edge[host]'")
