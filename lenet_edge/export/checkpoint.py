@@ -71,3 +71,15 @@ def _layers(model: Any) -> Iterator[Any]:
 
 def _reshape_to(shape: tuple[int, ...]) -> Any:
     return lambda values: tf.reshape(values, shape)
+
+
+def layers_alone(model: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield each layer's name and class, and a model of that layer alone.
+
+    A converter that fails names its own operators; converting layer by layer names the culprit.
+    """
+    for layer in _layers(model):
+        if isinstance(layer.input, list) or isinstance(layer, tf.keras.layers.InputLayer):
+            continue
+        image = tf.keras.Input(layer.input.shape[1:])
+        yield layer.name, type(layer).__name__, tf.keras.Model(image, layer(image))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lenet_edge.export.checkpoint import inference_function
+from lenet_edge.export.embed import read_tflite, write_tflite
 from lenet_edge.target import Images
 
 import tensorflow as tf  # isort: skip
@@ -52,6 +53,9 @@ def convert(
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = dtype
-    content = converter.convert()
-    assert isinstance(content, bytes)
-    return content
+    graph = read_tflite(converter.convert())
+    # The converter calls its output Identity.
+    for subgraph in graph.subgraphs:
+        for name, tensors in (("image", subgraph.inputs), ("logits", subgraph.outputs)):
+            subgraph.tensors[tensors[0]].name = name
+    return write_tflite(graph)
