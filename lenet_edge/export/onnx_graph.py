@@ -154,7 +154,7 @@ def _drop_transpose(graph: _Graph) -> bool:
         if weights is None or sizes is None or not perm or perm[0] != 0 or None in sizes[1:]:
             continue
         features = math.prod(size for size in sizes[1:] if size is not None)
-        if target is None or target.tolist() != [-1, features] or weights.ndim != 2:
+        if target is None or target.tolist()[1:] != [features] or weights.ndim != 2:
             continue
         # The rows come in the transposed order; put them into the order of Transpose's input.
         moved = weights.reshape(*(sizes[axis] for axis in perm[1:]), -1)
