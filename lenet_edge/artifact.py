@@ -118,28 +118,19 @@ def load_artifact(path: Path) -> Artifact:
             manifest beside or inside it, or is not the file that its manifest describes.
     """
     format = check_format(path)
-    source = manifest_path(path)
+    sidecar = manifest_path(path)
+    source = str(sidecar) if sidecar.exists() else f"what {path} says of itself"
     try:
-        text = source.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        source = path
-        text = read_contract(path, format) or ""
-        if not text:
-            raise ModelFileError(
-                f"{path} has no manifest ({manifest_path(path).name}), nor one inside;"
-                " make both with: lenet-edge export"
-            ) from None
-    try:
-        facts = json.loads(text)
+        if sidecar.exists():
+            facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        else:
+            facts = _embedded_facts(path, format)
         version = facts.pop("manifest_version")
         if version != MANIFEST_VERSION:
             raise ModelFileError(
                 f"{source}: manifest version {version} is unknown here;"
                 " export the file again, or upgrade lenet-edge"
             )
-        if source == path:
-            facts.update(_facts_of(path))
-            del facts["layout"]
         facts["path"] = path
         for side in ("inputs", "outputs"):
             facts[side] = tuple(TensorSpec(**spec) for spec in facts[side])
@@ -148,13 +139,25 @@ def load_artifact(path: Path) -> Artifact:
         artifact = Artifact(**facts)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFileError(
-            f"{source} has no manifest that can be read ({error}); export the file again"
+            f"{source} is not a manifest that can be read ({error}); export the file again"
         ) from error
     if sha256_of(path) != artifact.sha256:
         raise ModelFileError(
             f"{path} is not the file that its manifest describes (another sha256); export it again"
         )
     return artifact
+
+
+def _embedded_facts(path: Path, format: str) -> Any:
+    text = read_contract(path, format)
+    if text is None:
+        raise ModelFileError(
+            f"{path} has no manifest ({manifest_path(path).name}), nor one inside;"
+            " make both with: lenet-edge export"
+        )
+    facts = json.loads(text)
+    del facts["layout"]
+    return {**facts, **_facts_of(path)}
 
 
 def _facts_of(path: Path) -> dict[str, Any]:

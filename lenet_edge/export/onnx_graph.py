@@ -146,7 +146,11 @@ def _drop_transpose(graph: _Graph) -> bool:
     for transpose, reshape in graph.pairs("Transpose", "Reshape"):
         matmul = graph.only_consumer(reshape)
         target = graph.array(reshape.input[1])
-        if matmul is None or matmul.op_type != "MatMul" or matmul.input[0] != reshape.output[0]:
+        if matmul is None or matmul.op_type not in ("MatMul", "Gemm"):
+            continue
+        if matmul.input[0] != reshape.output[0]:
+            continue
+        if _attribute(matmul, "transA") or _attribute(matmul, "transB"):
             continue
         weights = graph.array(matmul.input[1])
         sizes = graph.shape(transpose.input[0])
