@@ -99,4 +99,5 @@ def command(
         batch_size=batch_size,
         cpu=cpu,
         calibration_file=calibration,
+        note=say,
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lenet_edge.artifact import (
     Artifact,
@@ -19,7 +22,7 @@ from lenet_edge.artifact import (
     write_manifest,
 )
 from lenet_edge.data.dataset import Dataset, to_input
-from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.export import calibration, onnx, tflite
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
@@ -27,10 +30,16 @@ from lenet_edge.export.embed import embed
 from lenet_edge.quiet import quiet
 from lenet_edge.reference import Reference, reference_path
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.target import Images
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
 PRECISIONS = tflite.PRECISIONS  # all there are; ONNX has fewer
 _CALIBRATED = ("int8", "int16x8")
+# What opens a finished file here; the plain kernels take every precision.
+_TARGETS = {
+    "tflite": get_target("litert-reference"),
+    "onnx": get_target("onnxruntime-cpu"),
+}
 
 
 def export(
@@ -44,11 +53,13 @@ def export(
     batch_size: int | None = None,
     cpu: str = "auto",
     calibration_file: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Artifact]:
     """Write each format in each precision, and what the float model answers to the test images.
 
-    A precision that a format does not have is left out of that format. The answers are recorded
-    only when the test images fit the model.
+    A precision that a format does not have is left out of that format. When the test images do not
+    fit the model, so that `verify` cannot judge its files, each is compared with the Keras model
+    on the calibration images instead.
 
     Args:
         checkpoint: a .keras file, of `train` or of someone else.
@@ -61,6 +72,7 @@ def export(
         batch_size: fixes the batch, for delegates that need that; None leaves it free.
         cpu: where int8 ONNX files will run: "x86", "arm", or "auto", a machine like this one.
         calibration_file: an .npz file of images to calibrate with instead of `training`.
+        note: called with what the user should know beside the files.
 
     Raises:
         ModelFileError: the checkpoint cannot be loaded, or has a layer that cannot be exported.
@@ -86,8 +98,16 @@ def export(
         white = 255 * parent.pixel_scale if parent.labels else None
         calibration.check(images, image_shape, white)
     _keep_checkpoint(parent, output_dir)
+    expected = None
     if test.image_shape == image_shape and model.outputs[0].shape[-1] == len(test.class_names):
         _record_reference(model, parent, test, output_dir)
+    elif calibration_file:
+        expected = model.predict(images.images, verbose=0)
+    else:
+        note(
+            f"the images of {test.name} do not fit {checkpoint.name}, so its files were not"
+            " compared with it; give images that do with --calibration"
+        )
     made = []
     for format, precision in jobs:
         settings: dict[str, Any] = {}
@@ -108,6 +128,9 @@ def export(
             settings=tuple(f"{name}={value}" for name, value in settings.items()),
         )
         report(artifact)
+        if expected is not None:
+            share = _agreement(artifact, images.images, expected)
+            note(f"{artifact.name} agrees with {checkpoint.name} on {share:.1%} of {images.source}")
         made.append(artifact)
     return made
 
@@ -170,15 +193,32 @@ def _write(path: Path, content: bytes, **facts: Any) -> Artifact:
         temporary.write_bytes(content)
         draft = describe(temporary, inputs=(), outputs=(), **facts)
         # The runtime says what the tensors of the finished file are; that is what users will meet.
-        target = get_target("litert-reference" if draft.format == "tflite" else "onnxruntime-cpu")
-        session = open_session(draft, target)
-        facts["inputs"], facts["outputs"] = tuple(session.inputs), tuple(session.outputs)
-        session.close()
+        try:
+            with closing(open_session(draft, _TARGETS[draft.format])) as session:
+                facts["inputs"], facts["outputs"] = tuple(session.inputs), tuple(session.outputs)
+        except TargetError as error:
+            reason = str(error).replace(str(temporary), path.name)
+            raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error
         draft = dataclasses.replace(draft, inputs=facts["inputs"], outputs=facts["outputs"])
         temporary.write_bytes(embed(content, draft.format, contract(draft)))
     artifact = describe(path, **facts)
     write_manifest(artifact)
     return artifact
+
+
+def _agreement(artifact: Artifact, images: Images, expected: Any) -> float:
+    """Return how often the file's top class is the Keras model's."""
+    size = artifact.batch_size or 1
+    padded = -(-len(images) // size) * size
+    found = []
+    with closing(open_session(artifact, _TARGETS[artifact.format])) as session:
+        for batch in np.resize(images, (padded, *images.shape[1:])).reshape(
+            -1, size, *images.shape[1:]
+        ):
+            session.prepare(batch)
+            session.infer()
+            found += session.logits().argmax(axis=-1).tolist()
+    return float(np.mean(np.array(found[: len(images)]) == expected.argmax(axis=-1)))
 
 
 def _keep_checkpoint(parent: Artifact, output_dir: Path) -> None:

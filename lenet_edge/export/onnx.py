@@ -13,6 +13,9 @@ from lenet_edge.target import Images
 
 import onnx  # isort: skip
 import tf2onnx  # isort: skip
+from tensorflow.python.framework.convert_to_constants import (  # isort: skip
+    convert_variables_to_constants_v2,
+)
 
 CONVERTER = f"tf2onnx {tf2onnx.__version__}"
 PRECISIONS = ("float32", "float16", "int8")
@@ -37,9 +40,14 @@ def convert(
         batch_size: None leaves the batch free.
         reduce_range: give int8 weights 7 bits; see `needs_reduced_range`.
     """
-    function = inference_function(model, batch_size)
-    graph, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET
+    function = inference_function(model, batch_size).get_concrete_function()
+    # tf2onnx's own way from a function makes an input of each constant that a layer keeps.
+    frozen = convert_variables_to_constants_v2(function)
+    graph, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=[frozen.inputs[0].name],
+        output_names=[frozen.outputs[0].name],
+        opset=OPSET,
     )
     if batch_size is None:
         # tf2onnx numbers the free batch axis anew in each run; a name says what it is.

@@ -19,6 +19,8 @@ from onnx import helper, numpy_helper  # isort: skip
 def clean(model: Any) -> Any:
     """Return an `onnx.ModelProto` that answers as `model` does, simplified and named anew.
 
+    The input becomes ``image`` and the output ``logits``.
+
     Rewrites: Transpose + Reshape to (-1, n) + MatMul becomes Reshape + MatMul with the rows of the
     weights permuted; MatMul + Add becomes Gemm; MaxPool + Relu becomes Relu + MaxPool (the same
     numbers, and runtimes fuse the Relu into the convolution before it). What fits no rewrite stays
@@ -96,8 +98,9 @@ class _Graph:
 
     def finish(self) -> Any:
         """Return the model of these nodes: used constants only, named by operator and position."""
-        inputs = {value.name for value in self.model.graph.input}
-        names = {name: name for name in (*inputs, *self.outputs, "")}
+        (image,), (logits,) = self.model.graph.input, self.model.graph.output
+        names = {"": "", image.name: "image", logits.name: "logits"}
+        image.name, logits.name = "image", "logits"
         used = []
         for position, node in enumerate(self.nodes):
             node.name = f"{node.op_type}_{position}"
@@ -116,9 +119,7 @@ class _Graph:
             constant = self.constants[name]
             constant.name = names[name]
             constants.append(constant)
-        graph = helper.make_graph(
-            self.nodes, "model", self.model.graph.input, self.model.graph.output, constants
-        )
+        graph = helper.make_graph(self.nodes, "model", [image], [logits], constants)
         domains = {node.domain for node in self.nodes}
         opsets = [one for one in self.model.opset_import if one.domain in domains]
         return helper.make_model(
