@@ -1,7 +1,8 @@
 """A model file and what is known of it.
 
 An `Artifact` is one file on disk. What a program needs to run it and a person needs to trust it
-stands beside it, in a manifest: ``lenet_int8.tflite`` has ``lenet_int8.tflite.json``.
+stands beside it, in a manifest: ``lenet_int8.tflite`` has ``lenet_int8.tflite.json``. The same
+facts are in the .tflite and .onnx files themselves, for a file that lost its folder.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lenet_edge.embedded import read_contract
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 
 MANIFEST_VERSION = 1
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
+LAYOUT = "NHWC"  # of the input of every file: batch, height, width, channels
+# What a file cannot say of itself; `load_artifact` finds these out.
+_OF_THE_FILE = ("path", "format", "size_bytes", "sha256", "created_at")
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Artifact:
 
     `batch_size` None means that any batch fits. `parent_sha256` is the checkpoint the file was
     made from. `labels` are the class names, in the order of the outputs. `pixel_scale` is what a
-    0 to 255 pixel is multiplied by before the model sees it.
+    0 to 255 pixel is multiplied by before the model sees it. `settings` are the choices made for
+    the machine it will run on, such as "reduce_range".
     """
 
     path: Path
@@ -65,6 +71,7 @@ class Artifact:
     created_at: str
     labels: tuple[str, ...] = ()
     pixel_scale: float = 1 / 255
+    settings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,16 +80,8 @@ class Artifact:
 
 
 def describe(path: Path, **facts: Any) -> Artifact:
-    """Return the Artifact of the file at `path`, with its size and hash measured now."""
-    content = path.read_bytes()
-    return Artifact(
-        path=path,
-        format=FORMATS[path.suffix],
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        created_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        **facts,
-    )
+    """Return the Artifact of the file at `path`, with its size, hash and time read now."""
+    return Artifact(path=path, **_facts_of(path), **facts)
 
 
 def manifest_path(path: Path) -> Path:
@@ -99,41 +98,76 @@ def write_manifest(artifact: Artifact) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def contract(artifact: Artifact) -> str:
+    """Return what a model file carries of its own manifest, as JSON: the same bytes each time."""
+    facts = dataclasses.asdict(artifact)
+    for name in _OF_THE_FILE:
+        del facts[name]
+    facts = {"manifest_version": MANIFEST_VERSION, "layout": LAYOUT, **facts}
+    return json.dumps(facts, separators=(",", ":"))
+
+
 def load_artifact(path: Path) -> Artifact:
     """Read a model file's manifest and check the file against it.
 
+    A .tflite or .onnx file without a manifest beside it is taken at its own word: the contract
+    that export wrote into it.
+
     Raises:
         ModelFileError: the file is missing, empty, not of the format its name says, has no
-            manifest, or is not the file that its manifest describes.
+            manifest beside or inside it, or is not the file that its manifest describes.
     """
-    check_format(path)
+    format = check_format(path)
     sidecar = manifest_path(path)
+    source = str(sidecar) if sidecar.exists() else f"what {path} says of itself"
     try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        if sidecar.exists():
+            facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        else:
+            facts = _embedded_facts(path, format)
         version = facts.pop("manifest_version")
         if version != MANIFEST_VERSION:
             raise ModelFileError(
-                f"{sidecar}: manifest version {version} is unknown here;"
+                f"{source}: manifest version {version} is unknown here;"
                 " export the file again, or upgrade lenet-edge"
             )
         facts["path"] = path
         for side in ("inputs", "outputs"):
             facts[side] = tuple(TensorSpec(**spec) for spec in facts[side])
-        facts["labels"] = tuple(facts["labels"])
+        for names in ("labels", "settings"):
+            facts[names] = tuple(facts.get(names, ()))
         artifact = Artifact(**facts)
-    except FileNotFoundError:
-        raise ModelFileError(
-            f"{path} has no manifest ({sidecar.name}); make both with: lenet-edge export"
-        ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFileError(
-            f"{sidecar} is not a manifest that can be read ({error}); export the file again"
+            f"{source} is not a manifest that can be read ({error}); export the file again"
         ) from error
     if sha256_of(path) != artifact.sha256:
         raise ModelFileError(
             f"{path} is not the file that its manifest describes (another sha256); export it again"
         )
     return artifact
+
+
+def _embedded_facts(path: Path, format: str) -> Any:
+    text = read_contract(path, format)
+    if text is None:
+        raise ModelFileError(
+            f"{path} has no manifest ({manifest_path(path).name}), nor one inside;"
+            " make both with: lenet-edge export"
+        )
+    facts = json.loads(text)
+    del facts["layout"]
+    return {**facts, **_facts_of(path)}
+
+
+def _facts_of(path: Path) -> dict[str, Any]:
+    changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
+    return {
+        "format": FORMATS[path.suffix],
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        "created_at": changed.isoformat(timespec="seconds"),
+    }
 
 
 def check_format(path: Path) -> str:

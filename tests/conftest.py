@@ -30,14 +30,14 @@ def test_part() -> Dataset:
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Path:
-    """A folder with a checkpoint trained for one epoch, and all files that export makes of it."""
+    """A folder with a checkpoint trained for three epochs, and all files that export makes of it."""
     from lenet_edge.export.exporter import export
     from lenet_edge.train import loop
     from lenet_edge.train.recipe import CLASSIC
 
     folder = tmp_path_factory.mktemp("exported")
     training = mnist.load("train")
-    recipe = dataclasses.replace(CLASSIC, epochs=1)
+    recipe = dataclasses.replace(CLASSIC, epochs=3)
     model, _ = loop.train(training, take(test_part, 1000), recipe)
     checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
     export(checkpoint.path, folder, training, test_part, precisions=PRECISIONS)

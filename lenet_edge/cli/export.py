@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lenet_edge.cli._options import DEFAULT_DIR
+from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE
 from lenet_edge.cli._terminal import say
 
 
@@ -14,7 +14,11 @@ from lenet_edge.cli._terminal import say
 @click.argument(
     "model", type=click.Path(path_type=Path), default=DEFAULT_DIR / "lenet.keras", required=False
 )
-@click.option("--int8", is_flag=True, help="Make full-integer int8 files as well.")
+@click.option("--int8", is_flag=True, help="Full-integer int8 (TFLite) and QDQ int8 (ONNX) too.")
+@click.option("--float16", is_flag=True, help="float16 weights too: half the bytes.")
+@click.option("--dynamic", is_flag=True, help="int8 weights with float activations too (TFLite).")
+@click.option("--int16x8", is_flag=True, help="int16 activations, int8 weights too (TFLite).")
+@click.option("--all", "everything", is_flag=True, help="Every precision.")
 @click.option(
     "formats",
     "--format",
@@ -25,22 +29,58 @@ from lenet_edge.cli._terminal import say
     help="Repeatable.",
 )
 @click.option(
+    "--cpu",
+    type=click.Choice(["auto", "x86", "arm"]),
+    default="auto",
+    show_default=True,
+    help="Where int8 ONNX will run: any x86 needs 7-bit weights, Arm does not; auto: as here.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, MAX_BATCH_SIZE),
+    metavar="N",
+    help="Fix the batch, for delegates that need that; free if left out.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Images to calibrate int8 with; 1,000 MNIST training images if left out.",
+)
+@click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_DIR,
     show_default=True,
 )
-def command(model: Path, int8: bool, formats: tuple[str, ...], output_dir: Path) -> None:
+def command(
+    model: Path,
+    int8: bool,
+    float16: bool,
+    dynamic: bool,
+    int16x8: bool,
+    everything: bool,
+    formats: tuple[str, ...],
+    cpu: str,
+    batch_size: int | None,
+    calibration: Path | None,
+    output_dir: Path,
+) -> None:
     """Export a checkpoint to TFLite and ONNX.
 
-    MODEL is a .keras file, exported/lenet.keras by default. Each file gets a manifest beside it.
+    MODEL is a .keras file, exported/lenet.keras by default; any Keras classifier with one input
+    will do. It makes float32 files, and those of the precisions asked for. Each file carries its
+    labels, its pixel scale and where it is from, and has a manifest beside it that says the same.
 
     \b
-    Example: lenet-edge export --int8
+    Example: lenet-edge export --int8 --dynamic
+    Example: lenet-edge export theirs.keras --int8 --calibration images.npz
     """
     from lenet_edge.artifact import Artifact, check_format
 
     check_format(model)  # before the seconds that TensorFlow takes to load
+    asked = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
+    precisions = ("float32", *(name for name, wanted in asked.items() if wanted or everything))
     say("Loading TensorFlow ...")
     from lenet_edge.data import mnist
     from lenet_edge.export.exporter import export
@@ -54,6 +94,10 @@ def command(model: Path, int8: bool, formats: tuple[str, ...], output_dir: Path)
         mnist.load("train"),
         mnist.load("test"),
         formats=formats,
-        precisions=("float32", "int8") if int8 else ("float32",),
+        precisions=precisions,
         report=report,
+        batch_size=batch_size,
+        cpu=cpu,
+        calibration_file=calibration,
+        note=say,
     )

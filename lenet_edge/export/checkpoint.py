@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ def load_checkpoint(path: Path) -> Any:
     """Return the Keras model in a .keras file; code that is pickled in it is never run.
 
     Raises:
-        ModelFileError: the file is not one, or its model has several inputs or outputs.
+        ModelFileError: the file is not one, or its model is no classifier that can be exported:
+            it has several inputs or outputs, or leaves the size of its images free.
     """
     if check_format(path) != "keras":
         raise ModelFileError(f"{path} is not a .keras checkpoint; export starts from one")
@@ -30,26 +32,54 @@ def load_checkpoint(path: Path) -> Any:
             f"{path} has {len(model.inputs)} inputs and {len(model.outputs)} outputs;"
             " lenet-edge exports classifiers with one of each"
         )
+    if None in model.inputs[0].shape[1:]:
+        raise ModelFileError(
+            f"{path} takes images of any size {model.inputs[0].shape[1:]};"
+            " save it with a fixed one: keras.Input((height, width, channels))"
+        )
     return model
 
 
-def inference_function(model: Any) -> Any:
-    """Return the model's inference as a `tf.function` of one free-batch argument, ``image``.
+def inference_function(model: Any, batch_size: int | None = None) -> Any:
+    """Return the model's inference as a `tf.function` of ``image``, answering ``logits``.
 
-    A Flatten layer on a free batch computes its output shape at run time (SHAPE, STRIDED_SLICE,
-    PACK), which delegates refuse. A reshape to (-1, n) means the same and is one constant.
+    Flatten and Reshape layers on a free batch compute their output shape at run time (SHAPE,
+    STRIDED_SLICE, PACK), which delegates refuse. A reshape to (-1, ...) means the same and is one
+    constant, so that is what these layers of `model` do from here on.
+
+    Args:
+        model: the Keras model.
+        batch_size: None leaves the batch free.
     """
+    for layer in _layers(model):
+        if isinstance(layer, (tf.keras.layers.Flatten, tf.keras.layers.Reshape)):
+            layer.call = _reshape_to((-1, *layer.output.shape[1:]))
 
     def infer(image: Any) -> dict[str, Any]:
-        if not isinstance(model, tf.keras.Sequential):
-            return {"logits": model(image, training=False)}
-        values = image
-        for layer in model.layers:
-            if isinstance(layer, tf.keras.layers.Flatten):
-                values = tf.reshape(values, (-1, layer.output.shape[-1]))
-            else:
-                values = layer(values, training=False)
-        return {"logits": tf.identity(values, "logits")}
+        return {"logits": tf.identity(model(image, training=False), "logits")}
 
-    shape = (None, *model.inputs[0].shape[1:])
+    shape = (batch_size, *model.inputs[0].shape[1:])
     return tf.function(infer, input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):  # a model used as a layer
+            yield from _layers(layer)
+
+
+def _reshape_to(shape: tuple[int, ...]) -> Any:
+    return lambda values: tf.reshape(values, shape)
+
+
+def layers_alone(model: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield each layer's name and class, and a model of that layer alone.
+
+    A converter that fails names its own operators; converting layer by layer names the culprit.
+    """
+    for layer in _layers(model):
+        if isinstance(layer.input, list) or isinstance(layer, tf.keras.layers.InputLayer):
+            continue
+        image = tf.keras.Input(layer.input.shape[1:])
+        yield layer.name, type(layer).__name__, tf.keras.Model(image, layer(image))

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lenet_edge.artifact import (
     Artifact,
     TensorSpec,
     atomic_write,
+    contract,
     describe,
     load_artifact,
+    manifest_path,
     write_manifest,
 )
 from lenet_edge.data.dataset import Dataset, to_input
-from lenet_edge.export import onnx, tflite
-from lenet_edge.export.checkpoint import load_checkpoint
+from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
+from lenet_edge.export import calibration, onnx, tflite
+from lenet_edge.export.calibration import Calibration
+from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
+from lenet_edge.export.embed import embed
 from lenet_edge.quiet import quiet
 from lenet_edge.reference import Reference, reference_path
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.target import Images
 
-NUM_CALIBRATION_IMAGES = 1000
-_CONVERTERS = {"tflite": tflite, "onnx": onnx}
+CONVERTERS = {"tflite": tflite, "onnx": onnx}
+PRECISIONS = tflite.PRECISIONS  # all there are; ONNX has fewer
+_CALIBRATED = ("int8", "int16x8")
+# What opens a finished file here; the plain kernels take every precision.
+_TARGETS = {
+    "tflite": get_target("litert-reference"),
+    "onnx": get_target("onnxruntime-cpu"),
+}
 
 
 def export(
@@ -34,76 +50,184 @@ def export(
     formats: Sequence[str] = ("tflite", "onnx"),
     precisions: Sequence[str] = ("float32",),
     report: Callable[[Artifact], None] = lambda artifact: None,
+    batch_size: int | None = None,
+    cpu: str = "auto",
+    calibration_file: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Artifact]:
     """Write each format in each precision, and what the float model answers to the test images.
 
+    A precision that a format does not have is left out of that format. When the test images do not
+    fit the model, so that `verify` cannot judge its files, each is compared with the Keras model
+    on the calibration images instead.
+
     Args:
-        checkpoint: a .keras file.
+        checkpoint: a .keras file, of `train` or of someone else.
         output_dir: where the files and their manifests go; made if need be.
-        training: its first 1,000 images calibrate the int8 files.
+        training: its first 1,000 images calibrate the int8 and int16x8 files.
         test: the images whose float logits `verify` compares with.
         formats: "tflite", "onnx".
-        precisions: "float32", "int8".
+        precisions: of "float32", "float16", "dynamic", "int8" and "int16x8".
         report: called with each artifact when it is on disk.
+        batch_size: fixes the batch, for delegates that need that; None leaves it free.
+        cpu: where int8 ONNX files will run: "x86", "arm", or "auto", a machine like this one.
+        calibration_file: an .npz file of images to calibrate with instead of `training`.
+        note: called with what the user should know beside the files.
 
     Raises:
-        ModelFileError: the checkpoint cannot be loaded.
+        ModelFileError: the checkpoint cannot be loaded, or has a layer that cannot be exported.
+        DataError: the calibration images do not fit the model.
         LenetEdgeError: the folder cannot be written to.
     """
-    model = load_checkpoint(checkpoint)
-    parent = load_artifact(checkpoint)
-    calibration = to_input(training.images[:NUM_CALIBRATION_IMAGES])
-    _keep_checkpoint(checkpoint, output_dir)
-    _record_reference(model, parent, test, output_dir)
-    made = []
+    jobs = [(f, p) for p in precisions for f in formats if p in CONVERTERS[f].PRECISIONS]
     for precision in precisions:
-        for format in formats:
-            with quiet():  # converters warn of what is as it should be
-                content = _CONVERTERS[format].convert(model, precision, calibration)
-            path = output_dir / f"{checkpoint.stem}_{precision}.{format}"
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(content)
-            artifact = _describe(path, format, precision, parent, training)
-            write_manifest(artifact)
-            report(artifact)
-            made.append(artifact)
+        if precision not in {done for _, done in jobs}:
+            raise LenetEdgeError(
+                f"{precision} is not made for {' and '.join(formats)}; add another --format"
+            )
+    model = load_checkpoint(checkpoint)
+    parent = _parent(checkpoint, model)
+    images = (
+        calibration.from_file(calibration_file, parent.pixel_scale)
+        if calibration_file
+        else calibration.from_dataset(training, parent.pixel_scale)
+    )
+    image_shape = tuple(model.inputs[0].shape[1:])
+    if calibration_file or any(precision in _CALIBRATED for precision in precisions):
+        # Someone else's model may take any range; ours takes scaled pixels.
+        white = 255 * parent.pixel_scale if parent.labels else None
+        calibration.check(images, image_shape, white)
+    _keep_checkpoint(parent, output_dir)
+    expected = None
+    if test.image_shape == image_shape and model.outputs[0].shape[-1] == len(test.class_names):
+        _record_reference(model, parent, test, output_dir)
+    elif calibration_file:
+        expected = model.predict(images.images, verbose=0)
+    else:
+        note(
+            f"the images of {test.name} do not fit {checkpoint.name}, so its files were not"
+            " compared with it; give images that do with --calibration"
+        )
+    made = []
+    for format, precision in jobs:
+        settings: dict[str, Any] = {}
+        if (format, precision) == ("onnx", "int8"):
+            settings["reduce_range"] = onnx.needs_reduced_range(cpu)
+        content = _convert(model, checkpoint, format, precision, images, batch_size, settings)
+        fixed = "" if batch_size is None else f"_b{batch_size}"
+        artifact = _write(
+            output_dir / f"{checkpoint.stem}_{precision}{fixed}.{format}",
+            content,
+            precision=precision,
+            batch_size=batch_size,
+            parent_sha256=parent.sha256,
+            converter=CONVERTERS[format].CONVERTER,
+            calibration=images.source if precision in _CALIBRATED else None,
+            labels=parent.labels,
+            pixel_scale=parent.pixel_scale,
+            settings=tuple(f"{name}={value}" for name, value in settings.items()),
+        )
+        report(artifact)
+        if expected is not None:
+            share = _agreement(artifact, images.images, expected)
+            note(f"{artifact.name} agrees with {checkpoint.name} on {share:.1%} of {images.source}")
+        made.append(artifact)
     return made
 
 
-def _describe(
-    path: Path, format: str, precision: str, parent: Artifact, training: Dataset
-) -> Artifact:
-    facts: dict[str, Any] = {
-        "precision": precision,
-        "batch_size": None,
-        "parent_sha256": parent.sha256,
-        "converter": _CONVERTERS[format].CONVERTER,
-        "calibration": (
-            f"first {NUM_CALIBRATION_IMAGES} images of {training.name}"
-            if precision == "int8"
-            else None
-        ),
-        "labels": parent.labels,
-        "pixel_scale": parent.pixel_scale,
-    }
-    # The runtime says what the tensors of the finished file are; that is what users will meet.
-    draft = describe(path, inputs=(), outputs=(), **facts)
-    target = get_target("litert-reference" if format == "tflite" else "onnxruntime-cpu")
-    session = open_session(draft, target)
-    inputs: tuple[TensorSpec, ...] = session.inputs
-    outputs: tuple[TensorSpec, ...] = session.outputs
-    session.close()
-    return describe(path, inputs=inputs, outputs=outputs, **facts)
+def _parent(checkpoint: Path, model: Any) -> Artifact:
+    """Return the checkpoint's artifact; one without a manifest takes pixels as they are."""
+    if manifest_path(checkpoint).exists():
+        return load_artifact(checkpoint)
+    return describe(
+        checkpoint,
+        precision="float32",
+        batch_size=None,
+        inputs=(TensorSpec("image", tuple(model.inputs[0].shape), "float32"),),
+        outputs=(TensorSpec("logits", tuple(model.outputs[0].shape), "float32"),),
+        parent_sha256=None,
+        converter="keras",
+        calibration=None,
+        pixel_scale=1.0,
+    )
 
 
-def _keep_checkpoint(checkpoint: Path, output_dir: Path) -> None:
+def _convert(
+    model: Any,
+    checkpoint: Path,
+    format: str,
+    precision: str,
+    images: Calibration,
+    batch_size: int | None,
+    settings: dict[str, Any],
+) -> bytes:
+    convert = CONVERTERS[format].convert
+    try:
+        with quiet():  # converters warn of what is as it should be
+            content = convert(model, precision, images.images, batch_size, **settings)
+    except OSError as error:
+        raise LenetEdgeError(
+            f"no room for the converter's temporary files: {error}; free some or set TMPDIR"
+        ) from error
+    except Exception as error:  # each converter raises its own kinds, which name no layer
+        for name, kind, alone in layers_alone(model):
+            try:
+                with quiet():
+                    convert(alone, "float32", images.images)
+            except Exception:
+                raise ModelFileError(
+                    f"{checkpoint}: layer {name} ({kind}) cannot be exported to {format};"
+                    " replace it, or choose another --format"
+                ) from error
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise ModelFileError(
+            f"{checkpoint} cannot be exported to {format} in {precision}: {reason}"
+        ) from error
+    assert isinstance(content, bytes)
+    return content
+
+
+def _write(path: Path, content: bytes, **facts: Any) -> Artifact:
+    """Write a model file with its contract inside, and its manifest beside it."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+        draft = describe(temporary, inputs=(), outputs=(), **facts)
+        # The runtime says what the tensors of the finished file are; that is what users will meet.
+        try:
+            with closing(open_session(draft, _TARGETS[draft.format])) as session:
+                facts["inputs"], facts["outputs"] = tuple(session.inputs), tuple(session.outputs)
+        except TargetError as error:
+            reason = str(error).replace(str(temporary), path.name)
+            raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error
+        draft = dataclasses.replace(draft, inputs=facts["inputs"], outputs=facts["outputs"])
+        temporary.write_bytes(embed(content, draft.format, contract(draft)))
+    artifact = describe(path, **facts)
+    write_manifest(artifact)
+    return artifact
+
+
+def _agreement(artifact: Artifact, images: Images, expected: Any) -> float:
+    """Return how often the file's top class is the Keras model's."""
+    size = artifact.batch_size or 1
+    padded = -(-len(images) // size) * size
+    found = []
+    with closing(open_session(artifact, _TARGETS[artifact.format])) as session:
+        for batch in np.resize(images, (padded, *images.shape[1:])).reshape(
+            -1, size, *images.shape[1:]
+        ):
+            session.prepare(batch)
+            session.infer()
+            found += session.logits().argmax(axis=-1).tolist()
+    return float(np.mean(np.array(found[: len(images)]) == expected.argmax(axis=-1)))
+
+
+def _keep_checkpoint(parent: Artifact, output_dir: Path) -> None:
     """Put the checkpoint beside its exports, so that the folder is whole by itself."""
-    copy = output_dir / checkpoint.name
-    if copy.resolve() == checkpoint.resolve():
-        return
-    for source in (checkpoint, checkpoint.with_name(checkpoint.name + ".json")):
-        with atomic_write(output_dir / source.name) as temporary:
-            shutil.copyfile(source, temporary)
+    copy = output_dir / parent.path.name
+    if copy.resolve() != parent.path.resolve():
+        with atomic_write(copy) as temporary:
+            shutil.copyfile(parent.path, temporary)
+    write_manifest(dataclasses.replace(parent, path=copy))
 
 
 def _record_reference(model: Any, parent: Artifact, test: Dataset, output_dir: Path) -> None:

@@ -1,72 +1,88 @@
-"""Export to ONNX: tf2onnx for the graph, ONNX Runtime's quantizer for int8."""
+"""Export to ONNX: tf2onnx for the graph, ONNX Runtime's tools for float16 and int8."""
 
 from __future__ import annotations
 
-import re
+import platform
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from lenet_edge.export.checkpoint import inference_function
+from lenet_edge.export.onnx_graph import clean
 from lenet_edge.target import Images
 
 import onnx  # isort: skip
 import tf2onnx  # isort: skip
+from tensorflow.python.framework.convert_to_constants import (  # isort: skip
+    convert_variables_to_constants_v2,
+)
 
 CONVERTER = f"tf2onnx {tf2onnx.__version__}"
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "float16", "int8")
 OPSET = 17
 
 
-def convert(model: Any, precision: str, calibration: Images) -> bytes:
+def convert(
+    model: Any,
+    precision: str,
+    calibration: Images,
+    batch_size: int | None = None,
+    reduce_range: bool = True,
+) -> bytes:
     """Return the .onnx file of a Keras classifier.
 
     Args:
         model: the Keras model.
-        precision: "float32", or "int8" (QDQ nodes inside; input and output stay float32).
+        precision: "float32", "float16" or "int8" (QDQ nodes, per channel); input and output stay
+            float32 in each.
         calibration: images that set the ranges of the int8 activations: float32 of shape
             (N, height, width, channels), scaled as in training.
+        batch_size: None leaves the batch free.
+        reduce_range: give int8 weights 7 bits; see `needs_reduced_range`.
     """
-    function = inference_function(model)
-    graph, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET
+    function = inference_function(model, batch_size).get_concrete_function()
+    # tf2onnx's own way from a function makes an input of each constant that a layer keeps.
+    frozen = convert_variables_to_constants_v2(function)
+    graph, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=[frozen.inputs[0].name],
+        output_names=[frozen.outputs[0].name],
+        opset=OPSET,
     )
-    _renumber(graph.graph)
-    # tf2onnx numbers the free batch axis anew in each run; a name says what it is.
-    for value in (*graph.graph.input, *graph.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    if precision == "int8":
-        graph = _quantize(graph, calibration)
+    if batch_size is None:
+        # tf2onnx numbers the free batch axis anew in each run; a name says what it is.
+        for value in (*graph.graph.input, *graph.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    graph = clean(graph)
+    if precision == "float16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        graph = clean(convert_float_to_float16(graph, keep_io_types=True))
+    elif precision == "int8":
+        graph = clean(_quantize(graph, calibration, reduce_range))
     onnx.checker.check_model(graph, full_check=True)
     content = graph.SerializeToString(deterministic=True)
     assert isinstance(content, bytes)
     return content
 
 
-def _renumber(graph: Any) -> None:
-    """Number tf2onnx's own names from 1, so that the same model always gives the same bytes.
+def needs_reduced_range(cpu: str) -> bool:
+    """Tell whether int8 weights must keep to 7 bits on a CPU: "x86", "arm", or "auto" (this one).
 
-    Its counter goes on from one conversion to the next, and so does the one in the doc string.
+    Without VNNI, x86 adds pairs of int8 products in 16 bits, and full-range weights overflow
+    there. Arm and x86 with VNNI add in 32 bits. "x86" stands for any x86, so it reduces.
+
+    Source: ONNX Runtime's documentation, "Quantize ONNX models", on U8S8 and reduce_range.
     """
-    numbers: dict[str, int] = {}
-
-    def name(old: str) -> str:
-        return re.sub(
-            r"__(\d+)(?=:|$)",
-            lambda found: f"__{numbers.setdefault(found[1], len(numbers) + 1)}",
-            old,
-        )
-
-    graph.doc_string = ""
-    for node in graph.node:
-        node.name = name(node.name)
-        node.input[:] = [name(one) for one in node.input]
-        node.output[:] = [name(one) for one in node.output]
-    for named in (*graph.initializer, *graph.value_info):
-        named.name = name(named.name)
+    if cpu != "auto":
+        return cpu == "x86"
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return False
+    facts = Path("/proc/cpuinfo")
+    return not (facts.exists() and "vnni" in facts.read_text())
 
 
-def _quantize(graph: Any, calibration: Images) -> Any:
+def _quantize(graph: Any, calibration: Images, reduce_range: bool) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -90,8 +106,6 @@ def _quantize(graph: Any, calibration: Images) -> Any:
             Samples(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            # Without VNNI, x86 adds pairs of int8 products in 16 bits, and full-range weights
-            # overflow there; 7-bit weights do not, and lose next to nothing elsewhere.
-            reduce_range=True,
+            reduce_range=reduce_range,
         )
         return onnx.load(target)

@@ -14,7 +14,8 @@ from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export.exporter import NUM_CALIBRATION_IMAGES, export
+from lenet_edge.export.calibration import NUM_IMAGES
+from lenet_edge.export.exporter import export
 from lenet_edge.reference import Reference, reference_path
 from tests.conftest import PRECISIONS, take
 
@@ -28,7 +29,7 @@ def again(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second export, with other test images, and other training images after the first 1,000."""
     training, test = mnist.load("train"), mnist.load("test")
     images = training.images.copy()
-    images[NUM_CALIBRATION_IMAGES:] = 255
+    images[NUM_IMAGES:] = 255
     folder = tmp_path_factory.mktemp("again")
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), np.uint8)
     export(
@@ -52,8 +53,8 @@ def test_calibration_is_what_the_manifest_says(
 ) -> None:
     """Other images among the first 1,000 make another int8 file, and the same float one."""
     training = mnist.load("train")
-    images = training.images[:NUM_CALIBRATION_IMAGES] // np.uint8(2)
-    dark = dataclasses.replace(take(training, NUM_CALIBRATION_IMAGES), images=images, name="dark")
+    images = training.images[:NUM_IMAGES] // np.uint8(2)
+    dark = dataclasses.replace(take(training, NUM_IMAGES), images=images, name="dark")
     made = export(
         exports / "lenet.keras", tmp_path, dark, take(test_part, 10), ("tflite",), PRECISIONS
     )
@@ -80,7 +81,7 @@ def test_the_facts_of_a_manifest(
     assert artifact.labels == tuple("0123456789")
     assert artifact.pixel_scale == 1 / 255
     if artifact.precision == "int8":
-        assert artifact.calibration == f"first {NUM_CALIBRATION_IMAGES} images of mnist-train"
+        assert artifact.calibration == f"first {NUM_IMAGES} images of mnist-train"
     else:
         assert artifact.calibration is None
 

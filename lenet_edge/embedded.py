@@ -1,0 +1,120 @@
+"""Read the contract that export writes into a model file, with nothing but the standard library.
+
+A board has one runtime and no onnx, TensorFlow or flatbuffers package, so the two file formats
+are walked here by hand, just as far as the one string needs.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from lenet_edge.errors import ModelFileError
+
+KEY = "lenet_edge"  # of the ONNX metadata property and of the TFLite metadata entry
+
+
+def read_contract(path: Path, format: str) -> str | None:
+    """Return the contract in a .tflite or .onnx file, None where there is none.
+
+    Raises:
+        ModelFileError: the file is cut short or damaged.
+    """
+    readers = {"tflite": _read_tflite, "onnx": _read_onnx}
+    if format not in readers:
+        return None
+    content = path.read_bytes()
+    try:
+        found = readers[format](content)
+        return None if found is None else found.decode("utf-8")
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); export it again") from error
+
+
+# Source: the FlatBuffers internals ("Encoding") and tensorflow/lite/schema/schema.fbs.
+_MODEL_BUFFERS, _MODEL_METADATA = 4, 6
+_METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
+
+
+def _read_tflite(data: bytes) -> bytes | None:
+    model = _u32(data, 0)
+    buffers = _elements(data, _field(data, model, _MODEL_BUFFERS))
+    for entry in _elements(data, _field(data, model, _MODEL_METADATA)):
+        if _vector(data, _field(data, entry, _METADATA_NAME)) == KEY.encode():
+            index = _field(data, entry, _METADATA_BUFFER)
+            buffer = buffers[_u32(data, index) if index else 0]
+            return _vector(data, _field(data, buffer, _BUFFER_DATA))
+    return None
+
+
+def _u32(data: bytes, at: int) -> int:
+    value: int = struct.unpack_from("<I", data, at)[0]
+    return value
+
+
+def _field(data: bytes, table: int, number: int) -> int:
+    """Return where a table's field lies, 0 where the table leaves it out."""
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    place = 4 + 2 * number
+    if place >= struct.unpack_from("<H", data, vtable)[0]:
+        return 0
+    offset: int = struct.unpack_from("<H", data, vtable + place)[0]
+    return table + offset if offset else 0
+
+
+def _elements(data: bytes, field: int) -> list[int]:
+    """Return where each table of a vector of tables lies."""
+    if not field:
+        return []
+    start = field + _u32(data, field)
+    places = range(start + 4, start + 4 + 4 * _u32(data, start), 4)
+    return [place + _u32(data, place) for place in places]
+
+
+def _vector(data: bytes, field: int) -> bytes:
+    if not field:
+        return b""
+    start = field + _u32(data, field)
+    return data[start + 4 : start + 4 + _u32(data, start)]
+
+
+# Source: the Protocol Buffers encoding and onnx.proto.
+_MODEL_METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2
+
+
+def _read_onnx(data: bytes) -> bytes | None:
+    for number, entry in _messages(data):
+        if number == _MODEL_METADATA_PROPS:
+            pair = dict(_messages(entry))
+            if pair.get(_ENTRY_KEY) == KEY.encode():
+                return pair.get(_ENTRY_VALUE, b"")
+    return None
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and content of each length-delimited field; skip the others."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            _, at = _varint(data, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        elif kind == 2:
+            size, at = _varint(data, at)
+            yield number, data[at : at + size]
+            at += size
+        else:
+            raise IndexError(f"unknown wire type {kind}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at

@@ -1,0 +1,51 @@
+"""Write the contract into a model file; `lenet_edge.embedded` reads it back on a board."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lenet_edge.embedded import KEY
+
+
+def embed(content: bytes, format: str, contract: str) -> bytes:
+    """Return the bytes of a .tflite or .onnx file with `contract`, a text, in its metadata."""
+    return {"tflite": _embed_tflite, "onnx": _embed_onnx}[format](content, contract)
+
+
+def _embed_onnx(content: bytes, contract: str) -> bytes:
+    import onnx
+
+    model = onnx.ModelProto.FromString(content)
+    onnx.helper.set_model_props(model, {KEY: contract})
+    result = model.SerializeToString(deterministic=True)
+    assert isinstance(result, bytes)
+    return result
+
+
+def _embed_tflite(content: bytes, contract: str) -> bytes:
+    import numpy as np
+    from ai_edge_litert.schema_py_generated import BufferT, MetadataT
+
+    model: Any = read_tflite(content)
+    buffer, entry = BufferT(), MetadataT()
+    buffer.data = np.frombuffer(contract.encode("utf-8"), np.uint8)
+    entry.name, entry.buffer = KEY, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or ()), entry]
+    return write_tflite(model)
+
+
+def read_tflite(content: bytes) -> Any:
+    """Return a .tflite file as the object API of its schema, a `ModelT`."""
+    from ai_edge_litert.schema_py_generated import Model, ModelT
+
+    return ModelT.InitFromObj(Model.GetRootAsModel(content, 0))
+
+
+def write_tflite(model: Any) -> bytes:
+    """Return a `ModelT` as the bytes of a .tflite file."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

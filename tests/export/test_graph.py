@@ -1,0 +1,191 @@
+"""The graphs are as small as they can be, and stay so when a converter changes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from onnx import TensorProto, helper, numpy_helper
+
+from lenet_edge.artifact import Artifact
+from lenet_edge.data import mnist
+from lenet_edge.export import exporter
+from lenet_edge.export.onnx_graph import clean
+from tests.conftest import take
+
+Matrix = dict[tuple[str, str], Artifact]
+LENET = ["CONV_2D", "MAX_POOL_2D"] * 2 + ["RESHAPE"] + ["FULLY_CONNECTED"] * 3
+LENET_ONNX = ["Reshape"] + ["Conv", "Relu", "MaxPool"] * 2 + ["Reshape"]
+LENET_ONNX += ["Gemm", "Relu", "Gemm", "Relu", "Gemm"]
+
+
+def tflite_operators(path: Path) -> list[str]:
+    interpreter = Interpreter(
+        str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    return [operator["op_name"] for operator in interpreter._get_ops_details()]
+
+
+def onnx_operators(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8", "int16x8"])
+def test_tflite_operators(matrix: Matrix, precision: str) -> None:
+    assert tflite_operators(matrix["tflite", precision].path) == LENET
+
+
+def test_float16_tflite_only_adds_the_weights_dequantize(matrix: Matrix) -> None:
+    operators = tflite_operators(matrix["tflite", "float16"].path)
+    assert operators == ["DEQUANTIZE"] * (len(operators) - len(LENET)) + LENET
+
+
+def test_onnx_operators(matrix: Matrix) -> None:
+    assert onnx_operators(matrix["onnx", "float32"].path) == LENET_ONNX
+    assert onnx_operators(matrix["onnx", "float16"].path) == ["Cast", *LENET_ONNX, "Cast"]
+
+
+def test_int8_onnx_has_quantized_what_it_computes_with(matrix: Matrix) -> None:
+    operators = onnx_operators(matrix["onnx", "int8"].path)
+    kept = [name for name in operators if name not in ("QuantizeLinear", "DequantizeLinear")]
+    # The Relus are in the ranges of the activations, whose lower end is zero.
+    assert kept == [name for name in LENET_ONNX if name != "Relu"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_onnx_names_and_shapes(matrix: Matrix, precision: str) -> None:
+    model = onnx.load(matrix["onnx", precision].path)
+    onnx.checker.check_model(model, full_check=True)
+
+    def described(values: Any) -> list[tuple[str, list[int | str]]]:
+        return [
+            (v.name, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
+            for v in values
+        ]
+
+    assert described(model.graph.input) == [("image", ["batch", 28, 28, 1])]
+    assert described(model.graph.output) == [("logits", ["batch", 10])]
+    assert {one.domain for one in model.opset_import} == {""}
+
+
+@pytest.mark.parametrize("precision", exporter.PRECISIONS)
+def test_tflite_names_and_resizing(matrix: Matrix, precision: str) -> None:
+    artifact = matrix["tflite", precision]
+    assert artifact.inputs[0].name == "image"
+    assert artifact.outputs[0].name == "logits"
+    assert artifact.inputs[0].shape == (None, 28, 28, 1)
+    interpreter = Interpreter(str(artifact.path))
+    for batch_size in (7, 1, 32):
+        interpreter.resize_tensor_input(
+            interpreter.get_input_details()[0]["index"], (batch_size, 28, 28, 1)
+        )
+        interpreter.allocate_tensors()
+        interpreter.invoke()
+        assert interpreter.get_output_details()[0]["shape"].tolist() == [batch_size, 10]
+
+
+def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
+    test = take(mnist.load("test"), 10)
+    made = exporter.export(exports / "lenet.keras", tmp_path, test, test, batch_size=4)
+    for artifact in made:
+        assert artifact.batch_size == 4
+        assert artifact.inputs[0].shape == (4, 28, 28, 1)
+        assert artifact.outputs[0].shape == (4, 10)
+        assert artifact.name == f"lenet_float32_b4.{artifact.format}"
+    assert tflite_operators(made[0].path) == LENET
+    assert onnx_operators(made[1].path) == LENET_ONNX
+
+
+def make(
+    nodes: list[Any], constants: dict[str, Any], shape: list[int | str], outputs: list[int | str]
+) -> Any:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, outputs)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def answers(model: Any, images: Any) -> Any:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {"image": images})[0]
+
+
+RANDOM = np.random.default_rng(0)
+
+
+def same_numbers(model: Any, images: Any) -> list[str]:
+    """Clean a model, demand that it answers as before, and return its operators."""
+    before = answers(model, images)
+    cleaned = clean(model)
+    onnx.checker.check_model(cleaned, full_check=True)
+    np.testing.assert_allclose(answers(cleaned, images), before, rtol=1e-5, atol=1e-5)
+    return [node.op_type for node in cleaned.graph.node]
+
+
+@pytest.mark.parametrize("perm", [[0, 2, 3, 1], [0, 3, 1, 2], [0, 3, 2, 1]])
+def test_transpose_before_a_flatten_moves_into_the_weights(perm: list[int]) -> None:
+    constants = {
+        "shape": np.array([-1, 60]),
+        "weights": RANDOM.random((60, 5), np.float32),
+        "bias": RANDOM.random(5, np.float32),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["a"], perm=perm),
+        helper.make_node("Reshape", ["a", "shape"], ["b"]),
+        helper.make_node("MatMul", ["b", "weights"], ["c"]),
+        helper.make_node("Add", ["bias", "c"], ["logits"]),
+    ]
+    model = make(nodes, constants, ["batch", 3, 4, 5], ["batch", 5])
+    images = RANDOM.random((2, 3, 4, 5), np.float32)
+    assert same_numbers(model, images) == ["Reshape", "Gemm"]
+
+
+def test_a_transpose_with_two_users_stays() -> None:
+    constants = {"shape": np.array([-1, 60]), "weights": RANDOM.random((60, 60), np.float32)}
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["a"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["a", "shape"], ["b"]),
+        helper.make_node("MatMul", ["b", "weights"], ["c"]),
+        helper.make_node("Add", ["b", "c"], ["logits"]),
+    ]
+    model = make(nodes, constants, ["batch", 3, 4, 5], ["batch", 60])
+    operators = same_numbers(model, RANDOM.random((2, 3, 4, 5), np.float32))
+    assert operators == ["Transpose", "Reshape", "MatMul", "Add"]
+
+
+def test_matmul_of_three_axes_stays() -> None:
+    constants = {"weights": RANDOM.random((4, 5), np.float32), "bias": np.ones(5, np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["image", "weights"], ["a"]),
+        helper.make_node("Add", ["a", "bias"], ["logits"]),
+    ]
+    model = make(nodes, constants, ["batch", 3, 4], ["batch", 3, 5])
+    assert same_numbers(model, RANDOM.random((2, 3, 4), np.float32)) == ["MatMul", "Add"]
+
+
+@pytest.mark.parametrize("relu_first", [False, True])
+def test_relu_comes_before_the_pool(relu_first: bool) -> None:
+    constants = {"weights": RANDOM.standard_normal((2, 3, 3, 3)).astype(np.float32)}
+    pool: Callable[[str, str], Any] = lambda a, b: helper.make_node(  # noqa: E731
+        "MaxPool", [a], [b], kernel_shape=[2, 2], strides=[2, 2]
+    )
+    relu: Callable[[str, str], Any] = lambda a, b: helper.make_node("Relu", [a], [b])  # noqa: E731
+    first, second = (relu, pool) if relu_first else (pool, relu)
+    nodes = [
+        helper.make_node("Conv", ["image", "weights"], ["a"]),
+        first("a", "b"),
+        second("b", "logits"),
+    ]
+    model = make(nodes, constants, ["batch", 3, 10, 10], ["batch", 2, 4, 4])
+    images = RANDOM.standard_normal((2, 3, 10, 10)).astype(np.float32)
+    assert same_numbers(model, images) == ["Conv", "Relu", "MaxPool"]

@@ -1,0 +1,245 @@
+"""Every format in every precision: small, right, reproducible, and honest about bad input."""
+
+import dataclasses
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
+from lenet_edge.export import exporter
+from lenet_edge.export.onnx import needs_reduced_range
+from lenet_edge.runtimes import get_target
+from lenet_edge.selection import Pair
+from lenet_edge.verify.verify import verify
+from tests.conftest import LenetEdge, take
+
+Matrix = dict[tuple[str, str], Artifact]
+
+# Bytes, before the contract; and the accuracy, in percentage points, that may be lost.
+LIMITS = {
+    ("tflite", "float32"): (244_000, 0.0),
+    ("tflite", "float16"): (126_000, 0.05),
+    ("tflite", "dynamic"): (72_100, 0.05),
+    ("tflite", "int8"): (70_500, 0.1),
+    ("tflite", "int16x8"): (74_000, 0.1),
+    ("onnx", "float32"): (244_000, 0.0),
+    ("onnx", "float16"): (126_000, 0.05),
+    ("onnx", "int8"): (70_500, 0.1),
+}
+CONTRACT_BYTES = 2048
+
+
+def test_the_matrix_is_whole(matrix: Matrix) -> None:
+    assert set(matrix) == set(LIMITS)
+
+
+@pytest.mark.parametrize(("format", "precision"), LIMITS)
+def test_size(matrix: Matrix, format: str, precision: str) -> None:
+    from lenet_edge.artifact import contract
+
+    artifact = matrix[format, precision]
+    length = len(contract(artifact).encode())
+    assert length < CONTRACT_BYTES
+    # The entry around it takes a few bytes more, which count against the file.
+    assert artifact.size_bytes - length <= LIMITS[format, precision][0] + 100
+
+
+@pytest.mark.parametrize(("format", "precision"), LIMITS)
+def test_parity(matrix: Matrix, exports: Path, format: str, precision: str) -> None:
+    artifact = matrix[format, precision]
+    # The recorded answers to all test images are in `exports`; `matrix` recorded fewer.
+    twin = exports / artifact.name
+    for suffix in ("", ".json"):
+        source = artifact.path.with_name(artifact.name + suffix)
+        twin.with_name(artifact.name + suffix).write_bytes(source.read_bytes())
+    target = get_target("litert-xnnpack" if format == "tflite" else "onnxruntime-cpu")
+    (found,), skipped = verify([Pair(load_artifact(twin), target)], max_accuracy_drop=0.1)
+    assert not skipped
+    assert abs(found.accuracy_drop) <= LIMITS[format, precision][1] + 1e-9
+    assert found.top1_agreement >= 0.998
+
+
+def test_the_manifest_says_what_was_chosen(matrix: Matrix) -> None:
+    assert matrix["onnx", "int8"].settings == ("reduce_range=True",)
+    assert matrix["onnx", "int8"].calibration == "first 1000 images of mnist-train"
+    assert matrix["tflite", "int16x8"].inputs[0].dtype == "int16"
+    assert matrix["tflite", "int8"].outputs[0].dtype == "int8"
+    assert matrix["tflite", "dynamic"].inputs[0].dtype == "float32"
+    assert matrix["tflite", "dynamic"].calibration is None
+
+
+def test_reduced_range() -> None:
+    assert needs_reduced_range("x86")
+    assert not needs_reduced_range("arm")
+    if platform.machine() == "x86_64" and Path("/proc/cpuinfo").exists():
+        assert needs_reduced_range("auto") == ("vnni" not in Path("/proc/cpuinfo").read_text())
+
+
+def test_the_same_bytes_again_in_another_process(
+    matrix: Matrix, exports: Path, tmp_path: Path, lenet_edge: LenetEdge
+) -> None:
+    done = lenet_edge(
+        "export", exports / "lenet.keras", "--all", "--cpu", "x86", "--output-dir", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for artifact in matrix.values():
+        assert (tmp_path / artifact.name).read_bytes() == artifact.path.read_bytes(), artifact.name
+
+
+def test_a_precision_no_format_has(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
+    with pytest.raises(LenetEdgeError, match="dynamic is not made for onnx; add another --format"):
+        exporter.export(
+            exports / "lenet.keras", tmp_path, test_part, test_part, ("onnx",), ("dynamic",)
+        )
+
+
+def resized(dataset: Dataset, side: int) -> Dataset:
+    images = np.zeros((len(dataset), side, side, 1), np.uint8)
+    return dataclasses.replace(dataset, images=images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: take(data, 1), "give 2 or more"),
+        (lambda data: resized(data, 32), "have shape 32 x 32 x 1 and the model takes 28 x 28 x 1"),
+        (
+            lambda data: dataclasses.replace(data, images=np.zeros_like(data.images)),
+            "go from 0 to 0",
+        ),
+    ],
+)
+def test_calibration_data_that_cannot_be_used(
+    exports: Path, tmp_path: Path, change: object, message: str
+) -> None:
+    assert callable(change)
+    test = take(mnist.load("test"), 10)
+    with pytest.raises(DataError, match=message):
+        exporter.export(exports / "lenet.keras", tmp_path, change(test), test, precisions=("int8",))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.full((3, 28, 28, 1), 200.0)}, "go from 200 to 200"),
+        ({"images": np.arange(3 * 784.0).reshape(3, 28, 28, 1)}, "the model takes 0 to 1"),
+        ({"images": np.full((3, 28, 28, 1), np.nan)}, "go from nan to nan"),
+        ({"images": np.full((3, 28, 28, 1), 300, np.int32)}, "pixels of 300 to 300"),
+        ({"images": np.array(["a", "b"])}, "images are numbers"),
+        ({"images": np.float32(1)}, "have shape"),
+        ({"a": np.zeros(1), "b": np.zeros(1)}, "no array named images"),
+    ],
+)
+def test_calibration_files_that_cannot_be_used(
+    exports: Path, tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
+    np.savez(tmp_path / "images.npz", **arrays)
+    test = take(mnist.load("test"), 10)
+    with pytest.raises(DataError, match=message):
+        exporter.export(
+            exports / "lenet.keras",
+            tmp_path / "out",
+            test,
+            test,
+            precisions=("int8",),
+            calibration_file=tmp_path / "images.npz",
+        )
+
+
+def test_a_calibration_file_that_is_none(exports: Path, lenet_edge: LenetEdge) -> None:
+    done = lenet_edge(
+        "export", exports / "lenet.keras", "--int8", "--calibration", exports / "lenet.keras.json"
+    )
+    assert done.returncode == 1
+    assert "is not an .npz file of images" in done.stderr.splitlines()[-1]
+
+
+def test_pixels_calibrate_as_scaled_images_do(exports: Path, tmp_path: Path) -> None:
+    test = take(mnist.load("test"), 10)
+    made = []
+    for name, images in (("pixels", test.images), ("scaled", test.images / np.float32(255))):
+        np.savez(tmp_path / "images.npz", images=images)
+        made += exporter.export(
+            exports / "lenet.keras",
+            tmp_path / name,
+            test,
+            test,
+            ("tflite",),
+            ("int8",),
+            calibration_file=tmp_path / "images.npz",
+        )
+    assert made[0].sha256 == made[1].sha256
+    assert made[0].calibration == "10 images of images.npz"
+
+
+def test_a_model_with_two_inputs(tmp_path: Path, test_part: Dataset) -> None:
+    import keras
+
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    model = keras.Model(inputs, keras.layers.Add()(inputs))
+    model.save(tmp_path / "two.keras")
+    with pytest.raises(ModelFileError, match="has 2 inputs and 1 outputs"):
+        exporter.export(tmp_path / "two.keras", tmp_path, test_part, test_part)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_layer_that_cannot_be_exported_is_named(
+    tmp_path: Path, test_part: Dataset, format: str
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    @keras.saving.register_keras_serializable("tests")
+    class Bessel(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, values: object) -> object:
+            return tf.math.special.bessel_j0(values)
+
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), Bessel(name="odd")])
+    model.save(tmp_path / "odd.keras")
+    with pytest.raises(ModelFileError, match=rf"layer odd \(Bessel\) cannot be .* {format}"):
+        exporter.export(tmp_path / "odd.keras", tmp_path, test_part, test_part, (format,))
+
+
+FULL = """
+import sys
+from pathlib import Path
+from lenet_edge.data import mnist
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.export.exporter import export
+from tests.conftest import take
+folder, test = Path(sys.argv[1]), take(mnist.load("test"), 10)
+try:
+    export(folder / "lenet.keras", folder, test, test, ("tflite",))
+except LenetEdgeError as error:
+    print(error)
+"""
+
+
+def test_the_old_file_survives_a_full_disk(exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "lenet.keras").write_bytes((exports / "lenet.keras").read_bytes())
+    old = tmp_path / "lenet_float32.tflite"
+    old.write_bytes(b"the old file")
+
+    def limit() -> None:  # what a full disk is to a writer: OSError in the middle of a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        timeout=300,
+    )
+    assert done.stdout.startswith(f"cannot write {old}: "), done.stdout + done.stderr
+    assert old.read_bytes() == b"the old file"
+    assert not list(tmp_path.glob(".tmp-*"))
