@@ -5,31 +5,35 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lenet_edge.artifact import atomic_write
+from lenet_edge.artifact import Artifact, atomic_write
 from lenet_edge.errors import ModelFileError
 from lenet_edge.target import Logits
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the checkpoint with this hash answers: `logits` is float32 of shape (N, classes)."""
+    """What the checkpoint with this hash answers: `logits` is float32 of shape (N, classes).
+
+    `images` (uint8) and `labels` (int32) are those answered, where the package does not hold
+    them itself.
+    """
 
     checkpoint_sha256: str
     dataset: str
     logits: Logits
+    images: npt.NDArray[np.uint8] | None = None
+    labels: npt.NDArray[np.int32] | None = None
 
     def save(self, path: Path) -> None:
         """Write the .npz file, atomically."""
+        stored: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
         with atomic_write(path) as temporary:
-            np.savez_compressed(
-                temporary,
-                checkpoint_sha256=self.checkpoint_sha256,
-                dataset=self.dataset,
-                logits=self.logits,
-            )
+            np.savez_compressed(temporary, **stored)
 
     @classmethod
     def load(cls, path: Path) -> Reference:
@@ -41,7 +45,10 @@ class Reference:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(
-                    str(arrays["checkpoint_sha256"]), str(arrays["dataset"]), arrays["logits"]
+                    str(arrays["checkpoint_sha256"]),
+                    str(arrays["dataset"]),
+                    arrays["logits"],
+                    *(arrays.get(name) for name in ("images", "labels")),
                 )
         except FileNotFoundError:
             raise ModelFileError(
@@ -50,6 +57,22 @@ class Reference:
             ) from None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ModelFileError(f"{path} is damaged ({error}); export again") from error
+
+
+def reference_for(artifact: Artifact) -> Reference:
+    """Return what the checkpoint answers that a file was made from.
+
+    Raises:
+        ModelFileError: its answers are not beside the file, or are those of another checkpoint.
+    """
+    checkpoint = artifact.parent_sha256 or artifact.sha256
+    reference = Reference.load(reference_path(artifact.path.parent, checkpoint))
+    if reference.checkpoint_sha256 != checkpoint:
+        raise ModelFileError(
+            f"the reference logits beside {artifact.path} are those of another checkpoint;"
+            " export again"
+        )
+    return reference
 
 
 def reference_path(folder: Path, checkpoint_sha256: str) -> Path:

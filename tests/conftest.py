@@ -30,7 +30,7 @@ def test_part() -> Dataset:
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Path:
-    """A folder with a checkpoint trained for three epochs, and all files that export makes of it."""
+    """A folder with a checkpoint of three epochs, and all files that export makes of it."""
     from lenet_edge.export.exporter import export
     from lenet_edge.train import loop
     from lenet_edge.train.recipe import CLASSIC

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from lenet_edge.artifact import Artifact, load_artifact
-from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
+from lenet_edge.data.test_set import images_for
 from lenet_edge.errors import TargetError
 from lenet_edge.results import MIN_SAMPLES_P99, Measurement, median_interval
 from lenet_edge.runtimes import get_target, open_session
@@ -97,7 +97,7 @@ def _peak_rss_bytes() -> int:
 
 
 def _batches(artifact: Artifact, batch_size: int) -> list[Images]:
-    images = mnist.load("test").images
+    images = images_for(artifact).images
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE
+from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
 from lenet_edge.cli._terminal import say
 
 
@@ -47,6 +47,7 @@ from lenet_edge.cli._terminal import say
     metavar="FILE.npz",
     help="Images to calibrate int8 with; 1,000 MNIST training images if left out.",
 )
+@dataset_options
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -64,6 +65,8 @@ def command(
     cpu: str,
     batch_size: int | None,
     calibration: Path | None,
+    dataset: str,
+    data_dir: Path | None,
     output_dir: Path,
 ) -> None:
     """Export a checkpoint to TFLite and ONNX.
@@ -82,8 +85,8 @@ def command(
     asked = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
     precisions = ("float32", *(name for name, wanted in asked.items() if wanted or everything))
     say("Loading TensorFlow ...")
-    from lenet_edge.data import mnist
     from lenet_edge.export.exporter import export
+    from lenet_edge.flows import datasets
 
     def report(artifact: Artifact) -> None:
         click.echo(f"{artifact.path}: {artifact.size_bytes:,} bytes")
@@ -91,8 +94,7 @@ def command(
     export(
         model,
         output_dir,
-        mnist.load("train"),
-        mnist.load("test"),
+        *datasets.load(dataset, data_dir),
         formats=formats,
         precisions=precisions,
         report=report,

@@ -22,7 +22,8 @@ from lenet_edge.artifact import (
     write_manifest,
 )
 from lenet_edge.data.dataset import Dataset, to_input
-from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
+from lenet_edge.data.mnist import TEST as EMBEDDED
+from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.export import calibration, onnx, tflite
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
@@ -92,6 +93,11 @@ def export(
         if calibration_file
         else calibration.from_dataset(training, parent.pixel_scale)
     )
+    if parent.labels and parent.labels != test.class_names:
+        raise DataError(
+            f"{checkpoint} tells {', '.join(parent.labels[:3])} ... apart, and {test.name}"
+            f" {', '.join(test.class_names[:3])} ...; name its own images with --dataset"
+        )
     image_shape = tuple(model.inputs[0].shape[1:])
     if calibration_file or any(precision in _CALIBRATED for precision in precisions):
         # Someone else's model may take any range; ours takes scaled pixels.
@@ -233,5 +239,6 @@ def _keep_checkpoint(parent: Artifact, output_dir: Path) -> None:
 def _record_reference(model: Any, parent: Artifact, test: Dataset, output_dir: Path) -> None:
     images = to_input(test.images, parent.pixel_scale)
     logits = model.predict(images, batch_size=1000, verbose=0)
-    reference = Reference(parent.sha256, test.name, logits)
+    own = () if test.name == EMBEDDED else (test.images, test.labels)
+    reference = Reference(parent.sha256, test.name, logits, *own)
     reference.save(reference_path(output_dir, parent.sha256))

@@ -200,12 +200,13 @@ class Epochs:
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
+    total = recipe.epochs * steps_per_epoch
     rate: Any = recipe.learning_rate
     if recipe.warmup_epochs:
         warmup = recipe.warmup_epochs * steps_per_epoch
         rate = tf.keras.optimizers.schedules.CosineDecay(
             0.0,
-            max(1, recipe.epochs * steps_per_epoch - warmup),
+            max(1, total - warmup),
             warmup_target=recipe.learning_rate,
             warmup_steps=warmup,
         )
@@ -213,7 +214,8 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
         rate,
         weight_decay=recipe.weight_decay,
         use_ema=bool(recipe.ema),
-        ema_momentum=recipe.ema,
+        # A short training would otherwise end with an average of how it began.
+        ema_momentum=max(0.0, min(recipe.ema, 1 - 10 / total)),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lenet_edge.artifact import load_artifact
-from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
+from lenet_edge.data.test_set import images_for
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.target import Images, Logits, Session
 
@@ -20,7 +20,7 @@ BATCH_SIZE = 500  # where the file leaves it free: large enough that a call's ow
 def record_logits(path: str, target: str, num_threads: int, output: str) -> dict[str, Any]:
     """Write the logits for all test images to the .npy file `output`, and say how they came."""
     artifact = load_artifact(Path(path))
-    images = to_input(mnist.load("test").images, artifact.pixel_scale)
+    images = to_input(images_for(artifact).images, artifact.pixel_scale)
     with closing(open_session(artifact, get_target(target), num_threads)) as session:
         logits = infer_all(session, images, artifact.batch_size or BATCH_SIZE)
         np.save(output, logits)

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact
-from lenet_edge.data import mnist
-from lenet_edge.errors import LenetEdgeError, ModelFileError
-from lenet_edge.reference import Reference, reference_path
+from lenet_edge.data.test_set import test_set
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.reference import reference_for
 from lenet_edge.results import ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.target import Logits
@@ -39,16 +38,16 @@ def verify(
     Raises:
         ModelFileError: the recorded answers of the float model are missing or belong to another.
     """
-    labels = mnist.load("test").labels
     reports, skipped = [], []
     for pair in pairs:
-        reference = _reference(pair.artifact)
+        reference = reference_for(pair.artifact)
         try:
             logits = _logits(pair, num_threads)
         except LenetEdgeError as error:
             skipped.append(Skipped(pair.target.name, str(error), pair.artifact.name))
             report(f"{pair.artifact.name} on {pair.target.name}: {error}")
             continue
+        labels = test_set(reference, pair.artifact.labels).labels
         comparison = compare(reference.logits, logits, labels)
         reports.append(
             ParityReport(
@@ -82,14 +81,3 @@ def _logits(pair: Pair, num_threads: int) -> Logits:
         )
         logits: Logits = np.load(output, allow_pickle=False)
         return logits
-
-
-def _reference(artifact: Artifact) -> Reference:
-    checkpoint = artifact.parent_sha256 or artifact.sha256
-    reference = Reference.load(reference_path(artifact.path.parent, checkpoint))
-    if reference.checkpoint_sha256 != checkpoint:
-        raise ModelFileError(
-            f"the reference logits beside {artifact.path} are those of another checkpoint;"
-            " export again"
-        )
-    return reference

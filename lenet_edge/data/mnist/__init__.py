@@ -18,6 +18,7 @@ from lenet_edge.data.dataset import Dataset
 
 FOLDER = Path(__file__).parent
 CLASS_NAMES = tuple("0123456789")
+TEST = "mnist-test"  # the name of the part that is on every board
 
 # The published names and sums of (images, labels) of each part.
 FILES = {

@@ -1,0 +1,62 @@
+"""Somebody's own images, from their folder to a verified file that knows their names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lenet_edge.data import mnist
+from tests.conftest import LenetEdge
+
+CLASSES = ("six", "seven", "eight")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Real digits as PNG files of another size, in folders with names."""
+    data = mnist.load("test")
+    for digit, name in zip((6, 7, 8), CLASSES, strict=True):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number, image in enumerate(data.images[data.labels == digit][:300]):
+            picture = Image.fromarray(image[..., 0]).resize((40, 36))
+            picture.save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_a_folder_from_train_to_verify(lenet_edge: LenetEdge, photos: Path, tmp_path: Path) -> None:
+    names = tuple(sorted(CLASSES))
+    done = lenet_edge(
+        "train", "--dataset", photos, "--epochs", "30", "--output", "out/digits.keras"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of 135 test images right" in done.stdout
+    history = json.loads((tmp_path / "out/digits.training/history.json").read_text())
+    assert history["test_accuracy"] > 0.8
+    assert len(history["epochs"]) == 30
+    assert list((tmp_path / "out/digits.training").glob("events.out.tfevents.*"))
+    with Image.open(tmp_path / "out/digits.training/curve.png") as curve:
+        assert curve.size > (400, 300)
+
+    done = lenet_edge("export", "out/digits.keras", "--output-dir", "out")
+    assert done.returncode == 1
+    assert "name its own images with --dataset" in done.stderr.splitlines()[-1]
+    done = lenet_edge(
+        "export", "out/digits.keras", "--int8", "--dataset", photos, "--output-dir", "out"
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "out/digits_int8.tflite.json").read_text())
+    assert tuple(manifest["labels"]) == names
+
+    files = [f"out/digits_{p}.{f}" for p in ("float32", "int8") for f in ("tflite", "onnx")]
+    done = lenet_edge("verify", *files, "--target", "litert-xnnpack", "--target",
+                      "onnxruntime-cpu", "--max-accuracy-drop", "2", "--json", "-")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)["parity"]
+    assert {one["num_samples"] for one in reports} == {135}
+    assert {one["candidate"] for one in reports} == {Path(file).name for file in files}
+    assert [one["top1_agreement"] for one in reports if "float32" in one["candidate"]] == [1, 1]
+    done = lenet_edge("bench", files[0], "--target", "litert-xnnpack", "--batch-size", "1")
+    assert done.returncode == 0, done.stderr
