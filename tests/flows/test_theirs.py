@@ -40,12 +40,10 @@ def test_a_folder_from_train_to_verify(lenet_edge: LenetEdge, photos: Path, tmp_
     with Image.open(tmp_path / "out/digits.training/curve.png") as curve:
         assert curve.size > (400, 300)
 
-    done = lenet_edge("export", "out/digits.keras", "--output-dir", "out")
+    done = lenet_edge("export", checkpoint, "--output-dir", "out")
     assert done.returncode == 1
     assert "name its own images with --dataset" in done.stderr.splitlines()[-1]
-    done = lenet_edge(
-        "export", "out/digits.keras", "--int8", "--dataset", photos, "--output-dir", "out"
-    )
+    done = lenet_edge("export", checkpoint, "--int8", "--dataset", photos, "--output-dir", "out")
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out/digits_int8.tflite.json").read_text())
     assert tuple(manifest["labels"]) == names
