@@ -28,9 +28,8 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_folder_from_train_to_verify(lenet_edge: LenetEdge, photos: Path, tmp_path: Path) -> None:
     names = tuple(sorted(CLASSES))
-    done = lenet_edge(
-        "train", "--dataset", photos, "--epochs", "30", "--output", "out/digits.keras"
-    )
+    checkpoint = "out/digits.keras"
+    done = lenet_edge("train", "--dataset", photos, "--epochs", "30", "--output", checkpoint)
     assert done.returncode == 0, done.stderr
     assert "of 135 test images right" in done.stdout
     history = json.loads((tmp_path / "out/digits.training/history.json").read_text())
