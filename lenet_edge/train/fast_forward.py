@@ -45,22 +45,22 @@ def _convolve_and_pool(images: Any, kernel: Any) -> Any:
         kernel: (3, 3, channels, filters).
     """
     channels, filters = kernel.shape[2:]
-    height, width = ((size - 4) // 2 for size in images.shape[1:3])  # of the result, less 1
+    height, width = ((size - 2) // 2 for size in images.shape[1:3])  # of the result
     # Tiles of 2 x 2 pixels; a 4 x 4 window of stride 2 is a tile and three of its neighbours.
-    tiles = tf.nn.space_to_depth(images[:, : 2 * height + 4, : 2 * width + 4], 2)
+    tiles = tf.nn.space_to_depth(images[:, : 2 * height + 2, : 2 * width + 2], 2)
     windows = tf.concat(
-        [tiles[:, y : y + height + 1, x : x + width + 1] for y in (0, 1) for x in (0, 1)], axis=-1
+        [tiles[:, y : y + height, x : x + width] for y in (0, 1) for x in (0, 1)], axis=-1
     )
     # The kernel at each of the four places in a 4 x 4 window, then in the order of the tiles.
     four = tf.stack(
-        [tf.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)],
+        [tf.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for x in (0, 1) for y in (0, 1)],
         axis=3,
     )
     four = tf.reshape(four, (2, 2, 2, 2, channels, 4 * filters))
     matrix = tf.reshape(tf.transpose(four, (0, 2, 1, 3, 4, 5)), (16 * channels, 4 * filters))
     phases = tf.reshape(windows, (-1, 16 * channels)) @ matrix
-    phases = tf.reshape(phases, (-1, height + 1, width + 1, 4, filters))
-    # Of equals, the first gets the gradient, as in max-pooling.
-    upper = tf.maximum(phases[..., 0, :], phases[..., 1, :])
-    lower = tf.maximum(phases[..., 2, :], phases[..., 3, :])
-    return tf.maximum(upper, lower)
+    # Left against right, then upper against lower: of equals, the first gets the gradient, in the
+    # order in which max-pooling looks at them.
+    rows = tf.maximum(phases[:, : 2 * filters], phases[:, 2 * filters :])
+    largest = tf.maximum(rows[:, :filters], rows[:, filters:])
+    return tf.reshape(largest, (-1, height, width, filters))
