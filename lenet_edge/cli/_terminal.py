@@ -97,10 +97,10 @@ def training_progress() -> Iterator[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("Train epoch {task.fields[epoch]}"),
-        BarColumn(),
+        TextColumn("Epoch {task.fields[epoch]}"),
+        BarColumn(20),
         TextColumn("{task.description}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
     )
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None, epoch="")
@@ -109,14 +109,14 @@ def training_progress() -> Iterator[Callable[[Progress], None]]:
         def update(now: Progress) -> None:
             nonlocal watched
             if now.accuracy is not None:
-                watched = f", {now.accuracy:.2%} of {now.watched}"
+                watched = f"  right {now.accuracy:.2%}"
             bar.update(
                 task,
                 total=now.epochs * now.steps_per_epoch,
                 completed=(now.epoch - 1) * now.steps_per_epoch + now.step,
                 epoch=f"{now.epoch}/{now.epochs}",
-                description=f"loss {now.loss:.4f}{watched}, rate {now.learning_rate:.1e},"
-                f" {now.images_per_s:,.0f} images/s",
+                description=f"loss {now.loss:.4f}{watched}  rate {now.learning_rate:.1e}"
+                f"  {now.images_per_s:,.0f} images/s",
             )
 
         yield update
