@@ -69,7 +69,7 @@ def run(
         try:
             answer = worker.call(
                 "bench.timing:measure",
-                path=str(artifact.path),
+                artifact=artifact.to_json(),
                 target=target.name,
                 batch_size=cell.batch_size,
                 num_threads=cell.num_threads,

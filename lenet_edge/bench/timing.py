@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifact import Artifact
 from lenet_edge.data.dataset import to_input
 from lenet_edge.data.test_set import images_for
 from lenet_edge.errors import TargetError
@@ -45,21 +45,23 @@ class StopRule:
 
 
 def measure(
-    path: str, target: str, batch_size: int, num_threads: int, stop: dict[str, float]
+    artifact: dict[str, Any],
+    target: str,
+    batch_size: int,
+    num_threads: int,
+    stop: dict[str, float],
 ) -> dict[str, Any]:
     """Return the `Measurement` of one cell, as JSON.
 
     Raises:
         TargetError: the target cannot run the file, or a delegate did not take all of its nodes.
     """
-    artifact, chosen = load_artifact(Path(path)), get_target(target)
-    if artifact.batch_size not in (None, batch_size):
-        raise TargetError(
-            f"{artifact.name} is fixed to batches of {artifact.batch_size}, not {batch_size}"
-        )
-    batches = _batches(artifact, batch_size)
+    file, chosen = Artifact.from_json(artifact), get_target(target)
+    if file.batch_size not in (None, batch_size):
+        raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
+    batches = _batches(file, batch_size)
     started = time.perf_counter()
-    with closing(open_session(artifact, chosen, num_threads)) as session:
+    with closing(open_session(file, chosen, num_threads)) as session:
         session.prepare(batches[0])  # some runtimes allocate, or compile, only here
         loaded = time.perf_counter()
         session.infer()
@@ -70,9 +72,9 @@ def measure(
         samples = _sample(session, batches, StopRule(**stop))
         taken = session.delegation
         return Measurement(
-            artifact=artifact.name,
-            artifact_sha256=artifact.sha256,
-            size_bytes=artifact.size_bytes,
+            artifact=file.name,
+            artifact_sha256=file.sha256,
+            size_bytes=file.size_bytes,
             target=target,
             runtime_version=session.runtime_version,
             batch_size=batch_size,
@@ -97,7 +99,7 @@ def _peak_rss_bytes() -> int:
 
 
 def _batches(artifact: Artifact, batch_size: int) -> list[Images]:
-    images = images_for(artifact).images
+    images = images_for(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]
 
