@@ -115,7 +115,7 @@ def export(
             settings["reduce_range"] = onnx.needs_reduced_range(cpu)
         content = _convert(model, checkpoint, format, precision, images, batch_size, settings)
         fixed = "" if batch_size is None else f"_b{batch_size}"
-        artifact = _write(
+        artifact = write_artifact(
             output_dir / f"{checkpoint.stem}_{precision}{fixed}.{format}",
             content,
             precision=precision,
@@ -187,8 +187,18 @@ def _convert(
     return content
 
 
-def _write(path: Path, content: bytes, **facts: Any) -> Artifact:
-    """Write a model file with its contract inside, and its manifest beside it."""
+def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
+    """Write a model file with its contract inside, and its manifest beside it.
+
+    Args:
+        path: where it goes.
+        content: the .tflite or .onnx file as its converter made it.
+        facts: the fields of `Artifact` that neither the file nor its runtime can tell.
+
+    Raises:
+        ModelFileError: the runtime that knows every operator cannot open it.
+        LenetEdgeError: the folder cannot be written to.
+    """
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
         draft = describe(temporary, inputs=(), outputs=(), **facts)
