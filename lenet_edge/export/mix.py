@@ -1,4 +1,4 @@
-"""Per-layer precision in one .tflite file, with the ecosystem's own quantizer (litert-quantizer)."""
+"""Per-layer precision in one .tflite file, with litert-quantizer, Google's own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def layers(content: bytes) -> list[Layer]:
 
 def _layer_name(tensor: str) -> str:
     """Return the Keras layer in a name such as ``lenet_1/dense1_1/MatMul;lenet_1/...``."""
-    parts = tensor.split(";")[0].split("/")
+    parts = tensor.split(";", maxsplit=1)[0].split("/")
     return re.sub(r"_\d+$", "", parts[-2] if len(parts) > 1 else parts[0])
 
 

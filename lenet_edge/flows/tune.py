@@ -18,6 +18,7 @@ from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.bench.interleave import Ratio, compare
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, mix, tflite
 from lenet_edge.export.checkpoint import load_checkpoint
@@ -27,8 +28,10 @@ from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
 from lenet_edge.target import Logits, Target
 from lenet_edge.verify.infer import BATCH_SIZE, infer_all
-from lenet_edge.verify.parity import Comparison, compare as compare_logits
+from lenet_edge.verify.parity import Comparison
+from lenet_edge.verify.parity import compare as compare_logits
 
+SCHEMA_VERSION = 1
 NUM_HELD_OUT = 5000  # the last training images: choosing by the test images would flatter
 MAX_DROP = 0.05  # percentage points of accuracy
 MIN_AGREEMENT = 0.999
@@ -72,6 +75,45 @@ class Tuned:
     chosen: Candidate
     test: Comparison
     target: str
+    environment: Environment
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as what JSON can carry."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "environment": dataclasses.asdict(self.environment),
+            "target": self.target,
+            "batch_size": 1,
+            "num_threads": 1,
+            "num_tried": self.num_tried,
+            "num_held_out": NUM_HELD_OUT,
+            "candidates": [
+                {
+                    "name": one.artifact.name,
+                    "precisions": one.precisions,
+                    "size_bytes": one.artifact.size_bytes,
+                    "sha256": one.artifact.sha256,
+                    "on_front": one.on_front,
+                    "ratio_to_float32": one.ratio and dataclasses.asdict(one.ratio),
+                    **_facts(one.parity),
+                }
+                for one in self.candidates
+            ],
+            "winner": {
+                "file": self.winner.name,
+                "candidate": self.chosen.artifact.name,
+                "sha256": self.winner.sha256,
+                "test": _facts(self.test),
+            },
+        }
+
+
+def _facts(parity: Comparison) -> dict[str, float]:
+    return {
+        "accuracy": parity.candidate_accuracy,
+        "accuracy_drop": parity.accuracy_drop,
+        "top1_agreement": parity.top1_agreement,
+    }
 
 
 def tune(
@@ -115,7 +157,7 @@ def tune(
         candidates = _judge(made, target, _HELD_OUT)
         report(f"Measuring {sum(one.passed for one in candidates)} that are right")
         finalists = _measure(candidates, target)
-        chosen = _choose(finalists)
+        chosen = _choose(finalists, target)
         report(f"Testing {chosen.artifact.name}")
         test = _judge([made[0], (chosen.artifact, chosen.precisions)], target, _TEST)[1].parity
         winner = write_artifact(
@@ -123,7 +165,7 @@ def tune(
             chosen.artifact.path.read_bytes(),
             **_own_facts(chosen.artifact),
         )
-    return Tuned(tuple(finalists), len(made), winner, chosen, test, target.name)
+    return Tuned(tuple(finalists), len(made), winner, chosen, test, target.name, capture())
 
 
 def _own_facts(artifact: Artifact) -> dict[str, Any]:
@@ -233,9 +275,7 @@ def _measure(candidates: Sequence[Candidate], target: Target) -> list[Candidate]
     return _mark_front(_with_ratios([first, *finalists], target))
 
 
-def _with_ratios(
-    candidates: Sequence[Candidate], target: Target, *effort: int
-) -> list[Candidate]:
+def _with_ratios(candidates: Sequence[Candidate], target: Target, *effort: int) -> list[Candidate]:
     pairs = [Pair(one.artifact, target) for one in candidates]
     found = compare(pairs, 1, 1, *effort)
     return [dataclasses.replace(c, ratio=r) for c, r in zip(candidates, found, strict=True)]
@@ -266,10 +306,13 @@ def _mark_front(candidates: Sequence[Candidate]) -> list[Candidate]:
     ]
 
 
-def _choose(finalists: Sequence[Candidate]) -> Candidate:
-    """Return the fastest; where intervals overlap, speed does not decide and the smaller wins."""
-    fastest = min(finalists, key=_latency)
-    assert fastest.ratio is not None
-    limit = fastest.ratio.high
-    equal = [one for one in finalists if one.ratio is not None and one.ratio.low <= limit]
-    return min(equal, key=lambda one: (one.artifact.size_bytes, _latency(one)))
+def _choose(finalists: Sequence[Candidate], target: Target) -> Candidate:
+    """Return the fastest; among those that no measurement tells from it, the smallest file."""
+    ordered = sorted(finalists, key=_latency)
+    duels = _with_ratios(ordered, target)
+    equal = [
+        known
+        for known, duel in zip(ordered, duels, strict=True)
+        if known is ordered[0] or (duel.ratio is not None and duel.ratio.low <= 1)
+    ]
+    return min(equal, key=lambda one: one.artifact.size_bytes)
