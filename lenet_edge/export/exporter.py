@@ -23,7 +23,7 @@ from lenet_edge.artifact import (
 )
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
-from lenet_edge.export import calibration, onnx, tflite
+from lenet_edge.export import c, calibration, onnx, tflite
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
 from lenet_edge.export.embed import embed
@@ -66,7 +66,7 @@ def export(
         output_dir: where the files and their manifests go; made if need be.
         training: its first 1,000 images calibrate the int8 and int16x8 files.
         test: the images whose float logits `verify` compares with.
-        formats: "tflite", "onnx".
+        formats: "tflite", "onnx", and "c": the int8 .tflite file, and that as a C array too.
         precisions: of "float32", "float16", "dynamic", "int8" and "int16x8".
         report: called with each artifact when it is on disk.
         batch_size: fixes the batch, for delegates that need that; None leaves it free.
@@ -79,12 +79,7 @@ def export(
         DataError: the calibration images do not fit the model.
         LenetEdgeError: the folder cannot be written to.
     """
-    jobs = [(f, p) for p in precisions for f in formats if p in CONVERTERS[f].PRECISIONS]
-    for precision in precisions:
-        if precision not in {done for _, done in jobs}:
-            raise LenetEdgeError(
-                f"{precision} is not made for {' and '.join(formats)}; add another --format"
-            )
+    jobs = _jobs(formats, precisions)
     model = load_checkpoint(checkpoint)
     parent = _parent(checkpoint, model)
     images = (
@@ -93,7 +88,7 @@ def export(
         else calibration.from_dataset(training, parent.pixel_scale)
     )
     image_shape = tuple(model.inputs[0].shape[1:])
-    if calibration_file or any(precision in _CALIBRATED for precision in precisions):
+    if calibration_file or any(precision in _CALIBRATED for _, precision in jobs):
         # Someone else's model may take any range; ours takes scaled pixels.
         white = 255 * parent.pixel_scale if parent.labels else None
         calibration.check(images, image_shape, white)
@@ -132,7 +127,28 @@ def export(
             share = _agreement(artifact, images.images, expected)
             note(f"{artifact.name} agrees with {checkpoint.name} on {share:.1%} of {images.source}")
         made.append(artifact)
+        if "c" in formats and (format, precision) == ("tflite", "int8"):
+            source, arena_bytes = c.write(artifact, images.images)
+            note(f"{source}: needs an arena of {arena_bytes:,} bytes, answers as LiteRT does")
     return made
+
+
+def _jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each format and precision to make, precision by precision."""
+    jobs = [
+        (format, precision)
+        for precision in precisions
+        for format in formats
+        if format != "c" and precision in CONVERTERS[format].PRECISIONS
+    ]
+    if "c" in formats and ("tflite", "int8") not in jobs:
+        jobs.append(("tflite", "int8"))
+    for precision in precisions:
+        if precision not in {done for _, done in jobs} and tuple(formats) != ("c",):
+            raise LenetEdgeError(
+                f"{precision} is not made for {' and '.join(formats)}; add another --format"
+            )
+    return jobs
 
 
 def _parent(checkpoint: Path, model: Any) -> Artifact:

@@ -77,9 +77,7 @@ def save_picture(facts: dict[str, Any], path: Path) -> None:
             label = "winner" if one is not rows[0] else "float32"
             axes.annotate(label, (latency, change), xytext=(6, 8), textcoords="offset points")
     axes.set_xlabel(f"median latency at batch 1, one thread, {facts['target']}, µs")
-    axes.set_ylabel(
-        f"accuracy change on {facts['num_held_out']:,} held-out images, percentage points"
-    )
+    axes.set_ylabel(f"accuracy change on {facts['num_held_out']:,} held-out images, points")
     axes.set_title(f"{facts['num_tried']} mixes tried; the Pareto front is ringed")
     axes.grid(alpha=0.3)
     with atomic_write(path) as temporary:
