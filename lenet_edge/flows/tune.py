@@ -21,7 +21,7 @@ from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, mix, tflite
-from lenet_edge.export.checkpoint import load_checkpoint
+from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.exporter import write_artifact
 from lenet_edge.quiet import quiet
 from lenet_edge.runtimes import get_target, open_session
@@ -91,6 +91,7 @@ class Tuned:
                 {
                     "name": one.artifact.name,
                     "precisions": one.precisions,
+                    "settings": one.artifact.settings,
                     "size_bytes": one.artifact.size_bytes,
                     "sha256": one.artifact.sha256,
                     "on_front": one.on_front,
@@ -124,9 +125,10 @@ def tune(
 ) -> Tuned:
     """Try every mix of precisions, and write the fastest that is still right.
 
-    The five layers with most weights are tuned, the others stay float. Each mix must agree with
-    the float model on the last 5,000 training images; those that do are measured on this machine,
-    interleaved, first all of them briefly, then the best at length.
+    First it measures whether the first convolution is faster on pairs of pixels (`pair_pixels`),
+    and keeps that if so. The five layers with most weights are tuned, the others stay float. Each
+    mix must agree with the float model on the last 5,000 training images; those that do are
+    measured on this machine, interleaved, first all of them briefly, then the best at length.
 
     Args:
         checkpoint: a .keras file whose images are MNIST's.
@@ -152,7 +154,17 @@ def tune(
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as name:
         folder = Path(name)
         report("Converting")
-        made = _make_all(model, images, folder, facts)
+        float32 = write_artifact(
+            folder / "float32.tflite",
+            _float32(model, images),
+            precision="float32",
+            calibration=None,
+            **facts,
+        )
+        model, paired = _fastest_form(checkpoint, model, images, Pair(float32, target), facts)
+        report("Mixing")
+        made: list[tuple[Artifact, dict[str, str]]]
+        made = [(float32, {}), *_make_all(model, paired, images, folder, facts)]
         report(f"Checking {len(made)} mixes on {NUM_HELD_OUT:,} held-out images")
         candidates = _judge(made, target, _HELD_OUT)
         report(f"Measuring {sum(one.passed for one in candidates)} that are right")
@@ -174,12 +186,43 @@ def _own_facts(artifact: Artifact) -> dict[str, Any]:
     return {name: getattr(artifact, name) for name in names}
 
 
-def _make_all(
-    model: Any, images: calibration.Calibration, folder: Path, facts: dict[str, Any]
-) -> list[tuple[Artifact, dict[str, str]]]:
-    """Return each mix's artifact and its precisions by layer, the float32 file first."""
+def _float32(model: Any, images: calibration.Calibration) -> bytes:
     with quiet():
-        plain = mix.with_signature(tflite.convert(model, "float32", images.images))
+        return tflite.convert(model, "float32", images.images)
+
+
+def _fastest_form(
+    checkpoint: Path,
+    model: Any,
+    images: calibration.Calibration,
+    plain: Pair,
+    facts: dict[str, Any],
+) -> tuple[Any, tuple[str, ...]]:
+    """Return the model to mix, as it is or with its pixels paired, and what to say of that."""
+    other = load_checkpoint(checkpoint)
+    layer = pair_pixels(other)
+    if layer is None:
+        return model, ()
+    artifact = write_artifact(
+        plain.artifact.path.with_name("paired.tflite"),
+        _float32(other, images),
+        precision="float32",
+        calibration=None,
+        **facts,
+    )
+    ratio = compare([plain, Pair(artifact, plain.target)])[1]
+    return (other, (f"paired_pixels={layer}",)) if ratio.high < 1 else (model, ())
+
+
+def _make_all(
+    model: Any,
+    paired: tuple[str, ...],
+    images: calibration.Calibration,
+    folder: Path,
+    facts: dict[str, Any],
+) -> list[tuple[Artifact, dict[str, str]]]:
+    """Return each mix's artifact and its precisions by layer."""
+    plain = mix.with_signature(_float32(model, images))
     layers = mix.layers(plain)
     tunable = [layer for layer in layers if layer.tunable]
     if not tunable:
@@ -198,7 +241,7 @@ def _make_all(
             mix.quantize(plain, layers, chosen, ranges),
             precision="mixed",
             calibration=images.source if "int8" in combination else None,
-            settings=tuple(f"{name}={precision}" for name, precision in by_name.items()),
+            settings=(*paired, *(f"{name}={one}" for name, one in by_name.items())),
             **facts,
         )
         made.append((artifact, by_name))

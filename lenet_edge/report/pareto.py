@@ -14,7 +14,10 @@ from lenet_edge.errors import MissingPackageError
 
 
 def front_view(facts: dict[str, Any]) -> RenderableType:
-    """Return the Pareto front, the fastest first, and the winner.
+    """Return the Pareto front, the float32 file and the winner, the fastest first.
+
+    The winner may be beside the front: it is the smallest of those that no measurement can tell
+    from the fastest.
 
     Args:
         facts: what `Tuned.to_json` gives.
@@ -23,10 +26,10 @@ def front_view(facts: dict[str, Any]) -> RenderableType:
     for column in ("mix", "drop pp", "agree %", "µs", "of float32", "bytes"):
         table.add_column(column, justify="left" if column == "mix" else "right")
     for one in sorted(facts["candidates"], key=_latency):
-        if not one["on_front"] and one is not facts["candidates"][0]:
+        won = one["name"] == facts["winner"]["candidate"]
+        if not (one["on_front"] or won or one is facts["candidates"][0]):
             continue
         ratio = one["ratio_to_float32"]
-        won = one["name"] == facts["winner"]["candidate"]
         table.add_row(
             one["name"],
             f"{one['accuracy_drop']:.2f}",
@@ -38,7 +41,7 @@ def front_view(facts: dict[str, Any]) -> RenderableType:
         )
     winner = facts["winner"]
     chosen = next(one for one in facts["candidates"] if one["name"] == winner["candidate"])
-    layers = ", ".join(f"{name} {precision}" for name, precision in chosen["precisions"].items())
+    layers = ", ".join(chosen["settings"])
     said = (
         f"\nWinner: {winner['file']} ({layers}), {winner['test']['accuracy']:.2%} of the test"
         f" images, {winner['test']['accuracy_drop']:.2f} points of accuracy lost on them."
