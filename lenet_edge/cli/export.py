@@ -22,11 +22,11 @@ from lenet_edge.cli._terminal import say
 @click.option(
     "formats",
     "--format",
-    type=click.Choice(["tflite", "onnx"]),
+    type=click.Choice(["tflite", "onnx", "c"]),
     multiple=True,
     default=("tflite", "onnx"),
-    show_default="both",
-    help="Repeatable.",
+    show_default="tflite and onnx",
+    help="Repeatable. c: the int8 TFLite file, and the same as a C array for microcontrollers.",
 )
 @click.option(
     "--cpu",

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
 from lenet_edge.artifact import check_format
 from lenet_edge.errors import ModelFileError
@@ -83,3 +85,40 @@ def layers_alone(model: Any) -> Iterator[tuple[str, str, Any]]:
             continue
         image = tf.keras.Input(layer.input.shape[1:])
         yield layer.name, type(layer).__name__, tf.keras.Model(image, layer(image))
+
+
+def pair_pixels(model: Any) -> str | None:
+    """Let the model's first convolution see two neighbouring pixels as one of twice the channels.
+
+    A convolution of one channel leaves most of a vector unit idle. Seen in pairs, the image is half
+    as wide, the kernel computes two columns at once, and the rows come out in the same order: the
+    same products, in fewer and wider steps. From here on `model` computes it that way.
+
+    Returns:
+        The name of the layer; None where the first convolution cannot be written so: its stride or
+        dilation is not 1, it pads, its kernel is of even width, or the image is of odd width.
+    """
+    found = [one for one in _layers(model) if isinstance(one, tf.keras.layers.Conv2D)]
+    if not found or found[0].input.shape[1:] != model.inputs[0].shape[1:]:
+        return None
+    layer = found[0]
+    _, height, width, channels = layer.input.shape
+    kernel = layer.kernel.numpy()
+    rows, columns, _, filters = kernel.shape
+    plain = (layer.padding, layer.strides, layer.dilation_rate, layer.groups)
+    if plain != ("valid", (1, 1), (1, 1), 1) or columns % 2 == 0 or width % 2:
+        return None
+    # The kernel once for the left pixel of a pair and once, moved by one, for the right.
+    both = np.zeros((rows, columns + 1, channels, 2, filters), np.float32)
+    both[:, :columns, :, 0], both[:, 1:, :, 1] = kernel, kernel
+    packed = both.reshape(rows, (columns + 1) // 2, 2 * channels, 2 * filters)
+    bias = np.tile(layer.bias.numpy(), 2) if layer.use_bias else np.zeros(2 * filters, np.float32)
+    output = (-1, *layer.output.shape[1:])
+
+    def call(image: Any) -> Any:
+        pairs = tf.reshape(image, (-1, height, width // 2, 2 * channels))
+        values = tf.nn.bias_add(tf.nn.conv2d(pairs, packed, 1, "VALID"), bias)
+        return layer.activation(tf.reshape(values, output))
+
+    layer.call = call
+    return str(layer.name)

@@ -24,7 +24,7 @@ from lenet_edge.artifact import (
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
-from lenet_edge.export import calibration, onnx, tflite
+from lenet_edge.export import c, calibration, onnx, tflite
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
 from lenet_edge.export.embed import embed
@@ -67,7 +67,7 @@ def export(
         output_dir: where the files and their manifests go; made if need be.
         training: its first 1,000 images calibrate the int8 and int16x8 files.
         test: the images whose float logits `verify` compares with.
-        formats: "tflite", "onnx".
+        formats: "tflite", "onnx", and "c": the int8 .tflite file, and that as a C array too.
         precisions: of "float32", "float16", "dynamic", "int8" and "int16x8".
         report: called with each artifact when it is on disk.
         batch_size: fixes the batch, for delegates that need that; None leaves it free.
@@ -80,12 +80,7 @@ def export(
         DataError: the calibration images do not fit the model.
         LenetEdgeError: the folder cannot be written to.
     """
-    jobs = [(f, p) for p in precisions for f in formats if p in CONVERTERS[f].PRECISIONS]
-    for precision in precisions:
-        if precision not in {done for _, done in jobs}:
-            raise LenetEdgeError(
-                f"{precision} is not made for {' and '.join(formats)}; add another --format"
-            )
+    jobs = _jobs(formats, precisions)
     model = load_checkpoint(checkpoint)
     parent = _parent(checkpoint, model)
     images = (
@@ -99,7 +94,7 @@ def export(
             f" {', '.join(test.class_names[:3])} ...; name its own images with --dataset"
         )
     image_shape = tuple(model.inputs[0].shape[1:])
-    if calibration_file or any(precision in _CALIBRATED for precision in precisions):
+    if calibration_file or any(precision in _CALIBRATED for _, precision in jobs):
         # Someone else's model may take any range; ours takes scaled pixels.
         white = 255 * parent.pixel_scale if parent.labels else None
         calibration.check(images, image_shape, white)
@@ -121,7 +116,7 @@ def export(
             settings["reduce_range"] = onnx.needs_reduced_range(cpu)
         content = _convert(model, checkpoint, format, precision, images, batch_size, settings)
         fixed = "" if batch_size is None else f"_b{batch_size}"
-        artifact = _write(
+        artifact = write_artifact(
             output_dir / f"{checkpoint.stem}_{precision}{fixed}.{format}",
             content,
             precision=precision,
@@ -138,7 +133,28 @@ def export(
             share = _agreement(artifact, images.images, expected)
             note(f"{artifact.name} agrees with {checkpoint.name} on {share:.1%} of {images.source}")
         made.append(artifact)
+        if "c" in formats and (format, precision) == ("tflite", "int8"):
+            source, arena_bytes = c.write(artifact, images.images)
+            note(f"{source}: needs an arena of {arena_bytes:,} bytes, answers as LiteRT does")
     return made
+
+
+def _jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each format and precision to make, precision by precision."""
+    jobs = [
+        (format, precision)
+        for precision in precisions
+        for format in formats
+        if format != "c" and precision in CONVERTERS[format].PRECISIONS
+    ]
+    if "c" in formats and ("tflite", "int8") not in jobs:
+        jobs.append(("tflite", "int8"))
+    for precision in precisions:
+        if precision not in {done for _, done in jobs} and tuple(formats) != ("c",):
+            raise LenetEdgeError(
+                f"{precision} is not made for {' and '.join(formats)}; add another --format"
+            )
+    return jobs
 
 
 def _parent(checkpoint: Path, model: Any) -> Artifact:
@@ -193,8 +209,18 @@ def _convert(
     return content
 
 
-def _write(path: Path, content: bytes, **facts: Any) -> Artifact:
-    """Write a model file with its contract inside, and its manifest beside it."""
+def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
+    """Write a model file with its contract inside, and its manifest beside it.
+
+    Args:
+        path: where it goes.
+        content: the .tflite or .onnx file as its converter made it.
+        facts: the fields of `Artifact` that neither the file nor its runtime can tell.
+
+    Raises:
+        ModelFileError: the runtime that knows every operator cannot open it.
+        LenetEdgeError: the folder cannot be written to.
+    """
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
         draft = describe(temporary, inputs=(), outputs=(), **facts)

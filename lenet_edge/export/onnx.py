@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from lenet_edge.environment import capture
 from lenet_edge.export.checkpoint import inference_function
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.target import Images
@@ -76,10 +76,9 @@ def needs_reduced_range(cpu: str) -> bool:
     """
     if cpu != "auto":
         return cpu == "x86"
-    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
-        return False
-    facts = Path("/proc/cpuinfo")
-    return not (facts.exists() and "vnni" in facts.read_text())
+    here = capture()
+    is_x86 = here.architecture.lower() in ("x86_64", "amd64", "i386", "i686")
+    return is_x86 and not any("vnni" in feature for feature in here.cpu_features)
 
 
 def _quantize(graph: Any, calibration: Images, reduce_range: bool) -> Any:

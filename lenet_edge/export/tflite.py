@@ -53,8 +53,12 @@ def convert(
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = dtype
-    graph = read_tflite(converter.convert())
-    # The converter calls its output Identity.
+    return name_ends(converter.convert())
+
+
+def name_ends(content: bytes) -> bytes:
+    """Return a .tflite file with its input named ``image`` and its output ``logits``."""
+    graph = read_tflite(content)
     for subgraph in graph.subgraphs:
         for name, tensors in (("image", subgraph.inputs), ("logits", subgraph.outputs)):
             subgraph.tensors[tensors[0]].name = name

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lenet_edge.artifact import Artifact
 from lenet_edge.data import mnist
 from lenet_edge.export import exporter
+from lenet_edge.export.checkpoint import pair_pixels
 from lenet_edge.export.onnx_graph import clean
 from tests.conftest import take
 
@@ -189,3 +190,45 @@ def test_relu_comes_before_the_pool(relu_first: bool) -> None:
     model = make(nodes, constants, ["batch", 3, 10, 10], ["batch", 2, 4, 4])
     images = RANDOM.standard_normal((2, 3, 10, 10)).astype(np.float32)
     assert same_numbers(model, images) == ["Conv", "Relu", "MaxPool"]
+
+
+@pytest.mark.parametrize(("channels", "kernel", "bias"), [(1, (3, 3), True), (3, (2, 5), False)])
+def test_paired_pixels_give_the_same_numbers(
+    channels: int, kernel: tuple[int, int], bias: bool
+) -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((9, 12, channels)),
+            layers.Conv2D(6, kernel, use_bias=bias, activation="relu", name="first"),
+            layers.MaxPool2D(2),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+    if bias:
+        model.layers[0].bias.assign(np.arange(6))
+    images = RANDOM.standard_normal((4, 9, 12, channels)).astype(np.float32)
+    before = model(images).numpy()
+    assert pair_pixels(model) == "first"
+    np.testing.assert_allclose(model(images).numpy(), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((8, 9, 1), {}),
+        ((8, 8, 1), {"kernel_size": 2}),
+        ((8, 8, 1), {"padding": "same"}),
+        ((8, 8, 1), {"strides": 2}),
+        ((8, 8, 1), {"dilation_rate": 2}),
+    ],
+)
+def test_pixels_that_cannot_be_paired(shape: tuple[int, int, int], options: dict[str, Any]) -> None:
+    import keras
+
+    layer = keras.layers.Conv2D(filters=2, **{"kernel_size": 3, **options})
+    assert pair_pixels(keras.Sequential([keras.Input(shape), layer])) is None

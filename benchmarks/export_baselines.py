@@ -1,0 +1,337 @@
+"""Our files against the stock doors: python -m benchmarks.export_baselines.
+
+Stock is what a user gets without lenet-edge: `model.export` of Keras, the plain TFLiteConverter,
+plain tf2onnx, and ONNX Runtime's quantization with its defaults. What is compared is timed as a
+user calls it (TFLite: set_tensor, invoke, get_tensor; ONNX: `run`, and ours with a bound session
+too), in turn in one process, and that in six processes. The result lands in
+benchmarks/results/<machine>/<time>-<commit>-exports.json.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import ROOT, results_path
+from lenet_edge.artifact import atomic_write
+from lenet_edge.bench.interleave import NUM_PROCESSES, ratios
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import to_input
+from lenet_edge.results import BenchRun
+
+CHECKPOINT = ROOT / "exported" / "lenet.keras"
+ROUNDS = 3000
+WARMUP_ROUNDS = 100
+NUM_CALIBRATION = 1000
+Call = Callable[[Any], Any]
+
+# The first of each group is the stock file that the others are compared with.
+GROUPS = {
+    "TFLite float32": ["stock/converter_float32.tflite", "stock/keras_litert.tflite",
+                       "lenet_float32.tflite"],
+    "TFLite float16": ["stock/converter_float16.tflite", "lenet_float16.tflite"],
+    "TFLite dynamic": ["stock/converter_dynamic.tflite", "lenet_dynamic.tflite"],
+    "TFLite int8": ["stock/converter_int8.tflite", "lenet_int8.tflite"],
+    "fastest TFLite": ["stock/converter_float32.tflite", "lenet_dynamic.tflite",
+                       "lenet_int8.tflite", "lenet_mixed.tflite"],
+    "ONNX float32": ["stock/tf2onnx.onnx", "stock/keras.onnx", "lenet_float32.onnx",
+                     "lenet_float32.onnx bound"],
+    "ONNX int8": ["stock/ort_static.onnx", "stock/ort_dynamic.onnx", "lenet_int8.onnx",
+                  "lenet_int8.onnx bound"],
+}  # fmt: skip
+# Group, file (None: the fastest of ours), and the largest ratio to the stock file.
+BARS: list[tuple[str, str | None, float]] = [
+    ("fastest TFLite", None, 0.62),
+    ("ONNX float32", "lenet_float32.onnx", 0.85),
+    ("ONNX float32", "lenet_float32.onnx bound", 0.65),
+    ("TFLite float32", "lenet_float32.tflite", 1.0),
+    ("TFLite float16", "lenet_float16.tflite", 1.0),
+    ("TFLite dynamic", "lenet_dynamic.tflite", 1.0),
+    ("TFLite int8", "lenet_int8.tflite", 1.0),
+    ("ONNX int8", "lenet_int8.onnx", 1.0),
+]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        notes = make_files(folder)
+        files = sorted({one for group in GROUPS.values() for one in group})
+        present = [one for one in files if path_of(folder, one).exists()]
+        print("Accuracy ...", file=sys.stderr)
+        facts = describe_files(folder, present)
+        groups = {}
+        for title, wanted in GROUPS.items():
+            members = [one for one in wanted if one in present]
+            print(f"Timing {title} ...", file=sys.stderr)
+            groups[title] = time_group(folder, members)
+    run = BenchRun.here()
+    result = {
+        "schema_version": 1,
+        "created_at": run.created_at,
+        "git_commit": run.git_commit,
+        "environment": dataclasses.asdict(run.environment),
+        "notes": notes,
+        "files": facts,
+        "groups": groups,
+        "bars": check(groups),
+    }
+    path = results_path(run)
+    path = path.with_name(f"{path.stem}-exports.json")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    show(result)
+    print(f"Kept in {path.relative_to(ROOT)}")
+
+
+def path_of(folder: Path, file: str) -> Path:
+    return folder / file.removesuffix(" bound")
+
+
+def make_files(folder: Path) -> list[str]:
+    """Write the stock files and ours, and return what could not be made, with the reason."""
+    from lenet_edge.export import exporter
+    from lenet_edge.export.checkpoint import load_checkpoint
+    from lenet_edge.flows.tune import tune
+    from lenet_edge.quiet import quiet
+    from lenet_edge.runtimes import get_target
+
+    training = mnist.load("train")
+    print("Exporting and tuning ...", file=sys.stderr)
+    exporter.export(
+        CHECKPOINT, folder, training, mnist.load("test"), precisions=exporter.PRECISIONS
+    )
+    tune(CHECKPOINT, folder, get_target("litert-xnnpack"))
+    stock, notes = folder / "stock", []
+    stock.mkdir()
+    images = to_input(training.images[:NUM_CALIBRATION])
+    for name, make in STOCK.items():
+        try:
+            with quiet():
+                make(load_checkpoint(CHECKPOINT), stock, images)
+        except Exception as error:  # the doors differ from one version of Keras to the next
+            notes.append(f"{name}: {' '.join(str(error).split())[:200]}")
+    return notes
+
+
+def keras_onnx(model: Any, stock: Path, images: Any) -> None:
+    model(images[:1])  # Keras asks for a call first
+    model.export(stock / "keras.onnx", format="onnx", verbose=False)
+
+
+def keras_litert(model: Any, stock: Path, images: Any) -> None:
+    model(images[:1])
+    model.export(stock / "keras_litert.tflite", format="litert", verbose=False)
+
+
+def converter(model: Any, stock: Path, images: Any) -> None:
+    import tensorflow as tf
+
+    for precision in ("float32", "float16", "dynamic", "int8"):
+        one = tf.lite.TFLiteConverter.from_keras_model(model)
+        if precision != "float32":
+            one.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            one.target_spec.supported_types = [tf.float16]
+        if precision == "int8":
+            one.representative_dataset = lambda: ([image[None]] for image in images)
+            one.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            one.inference_input_type = one.inference_output_type = tf.int8
+        (stock / f"converter_{precision}.tflite").write_bytes(one.convert())
+
+
+def tf2onnx_and_ort(model: Any, stock: Path, images: Any) -> None:
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+    from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, quantize_static
+
+    function = tf.function(
+        lambda image: model(image, training=False),
+        input_signature=[tf.TensorSpec((None, 28, 28, 1), tf.float32, name="image")],
+    )
+    graph, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=17)
+    plain = stock / "tf2onnx.onnx"
+    onnx.save(graph, plain)
+    name = graph.graph.input[0].name
+
+    class Samples(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._images = iter(images)
+
+        def get_next(self) -> Any:
+            image = next(self._images, None)
+            return None if image is None else {name: image[None]}
+
+    quantize_static(plain, stock / "ort_static.onnx", Samples())
+    quantize_dynamic(plain, stock / "ort_dynamic.onnx")
+
+
+STOCK = {
+    "model.export onnx": keras_onnx,
+    "model.export litert": keras_litert,
+    "TFLiteConverter": converter,
+    "tf2onnx, ONNX Runtime": tf2onnx_and_ort,
+}
+
+
+def opened(folder: Path, file: str) -> tuple[Call, Call, Call]:
+    """Return how to lay out a batch, the timed call, and how to make logits of its answer."""
+    path = path_of(folder, file)
+    if path.suffix == ".onnx":
+        return opened_onnx(path, bound=file.endswith(" bound"))
+    from ai_edge_litert.interpreter import Interpreter
+
+    from lenet_edge.runtimes._tflite import _spec
+    from lenet_edge.target import dequantize, quantize
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    details, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    size = 0
+
+    def lay_out(images: Any) -> Any:
+        nonlocal size
+        if len(images) != size:
+            size = len(images)
+            interpreter.resize_tensor_input(details["index"], images.shape)
+            interpreter.allocate_tensors()
+        return quantize(images, _spec(details))
+
+    def call(batch: Any) -> Any:
+        interpreter.set_tensor(details["index"], batch)
+        interpreter.invoke()
+        return interpreter.get_tensor(answer["index"])
+
+    return lay_out, call, lambda values: dequantize(values, _spec(answer))
+
+
+def opened_onnx(path: Path, bound: bool) -> tuple[Call, Call, Call]:
+    import onnxruntime
+
+    from lenet_edge.runtimes.onnxruntime import BoundSession
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    if bound:
+        ours = BoundSession(session, onnxruntime.__version__)
+        return (
+            ours.prepare,
+            (lambda _: ours.infer()),
+            (lambda _: ours.logits()),
+        )
+    name = session.get_inputs()[0].name
+    return (lambda images: {name: images}), (lambda feed: session.run(None, feed)[0]), np.asarray
+
+
+def describe_files(folder: Path, files: list[str]) -> dict[str, Any]:
+    """Return the bytes and the accuracy of each file, relative to the Keras model."""
+    from lenet_edge.export.checkpoint import load_checkpoint
+
+    test = mnist.load("test")
+    images = to_input(test.images)
+    expected = load_checkpoint(CHECKPOINT).predict(images, batch_size=1000, verbose=0).argmax(1)
+    facts = {}
+    for file in files:
+        lay_out, call, read = opened(folder, file)
+        parts = [read(call(lay_out(part))) for part in np.split(images, 20)]
+        found = np.concatenate(parts).argmax(1)
+        change = int((found == test.labels).sum() - (expected == test.labels).sum())
+        facts[file] = {
+            "size_bytes": path_of(folder, file).stat().st_size,
+            "accuracy_change_points": 100 * change / len(test),
+            "agreement": float((found == expected).mean()),
+        }
+    return facts
+
+
+def time_group(folder: Path, files: list[str]) -> list[dict[str, Any]]:
+    runs = []
+    for number in range(NUM_PROCESSES):
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.export_baselines",
+            str(folder),
+            str(number),
+            *files,
+        ]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT)
+        runs.append(np.array(json.loads(done.stdout.splitlines()[-1])))
+    return [
+        {"file": file, **dataclasses.asdict(ratio)}
+        for file, ratio in zip(files, ratios(runs), strict=True)
+    ]
+
+
+def sample(folder: Path, seed: int, files: list[str]) -> list[list[float]]:
+    """Return the seconds of each call, of shape (files, rounds)."""
+    images = to_input(mnist.load("test").images[:64])
+    sessions = [opened(folder, file) for file in files]
+    batches = [[lay_out(image[None]) for image in images] for lay_out, _, _ in sessions]
+    order = np.random.default_rng(seed).permutation(len(files)).tolist()
+    clock = time.perf_counter_ns
+    samples = np.empty((len(files), ROUNDS))
+    for number in range(-WARMUP_ROUNDS, ROUNDS):
+        for index in order:
+            call, batch = sessions[index][1], batches[index][number % len(images)]
+            begin = clock()
+            call(batch)
+            samples[index, max(number, 0)] = clock() - begin
+    seconds: list[list[float]] = (samples / 1e9).tolist()
+    return seconds
+
+
+def check(groups: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return each bar, what was measured, and whether it is met within the interval."""
+    found = []
+    for title, file, limit in BARS:
+        ours = [row for row in groups[title] if not row["file"].startswith("stock/")]
+        named = [row for row in ours if row["file"] == file]
+        row = named[0] if named else min(ours, key=lambda one: float(one["median"]))
+        found.append(
+            {
+                "group": title,
+                "file": row["file"],
+                "limit": limit,
+                "ratio": row["median"],
+                "low": row["low"],
+                "high": row["high"],
+                "met": row["median"] <= limit,
+                "excluded": row["low"] > limit,
+            }
+        )
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    for title, rows in result["groups"].items():
+        print(f"\n{title}: microseconds, ratio to the first")
+        for row in rows:
+            facts = result["files"][row["file"]]
+            print(
+                f"  {row['file']:34} {row['p50_s'] * 1e6:6.1f}  {row['median']:.3f}"
+                f" [{row['low']:.3f}, {row['high']:.3f}]  {facts['size_bytes']:7,} bytes"
+                f"  {facts['accuracy_change_points']:+.2f} pp  {facts['agreement']:.2%}"
+            )
+    print()
+    for bar in result["bars"]:
+        verdict = "met" if bar["met"] else "NOT MET" if bar["excluded"] else "within the interval"
+        print(f"  {bar['group']}, {bar['file']}: {bar['ratio']:.3f} <= {bar['limit']}: {verdict}")
+    for note in result["notes"]:
+        print(f"  not made: {note}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(sample(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])))
+    else:
+        main()

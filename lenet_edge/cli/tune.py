@@ -1,0 +1,68 @@
+"""lenet-edge tune"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from lenet_edge.cli._options import DEFAULT_DIR, json_option
+from lenet_edge.cli._terminal import output, say
+
+
+@click.command("tune")
+@click.argument(
+    "model", type=click.Path(path_type=Path), default=DEFAULT_DIR / "lenet.keras", required=False
+)
+@click.option(
+    "--target",
+    "target_name",
+    default="litert",
+    show_default=True,
+    metavar="NAME",
+    help="A target or a runtime that runs .tflite files.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DIR,
+    show_default=True,
+)
+@json_option
+def command(model: Path, target_name: str, output_dir: Path, json_file: Path | None) -> None:
+    """Find the fastest TFLite file: which layers in float, which in int8.
+
+    MODEL is a .keras file, exported/lenet.keras by default. Every mix that answers as the float
+    model does on held-out training images is measured on this machine. It writes the winner,
+    the Pareto front (accuracy, latency, bytes) as JSON, and a picture of it.
+
+    \b
+    Example: lenet-edge tune
+    """
+    from lenet_edge.artifact import atomic_write, check_format
+    from lenet_edge.errors import MissingPackageError, TargetError
+    from lenet_edge.runtimes import find_targets
+
+    check_format(model)
+    for package, extra in (("litert_quantizer", "host"), ("matplotlib", "report")):
+        if importlib.util.find_spec(package) is None:  # now, and not when all is measured
+            raise MissingPackageError(package, extra)
+    target = find_targets(target_name)[0]
+    if "tflite" not in target.formats:
+        raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
+    say("Loading TensorFlow ...")
+    import json
+
+    from lenet_edge.flows.tune import tune
+    from lenet_edge.report.pareto import front_view, save_picture
+
+    found = tune(model, output_dir, target, report=lambda what: say(f"{what} ..."))
+    facts = found.to_json()
+    base = found.winner.path.with_suffix("")
+    with atomic_write(base.with_name(base.name + ".tune.json")) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    picture = base.with_name(base.name + ".tune.png")
+    save_picture(facts, picture)
+    say(f"Written: {found.winner.path}, {base.name}.tune.json and {picture.name} beside it.")
+    output(front_view(facts), facts, json_file)

@@ -1,0 +1,152 @@
+"""Export for microcontrollers: an int8 .tflite file as a C array, and the memory that it needs."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge import worker
+from lenet_edge.artifact import Artifact, atomic_write, load_artifact
+from lenet_edge.errors import MissingPackageError, ModelFileError
+from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.target import Images, quantize
+
+ALIGNMENT = 16  # of the array and of the arena, as TensorFlow Lite for Microcontrollers asks
+NUM_IMAGES = 100
+_MAX_ARENA_BYTES = 64 << 20
+
+
+def write(artifact: Artifact, images: Images) -> tuple[Path, int]:
+    """Write ``<name>.c`` and ``<name>.h`` beside an int8 .tflite file.
+
+    The file is run in TensorFlow Lite for Microcontrollers first, in a process of its own, to
+    find the smallest arena that it runs in and to compare its answers with LiteRT's.
+
+    Args:
+        artifact: of a full-integer int8 .tflite file.
+        images: float32 of shape (N, height, width, channels), scaled as in training.
+
+    Returns:
+        The path of the .c file, and the size of the arena in bytes. That is measured with 64-bit
+        pointers; a 32-bit microcontroller needs somewhat less.
+
+    Raises:
+        MissingPackageError: tflite-micro is not installed.
+        ModelFileError: it cannot run there, or answers otherwise than in LiteRT.
+    """
+    found: dict[str, Any] = worker.call(
+        "export.c:try_micro",
+        path=str(artifact.path),
+        images=images[:NUM_IMAGES].tolist(),
+    )
+    if found["largest_difference"] > 1:
+        raise ModelFileError(
+            f"{artifact.path} answers otherwise in tflite-micro than in LiteRT, by up to"
+            f" {found['largest_difference']} steps; ship the .tflite file instead"
+        )
+    symbol = re.sub(r"\W", "_", artifact.path.stem)
+    if symbol[0].isdigit():
+        symbol = f"_{symbol}"
+    for suffix, text in (
+        (".h", _header(artifact, symbol, found["arena_bytes"])),
+        (".c", _source(artifact, symbol)),
+    ):
+        with atomic_write(artifact.path.with_suffix(suffix)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return artifact.path.with_suffix(".c"), found["arena_bytes"]
+
+
+def _header(artifact: Artifact, symbol: str, arena_bytes: int) -> str:
+    image, logits = artifact.inputs[0], artifact.outputs[0]
+    upper = symbol.upper()
+    quoted = ", ".join('"' + re.sub(r'(["\\])', r"\\\1", one) + '"' for one in artifact.labels)
+    shape = ", ".join(str(size or 1) for size in image.shape)
+    lines = [
+        f"/* {artifact.name}, sha256 {artifact.sha256}. Made by lenet-edge; do not edit.",
+        " *",
+        f" * Input: int8 of shape ({shape}), batch, height, width, channels. A pixel p of 0 to 255",
+        f" * goes in as round(p * {artifact.pixel_scale:.9g} / INPUT_SCALE) + INPUT_ZERO_POINT.",
+        f" * Output: int8 of shape (1, {logits.shape[-1]}); the largest is the class.",
+        " */",
+        f"#ifndef {upper}_H",
+        f"#define {upper}_H",
+        "",
+        "/* Bytes of tensor arena, measured on a 64-bit machine; 32 bits need somewhat less. */",
+        f"#define {upper}_ARENA_SIZE {arena_bytes}",
+        f"#define {upper}_SIZE {artifact.size_bytes}",
+        f"#define {upper}_INPUT_SCALE {image.scale:.9g}f",
+        f"#define {upper}_INPUT_ZERO_POINT ({image.zero_point})",
+        f"#define {upper}_OUTPUT_SCALE {logits.scale:.9g}f",
+        f"#define {upper}_OUTPUT_ZERO_POINT ({logits.zero_point})",
+        f"#define {upper}_NUM_CLASSES {logits.shape[-1]}",
+        *([f"#define {upper}_LABELS {{{quoted}}}"] if artifact.labels else []),
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+        f"extern const unsigned char {symbol}[{upper}_SIZE];",
+        "#ifdef __cplusplus",
+        "}",
+        "#endif",
+        "",
+        "#endif",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _source(artifact: Artifact, symbol: str) -> str:
+    content = artifact.path.read_bytes()
+    rows = (content[start : start + 16] for start in range(0, len(content), 16))
+    values = "\n".join("  " + ", ".join(f"{byte:#04x}" for byte in row) + "," for row in rows)
+    return (
+        f'#include "{artifact.path.stem}.h"\n\n'
+        f"__attribute__((aligned({ALIGNMENT})))\n"
+        f"const unsigned char {symbol}[{symbol.upper()}_SIZE] = {{\n{values}\n}};\n"
+    )
+
+
+def try_micro(path: str, images: list[Any]) -> dict[str, int]:
+    """Return the smallest arena, and how far the answers are from LiteRT's; for a fresh process."""
+    try:
+        from tflite_micro.python.tflite_micro import runtime
+    except ImportError:
+        raise MissingPackageError("tflite-micro", "host") from None
+    artifact = load_artifact(Path(path))
+    content = artifact.path.read_bytes()
+    values = np.array(images, np.float32)
+
+    def opened(arena_bytes: int) -> Any:
+        try:
+            return runtime.Interpreter.from_bytes(content, arena_size=arena_bytes)
+        except RuntimeError:
+            return None
+
+    fits = ALIGNMENT << 6
+    while opened(fits) is None:
+        fits *= 2
+        if fits > _MAX_ARENA_BYTES:
+            raise ModelFileError(
+                f"{path} cannot run in tflite-micro: it lacks an operator, or needs more than"
+                f" {_MAX_ARENA_BYTES >> 20} MiB; ship the .tflite file instead"
+            )
+    too_small = fits // 2 if fits > ALIGNMENT << 6 else 0
+    while fits - too_small > ALIGNMENT:
+        middle = (fits + too_small) // 2 // ALIGNMENT * ALIGNMENT
+        fits, too_small = (middle, too_small) if opened(middle) else (fits, middle)
+    micro = opened(fits)
+    differences = []
+    with closing(open_session(artifact, get_target("litert-reference"))) as session:
+        for image in values:
+            session.prepare(image[None])
+            session.infer()
+            micro.set_input(quantize(image[None], artifact.inputs[0]), 0)
+            micro.invoke()
+            expected = quantize(session.logits(), artifact.outputs[0])
+            answer: npt.NDArray[np.int8] = micro.get_output(0)
+            differences.append(np.abs(answer.astype(int) - expected).max())
+    return {"arena_bytes": fits, "largest_difference": int(max(differences))}

@@ -1,0 +1,132 @@
+"""Per-layer precision in one .tflite file, with litert-quantizer, Google's own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lenet_edge.export.embed import read_tflite, write_tflite
+from lenet_edge.export.tflite import name_ends
+from lenet_edge.quiet import quiet
+from lenet_edge.target import Images
+
+# float: as it was. dynamic: int8 weights, and an input that is quantized as it comes. int8: weights
+# and activations, whose ranges come from calibration; so that the layers between two of them
+# (pools, reshapes) stay integer too, they follow the layer before.
+PRECISIONS = ("float", "dynamic", "int8")
+_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_SIGNATURE = "serving_default"
+QUANTIZER = f"litert-quantizer {importlib.metadata.version('litert-quantizer')}"
+
+Ranges = Any  # what the quantizer knows of each tensor, by name
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of a .tflite file; `tensor` is its output's name, `weights` how many it has."""
+
+    name: str
+    operator: str
+    tensor: str
+    weights: int
+
+    @property
+    def tunable(self) -> bool:
+        """Whether it has weights that can be quantized."""
+        return self.operator in _OPERATORS
+
+
+def layers(content: bytes) -> list[Layer]:
+    """Return the operators of a float32 .tflite file, in the order in which they run."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    names = {code: name for name, code in vars(BuiltinOperator).items() if isinstance(code, int)}
+    model = read_tflite(content)
+    graph = model.subgraphs[0]
+    found = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        tensor = graph.tensors[operator.outputs[0]].name.decode()
+        data = [model.buffers[graph.tensors[index].buffer].data for index in operator.inputs[1:2]]
+        size = sum(len(one) // 4 for one in data if one is not None)
+        kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        found.append(Layer(_layer_name(tensor), kind, tensor, size))
+    return found
+
+
+def _layer_name(tensor: str) -> str:
+    """Return the Keras layer in a name such as ``lenet_1/dense1_1/MatMul;lenet_1/...``."""
+    parts = tensor.split(";", maxsplit=1)[0].split("/")
+    return re.sub(r"_\d+$", "", parts[-2] if len(parts) > 1 else parts[0])
+
+
+def with_signature(content: bytes) -> bytes:
+    """Return the .tflite file with the signature that the quantizer finds its input by."""
+    from ai_edge_litert.schema_py_generated import SignatureDefT, TensorMapT
+
+    model = read_tflite(content)
+    graph = model.subgraphs[0]
+    signature = SignatureDefT()
+    signature.signatureKey = _SIGNATURE
+    for side, name, tensors in (
+        ("inputs", "image", graph.inputs),
+        ("outputs", "logits", graph.outputs),
+    ):
+        entry = TensorMapT()
+        entry.name, entry.tensorIndex = name, tensors[0]
+        setattr(signature, side, [entry])
+    model.signatureDefs = [signature]
+    return write_tflite(model)
+
+
+def calibrate(content: bytes, images: Images) -> Ranges:
+    """Return the range of each tensor of a file that `with_signature` made."""
+    from litert_quantizer import quantizer
+    from litert_quantizer.qtyping import TFLOperationName
+
+    everything = quantizer.Quantizer(bytearray(content))
+    everything.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, 8, 8)
+    with quiet():
+        # One batch of all: between batches it takes moving averages, which cut the ranges short.
+        return everything.calibrate({_SIGNATURE: [{"image": images}]})
+
+
+def quantize(
+    content: bytes, layers: Sequence[Layer], precisions: Mapping[str, str], ranges: Ranges
+) -> bytes:
+    """Return a .tflite file with each layer in its own precision.
+
+    Args:
+        content: the float32 file, from `with_signature`.
+        layers: all of its layers.
+        precisions: one of `PRECISIONS` for each tunable layer's tensor.
+        ranges: what `calibrate` found.
+    """
+    from litert_quantizer import quantizer
+    from litert_quantizer.qtyping import TFLOperationName
+
+    if set(precisions.values()) <= {"float"}:
+        return _without_signature(content)
+    recipe = quantizer.Quantizer(bytearray(content))
+    current = "float"
+    for layer in layers:
+        if layer.tunable:
+            current = precisions[layer.tensor]
+        scope = f"^{re.escape(layer.tensor)};?$"
+        if current == "int8":
+            recipe.add_static_config(scope, TFLOperationName(layer.operator), 8, 8)
+        elif current == "dynamic" and layer.tunable:
+            recipe.add_dynamic_config(scope, TFLOperationName(layer.operator), 8)
+    needed = ranges if "int8" in precisions.values() else None
+    with quiet():
+        result = recipe.quantize(needed, enable_progress_report=False)
+    return _without_signature(bytes(result.quantized_model))
+
+
+def _without_signature(content: bytes) -> bytes:
+    model = read_tflite(content)
+    model.signatureDefs = []
+    return name_ends(write_tflite(model))

@@ -1,0 +1,107 @@
+"""The C array is the file, its arena is the smallest, and a C compiler takes both."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import to_input
+from lenet_edge.errors import ModelFileError
+from lenet_edge.export import c
+from tests.conftest import LenetEdge
+
+Matrix = dict[tuple[str, str], Artifact]
+
+
+@pytest.fixture(scope="module")
+def folder(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from lenet_edge.export.exporter import export
+
+    folder = tmp_path_factory.mktemp("c")
+    training = mnist.load("train")
+    export(exports / "lenet.keras", folder, training, mnist.load("test"), ("c",))
+    return folder
+
+
+def defined(folder: Path, name: str) -> str:
+    found = re.search(rf"#define LENET_INT8_{name} (.+)", (folder / "lenet_int8.h").read_text())
+    assert found
+    return found[1]
+
+
+def test_files(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir() if "reference" not in path.name}
+    assert names == {
+        "lenet.keras", "lenet.keras.json", "lenet_int8.tflite", "lenet_int8.tflite.json",
+        "lenet_int8.c", "lenet_int8.h",
+    }  # fmt: skip
+
+
+def test_the_header_says_what_the_manifest_says(folder: Path) -> None:
+    artifact = load_artifact(folder / "lenet_int8.tflite")
+    image = artifact.inputs[0]
+    assert float(defined(folder, "INPUT_SCALE")[:-1]) == pytest.approx(image.scale, rel=1e-8)
+    assert defined(folder, "INPUT_ZERO_POINT") == f"({image.zero_point})"
+    assert defined(folder, "SIZE") == str(artifact.size_bytes)
+    assert defined(folder, "LABELS").count('"') == 20
+
+
+def test_the_arena_is_the_smallest_that_works(folder: Path) -> None:
+    from tflite_micro.python.tflite_micro import runtime
+
+    content = (folder / "lenet_int8.tflite").read_bytes()
+    arena = int(defined(folder, "ARENA_SIZE"))
+    micro = runtime.Interpreter.from_bytes(content, arena_size=arena)
+    micro.set_input(np.zeros((1, 28, 28, 1), np.int8), 0)
+    micro.invoke()
+    with pytest.raises(RuntimeError):
+        runtime.Interpreter.from_bytes(content, arena_size=arena - c.ALIGNMENT)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_compiled_program_holds_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    program = tmp_path / "main.c"
+    program.write_text(
+        '#include <stdio.h>\n#include "lenet_int8.h"\n'
+        "static const char *labels[] = LENET_INT8_LABELS;\n"
+        "int main(void) {\n"
+        "  if ((unsigned long)lenet_int8 % 16 || labels[9][0] != '9') return 1;\n"
+        "  return fwrite(lenet_int8, 1, sizeof lenet_int8, stdout) != LENET_INT8_SIZE;\n"
+        "}\n"
+    )
+    sources = [program, folder / "lenet_int8.c"]
+    subprocess.run(
+        ["cc", "-Wall", "-Werror", "-I", folder, *sources, "-o", tmp_path / "main"], check=True
+    )
+    done = subprocess.run([tmp_path / "main"], capture_output=True, check=True)
+    assert done.stdout == (folder / "lenet_int8.tflite").read_bytes()
+
+
+def test_answers_that_differ_are_refused(matrix: Matrix, tmp_path: Path) -> None:
+    artifact = matrix["tflite", "int8"]
+    images = to_input(mnist.load("test").images[:3])
+    moved = tmp_path / artifact.name
+    shutil.copyfile(artifact.path, moved)
+    found = c.try_micro(str(moved), images.tolist())
+    assert found["largest_difference"] == 0
+    # What a wrong kernel would do: the file is one, the scales it is read with are another's.
+    output = dataclasses.replace(artifact.outputs[0], zero_point=7)
+    from lenet_edge.artifact import write_manifest
+
+    write_manifest(dataclasses.replace(artifact, path=moved, outputs=(output,)))
+    with pytest.raises(ModelFileError, match="answers otherwise in tflite-micro"):
+        c.write(load_artifact(moved), images)
+    assert not moved.with_suffix(".c").exists()
+
+
+def test_the_command(exports: Path, tmp_path: Path, lenet_edge: LenetEdge) -> None:
+    done = lenet_edge("export", exports / "lenet.keras", "--format", "c", "--output-dir", "out")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"lenet_int8\.c: needs an arena of [\d,]+ bytes", done.stderr)
+    assert (tmp_path / "out" / "lenet_int8.c").exists()
