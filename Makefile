@@ -31,8 +31,9 @@ bench: $(INSTALLED)
 
 # The committed reference artifacts, made anew.
 exported: $(INSTALLED)
-	$(BIN)/lenet-edge train --output exported/lenet.keras
-	$(BIN)/lenet-edge export --int8
+	$(BIN)/lenet-edge train --recipe best --output exported/lenet.keras
+	rm -rf exported/lenet.training
+	$(BIN)/lenet-edge export --int8 --dynamic
 
 clean:
 	rm -rf $(VENV) demo

@@ -80,7 +80,7 @@ def export(
         DataError: the calibration images do not fit the model.
         LenetEdgeError: the folder cannot be written to.
     """
-    jobs = _jobs(formats, precisions)
+    todo = jobs(formats, precisions)
     model = load_checkpoint(checkpoint)
     parent = _parent(checkpoint, model)
     images = (
@@ -94,7 +94,7 @@ def export(
             f" {', '.join(test.class_names[:3])} ...; name its own images with --dataset"
         )
     image_shape = tuple(model.inputs[0].shape[1:])
-    if calibration_file or any(precision in _CALIBRATED for _, precision in jobs):
+    if calibration_file or any(precision in _CALIBRATED for _, precision in todo):
         # Someone else's model may take any range; ours takes scaled pixels.
         white = 255 * parent.pixel_scale if parent.labels else None
         calibration.check(images, image_shape, white)
@@ -110,7 +110,7 @@ def export(
             " compared with it; give images that do with --calibration"
         )
     made = []
-    for format, precision in jobs:
+    for format, precision in todo:
         settings: dict[str, Any] = {}
         if (format, precision) == ("onnx", "int8"):
             settings["reduce_range"] = onnx.needs_reduced_range(cpu)
@@ -139,22 +139,22 @@ def export(
     return made
 
 
-def _jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
     """Return each format and precision to make, precision by precision."""
-    jobs = [
+    todo = [
         (format, precision)
         for precision in precisions
         for format in formats
         if format != "c" and precision in CONVERTERS[format].PRECISIONS
     ]
-    if "c" in formats and ("tflite", "int8") not in jobs:
-        jobs.append(("tflite", "int8"))
+    if "c" in formats and ("tflite", "int8") not in todo:
+        todo.append(("tflite", "int8"))
     for precision in precisions:
-        if precision not in {done for _, done in jobs} and tuple(formats) != ("c",):
+        if precision not in {done for _, done in todo} and tuple(formats) != ("c",):
             raise LenetEdgeError(
                 f"{precision} is not made for {' and '.join(formats)}; add another --format"
             )
-    return jobs
+    return todo
 
 
 def _parent(checkpoint: Path, model: Any) -> Artifact:

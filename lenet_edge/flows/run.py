@@ -19,7 +19,7 @@ from lenet_edge.verify.verify import verify
 
 RESULTS = "results.json"
 CHECKPOINT = "lenet.keras"
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "dynamic", "int8")
 FORMATS = ("tflite", "onnx")
 
 # Given a title and a number of steps: a context whose value is called as each step is done.
@@ -77,7 +77,7 @@ def run(
 def _export(
     model: Path, output_dir: Path, training: Dataset, test: Dataset, progress_bar: ProgressBar
 ) -> list[Path]:
-    with progress_bar("Export", len(PRECISIONS) * len(FORMATS)) as step:
+    with progress_bar("Export", len(exporter.jobs(FORMATS, PRECISIONS))) as step:
         made = exporter.export(
             model,
             output_dir,

@@ -16,7 +16,7 @@ def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: P
     files = {one.candidate for one in run.parity}
     assert files == {
         "lenet.keras", "lenet_float32.tflite", "lenet_float32.onnx", "lenet_int8.tflite",
-        "lenet_int8.onnx",
+        "lenet_int8.onnx", "lenet_dynamic.tflite",
     }  # fmt: skip
     assert {one.artifact for one in run.measurements} == files
     targets = {one.target for one in run.measurements}
