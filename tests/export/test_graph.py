@@ -1,6 +1,7 @@
 """The graphs are as small as they can be, and stay so when a converter changes."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from lenet_edge.data import mnist
 from lenet_edge.export import exporter
 from lenet_edge.export.checkpoint import pair_pixels
 from lenet_edge.export.onnx_graph import clean
+from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.target import Delegation
 from tests.conftest import take
 
 Matrix = dict[tuple[str, str], Artifact]
@@ -55,7 +58,8 @@ def test_onnx_operators(matrix: Matrix) -> None:
 def test_int8_onnx_has_quantized_what_it_computes_with(matrix: Matrix) -> None:
     operators = onnx_operators(matrix["onnx", "int8"].path)
     kept = [name for name in operators if name not in ("QuantizeLinear", "DequantizeLinear")]
-    # The Relus are in the ranges of the activations, whose lower end is zero.
+    # The Relus are in the ranges of the activations, which begin at zero; the logits stay float.
+    assert operators[-1] == "Gemm"
     assert kept == [name for name in LENET_ONNX if name != "Relu"]
 
 
@@ -101,6 +105,15 @@ def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
         assert artifact.name == f"lenet_float32_b4.{artifact.format}"
     assert tflite_operators(made[0].path) == LENET
     assert onnx_operators(made[1].path) == LENET_ONNX
+    with closing(open_session(made[0], get_target("litert-xnnpack"))) as session:
+        assert session.delegation == Delegation("XNNPACK", len(LENET), len(LENET))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic", "int8"])
+def test_a_delegate_takes_the_whole_graph(matrix: Matrix, precision: str) -> None:
+    with closing(open_session(matrix["tflite", precision], get_target("litert-xnnpack"))) as one:
+        assert one.delegation is not None
+        assert one.delegation.nodes_taken == one.delegation.nodes_total
 
 
 def make(

@@ -1,6 +1,7 @@
 """Every format in every precision: small, right, reproducible, and honest about bad input."""
 
 import dataclasses
+import os
 import platform
 import resource
 import subprocess
@@ -243,3 +244,24 @@ def test_the_old_file_survives_a_full_disk(exports: Path, tmp_path: Path) -> Non
     assert done.stdout.startswith(f"cannot write {old}: "), done.stdout + done.stderr
     assert old.read_bytes() == b"the old file"
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_the_old_file_survives_a_disk_that_is_really_full(exports: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine allows no mount")
+    try:
+        (disk / "lenet.keras").write_bytes((exports / "lenet.keras").read_bytes())
+        old = disk / "lenet_float32.tflite"
+        old.write_bytes(b"the old file" * 20_000)
+        done = subprocess.run(
+            [sys.executable, "-c", FULL, disk], capture_output=True, text=True, timeout=300
+        )
+        assert f"cannot write {old}: No space left on device" in done.stdout, done.stderr
+        assert old.read_bytes() == b"the old file" * 20_000
+        assert not list(disk.glob(".tmp-*"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
