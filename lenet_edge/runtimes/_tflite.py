@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 
 from lenet_edge.artifact import TensorSpec
-from lenet_edge.errors import TargetError
+from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, quantize
 
 
@@ -49,6 +50,27 @@ class InterpreterSession:
     def close(self) -> None:
         """Drop the interpreter, and with it the model."""
         del self._interpreter
+
+
+def plain_interpreter(path: str) -> Any:
+    """Return an allocated interpreter without delegates that keeps every tensor's values.
+
+    Raises:
+        MissingPackageError: neither LiteRT nor tflite-runtime is installed.
+    """
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        try:
+            module = importlib.import_module(f"{package}.interpreter")
+        except ImportError:
+            continue
+        interpreter = module.Interpreter(
+            path,
+            experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+        interpreter.allocate_tensors()
+        return interpreter
+    raise MissingPackageError("ai_edge_litert", "litert")
 
 
 def _spec(details: dict[str, Any]) -> TensorSpec:

@@ -1,0 +1,78 @@
+"""lenet-edge inspect"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lenet_edge.cli._options import json_option
+from lenet_edge.cli._terminal import output
+
+if TYPE_CHECKING:
+    from lenet_edge.inspection import Layer
+
+
+@click.command("inspect")
+@click.argument("model", type=click.Path(path_type=Path))
+@json_option
+def command(model: Path, json_file: Path | None) -> None:
+    """Show the layers of a model, and where its parameters and multiplications are.
+
+    MODEL is a .keras, .tflite or .onnx file, of this toolkit or of someone else. MACs are the
+    multiply-accumulates for one image.
+
+    \b
+    Example: lenet-edge inspect exported/lenet_int8.tflite
+    """
+    from dataclasses import asdict
+
+    from rich.console import Group
+    from rich.text import Text
+
+    from lenet_edge.inspection import inspect
+
+    layers = inspect(model)
+    total = {of: sum(getattr(one, of) for one in layers) for of in ("parameters", "macs")}
+    dense = {
+        of: sum(getattr(one, of) for one in layers if one.dense) for of in ("parameters", "macs")
+    }
+    facts = {
+        "file": model.name,
+        **total,
+        "dense": dense,
+        "layers": [asdict(layer) for layer in layers],
+    }
+    closing = Text(
+        f"Dense layers: {_share(dense['parameters'], total['parameters'])} % of"
+        f" {total['parameters']:,} parameters, {_share(dense['macs'], total['macs'])} % of"
+        f" {total['macs']:,} MACs."
+    )
+    output(Group(_table(model.name, layers, total), closing), facts, json_file)
+
+
+def _table(title: str, layers: list[Layer], total: dict[str, int]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
+        header_style="dim",
+    )  # fmt: skip
+    table.add_column("layer", max_width=22, no_wrap=True)
+    table.add_column("kind", max_width=17, no_wrap=True)
+    for name in ("output", "parameters", "%", "MACs", "%"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in layers:
+        shape = "x".join(str(size or "?") for size in one.output_shape[1:])
+        cells = (
+            cell
+            for of in ("parameters", "macs")
+            for cell in (f"{getattr(one, of):,}", _share(getattr(one, of), total[of]))
+        )
+        table.add_row(one.name, one.kind, shape, *cells)
+    return table
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}" if whole else "–"

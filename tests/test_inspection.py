@@ -1,0 +1,81 @@
+"""The layer table says the same of a model in every format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lenet_edge.data import mnist
+from lenet_edge.errors import ModelFileError
+from lenet_edge.export.exporter import export
+from lenet_edge.inspection import inspect
+from tests.conftest import LenetEdge, take
+
+FILES = ("lenet.keras", "lenet_float32.tflite", "lenet_int8.tflite", "lenet_float32.onnx",
+         "lenet_int8.onnx")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_lenet(lenet_edge: LenetEdge, exports: Path, name: str) -> None:
+    done = lenet_edge("inspect", exports / name, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["parameters"], facts["macs"]) == (60_074, 199_968)
+    by_hand = [  # weights + biases; weights x places
+        (9 * 6 + 6, 9 * 6 * 26 * 26),
+        (9 * 6 * 16 + 16, 9 * 6 * 16 * 11 * 11),
+        (400 * 120 + 120, 400 * 120),
+        (120 * 84 + 84, 120 * 84),
+        (84 * 10 + 10, 84 * 10),
+    ]
+    found = [(one["parameters"], one["macs"]) for one in facts["layers"] if one["macs"]]
+    assert found == by_hand
+    assert facts["dense"] == {
+        "parameters": sum(parameters for parameters, _ in by_hand[2:]),
+        "macs": sum(macs for _, macs in by_hand[2:]),
+    }
+    shapes = [tuple(one["output_shape"]) for one in facts["layers"] if one["macs"]]
+    assert shapes[2:] == [(None, 120), (None, 84), (None, 10)]
+
+
+def test_the_table_fits_and_ends_with_the_dense_layers(
+    lenet_edge: LenetEdge, exports: Path
+) -> None:
+    done = lenet_edge("inspect", exports / "lenet_int8.onnx")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].startswith("Dense layers: 98.4 % of 60,074 parameters, 29.5 % of 199,968")
+
+
+def test_someone_elses_model_is_the_same_in_each_format(tmp_path: Path) -> None:
+    """Depthwise convolutions, batch normalization, and float16 weights."""
+    import tensorflow as tf
+
+    model = tf.keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=7)
+    model.layers[-1].bias.assign(range(7))  # the converter drops a bias of zeros
+    model.save(tmp_path / "theirs.keras")
+    images = take(mnist.load("test"), 2)
+    made = export(tmp_path / "theirs.keras", tmp_path, images, images,
+                  precisions=("float32", "float16"))  # fmt: skip
+    keras = inspect(tmp_path / "theirs.keras")
+    assert sum(one.parameters for one in keras) == model.count_params()
+    exported = [inspect(artifact.path) for artifact in made]
+    assert len(exported) == 4
+    for layers in exported:
+        assert sum(one.macs for one in layers) == sum(one.macs for one in keras)
+        (dense,) = (one for one in layers if one.dense)
+        assert (dense.parameters, dense.macs) == (1280 * 7 + 7, 1280 * 7)
+        # The converters fold the normalization into weights and biases.
+        kernels = sum(w.shape.num_elements() for w in model.weights if "kernel" in w.path)
+        assert kernels < sum(one.parameters for one in layers) < model.count_params()
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(b"\x20\0\0\0TFL3" + bytes(range(256)))
+    with pytest.raises(ModelFileError, match=r"theirs\.tflite cannot be inspected: "):
+        inspect(path)
+    with pytest.raises(ModelFileError, match="no such file"):
+        inspect(tmp_path / "none.onnx")
