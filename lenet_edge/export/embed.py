@@ -8,7 +8,10 @@ from lenet_edge.embedded import KEY
 
 
 def embed(content: bytes, format: str, contract: str) -> bytes:
-    """Return the bytes of a .tflite or .onnx file with `contract`, a text, in its metadata."""
+    """Return the bytes of a .tflite or .onnx file with `contract`, a text, in its metadata.
+
+    A contract that the file holds already is replaced.
+    """
     return {"tflite": _embed_tflite, "onnx": _embed_onnx}[format](content, contract)
 
 
@@ -31,7 +34,13 @@ def _embed_tflite(content: bytes, contract: str) -> bytes:
     buffer.data = np.frombuffer(contract.encode("utf-8"), np.uint8)
     entry.name, entry.buffer = KEY, len(model.buffers)
     model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or ()), entry]
+    others = []
+    for one in model.metadata or ():
+        if one.name == KEY.encode():
+            model.buffers[one.buffer].data = None  # the others keep their numbers
+        else:
+            others.append(one)
+    model.metadata = [*others, entry]
     return write_tflite(model)
 
 

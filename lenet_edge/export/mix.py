@@ -129,4 +129,37 @@ def quantize(
 def _without_signature(content: bytes) -> bytes:
     model = read_tflite(content)
     model.signatureDefs = []
+    _state_versions(model)
     return name_ends(write_tflite(model))
+
+
+# The version of each operator by what it computes: int8 throughout, and float with int8 weights.
+# Source: tensorflow/lite/tools/versioning/op_version.cc, for weights quantized per channel.
+_VERSIONS = {
+    "CONV_2D": (3, 5),
+    "DEPTHWISE_CONV_2D": (3, 6),
+    "FULLY_CONNECTED": (4, 12),
+    "MAX_POOL_2D": (2, 1),
+    "AVERAGE_POOL_2D": (2, 1),
+    "DEQUANTIZE": (2, 1),
+}
+
+
+def _state_versions(model: Any) -> None:
+    """Write the version of the operators that were quantized.
+
+    The quantizer leaves the float ones. An older runtime would then open a file that it does not
+    know how to compute, and answer wrong instead of refusing it.
+    """
+    from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
+
+    known = {getattr(BuiltinOperator, name): versions for name, versions in _VERSIONS.items()}
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        types = [graph.tensors[index].type for index in operator.inputs[:2] if index >= 0]
+        versions = known.get(max(code.builtinCode, code.deprecatedBuiltinCode))
+        if versions is None or TensorType.INT8 not in types:
+            continue
+        needed = versions[0 if types[0] == TensorType.INT8 else 1]
+        code.version = max(code.version, needed)

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,19 @@ from lenet_edge import worker
 from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.bench.interleave import Ratio, compare
 from lenet_edge.data import mnist
-from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, mix, tflite
 from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.exporter import write_artifact
+from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, images_of
 from lenet_edge.quiet import quiet
-from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
 from lenet_edge.target import Logits, Target
-from lenet_edge.verify.infer import BATCH_SIZE, infer_all
 from lenet_edge.verify.parity import Comparison
 from lenet_edge.verify.parity import compare as compare_logits
 
 SCHEMA_VERSION = 1
-NUM_HELD_OUT = 5000  # the last training images: choosing by the test images would flatter
 MAX_DROP = 0.05  # percentage points of accuracy
 MIN_AGREEMENT = 0.999
 MAX_TUNED_LAYERS = 5  # 3 precisions each: 243 files, a few seconds
@@ -166,12 +162,12 @@ def tune(
         made: list[tuple[Artifact, dict[str, str]]]
         made = [(float32, {}), *_make_all(model, paired, images, folder, facts)]
         report(f"Checking {len(made)} mixes on {NUM_HELD_OUT:,} held-out images")
-        candidates = _judge(made, target, _HELD_OUT)
+        candidates = _judge(made, target, HELD_OUT)
         report(f"Measuring {sum(one.passed for one in candidates)} that are right")
         finalists = _measure(candidates, target)
         chosen = _choose(finalists, target)
         report(f"Testing {chosen.artifact.name}")
-        test = _judge([made[0], (chosen.artifact, chosen.precisions)], target, _TEST)[1].parity
+        test = _judge([made[0], (chosen.artifact, chosen.precisions)], target, TEST)[1].parity
         winner = write_artifact(
             output_dir / f"{checkpoint.stem}_mixed.tflite",
             chosen.artifact.path.read_bytes(),
@@ -248,20 +244,6 @@ def _make_all(
     return made
 
 
-_HELD_OUT, _TEST = "held-out", "test"
-
-
-def _images(part: str) -> Dataset:
-    if part == _TEST:
-        return mnist.load("test")
-    training = mnist.load("train")
-    return dataclasses.replace(
-        training,
-        images=training.images[-NUM_HELD_OUT:],
-        labels=training.labels[-NUM_HELD_OUT:],
-    )
-
-
 def _judge(
     made: Sequence[tuple[Artifact, dict[str, str]]], target: Target, part: str
 ) -> list[Candidate]:
@@ -269,7 +251,7 @@ def _judge(
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
         output = Path(folder, "logits.npz")
         worker.call(
-            "flows.tune:answer",
+            "flows.held_out:answer",
             timeout_s=1800,
             paths=[str(artifact.path) for artifact, _ in made],
             target=target.name,
@@ -278,7 +260,7 @@ def _judge(
         )
         with np.load(output, allow_pickle=False) as arrays:
             logits: dict[str, Logits] = dict(arrays)
-    labels = _images(part).labels
+    labels = images_of(part).labels
     if "0" not in logits:
         raise LenetEdgeError(f"{target.name} cannot run the float32 file; choose another --target")
     return [
@@ -286,21 +268,6 @@ def _judge(
         for index, (artifact, precisions) in enumerate(made)
         if str(index) in logits
     ]
-
-
-def answer(paths: list[str], target: str, part: str, output: str) -> None:
-    """Write the logits of each file for a part of the images; called in a fresh process."""
-    dataset = _images(part)
-    logits = {}
-    for index, path in enumerate(paths):
-        artifact = load_artifact(Path(path))
-        images = to_input(dataset.images, artifact.pixel_scale)
-        try:
-            with closing(open_session(artifact, get_target(target))) as session:
-                logits[str(index)] = infer_all(session, images, BATCH_SIZE)
-        except Exception:  # a mix that the runtime refuses is no candidate
-            continue
-    np.savez(output, **logits)
 
 
 def _measure(candidates: Sequence[Candidate], target: Target) -> list[Candidate]:

@@ -103,6 +103,10 @@ def test_any_text_comes_back(matrix: Matrix, tmp_path: Path, format: str, text: 
     path = tmp_path / f"model.{format}"
     path.write_bytes(embed(plain(matrix[format, "int8"]), format, text))
     assert read_contract(path, format) == text
+    once = path.stat().st_size
+    path.write_bytes(embed(path.read_bytes(), format, text.upper()))
+    assert read_contract(path, format) == text.upper()
+    assert path.stat().st_size <= once + 16  # an empty buffer's place stays
 
 
 def plain(artifact: Artifact) -> bytes:

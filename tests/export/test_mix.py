@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from lenet_edge import worker
 from lenet_edge.artifact import Artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.export import mix
+from lenet_edge.export.exporter import write_artifact
 
 Matrix = dict[tuple[str, str], Artifact]
 LAYERS = ["conv1", "conv2", "dense1", "dense2", "logits"]
@@ -97,3 +99,34 @@ def test_ranges_are_those_of_all_images(plain: bytes, ranges: Any, tmp_path: Pat
     logits = opened.get_tensor(opened.get_output_details()[0]["index"])
     assert float(np.squeeze(ranges["logits"]["min"])) == pytest.approx(logits.min(), abs=1e-3)
     assert float(np.squeeze(ranges["logits"]["max"])) == pytest.approx(logits.max(), abs=1e-3)
+
+
+@pytest.mark.parametrize("precisions", ["iiiii", "ddddd", "fidfi"])
+def test_an_old_runtime_refuses_what_it_cannot_compute(
+    plain: bytes, ranges: Any, matrix: Matrix, tmp_path: Path, precisions: str
+) -> None:
+    names = {"f": "float", "d": "dynamic", "i": "int8"}
+    layers = mix.layers(plain)
+    tensors = [layer.tensor for layer in layers if layer.tunable]
+    chosen = dict(zip(tensors, (names[one] for one in precisions), strict=True))
+    artifact = write_artifact(
+        tmp_path / "mix.tflite",
+        mix.quantize(plain, layers, chosen, ranges),
+        precision="mixed", batch_size=None, parent_sha256=None, converter="", calibration=None,
+    )  # fmt: skip
+    labels = mnist.load("test").labels
+    accuracies = {}
+    # Each in a process of its own: the two runtimes do not bear each other.
+    for target in ("litert-xnnpack", "tflite-runtime-cpu"):
+        output = tmp_path / f"{target}.npz"
+        worker.call(
+            "flows.held_out:answer",
+            paths=[str(artifact.path)], target=target, part="test", output=str(output),
+        )  # fmt: skip
+        with np.load(output) as logits:
+            for array in logits.values():  # none where it refused the file
+                accuracies[target] = (array.argmax(axis=1) == labels).mean()
+    # int8 weights per channel with float inputs came after tflite-runtime's last release.
+    assert ("tflite-runtime-cpu" in accuracies) == ("d" not in precisions)
+    assert max(accuracies.values()) - min(accuracies.values()) < 0.002
+    assert accuracies["litert-xnnpack"] > 0.9
