@@ -158,7 +158,11 @@ def _skipped(skipped: Sequence[Skipped]) -> list[Text]:
     for one in skipped:
         reasons.setdefault((one.target, one.reason), []).append(one.artifact or "")
     return [
-        Text(f"skipped {target}: {reason} ({', '.join(filter(None, files))})", style="yellow")
+        Text(
+            f"skipped {target}: {reason.removeprefix(f'{target} ')}"
+            f" ({', '.join(filter(None, dict.fromkeys(files)))})",
+            style="yellow",
+        )
         for (target, reason), files in reasons.items()
     ]
 
