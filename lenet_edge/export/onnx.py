@@ -98,7 +98,6 @@ def _quantize(graph: Any, calibration: Images, reduce_range: bool) -> Any:
     with tempfile.TemporaryDirectory() as folder:  # the quantizer works from file to file
         source, prepared, target = (Path(folder, f"{step}.onnx") for step in "abc")
         onnx.save(graph, source)
-        # ONNX's own shape inference does; the symbolic one would need sympy, which nothing brings.
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
