@@ -3,8 +3,9 @@
 Stock is what a user gets without lenet-edge: `model.export` of Keras, the plain TFLiteConverter,
 plain tf2onnx, and ONNX Runtime's quantization with its defaults. What is compared is timed as a
 user calls it (TFLite: set_tensor, invoke, get_tensor; ONNX: `run`, and ours with a bound session
-too), in turn in one process, and that in six processes. The result lands in
-benchmarks/results/<machine>/<time>-<commit>-exports.json.
+too), in turn in one process, and that in six processes. An untimed call of the same file comes
+before each timed one, so that no file pays for the caches that another one filled. The result
+lands in benchmarks/results/<machine>/<time>-<commit>-exports.json.
 """
 
 import dataclasses
@@ -283,6 +284,7 @@ def sample(folder: Path, seed: int, files: list[str]) -> list[list[float]]:
     for number in range(-WARMUP_ROUNDS, ROUNDS):
         for index in order:
             call, batch = sessions[index][1], batches[index][number % len(images)]
+            call(batch)  # untimed: the weights come back to where a steady run has them
             begin = clock()
             call(batch)
             samples[index, max(number, 0)] = clock() - begin

@@ -1,7 +1,8 @@
 """Compare files fairly: all open in one process, called in turn, and that in several processes.
 
 What disturbs the machine then disturbs all of them alike, and the ratio of two neighbouring calls
-is steadier than either.
+is steadier than either. An untimed call of the same file comes before each timed one, so that no
+file pays for the caches that another one filled.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ def sample(
             for index in order:
                 session, images = opened[index]
                 session.prepare(images[number % len(images)])
+                session.infer()  # untimed: the weights come back to where a steady run has them
                 begin = clock()
                 session.infer()
                 samples[index, max(number, 0)] = clock() - begin
