@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import ROOT, results_path
-from lenet_edge.artifact import atomic_write
+from benchmarks.record import ROOT, keep
 from lenet_edge.bench.interleave import NUM_PROCESSES, ratios
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
-from lenet_edge.results import BenchRun
 
 CHECKPOINT = ROOT / "exported" / "lenet.keras"
 ROUNDS = 3000
@@ -73,21 +71,8 @@ def main() -> None:
             members = [one for one in wanted if one in present]
             print(f"Timing {title} ...", file=sys.stderr)
             groups[title] = time_group(folder, members)
-    run = BenchRun.here()
-    result = {
-        "schema_version": 1,
-        "created_at": run.created_at,
-        "git_commit": run.git_commit,
-        "environment": dataclasses.asdict(run.environment),
-        "notes": notes,
-        "files": facts,
-        "groups": groups,
-        "bars": check(groups),
-    }
-    path = results_path(run)
-    path = path.with_name(f"{path.stem}-exports.json")
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {"notes": notes, "files": facts, "groups": groups, "bars": check(groups)}
+    path = keep("exports", result)
     show(result)
     print(f"Kept in {path.relative_to(ROOT)}")
 

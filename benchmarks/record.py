@@ -3,9 +3,13 @@
 It lands in benchmarks/results/<machine>/<time>-<commit>.json.
 """
 
+import dataclasses
+import json
 import re
 from pathlib import Path
+from typing import Any
 
+from lenet_edge.artifact import atomic_write
 from lenet_edge.bench import plan
 from lenet_edge.cli._terminal import progress_bar, show
 from lenet_edge.report.terminal import summary_view
@@ -34,6 +38,22 @@ def results_path(run: BenchRun) -> Path:
     machine = re.sub(r"[^a-z0-9]+", "-", run.environment.machine.lower()).strip("-")
     time = re.sub(r"[^0-9T]", "", run.created_at[:19])
     return ROOT / "benchmarks" / "results" / machine / f"{time}-{run.git_commit}.json"
+
+
+def keep(name: str, facts: dict[str, Any]) -> Path:
+    """Write other results than a `BenchRun`, with machine, versions and commit, and say where."""
+    here = BenchRun.here()
+    about = {
+        "schema_version": 1,
+        "created_at": here.created_at,
+        "git_commit": here.git_commit,
+        "environment": dataclasses.asdict(here.environment),
+    }
+    path = results_path(here)
+    path = path.with_name(f"{path.stem}-{name}.json")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps({**about, **facts}, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
 if __name__ == "__main__":

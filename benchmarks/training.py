@@ -2,31 +2,27 @@
 
 `speed` runs epochs of the published eager loop and of ours in turn, in one process, and reports
 their ratio; the time to compile stands apart. `accuracy` trains a recipe with several seeds and
-reads the test images once at the end of each. Both keep their figures in benchmarks/results/.
+reads the test images once at the end of each. Both land in
+benchmarks/results/<machine>/<time>-<commit>-training-*.json.
 """
 
 import dataclasses
-import datetime
 import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmarks.record import ROOT, keep
 from lenet_edge import model as lenet
-from lenet_edge.artifact import atomic_write
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
-from lenet_edge.environment import capture
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import CLASSIC, RECIPES
 
 import tensorflow as tf  # isort: skip
-
-RESULTS = Path(__file__).parent / "results" / "training"
 
 
 @click.group()
@@ -59,7 +55,7 @@ def speed(rounds: int) -> None:
             f"{name}: {statistics.median(each):.1f} times as fast as the published eager loop"
             f" ({min(each):.1f} to {max(each):.1f}); compiling took {compile_s[name]:.1f} s"
         )
-    _keep("speed", {"epoch_s": rows, "ratio": ratios, "compile_s": compile_s})
+    _keep("training-speed", {"epoch_s": rows, "ratio": ratios, "compile_s": compile_s})
 
 
 class EagerEpochs:
@@ -117,7 +113,7 @@ def accuracy(recipe: str, seeds: str) -> None:
     spread = f" ± {statistics.stdev(found):.2%}" if len(found) > 1 else ""
     click.echo(f"{recipe}: {statistics.mean(found):.2%}{spread}, at least {min(found):.2%}")
     _keep(
-        f"accuracy-{recipe}",
+        f"training-accuracy-{recipe}",
         {
             "recipe": dataclasses.asdict(RECIPES[recipe]),
             "mean_test_accuracy": statistics.mean(found),
@@ -128,16 +124,9 @@ def accuracy(recipe: str, seeds: str) -> None:
 
 
 def _keep(name: str, facts: dict[str, Any]) -> None:
-    path = RESULTS / f"{name}.json"
-    about = {
-        "created_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "environment": dataclasses.asdict(capture()),
-        "tensorflow": tf.__version__,
-        "keras": tf.keras.__version__,
-    }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps({**about, **facts}, indent=1) + "\n")
-    click.echo(f"Kept in {path.relative_to(Path.cwd())}")
+    versions = {"tensorflow": tf.__version__, "keras": tf.keras.__version__}
+    path = keep(name, {**versions, **facts})
+    click.echo(f"Kept in {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
