@@ -3,6 +3,7 @@
 It lands in benchmarks/results/<machine>/<time>-<commit>.json.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -20,10 +21,10 @@ def main() -> None:
     pairs, missing = pair_up(load_files((), ROOT / "exported"), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)
-    cells = plan.expand(pairs, plan.DEFAULT_BATCH_SIZES, num_threads=1)
-    with progress_bar("Bench", len(cells)) as step:
-        measurements, failed = plan.run(cells, report=step)
-    run = BenchRun.here(tuple(measurements), tuple(parity), (*missing, *wrong, *failed))
+    planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))
+    with progress_bar("Bench", len(planned.steps())) as step:
+        timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
+    run = dataclasses.replace(timed, parity=tuple(parity))
     path = results_path(run)
     run.save(path)
     show(summary_view(run))
