@@ -78,6 +78,19 @@ class Artifact:
         """The file's name, by which people know it."""
         return self.path.name
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold, such as the request to a worker."""
+        return {**dataclasses.asdict(self), "path": str(self.path)}
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Artifact:
+        """Return the Artifact that `to_json` wrote; labels and settings may be missing."""
+        specs = {
+            side: tuple(TensorSpec(**s) for s in facts[side]) for side in ("inputs", "outputs")
+        }
+        names = {which: tuple(facts.get(which, ())) for which in ("labels", "settings")}
+        return cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
+
 
 def describe(path: Path, **facts: Any) -> Artifact:
     """Return the Artifact of the file at `path`, with its size, hash and time read now."""
@@ -91,8 +104,7 @@ def manifest_path(path: Path) -> Path:
 
 def write_manifest(artifact: Artifact) -> None:
     """Write the manifest beside the artifact's file, atomically."""
-    facts = dataclasses.asdict(artifact)
-    facts["path"] = artifact.path.name
+    facts = {**artifact.to_json(), "path": artifact.path.name}
     text = json.dumps({"manifest_version": MANIFEST_VERSION, **facts}, indent=2) + "\n"
     with atomic_write(manifest_path(artifact.path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -131,12 +143,7 @@ def load_artifact(path: Path) -> Artifact:
                 f"{source}: manifest version {version} is unknown here;"
                 " export the file again, or upgrade lenet-edge"
             )
-        facts["path"] = path
-        for side in ("inputs", "outputs"):
-            facts[side] = tuple(TensorSpec(**spec) for spec in facts[side])
-        for names in ("labels", "settings"):
-            facts[names] = tuple(facts.get(names, ()))
-        artifact = Artifact(**facts)
+        artifact = Artifact.from_json({**facts, "path": path})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFileError(
             f"{source} is not a manifest that can be read ({error}); export the file again"
@@ -146,6 +153,12 @@ def load_artifact(path: Path) -> Artifact:
             f"{path} is not the file that its manifest describes (another sha256); export it again"
         )
     return artifact
+
+
+def is_described(path: Path) -> bool:
+    """Tell whether a model file has a manifest, beside it or inside."""
+    format = check_format(path)
+    return manifest_path(path).exists() or read_contract(path, format) is not None
 
 
 def _embedded_facts(path: Path, format: str) -> Any:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lenet_edge import worker
-from lenet_edge.artifact import FORMATS, Artifact, load_artifact, manifest_path
+from lenet_edge.artifact import (
+    FORMATS,
+    Artifact,
+    TensorSpec,
+    check_format,
+    describe,
+    is_described,
+    load_artifact,
+    manifest_path,
+)
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results import Skipped
-from lenet_edge.runtimes import all_targets, find_targets, is_installed
+from lenet_edge.runtimes import all_targets, find_targets, get_target, is_installed, open_session
 from lenet_edge.target import Target
 
 # Targets at or above this preference run only when they are named: the reference kernels and null.
@@ -42,7 +52,54 @@ def load_files(files: Sequence[Path], folder: Path) -> list[Artifact]:
             raise ModelFileError(
                 f"there are no exported files in {folder}; make them with: lenet-edge export"
             )
-    return [load_artifact(path) for path in files]
+    return [load_artifact(path) if is_described(path) else _foreign(path) for path in files]
+
+
+def _foreign(path: Path) -> Artifact:
+    """Describe a file that says nothing of itself, by opening it on the first target that can.
+
+    It takes images as they are (`pixel_scale` 1).
+    """
+    format = check_format(path)
+    usual = [t for t in find_targets(format) if t.preference < NOT_BY_DEFAULT]
+    reasons = []
+    for target in filter(is_installed, usual):
+        try:
+            found = worker.call("selection:read_tensors", 120, path=str(path), target=target.name)
+        except LenetEdgeError as error:
+            reasons.append(str(error))
+            continue
+        inputs, outputs = ([TensorSpec(**spec) for spec in found[side]] for side in ("in", "out"))
+        return describe(
+            path,
+            precision="unknown",
+            batch_size=inputs[0].shape[0],
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            parent_sha256=None,
+            converter="unknown",
+            calibration=None,
+            pixel_scale=1.0,
+        )
+    if reasons:
+        raise ModelFileError(f"{path} cannot be used: {reasons[0]}")
+    extras = " or ".join(f"'lenet-edge[{target.extra}]'" for target in usual)
+    raise ModelFileError(
+        f"{path} has no manifest and no runtime that could read it; pip install {extras}"
+    )
+
+
+def read_tensors(path: str, target: str) -> dict[str, Any]:
+    """Return the input and output tensors of a model file, as JSON; called in a fresh process."""
+    bare = describe(
+        Path(path), precision="unknown", batch_size=None, inputs=(), outputs=(),
+        parent_sha256=None, converter="unknown", calibration=None,
+    )  # fmt: skip
+    with closing(open_session(bare, get_target(target))) as session:
+        return {
+            "in": [asdict(spec) for spec in session.inputs],
+            "out": [asdict(spec) for spec in session.outputs],
+        }
 
 
 def pair_up(

@@ -88,10 +88,10 @@ def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:
     Source: TensorFlow Lite 8-bit quantization specification, real = scale * (q - zero_point).
     """
     dtype = np.dtype(spec.dtype)
-    if spec.scale is None or dtype.kind == "f":
+    if dtype.kind == "f":
         return images.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
-    steps = images / np.float32(spec.scale)
+    steps = images / np.float32(spec.scale or 1)  # no scale: the integers are the pixels
     np.rint(steps, out=steps)
     steps += np.float32(spec.zero_point or 0)
     np.clip(steps, limits.min, limits.max, out=steps)

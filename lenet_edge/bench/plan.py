@@ -169,7 +169,7 @@ class _Board:
                 "bench.timing:measure",
                 timeout_s=self._plan.timeout_s,
                 python=self._plan.python_for(cell.pair),
-                path=str(cell.pair.artifact.path),
+                artifact=cell.pair.artifact.to_json(),
                 target=cell.pair.target.name,
                 batch_size=cell.batch_size,
                 num_threads=cell.num_threads,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifact import Artifact
 from lenet_edge.bench import energy
 from lenet_edge.bench.sampling import (
     StopRule,
@@ -28,7 +28,7 @@ from lenet_edge.bench.sampling import (
 )
 from lenet_edge.conditions import observe
 from lenet_edge.data.dataset import to_input
-from lenet_edge.data.test_set import images_for
+from lenet_edge.data.test_set import has_test_images, images_for
 from lenet_edge.errors import TargetError
 from lenet_edge.measurement import Measurement, Trial
 from lenet_edge.runtimes import get_target, open_session
@@ -38,23 +38,24 @@ _DISTINCT_BATCHES = 16
 
 
 def measure(
-    path: str, target: str, batch_size: int, num_threads: int, stop: dict[str, float]
+    artifact: dict[str, Any],
+    target: str,
+    batch_size: int,
+    num_threads: int,
+    stop: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the `Measurement` of one cell by this one process, as JSON.
 
     Raises:
         TargetError: the target cannot run the file, or a delegate did not take all of its nodes.
     """
-    artifact, chosen = load_artifact(Path(path)), get_target(target)
-    if artifact.batch_size not in (None, batch_size):
-        raise TargetError(
-            f"{artifact.name} is fixed to batches of {artifact.batch_size}, not {batch_size}"
-        )
-    batches = _batches(artifact, batch_size)
-    rule = StopRule(**stop)  # type: ignore[arg-type]
+    file, chosen, rule = Artifact.from_json(artifact), get_target(target), StopRule(**stop)
+    if file.batch_size not in (None, batch_size):
+        raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
+    batches = _batches(file, batch_size)
     before, resident = observe(), _status_bytes("VmRSS")
     started = time.perf_counter()
-    with closing(open_session(artifact, chosen, num_threads)) as session:
+    with closing(open_session(file, chosen, num_threads)) as session:
         session.prepare(batches[0])  # some runtimes allocate, or compile, only here
         loaded = time.perf_counter()
         session.infer()
@@ -77,9 +78,9 @@ def measure(
             seconds=time.perf_counter() - started,
         )
         return Measurement(
-            artifact=artifact.name,
-            artifact_sha256=artifact.sha256,
-            size_bytes=artifact.size_bytes,
+            artifact=file.name,
+            artifact_sha256=file.sha256,
+            size_bytes=file.size_bytes,
             target=target,
             runtime_version=session.runtime_version,
             batch_size=batch_size,
@@ -88,6 +89,7 @@ def measure(
             delegate=taken.delegate if taken else None,
             nodes_total=taken.nodes_total if taken else None,
             nodes_taken=taken.nodes_taken if taken else None,
+            inputs="test images" if has_test_images(file) else "random",
             energy_covers=meter.covers if meter else None,
             invalid=f"the board says: {', '.join(after.throttled)}" if after.throttled else None,
         ).to_json()
@@ -124,7 +126,7 @@ def _status_bytes(name: str) -> int:
 
 
 def _batches(artifact: Artifact, batch_size: int) -> list[Images]:
-    images = images_for(artifact).images
+    images = images_for(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]
 

@@ -31,6 +31,7 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(int8)": "int8",
     "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
 }
 
 
@@ -62,7 +63,11 @@ class BoundSession:
         # The session reads and writes these arrays in place, for as long as they are bound.
         spec, out = self.inputs[0], self.outputs[0]
         self._buffer = np.zeros(shape, spec.dtype)
-        self._result = np.zeros((shape[0], *(size or 1 for size in out.shape[1:])), out.dtype)
+        result: tuple[Any, ...] = out.shape[1:]
+        if None in result:  # the graph does not tell how many classes; one run does
+            (first,) = self._session.run([out.name], {spec.name: self._buffer})
+            result = first.shape[1:]
+        self._result = np.zeros((shape[0], *result), out.dtype)
         self._binding = self._session.io_binding()
         for bind, name, array in (
             (self._binding.bind_input, spec.name, self._buffer),

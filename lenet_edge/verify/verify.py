@@ -6,8 +6,10 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lenet_edge import worker
 from lenet_edge.data.test_set import test_set
@@ -42,13 +44,13 @@ def verify(
     for pair in pairs:
         reference = reference_for(pair.artifact)
         try:
-            logits = _logits(pair, num_threads)
+            data = test_set(reference, pair.artifact.labels)
+            logits = _logits(pair, data.images, num_threads)
         except LenetEdgeError as error:
             skipped.append(Skipped(pair.target.name, str(error), pair.artifact.name))
             report(f"{pair.artifact.name} on {pair.target.name}: {error}")
             continue
-        labels = test_set(reference, pair.artifact.labels).labels
-        comparison = compare(reference.logits, logits, labels)
+        comparison = compare(reference.logits, logits, data.labels)
         reports.append(
             ParityReport(
                 reference=f"checkpoint {reference.checkpoint_sha256[:12]}",
@@ -69,14 +71,16 @@ def verify(
     return reports, skipped
 
 
-def _logits(pair: Pair, num_threads: int) -> Logits:
+def _logits(pair: Pair, images: npt.NDArray[Any], num_threads: int) -> Logits:
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
-        output = Path(folder, "logits.npy")
+        given, output = Path(folder, "images.npy"), Path(folder, "logits.npy")
+        np.save(given, images)
         worker.call(
             "verify.infer:record_logits",
-            path=str(pair.artifact.path),
+            artifact=pair.artifact.to_json(),
             target=pair.target.name,
             num_threads=num_threads,
+            images=str(given),
             output=str(output),
         )
         logits: Logits = np.load(output, allow_pickle=False)

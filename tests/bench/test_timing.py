@@ -41,7 +41,9 @@ class SlowSession(NullSession):
 
 def measure(path: Path, target: str, batch_size: int = 1, stop: StopRule = AT_ONCE) -> Measurement:
     return Measurement.from_json(
-        timing.measure(str(path), target, batch_size, 1, dataclasses.asdict(stop))
+        timing.measure(
+            load_artifact(path).to_json(), target, batch_size, 1, dataclasses.asdict(stop)
+        )
     )
 
 
@@ -58,7 +60,7 @@ def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) ->
     found = Measurement.from_json(
         worker.call(
             "bench.timing:measure",
-            path=str(artifact.path),
+            artifact=artifact.to_json(),
             target="litert-xnnpack",
             batch_size=64,
             num_threads=2,

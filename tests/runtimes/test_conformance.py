@@ -203,12 +203,14 @@ def test_a_damaged_file_is_refused(
     )
     sha256 = sha256_of(path)  # the manifest fits, so that it is the runtime that meets the damage
     write_manifest(replace(whole, path=path, size_bytes=path.stat().st_size, sha256=sha256))
+    np.save(tmp_path / "images.npy", np.zeros((2, 28, 28, 1), np.uint8))
     with pytest.raises((TargetError, ModelFileError, WorkerError)) as caught:
         worker.call(
             "verify.infer:record_logits",
-            path=str(path),
+            artifact=load_artifact(path).to_json(),
             target=target.name,
             num_threads=1,
+            images=str(tmp_path / "images.npy"),
             output=str(tmp_path / "logits.npy"),
         )
     assert "\n" not in str(caught.value)

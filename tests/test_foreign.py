@@ -1,0 +1,175 @@
+"""Other people's files: no manifest, other dtypes and shapes; verify and bench take them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet_edge import worker
+from lenet_edge.artifact import Artifact
+from lenet_edge.errors import LenetEdgeError, TargetError
+from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.selection import load_files
+from lenet_edge.verify.infer import infer_all
+from tests.conftest import LenetEdge
+
+DTYPES = ("float32", "float16", "int8", "uint8", "int16")
+
+
+def write_onnx(path: Path, dtype: str, output_shape: tuple[Any, ...] = ("n", 4)) -> Path:
+    """Write a model that answers, for (n, 2, 2) images, its four pixels as float32."""
+    import onnx
+    from onnx import TensorProto as Types
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    shape = [-1 if isinstance(size, str) else size for size in output_shape]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["real"], to=Types.FLOAT),
+            helper.make_node("Reshape", ["real", "shape"], ["y"]),
+        ],
+        "pixels",
+        [helper.make_tensor_value_info("x", kind, ["n", 2, 2])],
+        [helper.make_tensor_value_info("y", Types.FLOAT, output_shape)],
+        [helper.make_tensor("shape", Types.INT64, [len(shape)], shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def logits(artifact: Artifact, target: str, images: Any) -> Any:
+    with closing(open_session(artifact, get_target(target))) as session:
+        return infer_all(session, images, artifact.batch_size or 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_onnx_inputs_of_each_dtype(tmp_path: Path, dtype: str) -> None:
+    (artifact,) = load_files([write_onnx(tmp_path / "theirs.onnx", dtype)], tmp_path)
+    assert (artifact.inputs[0].dtype, artifact.inputs[0].shape) == (dtype, (None, 2, 2))
+    assert (artifact.precision, artifact.pixel_scale, artifact.batch_size) == ("unknown", 1, None)
+    images = np.array([[[0, 1], [2, 100]], [[3, 2], [1, 0]], [[5, 5], [5, 7]]], np.float32)
+    found = logits(artifact, "onnxruntime-cpu", images)
+    np.testing.assert_array_equal(found, images.reshape(3, 4))
+
+
+@pytest.mark.parametrize("shape", [("n", 1, 1, 4), ("n", 4, 1, 1), ("n", "c")], ids=str)
+def test_classes_in_any_place(tmp_path: Path, shape: tuple[Any, ...]) -> None:
+    path = tmp_path / "theirs.onnx"
+    if shape == ("n", "c"):  # the graph does not say how many classes there are
+        import onnx
+
+        write_onnx(path, "float32")
+        model = onnx.load(path)
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "c"
+        onnx.save(model, path)
+    else:
+        write_onnx(path, "float32", shape)
+    (artifact,) = load_files([path], tmp_path)
+    images = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    np.testing.assert_array_equal(logits(artifact, "onnxruntime-cpu", images), images.reshape(3, 4))
+
+
+def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    (artifact,) = load_files([write_onnx(tmp_path / "a.onnx", "float32", ("n", 2, 2))], tmp_path)
+    with pytest.raises(TargetError, match=r"shape \(2, 2, 2\); lenet-edge runs classifiers"):
+        logits(artifact, "onnxruntime-cpu", np.zeros((3, 2, 2), np.float32))
+
+
+def write_tflite(path: Path, dtype: str) -> Path:
+    """Write a .tflite file as TensorFlow's converter leaves it, with an input of `dtype`."""
+    import tensorflow as tf
+
+    class Pixels(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec((1, 2, 2, 1), tf.float32)])  # type: ignore[untyped-decorator]
+        def __call__(self, x: Any) -> Any:
+            return tf.matmul(tf.reshape(x, (1, 4)), tf.eye(4))
+
+    module = Pixels()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.__call__.get_concrete_function()], module
+    )
+    if dtype in ("int8", "uint8", "int16"):
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: (
+            [np.full((1, 2, 2, 1), value, np.float32)] for value in (0, 255)
+        )
+        sets = tf.lite.OpsSet
+        converter.target_spec.supported_ops = [
+            sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            if dtype == "int16"
+            else sets.TFLITE_BUILTINS_INT8
+        ]
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(dtype)
+    path.write_bytes(converter.convert())
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "uint8", "int16"])
+@pytest.mark.parametrize("target", ["litert-reference", "tflite-runtime-cpu", "openvino-cpu"])
+def test_tflite_inputs_of_each_dtype(tmp_path: Path, dtype: str, target: str) -> None:
+    if (target, dtype) == ("openvino-cpu", "int16"):
+        pytest.skip("OpenVINO reads no int16x8 file")
+    (artifact,) = load_files([write_tflite(tmp_path / "theirs.tflite", dtype)], tmp_path)
+    assert (artifact.inputs[0].dtype, artifact.batch_size) == (dtype, 1)
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    worker.call(  # tflite-runtime does not like LiteRT in its process
+        "verify.infer:record_logits",
+        artifact=artifact.to_json(),
+        target=target,
+        num_threads=1,
+        images=str(tmp_path / "images.npy"),
+        output=str(tmp_path / "logits.npy"),
+    )
+    found = np.load(tmp_path / "logits.npy")
+    np.testing.assert_allclose(found, images.reshape(5, 4), atol=2.5)
+
+
+def test_two_inputs_are_refused_in_one_line(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+    import onnx
+    from onnx import TensorProto as Types
+    from onnx import helper
+
+    inputs = [helper.make_tensor_value_info(name, Types.FLOAT, ["n", 4]) for name in "ab"]
+    output = helper.make_tensor_value_info("y", Types.FLOAT, ["n", 4])
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "sum", inputs, [output])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "two.onnx")
+    for command in ("bench", "verify"):
+        done = lenet_edge(command, "two.onnx")
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            "Error: two.onnx cannot be used: the model has 2 inputs and 1 outputs;"
+            " lenet-edge runs classifiers with one of each"
+        ]
+
+
+def test_a_file_that_aborts_its_reader_costs_one_line(tmp_path: Path) -> None:
+    """The head of a TFLite file and then nonsense: whatever the runtime does, it does alone."""
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(b"\x20\0\0\0TFL3" + bytes(range(256)) * 4)
+    with pytest.raises(LenetEdgeError, match=r"theirs\.tflite"):
+        load_files([path], tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_bench_times_a_foreign_file(tmp_path: Path, lenet_edge: LenetEdge, dtype: str) -> None:
+    write_onnx(tmp_path / "theirs.onnx", dtype)
+    done = lenet_edge("bench", "theirs.onnx", "--target", "onnxruntime-cpu", "--batch-size", "1,4",
+                      "--json", "-")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)["measurements"]
+    assert [one["batch_size"] for one in measured] == [1, 4]
+
+
+def test_an_artifact_comes_back_from_its_json(exported: Callable[[str], Artifact]) -> None:
+    artifact = exported("lenet_int8.tflite")
+    assert Artifact.from_json(json.loads(json.dumps(artifact.to_json()))) == artifact
