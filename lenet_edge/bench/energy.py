@@ -110,7 +110,9 @@ def pmic_watts(answer: str | None) -> float | None:
 
     Its lines read ``3V3_SYS_A current(1)=0.07026696A`` and ``3V3_SYS_V volt(9)=3.30840800V``.
     """
-    values = dict(re.findall(r"^\s*(\w+_[AV]) \w+\(\d+\)=([\d.]+)[AV]$", answer or "", re.MULTILINE))
+    values = dict(
+        re.findall(r"^\s*(\w+_[AV]) \w+\(\d+\)=([\d.]+)[AV]$", answer or "", re.MULTILINE)
+    )
     powers = [
         float(amperes) * float(values[f"{name[:-1]}V"])
         for name, amperes in values.items()

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import worker
+from lenet_edge.artifact import Artifact
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.results import BenchRun, Measurement, Skipped
+from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 
 DEFAULT_BATCH_SIZES = (1, 8, 32, 128)
@@ -49,6 +51,27 @@ def expand(
         for threads in num_threads
         if pair.artifact.batch_size in (None, batch_size)
     )
+
+
+def elsewhere(
+    artifacts: Sequence[Artifact], missing: Sequence[Skipped], pythons: Mapping[str, Path]
+) -> tuple[list[Pair], list[Skipped]]:
+    """Return the pairs whose runtime is missing here but has a Python named for it, and the rest.
+
+    Args:
+        artifacts: all files.
+        missing: what this Python cannot run.
+        pythons: interpreters by the name of a target or a runtime.
+    """
+    files = {artifact.name: artifact for artifact in artifacts}
+    pairs, rest = [], []
+    for one in missing:
+        target = get_target(one.target)
+        if one.artifact in files and {target.name, target.runtime} & set(pythons):
+            pairs.append(Pair(files[one.artifact], target))
+        else:
+            rest.append(one)
+    return pairs, rest
 
 
 @dataclass(frozen=True)
@@ -144,9 +167,7 @@ class _Board:
                 f" {earlier.environment.cores} cores); start anew without --resume"
             )
         files = {cell.key: cell.pair.artifact.sha256 for cell in self._plan.cells}
-        same_files = all(
-            files.get(one.key) == one.artifact_sha256 for one in earlier.measurements
-        )
+        same_files = all(files.get(one.key) == one.artifact_sha256 for one in earlier.measurements)
         if earlier.settings != self._plan.settings or not same_files:
             raise DataError(
                 "the file to resume is of another plan; give the same files and options,"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from lenet_edge.cli._options import (
     batch_size_option,
     files_argument,
     json_option,
+    percent,
     target_option,
 )
 from lenet_edge.cli._terminal import INTERRUPTED, output, progress_bar, say
@@ -20,7 +20,6 @@ from lenet_edge.cli._terminal import INTERRUPTED, output, progress_bar, say
 if TYPE_CHECKING:
     from lenet_edge.bench.plan import Plan
     from lenet_edge.results import BenchRun, Skipped
-    from lenet_edge.selection import Pair
 
 
 def _threads(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
@@ -31,16 +30,6 @@ def _threads(ctx: click.Context, option: click.Parameter, value: str) -> tuple[i
     if threads[0] < 1 or threads[-1] > 256:
         raise click.BadParameter(f"{value!r}: 1 to 256 threads")
     return threads
-
-
-def _percent(ctx: click.Context, option: click.Parameter, value: str) -> float:
-    try:
-        percent = float(value.removesuffix("%"))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a percentage such as 1%") from None
-    if not 0 < percent <= 100:
-        raise click.BadParameter(f"{value!r}: above 0 and up to 100 %")
-    return percent / 100
 
 
 def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]) -> Any:
@@ -71,7 +60,7 @@ def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]
     help="As MLPerf has them: p90 of single images, throughput, or p99 of 8 at a time.",
 )
 @click.option(
-    "--precision", callback=_percent, default="1%", show_default=True, metavar="P%",
+    "--precision", callback=percent, default="1%", show_default=True, metavar="P%",
     help="Stop when the median's 95 % interval is within this, half-width.",
 )  # fmt: skip
 @click.option("--min-time", type=click.FloatRange(0), default=0.3, show_default=True,
@@ -135,7 +124,10 @@ def command(
         raise click.BadParameter("must not be below --min-time", param_hint="--max-time")
     if scenario:
         batch_sizes = SCENARIOS[scenario].batch_sizes
-    pairs, missing = _elsewhere(*pair_up(load_files(files, DEFAULT_DIR), targets), pythons)
+    artifacts = load_files(files, DEFAULT_DIR)
+    pairs, missing = pair_up(artifacts, targets)
+    more, missing = plan.elsewhere(artifacts, missing, pythons)
+    pairs += more
     say(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
     planned = plan.Plan(
         plan.expand(pairs, batch_sizes, num_threads),
@@ -180,13 +172,3 @@ def _run(
             return plan.run(planned, step, keep, earlier, missing), False
     except KeyboardInterrupt:
         return latest, True
-
-
-def _elsewhere(
-    pairs: list[Pair], missing: list[Skipped], pythons: dict[str, Path]
-) -> tuple[list[Pair], list[Skipped]]:
-    """Give the files whose runtime is missing here to the Python that --python names for it."""
-    return pairs, missing
-
-
-_Callback = Callable[[str], None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from lenet_edge.errors import DataError
 from lenet_edge.report.rank import quantile_of
@@ -50,6 +52,22 @@ class Change:
         if self.base_parity and self.new_parity and self.base_parity and not self.new_parity:
             return "no longer passes parity"
         return None
+
+    def to_json(self, fail_above: float) -> dict[str, Any]:
+        """Return what a JSON file holds."""
+        name, target, batch_size, num_threads = self.base.key
+        return {
+            "artifact": name,
+            "target": target,
+            "batch_size": batch_size,
+            "num_threads": num_threads,
+            "base_p50_s": self.base.p50_s,
+            "new_p50_s": self.new.p50_s,
+            "ratio": dataclasses.asdict(self.ratio),
+            "accuracy_change_pp": self.accuracy_change,
+            "verdict": self.verdict,
+            "regression": self.regression(fail_above),
+        }
 
 
 def compare(base: BenchRun, new: BenchRun) -> tuple[list[Change], list[str]]:

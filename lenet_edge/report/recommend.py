@@ -53,9 +53,7 @@ def recommend(run: BenchRun) -> Recommendation | None:
     fastest = min(candidates, key=lambda one: one.p50_s)
     resolution = run.settings.get("precision", 0.0)
     equal = [
-        one
-        for one in candidates
-        if one.over(fastest, paired=True, resolution=resolution).low <= 1
+        one for one in candidates if one.over(fastest, paired=True, resolution=resolution).low <= 1
     ]
     chosen = min(equal, key=lambda one: (one.size_bytes, one.p50_s))
     ties = tuple(one for one in equal if one is not chosen)
