@@ -98,7 +98,9 @@ def ask_vcgencmd(*question: str) -> str | None:
     if command is None:
         return None
     try:
-        done = subprocess.run([command, *question], capture_output=True, text=True, timeout=5)
+        done = subprocess.run(
+            [command, *question], capture_output=True, text=True, check=False, timeout=5
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -26,7 +26,8 @@ from typing import Any
 from lenet_edge.artifact import atomic_write
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError
-from lenet_edge.measurement import Measurement, Trial
+from lenet_edge.measurement import Measurement
+from lenet_edge.trial import Trial
 
 __all__ = [
     "SCHEMA_VERSION", "BenchRun", "Flip", "Measurement", "ParityReport", "Skipped", "Trial",
@@ -180,7 +181,7 @@ class BenchRun:
 
 
 def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what schema 1 held, of which each measurement was one process, as schema 2 holds it."""
+    """Return as schema 2 what schema 1 held, where each measurement was one process."""
     of_a_trial = {f.name for f in dataclasses.fields(Trial)}
     measurements = []
     for one in facts["measurements"]:

@@ -89,8 +89,8 @@ def ratio(
         one: the samples of each of its processes.
         other: those of what it is compared with.
         paired: process i of both ran in the same round, so that drift cancels.
-        resolution: a relative difference below which nothing is told apart, because the samples
-            were not asked to be more precise.
+        resolution: the relative precision that the samples were asked for. It widens the
+            interval, because no process sees what its neighbours in time have in common.
         quantile: 0 to 1, or None for the mean.
 
     Source: B. L. Welch, "The generalization of Student's problem when several different
@@ -108,14 +108,15 @@ def ratio(
         shares = (error_1**4 / (len(one) - 1)) + (error_2**4 / (len(other) - 1))
         half = t_95(error**4 / shares) * error if shares else 0.0
     middle = middle_1 - middle_2
-    half = max(half, math.log1p(resolution))
+    half += math.log1p(resolution)
     return Ratio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
 def _logs(processes: Sequence[Samples], quantile: float | None) -> Samples:
     found = [np.mean(s) if quantile is None else np.quantile(s, quantile) for s in processes]
     # A clock may read 0 for a call that does nothing, and 0 has no logarithm.
-    return np.log(np.maximum(found, 1e-9))
+    logs: Samples = np.log(np.maximum(found, 1e-9))
+    return logs
 
 
 def _log(processes: Sequence[Samples], quantile: float | None) -> tuple[float, float]:

@@ -8,6 +8,7 @@ taken for an answer.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -121,10 +122,8 @@ def _drain(stream: IO[bytes], tail: bytearray) -> None:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it has ended, and left nobody
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it has ended, and left nobody
     process.wait()
 
 

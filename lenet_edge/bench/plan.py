@@ -87,7 +87,7 @@ class Plan:
     cells: tuple[Cell, ...]
     rounds: int = 3
     seed: int = 0
-    stop: StopRule = StopRule()
+    stop: StopRule = field(default_factory=StopRule)
     timeout_s: float = 300.0
     pythons: Mapping[str, Path] = field(default_factory=dict)
     scenario: str | None = None

@@ -30,9 +30,10 @@ from lenet_edge.conditions import observe
 from lenet_edge.data.dataset import to_input
 from lenet_edge.data.test_set import has_test_images, images_for
 from lenet_edge.errors import TargetError
-from lenet_edge.measurement import Measurement, Trial
+from lenet_edge.measurement import Measurement
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.target import Images, Session, Target
+from lenet_edge.trial import Trial
 
 _DISTINCT_BATCHES = 16
 

@@ -69,8 +69,8 @@ def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]
               show_default=True, metavar="S", help="And this long at the most.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True,
               help="Processes that share a cell's time and pool their samples.")  # fmt: skip
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=300.0,
-              show_default=True, metavar="S", help="A process that takes longer is killed.")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=300.0, metavar="S",
+              show_default=True, help="A process that takes longer is killed.")  # fmt: skip
 @click.option(
     "pythons", "--python", multiple=True, callback=_pythons, metavar="[TARGET=]PATH",
     help="Run the workers (of a target or runtime) with another venv's Python. Repeatable.",
@@ -126,8 +126,8 @@ def command(
         batch_sizes = SCENARIOS[scenario].batch_sizes
     artifacts = load_files(files, DEFAULT_DIR)
     pairs, missing = pair_up(artifacts, targets)
-    more, missing = plan.elsewhere(artifacts, missing, pythons)
-    pairs += more
+    others, missing = plan.elsewhere(artifacts, missing, pythons)
+    pairs += others
     say(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
     planned = plan.Plan(
         plan.expand(pairs, batch_sizes, num_threads),

@@ -95,13 +95,9 @@ def _legend(run: BenchRun) -> str:
     by = {0.5: "p50", 0.9: "p90", 0.99: "p99", None: "img/s"}[quantile_of(run)]
     said = [f"±: 95 % interval of p50, half-width. rank: by {by} at that batch; = cannot be told"
             " apart."]  # fmt: skip
-    costs = [
-        (trial.timer_s, trial.null_s)
-        for one in run.measurements
-        for trial in one.trials
-        if one.calls_per_sample == 1
-    ]
-    timer, null = ([pair[i] for pair in costs if pair[i] is not None] for i in (0, 1))
+    trials = [t for one in run.measurements for t in one.trials if t.calls_per_sample == 1]
+    timer = [trial.timer_s for trial in trials if trial.timer_s is not None]
+    null = [trial.null_s for trial in trials if trial.null_s is not None]
     if timer and null:
         said.append(
             f"In each figure: the clock's {median(timer) * 1e6:.2f} µs; a session that does"
@@ -110,10 +106,14 @@ def _legend(run: BenchRun) -> str:
     blocks = {one.calls_per_sample for one in run.measurements} - {1}
     if blocks:
         said.append("Where p90 is missing the clock is slow beside a call: blocks were timed.")
-    joules = [one for one in run.measurements if one.energy_j is not None]
+    joules = [
+        f"{_on(one)} b{one.batch_size} {one.energy_j * 1e6:.3g}"
+        for one in run.measurements
+        if one.energy_j is not None
+    ]
     if joules:
-        each = ", ".join(f"{_on(one)} b{one.batch_size} {one.energy_j * 1e6:.3g}" for one in joules)
-        said.append(f"µJ an image ({joules[0].energy_covers}): {each}.")
+        covers = {one.energy_covers for one in run.measurements} - {None}
+        said.append(f"µJ an image ({', '.join(map(str, covers))}): {', '.join(joules)}.")
     else:
         said.append("Energy: not measured, this machine has no meter that can be read.")
     return "\n".join(said)
@@ -142,8 +142,8 @@ def comparison_view(
     blocks = _Blocks([("batch", 5), ("base µs", 7), ("new µs", 7), ("ratio", 5), ("95 %", 11),
                       ("acc. pp", 7), ("", 7)])  # fmt: skip
     styles = {"slower": "red", "faster": "green", "invalid": "yellow"}
-    key = lambda change: change.base.artifact  # noqa: E731
-    for file, group in groupby(sorted(changes, key=lambda one: one.base.key), key=key):
+    in_order = sorted(changes, key=lambda one: one.base.key)
+    for file, group in groupby(in_order, key=lambda one: one.base.artifact):
         blocks.start(file)
         for one in group:
             accuracy = one.accuracy_change
