@@ -142,7 +142,6 @@ def take(
     stamps = array("q")
     started = checked = time.perf_counter()
     number = start
-    gc.collect()
     gc.disable()  # a collection in the middle of a call would be counted as inference
     try:
         while True:

@@ -8,6 +8,7 @@ change from call to call; nothing is averaged before it is kept. How inference i
 from __future__ import annotations
 
 import dataclasses
+import gc
 import resource
 import time
 from contextlib import closing
@@ -97,6 +98,7 @@ def measure(
 
 
 def _sample(session: Session, batches: list[Images], rule: StopRule) -> Trial:
+    gc.collect()  # once: `take` keeps the collector away, and TensorFlow's heap takes it long
     clock_s = clock_cost_s()
     warmup = warm_up(session, batches)
     calls = calls_per_sample(warmup.infer_s, clock_s)
