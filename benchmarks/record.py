@@ -32,9 +32,13 @@ def main() -> None:
 
 
 def results_path(run: BenchRun) -> Path:
-    machine = re.sub(r"[^a-z0-9]+", "-", run.environment.machine.lower()).strip("-")
     time = re.sub(r"[^0-9T]", "", run.created_at[:19])
-    return ROOT / "benchmarks" / "results" / machine / f"{time}-{run.git_commit}.json"
+    return results_folder(run) / f"{time}-{run.git_commit}.json"
+
+
+def results_folder(run: BenchRun) -> Path:
+    machine = re.sub(r"[^a-z0-9]+", "-", run.environment.machine.lower()).strip("-")
+    return ROOT / "benchmarks" / "results" / machine
 
 
 if __name__ == "__main__":
