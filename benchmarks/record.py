@@ -24,10 +24,10 @@ def main() -> None:
     pairs, missing = pair_up(load_files((), ROOT / "exported"), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)
-    cells = plan.expand(pairs, plan.DEFAULT_BATCH_SIZES, num_threads=1)
-    with progress_bar("Bench", len(cells)) as step:
-        measurements, failed = plan.run(cells, report=step)
-    run = BenchRun.here(tuple(measurements), tuple(parity), (*missing, *wrong, *failed))
+    planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))
+    with progress_bar("Bench", len(planned.steps())) as step:
+        timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
+    run = dataclasses.replace(timed, parity=tuple(parity))
     path = results_path(run)
     run.save(path)
     show(summary_view(run))
@@ -35,9 +35,13 @@ def main() -> None:
 
 
 def results_path(run: BenchRun) -> Path:
-    machine = re.sub(r"[^a-z0-9]+", "-", run.environment.machine.lower()).strip("-")
     time = re.sub(r"[^0-9T]", "", run.created_at[:19])
-    return ROOT / "benchmarks" / "results" / machine / f"{time}-{run.git_commit}.json"
+    return results_folder(run) / f"{time}-{run.git_commit}.json"
+
+
+def results_folder(run: BenchRun) -> Path:
+    machine = re.sub(r"[^a-z0-9]+", "-", run.environment.machine.lower()).strip("-")
+    return ROOT / "benchmarks" / "results" / machine
 
 
 def keep(name: str, facts: dict[str, Any]) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -94,3 +95,40 @@ def hang(pid_file: str) -> None:
     Path(pid_file + ".new").write_text(str(os.getpid()))
     Path(pid_file + ".new").rename(pid_file)
     time.sleep(60)
+
+
+def babble() -> None:
+    """Print without end."""
+    while True:
+        os.write(1, b"x" * 65_536)
+
+
+def swell() -> None:
+    """Allocate without end, and use what was given."""
+    held = []
+    while True:
+        held.append(bytearray(2**24))
+
+
+def swell_natively() -> None:
+    """Do what C++ does when its memory ends."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    while True:
+        block = libc.malloc(ctypes.c_size_t(2**24))
+        if not block:
+            os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+            os.abort()
+        ctypes.memset(block, 1, 2**24)
+
+
+def leave_a_child(pid_file: str) -> str:
+    """Answer, and leave a process that holds our standard output open."""
+    child = subprocess.Popen(["sleep", "60"])
+    Path(pid_file).write_text(str(child.pid))
+    return "right"
+
+
+def who() -> str:
+    """Tell which environment this is."""
+    return sys.prefix

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lenet_edge.conditions import Conditions
 from lenet_edge.environment import capture
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.results import (
@@ -23,7 +24,7 @@ from lenet_edge.results import (
     Measurement,
     ParityReport,
     Skipped,
-    median_interval,
+    Trial,
 )
 
 # Whole nanoseconds, which is what the clock gives and the file keeps.
@@ -33,12 +34,24 @@ LATENCIES = arrays(np.int64, st.integers(1, 1000), elements=st.integers(1, 2**32
 TEXT = st.text(max_size=20)
 COUNT = st.integers(0, 2**40)
 FLOAT = st.floats(0, 1e6)
+CONDITIONS = st.builds(
+    Conditions, frequency_mhz=st.none() | FLOAT, temperature_celsius=st.none() | FLOAT,
+    load=st.none() | FLOAT, throttled=st.lists(TEXT, max_size=2),
+    throttle_events=st.none() | COUNT, stolen_s=st.none() | FLOAT,
+)  # fmt: skip
+TRIALS = st.builds(
+    Trial, latencies_s=LATENCIES, load_time_s=FLOAT, first_inference_s=FLOAT, prepare_s=FLOAT,
+    readout_s=FLOAT, warmup_runs=COUNT, peak_rss_bytes=COUNT, settled=st.booleans(),
+    calls_per_sample=st.integers(1, 100), timer_s=st.none() | FLOAT, null_s=st.none() | FLOAT,
+    rss_growth_bytes=st.none() | COUNT, preempted=st.none() | COUNT, energy_j=st.none() | FLOAT,
+    seconds=st.none() | FLOAT, before=CONDITIONS, after=CONDITIONS,
+)  # fmt: skip
 MEASUREMENTS = st.builds(
     Measurement, artifact=TEXT, artifact_sha256=TEXT, size_bytes=COUNT, target=TEXT,
-    runtime_version=TEXT, batch_size=st.integers(1, 10_000), num_threads=COUNT, load_time_s=FLOAT,
-    first_inference_s=FLOAT, prepare_s=FLOAT, readout_s=FLOAT, warmup_runs=COUNT,
-    latencies_s=LATENCIES, peak_rss_bytes=COUNT, delegate=st.none() | TEXT,
-    nodes_total=st.none() | COUNT, nodes_taken=st.none() | COUNT, invalid=st.none() | TEXT,
+    runtime_version=TEXT, batch_size=st.integers(1, 10_000), num_threads=COUNT,
+    trials=st.lists(TRIALS, min_size=1, max_size=3).map(tuple), delegate=st.none() | TEXT,
+    nodes_total=st.none() | COUNT, nodes_taken=st.none() | COUNT, inputs=TEXT,
+    energy_covers=st.none() | TEXT, invalid=st.none() | TEXT,
 )  # fmt: skip
 FLIPS = st.lists(st.builds(Flip, COUNT, COUNT, COUNT, st.integers(-1, 9)), max_size=3).map(tuple)
 REPORTS = st.builds(
@@ -53,6 +66,8 @@ RUNS = st.builds(
     measurements=st.lists(MEASUREMENTS, max_size=2).map(tuple),
     parity=st.lists(REPORTS, max_size=2).map(tuple),
     skipped=st.lists(st.builds(Skipped, TEXT, TEXT, st.none() | TEXT), max_size=2).map(tuple),
+    settings=st.dictionaries(TEXT, FLOAT | TEXT, max_size=2),
+    remaining=COUNT,
     git_commit=st.none() | TEXT,
 )
 
@@ -61,7 +76,8 @@ def plain(run: BenchRun) -> dict[str, Any]:
     """Return a run as what == can compare: arrays are lists."""
     facts = dataclasses.asdict(run)
     for one in facts["measurements"]:
-        one["latencies_s"] = one["latencies_s"].tolist()
+        for trial in one["trials"]:
+            trial["latencies_s"] = trial["latencies_s"].tolist()
     return facts
 
 
@@ -79,7 +95,7 @@ def test_a_run_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 def measurement(latencies: npt.NDArray[np.float64]) -> Measurement:
-    return Measurement("a", "b", 1, "t", "1", 8, 1, 1, 1, 1, 1, 3, latencies, 1)
+    return Measurement("a", "b", 1, "t", "1", 8, 1, (Trial(latencies, 1, 1, 1, 1, 3, 1),))
 
 
 @given(LATENCIES)
@@ -88,7 +104,7 @@ def test_percentiles_are_numpys(latencies: npt.NDArray[np.float64]) -> None:
     ordered = np.sort(latencies)
     middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
     assert one.p50_s == pytest.approx(middle.mean())
-    assert one.images_per_s == pytest.approx(8 / one.p50_s)
+    assert one.images_per_s == pytest.approx(8 / latencies.mean())
     for percent, found, needed in ((90, one.p90_s, 64), (99, one.p99_s, 662)):
         if len(latencies) < needed:
             assert found is None
@@ -108,14 +124,20 @@ def test_percentiles_need_enough_samples(count: int, p90: bool, p99: bool) -> No
     assert (one.p99_s is not None) == (derived["p99_s"] is not None) == p99
 
 
-def test_the_interval_of_the_median_covers_it_as_often_as_it_says() -> None:
-    """Of 2,000 samples from a skewed distribution whose median is known."""
-    random = np.random.default_rng(0)
-    covered = 0
-    for _ in range(2000):
-        low, high = median_interval(random.exponential(size=101))
-        covered += low <= np.log(2) <= high
-    assert 0.94 <= covered / 2000 <= 0.98
+def test_percentiles_of_calls_are_not_told_from_blocks() -> None:
+    """The mean of 50 calls hides the one that was slow."""
+    trial = dataclasses.replace(measurement(np.full(1000, 1e-6)).trials[0], calls_per_sample=50)
+    one = dataclasses.replace(measurement(np.full(1000, 1e-6)), trials=(trial,))
+    assert (one.p90_s, one.p99_s, one.p50_s) == (None, None, 1e-6)
+
+
+def test_processes_that_disagree_widen_the_interval() -> None:
+    first, second = measurement(np.full(1000, 1e-5)), measurement(np.full(1000, 1.2e-5))
+    both = dataclasses.replace(first, trials=(*first.trials, *second.trials))
+    assert first.p50_interval_s == (1e-5, 1e-5)
+    low, high = both.p50_interval_s
+    assert low < 1e-5 < 1.2e-5 < high
+    assert "processes disagree: 10 to 12 µs" in both.instability
 
 
 def test_what_is_derived_is_never_believed() -> None:
@@ -159,9 +181,9 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
-        (("measurements", 0, "latencies_s", "data"), "AAAA"),
-        (("measurements", 0, "latencies_s", "data"), "not base64!"),
-        (("measurements", 0, "latencies_s"), None),
+        (("measurements", 0, "trials", 0, "latencies_s", "data"), "AAAA"),
+        (("measurements", 0, "trials", 0, "latencies_s", "data"), "not base64!"),
+        (("measurements", 0, "trials"), None),
         (("measurements",), 5),
         (("environment",), []),
         (("environment", "unknown"), 1),
@@ -184,3 +206,28 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     saved(tmp_path)
     with pytest.raises(LenetEdgeError, match="cannot write"):
         BenchRun.here().save(tmp_path / "run.json" / "below.json")
+
+
+GOLDEN = sorted(Path(__file__).parent.glob("golden/*.json"))
+RECORDED = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("*/2*-*.json"))
+
+
+def test_there_is_a_golden_file_of_each_schema() -> None:
+    versions = [json.loads(path.read_text())["schema_version"] for path in GOLDEN]
+    assert versions == list(range(1, SCHEMA_VERSION + 1))
+
+
+@pytest.mark.parametrize("path", [*GOLDEN, *RECORDED], ids=lambda path: path.name)
+def test_files_of_every_schema_still_load(path: Path, tmp_path: Path) -> None:
+    facts = json.loads(path.read_text())
+    run = BenchRun.load(path)
+    assert len(run.measurements) == len(facts["measurements"]) > 0
+    for one, then in zip(run.measurements, facts["measurements"], strict=True):
+        assert one.p50_s == then["derived"]["p50_s"]
+        assert len(one.latencies_s) == then["derived"]["num_runs"]
+        trials = then.get("trials", [then])
+        assert [t.load_time_s for t in one.trials] == [t["load_time_s"] for t in trials]
+    run.save(tmp_path / "again.json")
+    again = BenchRun.load(tmp_path / "again.json")
+    assert plain(again) == plain(run)
+    assert json.loads((tmp_path / "again.json").read_text())["schema_version"] == SCHEMA_VERSION

@@ -28,7 +28,8 @@ def _package_with_misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (copy / path.name).symlink_to(path)
     (copy / "misbehaving.py").symlink_to(Path(__file__).with_name("misbehaving.py"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # for a caller in a process of its own
+    monkeypatch.setattr(worker, "_PACKAGE", copy)
 
 
 @pytest.mark.parametrize(
@@ -117,10 +118,9 @@ def test_our_own_mistakes_are_told_too(function: str, message: str) -> None:
 
 def is_running(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 def wait_for(path: Path) -> str:
@@ -162,3 +162,57 @@ def test_calls_leave_no_descriptors_open() -> None:
         except LenetEdgeError:
             continue
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_that_prints_without_end_is_stopped_and_not_kept() -> None:
+    with pytest.raises(WorkerError, match=r"babble did not finish within 3 s"):
+        worker.call("misbehaving:babble", 3)
+
+
+def test_a_worker_that_allocates_without_end_is_stopped_by_its_limit() -> None:
+    with pytest.raises(WorkerError) as caught:
+        worker.call("misbehaving:swell", 60, memory_bytes=2**30)
+    assert str(caught.value) == (
+        "misbehaving:swell asked for more than the 1.0 GiB of memory there is"
+    )
+
+
+def test_native_code_that_allocates_without_end_is_stopped_too() -> None:
+    with pytest.raises(WorkerError, match=r"was killed by SIGABRT|SIGSEGV"):
+        worker.call("misbehaving:swell_natively", 60, memory_bytes=2**30)
+
+
+def test_what_a_worker_has_started_ends_with_it(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    assert worker.call("misbehaving:leave_a_child", 30, pid_file=str(pid_file)) == "right"
+    assert not is_running(int(wait_for(pid_file)))
+
+
+def test_a_caller_that_is_killed_takes_the_worker_with_it(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = (
+        "from lenet_edge import worker;"
+        f" worker.call('misbehaving:hang', 60, pid_file={str(pid_file)!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as caller:
+        pid = int(wait_for(pid_file))
+        caller.kill()
+    for _ in range(100):
+        if not is_running(pid):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the worker outlived its caller")
+
+
+def test_another_python_runs_this_package(tmp_path: Path) -> None:
+    """One that has no packages at all."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    assert worker.call("misbehaving:who", 30, python) == str(tmp_path / "venv")
+    with pytest.raises(WorkerError, match="No module named 'numpy'"):
+        worker.call("bench.timing:measure", 30, python)
+
+
+def test_a_python_that_is_none() -> None:
+    with pytest.raises(WorkerError, match=r"cannot start nowhere/python: .* check --python"):
+        worker.call("misbehaving:echo", 30, Path("nowhere/python"), value=1)

@@ -1,16 +1,21 @@
-"""The plan of a benchmark: its cells, and running each in a process of its own."""
+"""The plan of a benchmark: its cells, and running each in processes of its own, round by round."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from lenet_edge import worker
-from lenet_edge.bench.timing import StopRule
-from lenet_edge.errors import LenetEdgeError
-from lenet_edge.results import Measurement, Skipped
+from lenet_edge.artifact import Artifact
+from lenet_edge.bench.sampling import StopRule
+from lenet_edge.environment import Environment, capture
+from lenet_edge.errors import DataError, LenetEdgeError
+from lenet_edge.results import BenchRun, Measurement, Skipped
+from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 
 DEFAULT_BATCH_SIZES = (1, 8, 32, 128)
@@ -24,64 +29,211 @@ class Cell:
     batch_size: int
     num_threads: int
 
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What names this cell's `Measurement`: file name, target, batch size, threads."""
+        return self.pair.artifact.name, self.pair.target.name, self.batch_size, self.num_threads
+
     def __str__(self) -> str:
-        where = f"{self.pair.artifact.name} on {self.pair.target.name}"
-        return f"{where}, batch {self.batch_size}"
+        name, target, batch_size, threads = self.key
+        more = f", {threads} threads" if threads > 1 else ""
+        return f"{name} on {target}, batch {batch_size}{more}"
 
 
 def expand(
-    pairs: Sequence[Pair], batch_sizes: Sequence[int], num_threads: int, seed: int = 0
-) -> list[Cell]:
-    """Return every cell, in a random but seeded order, so that drift favours none of them.
-
-    A file with a fixed batch is measured at that one only.
-    """
-    cells = [
-        Cell(pair, batch_size, num_threads)
+    pairs: Sequence[Pair], batch_sizes: Sequence[int], num_threads: Sequence[int] = (1,)
+) -> tuple[Cell, ...]:
+    """Return every cell; a file with a fixed batch is measured at that one only."""
+    return tuple(
+        Cell(pair, batch_size, threads)
         for pair in pairs
         for batch_size in batch_sizes
+        for threads in num_threads
         if pair.artifact.batch_size in (None, batch_size)
-    ]
-    random.Random(seed).shuffle(cells)
-    return cells
+    )
+
+
+def elsewhere(
+    artifacts: Sequence[Artifact], missing: Sequence[Skipped], pythons: Mapping[str, Path]
+) -> tuple[list[Pair], list[Skipped]]:
+    """Return the pairs whose runtime is missing here but has a Python named for it, and the rest.
+
+    Args:
+        artifacts: all files.
+        missing: what this Python cannot run.
+        pythons: interpreters by the name of a target or a runtime.
+    """
+    files = {artifact.name: artifact for artifact in artifacts}
+    pairs, rest = [], []
+    for one in missing:
+        target = get_target(one.target)
+        if one.artifact in files and {target.name, target.runtime} & set(pythons):
+            pairs.append(Pair(files[one.artifact], target))
+        else:
+            rest.append(one)
+    return pairs, rest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and how.
+
+    Each cell is measured by `rounds` processes that pool their samples and share the times of
+    `stop`. A round runs every cell once, in an order of its own that `seed` decides, so that what
+    drifts in the machine hits all alike. `pythons` are interpreters of other environments by the
+    name of a target or a runtime; "" stands for all others.
+    """
+
+    cells: tuple[Cell, ...]
+    rounds: int = 3
+    seed: int = 0
+    stop: StopRule = field(default_factory=StopRule)
+    timeout_s: float = 300.0
+    pythons: Mapping[str, Path] = field(default_factory=dict)
+    scenario: str | None = None
+
+    def steps(self) -> list[Cell]:
+        """Return the cells in the order they run: as many shuffled copies as there are rounds."""
+        generator = random.Random(self.seed)
+        return [
+            cell
+            for _ in range(self.rounds)
+            for cell in generator.sample(self.cells, len(self.cells))
+        ]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a result file keeps of the plan, and a run that resumes it must share."""
+        rule = dataclasses.asdict(self.stop)
+        return {"rounds": self.rounds, "seed": self.seed, "scenario": self.scenario, **rule}
+
+    def python_for(self, pair: Pair) -> Path | None:
+        """Return the interpreter that a pair's workers run in; None for this one."""
+        for name in (pair.target.name, pair.target.runtime, ""):
+            if name in self.pythons:
+                return self.pythons[name]
+        return None
 
 
 def run(
-    cells: Sequence[Cell],
-    stop: StopRule | None = None,
+    plan: Plan,
     report: Callable[[str], None] = lambda what: None,
-) -> tuple[list[Measurement], list[Skipped]]:
-    """Measure each cell in a fresh process; one that fails costs itself and nothing else.
+    keep: Callable[[BenchRun], None] = lambda run: None,
+    earlier: BenchRun | None = None,
+    skipped: Sequence[Skipped] = (),
+) -> BenchRun:
+    """Measure each cell in fresh processes; one that fails costs itself and nothing else.
 
     Args:
-        cells: what to measure, in this order.
-        stop: when a cell has enough samples.
-        report: called with what was measured as each cell is done.
+        plan: what to measure.
+        report: called with what was measured as each process is done.
+        keep: called with all that is known as each process is done.
+        earlier: what the same plan had found when it was stopped; only the rest is measured.
+        skipped: what is known not to run.
 
     Returns:
-        The measurements, sorted by file, target and batch size; and what failed, with the reason.
+        The measurements, sorted by file, target, batch size and threads; and what failed, with
+        the reason.
+
+    Raises:
+        DataError: `earlier` is of another machine or another plan.
     """
-    stop = stop or StopRule()
-    measurements: list[Measurement] = []
-    skipped: dict[tuple[str, str, str], Skipped] = {}
-    for cell in cells:
-        artifact, target = cell.pair.artifact, cell.pair.target
+    here = capture()
+    board = _Board(plan, here, list(skipped))
+    if earlier is not None:
+        board.resume(earlier)
+    steps = plan.steps()
+    for number, cell in enumerate(steps):
+        if board.is_done(cell, 1 + number // len(plan.cells)):
+            report(f"{cell}: nothing left to do")
+            continue
+        report(board.measure(cell))
+        keep(board.found(remaining=len(steps) - number - 1))
+    return board.found(remaining=0)
+
+
+class _Board:
+    """What is known so far of each cell."""
+
+    def __init__(self, plan: Plan, here: Environment, skipped: list[Skipped]) -> None:
+        self._plan, self._here, self._skipped = plan, here, skipped
+        self._measured: dict[tuple[str, str, int, int], Measurement] = {}
+        self._failed: set[tuple[str, str, int, int]] = set()
+
+    def resume(self, earlier: BenchRun) -> None:
+        if earlier.environment.identity != self._here.identity:
+            raise DataError(
+                f"the file to resume is from another machine ({earlier.environment.machine},"
+                f" {earlier.environment.cores} cores); start anew without --resume"
+            )
+        files = {cell.key: cell.pair.artifact.sha256 for cell in self._plan.cells}
+        same_files = all(files.get(one.key) == one.artifact_sha256 for one in earlier.measurements)
+        if earlier.settings != self._plan.settings or not same_files:
+            raise DataError(
+                "the file to resume is of another plan; give the same files and options,"
+                " or start anew without --resume"
+            )
+        # What failed is tried again: it may have been for want of memory or time.
+        self._measured = {one.key: one for one in earlier.measurements if not one.invalid}
+
+    def is_done(self, cell: Cell, round_number: int) -> bool:
+        measured = self._measured.get(cell.key)
+        return cell.key in self._failed or (
+            measured is not None and len(measured.trials) >= round_number
+        )
+
+    def measure(self, cell: Cell) -> str:
+        """Measure a cell once more, and say in a line what came of it."""
+        before = self._measured.get(cell.key)
         try:
             answer = worker.call(
                 "bench.timing:measure",
-                artifact=artifact.to_json(),
-                target=target.name,
+                timeout_s=self._plan.timeout_s,
+                python=self._plan.python_for(cell.pair),
+                artifact=cell.pair.artifact.to_json(),
+                target=cell.pair.target.name,
                 batch_size=cell.batch_size,
                 num_threads=cell.num_threads,
-                stop=dataclasses.asdict(stop),
+                stop=dataclasses.asdict(self._plan.stop.share(self._plan.rounds)),
             )
         except LenetEdgeError as error:
-            key = (artifact.name, target.name, str(error))
-            skipped.setdefault(key, Skipped(target.name, str(error), artifact.name))
-            report(f"{cell}: {error}")
-            continue
-        measurement = Measurement.from_json(answer)
-        measurements.append(measurement)
-        report(f"{cell}: {measurement.p50_s * 1e6:,.1f} us")
-    measurements.sort(key=lambda one: (one.artifact, one.target, one.batch_size))
-    return measurements, list(skipped.values())
+            self._fail(cell, str(error))
+            return f"{cell}: {error}"
+        found = Measurement.from_json(answer)
+        if before is not None:
+            found = dataclasses.replace(
+                found,
+                trials=(*before.trials, *found.trials),
+                invalid=before.invalid or found.invalid,
+            )
+        self._measured[cell.key] = found
+        return f"{cell}: {found.trials[-1].p50_s * 1e6:,.1f} us"
+
+    def _fail(self, cell: Cell, reason: str) -> None:
+        """Give a cell up: what crashes or hangs once would cost every round its time."""
+        name, target, *_ = cell.key
+        self._failed.add(cell.key)
+        skip = Skipped(target, reason, name)
+        if skip not in self._skipped:
+            self._skipped.append(skip)
+        before = self._measured.get(cell.key)
+        if before is not None:
+            done, rounds = len(before.trials), self._plan.rounds
+            self._measured[cell.key] = dataclasses.replace(
+                before, invalid=f"process {done + 1} of {rounds} failed: {reason}"
+            )
+
+    def found(self, remaining: int) -> BenchRun:
+        return dataclasses.replace(
+            BenchRun.here(
+                _sorted(self._measured.values()),
+                skipped=tuple(self._skipped),
+                environment=self._here,
+            ),
+            settings=self._plan.settings,
+            remaining=remaining,
+        )
+
+
+def _sorted(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    return tuple(sorted(measurements, key=lambda one: one.key))

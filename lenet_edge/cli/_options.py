@@ -63,6 +63,17 @@ def _batch_sizes(ctx: click.Context, option: click.Parameter, value: str) -> tup
     return sizes
 
 
+def percent(ctx: click.Context, option: click.Parameter, value: str) -> float:
+    """Return the fraction that "5%" or "5" stands for."""
+    try:
+        found = float(value.removesuffix("%"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a percentage such as 5%") from None
+    if not 0 <= found <= 100:
+        raise click.BadParameter(f"{value!r}: 0 to 100 %")
+    return found / 100
+
+
 def batch_size_option(command: Decorated) -> Decorated:
     """--batch-size N,N,...: the batches to measure at."""
     return click.option(

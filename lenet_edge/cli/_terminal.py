@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,12 +57,13 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     On a terminal it draws a bar with the time left; elsewhere it prints a line for each step.
     """
     if not sys.stderr.isatty():
-        done = 0
+        done, started = 0, time.monotonic()
 
         def line(what: str) -> None:
             nonlocal done
             done += 1
-            say(f"{title} {done}/{total}: {what}")
+            left = (time.monotonic() - started) / done * (total - done)
+            say(f"{title} {done}/{total}: {what}" + (f" ({left:,.0f} s left)" if left > 10 else ""))
 
         yield line
         return

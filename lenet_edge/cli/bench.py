@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,46 +12,163 @@ from lenet_edge.cli._options import (
     batch_size_option,
     files_argument,
     json_option,
-    num_threads_option,
+    percent,
     target_option,
 )
-from lenet_edge.cli._terminal import output, progress_bar, say
+from lenet_edge.cli._terminal import INTERRUPTED, output, progress_bar, say
+
+if TYPE_CHECKING:
+    from lenet_edge.bench.plan import Plan
+    from lenet_edge.results import BenchRun, Skipped
+
+
+def _threads(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        threads = tuple(sorted({int(one) for one in value.split(",")}))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,4") from None
+    if threads[0] < 1 or threads[-1] > 256:
+        raise click.BadParameter(f"{value!r}: 1 to 256 threads")
+    return threads
+
+
+def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]) -> Any:
+    found = {}
+    for one in value:
+        name, _, path = one.rpartition("=")
+        if not Path(path).is_file():
+            raise click.BadParameter(f"{path} is no Python; give the path of a venv's bin/python")
+        found[name] = Path(path).absolute()
+    return found
 
 
 @click.command("bench")
 @files_argument
 @target_option
 @batch_size_option
-@num_threads_option
+@click.option(
+    "--num-threads",
+    callback=_threads,
+    metavar="N,N...",
+    default="1",
+    show_default=True,
+    help="Threads for one inference; a list is measured one by one.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(["single-stream", "offline", "multi-stream"]),
+    help="As MLPerf has them: p90 of single images, throughput, or p99 of 8 at a time.",
+)
+@click.option(
+    "--precision", callback=percent, default="1%", show_default=True, metavar="P%",
+    help="Stop when the median's 95 % interval is within this, half-width.",
+)  # fmt: skip
+@click.option("--min-time", type=click.FloatRange(0), default=0.3, show_default=True,
+              metavar="S", help="Sample each cell this long at the least.")  # fmt: skip
+@click.option("--max-time", type=click.FloatRange(0, min_open=True), default=5.0,
+              show_default=True, metavar="S", help="And this long at the most.")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True,
+              help="Processes that share a cell's time and pool their samples.")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=300.0, metavar="S",
+              show_default=True, help="A process that takes longer is killed.")  # fmt: skip
+@click.option(
+    "pythons", "--python", multiple=True, callback=_pythons, metavar="[TARGET=]PATH",
+    help="Run the workers (of a target or runtime) with another venv's Python. Repeatable.",
+)  # fmt: skip
 @json_option
+@click.option("--resume", is_flag=True, help="Go on with the run that --json FILE holds.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False),
+              metavar="FILE", help="Write a row for each cell too.")  # fmt: skip
+@click.option("--pytest-benchmark", "pytest_file", type=click.Path(path_type=Path, dir_okay=False),
+              metavar="FILE", help="Write what `pytest-benchmark compare` reads too.")  # fmt: skip
 def command(
     files: tuple[Path, ...],
     targets: tuple[str, ...],
     batch_sizes: tuple[int, ...],
-    num_threads: int,
+    num_threads: tuple[int, ...],
+    scenario: str | None,
+    precision: float,
+    min_time: float,
+    max_time: float,
+    rounds: int,
+    timeout: float,
+    pythons: dict[str, Path],
     json_file: Path | None,
+    resume: bool,
+    csv_file: Path | None,
+    pytest_file: Path | None,
 ) -> None:
     """Measure the latency of each file, batch by batch.
 
-    FILES are exported models; every one in ./exported if left out. Each figure comes from a
-    fresh process. What is timed is inference alone; quantizing the input and reading the
-    output are measured apart (see --json).
+    FILES are exported models; every one in ./exported if left out. Each figure comes from
+    several fresh processes, in rounds, so that what drifts hits all alike. What is timed is
+    inference alone; quantizing the input and reading the output are measured apart (see --json).
+    With --json FILE each finished process is kept at once, and --resume goes on from there.
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
     """
     from lenet_edge.bench import plan
+    from lenet_edge.bench.sampling import StopRule
     from lenet_edge.errors import TargetError
+    from lenet_edge.report import formats
+    from lenet_edge.report.rank import SCENARIOS
     from lenet_edge.report.terminal import bench_view
     from lenet_edge.results import BenchRun
     from lenet_edge.selection import load_files, pair_up
 
-    pairs, missing = pair_up(load_files(files, DEFAULT_DIR), targets)
+    kept = json_file if str(json_file) != "-" else None
+    if resume and kept is None:
+        raise click.BadParameter("it needs the run's file: --json FILE", param_hint="--resume")
+    if max_time < min_time:
+        raise click.BadParameter("must not be below --min-time", param_hint="--max-time")
+    if scenario:
+        batch_sizes = SCENARIOS[scenario].batch_sizes
+    artifacts = load_files(files, DEFAULT_DIR)
+    pairs, missing = pair_up(artifacts, targets)
+    others, missing = plan.elsewhere(artifacts, missing, pythons)
+    pairs += others
     say(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
-    cells = plan.expand(pairs, batch_sizes, num_threads)
-    with progress_bar("Bench", len(cells)) as step:
-        measurements, failed = plan.run(cells, report=step)
-    run = BenchRun.here(tuple(measurements), skipped=(*missing, *failed))
+    planned = plan.Plan(
+        plan.expand(pairs, batch_sizes, num_threads),
+        rounds=rounds,
+        stop=StopRule(min_time, max_time, precision),
+        timeout_s=timeout,
+        pythons=pythons,
+        scenario=scenario,
+    )
+    earlier = BenchRun.load(kept) if resume and kept and kept.exists() else None
+    run, stopped = _run(planned, missing, earlier, kept)
+    if csv_file:
+        formats.write(csv_file, formats.as_csv(run))
+    if pytest_file:
+        formats.write(pytest_file, formats.as_pytest_benchmark(run))
     output(bench_view(run), run.to_json(), json_file)
-    if not measurements:
+    if stopped:
+        more = "; go on with the same command and --resume" if kept else ""
+        say(f"Stopped with {run.remaining} processes left to run{more}")
+        raise SystemExit(INTERRUPTED)
+    if not run.measurements:
         raise TargetError("nothing could be measured; the reasons are above")
+
+
+def _run(
+    planned: Plan, missing: list[Skipped], earlier: BenchRun | None, kept: Path | None
+) -> tuple[BenchRun, bool]:
+    """Return what was found, and whether Ctrl-C stopped it before the end."""
+    from lenet_edge.bench import plan
+    from lenet_edge.results import BenchRun
+
+    latest = earlier or BenchRun.here(skipped=tuple(missing))
+
+    def keep(run: BenchRun) -> None:
+        nonlocal latest
+        latest = run
+        if kept:
+            run.save(kept)
+
+    try:
+        with progress_bar("Bench", len(planned.steps())) as step:
+            return plan.run(planned, step, keep, earlier, missing), False
+    except KeyboardInterrupt:
+        return latest, True

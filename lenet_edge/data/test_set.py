@@ -30,13 +30,27 @@ def images_for(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: the file leaves the size of its images free.
     """
-    if reference_path(artifact.path.parent, artifact.parent_sha256 or artifact.sha256).exists():
+    if _has_reference(artifact):
         return test_set(reference_for(artifact), artifact.labels).images
-    shape: tuple[Any, ...] = artifact.inputs[0].shape[1:] if artifact.inputs else (28, 28, 1)
-    if shape == (28, 28, 1):
+    if has_test_images(artifact):
         return mnist.load("test").images
+    shape = _image_shape(artifact)
     if None in shape:
         raise DataError(
             f"{artifact.name} takes images of any size {shape}; export it with a fixed one"
         )
     return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+def has_test_images(artifact: Artifact) -> bool:
+    """Tell whether real images fit a file, and not only random ones."""
+    return _has_reference(artifact) or _image_shape(artifact) == (28, 28, 1)
+
+
+def _has_reference(artifact: Artifact) -> bool:
+    parent = artifact.parent_sha256 or artifact.sha256
+    return reference_path(artifact.path.parent, parent).exists()
+
+
+def _image_shape(artifact: Artifact) -> tuple[Any, ...]:
+    return artifact.inputs[0].shape[1:] if artifact.inputs else (28, 28, 1)

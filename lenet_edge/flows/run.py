@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,10 @@ def run(
     pairs, missing = pair_up(load_files(files, output_dir), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)
-    cells = plan.expand(pairs, batch_sizes, num_threads=1, seed=seed)
-    with progress_bar("Bench", len(cells)) as step:
-        measurements, failed = plan.run(cells, report=step)
-    found = BenchRun.here(tuple(measurements), tuple(parity), (*missing, *wrong, *failed))
+    planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
+    with progress_bar("Bench", len(planned.steps())) as step:
+        timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
+    found = dataclasses.replace(timed, parity=tuple(parity))
     found.save(output_dir / RESULTS)
     return found
 

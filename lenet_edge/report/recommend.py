@@ -35,8 +35,8 @@ def recommend(run: BenchRun) -> Recommendation | None:
     """Return the fastest file × target, at the smallest batch measured, that is still right.
 
     Only what passed parity in the same run is considered, and no checkpoint: that is not an
-    edge file. Where the confidence intervals of the medians overlap, speed does not decide and
-    the smaller file wins. None when nothing passed.
+    edge file. Where the interval of the ratio of two medians contains 1, speed does not decide
+    and the smaller file wins. None when nothing passed.
     """
     proven = {(r.candidate_sha256, r.target): r for r in run.parity if r.passed}
     candidates = [
@@ -51,7 +51,10 @@ def recommend(run: BenchRun) -> Recommendation | None:
     batch_size = min(one.batch_size for one in candidates)
     candidates = [one for one in candidates if one.batch_size == batch_size]
     fastest = min(candidates, key=lambda one: one.p50_s)
-    equal = [one for one in candidates if one.p50_interval_s[0] <= fastest.p50_interval_s[1]]
+    resolution = run.settings.get("precision", 0.0)
+    equal = [
+        one for one in candidates if one.over(fastest, paired=True, resolution=resolution).low <= 1
+    ]
     chosen = min(equal, key=lambda one: (one.size_bytes, one.p50_s))
     ties = tuple(one for one in equal if one is not chosen)
     return Recommendation(chosen, proven[chosen.artifact_sha256, chosen.target], ties)

@@ -12,11 +12,15 @@ import pytest
 
 from lenet_edge.artifact import Artifact, load_artifact, sha256_of, write_manifest
 from lenet_edge.bench import plan
-from lenet_edge.bench.timing import StopRule
+from lenet_edge.bench.plan import Plan
+from lenet_edge.bench.sampling import StopRule
+from lenet_edge.errors import DataError
+from lenet_edge.results import BenchRun, Skipped
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 
 BATCH_SIZES = (1, 8, 32)
+QUICK = StopRule(min_time_s=0, max_time_s=0.1, precision=1)
 
 
 @pytest.fixture
@@ -31,27 +35,33 @@ def pairs(exported: Callable[[str], Artifact]) -> list[Pair]:
     ]
 
 
-def test_every_cell_comes_once(pairs: list[Pair]) -> None:
-    cells = plan.expand(pairs, BATCH_SIZES, num_threads=2)
-    found = Counter((c.pair.artifact.name, c.pair.target.name, c.batch_size) for c in cells)
-    assert found == Counter(
-        (pair.artifact.name, pair.target.name, batch) for pair in pairs for batch in BATCH_SIZES
+def test_every_cell_comes_once_a_round(pairs: list[Pair]) -> None:
+    planned = Plan(plan.expand(pairs, BATCH_SIZES, (1, 2)), rounds=4)
+    expected = Counter(
+        (pair.artifact.name, pair.target.name, batch, threads)
+        for pair in pairs
+        for batch in BATCH_SIZES
+        for threads in (1, 2)
     )
-    assert {cell.num_threads for cell in cells} == {2}
+    steps = [cell.key for cell in planned.steps()]
+    size = len(planned.cells)
+    assert len(steps) == 4 * size
+    for start in range(0, len(steps), size):
+        assert Counter(steps[start : start + size]) == expected
 
 
-def test_the_order_is_the_seeds(pairs: list[Pair]) -> None:
-    orders = [plan.expand(pairs, BATCH_SIZES, 1, seed) for seed in (0, 0, 1)]
-    assert orders[0] == orders[1] != orders[2]
-    in_order = [plan.Cell(pair, batch, 1) for pair in pairs for batch in BATCH_SIZES]
-    assert orders[0] != in_order
-    assert sorted(map(str, orders[0])) == sorted(map(str, in_order))
+def test_the_order_is_the_seeds_and_another_in_each_round(pairs: list[Pair]) -> None:
+    cells = plan.expand(pairs, BATCH_SIZES)
+    first, again, other = (Plan(cells, 2, seed).steps() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first[: len(cells)] != list(cells)
+    assert first[: len(cells)] != first[len(cells) :]
 
 
 def test_a_fixed_batch_is_measured_at_that_one_only(pairs: list[Pair]) -> None:
     fixed = Pair(dataclasses.replace(pairs[0].artifact, batch_size=8), pairs[0].target)
-    assert [cell.batch_size for cell in plan.expand([fixed], BATCH_SIZES, 1)] == [8]
-    assert plan.expand([fixed], (1, 2), 1) == []
+    assert [cell.batch_size for cell in plan.expand([fixed], BATCH_SIZES)] == [8]
+    assert plan.expand([fixed], (1, 2)) == ()
 
 
 def test_a_cell_that_fails_costs_itself_and_nothing_else(pairs: list[Pair], tmp_path: Path) -> None:
@@ -61,14 +71,84 @@ def test_a_cell_that_fails_costs_itself_and_nothing_else(pairs: list[Pair], tmp_
     path.write_bytes(path.read_bytes()[:1000])
     broken = dataclasses.replace(pairs[0].artifact, path=path, sha256=sha256_of(path))
     write_manifest(broken)
-    cells = plan.expand([Pair(load_artifact(path), pairs[0].target), pairs[2]], (1, 4), 1)
+    cells = plan.expand([Pair(load_artifact(path), pairs[0].target), pairs[2]], (1, 4))
     said: list[str] = []
-    measurements, skipped = plan.run(cells, StopRule(0, 1, 1e9), report=said.append)
-    assert [(one.artifact, one.batch_size) for one in measurements] == [
+    kept: list[BenchRun] = []
+    run = plan.run(Plan(cells, rounds=2, stop=QUICK), said.append, kept.append)
+    assert [(one.artifact, one.batch_size) for one in run.measurements] == [
         ("lenet_float32.onnx", 1),
         ("lenet_float32.onnx", 4),
     ]
-    (reason,) = skipped  # the same reason at both batches is told once
+    assert [len(one.trials) for one in run.measurements] == [2, 2]
+    (reason,) = run.skipped  # the same reason at both batches is told once
     assert (reason.artifact, reason.target) == ("lenet_int8.tflite", "litert-xnnpack")
     assert reason.reason
-    assert len(said) == len(cells)
+    assert len(said) == 2 * len(cells)
+    assert len(kept) == 2 * 2 + 2  # what failed is not started again
+    assert [one.remaining for one in kept] == sorted((one.remaining for one in kept), reverse=True)
+
+
+@pytest.fixture
+def stopped(pairs: list[Pair]) -> tuple[Plan, BenchRun]:
+    """A plan of 2 cells and 2 rounds, and what it had found after three processes."""
+    planned = Plan(plan.expand(pairs[::2], (1,)), rounds=2, stop=QUICK)
+    kept: list[BenchRun] = []
+    plan.run(planned, keep=kept.append)
+    return planned, kept[2]
+
+
+def test_what_was_stopped_goes_on_where_it_was(stopped: tuple[Plan, BenchRun]) -> None:
+    planned, earlier = stopped
+    assert earlier.remaining == 1
+    started: list[str] = []
+    run = plan.run(planned, started.append, earlier=earlier)
+    assert sum("nothing left to do" in line for line in started) == 3
+    assert [len(one.trials) for one in run.measurements] == [2, 2]
+    before = {one.key: one.trials for one in earlier.measurements}
+    for one in run.measurements:
+        assert one.trials[: len(before[one.key])] == before[one.key]
+    assert run.remaining == 0
+
+
+def test_another_plan_or_machine_is_not_resumed(stopped: tuple[Plan, BenchRun]) -> None:
+    planned, earlier = stopped
+    with pytest.raises(DataError, match="another plan"):
+        plan.run(dataclasses.replace(planned, rounds=3), earlier=earlier)
+    with pytest.raises(DataError, match="another plan"):
+        plan.run(dataclasses.replace(planned, cells=planned.cells[:1]), earlier=earlier)
+    elsewhere = dataclasses.replace(earlier.environment, machine="a Raspberry Pi")
+    with pytest.raises(DataError, match="from another machine \\(a Raspberry Pi"):
+        plan.run(planned, earlier=dataclasses.replace(earlier, environment=elsewhere))
+
+
+def test_a_cell_that_fails_later_is_kept_but_invalid(
+    stopped: tuple[Plan, BenchRun], pairs: list[Pair], tmp_path: Path
+) -> None:
+    planned, _ = stopped
+    one_second_long = dataclasses.replace(planned, timeout_s=0.01)
+    (cell, *_) = planned.steps()
+    found = plan.run(dataclasses.replace(planned, cells=(cell,), rounds=1), earlier=None)
+    earlier = dataclasses.replace(found, settings=one_second_long.settings)
+    run = plan.run(dataclasses.replace(one_second_long, cells=(cell,)), earlier=earlier)
+    assert run.measurements[0].invalid is not None
+    assert run.measurements[0].invalid.startswith("process 2 of 2 failed: bench.timing:measure did")
+    assert "did not finish within 0.01 s" in run.skipped[0].reason
+
+
+def test_a_runtime_of_another_python_is_tried_there(
+    exported: Callable[[str], Artifact], tmp_path: Path
+) -> None:
+    artifact = exported("lenet_int8.tflite")
+    missing = [
+        Skipped("litert-xnnpack", "ai_edge_litert is not installed", artifact.name),
+        Skipped("openvino-cpu", "openvino is not installed", artifact.name),
+    ]
+    pythons = {"litert": tmp_path / "python"}
+    pairs, rest = plan.elsewhere([artifact], missing, pythons)
+    assert [(pair.artifact, pair.target.name) for pair in pairs] == [(artifact, "litert-xnnpack")]
+    assert rest == missing[1:]
+    planned = Plan((), pythons=pythons)
+    assert planned.python_for(pairs[0]) == pythons["litert"]
+    other = Pair(artifact, get_target("openvino-cpu"))
+    assert planned.python_for(other) is None
+    assert Plan((), pythons={"": tmp_path}).python_for(other) == tmp_path

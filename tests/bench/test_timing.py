@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lenet_edge import worker
 from lenet_edge.artifact import Artifact, TensorSpec, describe, load_artifact, write_manifest
 from lenet_edge.bench import timing
-from lenet_edge.bench.timing import StopRule
+from lenet_edge.bench.sampling import StopRule, take
 from lenet_edge.errors import TargetError
-from lenet_edge.results import MIN_SAMPLES_P99, Measurement, median_interval
-from lenet_edge.runtimes.null import NullSession
-from lenet_edge.target import Images
+from lenet_edge.results import Measurement
+from lenet_edge.stats import median_interval
+from lenet_edge.trial import MIN_SAMPLES_P99
+from tests.bench.slow import SlowSession
 
 AT_ONCE = StopRule(min_time_s=0, max_time_s=5, precision=1e9)
-
-
-class SlowSession(NullSession):
-    """A Session whose inference takes a known time at the least, and that counts its steps."""
-
-    def __init__(self, artifact: Artifact, infer_s: float) -> None:
-        super().__init__(artifact.inputs, artifact.outputs)
-        self._infer_s = infer_s
-        self.prepared: list[Images] = []
-
-    def prepare(self, images: Images) -> None:
-        super().prepare(images)
-        self.prepared.append(images)
-
-    def infer(self) -> None:
-        time.sleep(self._infer_s)
 
 
 def measure(path: Path, target: str, batch_size: int = 1, stop: StopRule = AT_ONCE) -> Measurement:
@@ -73,7 +56,16 @@ def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) ->
     assert found.delegate == "XNNPACK"
     assert found.nodes_taken == found.nodes_total
     assert found.runtime_version[0].isdigit()
-    assert found.warmup_runs >= 3
+    (trial,) = found.trials
+    assert trial.warmup_runs >= 3
+    assert trial.calls_per_sample == 1
+    assert trial.timer_s is not None
+    assert trial.null_s is not None
+    assert 0 < trial.timer_s <= trial.null_s * 2 < found.p50_s
+    assert trial.rss_growth_bytes is not None
+    assert 2**20 < trial.rss_growth_bytes < trial.peak_rss_bytes
+    assert found.inputs == "test images"
+    assert trial.after.load is not None
     assert len(found.latencies_s) >= MIN_SAMPLES_P99
     for seconds in (found.load_time_s, found.first_inference_s, found.prepare_s, found.readout_s):
         assert 0 < seconds < 60
@@ -83,41 +75,6 @@ def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) ->
     )  # copying 64 images costs next to nothing
     assert found.peak_rss_bytes > artifact.size_bytes
     assert found.invalid is None
-
-
-def test_it_goes_on_until_p99_can_be_told(exported: Callable[[str], Artifact]) -> None:
-    """At 0.5 ms a call, the first checks come long before 662 samples."""
-    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0005)
-    batches = timing._batches(exported("lenet_int8.tflite"), 1)
-    samples = timing._sample(session, batches, AT_ONCE)
-    assert samples.shape[1] == 3
-    assert len(samples) >= MIN_SAMPLES_P99
-    assert samples[:, 1].min() >= 0.0005
-    assert np.median(samples[:, [0, 2]]) < 0.0005  # prepare and logits are told apart from infer
-
-
-def test_the_longest_time_ends_it_in_any_case(exported: Callable[[str], Artifact]) -> None:
-    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.005)
-    never_precise = StopRule(min_time_s=0, max_time_s=0.2, precision=0)
-    samples = timing._sample(
-        session, timing._batches(exported("lenet_int8.tflite"), 1), never_precise
-    )
-    assert 1 <= len(samples) < MIN_SAMPLES_P99
-
-
-@pytest.mark.parametrize(
-    "stop",
-    [
-        StopRule(min_time_s=1, max_time_s=60, precision=1e9),
-        StopRule(min_time_s=0, max_time_s=1, precision=-1),  # which nothing reaches
-    ],
-    ids=["the shortest time", "the precision"],
-)
-def test_it_does_not_end_before(exported: Callable[[str], Artifact], stop: StopRule) -> None:
-    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0001)
-    started = time.perf_counter()
-    timing._sample(session, timing._batches(exported("lenet_int8.tflite"), 1), stop)
-    assert time.perf_counter() - started >= 1
 
 
 def test_the_precision_is_reached(exports: Path) -> None:
@@ -133,7 +90,7 @@ def test_the_images_are_real_and_change(exported: Callable[[str], Artifact]) -> 
     assert len({batch.tobytes() for batch in batches}) == len(batches) > 1
     assert {(batch.min(), batch.max()) for batch in batches} == {(0.0, 1.0)}
     session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0002)
-    timing._sample(session, batches, AT_ONCE)
+    take(session, batches, 1, AT_ONCE)
     assert {batch.tobytes() for batch in session.prepared} == {batch.tobytes() for batch in batches}
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.trial import Trial
 
 
 def measurement(artifact: str, p50_us: float, size_bytes: int, batch_size: int = 1) -> Measurement:
@@ -14,10 +18,15 @@ def measurement(artifact: str, p50_us: float, size_bytes: int, batch_size: int =
     spread = np.linspace(0.99, 1.01, 1000)
     return Measurement(
         artifact=artifact, artifact_sha256=artifact, size_bytes=size_bytes, target="litert-xnnpack",
-        runtime_version="1", batch_size=batch_size, num_threads=1, load_time_s=0.01,
-        first_inference_s=0.001, prepare_s=1e-6, readout_s=1e-6, warmup_runs=3,
-        latencies_s=p50_us * 1e-6 * spread, peak_rss_bytes=1,
+        runtime_version="1", batch_size=batch_size, num_threads=1,
+        trials=(trial(p50_us * 1e-6 * spread),),
     )  # fmt: skip
+
+
+def trial(latencies_s: npt.NDArray[np.float64], **facts: Any) -> Trial:
+    known = {"load_time_s": 0.01, "first_inference_s": 0.001, "prepare_s": 1e-6,
+             "readout_s": 1e-6, "warmup_runs": 3, "peak_rss_bytes": 1}  # fmt: skip
+    return Trial(latencies_s, **{**known, **facts})
 
 
 def parity(artifact: str, passed: bool = True, drop: float = 0.0) -> ParityReport:

@@ -1,0 +1,46 @@
+"""A copy of the package whose LiteRT is slower by a known part, for `benchmarks.harness repeat`."""
+
+from pathlib import Path
+
+import lenet_edge
+
+PACKAGE = Path(lenet_edge.__file__).parent
+_RUNTIME = '''
+import importlib.util, time
+spec = importlib.util.spec_from_file_location("lenet_edge.runtimes._fast", {path!r})
+fast = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fast)
+TARGETS = fast.TARGETS
+
+class Slowed:
+    """Another session whose infer spins on for a part of what it took."""
+    def __init__(self, session):
+        self.prepare, self.logits, self.close = session.prepare, session.logits, session.close
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self.runtime_version, self.delegation = session.runtime_version, session.delegation
+        self._infer, self._clock = session.infer, time.perf_counter_ns
+
+    def infer(self):
+        clock = self._clock
+        begin = clock()
+        self._infer()
+        end = begin + (clock() - begin) * {factor!r}
+        while clock() < end:
+            pass
+
+def open_session(artifact, target, num_threads):
+    return Slowed(fast.open_session(artifact, target, num_threads))
+'''
+
+
+def package(folder: Path, by: float) -> Path:
+    """Return the package's place in `folder`, where LiteRT's inference takes longer by a part."""
+    copy = folder / "lenet_edge"
+    (copy / "runtimes").mkdir(parents=True)
+    for inner in (Path(), Path("runtimes")):
+        for path in (PACKAGE / inner).iterdir():
+            if path.name not in ("runtimes", "__pycache__", "litert.py"):
+                (copy / inner / path.name).symlink_to(path)
+    code = _RUNTIME.format(path=str(PACKAGE / "runtimes" / "litert.py"), factor=1 + by)
+    (copy / "runtimes" / "litert.py").write_text(code)
+    return copy

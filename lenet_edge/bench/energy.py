@@ -1,0 +1,129 @@
+"""What an inference costs in joules, on the machines that tell.
+
+Intel and AMD count the energy of a whole package (RAPL); a Raspberry Pi 5 measures the voltage and
+current of its rails (PMIC). Either covers everything that runs meanwhile, idle power included, so
+inference runs alone for this, without clocks, in a phase of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lenet_edge.conditions import ask_vcgencmd, read
+
+_PHASE_S = 0.5
+_ZONES = "sys/class/powercap/intel-rapl:*"
+
+
+class Meter(Protocol):
+    """Something that tells the energy of what runs."""
+
+    @property
+    def covers(self) -> str:
+        """What its figure includes, in words."""
+
+    def joules_per_call(self, call: Callable[[], object]) -> float | None:
+        """Return the energy of one call; None where the meter stopped telling."""
+
+
+def find_meter(root: Path = Path("/")) -> Meter | None:
+    """Return this machine's energy meter, or None; `root` is where /sys lies."""
+    zones = tuple(
+        zone
+        for zone in sorted(root.glob(_ZONES))
+        # A zone below another ("intel-rapl:0:0", the cores) is part of it. Reading needs root.
+        if zone.name.count(":") == 1
+        and (read(zone / "name") or "").startswith("package")
+        and read(zone / "energy_uj")
+    )
+    if zones:
+        return Rapl(zones)
+    if pmic_watts(ask_vcgencmd("pmic_read_adc")) is not None:
+        return Pmic()
+    return None
+
+
+@dataclass(frozen=True)
+class Rapl:
+    """The energy counters of the CPU packages; source: Linux, admin-guide/powercap."""
+
+    zones: tuple[Path, ...]
+
+    @property
+    def covers(self) -> str:
+        """Name the packages."""
+        return f"RAPL {', '.join(read(zone / 'name') or zone.name for zone in self.zones)}"
+
+    def joules_per_call(self, call: Callable[[], object]) -> float | None:
+        """Return the packages' energy over half a second, divided by the calls in it."""
+        before = self._microjoules()
+        calls = _repeat(call)
+        after = self._microjoules()
+        if before is None or after is None:
+            return None
+        total = 0
+        for zone, old, new in zip(self.zones, before, after, strict=True):
+            wraps_at = int(read(zone / "max_energy_range_uj") or 0)
+            total += new - old if new >= old else new - old + wraps_at
+        return total / 1e6 / calls
+
+    def _microjoules(self) -> list[int] | None:
+        values = [read(zone / "energy_uj") for zone in self.zones]
+        return None if None in values else [int(value) for value in values if value]
+
+
+class Pmic:
+    """The rails of a Raspberry Pi 5, read over and over from another thread meanwhile."""
+
+    covers = "all rails of the board's PMIC, without what hangs on USB"
+
+    def joules_per_call(self, call: Callable[[], object]) -> float | None:
+        """Return the mean power times the time of a call."""
+        watts: list[float] = []
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                found = pmic_watts(ask_vcgencmd("pmic_read_adc"))
+                if found is not None:
+                    watts.append(found)
+                done.wait(0.05)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        started = time.perf_counter()
+        calls = _repeat(call)
+        seconds = time.perf_counter() - started
+        done.set()
+        watcher.join()
+        return sum(watts) / len(watts) * seconds / calls if watts else None
+
+
+def pmic_watts(answer: str | None) -> float | None:
+    """Return the power of all rails that ``vcgencmd pmic_read_adc`` tells both sides of.
+
+    Its lines read ``3V3_SYS_A current(1)=0.07026696A`` and ``3V3_SYS_V volt(9)=3.30840800V``.
+    """
+    values = dict(
+        re.findall(r"^\s*(\w+_[AV]) \w+\(\d+\)=([\d.]+)[AV]$", answer or "", re.MULTILINE)
+    )
+    powers = [
+        float(amperes) * float(values[f"{name[:-1]}V"])
+        for name, amperes in values.items()
+        if name.endswith("_A") and f"{name[:-1]}V" in values
+    ]
+    return sum(powers) if powers else None
+
+
+def _repeat(call: Callable[[], object]) -> int:
+    calls, until = 0, time.perf_counter() + _PHASE_S
+    while time.perf_counter() < until:
+        call()
+        calls += 1
+    return calls

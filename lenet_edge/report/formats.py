@@ -1,0 +1,112 @@
+"""Results for other programs: CSV, and pytest-benchmark's own JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lenet_edge.artifact import atomic_write
+from lenet_edge.results import BenchRun, Measurement
+
+_FACTS = ("artifact", "artifact_sha256", "size_bytes", "target", "runtime_version", "batch_size",
+          "num_threads", "inputs", "calls_per_sample", "invalid")  # fmt: skip
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def as_csv(run: BenchRun) -> str:
+    """Return a header and a row for each measurement; an interval takes two columns."""
+    rows = [
+        {"machine": run.environment.machine, "emulated": run.environment.emulated, **_row(one)}
+        for one in run.measurements
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0] if rows else ["machine"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _row(one: Measurement) -> dict[str, Any]:
+    row = {name: getattr(one, name) for name in _FACTS}
+    for name, value in one.derived.items():
+        if "_interval_" in name:
+            low, high = value or (None, None)
+            row[f"{name}_low"], row[f"{name}_high"] = low, high
+        elif name == "instability":
+            row[name] = "; ".join(value)
+        else:
+            row[name] = value
+    return row
+
+
+def as_pytest_benchmark(run: BenchRun) -> str:
+    """Return the run as ``pytest --benchmark-json`` would have written it (its version 5)."""
+    machine = run.environment
+    facts = {
+        "machine_info": {
+            "node": machine.machine,
+            "machine": machine.architecture,
+            "system": machine.operating_system,
+            "release": machine.kernel,
+            "python_version": machine.python,
+            "python_implementation": "CPython",
+            "cpu": {"brand_raw": machine.cpu, "count": machine.cores},
+        },
+        "commit_info": {"id": run.git_commit, "dirty": False, "time": run.created_at},
+        "benchmarks": [_benchmark(one) for one in run.measurements],
+        "datetime": run.created_at,
+        "version": "5.0.0",
+    }
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def _benchmark(one: Measurement) -> dict[str, Any]:
+    name = f"{one.artifact}-{one.target}-b{one.batch_size}-t{one.num_threads}"
+    return {
+        "group": f"batch {one.batch_size}",
+        "name": name,
+        "fullname": f"lenet-edge bench::{name}",
+        "params": None,
+        "param": None,
+        "extra_info": {"artifact_sha256": one.artifact_sha256, "invalid": one.invalid},
+        "options": {"disable_gc": True, "timer": "perf_counter_ns", "warmup": True},
+        "stats": _stats(one),
+    }
+
+
+def _stats(one: Measurement) -> dict[str, Any]:
+    samples = one.latencies_s
+    mean, deviation = float(samples.mean()), float(samples.std(ddof=1)) if len(samples) > 1 else 0.0
+    q1, q3 = (float(value) for value in np.percentile(samples, (25, 75)))
+    low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+    by_iqr = int(np.count_nonzero((samples < low) | (samples > high)))
+    by_deviation = int(np.count_nonzero(np.abs(samples - mean) > deviation))
+    return {
+        "min": float(samples.min()),
+        "max": float(samples.max()),
+        "mean": mean,
+        "stddev": deviation,
+        "rounds": len(samples),
+        "median": one.p50_s,
+        "iqr": q3 - q1,
+        "q1": q1,
+        "q3": q3,
+        "iqr_outliers": by_iqr,
+        "stddev_outliers": by_deviation,
+        "outliers": f"{by_deviation};{by_iqr}",
+        "ld15iqr": float(samples[samples >= low].min()),
+        "hd15iqr": float(samples[samples <= high].max()),
+        "ops": 1 / mean if mean else 0.0,
+        "total": float(samples.sum()) * one.calls_per_sample,
+        "iterations": one.calls_per_sample,
+    }

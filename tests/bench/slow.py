@@ -1,0 +1,30 @@
+"""A Session that takes a known time, for tests of what samples it."""
+
+from __future__ import annotations
+
+import time
+
+from lenet_edge.artifact import Artifact
+from lenet_edge.runtimes.null import NullSession
+from lenet_edge.target import Images
+
+
+class SlowSession(NullSession):
+    """A Session whose inference takes a known time at the least, and that counts its steps.
+
+    Each of the first `cold` calls takes ten times as long.
+    """
+
+    def __init__(self, artifact: Artifact, infer_s: float, cold: int = 0) -> None:
+        super().__init__(artifact.inputs, artifact.outputs)
+        self._infer_s, self._cold = infer_s, cold
+        self.prepared: list[Images] = []
+        self.calls = 0
+
+    def prepare(self, images: Images) -> None:
+        super().prepare(images)
+        self.prepared.append(images)
+
+    def infer(self) -> None:
+        self.calls += 1
+        time.sleep(self._infer_s * (10 if self.calls <= self._cold else 1))

@@ -1,0 +1,179 @@
+"""bench survives what runtimes do, keeps what it has found, and goes on with it."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lenet_edge
+from lenet_edge.results import BenchRun
+from tests.conftest import LenetEdge
+
+PACKAGE = Path(lenet_edge.__file__).parent
+RUNTIME = Path(__file__).parents[1] / "misbehaving_runtime.py"
+
+
+@pytest.fixture
+def with_misbehaving_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `lenet-edge` run a copy of the package with one runtime more."""
+    copy = tmp_path / "copy" / "lenet_edge"
+    (copy / "runtimes").mkdir(parents=True)
+    for folder in (Path(), Path("runtimes")):
+        for path in (PACKAGE / folder).iterdir():
+            if path.name not in ("runtimes", "__pycache__"):
+                (copy / folder / path.name).symlink_to(path)
+    (copy / "runtimes" / "misbehaving.py").symlink_to(RUNTIME)
+    monkeypatch.setenv("PYTHONPATH", str(copy.parent))
+
+
+@pytest.mark.usefixtures("with_misbehaving_runtime")
+def test_runtimes_that_misbehave_cost_their_own_cells(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
+    done = lenet_edge(
+        "bench", exports / "lenet_int8.tflite", "--target", "misbehaving", "--batch-size", "1",
+        "--target", "litert-xnnpack", "--min-time", "0.1", "--timeout", "20", "--rounds", "2",
+        "--json", "out.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = BenchRun.load(tmp_path / "out.json")
+    assert {one.target for one in run.measurements} == {"litert-xnnpack", "misbehaving-babble"}
+    assert all(len(one.trials) == 2 and not one.invalid for one in run.measurements)
+    reasons = {one.target: one.reason.removeprefix("bench.timing:measure ") for one in run.skipped}
+    assert "was killed by SIGSEGV" in reasons["misbehaving-segfault"]
+    assert (
+        (reasons["misbehaving-abort"]) == "was killed by SIGABRT (it printed: check failed: model)"
+    )
+    assert reasons["misbehaving-swell"].startswith("asked for more than the ")
+    assert reasons["misbehaving-hang"] == "did not finish within 20 s and was stopped"
+    assert set(reasons) == {
+        f"misbehaving-{what}" for what in ("segfault", "abort", "swell", "hang")
+    }
+    assert run.remaining == 0
+    assert "skipped misbehaving-segfault" in done.stdout
+
+
+BENCH = ["bench", "--target", "litert-xnnpack", "--batch-size", "1,2,4", "--min-time", "0.1",
+         "--max-time", "1", "--json", "out.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=lambda end: end.name)
+def test_a_bench_that_is_stopped_goes_on(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    files = [str(exports / name) for name in ("lenet_int8.tflite", "lenet_float32.tflite")]
+    command = [sys.executable, "-m", "lenet_edge", *BENCH, *files]
+    out = tmp_path / "out.json"
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+                          stdout=subprocess.DEVNULL) as process:  # fmt: skip
+        for _ in range(600):
+            if out.exists() and BenchRun.load(out).remaining <= 14:
+                break
+            time.sleep(0.05)
+        process.send_signal(end)
+        _, errors = process.communicate(timeout=60)
+    stopped = BenchRun.load(out)
+    assert 0 < stopped.remaining < 18
+    if end == signal.SIGINT:
+        assert process.returncode == 130
+        assert "go on with the same command and --resume" in errors.splitlines()[-1]
+    done = lenet_edge(*BENCH, *files, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("nothing left to do") == 18 - stopped.remaining
+    run = BenchRun.load(out)
+    assert run.remaining == 0
+    assert [len(one.trials) for one in run.measurements] == [3] * 6
+    earlier = {one.key: [trial.p50_s for trial in one.trials] for one in stopped.measurements}
+    for one in run.measurements:
+        before = earlier.get(one.key, [])
+        assert [trial.p50_s for trial in one.trials][: len(before)] == before
+
+
+def test_resume_of_another_plan_is_refused(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
+    command = [*BENCH, exports / "lenet_int8.tflite", "--rounds"]
+    assert lenet_edge(*command, "1").returncode == 0
+    before = (tmp_path / "out.json").read_bytes()
+    done = lenet_edge(*command, "2", "--resume")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "of another plan" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "out.json").read_bytes() == before
+
+
+def test_other_formats(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+    done = lenet_edge(*BENCH, exports / "lenet_int8.tflite", "--rounds", "1", "--csv", "out.csv",
+                      "--pytest-benchmark", "theirs.json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = BenchRun.load(tmp_path / "out.json")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["batch_size"]) for row in rows] == [1, 2, 4]
+    for row, one in zip(rows, run.measurements, strict=True):
+        assert float(row["p50_s"]) == one.p50_s
+        assert float(row["p50_interval_s_high"]) == one.p50_interval_s[1]
+    compared = subprocess.run(
+        [Path(sys.executable).with_name("pytest-benchmark"), "compare", tmp_path / "theirs.json",
+         "--columns=median,rounds", "--group-by=group"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert compared.returncode == 0, compared.stderr
+    for one in run.measurements:
+        assert f"lenet_int8.tflite-litert-xnnpack-b{one.batch_size}-t1" in compared.stdout
+        assert str(len(one.latencies_s)) in compared.stdout
+
+
+def test_scenarios_choose_the_batch_and_the_figure(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
+    command = ["bench", exports / "lenet_int8.tflite", "--target", "litert", "--rounds", "1"]
+    for scenario, batches, metric in (("single-stream", [1], "p90"), ("multi-stream", [8], "p99")):
+        done = lenet_edge(*command, "--scenario", scenario, "--json", "out.json")
+        assert done.returncode == 0, done.stderr
+        run = BenchRun.load(tmp_path / "out.json")
+        assert run.settings["scenario"] == scenario
+        assert [one.batch_size for one in run.measurements] == batches
+        assert f"by {metric} at that batch" in " ".join(done.stdout.split())
+
+
+def test_a_file_of_others_is_timed_with_random_inputs(
+    lenet_edge: LenetEdge, tmp_path: Path
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 5, 2])
+    scores = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 30])
+    node = helper.make_node("Flatten", ["x"], ["y"])
+    graph = helper.make_graph([node], "theirs", [image], [scores])
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "a.onnx")
+    done = lenet_edge("bench", "a.onnx", "--target", "onnx", "--rounds", "1", "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    (one,) = BenchRun.load(tmp_path / "out.json").measurements
+    assert (one.inputs, one.batch_size) == ("random", 1)
+    assert "random inputs" in done.stdout
+
+
+def test_the_runtime_of_another_venv(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+    """A venv that sees this one's packages stands for it; it says where it is."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=60)
+    (site,) = venv.glob("lib/python*/site-packages")
+    ours = [path for path in sys.path if path.endswith("-packages")]
+    (site / "ours.pth").write_text("\n".join(ours) + "\n")
+    command = [*BENCH, exports / "lenet_int8.tflite", "--rounds", "1", "--python"]
+    done = lenet_edge(*command, f"litert={venv / 'bin' / 'python'}")
+    assert done.returncode == 0, done.stderr
+    empty = tmp_path / "empty"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True, timeout=60)
+    done = lenet_edge(*command, str(empty / "bin" / "python"))
+    assert "No module named 'numpy'" in done.stderr
+    done = lenet_edge(*command, "litert=/none")
+    assert (done.returncode, "/none is no Python" in done.stderr) == (2, True)
