@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_what_is_only_in_one_is_said(lenet_edge: LenetEdge, base: Path, tmp_path
 
 @pytest.mark.parametrize("fact", [{"machine": "a Raspberry Pi"}, {"emulated": "in qemu-aarch64"}])
 def test_machines_are_not_mixed(
-    lenet_edge: LenetEdge, base: Path, tmp_path: Path, fact: dict[str, str]
+    lenet_edge: LenetEdge, base: Path, tmp_path: Path, fact: dict[str, Any]
 ) -> None:
     run = BenchRun.load(base)
     other = dataclasses.replace(run, environment=dataclasses.replace(run.environment, **fact))
