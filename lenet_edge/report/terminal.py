@@ -80,6 +80,7 @@ def bench_view(run: BenchRun) -> RenderableType:
     left = f"\n{run.remaining} processes of the plan have not run yet." if run.remaining else ""
     return Group(
         _machine(run.environment),
+        _state(run.environment),
         *blocks.tables,
         Text(f"\n{_legend(run)}{left}", style="dim"),
         *_doubts(run),
@@ -250,12 +251,28 @@ def _by_file(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _machine(environment: Environment) -> Text:
-    kind = " (virtual)" if environment.virtualized else ""
+    inside = [
+        "EMULATED" if environment.emulated else None,
+        "virtual" if environment.virtualized else None,
+        f"in {environment.container}" if environment.container else None,
+    ]
+    kind = ", ".join(filter(None, inside))
     return Text(
-        f"{environment.machine}{kind}, {environment.cores} cores,"
+        f"{environment.machine}{f' ({kind})' if kind else ''}, {environment.cores} cores,"
         f" {environment.operating_system}, Python {environment.python}",
         style="dim",
     )
+
+
+def _state(environment: Environment) -> Text:
+    """What of the machine decides its speed, as far as it tells."""
+    facts = [
+        " ".join(environment.cpu_features),
+        f"governor {environment.governor}" if environment.governor else "no governor told",
+        f"{environment.frequency_mhz:.0f} MHz" if environment.frequency_mhz else None,
+        f"{environment.temperature_celsius:.0f} °C" if environment.temperature_celsius else None,
+    ]
+    return Text(", ".join(filter(None, facts)), style="dim")
 
 
 def _skipped(skipped: Sequence[Skipped]) -> list[Text]:
