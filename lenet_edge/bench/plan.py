@@ -139,20 +139,20 @@ def run(
         DataError: `earlier` is of another machine or another plan.
     """
     here = capture()
-    board = _Board(plan, here, list(skipped))
+    progress = _Progress(plan, here, list(skipped))
     if earlier is not None:
-        board.resume(earlier)
+        progress.resume(earlier)
     steps = plan.steps()
     for number, cell in enumerate(steps):
-        if board.is_done(cell, 1 + number // len(plan.cells)):
+        if progress.is_done(cell, 1 + number // len(plan.cells)):
             report(f"{cell}: nothing left to do")
             continue
-        report(board.measure(cell))
-        keep(board.found(remaining=len(steps) - number - 1))
-    return board.found(remaining=0)
+        report(progress.measure(cell))
+        keep(progress.found(remaining=len(steps) - number - 1))
+    return progress.found(remaining=0)
 
 
-class _Board:
+class _Progress:
     """What is known so far of each cell."""
 
     def __init__(self, plan: Plan, here: Environment, skipped: list[Skipped]) -> None:

@@ -112,8 +112,8 @@ def command(
     from lenet_edge.bench.sampling import StopRule
     from lenet_edge.errors import TargetError
     from lenet_edge.report import formats
+    from lenet_edge.report.latency import bench_view
     from lenet_edge.report.rank import SCENARIOS
-    from lenet_edge.report.terminal import bench_view
     from lenet_edge.results import BenchRun
     from lenet_edge.selection import load_files, pair_up
 
@@ -123,7 +123,14 @@ def command(
     if max_time < min_time:
         raise click.BadParameter("must not be below --min-time", param_hint="--max-time")
     if scenario:
-        batch_sizes = SCENARIOS[scenario].batch_sizes
+        usual = SCENARIOS[scenario].batch_sizes
+        asked = click.get_current_context().get_parameter_source("batch_sizes")
+        if asked is not click.core.ParameterSource.COMMANDLINE:
+            batch_sizes = usual
+        elif scenario != "offline" and batch_sizes != usual:
+            raise click.BadParameter(
+                f"{scenario} means batches of {usual[0]}", param_hint="--batch-size"
+            )
     artifacts = load_files(files, DEFAULT_DIR)
     pairs, missing = pair_up(artifacts, targets)
     others, missing = plan.elsewhere(artifacts, missing, pythons)

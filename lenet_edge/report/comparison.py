@@ -49,7 +49,8 @@ class Change:
             return f"{self.ratio.value - 1:.1%} slower"
         if self.new.invalid and not self.base.invalid:
             return f"no longer valid: {self.new.invalid}"
-        if self.base_parity and self.new_parity and self.base_parity and not self.new_parity:
+        old, now = self.base_parity, self.new_parity
+        if old is not None and now is not None and old.passed and not now.passed:
             return "no longer passes parity"
         return None
 

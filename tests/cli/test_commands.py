@@ -73,6 +73,8 @@ def test_targets_proves_what_it_says(lenet_edge: LenetEdge) -> None:
         assert targets[name]["works"], targets[name]["detail"]
 
 
-@pytest.mark.parametrize("command", ["train", "export", "verify", "bench", "targets", "run"])
+@pytest.mark.parametrize(
+    "command", ["train", "export", "verify", "bench", "compare", "targets", "run"]
+)
 def test_every_help_has_an_example(lenet_edge: LenetEdge, command: str) -> None:
     assert f"Example: lenet-edge {command}" in lenet_edge(command, "--help").stdout

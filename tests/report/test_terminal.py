@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lenet_edge.report.terminal import bench_view, parity_view, summary_view
+from lenet_edge.report.latency import bench_view
+from lenet_edge.report.terminal import parity_view, summary_view
 from lenet_edge.results import BenchRun, Skipped
 from tests.report.test_recommend import measurement, parity
 

@@ -1,0 +1,100 @@
+"""compare tells what is slower, and only that; it fails when something is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet_edge.results import BenchRun, Measurement
+from tests.conftest import LenetEdge
+from tests.report.test_recommend import measurement, parity, trial
+
+
+def timed(name: str, p50_us: float, seed: int = 0) -> Measurement:
+    """Six processes, whose medians differ by about half a percent."""
+    random = np.random.default_rng(seed)
+    own = p50_us * 1e-6 * np.exp(random.normal(0, 0.005, 6))
+    trials = tuple(trial(one * random.normal(1, 0.01, 500)) for one in own)
+    return dataclasses.replace(measurement(name, p50_us, 100), trials=trials)
+
+
+def saved(path: Path, *measurements: Measurement, drop: float = 0.0, passed: bool = True) -> Path:
+    reports = tuple(parity(one.artifact, passed, drop) for one in measurements)
+    run = BenchRun.here(measurements, reports)
+    dataclasses.replace(run, settings={"precision": 0.01}).save(path)
+    return path
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return saved(tmp_path / "base.json", timed("a.tflite", 10, 1), timed("b.tflite", 20, 2))
+
+
+def test_no_difference(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+    new = saved(tmp_path / "new.json", timed("a.tflite", 10, 3), timed("b.tflite", 20, 4))
+    done = lenet_edge("compare", base, new)
+    assert done.returncode == 0, done.stderr
+    assert "2 equal" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_slower_and_faster(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+    new = saved(tmp_path / "new.json", timed("a.tflite", 10.5, 3), timed("b.tflite", 15, 4))
+    done = lenet_edge("compare", base, new, "--json", "out.json")
+    assert done.returncode == 3
+    assert "1 faster, 1 slower" in done.stdout
+    assert "worse: a.tflite on litert-xnnpack, batch 1" in done.stdout
+    slower, faster = json.loads((tmp_path / "out.json").read_text())["changes"]
+    assert (slower["verdict"], faster["verdict"]) == ("slower", "faster")
+    assert slower["ratio"]["low"] < 1.05 < slower["ratio"]["high"]
+    assert faster["regression"] is None
+    assert lenet_edge("compare", base, new, "--fail-above", "10%").returncode == 0
+
+
+def test_accuracy_stands_beside_speed(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+    cells = timed("a.tflite", 9, 3), timed("b.tflite", 20, 4)
+    new = saved(tmp_path / "new.json", *cells, drop=0.5, passed=False)
+    done = lenet_edge("compare", base, new)
+    assert done.returncode == 3
+    assert "-0.50" in done.stdout
+    assert "no longer passes parity" in done.stdout
+
+
+def test_what_is_only_in_one_is_said(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+    new = saved(tmp_path / "new.json", timed("a.tflite", 10, 3), timed("c.tflite", 1, 4))
+    done = lenet_edge("compare", base, new)
+    assert done.returncode == 0
+    assert "b.tflite on litert-xnnpack, batch 1: only in the base" in done.stdout
+    assert "c.tflite on litert-xnnpack, batch 1: only in the new run" in done.stdout
+
+
+@pytest.mark.parametrize("fact", [{"machine": "a Raspberry Pi"}, {"emulated": "in qemu-aarch64"}])
+def test_machines_are_not_mixed(
+    lenet_edge: LenetEdge, base: Path, tmp_path: Path, fact: dict[str, Any]
+) -> None:
+    run = BenchRun.load(base)
+    other = dataclasses.replace(run, environment=dataclasses.replace(run.environment, **fact))
+    other.save(tmp_path / "other.json")
+    done = lenet_edge("compare", base, "other.json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "different machines" in done.stderr
+
+
+def test_nothing_in_common(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+    new = saved(tmp_path / "new.json", timed("c.tflite", 1))
+    done = lenet_edge("compare", base, new)
+    assert "share no cell" in done.stderr
+    assert lenet_edge("compare", base, "none.json").returncode == 1
+    assert lenet_edge("compare", base, base, "--fail-above", "many").returncode == 2
+
+
+def test_a_file_of_an_earlier_schema(lenet_edge: LenetEdge) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "schema-1.json"
+    done = lenet_edge("compare", golden, golden)
+    assert done.returncode == 0, done.stderr
+    assert "2 equal" in done.stdout
