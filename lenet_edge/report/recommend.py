@@ -24,7 +24,7 @@ class Recommendation:
             f" {' and '.join(f'{m.artifact} on {m.target}' for m in self.ties)}, and smaller"
         )
         drop = self.parity.accuracy_drop
-        proof = "no accuracy lost" if drop <= 0 else f"{drop:.2f} points of accuracy lost"
+        proof = f"{drop:.2f} points of accuracy lost" if drop and drop > 0 else "no accuracy lost"
         return (
             f"Ship {chosen.artifact} on {chosen.target}: {why}, {chosen.size_bytes:,} bytes,"
             f" {proof} on {self.parity.num_samples:,} images."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_edge.errors import DataError
-from lenet_edge.verify.parity import compare, mcnemar_p
+from lenet_edge.verify.parity import compare as compare_fields
+from lenet_edge.verify.parity import mcnemar_p
+
+
+def compare(*arguments: Any) -> SimpleNamespace:
+    return SimpleNamespace(**compare_fields(*arguments))
 
 
 def binomial_p(first: int, second: int) -> Fraction:
