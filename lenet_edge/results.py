@@ -273,12 +273,13 @@ class ParityReport:
                 "bounds": Bounds(**facts["bounds"]),
                 "per_class": tuple(ClassCount(**one) for one in facts.get("per_class", ())),
                 "confusion": tuple(tuple(row) for row in facts.get("confusion", ())),
-                "layers": tuple(_layer_error(one) for one in facts.get("layers", ())),
+                "layers": tuple(layer_error(one) for one in facts.get("layers", ())),
             }
         )
 
 
-def _layer_error(facts: dict[str, Any]) -> LayerError:
+def layer_error(facts: dict[str, Any]) -> LayerError:
+    """Return the layer that JSON holds."""
     limits = facts["range"]
     return LayerError(**{**facts, "seen": tuple(facts["seen"]), "range": limits and tuple(limits)})
 

@@ -83,6 +83,10 @@ def layers_view(layers: Sequence[LayerError], title: str) -> list[RenderableType
             one.name, one.kind, "exact" if one.sqnr_db is None else f"{one.sqnr_db:.1f}",
             f"{one.lost_db:.1f}", f"{one.max_abs_error:.2g}", f"{one.saturation:.2%}",
         )  # fmt: skip
+    if not layers:
+        return []
+    said = f"{layers[0].name}: {layers[0].hint}" if layers[0].hint else "No layer loses a whole bit"
+    return [table, Text(f"{said}.")]
 
 
 def _table(title: str) -> Table:

@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from lenet_edge.artifact import FORMATS, Artifact, load_artifact, manifest_path
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, ModelFileError
-from lenet_edge.results import LayerError
+from lenet_edge.results import LayerError, layer_error
 from lenet_edge.runtimes._tflite import plain_interpreter
 from lenet_edge.target import quantize
 from lenet_edge.verify.infer import fit, scale
 from lenet_edge.verify.truth import Truth, in_worker
 
 NUM_IMAGES = 200
+BIT_DB = 6.02  # one bit: a layer that loses less is as it should be
 _EXACT_DB = 150.0  # what float32 itself holds, roughly
 _CLIPPED = 0.001  # a share of values beyond the range that calibration does not explain
 _TOO_WIDE = 4.0  # a range so many times wider than its values wastes two bits
@@ -108,12 +109,7 @@ def compare_layers(artifact: Artifact, sibling: Artifact, truth: Truth) -> list[
         artifact=artifact.to_json(),
         sibling=sibling.to_json(),
     )
-    layers = [
-        LayerError(
-            **{**one, "seen": tuple(one["seen"]), "range": one["range"] and tuple(one["range"])}
-        )
-        for one in found
-    ]
+    layers = [layer_error(one) for one in found]
     if not layers:
         raise LenetEdgeError(f"{artifact.name} and {sibling.name} have no layer of the same name")
     return sorted(layers, key=lambda one: -one.lost_db)
@@ -136,16 +132,17 @@ def _judged(one: _Tensor, tensors: Mapping[str, _Tensor]) -> LayerError:
     before = [tensors[name].sqnr_db for name in one.inputs if name in tensors]
     possible = min([one.best_db, *before])
     saturation = one.outside / max(one.count, 1)
+    lost = max(0.0, possible - one.sqnr_db)
     return LayerError(
         name=one.name,
         kind=one.kind,
         sqnr_db=None if one.noise == 0 else one.sqnr_db,
-        lost_db=max(0.0, possible - one.sqnr_db),
+        lost_db=lost,
         max_abs_error=one.worst,
         saturation=saturation,
         range=one.limits,
         seen=(one.seen[0], one.seen[1]),
-        hint=_hint(one, saturation),
+        hint=_hint(one, saturation) if lost > BIT_DB else "",
     )
 
 
@@ -242,7 +239,8 @@ def _walk_onnx(file: Artifact, other: Artifact, given: Any) -> Iterator[tuple[_T
             real_name = next((n for n in (before, *_after(quantized, node)) if n in theirs), None)
             final = _after(quantized, node)[0]
             if real_name is None and before != entry:
-                stands_for[final] = stands_for.get(source or "", "")
+                if source:
+                    stands_for[final] = stands_for[source]
                 continue
             step, zero = (constants[name] for name in node.input[1:3])
             ends = np.iinfo(zero.dtype)
@@ -262,10 +260,11 @@ def _walk_onnx(file: Artifact, other: Artifact, given: Any) -> Iterator[tuple[_T
                     inputs = [stands_for[i] for i in node.input if i in stands_for]
                     tensors[name] = _Tensor(name.split(":")[0], node.op_type, inputs)
                     matches[name], stands_for[name] = name, name.split(":")[0]
+                elif source:
+                    stands_for[name] = stands_for[source]
     ours = _run_onnx(quantized, [n for n in tensors if n != entry], file, given)
-    expected = _run_onnx(
-        real, sorted({m for m in matches.values() if m != real_entry}), other, given
-    )
+    wanted_names = sorted(set(matches.values()) - {real_entry})
+    expected = _run_onnx(real, wanted_names, other, given)
     fed = scale(given, other.pixel_scale)
     for name, tensor in tensors.items():
         found, wanted = ours.get(name), expected.get(matches[name])
@@ -301,15 +300,12 @@ def _run_onnx(model: Any, names: list[str], artifact: Artifact, given: Any) -> d
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    images = quantize(
-        fit(scale(given, artifact.pixel_scale), artifact.inputs[0]), artifact.inputs[0]
-    )
+    spec = artifact.inputs[0]
+    images = quantize(fit(scale(given, artifact.pixel_scale), spec), spec)
     size = artifact.batch_size or len(images)
     parts = [
         session.run(names, {session.get_inputs()[0].name: images[start : start + size]})
         for start in range(0, len(images) - size + 1, size)
     ]
-    return {
-        name: np.concatenate(found)
-        for name, found in zip(names, zip(*parts, strict=True), strict=True)
-    }
+    columns = zip(*parts, strict=True)
+    return {name: np.concatenate(found) for name, found in zip(names, columns, strict=True)}
