@@ -217,72 +217,78 @@ def _of_tflite(name: str, kind: str, inputs: list[str], details: dict[str, Any])
     return _Tensor(name, kind, inputs, limits, float(step))
 
 
+# Operators that belong to the layer before them: they quantize, rectify or only lay out anew.
+_PASSIVE = ("QuantizeLinear", "DequantizeLinear", "Cast", "Relu", "Clip", "Identity", "Constant",
+            "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One layer of an ONNX graph: its operator, what it makes in the end, and from which layers."""
+
+    name: str
+    kind: str
+    output: str
+    quantizer: Any
+    inputs: tuple[int, ...]
+
+
+def _steps(graph: Any) -> list[_Step]:
+    """Return the layers of a graph in their order; the input is the first."""
+    takers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            takers.setdefault(name, []).append(node)
+    place = {graph.input[0].name: 0}  # of each value, the layer that it comes from
+    layers: list[tuple[str, str, str, list[int]]] = [("input", "input", graph.input[0].name, [])]
+    for node in graph.node:
+        inputs = [place[name] for name in node.input if name in place]
+        if node.op_type in _PASSIVE:
+            place.update({name: inputs[0] for name in node.output if inputs})
+        elif inputs:
+            place.update(dict.fromkeys(node.output, len(layers)))
+            layers.append((node.name or node.output[0], node.op_type, node.output[0], inputs))
+    steps = []
+    for name, kind, made, inputs in layers:
+        quantizer = None
+        output = made
+        while len(takers.get(output, ())) == 1 and takers[output][0].op_type in _PASSIVE:
+            (node,) = takers[output]
+            if node.op_type == "QuantizeLinear":
+                quantizer = node
+            output = node.output[0]
+        steps.append(_Step(name, kind, output, quantizer, tuple(inputs)))
+    return steps
+
+
 def _walk_onnx(file: Artifact, other: Artifact, given: Any) -> Iterator[tuple[_Tensor, Any, Any]]:
     try:
         import onnx
     except ImportError:
         raise MissingPackageError("onnx", "host") from None
     quantized, real = onnx.load(file.path), onnx.load(other.path)
+    ours, theirs = _steps(quantized.graph), _steps(real.graph)
+    if [one.kind for one in ours] != [one.kind for one in theirs]:
+        raise ModelFileError(
+            f"{file.name} and {other.name} are not made of the same layers; give the float file"
+            " that it was quantized from with --reference"
+        )
     constants = {one.name: onnx.numpy_helper.to_array(one) for one in quantized.graph.initializer}
-    theirs = {name for node in real.graph.node for name in node.output}
-    entry, real_entry = quantized.graph.input[0].name, real.graph.input[0].name
-    tensors = {entry: _Tensor("input", "input", [])}  # by the name of the quantized graph's tensor
-    matches = {entry: real_entry}
-    stands_for = {entry: "input"}
-    kinds = {name: node.op_type for node in quantized.graph.node for name in node.output}
-    made_from = {node.output[0]: list(node.input) for node in quantized.graph.node}
-    for node in quantized.graph.node:
-        source = next((name for name in node.input if name in stands_for), None)
-        if node.op_type == "QuantizeLinear" and node.input[0] not in constants:
-            before = node.input[0]
-            inputs = [stands_for[i] for i in made_from.get(before, []) if i in stands_for]
-            real_name = next((n for n in (before, *_after(quantized, node)) if n in theirs), None)
-            final = _after(quantized, node)[0]
-            if real_name is None and before != entry:
-                if source:
-                    stands_for[final] = stands_for[source]
-                continue
-            step, zero = (constants[name] for name in node.input[1:3])
-            ends = np.iinfo(zero.dtype)
-            limits = tuple(float((end - int(zero)) * float(step)) for end in (ends.min, ends.max))
-            name = (real_name or "input").split(":")[0]
-            tensors[final] = _Tensor(
-                name, kinds.get(before, "input"), inputs, (limits[0], limits[1]), float(step)
-            )
-            matches[final] = real_name or real_entry
-            stands_for[final] = name
-        elif node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            for name in node.output:
-                if name in theirs and not any(
-                    after.op_type == "QuantizeLinear" and after.input[0] == name
-                    for after in quantized.graph.node
-                ):
-                    inputs = [stands_for[i] for i in node.input if i in stands_for]
-                    tensors[name] = _Tensor(name.split(":")[0], node.op_type, inputs)
-                    matches[name], stands_for[name] = name, name.split(":")[0]
-                elif source:
-                    stands_for[name] = stands_for[source]
-    ours = _run_onnx(quantized, [n for n in tensors if n != entry], file, given)
-    wanted_names = sorted(set(matches.values()) - {real_entry})
-    expected = _run_onnx(real, wanted_names, other, given)
-    fed = scale(given, other.pixel_scale)
-    for name, tensor in tensors.items():
-        found, wanted = ours.get(name), expected.get(matches[name])
-        if name == entry:
+    found, wanted = (
+        _run_onnx(model, [step.output for step in steps], artifact, given)
+        for model, steps, artifact in ((quantized, ours, file), (real, theirs, other))
+    )
+    for mine, its in zip(ours, theirs, strict=True):
+        values, expected = found[mine.output], wanted[its.output]
+        if values.size != expected.size:
             continue
-        if matches[name] == real_entry:
-            wanted = fit(fed, other.inputs[0])
-        if wanted is not None and found is not None and wanted.size == found.size:
-            yield tensor, wanted.reshape(found.shape), found
-
-
-def _after(model: Any, quantize_node: Any) -> list[str]:
-    """Return what the DequantizeLinear behind a QuantizeLinear makes."""
-    return [
-        node.output[0]
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] == quantize_node.output[0]
-    ] or [quantize_node.output[0]]
+        tensor = _Tensor(its.name, its.kind, [theirs[i].name for i in mine.inputs])
+        if mine.quantizer is not None:
+            step, zero = (constants[name] for name in mine.quantizer.input[1:3])
+            ends = np.iinfo(zero.dtype)
+            low, high = (float((end - int(zero)) * float(step)) for end in (ends.min, ends.max))
+            tensor.limits, tensor.step = (low, high), float(step)
+        yield tensor, expected.reshape(values.shape), values
 
 
 def _run_onnx(model: Any, names: list[str], artifact: Artifact, given: Any) -> dict[str, Any]:
@@ -290,7 +296,8 @@ def _run_onnx(model: Any, names: list[str], artifact: Artifact, given: Any) -> d
     import onnx
     import onnxruntime
 
-    kept = [one.name for one in model.graph.output]
+    entry = model.graph.input[0].name
+    kept = {one.name for one in model.graph.output} | {entry}
     for name in names:
         if name not in kept:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
@@ -303,9 +310,9 @@ def _run_onnx(model: Any, names: list[str], artifact: Artifact, given: Any) -> d
     spec = artifact.inputs[0]
     images = quantize(fit(scale(given, artifact.pixel_scale), spec), spec)
     size = artifact.batch_size or len(images)
-    parts = [
-        session.run(names, {session.get_inputs()[0].name: images[start : start + size]})
-        for start in range(0, len(images) - size + 1, size)
-    ]
+    wanted = [name for name in names if name != entry]
+    starts = range(0, len(images) - size + 1, size)
+    parts = [session.run(wanted, {entry: images[start : start + size]}) for start in starts]
     columns = zip(*parts, strict=True)
-    return {name: np.concatenate(found) for name, found in zip(names, columns, strict=True)}
+    values = {name: np.concatenate(found) for name, found in zip(wanted, columns, strict=True)}
+    return {**values, entry: images[: len(starts) * size].astype(np.float32)}

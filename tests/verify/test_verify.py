@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +17,6 @@ from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge
-
-
-@pytest.fixture
-def own(exports: Path, tmp_path: Path) -> Path:
-    """A copy of the exports that a test may spoil."""
-    return Path(shutil.copytree(exports, tmp_path / "own"))
 
 
 def spoil(path: Path) -> Artifact:
