@@ -15,7 +15,7 @@ from lenet_edge import worker
 from lenet_edge.artifact import Artifact
 from lenet_edge.data.arrays import LabelledImages
 from lenet_edge.data.test_set import test_set
-from lenet_edge.errors import DataError
+from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.reference import reference_for, reference_path
 from lenet_edge.selection import Pair, best_target
 from lenet_edge.target import Logits
@@ -38,6 +38,11 @@ def recorded(artifact: Artifact) -> Truth:
     Raises:
         ModelFileError: they are missing or belong to another.
     """
+    if artifact.precision == "unknown" and artifact.parent_sha256 is None:
+        raise ModelFileError(
+            f"{artifact.name} does not say which model it was made from; give one to compare with:"
+            " --reference FILE --data IMAGES.npz"
+        )
     found = reference_for(artifact)
     data = test_set(found, artifact.labels)
     name = f"checkpoint {found.checkpoint_sha256[:12]}"
