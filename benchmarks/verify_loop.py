@@ -1,4 +1,6 @@
-"""Verify's inner loop against the runtime's own best batched time: python -m benchmarks.verify_loop
+"""Verify's inner loop against the runtime's own best: python -m benchmarks.verify_loop [FOLDER]
+
+FOLDER holds the files of `lenet-edge export --dynamic`; exported/ if left out.
 
 Both answer the 10,000 test images, turn by turn in one process, so that a slow minute of the
 machine hits both. The runtime's best is a bare loop over its own API, at the batch size that suits
@@ -7,6 +9,7 @@ it most. The ratio is the median over the rounds, with its 95 % confidence inter
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -22,7 +25,6 @@ from lenet_edge.results import median_interval
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.verify.infer import BATCH_SIZE, infer_all
 
-EXPORTED = Path(__file__).parents[1] / "exported"
 FILES = (
     ("lenet_float32.tflite", "litert-xnnpack"),
     ("lenet_dynamic.tflite", "litert-xnnpack"),
@@ -72,11 +74,12 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def main() -> None:
+    folder = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parents[1] / "exported"
     images = to_input(mnist.load("test").images)
     for name, target in FILES:
-        path = EXPORTED / name
+        path = folder / name
         if not path.exists():
-            print(f"{name}: not in {EXPORTED.name}; make it with: lenet-edge export --dynamic")
+            print(f"{name}: not in {folder}; make it with: lenet-edge export --dynamic")
             continue
         bare = bare_onnx if path.suffix == ".onnx" else bare_tflite
         loops = {size: bare(path, images, size) for size in BATCH_SIZES}

@@ -99,7 +99,7 @@ def test_a_board_holds_a_foreign_file_against_the_recorded_checkpoint(
 def test_pixels_of_0_to_255_into_a_model_of_0_to_1(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path, name: str
 ) -> None:
-    """A manifest that does not say how the pixels are scaled; for an int8 file, everything clips."""
+    """A manifest that is wrong about the scale; in an int8 file nearly every pixel clips."""
     own = Path(shutil.copytree(exports, tmp_path / "own"))
     write_manifest(dataclasses.replace(load_artifact(own / name), pixel_scale=1.0))
     target = "onnxruntime" if name.endswith("onnx") else "litert"
