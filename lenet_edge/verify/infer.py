@@ -14,7 +14,9 @@ from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
 
-BATCH_SIZE = 100  # where the file leaves it free: a call's own cost vanishes, the cache still holds it
+BATCH_SIZE = (
+    100  # where the file leaves it free: a call's own cost vanishes, the cache still holds it
+)
 
 
 def record_logits(
