@@ -7,7 +7,8 @@
     ├── ParityReport *      is one file on one target still right?
     └── Skipped *           what did not run, and why
 
-Schema versions: 1 (2026-11), one process a measurement; 2 (2026-11), trials.
+Schema versions: 1 (2026-11), one process a measurement; 2 (2026-11), trials, and
+verdicts with their bounds.
 A file of an earlier version is upgraded as it is read.
 """
 
@@ -27,58 +28,12 @@ from lenet_edge.artifact import atomic_write
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError
 from lenet_edge.measurement import Measurement
+from lenet_edge.parity_report import ParityReport
 from lenet_edge.trial import Trial
 
-__all__ = [
-    "SCHEMA_VERSION", "BenchRun", "Flip", "Measurement", "ParityReport", "Skipped", "Trial",
-]  # fmt: skip
+__all__ = ["SCHEMA_VERSION", "BenchRun", "Measurement", "ParityReport", "Skipped", "Trial"]
 
 SCHEMA_VERSION = 2
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A test image whose predicted class the candidate changed."""
-
-    index: int
-    label: int
-    was: int
-    now: int
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """Whether a file on a target still answers as the float model does.
-
-    Accuracies and agreement are fractions of `num_samples`; `accuracy_drop` is in percentage
-    points, positive where the candidate is worse, and `tolerance` is the largest that passes.
-    Errors are in units of the logits; `non_finite` counts images answered with NaN or infinity.
-    """
-
-    reference: str
-    candidate: str
-    candidate_sha256: str
-    target: str
-    num_samples: int
-    reference_accuracy: float
-    candidate_accuracy: float
-    accuracy_drop: float
-    top1_agreement: float
-    flips: tuple[Flip, ...]
-    mcnemar_p: float
-    max_abs_error: float
-    mean_abs_error: float
-    non_finite: int
-    tolerance: float
-    passed: bool
-
-    def __bool__(self) -> bool:
-        return self.passed
-
-    @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> ParityReport:
-        """Return the report that a JSON file holds."""
-        return cls(**{**facts, "flips": tuple(Flip(**flip) for flip in facts["flips"])})
 
 
 @dataclass(frozen=True)
@@ -134,7 +89,7 @@ class BenchRun:
             "settings": self.settings,
             "remaining": self.remaining,
             "measurements": [one.to_json() for one in self.measurements],
-            "parity": [dataclasses.asdict(one) for one in self.parity],
+            "parity": [one.to_json() for one in self.parity],
             "skipped": [dataclasses.asdict(one) for one in self.skipped],
         }
 
@@ -181,15 +136,23 @@ class BenchRun:
 
 
 def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return as schema 2 what schema 1 held, where each measurement was one process."""
+    """Return as schema 2 what schema 1 held: one process a measurement, one bound a report."""
     of_a_trial = {f.name for f in dataclasses.fields(Trial)}
     measurements = []
     for one in facts["measurements"]:
         trial = {name: value for name, value in one.items() if name in of_a_trial}
         kept = {name: value for name, value in one.items() if name not in of_a_trial}
         measurements.append({**kept, "trials": [trial]})
+    parity = [
+        {
+            **one,
+            "verdict": "pass" if one["passed"] else "fail",
+            "bounds": {"max_accuracy_drop": one["tolerance"]},
+        }
+        for one in facts["parity"]
+    ]
     environment = {**facts["environment"], "affinity": ()}
-    more = {"environment": environment, "settings": {}, "remaining": 0}
+    more = {"environment": environment, "parity": parity, "settings": {}, "remaining": 0}
     return {**facts, **more, "measurements": measurements, "schema_version": 2}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,31 @@ def pair_up(
     if not fits:
         raise TargetError(f"none of the files runs on {', '.join(names) or 'any target'}")
     return pairs, skipped
+
+
+def with_delegate(pairs: Iterable[Pair], library: Path) -> list[Pair]:
+    """Return the pairs that can load an external TFLite delegate, each with the one given.
+
+    Raises:
+        TargetError: none can, or there is no such library.
+    """
+    if not library.is_file():
+        raise TargetError(f"{library}: no such file; --delegate takes a TFLite delegate's .so file")
+    found: dict[tuple[Path, str], Pair] = {}
+    for pair in pairs:
+        runtime = pair.target.runtime
+        if runtime in ("litert", "tflite-runtime"):
+            target = replace(
+                pair.target, name=f"{runtime}-{library.stem}", delegate=library.name,
+                library=str(library.resolve()),
+            )  # fmt: skip
+            found.setdefault((pair.artifact.path, target.name), Pair(pair.artifact, target))
+    if not found:
+        raise TargetError(
+            "external delegates are loaded by litert and tflite-runtime alone, for .tflite files;"
+            " name one of them with --target"
+        )
+    return list(found.values())
 
 
 def _targets(names: Sequence[str]) -> list[Target]:

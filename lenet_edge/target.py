@@ -20,6 +20,7 @@ class Target:
 
     `package` is the Python package behind it and `extra` the extra of lenet-edge that installs
     it. Among the targets that run a format, the lowest `preference` is the one to choose first.
+    `library` is the path of an external TFLite delegate, a shared library of the user's.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Target:
     package: str
     extra: str
     preference: int
+    library: str | None = None
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Target:
+        """Return the Target with these fields, as a worker gets them."""
+        return cls(**{**facts, "formats": tuple(facts["formats"])})
 
 
 @dataclass(frozen=True)

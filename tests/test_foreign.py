@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_tflite_inputs_of_each_dtype(tmp_path: Path, dtype: str, target: str) ->
     worker.call(  # tflite-runtime does not like LiteRT in its process
         "verify.infer:record_logits",
         artifact=artifact.to_json(),
-        target=target,
+        target=asdict(get_target(target)),
         num_threads=1,
         images=str(tmp_path / "images.npy"),
         output=str(tmp_path / "logits.npy"),

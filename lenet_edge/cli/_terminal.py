@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lenet_edge.train.loop import Progress
 
 GATE_FAILED = 3  # the exit status when a file did not pass
+INCONCLUSIVE = 4  # when there were too few images to tell
 INTERRUPTED = 130  # the shell's own for Ctrl-C
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,56 @@ from lenet_edge.errors import DataError
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of any shape (N, ...) as they were given, and labels (N,) if there are any."""
+
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[np.int32] | None
+
+
+def load_images(path: Path) -> LabelledImages:
+    """Return the images and labels in an .npz file: arrays "images" and "labels", or of a data set.
+
+    The images may be named x_test too, or be the only array; the labels may be y_test, or missing.
+
+    Raises:
+        DataError: the file is damaged, or its arrays cannot be used.
+    """
+    found = _read(path)
+    names = ("images", "x_test", *(found if len(found) == 1 else ()))
+    images = next((found[name] for name in names if name in found), None)
+    if images is None:
+        raise DataError(
+            f"{path} has no array named images (it has: {', '.join(found)});"
+            " save it with: numpy.savez(FILE, images=..., labels=...)"
+        )
+    if images.ndim < 2 or images.dtype.kind not in "iuf" or not len(images):
+        raise DataError(
+            f"images in {path} are {images.dtype} of shape {images.shape}; they are numbers of"
+            " shape (N, height, width, channels), one or more"
+        )
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise DataError(f"images in {path} hold {(~np.isfinite(images)).sum()} that are no numbers")
+    given = next((found[name] for name in ("labels", "y_test") if name in found), None)
+    labels = None if given is None else _labels(given, f"labels in {path}")
+    if labels is not None and len(labels) != len(images):
+        raise DataError(
+            f"{path} has {len(images)} images but {len(labels)} labels; each image needs one"
+        )
+    return LabelledImages(images, labels)
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give an .npz file that is there") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as .npz ({error}); write it again") from error
+
+
 def load(path: Path) -> tuple[Dataset, Dataset]:
     """Return training and test part from x_train, y_train, x_test and y_test in an .npz file.
 
@@ -25,15 +76,7 @@ def load(path: Path) -> tuple[Dataset, Dataset]:
     Raises:
         DataError: the file is damaged, an array is missing or does not fit the others.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; --dataset takes an .npz file that is there"
-        ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as .npz ({error}); write it again") from error
+    found = _read(path)
     missing = [name for name in NAMES if name not in found]
     if missing:
         raise DataError(f"{path} has no array {', '.join(missing)}; it needs {', '.join(NAMES)}")

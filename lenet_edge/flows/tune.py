@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lenet_edge import worker
 from lenet_edge.artifact import Artifact, load_artifact
@@ -25,7 +26,6 @@ from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, images_of
 from lenet_edge.quiet import quiet
 from lenet_edge.selection import Pair
 from lenet_edge.target import Logits, Target
-from lenet_edge.verify.parity import Comparison
 from lenet_edge.verify.parity import compare as compare_logits
 
 SCHEMA_VERSION = 1
@@ -38,6 +38,27 @@ _NUM_FINALISTS = 12
 
 
 @dataclass(frozen=True)
+class Parity:
+    """How a mix answers, and how that differs from the float model: see `ParityReport`."""
+
+    accuracy: float
+    accuracy_drop: float
+    top1_agreement: float
+    non_finite: int
+
+    @classmethod
+    def of(cls, reference: Logits, candidate: Logits, labels: npt.NDArray[np.int32]) -> Parity:
+        """Return how `candidate` does on the images that both answered."""
+        found = compare_logits(reference, candidate, labels)
+        return cls(
+            found["candidate_accuracy"],
+            found["accuracy_drop"],
+            found["top1_agreement"],
+            found["non_finite"],
+        )
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One mix: `precisions` by layer, what it lost on the held-out images, how fast it is here.
 
@@ -47,7 +68,7 @@ class Candidate:
 
     artifact: Artifact
     precisions: dict[str, str]
-    parity: Comparison
+    parity: Parity
     ratio: Ratio | None = None
     on_front: bool = False
 
@@ -69,7 +90,7 @@ class Tuned:
     num_tried: int
     winner: Artifact
     chosen: Candidate
-    test: Comparison
+    test: Parity
     target: str
     environment: Environment
 
@@ -105,9 +126,9 @@ class Tuned:
         }
 
 
-def _facts(parity: Comparison) -> dict[str, float]:
+def _facts(parity: Parity) -> dict[str, float]:
     return {
-        "accuracy": parity.candidate_accuracy,
+        "accuracy": parity.accuracy,
         "accuracy_drop": parity.accuracy_drop,
         "top1_agreement": parity.top1_agreement,
     }
@@ -264,7 +285,7 @@ def _judge(
     if "0" not in logits:
         raise LenetEdgeError(f"{target.name} cannot run the float32 file; choose another --target")
     return [
-        Candidate(artifact, precisions, compare_logits(logits["0"], logits[str(index)], labels))
+        Candidate(artifact, precisions, Parity.of(logits["0"], logits[str(index)], labels))
         for index, (artifact, precisions) in enumerate(made)
         if str(index) in logits
     ]

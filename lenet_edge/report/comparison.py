@@ -33,10 +33,12 @@ class Change:
 
     @property
     def accuracy_change(self) -> float | None:
-        """Percentage points of accuracy gained; None where either run did not verify the file."""
-        if self.base_parity is None or self.new_parity is None:
-            return None
-        return 100 * (self.new_parity.candidate_accuracy - self.base_parity.candidate_accuracy)
+        """Percentage points of accuracy gained; None where either run does not tell it."""
+        base, new = (
+            None if parity is None else parity.candidate_accuracy
+            for parity in (self.base_parity, self.new_parity)
+        )
+        return None if base is None or new is None else 100 * (new - base)
 
     def regression(self, fail_above: float) -> str | None:
         """Return in words what became worse, or None.

@@ -24,21 +24,23 @@ class Recommendation:
             f" {' and '.join(f'{m.artifact} on {m.target}' for m in self.ties)}, and smaller"
         )
         drop = self.parity.accuracy_drop
-        proof = "no accuracy lost" if drop <= 0 else f"{drop:.2f} points of accuracy lost"
+        proof = f"{drop:.2f} points of accuracy lost" if drop and drop > 0 else "no accuracy lost"
+        doubt = "" if self.parity.passed else " Too few images to be sure."
         return (
             f"Ship {chosen.artifact} on {chosen.target}: {why}, {chosen.size_bytes:,} bytes,"
-            f" {proof} on {self.parity.num_samples:,} images."
+            f" {proof} on {self.parity.num_samples:,} images.{doubt}"
         )
 
 
 def recommend(run: BenchRun) -> Recommendation | None:
     """Return the fastest file × target, at the smallest batch measured, that is still right.
 
-    Only what passed parity in the same run is considered, and no checkpoint: that is not an
-    edge file. Where the interval of the ratio of two medians contains 1, speed does not decide
+    Only what passed parity in the same run is considered (where nothing could, for want of
+    images, what did not fail), and no checkpoint: that is not an edge file. Where the interval of the ratio of two medians contains 1, speed does not decide
     and the smaller file wins. None when nothing passed.
     """
-    proven = {(r.candidate_sha256, r.target): r for r in run.parity if r.passed}
+    verdict = "pass" if any(one.passed for one in run.parity) else "inconclusive"
+    proven = {(r.candidate_sha256, r.target): r for r in run.parity if r.verdict == verdict}
     candidates = [
         one
         for one in run.measurements

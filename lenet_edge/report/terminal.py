@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_edge.environment import Environment
+from lenet_edge.report.parity_details import layers_view, parity_details
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
 
@@ -20,43 +21,64 @@ Row = TypeVar("Row", Measurement, ParityReport)
 
 
 def parity_view(run: BenchRun) -> RenderableType:
-    """Return each file's parity with the float model, target by target."""
-    blocks = _Blocks([("accuracy", 8), ("drop pp", 7), ("agree %", 7), ("flips", 5),
-                      ("max error", 9), ("verdict", 16)])  # fmt: skip
+    """Return each file's parity with its reference, target by target, and what follows in words."""
+    blocks = _Blocks([("acc %", 6), ("95 % of it", 11), ("drop", 6), ("p", 5), ("agree%", 6),
+                      ("flips", 5), ("max err", 7), ("", 4)])  # fmt: skip
     for file, reports in _by_file(run.parity):
         blocks.start(file)
         for one in reports:
+            low, high = one.accuracy_interval or (None, None)
             blocks.row(
                 one.target,
-                f"{one.candidate_accuracy:.2%}",
+                _percent(one.candidate_accuracy),
+                f"{_percent(low)}–{_percent(high)}" if low is not None else _NOTHING,
                 _drop(one),
-                f"{100 * one.top1_agreement:.2f}",
+                _NOTHING if one.mcnemar_p is None else f"{one.mcnemar_p:.3f}",
+                _percent(one.top1_agreement),
                 f"{len(one.flips):,}",
                 f"{one.max_abs_error:.1e}",
-                verdict(one),
-                style=None if one.passed else "red",
+                {"pass": "pass", "fail": "FAIL"}.get(one.verdict, "?"),
+                style=_style(one),
             )
-    return Group(*blocks.tables, *_skipped(run.skipped))
+    details = parity_details(run.parity[0]) if len(run.parity) == 1 else []
+    for one in run.parity:
+        details += layers_view(one.layers, f"\n{one.candidate}: layers")
+    return Group(*blocks.tables, *details, *_verdicts(run.parity), *_skipped(run.skipped))
 
 
-def verdict(report: ParityReport) -> str:
-    """Return in a few words whether the file may be used, and if not, why."""
-    if report.non_finite:
-        return f"FAIL {report.non_finite} NaN"
-    return "pass" if report.passed else f"FAIL drop > {report.tolerance:g}"
+def _percent(share: float | None) -> str:
+    return _NOTHING if share is None else f"{100 * share:.2f}"
+
+
+def _style(report: ParityReport) -> str | None:
+    return {"pass": None, "fail": "red"}.get(report.verdict, "yellow")
+
+
+def _verdicts(reports: Iterable[ParityReport]) -> list[Text]:
+    """One line in words for each file that did not pass."""
+    lines = []
+    for one in reports:
+        if one.verdict == "fail":
+            lines.append(Text(f"Do not use {one.candidate} on {one.target}: {_failure(one)}."))
+        elif one.verdict != "pass":
+            lines.append(Text(f"Inconclusive, {one.candidate} on {one.target}: {_failure(one)}."))
+        else:
+            continue
+        lines[-1].stylize(_style(one) or "")
+        if one.diagnosis:
+            lines.append(Text(f"  {one.diagnosis}", style="bold red"))
+    return lines
 
 
 def _failure(report: ParityReport) -> str:
-    if report.non_finite:
-        return f"{report.non_finite:,} images are answered with NaN or infinity"
-    return f"it loses {report.accuracy_drop:.2f} points of accuracy, more than {report.tolerance:g}"
+    return "; ".join(report.reasons) or "it is further off than its bounds allow"
 
 
 def summary_view(run: BenchRun) -> RenderableType:
     """Return parity and latency side by side, and the one line that says what to ship."""
     batches = sorted({one.batch_size for one in run.measurements})
     p50 = [(f"b{size} µs" if size == batches[0] else f"b{size}", 7) for size in batches]
-    blocks = _Blocks([("accuracy", 8), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
+    blocks = _Blocks([("acc %", 8), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
     cells = {(m.artifact, m.target, m.batch_size): m for m in run.measurements}
     for file, reports in _by_file(run.parity):
         size = next((m.size_bytes for m in run.measurements if m.artifact == file), None)
@@ -65,26 +87,21 @@ def summary_view(run: BenchRun) -> RenderableType:
             timed = [cells.get((file, one.target, size)) for size in batches]
             blocks.row(
                 one.target,
-                f"{one.candidate_accuracy:.2%}",
+                _percent(one.candidate_accuracy),
                 _drop(one),
                 f"{100 * one.top1_agreement:.2f}",
                 *(_us(m.p50_s if m else None) for m in timed),
                 _si(max((m.images_per_s for m in timed if m), default=None)),
-                style=None if one.passed else "red",
+                style=_style(one),
             )
     advice = recommend(run)
-    failed = [
-        Text(f"Do not use {one.candidate} on {one.target}: {_failure(one)}.", style="red")
-        for one in run.parity
-        if not one.passed
-    ]
     last = str(advice) if advice else "Nothing to ship: no file passed parity and was timed."
     return Group(
         _machine(run.environment),
         *blocks.tables,
         Text("\nbN: median latency of a batch of N, in µs. img/s: the best batch.", style="dim"),
         *_skipped(run.skipped),
-        *failed,
+        *_verdicts(run.parity),
         Text(last, style="bold green" if advice else "bold red"),
     )
 
@@ -152,7 +169,8 @@ def _skipped(skipped: Sequence[Skipped]) -> list[Text]:
 
 
 def _drop(report: ParityReport) -> str:
-    return f"{report.accuracy_drop + 0.0:.2f}"
+    drop = report.accuracy_drop
+    return _NOTHING if drop is None else f"{drop + 0.0:.2f}"
 
 
 def _us(seconds: float | None) -> str:

@@ -52,6 +52,24 @@ class InterpreterSession:
         del self._interpreter
 
 
+def load_library(target: Target, load_delegate: Any) -> list[Any]:
+    """Return the external delegate that a target names, loaded; an empty list where it names none.
+
+    Raises:
+        TargetError: the library cannot be loaded, or is no delegate, or finds no device.
+    """
+    if target.library is None:
+        return []
+    try:
+        return [load_delegate(target.library)]
+    except (OSError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise TargetError(
+            f"the delegate {target.library} cannot be loaded: {reason}; give a shared library for"
+            " this machine that has tflite_plugin_create_delegate"
+        ) from error
+
+
 def plain_interpreter(path: str) -> Any:
     """Return an allocated interpreter without delegates that keeps every tensor's values.
 

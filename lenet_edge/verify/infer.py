@@ -1,4 +1,4 @@
-"""The answers of one file on one target to every test image; runs in a worker process."""
+"""The answers of one file on one target to a set of images; runs in a worker process."""
 
 from __future__ import annotations
 
@@ -6,38 +6,85 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes import get_target, open_session
-from lenet_edge.target import Images, Logits, Session
+from lenet_edge.runtimes import open_session
+from lenet_edge.target import Images, Logits, Session, Target
 
-BATCH_SIZE = 500  # where the file leaves it free: large enough that a call's own cost vanishes
+BATCH_SIZE = (
+    100  # where the file leaves it free: a call's own cost vanishes, the cache still holds it
+)
 
 
 def record_logits(
-    artifact: dict[str, Any], target: str, num_threads: int, images: str, output: str
+    artifact: dict[str, Any], target: dict[str, Any], num_threads: int, images: str, output: str
 ) -> dict[str, Any]:
     """Write a file's logits for the images in one .npy file to another, and say how they came.
 
     Args:
         artifact: the file, as `Artifact.to_json` gives it.
-        target: the name of the target.
+        target: the fields of the `Target`.
         num_threads: threads for one inference.
         images: the .npy file of N images. Whole numbers are pixels, 0 to 255, and are scaled as
             the file takes them; floats are fed as they are.
         output: the .npy file to write, float32 of shape (N, classes).
     """
-    file = Artifact.from_json(artifact)
+    file, chosen = Artifact.from_json(artifact), Target.from_json(target)
     given = np.load(images, allow_pickle=False)
-    scaled = given.astype(np.float32, copy=False)
-    if given.dtype.kind != "f":
-        scaled = to_input(given, file.pixel_scale)
-    with closing(open_session(file, get_target(target), num_threads)) as session:
-        logits = infer_all(session, scaled, file.batch_size or BATCH_SIZE)
-        np.save(output, logits)
-        return {"runtime_version": session.runtime_version}
+    with closing(open_session(file, chosen, num_threads)) as session:
+        scaled = fit(scale(given, file.pixel_scale), session.inputs[0])
+        np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
+        taken = session.delegation
+        if chosen.library and taken and not taken.nodes_taken:
+            raise TargetError(
+                f"{chosen.delegate} took none of the {taken.nodes_total} nodes of {file.name}, so"
+                " nothing would be verified; try another file or another delegate"
+            )
+        return {
+            "runtime_version": session.runtime_version,
+            "nodes_total": taken.nodes_total if taken else None,
+            "nodes_taken": taken.nodes_taken if taken else None,
+        }
+
+
+def scale(images: npt.NDArray[Any], pixel_scale: float) -> Images:
+    """Return images as float32: whole numbers are pixels and are scaled, floats stay."""
+    if images.dtype.kind == "f":
+        return images.astype(np.float32, copy=False)
+    return to_input(images, pixel_scale)
+
+
+def fit(images: Images, spec: TensorSpec) -> Images:
+    """Return images in the layout of an input.
+
+    That is as they are, with or without an axis for one channel, with the channels first, or flat.
+
+    Raises:
+        TargetError: none of these fits.
+    """
+    wanted = spec.shape[1:]
+    layouts = [images, images[..., np.newaxis], images.reshape(len(images), -1)]
+    if images.ndim == 4:
+        layouts += [
+            np.moveaxis(images, -1, 1),
+            *([images[..., 0]] if images.shape[-1] == 1 else []),
+        ]
+    for candidate in layouts:
+        if len(wanted) == candidate.ndim - 1 and all(
+            size in (None, given) for size, given in zip(wanted, candidate.shape[1:], strict=True)
+        ):
+            return np.ascontiguousarray(candidate)
+    raise TargetError(
+        f"the model takes images of shape {_times(wanted)} and these are"
+        f" {_times(images.shape[1:])}; give images that fit with --data"
+    )
+
+
+def _times(shape: tuple[int | None, ...]) -> str:
+    return " x ".join(str(size or "any") for size in shape)
 
 
 def infer_all(session: Session, images: Images, batch_size: int) -> Logits:

@@ -3,75 +3,139 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.errors import DataError
-from lenet_edge.results import Flip
+from lenet_edge.parity_report import ClassCount, Flip
 from lenet_edge.target import Logits
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """The numbers of a `ParityReport`, before it is known what they were measured on."""
-
-    num_samples: int
-    reference_accuracy: float
-    candidate_accuracy: float
-    accuracy_drop: float
-    top1_agreement: float
-    flips: tuple[Flip, ...]
-    mcnemar_p: float
-    max_abs_error: float
-    mean_abs_error: float
-    non_finite: int
+MAX_CONFUSION_CLASSES = 100  # above, the matrix would be most of the result file
 
 
-def compare(reference: Logits, candidate: Logits, labels: npt.NDArray[np.int32]) -> Comparison:
-    """Compare two models' logits for the same labelled images.
+def compare(
+    reference: Logits,
+    candidate: Logits,
+    labels: npt.NDArray[np.int32] | None = None,
+    class_names: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compare two models' logits for the same images; return the fields of a `ParityReport`.
 
     Args:
         reference: the float model's, of shape (N, classes).
         candidate: the exported file's, of the same shape. An image with a logit that is not a
             finite number counts as wrong, and its error is left out of the mean and the largest.
-        labels: the true classes, of shape (N,).
+        labels: the true classes, of shape (N,); without them nothing is said of accuracy.
+        class_names: in the order of the classes; their numbers if left out.
 
     Raises:
-        DataError: the shapes do not fit.
+        DataError: the shapes do not fit, or a label names no class.
     """
     if reference.shape != candidate.shape:
         raise DataError(
-            f"the float model's logits have shape {reference.shape} and the file's"
+            f"the reference's logits have shape {reference.shape} and the file's"
             f" {candidate.shape}; they belong to different models or data sets"
         )
-    if len(reference) != len(labels):
-        raise DataError(f"{len(reference)} answers for {len(labels)} labels; use the same data set")
+    if not np.isfinite(reference).all():
+        raise DataError("the reference answers with NaN or infinity; use another one")
     finite = np.isfinite(candidate).all(axis=1)
     was = reference.argmax(axis=1)
     now = np.where(finite, candidate.argmax(axis=1), -1)
-    was_right, now_right = was == labels, now == labels
     errors = np.abs(candidate[finite].astype(np.float64) - reference[finite])
+    was_sure, now_sure = _confidence(reference), _confidence(candidate[finite])
+    sure = np.full(len(candidate), np.nan)
+    sure[finite] = now_sure
     flips = tuple(
-        Flip(int(i), int(labels[i]), int(was[i]), int(now[i])) for i in np.flatnonzero(was != now)
+        Flip(
+            index=int(i),
+            label=None if labels is None else int(labels[i]),
+            was=int(was[i]),
+            now=int(now[i]),
+            was_confidence=float(was_sure[i]),
+            confidence=float(sure[i]) if finite[i] else None,
+        )
+        for i in np.flatnonzero(was != now)
     )
-    return Comparison(
-        num_samples=len(labels),
-        reference_accuracy=float(was_right.mean()),
-        candidate_accuracy=float(now_right.mean()),
+    found = {
+        "num_samples": len(reference),
+        "top1_agreement": float((was == now).mean()),
+        "flips": flips,
+        "max_abs_error": float(errors.max(initial=0.0)),
+        "mean_abs_error": float(errors.mean()) if errors.size else 0.0,
+        "non_finite": int((~finite).sum()),
+        "reference_confidence": float(was_sure.mean()),
+        "candidate_confidence": float(now_sure.mean()) if now_sure.size else None,
+        "confidence_drift": (
+            float(np.abs(now_sure - was_sure[finite]).mean()) if now_sure.size else None
+        ),
+    }
+    return {**found, **_against_labels(was, now, labels, reference.shape[1], class_names)}
+
+
+def _against_labels(
+    was: npt.NDArray[Any],
+    now: npt.NDArray[Any],
+    labels: npt.NDArray[np.int32] | None,
+    num_classes: int,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    if labels is None:
+        return dict.fromkeys(
+            ("reference_accuracy", "candidate_accuracy", "accuracy_drop", "mcnemar_p")
+        )
+    if len(was) != len(labels):
+        raise DataError(f"{len(was)} answers for {len(labels)} labels; use the same data set")
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise DataError(
+            f"labels lie in {labels.min()}..{labels.max()} and the model has {num_classes}"
+            " classes; they must lie in 0.." + str(num_classes - 1)
+        )
+    was_right, now_right = was == labels, now == labels
+    found: dict[str, Any] = {
+        "reference_accuracy": float(was_right.mean()),
+        "candidate_accuracy": float(now_right.mean()),
         # Counted in images first: 9846 - 9846 is 0, where 98.46 - 98.46 may be 1e-14.
-        accuracy_drop=100 * int(was_right.sum() - now_right.sum()) / len(labels),
-        top1_agreement=float((was == now).mean()),
-        flips=flips,
-        mcnemar_p=mcnemar_p(
+        "accuracy_drop": 100 * int(was_right.sum() - now_right.sum()) / len(labels),
+        "mcnemar_p": mcnemar_p(
             only_first_right=int((was_right & ~now_right).sum()),
             only_second_right=int((~was_right & now_right).sum()),
         ),
-        max_abs_error=float(errors.max(initial=0.0)),
-        mean_abs_error=float(errors.mean()) if errors.size else 0.0,
-        non_finite=int((~finite).sum()),
-    )
+        "per_class": tuple(
+            ClassCount(
+                class_names[number] if number < len(class_names) else str(number),
+                int((labels == number).sum()),
+                int(was_right[labels == number].sum()),
+                int(now_right[labels == number].sum()),
+            )
+            for number in range(num_classes)
+        ),
+    }
+    if num_classes <= MAX_CONFUSION_CLASSES:
+        counts = np.zeros((num_classes, num_classes), int)
+        np.add.at(counts, (labels[now >= 0], now[now >= 0]), 1)
+        found["confusion"] = tuple(map(tuple, counts.tolist()))
+    return found
+
+
+def _confidence(logits: Logits) -> npt.NDArray[np.float64]:
+    """Return the probability of each image's winning class.
+
+    Answers that already are probabilities (0 to 1, with sum 1) are taken as they are.
+    """
+    values = logits.astype(np.float64)
+    if values.size and values.min() >= 0 and np.allclose(values.sum(axis=1), 1, atol=0.05):
+        highest: npt.NDArray[np.float64] = values.max(axis=1)
+        return highest
+    if not values.size:
+        return np.zeros(0)
+    winning: npt.NDArray[np.float64]
+    top = values.max(axis=1, keepdims=True)
+    with np.errstate(under="ignore"):
+        winning = 1 / np.exp(values - top).sum(axis=1)
+    return winning
 
 
 def mcnemar_p(only_first_right: int, only_second_right: int) -> float:

@@ -1,87 +1,74 @@
-"""Every file on every target, on all test images, against the float model it was made from."""
+"""Every file on every target against the float model it was made from, or another file."""
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from lenet_edge import worker
-from lenet_edge.data.test_set import test_set
-from lenet_edge.errors import LenetEdgeError
-from lenet_edge.reference import reference_for
+from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.results import ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.target import Logits
+from lenet_edge.verify import diagnosis
 from lenet_edge.verify.parity import compare
+from lenet_edge.verify.truth import Truth, answers, recorded
+from lenet_edge.verify.verdict import bounds_for, judge
 
-DEFAULT_MAX_DROP = 0.1  # percentage points
+Keep = Callable[[ParityReport, Truth, Logits], None]
 
 
 def verify(
     pairs: Sequence[Pair],
-    max_accuracy_drop: float = DEFAULT_MAX_DROP,
+    settings: Mapping[str, Any] | None = None,
     num_threads: int = 1,
     report: Callable[[str], None] = lambda what: None,
+    against: Truth | None = None,
+    keep: Keep = lambda found, truth, logits: None,
 ) -> tuple[list[ParityReport], list[Skipped]]:
     """Return a report for each file on each target, and what could not run, with the reason.
 
     Args:
         pairs: what to run, each in a process of its own.
-        max_accuracy_drop: percentage points of accuracy that a file may lose and still pass.
+        settings: bounds instead of the defaults; see `verdict.bounds_for`.
         num_threads: threads for one inference.
         report: called with a name as each pair is done.
+        against: what to compare with; None means each file's own recorded float model.
+        keep: called with each report, what it was held against, and the file's logits.
 
     Raises:
         ModelFileError: the recorded answers of the float model are missing or belong to another.
+        DataError: a file and what it is held against have different classes.
     """
     reports, skipped = [], []
     for pair in pairs:
-        reference = reference_for(pair.artifact)
+        truth = against or recorded(pair.artifact)
+        where = f"{pair.artifact.name} on {pair.target.name}"
         try:
-            data = test_set(reference, pair.artifact.labels)
-            logits = _logits(pair, data.images, num_threads)
+            logits, facts = answers(pair, truth.images, num_threads)
         except LenetEdgeError as error:
             skipped.append(Skipped(pair.target.name, str(error), pair.artifact.name))
-            report(f"{pair.artifact.name} on {pair.target.name}: {error}")
+            report(f"{where}: {error}")
             continue
-        comparison = compare(reference.logits, logits, data.labels)
-        reports.append(
-            ParityReport(
-                reference=f"checkpoint {reference.checkpoint_sha256[:12]}",
-                candidate=pair.artifact.name,
-                candidate_sha256=pair.artifact.sha256,
-                target=pair.target.name,
-                tolerance=max_accuracy_drop,
-                passed=(
-                    comparison.accuracy_drop <= max_accuracy_drop and comparison.non_finite == 0
-                ),
-                **{
-                    field.name: getattr(comparison, field.name)
-                    for field in dataclasses.fields(comparison)
-                },
-            )
-        )
-        report(f"{pair.artifact.name} on {pair.target.name}")
-    return reports, skipped
-
-
-def _logits(pair: Pair, images: npt.NDArray[Any], num_threads: int) -> Logits:
-    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
-        given, output = Path(folder, "images.npy"), Path(folder, "logits.npy")
-        np.save(given, images)
-        worker.call(
-            "verify.infer:record_logits",
-            artifact=pair.artifact.to_json(),
+        try:
+            found = compare(truth.logits, logits, truth.labels, truth.class_names)
+        except DataError as error:
+            raise DataError(f"{pair.artifact.name} against {truth.name}: {error}") from error
+        bounds = bounds_for(pair.artifact.precision, settings or {})
+        verdict, reasons = judge(found, bounds)
+        one = ParityReport(
+            reference=truth.name,
+            candidate=pair.artifact.name,
+            candidate_sha256=pair.artifact.sha256,
             target=pair.target.name,
-            num_threads=num_threads,
-            images=str(given),
-            output=str(output),
+            verdict=verdict,
+            reasons=reasons,
+            bounds=bounds,
+            diagnosis=diagnosis.diagnose(pair, truth, found) if verdict == "fail" else None,
+            nodes_total=facts["nodes_total"],
+            nodes_taken=facts["nodes_taken"],
+            **found,
         )
-        logits: Logits = np.load(output, allow_pickle=False)
-        return logits
+        keep(one, truth, logits)
+        reports.append(one)
+        report(where)
+    return reports, skipped

@@ -8,13 +8,12 @@ import pytest
 
 from lenet_edge.artifact import Artifact, describe, load_artifact
 from lenet_edge.bench.interleave import Ratio
-from lenet_edge.flows.tune import Candidate, _mark_front
-from lenet_edge.verify.parity import Comparison
+from lenet_edge.flows.tune import Candidate, Parity, _mark_front
 from tests.conftest import LenetEdge
 
 
 def candidate(artifact: Artifact, drop: float, latency: float, size: int) -> Candidate:
-    parity = Comparison(5000, 0.99, 0.99, drop, 1.0, (), 1.0, 0.0, 0.0, 0)
+    parity = Parity(0.99, drop, 1.0, 0)
     ratio = Ratio(latency, latency, latency, 1e-5 * latency)
     return Candidate(dataclasses.replace(artifact, size_bytes=size), {}, parity, ratio)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,22 @@ def parity(artifact: str, passed: bool = True, drop: float = 0.0) -> ParityRepor
         reference="checkpoint", candidate=artifact, candidate_sha256=artifact,
         target="litert-xnnpack", num_samples=10_000, reference_accuracy=0.99,
         candidate_accuracy=0.99 - drop / 100, accuracy_drop=drop, top1_agreement=1.0, flips=(),
-        mcnemar_p=1.0, max_abs_error=0.0, mean_abs_error=0.0, non_finite=0, tolerance=0.1,
-        passed=passed,
+        mcnemar_p=1.0, max_abs_error=0.0, mean_abs_error=0.0, non_finite=0,
+        verdict="pass" if passed else "fail",
+        reasons=() if passed else (f"it loses {drop:.2f} points of accuracy",),
     )  # fmt: skip
 
 
 def run(measurements: list[Measurement], reports: list[ParityReport]) -> BenchRun:
     return BenchRun.here(tuple(measurements), tuple(reports))
+
+
+def test_too_few_images_to_be_sure() -> None:
+    unsure = dataclasses.replace(parity("a.tflite"), verdict="inconclusive", num_samples=50)
+    measured = [measurement("a.tflite", 10, 300), measurement("b.tflite", 5, 100)]
+    advice = recommend(run(measured, [unsure, parity("b.tflite", passed=False)]))
+    assert str(advice).startswith("Ship a.tflite on litert-xnnpack")
+    assert str(advice).endswith("on 50 images. Too few images to be sure.")
 
 
 def test_the_fastest_that_is_proven() -> None:

@@ -51,7 +51,7 @@ def test_what_was_skipped_is_said(view: str, run: BenchRun) -> None:
 def test_figures(run: BenchRun) -> None:
     assert "17.4" in text("bench", run)
     assert "1,234" in text("bench", run)
-    assert "FAIL drop > 0.1" in text("parity", run)
+    assert "FAIL" in text("parity", run)
 
 
 def test_a_row_without_a_measurement_says_so(run: BenchRun) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,7 @@ def test_a_damaged_file_is_refused(
         worker.call(
             "verify.infer:record_logits",
             artifact=load_artifact(path).to_json(),
-            target=target.name,
+            target=asdict(target),
             num_threads=1,
             images=str(tmp_path / "images.npy"),
             output=str(tmp_path / "logits.npy"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_edge.errors import DataError
-from lenet_edge.verify.parity import compare, mcnemar_p
+from lenet_edge.parity_report import wilson_interval
+from lenet_edge.verify.parity import compare as compare_fields
+from lenet_edge.verify.parity import mcnemar_p
+
+
+def compare(*arguments: Any) -> SimpleNamespace:
+    return SimpleNamespace(**compare_fields(*arguments))
 
 
 def binomial_p(first: int, second: int) -> Fraction:
@@ -112,3 +120,70 @@ def test_what_does_not_fit_is_refused() -> None:
         compare(logits, logits[:4], labels)
     with pytest.raises(DataError, match="5 answers for 4 labels"):
         compare(logits, logits, labels[:4])
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_scipys_and_statsmodels(first: int, second: int) -> None:
+    from scipy.stats import binomtest
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    found = mcnemar_p(first, second)
+    if first + second:
+        assert found == pytest.approx(binomtest(first, first + second).pvalue, rel=1e-9)
+        table = [[7, first], [second, 9]]
+        assert found == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
+    else:
+        assert found == 1
+
+
+@given(st.integers(1, 100_000), st.floats(0, 1))
+def test_wilson_is_scipys_and_statsmodels(trials: int, share: float) -> None:
+    from scipy.stats import binomtest
+    from statsmodels.stats.proportion import proportion_confint
+
+    successes = round(share * trials)
+    low, high = wilson_interval(successes, trials)
+    scipys = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert (low, high) == pytest.approx((scipys.low, scipys.high), abs=1e-9)
+    theirs = proportion_confint(successes, trials, alpha=0.05, method="wilson")
+    assert (low, high) == pytest.approx(theirs, abs=1e-9)
+    assert 0 <= low <= successes / trials <= high <= 1
+
+
+def test_what_is_counted_by_class() -> None:
+    random = np.random.default_rng(3)
+    reference, candidate = random.normal(size=(2, 500, 4)).astype(np.float32)
+    labels = random.integers(0, 4, 500).astype(np.int32)
+    candidate[7] = np.nan
+    found = compare(reference, candidate, labels, ["a", "b", "c", "d"])
+    for number, one in enumerate(found.per_class):
+        assert one.name == "abcd"[number]
+        assert one.num_samples == (labels == number).sum()
+        right = [
+            candidate[i].argmax() == number for i in np.flatnonzero(labels == number) if i != 7
+        ]
+        assert one.candidate_right == sum(right)
+    matrix = np.array(found.confusion)
+    assert matrix.sum() == 499  # the image answered with NaN is in no column
+    assert matrix.trace() == found.candidate_accuracy * 500
+    assert found.confusion[2][1] == sum(
+        labels[i] == 2 and candidate[i].argmax() == 1 for i in range(500) if i != 7
+    )
+
+
+def test_confidence_is_the_softmax_of_the_winner() -> None:
+    from scipy.special import softmax
+
+    random = np.random.default_rng(4)
+    reference, candidate = random.normal(scale=30, size=(2, 300, 10)).astype(np.float32)
+    found = compare(reference, candidate)
+    was, now = (softmax(one.astype(float), axis=1).max(axis=1) for one in (reference, candidate))
+    assert found.reference_confidence == pytest.approx(was.mean())
+    assert found.candidate_confidence == pytest.approx(now.mean())
+    assert found.confidence_drift == pytest.approx(np.abs(now - was).mean())
+    for flip in found.flips:
+        assert flip.was_confidence == pytest.approx(was[flip.index])
+        assert flip.confidence == pytest.approx(now[flip.index])
+    # Answers that are probabilities already are not squashed once more.
+    likely = softmax(reference, axis=1)
+    assert compare(likely, likely).reference_confidence == pytest.approx(likely.max(axis=1).mean())

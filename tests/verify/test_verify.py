@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +17,6 @@ from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge
-
-
-@pytest.fixture
-def own(exports: Path, tmp_path: Path) -> Path:
-    """A copy of the exports that a test may spoil."""
-    return Path(shutil.copytree(exports, tmp_path / "own"))
 
 
 def spoil(path: Path) -> Artifact:
@@ -60,6 +53,8 @@ def test_a_file_with_spoiled_weights_fails(
     assert done.returncode == 3
     assert "FAIL" in done.stdout
     assert not report.passed
+    assert report.accuracy_drop is not None
+    assert report.mcnemar_p is not None
     assert report.accuracy_drop > 5
     assert report.mcnemar_p < 1e-9
     assert len(report.flips) == round((1 - report.top1_agreement) * report.num_samples)
@@ -67,10 +62,11 @@ def test_a_file_with_spoiled_weights_fails(
 
 def test_the_drop_that_is_allowed_decides(exported: Callable[[str], Artifact]) -> None:
     pair = Pair(exported("lenet_int8.onnx"), get_target("onnxruntime-cpu"))
-    (report,), skipped = verify([pair], max_accuracy_drop=0)
+    (report,), skipped = verify([pair], {"max_accuracy_drop": 0, "min_agreement": 0})
     assert not skipped
+    assert report.accuracy_drop is not None
     assert report.passed == (report.accuracy_drop <= 0)
-    (lenient,), _ = verify([pair], max_accuracy_drop=100)
+    (lenient,), _ = verify([pair], {"max_accuracy_drop": 100, "min_agreement": 0})
     assert lenient.passed
     assert lenient.accuracy_drop == report.accuracy_drop
 
@@ -88,7 +84,7 @@ def test_answers_that_are_no_numbers_fail(exported: Callable[[str], Artifact], o
     onnx.save(model, artifact.path)
     write_manifest(dataclasses.replace(artifact, sha256=sha256_of(artifact.path)))
     pair = Pair(load_artifact(artifact.path), get_target("onnxruntime-cpu"))
-    (report,), _ = verify([pair], max_accuracy_drop=100)
+    (report,), _ = verify([pair], {"max_accuracy_drop": 100, "min_agreement": 0})
     assert report.non_finite == report.num_samples
     assert not report.passed
 

@@ -1,0 +1,103 @@
+"""Verify's inner loop against the runtime's own best: python -m benchmarks.verify_loop [FOLDER]
+
+FOLDER holds the files of `lenet-edge export --dynamic`; exported/ if left out.
+
+Both answer the 10,000 test images, turn by turn in one process, so that a slow minute of the
+machine hits both. The runtime's best is a bare loop over its own API, at the batch size that suits
+it most. The ratio is the median over the rounds, with its 95 % confidence interval.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import to_input
+from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.stats import median_interval
+from lenet_edge.verify.infer import BATCH_SIZE, infer_all
+
+FILES = (
+    ("lenet_float32.tflite", "litert-xnnpack"),
+    ("lenet_dynamic.tflite", "litert-xnnpack"),
+    ("lenet_float32.onnx", "onnxruntime-cpu"),
+)
+BATCH_SIZES = (50, 100, 200, 500, 1000)  # divisors of 10,000
+ROUNDS = 31
+
+
+def bare_tflite(path: Path, images: Any, batch_size: int) -> Callable[[], None]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    entry = interpreter.get_input_details()[0]["index"]
+    answer = interpreter.get_output_details()[0]["index"]
+    interpreter.resize_tensor_input(entry, (batch_size, *images.shape[1:]))
+    interpreter.allocate_tensors()
+
+    def loop() -> None:
+        for start in range(0, len(images), batch_size):
+            interpreter.set_tensor(entry, images[start : start + batch_size])
+            interpreter.invoke()
+            interpreter.get_tensor(answer)
+
+    return loop
+
+
+def bare_onnx(path: Path, images: Any, batch_size: int) -> Callable[[], None]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def loop() -> None:
+        for start in range(0, len(images), batch_size):
+            session.run(None, {name: images[start : start + batch_size]})
+
+    return loop
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parents[1] / "exported"
+    images = to_input(mnist.load("test").images)
+    for name, target in FILES:
+        path = folder / name
+        if not path.exists():
+            print(f"{name}: not in {folder}; make it with: lenet-edge export --dynamic")
+            continue
+        bare = bare_onnx if path.suffix == ".onnx" else bare_tflite
+        loops = {size: bare(path, images, size) for size in BATCH_SIZES}
+        best = min(loops, key=lambda size: min(seconds(loops[size]) for _ in range(5)))
+        with closing(open_session(load_artifact(path), get_target(target))) as session:
+            infer_all(session, images, BATCH_SIZE)
+            pairs = [
+                (seconds(lambda: infer_all(session, images, BATCH_SIZE)), seconds(loops[best]))
+                for _ in range(ROUNDS)
+            ]
+        ratios = np.array([ours / theirs for ours, theirs in pairs])
+        low, high = median_interval(ratios)
+        print(
+            f"{name} on {target}: {np.median(ratios):.2f} times the bare loop"
+            f" (95 %: {low:.2f} to {high:.2f}; {np.median(pairs, axis=0)[0]:.3f} s against"
+            f" {np.median(pairs, axis=0)[1]:.3f} s in batches of {best})"
+        )
+
+
+if __name__ == "__main__":
+    main()

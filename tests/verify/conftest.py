@@ -1,0 +1,32 @@
+"""What tests of verify share: a copy of the exports that a test may spoil."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lenet_edge.artifact import load_artifact, manifest_path, sha256_of, write_manifest
+
+
+@pytest.fixture
+def own(exports: Path, tmp_path: Path) -> Path:
+    """A copy of the exports that a test may spoil."""
+    return Path(shutil.copytree(exports, tmp_path / "own"))
+
+
+def rewrite(path: Path, content: bytes, **facts: object) -> None:
+    """Replace a model file; its manifest follows, with `facts` changed."""
+    artifact = load_artifact(path)
+    path.write_bytes(content)
+    write_manifest(
+        dataclasses.replace(
+            artifact,
+            sha256=sha256_of(path),
+            size_bytes=len(content),
+            **facts,  # type: ignore[arg-type]
+        )
+    )
+    assert manifest_path(path).exists()

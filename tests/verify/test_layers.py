@@ -1,0 +1,136 @@
+"""Models broken on purpose: the layer that is broken is the one that is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import to_input
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.export import onnx as to_onnx
+from lenet_edge.export import tflite as to_tflite
+from lenet_edge.export.checkpoint import load_checkpoint
+from lenet_edge.export.embed import read_tflite, write_tflite
+from lenet_edge.parity_report import LayerError
+from lenet_edge.verify.layers import compare_layers, find_sibling
+from lenet_edge.verify.truth import recorded
+from tests.conftest import LenetEdge
+from tests.verify.conftest import rewrite
+
+FORMATS = ("tflite", "onnx")
+
+
+def layers_of(path: Path) -> list[LayerError]:
+    artifact = load_artifact(path)
+    return compare_layers(artifact, find_sibling(artifact), recorded(artifact))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_healthy_file_loses_nothing_anywhere(exports: Path, format: str) -> None:
+    layers = layers_of(exports / f"lenet_int8.{format}")
+    assert len(layers) >= 6
+    for one in layers:
+        assert one.lost_db < 6.02, one
+        assert one.hint == ""
+        assert one.saturation < 0.01
+    assert [one.lost_db for one in layers] == sorted((one.lost_db for one in layers), reverse=True)
+
+
+def narrow_tflite(path: Path, layer: str, factor: float) -> bytes:
+    """Divide the range of what a layer makes by `factor`."""
+    graph = read_tflite(path.read_bytes())
+    (tensor,) = (
+        one
+        for one in graph.subgraphs[0].tensors
+        if layer in one.name.decode() and len(one.shape) > 1 and len(one.quantization.scale) == 1
+        and -1 in (one.shapeSignature if one.shapeSignature is not None else [])
+    )  # fmt: skip
+    tensor.quantization.scale = [float(tensor.quantization.scale[0]) / factor]
+    return write_tflite(graph)
+
+
+def narrow_onnx(path: Path, layer: str, factor: float) -> bytes:
+    import onnx
+
+    model = onnx.load(path)
+    products = [node for node in model.graph.node if node.op_type == "Gemm"]
+    made = products[["dense1", "dense2"].index(layer)].output[0]
+    (quantizer,) = (node for node in model.graph.node if made in node.input)
+    (scale,) = (one for one in model.graph.initializer if one.name == quantizer.input[1])
+    value = np.asarray(onnx.numpy_helper.to_array(scale) / factor, np.float32)
+    scale.CopyFrom(onnx.numpy_helper.from_array(value, scale.name))
+    content = model.SerializeToString()
+    assert isinstance(content, bytes)
+    return content
+
+
+def is_layer(found: LayerError, layer: str) -> bool:
+    """Exports to ONNX name their layers by operator and position; the dense ones are Gemms."""
+    return layer in found.name or found.name == {"dense1": "Gemm_8", "dense2": "Gemm_10"}[layer]
+
+
+@pytest.mark.parametrize("layer", ["dense1", "dense2"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_clipped_range_is_found(own: Path, format: str, layer: str) -> None:
+    path = own / f"lenet_int8.{format}"
+    narrow = {"tflite": narrow_tflite, "onnx": narrow_onnx}[format]
+    rewrite(path, narrow(path, layer, 8))
+    worst = layers_of(path)[0]
+    assert is_layer(worst, layer), worst
+    assert worst.saturation > 0.01
+    assert "clipped; calibrate with images like these" in worst.hint
+    assert worst.range is not None
+    assert worst.range[1] < worst.seen[1]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("factor", "says"), [(255, "times too wide"), (1 / 16, "are clipped")])
+def test_calibration_on_wrong_scaled_images_is_found(
+    own: Path, format: str, factor: float, says: str
+) -> None:
+    """Every range is wrong then; the first that is, the input's, is named."""
+    images: Any = to_input(mnist.load("train").images[:100]) * np.float32(factor)
+    convert = {"tflite": to_tflite.convert, "onnx": to_onnx.convert}[format]
+    path = own / f"lenet_int8.{format}"
+    rewrite(path, convert(load_checkpoint(own / "lenet.keras"), "int8", images))
+    worst = layers_of(path)[0]
+    assert worst.name == "input"
+    assert says in worst.hint
+
+
+def test_spoiled_weights_are_told_from_a_wrong_range(own: Path) -> None:
+    path = own / "lenet_int8.tflite"
+    graph = read_tflite(path.read_bytes())
+    (tensor,) = (one for one in graph.subgraphs[0].tensors if list(one.shape) == [84, 120])
+    buffer = graph.buffers[tensor.buffer]
+    buffer.data = np.random.default_rng(0).permutation(np.array(buffer.data))
+    rewrite(path, write_tflite(graph))
+    worst = layers_of(path)[0]
+    assert is_layer(worst, "dense2"), worst
+    assert "its weights lose it" in worst.hint
+
+
+def test_the_command_shows_them(lenet_edge: LenetEdge, own: Path) -> None:
+    path = own / "lenet_int8.tflite"
+    rewrite(path, narrow_tflite(path, "dense1", 8))
+    done = lenet_edge("verify", path, "--target", "litert", "--layers", "--json", "out.json")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 3, done.stderr
+    assert max(map(len, lines)) <= 80
+    head = next(i for i, line in enumerate(lines) if "layer, worst first" in line)
+    assert "dense1" in lines[head + 1]
+    (report,) = json.loads((own.parent / "out.json").read_text())["parity"]
+    assert report["layers"][0]["name"].count("dense1")
+
+
+def test_without_a_sibling_it_says_what_to_do(own: Path) -> None:
+    for name in ("lenet_float32.tflite", "lenet_float32.tflite.json"):
+        (own / name).unlink()
+    with pytest.raises(LenetEdgeError, match=r"there is none beside it.*--reference"):
+        layers_of(own / "lenet_int8.tflite")

@@ -1,0 +1,128 @@
+"""The verdict in words, its bounds, and where they come from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.parity_report import Bounds
+from lenet_edge.verify.parity import compare
+from lenet_edge.verify.verdict import DEFAULTS, bounds_for, judge, read_settings
+from tests.conftest import LenetEdge
+
+
+def found(count: int, wrong: int) -> dict[str, Any]:
+    """Compare a model that is always right with one that is wrong on some images."""
+    labels = np.arange(count, dtype=np.int32) % 10
+    reference = np.eye(10, dtype=np.float32)[labels]
+    candidate = reference.copy()
+    candidate[:wrong] = np.roll(candidate[:wrong], 1, axis=1)
+    return compare(reference, candidate, labels)
+
+
+@pytest.mark.parametrize(
+    ("count", "wrong", "bounds", "verdict", "says"),
+    [
+        (10_000, 0, Bounds(0.1, 99), "pass", []),
+        (10_000, 10, Bounds(0.1, 99), "pass", []),
+        (10_000, 30, Bounds(0.1, 99), "fail", ["loses 0.30 points of accuracy, 0.2 more than"]),
+        (10_000, 200, Bounds(5, 99), "fail", ["agrees on 98.00 % of the images, 1 less than"]),
+        (10_000, 1, Bounds(None, None, 0.5), "fail", ["off by 1, 0.5 more than the 0.5 allowed"]),
+        (200, 0, Bounds(0.1), "inconclusive", ["200 images are too few", "give 1,000 or more"]),
+        (200, 2, Bounds(0.1), "inconclusive", ["200 images are too few"]),
+        (200, 100, Bounds(0.1), "fail", ["loses 50.00 points"]),  # however few, that is no chance
+        (50, 1, Bounds(None, 99), "inconclusive", ["give 100 or more"]),
+        (50, 25, Bounds(None, 99), "fail", ["agrees on 50.00 %"]),
+        (1000, 1, Bounds(0.1, 99.9), "pass", []),  # just as many as it takes
+        (1000, 2, Bounds(0.1, 99.9), "fail", ["0.20 points", "agrees on 99.80 %"]),
+        (999, 0, Bounds(0.1, 99.9), "inconclusive", ["give 1,000 or more"]),
+        (100, 1, Bounds(None, 99.9), "inconclusive", []),  # one may be chance
+        (100, 2, Bounds(None, 99.9), "fail", ["agrees on 98.00 %"]),  # two are not: p is 0.005
+        (50, 0, Bounds(), "pass", []),
+        (50, 0, Bounds(0, 100), "pass", []),  # none may be lost, and none was
+        (50, 1, Bounds(0, None), "fail", ["loses 2.00 points"]),
+    ],
+)  # fmt: skip
+def test_verdicts(count: int, wrong: int, bounds: Bounds, verdict: str, says: list[str]) -> None:
+    judged, reasons = judge(found(count, wrong), bounds)
+    assert judged == verdict
+    assert len(reasons) == (0 if verdict == "pass" else len(reasons) or 1)
+    for words in says:
+        assert words in "; ".join(reasons)
+
+
+def test_answers_that_are_no_numbers_fail_whatever_the_bounds() -> None:
+    logits = np.eye(10, dtype=np.float32)
+    spoiled = logits.copy()
+    spoiled[3, 4] = np.nan
+    judged, reasons = judge(compare(logits, spoiled), Bounds())
+    assert (judged, reasons) == ("fail", ("1 images are answered with NaN or infinity",))
+
+
+def test_bounds_go_by_precision_and_can_be_overridden() -> None:
+    assert bounds_for("int8", {}) == DEFAULTS["int8"]
+    assert bounds_for("never heard of", {}) == DEFAULTS["unknown"]
+    settings = {"min_agreement": 98.0, "int8": {"max_abs_error": 2.0}}
+    assert bounds_for("int8", settings) == Bounds(DEFAULTS["int8"].max_accuracy_drop, 98.0, 2.0)
+    assert bounds_for("float32", settings).max_abs_error == DEFAULTS["float32"].max_abs_error
+
+
+needs_tomllib = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no tomllib")
+
+
+@needs_tomllib
+def test_settings_from_pyproject(tmp_path: Path) -> None:
+    assert read_settings(tmp_path) == {}
+    file = tmp_path / "pyproject.toml"
+    file.write_text("[project]\nname = 'theirs'\n")
+    assert read_settings(tmp_path) == {}
+    file.write_text(
+        "[tool.lenet-edge]\nmax-accuracy-drop = 1\n[tool.lenet-edge.int8]\nmin-agreement = 97.5\n"
+    )
+    assert read_settings(tmp_path) == {"max_accuracy_drop": 1.0, "int8": {"min_agreement": 97.5}}
+
+
+@needs_tomllib
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("max-drop = 1", "max-drop is unknown; it takes max-accuracy-drop, min-agreement"),
+        ("max-accuracy-drop = 'much'", "'much' is no number"),
+        ("max-accuracy-drop = nan", "no number"),
+        ("min-agreement = true", "no number"),
+        ("int8 = 3", "int8 is unknown"),
+        ("max-accuracy-drop = = 2", "pyproject.toml"),
+    ],
+)
+def test_settings_that_cannot_be_used(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(f"[tool.lenet-edge]\n{text}\n")
+    with pytest.raises(LenetEdgeError) as caught:
+        read_settings(tmp_path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@needs_tomllib
+def test_the_command_takes_options_over_pyproject_over_defaults(
+    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.lenet-edge]\nmax-abs-error = 1e-9\n[tool.lenet-edge.float32]\nmin-agreement = 50\n"
+    )
+    file = exports / "lenet_float32.onnx"
+    done = lenet_edge("verify", file, "--target", "onnx", "--json", "-")
+    (report,) = json.loads(done.stdout)["parity"]
+    assert done.returncode == 3
+    assert report["bounds"] == {
+        "max_accuracy_drop": DEFAULTS["float32"].max_accuracy_drop,
+        "min_agreement": 50, "max_abs_error": 1e-9,
+    }  # fmt: skip
+    assert "more than the 1e-09 allowed" in report["reasons"][0]
+    done = lenet_edge("verify", file, "--target", "onnx", "--max-abs-error", "1")
+    assert done.returncode == 0, done.stdout
