@@ -35,9 +35,10 @@ class Recommendation:
 def recommend(run: BenchRun) -> Recommendation | None:
     """Return the fastest file × target, at the smallest batch measured, that is still right.
 
-    Only what passed parity in the same run is considered (where nothing could, for want of
-    images, what did not fail), and no checkpoint: that is not an edge file. Where the interval of the ratio of two medians contains 1, speed does not decide
-    and the smaller file wins. None when nothing passed.
+    Only what passed parity in the same run is considered (where nothing could, for want of images,
+    what did not fail), and no checkpoint: that is not an edge file. Where the interval of the ratio
+    of two medians contains 1, speed does not decide and the smaller file wins. None when nothing
+    passed.
     """
     verdict = "pass" if any(one.passed for one in run.parity) else "inconclusive"
     proven = {(r.candidate_sha256, r.target): r for r in run.parity if r.verdict == verdict}

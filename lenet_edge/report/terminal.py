@@ -15,7 +15,7 @@ from lenet_edge.report.parity_details import layers_view, parity_details
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
 
-_NAME_WIDTH = 22
+_NAME_WIDTH = 19
 _NOTHING = "–"
 Row = TypeVar("Row", Measurement, ParityReport)
 
