@@ -27,6 +27,7 @@ from lenet_edge.results import (
     ParityReport,
     Skipped,
     median_interval,
+    wilson_interval,
 )
 
 # Whole nanoseconds, which is what the clock gives and the file keeps.
@@ -198,3 +199,20 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     saved(tmp_path)
     with pytest.raises(LenetEdgeError, match="cannot write"):
         BenchRun.here().save(tmp_path / "run.json" / "below.json")
+
+
+def test_parity_of_schema_1_is_still_read(tmp_path: Path) -> None:
+    facts = BenchRun.here().to_json()
+    old = {
+        "reference": "r", "candidate": "c", "candidate_sha256": "s", "target": "t",
+        "num_samples": 100, "reference_accuracy": 0.9, "candidate_accuracy": 0.8,
+        "accuracy_drop": 10.0, "top1_agreement": 0.9, "mcnemar_p": 0.5, "max_abs_error": 1.0,
+        "flips": [{"index": 3, "label": 1, "was": 1, "now": 2}], "mean_abs_error": 0.1,
+        "non_finite": 0, "tolerance": 0.1, "passed": False,
+    }  # fmt: skip
+    facts.update(schema_version=1, parity=[old])
+    (tmp_path / "old.json").write_text(json.dumps(facts))
+    (report,) = BenchRun.load(tmp_path / "old.json").parity
+    assert (report.verdict, report.bounds) == ("fail", Bounds(max_accuracy_drop=0.1))
+    assert report.flips == (Flip(3, 1, 1, 2),)
+    assert report.accuracy_interval == wilson_interval(80, 100)
