@@ -39,6 +39,9 @@ def found(count: int, wrong: int) -> dict[str, Any]:
         (200, 100, Bounds(0.1), "fail", ["loses 50.00 points"]),  # however few, that is no chance
         (50, 1, Bounds(None, 99), "inconclusive", ["give 100 or more"]),
         (50, 25, Bounds(None, 99), "fail", ["agrees on 50.00 %"]),
+        (200, 0, Bounds(2, 99.9), "pass", []),  # labelled, and nothing flips
+        (200, 1, Bounds(2, 99.9), "inconclusive", ["an agreement of 99.9 %"]),
+        (200, 0, Bounds(None, 99.9), "inconclusive", ["an agreement of 99.9 %"]),
         (50, 0, Bounds(), "pass", []),
         (50, 0, Bounds(0, 100), "pass", []),  # none may be lost, and none was
         (50, 1, Bounds(0, None), "fail", ["loses 2.00 points"]),
