@@ -104,6 +104,20 @@ def test_verify(board: Board) -> None:
     assert ("lenet.keras", "tensorflow is not installed") in skipped
 
 
+def test_inspect_and_layers(board: Board) -> None:
+    """TFLite needs no more than its runtime; ONNX says what is missing."""
+    file = f"exported/lenet_int8.{board.format}"
+    inspected = board("lenet-edge", "inspect", file)
+    compared = board("lenet-edge", "verify", file, "--target", board.target, "--layers",
+                     "--max-accuracy-drop", "1")  # fmt: skip
+    if board.format == "tflite":
+        assert "60,074 parameters" in inspected.stdout
+        assert "worst first" in compared.stdout, compared.stderr
+    else:
+        for done in (inspected, compared):
+            assert "onnx is not installed; install it with: pip install" in done.stderr
+
+
 def test_bench(board: Board) -> None:
     done = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
                  "--json", "-")  # fmt: skip

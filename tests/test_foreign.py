@@ -80,7 +80,7 @@ def test_classes_in_any_place(tmp_path: Path, shape: tuple[Any, ...]) -> None:
 
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     (artifact,) = load_files([write_onnx(tmp_path / "a.onnx", "float32", ("n", 2, 2))], tmp_path)
-    with pytest.raises(TargetError, match=r"shape \(2, 2, 2\); lenet-edge runs classifiers"):
+    with pytest.raises(TargetError, match=r"2 images with shape \(2, 2, 2\); lenet-edge runs"):
         logits(artifact, "onnxruntime-cpu", np.zeros((3, 2, 2), np.float32))
 
 

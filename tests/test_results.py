@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from lenet_edge.conditions import Conditions
 from lenet_edge.environment import capture
 from lenet_edge.errors import DataError, LenetEdgeError
-from lenet_edge.parity_report import Bounds, ClassCount, Flip, LayerError
+from lenet_edge.parity_report import Bounds, ClassCount, Flip, LayerError, wilson_interval
 from lenet_edge.results import (
     SCHEMA_VERSION,
     BenchRun,
@@ -246,3 +246,20 @@ def test_files_of_every_schema_still_load(path: Path, tmp_path: Path) -> None:
     again = BenchRun.load(tmp_path / "again.json")
     assert plain(again) == plain(run)
     assert json.loads((tmp_path / "again.json").read_text())["schema_version"] == SCHEMA_VERSION
+
+
+def test_parity_of_schema_1_is_still_read(tmp_path: Path) -> None:
+    facts = BenchRun.here().to_json()
+    old = {
+        "reference": "r", "candidate": "c", "candidate_sha256": "s", "target": "t",
+        "num_samples": 100, "reference_accuracy": 0.9, "candidate_accuracy": 0.8,
+        "accuracy_drop": 10.0, "top1_agreement": 0.9, "mcnemar_p": 0.5, "max_abs_error": 1.0,
+        "flips": [{"index": 3, "label": 1, "was": 1, "now": 2}], "mean_abs_error": 0.1,
+        "non_finite": 0, "tolerance": 0.1, "passed": False,
+    }  # fmt: skip
+    facts.update(schema_version=1, parity=[old])
+    (tmp_path / "old.json").write_text(json.dumps(facts))
+    (report,) = BenchRun.load(tmp_path / "old.json").parity
+    assert (report.verdict, report.bounds) == ("fail", Bounds(max_accuracy_drop=0.1))
+    assert report.flips == (Flip(3, 1, 1, 2),)
+    assert report.accuracy_interval == wilson_interval(80, 100)

@@ -97,19 +97,19 @@ def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
             batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.float32)])
         session.prepare(batch)
         session.infer()
-        answers.append(_by_class(session.logits())[: batch_size - padding])
+        answers.append(_by_class(session.logits(), batch_size)[: batch_size - padding])
     return np.concatenate(answers)
 
 
-def _by_class(logits: Logits) -> Logits:
+def _by_class(logits: Logits, count: int) -> Logits:
     """Return logits of shape (N, C), (N, 1, 1, C) or (N, C, 1, 1) as (N, C).
 
     Raises:
         TargetError: they have another shape, so the model is no classifier.
     """
-    if sum(size > 1 for size in logits.shape[1:]) != 1:
+    if len(logits) != count or sum(size > 1 for size in logits.shape[1:]) != 1:
         raise TargetError(
-            f"the model answers with shape {logits.shape}; lenet-edge runs classifiers, which"
-            " answer (N, classes)"
+            f"the model answers {count} images with shape {logits.shape}; lenet-edge runs"
+            " classifiers, which answer (N, classes)"
         )
     return logits.reshape(len(logits), -1)

@@ -121,7 +121,8 @@ def judge(found: Mapping[str, Any], bounds: Bounds) -> tuple[str, tuple[str, ...
                 f"it agrees on {agreement:.2f} % of the images, {least - agreement:.2g} less than"
                 f" the {least:g} asked for"
             )
-        elif few:
+        elif few and (found["flips"] or drop is None or limit is None):
+            # Where nothing flips and there are labels, the bound on accuracy has spoken.
             unsure.append(_too_few(count, f"an agreement of {least:g} %", 100 / (100 - least)))
     error, most = found["max_abs_error"], bounds.max_abs_error
     if most is not None and error > most:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
 
+from lenet_edge.parity_report import ClassCount, Flip, LayerError
 from lenet_edge.report.latency import bench_view
 from lenet_edge.report.terminal import parity_view, summary_view
 from lenet_edge.results import BenchRun, Skipped
@@ -63,3 +65,27 @@ def test_the_summary_ends_in_advice_and_warns_of_the_failure(run: BenchRun) -> N
     said = " ".join(text("summary", run).split())
     assert "Do not use lenet_int8.tflite on litert-xnnpack: it loses 0.25 points" in said
     assert "Ship lenet_float32.tflite on litert-xnnpack" in said
+
+
+def test_parity_says_the_verdict_its_reason_and_its_diagnosis() -> None:
+    layer = LayerError("dense1", "Gemm", 5.5, 33.5, 2.0, 0.25, (0, 1), (0, 8), "it clips")
+    failed = dataclasses.replace(
+        parity("lenet_int8.tflite", passed=False, drop=0.25),
+        diagnosis="wrong input, not a wrong file",
+        per_class=(ClassCount("a", 10, 9, 5), ClassCount("b", 10, 9, 9)),
+        confusion=((5, 5), (1, 9)),
+        flips=(Flip(3, 1, 1, -1, 0.9, None), Flip(4, None, 1, 2, 0.9, 0.6)),
+        layers=(layer,),
+        mcnemar_p=None,
+    )
+    unsure = dataclasses.replace(failed, verdict="inconclusive", reasons=("7 images are too few",))
+    for report, words in ((failed, "Do not use"), (unsure, "Inconclusive")):
+        shown = text("parity", BenchRun.here(parity=(report,)))
+        assert max(map(len, shown.splitlines())) <= 80
+        said = " ".join(shown.split())
+        assert f"{words}" in said
+        assert report.reasons[0] in said
+        assert "wrong input, not a wrong file" in said
+        assert "worst first: a 50.0%, b 90.0%" in said
+        assert "a for b 5" in said
+        assert "dense1: it clips." in said

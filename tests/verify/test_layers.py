@@ -134,3 +134,15 @@ def test_without_a_sibling_it_says_what_to_do(own: Path) -> None:
         (own / name).unlink()
     with pytest.raises(LenetEdgeError, match=r"there is none beside it.*--reference"):
         layers_of(own / "lenet_int8.tflite")
+
+
+def test_a_fixed_batch_is_compared_too(own: Path) -> None:
+    """The sibling's batch is free, and 200 images are no multiple of 64."""
+    images = to_input(mnist.load("train").images[:200])
+    path = own / "lenet_int8.tflite"
+    free = layers_of(path)
+    content = to_tflite.convert(load_checkpoint(own / "lenet.keras"), "int8", images, 64)
+    rewrite(path, content, batch_size=64)
+    fixed = layers_of(path)
+    assert {one.kind for one in fixed} == {one.kind for one in free}
+    assert max(one.lost_db for one in fixed) < 6.02

@@ -44,6 +44,9 @@ def found(count: int, wrong: int) -> dict[str, Any]:
         (999, 0, Bounds(0.1, 99.9), "inconclusive", ["give 1,000 or more"]),
         (100, 1, Bounds(None, 99.9), "inconclusive", []),  # one may be chance
         (100, 2, Bounds(None, 99.9), "fail", ["agrees on 98.00 %"]),  # two are not: p is 0.005
+        (200, 0, Bounds(2, 99.9), "pass", []),  # labelled, and nothing flips
+        (200, 1, Bounds(2, 99.9), "inconclusive", ["an agreement of 99.9 %"]),
+        (200, 0, Bounds(None, 99.9), "inconclusive", ["an agreement of 99.9 %"]),
         (50, 0, Bounds(), "pass", []),
         (50, 0, Bounds(0, 100), "pass", []),  # none may be lost, and none was
         (50, 1, Bounds(0, None), "fail", ["loses 2.00 points"]),
