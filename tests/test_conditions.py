@@ -136,5 +136,7 @@ def test_what_disturbed_a_cell_is_said() -> None:
     )
     calm = make_trial(np.full(1000, 1e-5), before=before, after=before, seconds=2.0, preempted=9)
     assert instability((calm,)) == ()
+    coarse = [make_trial(np.full(1000, t), timer_s=4e-8) for t in (1.7e-8, 1.9e-8)]
+    assert instability(coarse) == ()
     few = make_trial(np.full(100, 1e-5))
     assert instability((few,)) == ("100 samples, too few for p99",)

@@ -39,7 +39,8 @@ def quantile_of(run: BenchRun) -> float | None:
 def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
     """Return the place of each valid cell among those of its batch size and threads.
 
-    Two cells whose ratio's interval contains 1 are equal: "2=" stands at both.
+    Two cells whose ratio's interval contains 1 are equal: "2=" stands at both. The null target,
+    which does nothing, has no place.
     """
     quantile, resolution = quantile_of(run), run.settings.get("precision", 0.0)
     found = {}
@@ -47,7 +48,9 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
     def alike(one: Measurement) -> tuple[int, int]:
         return one.batch_size, one.num_threads
 
-    valid = sorted((one for one in run.measurements if not one.invalid), key=alike)
+    valid = sorted(
+        (one for one in run.measurements if not one.invalid and one.target != "null"), key=alike
+    )
     for _, cells in groupby(valid, key=alike):
         place = 1
         for group in _tied(list(cells), quantile, resolution):

@@ -177,10 +177,14 @@ def _us(seconds: float | None) -> str:
     if seconds is None:
         return _NOTHING
     microseconds = seconds * 1e6
+    if microseconds < 1:
+        return f"{microseconds:.3f}"
     return f"{microseconds:.1f}" if microseconds < 1000 else f"{microseconds:,.0f}"
 
 
 def _si(value: float | None) -> str:
     if value is None:
         return _NOTHING
+    if value >= 10_000_000:
+        return f"{value / 1e6:.0f}M"
     return f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:.0f}"

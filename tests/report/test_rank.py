@@ -27,9 +27,10 @@ def test_ties_share_a_place_and_the_next_one_counts_them() -> None:
     assert found == {"also": "1=", "first": "1=", "third": "3", "last": "4"}
 
 
-def test_what_is_invalid_has_no_place() -> None:
+def test_what_is_invalid_or_does_nothing_has_no_place() -> None:
     throttled = dataclasses.replace(measurement("a", 1, 1), invalid="throttled")
-    assert ranked(throttled, measurement("b", 2, 1)) == {"b": "1"}
+    nothing = dataclasses.replace(measurement("c", 0.1, 1), target="null")
+    assert ranked(throttled, measurement("b", 2, 1), nothing) == {"b": "1"}
 
 
 def test_batches_are_ranked_apart() -> None:
