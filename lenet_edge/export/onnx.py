@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lenet_edge.environment import capture
 from lenet_edge.export.checkpoint import inference_function
 from lenet_edge.export.onnx_graph import clean
@@ -85,15 +87,18 @@ def _quantize(graph: Any, calibration: Images, reduce_range: bool) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    name = graph.graph.input[0].name
+    image = graph.graph.input[0]
+    size = image.type.tensor_type.shape.dim[0].dim_value or 1  # 0 where the batch is free
+    whole = np.resize(calibration, (-(-len(calibration) // size) * size, *calibration.shape[1:]))
+    batches = whole.reshape(-1, size, *calibration.shape[1:])
 
     class Samples(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._images = iter(calibration)
+            self._batches = iter(batches)
 
         def get_next(self) -> dict[str, Any] | None:
-            image = next(self._images, None)
-            return None if image is None else {name: image[None]}
+            batch = next(self._batches, None)
+            return None if batch is None else {image.name: batch}
 
     with tempfile.TemporaryDirectory() as folder:  # the quantizer works from file to file
         source, prepared, target = (Path(folder, f"{step}.onnx") for step in "abc")

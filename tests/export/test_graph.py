@@ -109,6 +109,15 @@ def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
         assert session.delegation == Delegation("XNNPACK", len(LENET), len(LENET))
 
 
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_fixed_batch_in_int8(exports: Path, tmp_path: Path, format: str) -> None:
+    test = take(mnist.load("test"), 10)  # no multiple of the batch
+    made = exporter.export(
+        exports / "lenet.keras", tmp_path, test, test, (format,), ("int8",), batch_size=4
+    )
+    assert made[0].inputs[0].shape == (4, 28, 28, 1)
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16", "dynamic", "int8"])
 def test_a_delegate_takes_the_whole_graph(matrix: Matrix, precision: str) -> None:
     with closing(open_session(matrix["tflite", precision], get_target("litert-xnnpack"))) as one:
