@@ -5,6 +5,7 @@ It lands in benchmarks/results/<machine>/<time>-<commit>.json.
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from lenet_edge.selection import load_files, pair_up
 from lenet_edge.verify.verify import verify
 
 ROOT = Path(__file__).parents[1]
+EXPORTED = Path(os.path.relpath(ROOT / "exported"))  # a result names no machine's folders
 
 
 def main() -> None:
-    pairs, missing = pair_up(load_files((), ROOT / "exported"), ())
+    pairs, missing = pair_up(load_files((), EXPORTED), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)
     planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))
