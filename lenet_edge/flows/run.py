@@ -16,6 +16,7 @@ from lenet_edge.results import BenchRun
 from lenet_edge.selection import load_files, pair_up
 from lenet_edge.train.recipe import DEFAULT, Recipe
 from lenet_edge.train.state import STATE, folder_of
+from lenet_edge.verify.verdict import read_settings
 from lenet_edge.verify.verify import verify
 
 RESULTS = "results.json"
@@ -47,7 +48,7 @@ def run(
     Args:
         output_dir: where the checkpoint, the exported files and the results go.
         training: what is learnt from, and calibrated with.
-        test: what every file is verified on.
+        test: what every file is verified on, to the bounds of the working folder's pyproject.toml.
         progress_bar: how each stage shows how far it is.
         training_progress: how the training does.
         model: a checkpoint to start from instead of training one.
@@ -66,7 +67,7 @@ def run(
     files = _export(model, output_dir, training, test, progress_bar)
     pairs, missing = pair_up(load_files(files, output_dir), ())
     with progress_bar("Verify", len(pairs)) as step:
-        parity, wrong = verify(pairs, report=step)
+        parity, wrong = verify(pairs, read_settings(Path()), report=step)
     planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
     with progress_bar("Bench", len(planned.steps())) as step:
         timed = plan.run(planned, report=step, skipped=(*missing, *wrong))

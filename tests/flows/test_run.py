@@ -10,6 +10,7 @@ from tests.conftest import LenetEdge
 
 
 def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.lenet-edge.int8]\nmax-abs-error = 77\n")
     done = lenet_edge("run", exports / "lenet.keras", "--output-dir", "out", "--batch-size", "1")
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out" / "results.json")
@@ -24,6 +25,7 @@ def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: P
         targets
     )
     for report in run.parity:
+        assert (report.bounds.max_abs_error == 77) == ("int8" in report.candidate)
         if "float32" in report.candidate:
             assert report.top1_agreement == 1.0
             assert report.max_abs_error < 1e-4
