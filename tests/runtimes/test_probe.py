@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lenet_edge
-from lenet_edge import selection
+from lenet_edge import selection, worker
 from lenet_edge.flows import make_probe
 from lenet_edge.runtimes import _probe, all_targets, is_installed
 from lenet_edge.target import Target
@@ -51,8 +51,7 @@ def test_a_wrong_answer_does_not_work(
     target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(target)
-    monkeypatch.chdir(wrong_package)
-    monkeypatch.setenv("PYTHONPATH", str(wrong_package))
+    monkeypatch.setattr(worker, "_PACKAGE", wrong_package / "lenet_edge")
     status = selection.probe(target)
     assert not status.works
     assert status.detail.startswith(f"{target.name} runs, but answers wrong: off by up to 0.")
