@@ -5,7 +5,6 @@ TensorFlow and tflite-runtime in one process corrupt each other.
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import closing
 from pathlib import Path
 
@@ -25,12 +24,7 @@ def images_of(part: str) -> Dataset:
     """Return the held-out images or the test images."""
     if part == TEST:
         return mnist.load("test")
-    training = mnist.load("train")
-    return dataclasses.replace(
-        training,
-        images=training.images[-NUM_HELD_OUT:],
-        labels=training.labels[-NUM_HELD_OUT:],
-    )
+    return mnist.load("train").take(slice(-NUM_HELD_OUT, None))
 
 
 def answer(paths: list[str], target: str, part: str, output: str) -> None:
