@@ -27,8 +27,9 @@ def training_curve(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) 
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    figure_class = _figure_class()
-    figure = figure_class(figsize=(8, 4.5), layout="constrained")
+    figure = _figure_class()(figsize=(8, 4.5), layout="constrained")
+    from matplotlib.ticker import LogLocator
+
     loss, accuracy = figure.subplots(1, 2)
     numbers = [one["epoch"] for one in epochs]
     loss.plot(numbers, [one["loss"] for one in epochs], color="tab:orange", marker=".")
@@ -38,8 +39,9 @@ def training_curve(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) 
     accuracy.set(title="error on watched images, %", xlabel="epoch", yscale="log")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3, which="both")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # more labels would overlap
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
     with atomic_write(path) as temporary:
