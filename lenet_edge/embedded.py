@@ -38,22 +38,23 @@ _METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
 
 
 def _read_tflite(data: bytes) -> bytes | None:
-    model = _u32(data, 0)
-    buffers = _elements(data, _field(data, model, _MODEL_BUFFERS))
-    for entry in _elements(data, _field(data, model, _MODEL_METADATA)):
-        if _vector(data, _field(data, entry, _METADATA_NAME)) == KEY.encode():
-            index = _field(data, entry, _METADATA_BUFFER)
-            buffer = buffers[_u32(data, index) if index else 0]
-            return _vector(data, _field(data, buffer, _BUFFER_DATA))
+    model = u32(data, 0)
+    buffers = elements(data, field(data, model, _MODEL_BUFFERS))
+    for entry in elements(data, field(data, model, _MODEL_METADATA)):
+        if _vector(data, field(data, entry, _METADATA_NAME)) == KEY.encode():
+            index = field(data, entry, _METADATA_BUFFER)
+            buffer = buffers[u32(data, index) if index else 0]
+            return _vector(data, field(data, buffer, _BUFFER_DATA))
     return None
 
 
-def _u32(data: bytes, at: int) -> int:
+def u32(data: bytes, at: int) -> int:
+    """Return the unsigned number of 32 bits at a place."""
     value: int = struct.unpack_from("<I", data, at)[0]
     return value
 
 
-def _field(data: bytes, table: int, number: int) -> int:
+def field(data: bytes, table: int, number: int) -> int:
     """Return where a table's field lies, 0 where the table leaves it out."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     place = 4 + 2 * number
@@ -63,20 +64,20 @@ def _field(data: bytes, table: int, number: int) -> int:
     return table + offset if offset else 0
 
 
-def _elements(data: bytes, field: int) -> list[int]:
-    """Return where each table of a vector of tables lies."""
-    if not field:
+def elements(data: bytes, at: int) -> list[int]:
+    """Return where each table of a vector of tables lies, whose field lies at a place."""
+    if not at:
         return []
-    start = field + _u32(data, field)
-    places = range(start + 4, start + 4 + 4 * _u32(data, start), 4)
-    return [place + _u32(data, place) for place in places]
+    start = at + u32(data, at)
+    places = range(start + 4, start + 4 + 4 * u32(data, start), 4)
+    return [place + u32(data, place) for place in places]
 
 
-def _vector(data: bytes, field: int) -> bytes:
-    if not field:
+def _vector(data: bytes, at: int) -> bytes:
+    if not at:
         return b""
-    start = field + _u32(data, field)
-    return data[start + 4 : start + 4 + _u32(data, start)]
+    start = at + u32(data, at)
+    return data[start + 4 : start + 4 + u32(data, start)]
 
 
 # Source: the Protocol Buffers encoding and onnx.proto.

@@ -17,6 +17,7 @@ from lenet_edge.stats import (
     quantile_interval,
     ratio,
 )
+from lenet_edge.target import Delegation
 from lenet_edge.trial import MIN_SAMPLES_P90, MIN_SAMPLES_P99, Trial, instability
 
 
@@ -26,7 +27,8 @@ class Measurement:
 
     Each of `trials` comes from a process of its own; everything said of them is derived from the
     samples of all. `inputs` says what was fed. `energy_covers` says what the meter of the trials'
-    energy includes. `invalid` says why the figures should not be used; None means that they may.
+    energy includes. `arena_bytes` is the memory that a microcontroller would need for the tensors.
+    `invalid` says why the figures should not be used; None means that they may.
     """
 
     artifact: str
@@ -37,10 +39,9 @@ class Measurement:
     batch_size: int
     num_threads: int
     trials: tuple[Trial, ...]
-    delegate: str | None = None
-    nodes_total: int | None = None
-    nodes_taken: int | None = None
+    delegation: Delegation | None = None
     inputs: str = "test images"
+    arena_bytes: int | None = None
     energy_covers: str | None = None
     invalid: str | None = None
 
@@ -209,4 +210,6 @@ class Measurement:
         """Return the Measurement that `to_json` wrote; what was derived is derived again."""
         names = {f.name for f in dataclasses.fields(cls)}
         known = {name: value for name, value in facts.items() if name in names}
-        return cls(**{**known, "trials": tuple(Trial.from_json(one) for one in facts["trials"])})
+        known["trials"] = tuple(Trial.from_json(one) for one in facts["trials"])
+        known["delegation"] = Delegation.from_json(facts["delegation"])
+        return cls(**known)

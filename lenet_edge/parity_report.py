@@ -14,6 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lenet_edge.target import Delegation
+
 
 @dataclass(frozen=True)
 class Flip:
@@ -111,8 +113,7 @@ class ParityReport:
     confidence_drift: float | None = None
     diagnosis: str | None = None
     layers: tuple[LayerError, ...] = ()
-    nodes_total: int | None = None
-    nodes_taken: int | None = None
+    delegation: Delegation | None = None
 
     def __bool__(self) -> bool:
         return self.passed
@@ -148,6 +149,7 @@ class ParityReport:
                 "per_class": tuple(ClassCount(**one) for one in facts.get("per_class", ())),
                 "confusion": tuple(tuple(row) for row in facts.get("confusion", ())),
                 "layers": tuple(layer_error(one) for one in facts.get("layers", ())),
+                "delegation": Delegation.from_json(facts["delegation"]),
             }
         )
 

@@ -7,8 +7,8 @@
     ├── ParityReport *      is one file on one target still right?
     └── Skipped *           what did not run, and why
 
-Schema versions: 1 (2026-11), one process a measurement; 2 (2026-11), trials, and
-verdicts with their bounds.
+Schema versions: 1 (2026-11), one process a measurement; 2 (2026-11), trials, and verdicts with
+their bounds; 3 (2026-11), what a delegate took in an object of its own, with its device.
 A file of an earlier version is upgraded as it is read.
 """
 
@@ -29,11 +29,12 @@ from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError
 from lenet_edge.measurement import Measurement
 from lenet_edge.parity_report import ParityReport
+from lenet_edge.target import Delegation
 from lenet_edge.trial import Trial
 
 __all__ = ["SCHEMA_VERSION", "BenchRun", "Measurement", "ParityReport", "Skipped", "Trial"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class BenchRun:
         """Return the run that `to_json` wrote, here or in an earlier version."""
         if facts["schema_version"] == 1:
             facts = _upgrade_1(facts)
+        if facts["schema_version"] == 2:
+            facts = _upgrade_2(facts)
         return cls(
             environment=Environment.from_json(facts["environment"]),
             measurements=tuple(Measurement.from_json(one) for one in facts["measurements"]),
@@ -154,6 +157,20 @@ def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:
     environment = {**facts["environment"], "affinity": ()}
     more = {"environment": environment, "parity": parity, "settings": {}, "remaining": 0}
     return {**facts, **more, "measurements": measurements, "schema_version": 2}
+
+
+def _upgrade_2(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return as schema 3 what schema 2 held: a delegate's name and its nodes, each by itself."""
+
+    def upgraded(one: dict[str, Any]) -> dict[str, Any]:
+        counts = one.get("nodes_total"), one.get("nodes_taken")
+        if None in counts:
+            return {**one, "delegation": None}
+        name = one.get("delegate") or one["target"]
+        return {**one, "delegation": dataclasses.asdict(Delegation(name, *map(int, counts)))}
+
+    both = {kind: [upgraded(one) for one in facts[kind]] for kind in ("measurements", "parity")}
+    return {**facts, **both, "schema_version": 3}
 
 
 @functools.cache

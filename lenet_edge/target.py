@@ -20,7 +20,8 @@ class Target:
 
     `package` is the Python package behind it and `extra` the extra of lenet-edge that installs
     it. Among the targets that run a format, the lowest `preference` is the one to choose first.
-    `library` is the path of an external TFLite delegate, a shared library of the user's.
+    `library` is an external TFLite delegate, a shared library of the user's, and `options` are
+    what it is created with. With `allow_fallback` a delegate may leave nodes to the CPU.
     """
 
     name: str
@@ -32,20 +33,59 @@ class Target:
     extra: str
     preference: int
     library: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    allow_fallback: bool = False
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Target:
         """Return the Target with these fields, as a worker gets them."""
-        return cls(**{**facts, "formats": tuple(facts["formats"])})
+        options = tuple((name, value) for name, value in facts["options"])
+        return cls(**{**facts, "formats": tuple(facts["formats"]), "options": options})
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """How much of a graph was asked of a delegate, and how much it really took."""
+    """What was asked of a delegate, a device or a provider, and what it really took.
+
+    `left_behind` are the nodes that stayed on the CPU, each as "KIND name". The multiply-accumulate
+    operations (`macs_total`, `macs_taken`) are those of one image, None where nothing that is
+    installed can count them. `device` is what the device calls itself; `emulated` tells a software
+    GPU or NPU. `precision` is what it computes in, None where that goes by the file.
+    """
 
     delegate: str
     nodes_total: int
     nodes_taken: int
+    left_behind: tuple[str, ...] = ()
+    macs_total: int | None = None
+    macs_taken: int | None = None
+    device: str | None = None
+    emulated: bool = False
+    precision: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was taken."""
+        return self.nodes_taken >= self.nodes_total
+
+    def __str__(self) -> str:
+        where = f" on {self.device}" if self.device else ""
+        soft = " (software)" if self.emulated else ""
+        macs = f" and {self.macs_taken / self.macs_total:.0%} of the multiplications" if (
+            self.macs_total and self.macs_taken is not None
+        ) else ""  # fmt: skip
+        kind = f", in {self.precision}" if self.precision else ""
+        return (
+            f"{self.delegate} took {self.nodes_taken} of {self.nodes_total} nodes{macs}{where}"
+            f"{soft}{kind}"
+        )
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any] | None) -> Delegation | None:
+        """Return the Delegation that JSON holds; None where nothing was delegated."""
+        if facts is None:
+            return None
+        return cls(**{**facts, "left_behind": tuple(facts["left_behind"])})
 
 
 class Session(Protocol):
@@ -69,7 +109,7 @@ class Session(Protocol):
 
     @property
     def delegation(self) -> Delegation | None:
-        """What a delegate took of the graph; None where none was asked."""
+        """What a delegate took of the graph, known once a batch is prepared; None: none was asked."""
 
     def prepare(self, images: Images) -> None:
         """Load a batch into the input tensor.

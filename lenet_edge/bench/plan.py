@@ -191,7 +191,7 @@ class _Progress:
                 timeout_s=self._plan.timeout_s,
                 python=self._plan.python_for(cell.pair),
                 artifact=cell.pair.artifact.to_json(),
-                target=cell.pair.target.name,
+                target=dataclasses.asdict(cell.pair.target),
                 batch_size=cell.batch_size,
                 num_threads=cell.num_threads,
                 stop=dataclasses.asdict(self._plan.stop.share(self._plan.rounds)),

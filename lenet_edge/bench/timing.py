@@ -32,7 +32,8 @@ from lenet_edge.data.dataset import to_input
 from lenet_edge.data.test_set import has_test_images, images_for
 from lenet_edge.errors import TargetError
 from lenet_edge.measurement import Measurement
-from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.proof import prove
+from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Session, Target
 from lenet_edge.trial import Trial
 
@@ -41,7 +42,7 @@ _DISTINCT_BATCHES = 16
 
 def measure(
     artifact: dict[str, Any],
-    target: str,
+    target: dict[str, Any],
     batch_size: int,
     num_threads: int,
     stop: dict[str, Any],
@@ -51,7 +52,7 @@ def measure(
     Raises:
         TargetError: the target cannot run the file, or a delegate did not take all of its nodes.
     """
-    file, chosen, rule = Artifact.from_json(artifact), get_target(target), StopRule(**stop)
+    file, chosen, rule = Artifact.from_json(artifact), Target.from_json(target), StopRule(**stop)
     if file.batch_size not in (None, batch_size):
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
     batches = _batches(file, batch_size)
@@ -63,9 +64,8 @@ def measure(
         session.infer()
         first = time.perf_counter()
         session.logits()
-        _demand_delegation(session, chosen)
+        taken = prove(session, file, chosen)
         trial = _sample(session, batches, rule)
-        taken = session.delegation
         meter = energy.find_meter()
         joules = meter.joules_per_call(session.infer) if meter else None
         after = observe()
@@ -83,14 +83,13 @@ def measure(
             artifact=file.name,
             artifact_sha256=file.sha256,
             size_bytes=file.size_bytes,
-            target=target,
+            target=chosen.name,
             runtime_version=session.runtime_version,
             batch_size=batch_size,
             num_threads=num_threads,
             trials=(trial,),
-            delegate=taken.delegate if taken else None,
-            nodes_total=taken.nodes_total if taken else None,
-            nodes_taken=taken.nodes_taken if taken else None,
+            delegation=taken,
+            arena_bytes=getattr(session, "arena_bytes", None),
             inputs="test images" if has_test_images(file) else "random",
             energy_covers=meter.covers if meter else None,
             invalid=f"the board says: {', '.join(after.throttled)}" if after.throttled else None,
@@ -132,12 +131,3 @@ def _batches(artifact: Artifact, batch_size: int) -> list[Images]:
     images = images_for(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]
-
-
-def _demand_delegation(session: Session, target: Target) -> None:
-    taken = session.delegation
-    if taken is not None and taken.nodes_taken < taken.nodes_total:
-        raise TargetError(
-            f"{taken.delegate} took only {taken.nodes_taken} of {taken.nodes_total} nodes, so"
-            f" {target.name} would time something else; use another target for this file"
-        )

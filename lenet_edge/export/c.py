@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lenet_edge import worker
 from lenet_edge.artifact import Artifact, atomic_write, load_artifact
-from lenet_edge.errors import MissingPackageError, ModelFileError
+from lenet_edge.errors import ModelFileError
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.runtimes.tflite_micro import ALIGNMENT, MicroSession
 from lenet_edge.target import Images, quantize
 
-ALIGNMENT = 16  # of the array and of the arena, as TensorFlow Lite for Microcontrollers asks
 NUM_IMAGES = 100
-_MAX_ARENA_BYTES = 64 << 20
 
 
 def write(artifact: Artifact, images: Images) -> tuple[Path, int]:
@@ -37,7 +34,8 @@ def write(artifact: Artifact, images: Images) -> tuple[Path, int]:
 
     Raises:
         MissingPackageError: tflite-micro is not installed.
-        ModelFileError: it cannot run there, or answers otherwise than in LiteRT.
+        TargetError: it cannot run there.
+        ModelFileError: it answers otherwise than in LiteRT.
     """
     found: dict[str, Any] = worker.call(
         "export.c:try_micro",
@@ -112,41 +110,14 @@ def _source(artifact: Artifact, symbol: str) -> str:
 
 def try_micro(path: str, images: list[Any]) -> dict[str, int]:
     """Return the smallest arena, and how far the answers are from LiteRT's; for a fresh process."""
-    try:
-        from tflite_micro.python.tflite_micro import runtime
-    except ImportError:
-        raise MissingPackageError("tflite-micro", "host") from None
-    artifact = load_artifact(Path(path))
-    content = artifact.path.read_bytes()
-    values = np.array(images, np.float32)
-
-    def opened(arena_bytes: int) -> Any:
-        try:
-            return runtime.Interpreter.from_bytes(content, arena_size=arena_bytes)
-        except RuntimeError:
-            return None
-
-    fits = ALIGNMENT << 6
-    while opened(fits) is None:
-        fits *= 2
-        if fits > _MAX_ARENA_BYTES:
-            raise ModelFileError(
-                f"{path} cannot run in tflite-micro: it lacks an operator, or needs more than"
-                f" {_MAX_ARENA_BYTES >> 20} MiB; ship the .tflite file instead"
-            )
-    too_small = fits // 2 if fits > ALIGNMENT << 6 else 0
-    while fits - too_small > ALIGNMENT:
-        middle = (fits + too_small) // 2 // ALIGNMENT * ALIGNMENT
-        fits, too_small = (middle, too_small) if opened(middle) else (fits, middle)
-    micro = opened(fits)
-    differences = []
-    with closing(open_session(artifact, get_target("litert-reference"))) as session:
-        for image in values:
-            session.prepare(image[None])
-            session.infer()
-            micro.set_input(quantize(image[None], artifact.inputs[0]), 0)
-            micro.invoke()
-            expected = quantize(session.logits(), artifact.outputs[0])
-            answer: npt.NDArray[np.int8] = micro.get_output(0)
-            differences.append(np.abs(answer.astype(int) - expected).max())
-    return {"arena_bytes": fits, "largest_difference": int(max(differences))}
+    artifact, values = load_artifact(Path(path)), np.array(images, np.float32)
+    micro = open_session(artifact, get_target("tflite-micro-cpu"))
+    litert = open_session(artifact, get_target("litert-reference"))
+    answers = []
+    for session in (micro, litert):
+        session.prepare(values)
+        session.infer()
+        answers.append(quantize(session.logits(), artifact.outputs[0]).astype(int))
+    assert isinstance(micro, MicroSession)
+    largest = int(np.abs(answers[0] - answers[1]).max())
+    return {"arena_bytes": micro.arena_bytes, "largest_difference": largest}

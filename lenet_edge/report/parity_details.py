@@ -22,8 +22,8 @@ def parity_details(report: ParityReport) -> list[RenderableType]:
             f" {report.reference_confidence:.4f}; an image drifts by"
             f" {report.confidence_drift or 0:.1e}."
         )
-    if report.nodes_total is not None:
-        lines.append(f"The delegate took {report.nodes_taken} of {report.nodes_total} nodes.")
+    if report.delegation:
+        lines.append(f"{report.delegation}.")
     shown: list[RenderableType] = [Text(line) for line in lines]
     if report.per_class:
         shown += _classes(report)

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import TensorSpec
+from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.errors import MissingPackageError, TargetError
+from lenet_edge.runtimes import _delegates
 from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, quantize
+
+# Where the operators that multiply have their weights: among their inputs.
+WEIGHTS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
 
 
 class InterpreterSession:
@@ -26,10 +30,10 @@ class InterpreterSession:
         self._interpreter = interpreter
         self._input, self._output = inputs[0]["index"], outputs[0]["index"]
         self._batch_size = int(inputs[0]["shape"][0])
-        self.inputs = (_spec(inputs[0]),)
-        self.outputs = (_spec(outputs[0]),)
+        self.inputs = (tensor_spec(inputs[0]),)
+        self.outputs = (tensor_spec(outputs[0]),)
         self.runtime_version = runtime_version
-        self.delegation = _delegation(interpreter, target)
+        self.delegation = delegation_of(interpreter, target.delegate) if target.delegate else None
 
     def prepare(self, images: Images) -> None:
         """Quantize the images and copy them into the input tensor, resized if need be."""
@@ -52,22 +56,45 @@ class InterpreterSession:
         del self._interpreter
 
 
-def load_library(target: Target, load_delegate: Any) -> list[Any]:
-    """Return the external delegate that a target names, loaded; an empty list where it names none.
+def open_interpreter(
+    vendor: Any, version: str, artifact: Artifact, target: Target, num_threads: int, plain: bool
+) -> InterpreterSession:
+    """Open a .tflite file with the interpreter of a vendor.
+
+    Args:
+        vendor: the module with `Interpreter`, `OpResolverType` and `load_delegate`.
+        version: of the vendor's package.
+        artifact: the file.
+        target: what runs it; its external delegate is loaded if it names one.
+        num_threads: threads that one inference may use.
+        plain: leave the vendor's own delegates out. Beside XNNPACK another delegate gets nothing,
+            so with an external one they are left out in any case.
 
     Raises:
-        TargetError: the library cannot be loaded, or is no delegate, or finds no device.
+        TargetError: the delegate cannot be loaded, or refuses the graph.
     """
-    if target.library is None:
-        return []
+    resolver = vendor.OpResolverType
+    delegates = _delegates.load(target, vendor.load_delegate)
     try:
-        return [load_delegate(target.library)]
-    except (OSError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        interpreter = vendor.Interpreter(
+            str(artifact.path),
+            num_threads=num_threads,
+            experimental_delegates=delegates,
+            experimental_op_resolver_type=(
+                resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain or delegates else resolver.AUTO
+            ),
+        )
+    except RuntimeError as error:
+        if not delegates:
+            raise
+        said = " ".join(str(error).split())
+        batch = "its batch is free, so try: lenet-edge export --batch-size 1"
+        fixed = "another precision or another delegate may fit"
         raise TargetError(
-            f"the delegate {target.library} cannot be loaded: {reason}; give a shared library for"
-            " this machine that has tflite_plugin_create_delegate"
+            f"the delegate {target.delegate} refuses {artifact.name}{f' ({said})' if said else ''};"
+            f" {batch if artifact.batch_size is None else fixed}"
         ) from error
+    return InterpreterSession(interpreter, target, version)
 
 
 def plain_interpreter(path: str) -> Any:
@@ -91,7 +118,8 @@ def plain_interpreter(path: str) -> Any:
     raise MissingPackageError("ai_edge_litert", "litert")
 
 
-def _spec(details: dict[str, Any]) -> TensorSpec:
+def tensor_spec(details: dict[str, Any]) -> TensorSpec:
+    """Return the TensorSpec of what `get_input_details` or `get_output_details` says."""
     signature = details.get("shape_signature", details["shape"])
     scale, zero_point = details["quantization"]
     return TensorSpec(
@@ -103,15 +131,32 @@ def _spec(details: dict[str, Any]) -> TensorSpec:
     )
 
 
-def _delegation(interpreter: Any, target: Target) -> Delegation | None:
-    """Count the nodes that delegates replaced.
+def count_macs(operator: dict[str, Any], tensors: dict[int, dict[str, Any]]) -> int:
+    """Return the multiply-accumulate operations of an operator for one image.
+
+    Args:
+        operator: one of `_get_ops_details`.
+        tensors: all of `get_tensor_details`, by their index.
+    """
+    kind, inputs = operator["op_name"], operator["inputs"]
+    shape = tensors[operator["outputs"][0]]["shape"]
+    if kind in WEIGHTS:
+        weights = tensors[inputs[WEIGHTS[kind]]]["shape"]
+        where = tensors[inputs[2]]["shape"] if kind == "TRANSPOSE_CONV" else shape
+        return int(np.prod(weights) * np.prod(where[1:-1], dtype=int))
+    if kind == "BATCH_MATMUL":
+        return int(np.prod(shape[1:]) * tensors[inputs[0]]["shape"][-1])
+    return 0
+
+
+def delegation_of(interpreter: Any, delegate: str) -> Delegation:
+    """Return what a delegate took of the nodes of an interpreter, and which stayed behind.
 
     The interpreter keeps the replaced nodes in its list and appends one DELEGATE node for each
     partition. A node is taken when it lies between a partition's outputs and its inputs.
     """
-    if target.delegate is None:
-        return None
     operators = interpreter._get_ops_details()
+    tensors = {one["index"]: one for one in interpreter.get_tensor_details()}
     nodes = [node for node in operators if node["op_name"] != "DELEGATE"]
     producer = {tensor: node for node in nodes for tensor in node["outputs"]}
     taken: set[int] = set()
@@ -125,4 +170,16 @@ def _delegation(interpreter: Any, target: Target) -> Delegation | None:
             if node is not None and node["index"] not in taken:
                 taken.add(node["index"])
                 waiting += [tensor for tensor in node["inputs"] if tensor not in borders]
-    return Delegation(target.delegate, nodes_total=len(nodes), nodes_taken=len(taken))
+    macs = {node["index"]: count_macs(node, tensors) for node in nodes}
+    return Delegation(
+        delegate,
+        nodes_total=len(nodes),
+        nodes_taken=len(taken),
+        left_behind=tuple(
+            f"{node['op_name']} {tensors[node['outputs'][0]]['name'].split(';')[0]}"
+            for node in nodes
+            if node["index"] not in taken
+        ),
+        macs_total=sum(macs.values()),
+        macs_taken=sum(macs[index] for index in taken),
+    )

@@ -1,11 +1,13 @@
-"""LiteRT, Google's successor of tflite-runtime (package ai-edge-litert)."""
+"""LiteRT (ai-edge-litert): its interpreter, and its compiled models for GPU and NPU."""
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.metadata
+from pathlib import Path
 
 from lenet_edge.artifact import Artifact
-from lenet_edge.runtimes._tflite import InterpreterSession, load_library
+from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
 
 TARGETS = (
@@ -29,20 +31,46 @@ TARGETS = (
         extra="litert",
         preference=90,  # the plain kernels: what to compare with, not what to ship
     ),
+    Target(
+        name="litert-gpu",
+        runtime="litert",
+        formats=("tflite",),
+        device="gpu",
+        delegate="GPU",
+        package="ai_edge_litert",
+        extra="litert",
+        preference=40,
+    ),
+    Target(
+        name="litert-npu",
+        runtime="litert",
+        formats=("tflite",),
+        device="npu",
+        delegate="NPU",
+        package="ai_edge_litert",
+        extra="npu",
+        preference=41,
+    ),
 )
 
 
-def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Open a .tflite file with the XNNPACK delegate, or with the interpreter's own kernels."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
+def absence(target: Target) -> str | None:
+    """Return why there is no such device here, as far as can be told without trying."""
+    if target.device == "gpu" and not ctypes.util.find_library("vulkan"):
+        return "there is no Vulkan loader; install libvulkan1 and the GPU's Vulkan driver"
+    if target.device == "npu" and not list(Path("/dev/accel").glob("accel*")):
+        return "there is no /dev/accel; install the driver of the Intel NPU"
+    return None
 
-    own = target.delegate and not target.library  # beside XNNPACK another delegate gets nothing
-    interpreter = Interpreter(
-        str(artifact.path),
-        num_threads=num_threads,
-        experimental_delegates=load_library(target, load_delegate),
-        experimental_op_resolver_type=(
-            OpResolverType.AUTO if own else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        ),
-    )
-    return InterpreterSession(interpreter, target, importlib.metadata.version("ai-edge-litert"))
+
+def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
+    """Open a .tflite file on the CPU, or compiled for an accelerator."""
+    if target.device != "cpu":
+        from lenet_edge.runtimes._compiled_model import CompiledSession
+
+        return CompiledSession(artifact, target)
+    from ai_edge_litert import interpreter
+
+    version = importlib.metadata.version("ai-edge-litert")
+    plain = target.delegate is None
+    return open_interpreter(interpreter, version, artifact, target, num_threads, plain)

@@ -1,28 +1,40 @@
-"""ONNX Runtime on the CPU, with inputs and outputs bound once.
+"""ONNX Runtime: the CPU, with inputs and outputs bound once, and every execution provider.
 
 `InferenceSession.run` costs a few microseconds of Python for each call; a bound session does not.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
 from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
+from lenet_edge.runtimes import _providers
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
-TARGETS = (
-    Target(
-        name="onnxruntime-cpu",
+
+def _target(name: str, device: str, preference: int, delegate: str | None = None) -> Target:
+    return Target(
+        name=f"onnxruntime-{name}",
         runtime="onnxruntime",
         formats=("onnx",),
-        device="cpu",
-        delegate=None,
+        device=device,
+        delegate=delegate,
         package="onnxruntime",
-        extra="onnx",
-        preference=10,
+        extra="webgpu" if name == "webgpu" else "onnx",
+        preference=preference,
+    )
+
+
+TARGETS = (
+    _target("cpu", "cpu", preference=10),
+    _target("cpu-run", "cpu", preference=91),  # as most programs call it
+    *(
+        _target(name, one.device, preference=50, delegate=name)
+        for name, one in _providers.all_providers().items()
     ),
 )
 
@@ -88,6 +100,93 @@ class BoundSession:
         self._binding = self._session = None
 
 
+class RunSession(BoundSession):
+    """The same through `run`, which takes the input and makes the output anew each time."""
+
+    def infer(self) -> None:
+        """Run the session."""
+        self._result = self._session.run([self._out], self._feed)[0]
+
+    def _bind(self, shape: tuple[int, ...]) -> None:
+        self._buffer = np.zeros(shape, self.inputs[0].dtype)
+        self._out, self._feed = self.outputs[0].name, {self.inputs[0].name: self._buffer}
+
+
+class ProviderSession(RunSession):
+    """A Session on an execution provider, opened anew for each batch size.
+
+    A free batch is fixed to it, because some providers take no node whose size they do not know.
+    It goes through `run`, so that the way to the device and back is part of `infer`: a binding
+    would copy the input as it is bound, and answer for that one ever after.
+    """
+
+    def __init__(self, artifact: Artifact, target: Target, num_threads: int) -> None:
+        import onnxruntime
+
+        self._artifact, self._target, self._num_threads = artifact, target, num_threads
+        reader = onnxruntime.InferenceSession(
+            str(artifact.path), providers=["CPUExecutionProvider"]
+        )
+        super().__init__(reader, onnxruntime.__version__)
+        free = reader.get_inputs()[0].shape[0]
+        self._free_axis = free if isinstance(free, str) else None
+        self._open(self.inputs[0].shape[0] or 1)
+
+    def _bind(self, shape: tuple[int, ...]) -> None:
+        if shape[0] != self._batch_size:
+            self._open(shape[0])
+        super()._bind(shape)
+
+    def _open(self, batch_size: int) -> None:
+        import onnxruntime
+
+        assert self._target.delegate
+        provider = _providers.all_providers()[self._target.delegate]
+        options = _options(self._num_threads)
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if self._free_axis:
+            options.add_free_dimension_override_by_name(self._free_axis, batch_size)
+        device, emulated = _providers.add(options, provider, self._num_threads)
+        try:
+            self._session = onnxruntime.InferenceSession(str(self._artifact.path), options)
+        except Exception as error:  # each kind of failure has a class of its own
+            raise TargetError(
+                f"{self._target.name} cannot open {self._artifact.name}: {_reason(error)}"
+            ) from error
+        self.delegation = _taken(self._session, self._target.delegate, device, emulated)
+        self._batch_size = batch_size
+
+
+def _reason(error: Exception) -> str:
+    """Return the message at the end of ONNX Runtime's chain of places and conditions."""
+    text = re.sub(r"^.*/onnxruntime_src/\S+ ", "", " ".join(str(error).split()))
+    reason = text.rsplit(" was false. ", 1)[-1]
+    if "No supported adapters" in reason:
+        reason += "; install the GPU's Vulkan driver, or point VK_ICD_FILENAMES at its .json file"
+    return reason
+
+
+def _taken(session: Any, delegate: str, device: str | None, emulated: bool) -> Delegation:
+    """Return which nodes are not the CPU's, as the session recorded it when it split the graph.
+
+    `get_providers` proves nothing: it lists what was asked for.
+    """
+    on_cpu, total = [], 0
+    for part in session.get_provider_graph_assignment_info():
+        nodes = part.get_nodes()
+        total += len(nodes)
+        if part.ep_name == "CPUExecutionProvider":
+            on_cpu += [f"{one.op_type} {re.sub(r'_token_[0-9]+$', '', one.name)}" for one in nodes]
+    return Delegation(
+        delegate,
+        nodes_total=total,
+        nodes_taken=total - len(on_cpu),
+        left_behind=tuple(on_cpu),
+        device=device,
+        emulated=emulated,
+    )
+
+
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     if value.type not in _DTYPES:
@@ -95,15 +194,31 @@ def _spec(value: Any) -> TensorSpec:
     return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES[value.type])
 
 
+def absence(target: Target) -> str | None:
+    """Return why ONNX Runtime has no such provider here; None where it has."""
+    if target.delegate is None:
+        return None
+    return _providers.absence(_providers.all_providers()[target.delegate])
+
+
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Open an .onnx file on the CPU execution provider."""
+    """Open an .onnx file on the CPU, or on an execution provider."""
+    import onnxruntime
+
+    if target.delegate:
+        return ProviderSession(artifact, target, num_threads)
+    session = onnxruntime.InferenceSession(
+        str(artifact.path), _options(num_threads), providers=["CPUExecutionProvider"]
+    )
+    kind = RunSession if target.name == "onnxruntime-cpu-run" else BoundSession
+    return kind(session, onnxruntime.__version__)
+
+
+def _options(num_threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(artifact.path), options, providers=["CPUExecutionProvider"]
-    )
-    return BoundSession(session, onnxruntime.__version__)
+    return options

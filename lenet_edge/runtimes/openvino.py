@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, which reads .onnx and .tflite files alike.
+"""OpenVINO on a CPU, GPU or NPU of Intel's, which reads .onnx and .tflite files alike.
 
 The shared tensor and the bare `infer()` are on purpose: `infer([x])` spends three quarters of a
 LeNet's time in its Python wrapping.
@@ -6,25 +6,30 @@ LeNet's time in its Python wrapping.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.errors import TargetError
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
-TARGETS = (
-    Target(
-        name="openvino-cpu",
+
+def _target(device: str, preference: int) -> Target:
+    return Target(
+        name=f"openvino-{device}",
         runtime="openvino",
         formats=("onnx", "tflite"),
-        device="cpu",
-        delegate=None,
+        device=device,
+        delegate=None if device == "cpu" else device.upper(),
         package="openvino",
         extra="openvino",
-        preference=30,
-    ),
-)
+        preference=preference,
+    )
+
+
+TARGETS = (_target("cpu", 30), _target("gpu", 45), _target("npu", 46))
 
 
 class OpenvinoSession:
@@ -32,12 +37,23 @@ class OpenvinoSession:
 
     delegation: Delegation | None = None
 
-    def __init__(
-        self, model: Any, num_threads: int, inputs: TensorSpec, outputs: TensorSpec, version: str
-    ) -> None:
-        self._model, self._num_threads = model, num_threads
-        self.inputs, self.outputs = (inputs,), (outputs,)
-        self.runtime_version = version
+    def __init__(self, artifact: Artifact, target: Target, num_threads: int) -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        self._device = target.device.upper()
+        found = self._core.available_devices
+        if not any(one.split(".")[0] == self._device for one in found):
+            raise TargetError(
+                f"OpenVINO finds no {self._device} here, only {', '.join(found)}; install the"
+                " driver of Intel's device"
+            )
+        self._model = self._core.read_model(artifact.path)
+        self._half = artifact.precision == "float16"
+        self._num_threads = num_threads
+        self.inputs = (_spec(self._model.input(), artifact.inputs),)
+        self.outputs = (_spec(self._model.output(), artifact.outputs),)
+        self.runtime_version = openvino.__version__.split("-")[0]
         self._buffer = np.empty((0,), np.float32)
 
     def prepare(self, images: Images) -> None:
@@ -50,16 +66,26 @@ class OpenvinoSession:
         import openvino
 
         self._model.reshape(list(shape))
-        compiled = openvino.compile_model(
-            self._model,
-            "CPU",
-            {
-                "INFERENCE_NUM_THREADS": self._num_threads,
-                "NUM_STREAMS": 1,
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "f32",
-            },
-        )
+        half = self._device == "NPU" or (self._device == "GPU" and self._half)
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # Left to itself it takes float16 or bfloat16 where the device has it.
+            "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
+        }
+        if self._device == "CPU":
+            settings |= {"INFERENCE_NUM_THREADS": self._num_threads, "NUM_STREAMS": 1}
+        compiled = self._core.compile_model(self._model, self._device, settings)
+        if self._device != "CPU":
+            # Without HETERO the whole graph runs there, or it does not compile.
+            nodes = len(self._model.get_ops())
+            name = compiled.get_property("EXECUTION_DEVICES")[0]
+            self.delegation = Delegation(
+                self._device,
+                nodes_total=nodes,
+                nodes_taken=nodes,
+                device=self._core.get_property(name, "FULL_DEVICE_NAME"),
+                precision="float16" if half else "float32",
+            )
         self._buffer = np.zeros(shape, self.inputs[0].dtype)
         self._request = compiled.create_infer_request()
         self._request.set_input_tensor(openvino.Tensor(self._buffer, shared_memory=True))
@@ -87,15 +113,15 @@ def _spec(port: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
     )
 
 
+def absence(target: Target) -> str | None:
+    """Return why there is no such device here, as far as can be told without trying."""
+    if target.device == "gpu" and not list(Path("/dev/dri").glob("renderD*")):
+        return "there is no /dev/dri; install the driver of the Intel GPU"
+    if target.device == "npu" and not list(Path("/dev/accel").glob("accel*")):
+        return "there is no /dev/accel; install the driver of the Intel NPU"
+    return None
+
+
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Read a model file; it is compiled when the first batch says its size."""
-    import openvino
-
-    model = openvino.Core().read_model(artifact.path)
-    return OpenvinoSession(
-        model,
-        num_threads,
-        _spec(model.input(), artifact.inputs),
-        _spec(model.output(), artifact.outputs),
-        openvino.__version__.split("-")[0],
-    )
+    return OpenvinoSession(artifact, target, num_threads)

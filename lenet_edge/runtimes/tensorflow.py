@@ -1,59 +1,86 @@
-"""TensorFlow itself, running the .keras checkpoint: the float reference that people start from."""
+"""TensorFlow itself: the float reference that people start from, and its own TFLite interpreter."""
 
 from __future__ import annotations
 
 import os
+import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
+from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Delegation, Images, Logits, Session, Target
 
-TARGETS = (
-    Target(
-        name="tensorflow-function",
+
+def _target(name: str, preference: int, format: str = "keras", device: str = "cpu") -> Target:
+    return Target(
+        name=f"tensorflow-{name}",
         runtime="tensorflow",
-        formats=("keras",),
-        device="cpu",
-        delegate=None,
+        formats=(format,),
+        device=device,
+        delegate="GPU" if device == "gpu" else None,
         package="tensorflow",
         extra="host",
-        preference=50,
-    ),
+        preference=preference,
+    )
+
+
+TARGETS = (
+    _target("function", 50),
+    _target("gpu", 55, device="gpu"),
+    _target("xla", 91),
+    _target("eager", 92),
+    _target("lite", 93, "tflite"),  # LiteRT's kernels once more, behind five seconds of import
 )
 
 
-class FunctionSession:
-    """A Session over a Keras model inside one `tf.function`."""
+class KerasSession:
+    """A Session over a Keras model: eager, in one `tf.function`, or compiled by XLA."""
 
-    delegation: Delegation | None = None
-
-    def __init__(self, model: Any, artifact: Artifact, runtime_version: str) -> None:
+    def __init__(self, model: Any, artifact: Artifact, target: Target) -> None:
         import tensorflow as tf
 
-        self._constant = tf.constant
-        self._function = tf.function(lambda images: model(images, training=False))
+        def call(images: Any) -> Any:
+            return model(images, training=False)
+
+        self._tf, self._device = tf, f"/{target.device.upper()}:0"
+        self._call = call
+        if target.name != "tensorflow-eager":
+            self._call = tf.function(call, jit_compile=target.name == "tensorflow-xla")
         self.inputs = (_spec(model.inputs[0], artifact.inputs),)
         self.outputs = (_spec(model.outputs[0], artifact.outputs),)
-        self.runtime_version = runtime_version
+        self.runtime_version = tf.__version__
+        self.delegation = self._on_gpu() if target.device == "gpu" else None
+
+    def _on_gpu(self) -> Delegation:
+        # Soft placement is off: an operation that has no GPU kernel is an error, not a fallback.
+        image = self._tf.TensorSpec(self.inputs[0].shape, self.inputs[0].dtype)
+        nodes = len(self._call.get_concrete_function(image).graph.get_operations())
+        (device, *_) = self._tf.config.list_physical_devices("GPU")
+        details = self._tf.config.experimental.get_device_details(device)
+        name = details.get("device_name", device.name)
+        return Delegation("GPU", nodes, nodes, device=name, precision="float32")
 
     def prepare(self, images: Images) -> None:
-        """Copy the images into a tensor."""
-        self._images = self._constant(images)
+        """Copy the images into a tensor on the device."""
+        with self._tf.device(self._device):
+            self._images = self._tf.constant(images)
 
     def infer(self) -> None:
-        """Call the function; on the CPU it returns when the work is done."""
-        self._result = self._function(self._images)
+        """Call the model and wait for its answer; on the CPU a call returns when it is done."""
+        with self._tf.device(self._device):
+            self._result = self._call(self._images).numpy()
 
     def logits(self) -> Logits:
-        """Copy the result out."""
+        """Return a copy of the result."""
         return np.array(self._result, np.float32)
 
     def close(self) -> None:
         """Drop the function and the model in it."""
-        self._function = None
+        self._call = None
 
 
 def _spec(tensor: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
@@ -62,11 +89,32 @@ def _spec(tensor: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
     return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype))
 
 
+def absence(target: Target) -> str | None:
+    """Return why there is no such device here, as far as can be told without trying."""
+    if target.device == "gpu" and not Path("/dev/nvidiactl").exists():
+        return "there is no NVIDIA driver (no /dev/nvidiactl), and TensorFlow knows no other GPU"
+    return None
+
+
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Load a .keras file (never with pickled code in it) for inference on the CPU."""
+    """Load a .keras file (never with pickled code in it) or a .tflite file for inference."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
+    if target.name == "tensorflow-lite":
+        vendor = types.SimpleNamespace(
+            Interpreter=tf.lite.Interpreter,
+            OpResolverType=tf.lite.experimental.OpResolverType,
+            load_delegate=tf.lite.experimental.load_delegate,
+        )
+        return open_interpreter(vendor, tf.__version__, artifact, target, num_threads, plain=False)
+    if target.device == "gpu":
+        if not tf.config.list_physical_devices("GPU"):
+            raise TargetError(
+                "TensorFlow finds no GPU; install the NVIDIA driver and: pip install"
+                " 'tensorflow[and-cuda]'"
+            )
+        tf.config.set_soft_device_placement(False)
     threading = tf.config.threading
     if threading.get_intra_op_parallelism_threads() != num_threads:
         try:
@@ -77,4 +125,4 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
                 "TensorFlow fixes its number of threads when it first runs; use a fresh process"
             ) from None
     model = tf.keras.models.load_model(artifact.path, compile=False, safe_mode=True)
-    return FunctionSession(model, artifact, tf.__version__)
+    return KerasSession(model, artifact, target)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lenet_edge.artifact import Artifact
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes._tflite import InterpreterSession, load_library
+from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
 
 TARGETS = (
@@ -34,16 +34,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
             f"tflite-runtime needs NumPy 1 and NumPy {np.__version__} is installed;"
             " fix it with: pip install 'numpy<2', or use ai-edge-litert"
         )
-    from tflite_runtime.interpreter import Interpreter, OpResolverType, load_delegate
+    from tflite_runtime import interpreter
 
-    interpreter = Interpreter(
-        str(artifact.path),
-        num_threads=num_threads,
-        experimental_delegates=load_library(target, load_delegate),
-        experimental_op_resolver_type=(
-            OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            if target.library
-            else OpResolverType.AUTO
-        ),
-    )
-    return InterpreterSession(interpreter, target, importlib.metadata.version("tflite-runtime"))
+    version = importlib.metadata.version("tflite-runtime")
+    return open_interpreter(interpreter, version, artifact, target, num_threads, plain=False)

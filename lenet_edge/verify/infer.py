@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import TargetError
+from lenet_edge.proof import prove
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
 
@@ -37,16 +39,10 @@ def record_logits(
     with closing(open_session(file, chosen, num_threads)) as session:
         scaled = fit(scale(given, file.pixel_scale), session.inputs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
-        taken = session.delegation
-        if chosen.library and taken and not taken.nodes_taken:
-            raise TargetError(
-                f"{chosen.delegate} took none of the {taken.nodes_total} nodes of {file.name}, so"
-                " nothing would be verified; try another file or another delegate"
-            )
+        taken = prove(session, file, chosen)
         return {
             "runtime_version": session.runtime_version,
-            "nodes_total": taken.nodes_total if taken else None,
-            "nodes_taken": taken.nodes_taken if taken else None,
+            "delegation": asdict(taken) if taken else None,
         }
 
 

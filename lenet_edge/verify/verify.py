@@ -8,7 +8,7 @@ from typing import Any
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.results import ParityReport, Skipped
 from lenet_edge.selection import Pair
-from lenet_edge.target import Logits
+from lenet_edge.target import Delegation, Logits
 from lenet_edge.verify import diagnosis
 from lenet_edge.verify.parity import compare
 from lenet_edge.verify.truth import Truth, answers, recorded
@@ -53,7 +53,13 @@ def verify(
             found = compare(truth.logits, logits, truth.labels, truth.class_names)
         except DataError as error:
             raise DataError(f"{pair.artifact.name} against {truth.name}: {error}") from error
-        bounds = bounds_for(pair.artifact.precision, settings or {})
+        delegation = Delegation.from_json(facts["delegation"])
+        # What a device computes in may be less than what the file holds.
+        less = delegation is not None and delegation.precision == "float16"
+        precision = pair.artifact.precision
+        bounds = bounds_for(
+            "float16" if less and precision == "float32" else precision, settings or {}
+        )
         verdict, reasons = judge(found, bounds)
         one = ParityReport(
             reference=truth.name,
@@ -64,8 +70,7 @@ def verify(
             reasons=reasons,
             bounds=bounds,
             diagnosis=diagnosis.diagnose(pair, truth, found) if verdict == "fail" else None,
-            nodes_total=facts["nodes_total"],
-            nodes_taken=facts["nodes_taken"],
+            delegation=delegation,
             **found,
         )
         keep(one, truth, logits)

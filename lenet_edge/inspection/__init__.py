@@ -1,0 +1,48 @@
+"""What a model is made of: its layers, their parameters and their multiplications.
+
+One file a format, found by its name, so that a board never meets the reader of Keras's.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from lenet_edge import worker
+from lenet_edge.artifact import check_format
+from lenet_edge.errors import LenetEdgeError, MissingPackageError, ModelFileError
+from lenet_edge.inspection.layer import Layer
+
+__all__ = ["Layer", "inspect", "layers_of"]
+
+
+def inspect(path: Path) -> list[Layer]:
+    """Return the layers of a .keras, .tflite or .onnx file, read in a process of its own.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+        MissingPackageError: nothing that is installed can read it.
+    """
+    try:
+        found = worker.call("inspection:read", path=str(path), format=check_format(path))
+    except MissingPackageError:
+        raise
+    except LenetEdgeError as error:
+        raise ModelFileError(f"{path} cannot be inspected: {error}") from error
+    return [Layer(**{**one, "output_shape": tuple(one["output_shape"])}) for one in found]
+
+
+def read(path: str, format: str) -> list[dict[str, Any]]:
+    """Return the layers as JSON; called in a fresh process."""
+    return [vars(layer) for layer in layers_of(Path(path), format)]
+
+
+def layers_of(path: Path, format: str) -> list[Layer]:
+    """Return the layers of a file, read in this very process.
+
+    Raises:
+        MissingPackageError: nothing that is installed can read it.
+    """
+    reader = importlib.import_module(f"{__name__}.{format}")
+    return list(reader.read(str(path)))

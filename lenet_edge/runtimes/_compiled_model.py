@@ -1,0 +1,216 @@
+"""LiteRT's CompiledModel: a whole graph on a GPU or an NPU, or a clear no.
+
+What the vendor says of itself is not believed. `is_fully_accelerated()` is True when NPU|CPU was
+asked for and all of it runs on the CPU, so one accelerator alone is asked for, and what it took is
+read from what the compiler prints. `run` returns before a GPU is done, so reading the answer out is
+part of `infer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import math
+import os
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lenet_edge.artifact import Artifact
+from lenet_edge.embedded import elements, field, u32
+from lenet_edge.errors import TargetError
+from lenet_edge.quiet import quiet
+from lenet_edge.runtimes._tflite import delegation_of, tensor_spec
+from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, quantize
+
+# Source: tensorflow/lite/schema/schema.fbs.
+_SUBGRAPHS, _TENSORS, _SHAPE, _SHAPE_SIGNATURE = 2, 0, 0, 7
+
+
+class CompiledSession:
+    """A Session over a `CompiledModel`, compiled anew for each batch size."""
+
+    def __init__(self, artifact: Artifact, target: Target) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        self._artifact, self._target = artifact, target
+        self._content = artifact.path.read_bytes()
+        interpreter = Interpreter(
+            model_content=self._content,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise TargetError(
+                f"the model has {len(inputs)} inputs and {len(outputs)} outputs;"
+                " lenet-edge runs classifiers with one of each"
+            )
+        self.inputs, self.outputs = (tensor_spec(inputs[0]),), (tensor_spec(outputs[0]),)
+        self._dtype = np.dtype(self.outputs[0].dtype).type
+        self._classes = tuple(int(size) for size in outputs[0]["shape"][1:])
+        self._asked = delegation_of(interpreter, target.delegate or "")
+        self.runtime_version = importlib.metadata.version("ai-edge-litert")
+        self._batch_size = 0
+        self._compile(self.inputs[0].shape[0] or 1)
+
+    def _compile(self, batch_size: int) -> None:
+        from ai_edge_litert.compiled_model import CompiledModel
+
+        content = with_batch_size(self._content, batch_size)
+        said: list[str] = []
+        try:
+            with quiet() as said:
+                self._model = CompiledModel.from_buffer(content, options=self._options())
+        except RuntimeError as error:
+            raise TargetError(_why_not(self._artifact, self._target, said)) from error
+        self.delegation = _taken(self._asked, said, self._precision())
+        self._batch_size = batch_size
+        self._in = self._model.create_input_buffers(0)
+        self._out = self._model.create_output_buffers(0)
+        self._shape = (batch_size, *self._classes)
+        self._size = math.prod(self._shape)
+
+    def _precision(self) -> str | None:
+        """Return what may be computed in: what the file holds, where the device can be made to."""
+        if self._artifact.precision == "float16":
+            return "float16"
+        if self._target.device == "gpu":
+            return "float32"  # integers too are multiplied as floats
+        if self._artifact.precision != "float32":
+            return None
+        return "float16" if _npu_is_here() else "float32"
+
+    def _options(self) -> Any:
+        from ai_edge_litert import options
+        from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+
+        accelerator = getattr(HardwareAccelerator, self._target.device.upper())
+        if self._target.allow_fallback:
+            accelerator |= HardwareAccelerator.CPU
+        chosen = options.Options(hardware_accelerators=accelerator)
+        if self._target.device == "gpu":
+            chosen.gpu_options.enforce_f32 = self._precision() == "float32"
+            return chosen
+        backends = options.IntelOpenVinoGraphBackend
+        chosen.intel_openvino_options.graph_backend = (
+            backends.NPU if _npu_is_here() else backends.CPU
+        )
+        # The plugin drops its precision hint, and a CPU that has bfloat16 would compute in that.
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+        return chosen
+
+    def prepare(self, images: Images) -> None:
+        """Quantize the images and write them into the input buffer."""
+        if len(images) != self._batch_size:
+            self._compile(len(images))
+        if images.shape[1:] != self.inputs[0].shape[1:]:
+            raise TargetError(f"the model takes images of {self.inputs[0].shape[1:]}, not"
+                              f" {images.shape[1:]}")  # fmt: skip
+        self._in[0].write(quantize(images, self.inputs[0]))
+
+    def infer(self) -> None:
+        """Run the model and wait for its answer, which lies in host memory then."""
+        self._model.run_by_index(0, self._in, self._out)
+        self._values = self._out[0].read(self._size, self._dtype)
+
+    def logits(self) -> Logits:
+        """Dequantize a copy of the answer."""
+        return dequantize(self._values.reshape(self._shape), self.outputs[0])
+
+    def close(self) -> None:
+        """Drop the model and its buffers."""
+        self._in = self._out = self._content = None
+        self._model.close()
+
+
+def with_batch_size(content: bytes, batch_size: int) -> bytes:
+    """Return a .tflite file whose free batch axis is fixed, with the sizes exchanged in place.
+
+    `CompiledModel.resize_input_tensor` on a free batch corrupts the heap (ai-edge-litert 2.3), and
+    accelerators want sizes that they know.
+    """
+    changed = bytearray(content)
+    for graph in elements(content, field(content, u32(content, 0), _SUBGRAPHS)):
+        for tensor in elements(content, field(content, graph, _TENSORS)):
+            signature = _first_size(content, field(content, tensor, _SHAPE_SIGNATURE))
+            if signature is None or struct.unpack_from("<i", content, signature)[0] != -1:
+                continue
+            for place in (signature, _first_size(content, field(content, tensor, _SHAPE))):
+                if place is not None:
+                    struct.pack_into("<i", changed, place, batch_size)
+    return bytes(changed)
+
+
+def _first_size(content: bytes, at: int) -> int | None:
+    """Return where the first of a tensor's sizes lies; None where it has none."""
+    vector = at + u32(content, at) if at else 0
+    return vector + 4 if vector and u32(content, vector) else None
+
+
+def _npu_is_here() -> bool:
+    return any(Path("/dev/accel").glob("accel*"))
+
+
+def _taken(asked: Delegation, said: Sequence[str], precision: str | None) -> Delegation:
+    """Return what the accelerator took, as the compiler printed it."""
+    text = "\n".join(said)
+    taken, left_behind = asked.nodes_total, _unsupported(said)
+    partial = re.search(r"(\d+) operations will run on the GPU, and the remaining (\d+)", text)
+    selected = re.search(r"selected (\d+) ops, from a total of (\d+) ops", text)
+    if partial:
+        taken = asked.nodes_total - int(partial[2])
+    elif selected:
+        taken = int(selected[1])
+    adapter = re.search(r"Selected adapter: (.*?), arch=.*adapterType=(.*)", text)
+    backend = re.search(r"Using Intel OpenVINO device: (\w+)", text)
+    whole = taken == asked.nodes_total
+    return dataclasses.replace(
+        asked,
+        nodes_taken=taken,
+        left_behind=() if whole else left_behind,
+        macs_taken=asked.macs_total if whole else None,
+        device=adapter[1] if adapter else f"OpenVINO {backend[1]}" if backend else None,
+        emulated="Software" in adapter[2] if adapter else not _npu_is_here(),
+        precision=precision,
+    )
+
+
+def _unsupported(said: Sequence[str]) -> tuple[str, ...]:
+    """Return the operators that the GPU compiler lists, each with its reason."""
+    start = next((n for n, line in enumerate(said) if "not supported by GPU" in line), None)
+    if start is None:
+        return ()
+    rest = said[start + 1 :]
+    end = next((n for n, line in enumerate(rest) if "operations will run" in line), len(rest))
+    return tuple(line.strip().rstrip(".") for line in rest[:end] if line.strip())
+
+
+def _why_not(artifact: Artifact, target: Target, said: Sequence[str]) -> str:
+    """Say in a line why a model could not be compiled, from what was printed meanwhile."""
+    text = "\n".join(said)
+    if "No adapters found" in text or "vkCreateInstance" in text:
+        return (
+            "there is no GPU that Vulkan can use; install the GPU's Vulkan driver, or point"
+            " VK_ICD_FILENAMES at its .json file"
+        )
+    library = re.search(r"libopenvino\.so\.(\d\d)(\d)(\d)", text)
+    if target.device == "npu" and library:
+        version = f"20{library[1]}.{library[2]}.{library[3]}"
+        return (
+            f"the NPU plugin of ai-edge-litert needs OpenVINO {version};"
+            f" pip install openvino=={version}"
+        )
+    unsupported = _unsupported(said)
+    operators = re.findall(r"op type (\d+) is not supported", text)
+    if unsupported or operators or "not accelerated" in text:
+        what = "; ".join(unsupported) or f"operators {', '.join(operators)} of TFLite's list"
+        return (
+            f"{target.delegate} cannot take all of {artifact.name}: {what}; --allow-fallback lets"
+            " the CPU do the rest"
+        )
+    last = next((line for line in reversed(said) if "ERROR" in line), "no reason given")
+    return f"{target.delegate} cannot compile {artifact.name}: {last.strip()}"

@@ -1,0 +1,121 @@
+"""TensorFlow Lite for Microcontrollers, running on this machine.
+
+Its kernels here are the portable ones, so its latency says nothing about a microcontroller; its
+answers and the arena that it needs do.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import numpy as np
+
+from lenet_edge.artifact import Artifact
+from lenet_edge.errors import TargetError
+from lenet_edge.runtimes._tflite import plain_interpreter, tensor_spec
+from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
+
+TARGETS = (
+    Target(
+        name="tflite-micro-cpu",
+        runtime="tflite-micro",
+        formats=("tflite",),
+        device="cpu",
+        delegate=None,
+        package="tflite_micro",
+        extra="micro",
+        preference=95,
+    ),
+)
+
+ALIGNMENT = 16  # of the arena, as TensorFlow Lite for Microcontrollers asks
+_MAX_ARENA_BYTES = 64 << 20
+
+
+class MicroSession:
+    """A Session over a `tflite_micro` interpreter, which knows no batch but the file's own.
+
+    Several images are several invocations, each with its copies in and out.
+    """
+
+    delegation: Delegation | None = None
+
+    def __init__(self, artifact: Artifact) -> None:
+        reader = plain_interpreter(str(artifact.path))
+        self.inputs = (tensor_spec(reader.get_input_details()[0]),)
+        self.outputs = (tensor_spec(reader.get_output_details()[0]),)
+        self._batch_size = int(reader.get_input_details()[0]["shape"][0])
+        content = artifact.path.read_bytes()
+        self.arena_bytes = smallest_arena(content, artifact.name)
+        self._micro = _open(content, self.arena_bytes)
+        self.runtime_version = importlib.metadata.version("tflite-micro")
+
+    def prepare(self, images: Images) -> None:
+        """Quantize the images; where there is one batch of the file's own size, set it too."""
+        if images.shape[1:] != self.inputs[0].shape[1:] or len(images) % self._batch_size:
+            raise TargetError(
+                f"tflite-micro takes images of shape {self.inputs[0].shape[1:]},"
+                f" {self._batch_size} at a time, not {images.shape}"
+            )
+        values = quantize(images, self.inputs[0])
+        self._parts = np.split(values, len(values) // self._batch_size)
+        self._micro.set_input(self._parts[0], 0)
+
+    def infer(self) -> None:
+        """Invoke the interpreter, once for each batch of the file's own size."""
+        self._micro.invoke()
+        if len(self._parts) == 1:
+            return
+        self._answers = [self._micro.get_output(0)]
+        for part in self._parts[1:]:
+            self._micro.set_input(part, 0)
+            self._micro.invoke()
+            self._answers.append(self._micro.get_output(0))
+        self._micro.set_input(self._parts[0], 0)  # so that infer can be called again
+
+    def logits(self) -> Logits:
+        """Copy the answers out and dequantize them."""
+        answers = [self._micro.get_output(0)] if len(self._parts) == 1 else self._answers
+        return dequantize(np.concatenate(answers), self.outputs[0])
+
+    def close(self) -> None:
+        """Drop the interpreter."""
+        del self._micro
+
+
+def smallest_arena(content: bytes, name: str) -> int:
+    """Return the bytes of the smallest arena that a .tflite file runs in.
+
+    That is measured with 64-bit pointers; a 32-bit microcontroller needs somewhat less.
+
+    Raises:
+        TargetError: it runs in none; tflite-micro lacks one of its operators, as a rule.
+    """
+    fits = ALIGNMENT << 6
+    while _open(content, fits) is None:
+        fits *= 2
+        if fits > _MAX_ARENA_BYTES:
+            raise TargetError(
+                f"{name} cannot run in tflite-micro: it lacks an operator, or needs more than"
+                f" {_MAX_ARENA_BYTES >> 20} MiB; ship an int8 or a float32 file"
+            )
+    too_small = fits // 2 if fits > ALIGNMENT << 6 else 0
+    while fits - too_small > ALIGNMENT:
+        middle = (fits + too_small) // 2 // ALIGNMENT * ALIGNMENT
+        fits, too_small = (middle, too_small) if _open(content, middle) else (fits, middle)
+    return fits
+
+
+def _open(content: bytes, arena_bytes: int) -> Any:
+    from tflite_micro.python.tflite_micro import runtime
+
+    try:
+        return runtime.Interpreter.from_bytes(content, arena_size=arena_bytes)
+    except RuntimeError:
+        return None
+
+
+def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
+    """Open a .tflite file in the smallest arena that it runs in."""
+    return MicroSession(artifact)
