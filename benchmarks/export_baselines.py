@@ -175,7 +175,7 @@ def opened(folder: Path, file: str) -> tuple[Call, Call, Call]:
         return opened_onnx(path, bound=file.endswith(" bound"))
     from ai_edge_litert.interpreter import Interpreter
 
-    from lenet_edge.runtimes._tflite import _spec
+    from lenet_edge.runtimes._tflite import tensor_spec
     from lenet_edge.target import dequantize, quantize
 
     interpreter = Interpreter(str(path), num_threads=1)
@@ -188,14 +188,14 @@ def opened(folder: Path, file: str) -> tuple[Call, Call, Call]:
             size = len(images)
             interpreter.resize_tensor_input(details["index"], images.shape)
             interpreter.allocate_tensors()
-        return quantize(images, _spec(details))
+        return quantize(images, tensor_spec(details))
 
     def call(batch: Any) -> Any:
         interpreter.set_tensor(details["index"], batch)
         interpreter.invoke()
         return interpreter.get_tensor(answer["index"])
 
-    return lay_out, call, lambda values: dequantize(values, _spec(answer))
+    return lay_out, call, lambda values: dequantize(values, tensor_spec(answer))
 
 
 def opened_onnx(path: Path, bound: bool) -> tuple[Call, Call, Call]:

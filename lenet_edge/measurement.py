@@ -166,6 +166,7 @@ class Measurement:
         """Return what a JSON file holds: the raw samples, packed, and what is derived of them."""
         facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         facts["trials"] = [trial.to_json() for trial in self.trials]
+        facts["delegation"] = self.delegation and dataclasses.asdict(self.delegation)
         return {**facts, "derived": self.derived}
 
     @functools.cached_property

@@ -163,11 +163,11 @@ def _upgrade_2(facts: dict[str, Any]) -> dict[str, Any]:
     """Return as schema 3 what schema 2 held: a delegate's name and its nodes, each by itself."""
 
     def upgraded(one: dict[str, Any]) -> dict[str, Any]:
-        counts = one.get("nodes_total"), one.get("nodes_taken")
-        if None in counts:
+        total, taken = one.get("nodes_total"), one.get("nodes_taken")
+        if total is None or taken is None:
             return {**one, "delegation": None}
-        name = one.get("delegate") or one["target"]
-        return {**one, "delegation": dataclasses.asdict(Delegation(name, *map(int, counts)))}
+        found = Delegation(one.get("delegate") or one["target"], total, taken)
+        return {**one, "delegation": dataclasses.asdict(found)}
 
     both = {kind: [upgraded(one) for one in facts[kind]] for kind in ("measurements", "parity")}
     return {**facts, **both, "schema_version": 3}

@@ -21,8 +21,16 @@ from lenet_edge.artifact import (
 )
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results import Skipped
-from lenet_edge.runtimes import all_targets, find_targets, get_target, is_installed, open_session
-from lenet_edge.target import Target
+from lenet_edge.runtimes import (
+    absence,
+    all_targets,
+    find_targets,
+    get_target,
+    is_installed,
+    open_session,
+)
+from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
+from lenet_edge.target import Delegation, Target
 
 # Targets at or above this preference run only when they are named: the reference kernels and null.
 NOT_BY_DEFAULT = 90
@@ -118,40 +126,63 @@ def pair_up(
     Raises:
         TargetError: a name is unknown, or no file fits the targets that were named.
     """
-    wanted = _targets(names)
     pairs: list[Pair] = []
     skipped: list[Skipped] = []
-    fits = False
-    for artifact in artifacts:
-        for target in wanted:
-            if artifact.format not in target.formats:
-                continue
-            fits = True
-            if is_installed(target):
-                pairs.append(Pair(artifact, target))
-            else:
-                reason = f"{target.package} is not installed"
-                skipped.append(Skipped(target.name, reason, artifact.name))
-    if not fits:
+    artifacts = list(artifacts)
+    for target in _targets(names):
+        fitting = [one for one in artifacts if one.format in target.formats]
+        if not fitting:
+            continue
+        # A target that was named is tried: its own error says more than a look at the machine.
+        reason = absence(target) if not names or not is_installed(target) else None
+        if reason:
+            skipped.append(Skipped(target.name, reason))
+        else:
+            pairs += [Pair(artifact, target) for artifact in fitting]
+    if not pairs and not skipped:
         raise TargetError(f"none of the files runs on {', '.join(names) or 'any target'}")
+    order = {artifact.path: number for number, artifact in enumerate(artifacts)}
+    return sorted(pairs, key=lambda pair: order[pair.artifact.path]), skipped
+
+
+def select(
+    artifacts: Iterable[Artifact],
+    names: Sequence[str],
+    delegate: str | None = None,
+    options: Sequence[tuple[str, str]] = (),
+    allow_fallback: bool = False,
+) -> tuple[list[Pair], list[Skipped]]:
+    """Do as `pair_up`, with an external delegate if one is named, and with or without fallback."""
+    pairs, skipped = pair_up(artifacts, names)
+    if delegate:
+        pairs, skipped = with_delegate(pairs, delegate, options), []
+    if allow_fallback:
+        pairs = [replace(one, target=replace(one.target, allow_fallback=True)) for one in pairs]
     return pairs, skipped
 
 
-def with_delegate(pairs: Iterable[Pair], library: Path) -> list[Pair]:
+def with_delegate(
+    pairs: Iterable[Pair], name: str, options: Sequence[tuple[str, str]] = ()
+) -> list[Pair]:
     """Return the pairs that can load an external TFLite delegate, each with the one given.
 
+    Args:
+        pairs: those to choose from.
+        name: the path of the delegate's library, or one of `SHORTCUTS`.
+        options: what the delegate is created with.
+
     Raises:
-        TargetError: none can, or there is no such library.
+        TargetError: none of the pairs can, or there is no such library for this machine.
     """
-    if not library.is_file():
-        raise TargetError(f"{library}: no such file; --delegate takes a TFLite delegate's .so file")
+    library = find_library(name)
+    short = name if name in SHORTCUTS else Path(library).name.split(".")[0]
     found: dict[tuple[Path, str], Pair] = {}
     for pair in pairs:
         runtime = pair.target.runtime
-        if runtime in ("litert", "tflite-runtime"):
+        if runtime in ("litert", "tflite-runtime") and pair.target.device == "cpu":
             target = replace(
-                pair.target, name=f"{runtime}-{library.stem}", delegate=library.name,
-                library=str(library.resolve()),
+                pair.target, name=f"{runtime}-{short}", delegate=short, library=library,
+                options=tuple(options),
             )  # fmt: skip
             found.setdefault((pair.artifact.path, target.name), Pair(pair.artifact, target))
     if not found:
@@ -194,17 +225,22 @@ def best_target(format: str) -> Target:
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a target works on this machine; `detail` is its version, or why it does not."""
+    """Whether a target works on this machine; `detail` is its version, or why it does not.
+
+    `delegation` says on what device it ran the probe model, where something was delegated.
+    """
 
     target: Target
     works: bool
     detail: str
+    delegation: Delegation | None = None
 
 
 def probe(target: Target) -> Status:
     """Find out whether a target works here, by running a tiny model on it in a fresh process."""
     try:
-        answer: dict[str, Any] = worker.call("runtimes._probe:probe", 120, target=target.name)
+        answer: dict[str, Any] = worker.call("runtimes._probe:probe", 120, target=asdict(target))
     except LenetEdgeError as error:
         return Status(target, False, str(error))
-    return Status(target, True, answer["runtime_version"])
+    delegation = Delegation.from_json(answer["delegation"])
+    return Status(target, True, answer["runtime_version"], delegation)

@@ -109,7 +109,7 @@ class Session(Protocol):
 
     @property
     def delegation(self) -> Delegation | None:
-        """What a delegate took of the graph, known once a batch is prepared; None: none was asked."""
+        """What a delegate took, known once a batch is prepared; None where none was asked."""
 
     def prepare(self, images: Images) -> None:
         """Load a batch into the input tensor.

@@ -63,12 +63,11 @@ def elsewhere(
         missing: what this Python cannot run.
         pythons: interpreters by the name of a target or a runtime.
     """
-    files = {artifact.name: artifact for artifact in artifacts}
     pairs, rest = [], []
     for one in missing:
         target = get_target(one.target)
-        if one.artifact in files and {target.name, target.runtime} & set(pythons):
-            pairs.append(Pair(files[one.artifact], target))
+        if {target.name, target.runtime} & set(pythons):
+            pairs += [Pair(file, target) for file in artifacts if file.format in target.formats]
         else:
             rest.append(one)
     return pairs, rest

@@ -42,6 +42,42 @@ def target_option(command: Decorated) -> Decorated:
     )(command)
 
 
+def _delegate_options(
+    ctx: click.Context, option: click.Parameter, value: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    for one in value:
+        if "=" not in one:
+            raise click.BadParameter(f"{one!r} is not KEY=VALUE")
+    return tuple((key, rest) for key, _, rest in (one.partition("=") for one in value))
+
+
+def delegate_options(command: Decorated) -> Decorated:
+    """--delegate, --delegate-option and --allow-fallback: who computes, and how much of it."""
+    for option in (
+        click.option(
+            "--allow-fallback",
+            is_flag=True,
+            help="Accept a delegate or device that leaves nodes to the CPU; that is labelled.",
+        ),
+        click.option(
+            "delegate_options",
+            "--delegate-option",
+            multiple=True,
+            callback=_delegate_options,
+            metavar="KEY=VALUE",
+            help="What the delegate is created with. Repeatable.",
+        ),
+        click.option(
+            "--delegate",
+            metavar="PATH|NAME",
+            help="Run .tflite files with an external TFLite delegate: its .so file, or armnn,"
+            " edgetpu, ethosu, qnn, teflon, vx.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def num_threads_option(command: Decorated) -> Decorated:
     """--num-threads N."""
     return click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from lenet_edge.cli._options import (
     DEFAULT_DIR,
     batch_size_option,
+    delegate_options,
     files_argument,
     json_option,
     percent,
@@ -19,7 +21,7 @@ from lenet_edge.cli._terminal import INTERRUPTED, output, progress_bar, say
 
 if TYPE_CHECKING:
     from lenet_edge.bench.plan import Plan
-    from lenet_edge.results import BenchRun, Skipped
+    from lenet_edge.results import BenchRun, ParityReport, Skipped
 
 
 def _threads(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
@@ -75,6 +77,7 @@ def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]
     "pythons", "--python", multiple=True, callback=_pythons, metavar="[TARGET=]PATH",
     help="Run the workers (of a target or runtime) with another venv's Python. Repeatable.",
 )  # fmt: skip
+@delegate_options
 @json_option
 @click.option("--resume", is_flag=True, help="Go on with the run that --json FILE holds.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False),
@@ -93,6 +96,9 @@ def command(
     rounds: int,
     timeout: float,
     pythons: dict[str, Path],
+    delegate: str | None,
+    delegate_options: tuple[tuple[str, str], ...],
+    allow_fallback: bool,
     json_file: Path | None,
     resume: bool,
     csv_file: Path | None,
@@ -100,10 +106,11 @@ def command(
 ) -> None:
     """Measure the latency of each file, batch by batch.
 
-    FILES are exported models; every one in ./exported if left out. Each figure comes from
-    several fresh processes, in rounds, so that what drifts hits all alike. What is timed is
-    inference alone; quantizing the input and reading the output are measured apart (see --json).
-    With --json FILE each finished process is kept at once, and --resume goes on from there.
+    FILES are exported models; every one in ./exported if left out. Each is checked first, on 256
+    test images: what answers wrong gets no rank. Each figure comes from several fresh processes,
+    in rounds, so that what drifts hits all alike. What is timed is inference alone; quantizing
+    the input and reading the output are measured apart (see --json). With --json FILE each
+    finished process is kept at once, and --resume goes on from there.
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
@@ -111,11 +118,12 @@ def command(
     from lenet_edge.bench import plan
     from lenet_edge.bench.sampling import StopRule
     from lenet_edge.errors import TargetError
+    from lenet_edge.flows.check import check
     from lenet_edge.report import formats
     from lenet_edge.report.latency import bench_view
     from lenet_edge.report.rank import SCENARIOS
     from lenet_edge.results import BenchRun
-    from lenet_edge.selection import load_files, pair_up
+    from lenet_edge.selection import load_files, select
 
     kept = json_file if str(json_file) != "-" else None
     if resume and kept is None:
@@ -132,7 +140,7 @@ def command(
                 f"{scenario} means batches of {usual[0]}", param_hint="--batch-size"
             )
     artifacts = load_files(files, DEFAULT_DIR)
-    pairs, missing = pair_up(artifacts, targets)
+    pairs, missing = select(artifacts, targets, delegate, delegate_options, allow_fallback)
     others, missing = plan.elsewhere(artifacts, missing, pythons)
     pairs += others
     say(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
@@ -145,7 +153,9 @@ def command(
         scenario=scenario,
     )
     earlier = BenchRun.load(kept) if resume and kept and kept.exists() else None
-    run, stopped = _run(planned, missing, earlier, kept)
+    with progress_bar("Check", len(pairs)) as step:
+        planned, parity, failed = check(planned, step)
+    run, stopped = _run(planned, [*missing, *failed], parity, earlier, kept)
     if csv_file:
         formats.write(csv_file, formats.as_csv(run))
     if pytest_file:
@@ -160,22 +170,29 @@ def command(
 
 
 def _run(
-    planned: Plan, missing: list[Skipped], earlier: BenchRun | None, kept: Path | None
+    planned: Plan,
+    missing: list[Skipped],
+    parity: Sequence[ParityReport],
+    earlier: BenchRun | None,
+    kept: Path | None,
 ) -> tuple[BenchRun, bool]:
     """Return what was found, and whether Ctrl-C stopped it before the end."""
+    import dataclasses
+
     from lenet_edge.bench import plan
     from lenet_edge.results import BenchRun
 
-    latest = earlier or BenchRun.here(skipped=tuple(missing))
+    latest = earlier or BenchRun.here(skipped=tuple(missing), parity=tuple(parity))
 
     def keep(run: BenchRun) -> None:
         nonlocal latest
-        latest = run
+        latest = dataclasses.replace(run, parity=tuple(parity))
         if kept:
-            run.save(kept)
+            latest.save(kept)
 
     try:
         with progress_bar("Bench", len(planned.steps())) as step:
-            return plan.run(planned, step, keep, earlier, missing), False
+            keep(plan.run(planned, step, keep, earlier, missing))
     except KeyboardInterrupt:
         return latest, True
+    return latest, False

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import output, progress_bar
+
+if TYPE_CHECKING:
+    from lenet_edge.selection import Status
 
 
 @click.command("targets")
@@ -16,33 +20,51 @@ from lenet_edge.cli._terminal import output, progress_bar
 def command(json_file: Path | None) -> None:
     """List what can run here, found out by running it.
 
-    What cannot run is listed too, with the reason.
+    Each target answers a tiny model in a process of its own. What cannot run is listed too, with
+    the reason.
 
     \b
     Example: lenet-edge targets
     """
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    from lenet_edge.runtimes import all_targets
-    from lenet_edge.selection import probe
+    from lenet_edge.runtimes import absence, all_targets
+    from lenet_edge.selection import Status, probe
 
     statuses = []
     with progress_bar("Probe", len(all_targets())) as step:
         for target in all_targets():
-            statuses.append(probe(target))
+            reason = absence(target)
+            statuses.append(Status(target, False, reason) if reason else probe(target))
             step(target.name)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("target", "runs", "works", "version, or why not"):
+    for column in ("works", "runs", "version and device"):
         table.add_column(column, overflow="fold")
+    missing = []
     for status in statuses:
-        table.add_row(
-            status.target.name,
-            ", ".join(status.target.formats),
-            "[green]yes[/]" if status.works else "[yellow]no[/]",
-            status.detail.replace("[", r"\["),
-        )
+        if status.works:
+            table.add_row(
+                f"[green]{status.target.name}[/]", ", ".join(status.target.formats), _detail(status)
+            )
+        else:
+            missing.append(Text(f"{status.target.name}: {status.detail}", style="dim"))
+    title = Text("\nCannot run here:") if missing else Text("")
     facts = [
-        {**dataclasses.asdict(one.target), "works": one.works, "detail": one.detail}
+        {
+            **dataclasses.asdict(one.target),
+            "works": one.works,
+            "detail": one.detail,
+            "delegation": one.delegation and dataclasses.asdict(one.delegation),
+        }
         for one in statuses
     ]
-    output(table, facts, json_file)
+    output(Group(table, title, *missing), facts, json_file)
+
+
+def _detail(status: Status) -> str:
+    taken = status.delegation
+    if taken is None or taken.device is None:
+        return status.detail
+    return f"{status.detail}, {taken.device}{' (software)' if taken.emulated else ''}"

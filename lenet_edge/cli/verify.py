@@ -9,6 +9,7 @@ import click
 
 from lenet_edge.cli._options import (
     DEFAULT_DIR,
+    delegate_options,
     files_argument,
     json_option,
     num_threads_option,
@@ -57,12 +58,7 @@ _BY_PRECISION = "Its default goes by precision"
     metavar="FILE.npz",
     help="With --reference: its images, and labels if there are any.",
 )
-@click.option(
-    "--delegate",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Run .tflite files with this external TFLite delegate.",
-)
+@delegate_options
 @click.option("--layers", is_flag=True, help="Show which layer of a quantized file is worst.")
 @click.option(
     "--plots",
@@ -77,7 +73,9 @@ def command(
     num_threads: int,
     reference: Path | None,
     data: Path | None,
-    delegate: Path | None,
+    delegate: str | None,
+    delegate_options: tuple[tuple[str, str], ...],
+    allow_fallback: bool,
     layers: bool,
     plots: Path | None,
     json_file: Path | None,
@@ -95,7 +93,7 @@ def command(
     """
     from lenet_edge.report.terminal import parity_view
     from lenet_edge.results import BenchRun
-    from lenet_edge.selection import load_files, pair_up, with_delegate
+    from lenet_edge.selection import load_files, select
     from lenet_edge.verify.truth import of_file
     from lenet_edge.verify.verdict import DEFAULTS, read_settings
     from lenet_edge.verify.verify import verify
@@ -105,9 +103,9 @@ def command(
     given = {name: value for name, value in options.items() if value is not None}
     settings = read_settings(Path())
     settings |= {name: {**settings.get(name, {}), **given} for name in DEFAULTS}
-    pairs, missing = pair_up(load_files(files, DEFAULT_DIR), targets)
-    if delegate:
-        pairs = with_delegate(pairs, delegate)
+    pairs, missing = select(
+        load_files(files, DEFAULT_DIR), targets, delegate, delegate_options, allow_fallback
+    )
     against = None
     if reference:
         from lenet_edge.data.arrays import load_images

@@ -30,7 +30,7 @@ def images_for(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: the file leaves the size of its images free.
     """
-    if _has_reference(artifact):
+    if has_reference(artifact):
         return test_set(reference_for(artifact), artifact.labels).images
     if has_test_images(artifact):
         return mnist.load("test").images
@@ -44,10 +44,11 @@ def images_for(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
 
 def has_test_images(artifact: Artifact) -> bool:
     """Tell whether real images fit a file, and not only random ones."""
-    return _has_reference(artifact) or _image_shape(artifact) == (28, 28, 1)
+    return has_reference(artifact) or _image_shape(artifact) == (28, 28, 1)
 
 
-def _has_reference(artifact: Artifact) -> bool:
+def has_reference(artifact: Artifact) -> bool:
+    """Tell whether the answers of the float model that a file was made from are recorded."""
     parent = artifact.parent_sha256 or artifact.sha256
     return reference_path(artifact.path.parent, parent).exists()
 

@@ -12,7 +12,17 @@ from rich.text import Text
 from lenet_edge.environment import Environment
 from lenet_edge.report.comparison import Change
 from lenet_edge.report.rank import quantile_of, ranks
-from lenet_edge.report.terminal import _NOTHING, _Blocks, _by_file, _machine, _si, _skipped, _us
+from lenet_edge.report.terminal import (
+    _NOTHING,
+    _Blocks,
+    _by_file,
+    _machine,
+    _si,
+    _skipped,
+    _us,
+    _verdicts,
+    delegations,
+)
 from lenet_edge.results import BenchRun, Measurement
 
 _MOST_DOUBTS = 8
@@ -45,9 +55,21 @@ def bench_view(run: BenchRun) -> RenderableType:
         _state(run.environment),
         *blocks.tables,
         Text(f"\n{_legend(run)}{left}", style="dim"),
+        *delegations(run.measurements),
+        *_arenas(run.measurements),
         *_doubts(run),
+        *_verdicts(one for one in run.parity if one.verdict == "fail"),
         *_skipped(run.skipped),
     )
+
+
+def _arenas(measurements: Sequence[Measurement]) -> list[Text]:
+    arenas = {
+        f"{one.artifact} on {one.target}: a tensor arena of {one.arena_bytes:,} bytes"
+        for one in measurements
+        if one.arena_bytes
+    }
+    return [Text(line, style="dim") for line in sorted(arenas)]
 
 
 def _on(one: Measurement) -> str:

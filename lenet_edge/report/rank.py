@@ -40,8 +40,9 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
     """Return the place of each valid cell among those of its batch size and threads.
 
     Two cells whose ratio's interval contains 1 are equal: "2=" stands at both. The null target,
-    which does nothing, has no place.
+    which does nothing, has no place; nor has what answers wrong, or left a part to the CPU.
     """
+    wrong = {(one.candidate_sha256, one.target) for one in run.parity if one.verdict == "fail"}
     quantile, resolution = quantile_of(run), run.settings.get("precision", 0.0)
     found = {}
 
@@ -49,7 +50,15 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
         return one.batch_size, one.num_threads
 
     valid = sorted(
-        (one for one in run.measurements if not one.invalid and one.target != "null"), key=alike
+        (
+            one
+            for one in run.measurements
+            if not one.invalid
+            and one.target != "null"
+            and (one.artifact_sha256, one.target) not in wrong
+            and (one.delegation is None or one.delegation.is_whole)
+        ),
+        key=alike,
     )
     for _, cells in groupby(valid, key=alike):
         place = 1

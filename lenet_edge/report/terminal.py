@@ -15,7 +15,7 @@ from lenet_edge.report.parity_details import layers_view, parity_details
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
 
-_NAME_WIDTH = 19
+_NAME_WIDTH = 20
 _NOTHING = "–"
 Row = TypeVar("Row", Measurement, ParityReport)
 
@@ -43,7 +43,13 @@ def parity_view(run: BenchRun) -> RenderableType:
     details = parity_details(run.parity[0]) if len(run.parity) == 1 else []
     for one in run.parity:
         details += layers_view(one.layers, f"\n{one.candidate}: layers")
-    return Group(*blocks.tables, *details, *_verdicts(run.parity), *_skipped(run.skipped))
+    return Group(
+        *blocks.tables,
+        *details,
+        *(delegations(run.parity) if len(run.parity) > 1 else []),
+        *_verdicts(run.parity),
+        *_skipped(run.skipped),
+    )
 
 
 def _percent(share: float | None) -> str:
@@ -78,7 +84,7 @@ def summary_view(run: BenchRun) -> RenderableType:
     """Return parity and latency side by side, and the one line that says what to ship."""
     batches = sorted({one.batch_size for one in run.measurements})
     p50 = [(f"b{size} µs" if size == batches[0] else f"b{size}", 7) for size in batches]
-    blocks = _Blocks([("acc %", 8), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
+    blocks = _Blocks([("acc %", 7), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
     cells = {(m.artifact, m.target, m.batch_size): m for m in run.measurements}
     for file, reports in _by_file(run.parity):
         size = next((m.size_bytes for m in run.measurements if m.artifact == file), None)
@@ -154,18 +160,37 @@ def _machine(environment: Environment) -> Text:
 
 
 def _skipped(skipped: Sequence[Skipped]) -> list[Text]:
-    """One line for each target and reason, however many files it is about."""
+    """One line for each target and reason, however many files it is about, and one for the rest."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in skipped:
-        reasons.setdefault((one.target, one.reason), []).append(one.artifact or "")
-    return [
+        if one.artifact:
+            reasons.setdefault((one.target, one.reason), []).append(one.artifact)
+    lines = [
         Text(
             f"skipped {target}: {reason.removeprefix(f'{target} ')}"
-            f" ({', '.join(filter(None, dict.fromkeys(files)))})",
+            f" ({', '.join(dict.fromkeys(files))})",
             style="yellow",
         )
         for (target, reason), files in reasons.items()
     ]
+    absent = sorted({one.target for one in skipped if not one.artifact})
+    if absent:
+        names = ", ".join(absent)
+        lines.append(Text(f"Not here (lenet-edge targets says why): {names}", style="dim"))
+    return lines
+
+
+def delegations(rows: Sequence[Row]) -> list[Text]:
+    """Return what was taken by whom, where a device or a part of the graph needs saying."""
+    said = {}
+    for file, of_file in _by_file(rows):
+        for one in of_file:
+            taken = one.delegation
+            if taken and not taken.is_whole:
+                said[f"partial: {file} on {one.target}: {taken}"] = "yellow"
+            elif taken and taken.device:
+                said[f"{file} on {one.target}: {taken}"] = "dim"
+    return [Text(line, style=style) for line, style in said.items()]
 
 
 def _drop(report: ParityReport) -> str:

@@ -31,6 +31,9 @@ from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, qu
 _SUBGRAPHS, _TENSORS, _SHAPE, _SHAPE_SIGNATURE = 2, 0, 0, 7
 
 
+NPU_IS_HERE = any(Path("/dev/accel").glob("accel*"))
+
+
 class CompiledSession:
     """A Session over a `CompiledModel`, compiled anew for each batch size."""
 
@@ -82,7 +85,7 @@ class CompiledSession:
             return "float32"  # integers too are multiplied as floats
         if self._artifact.precision != "float32":
             return None
-        return "float16" if _npu_is_here() else "float32"
+        return "float16" if NPU_IS_HERE else "float32"
 
     def _options(self) -> Any:
         from ai_edge_litert import options
@@ -95,10 +98,8 @@ class CompiledSession:
         if self._target.device == "gpu":
             chosen.gpu_options.enforce_f32 = self._precision() == "float32"
             return chosen
-        backends = options.IntelOpenVinoGraphBackend
-        chosen.intel_openvino_options.graph_backend = (
-            backends.NPU if _npu_is_here() else backends.CPU
-        )
+        backend = "NPU" if NPU_IS_HERE else "CPU"
+        chosen.intel_openvino_options.graph_backend = options.IntelOpenVinoGraphBackend[backend]
         # The plugin drops its precision hint, and a CPU that has bfloat16 would compute in that.
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
         return chosen
@@ -123,7 +124,7 @@ class CompiledSession:
 
     def close(self) -> None:
         """Drop the model and its buffers."""
-        self._in = self._out = self._content = None
+        self._in = self._out = None
         self._model.close()
 
 
@@ -151,10 +152,6 @@ def _first_size(content: bytes, at: int) -> int | None:
     return vector + 4 if vector and u32(content, vector) else None
 
 
-def _npu_is_here() -> bool:
-    return any(Path("/dev/accel").glob("accel*"))
-
-
 def _taken(asked: Delegation, said: Sequence[str], precision: str | None) -> Delegation:
     """Return what the accelerator took, as the compiler printed it."""
     text = "\n".join(said)
@@ -174,7 +171,7 @@ def _taken(asked: Delegation, said: Sequence[str], precision: str | None) -> Del
         left_behind=() if whole else left_behind,
         macs_taken=asked.macs_total if whole else None,
         device=adapter[1] if adapter else f"OpenVINO {backend[1]}" if backend else None,
-        emulated="Software" in adapter[2] if adapter else not _npu_is_here(),
+        emulated="Software" in adapter[2] if adapter else not NPU_IS_HERE,
         precision=precision,
     )
 

@@ -39,9 +39,9 @@ def find_library(name: str) -> str:
         library = str(path.resolve())
         _check_machine(path)
     elif name not in SHORTCUTS:
-        known = ", ".join(SHORTCUTS)
         raise TargetError(
-            f"{name}: no such file; --delegate takes a TFLite delegate's .so file, or one of {known}"
+            f"{name}: no such file; --delegate takes a TFLite delegate's .so file, or one of"
+            f" {', '.join(SHORTCUTS)}"
         )
     return library
 
@@ -74,8 +74,8 @@ def load(target: Target, load_delegate: Callable[..., Any]) -> list[Any]:
     try:
         if not hasattr(ctypes.CDLL(target.library), _ENTRY):
             raise TargetError(
-                f"{name} is a library but no TFLite delegate: it lacks {_ENTRY}; give the delegate's"
-                " own .so file"
+                f"{name} is a library but no TFLite delegate: it lacks {_ENTRY}; give the"
+                " delegate's own .so file"
             )
         return [load_delegate(target.library, dict(target.options))]
     except OSError as error:  # the linker's own words name what is missing
@@ -87,7 +87,8 @@ def load(target: Target, load_delegate: Callable[..., Any]) -> list[Any]:
         said = _one_line(error).removeprefix(f"Failed to load delegate from {target.library}")
         raise TargetError(
             f"the delegate {name} found no device, or cannot use it:"
-            f" {said.strip() or 'it gives no reason'}; check the device, its driver, its permissions"
+            f" {said.strip() or 'it gives no reason'}; check the device, its driver and its"
+            " permissions"
         ) from error
 
 

@@ -7,6 +7,7 @@ index ends in j. ``python -m lenet_edge.flows.make_probe`` makes them.
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 
 from lenet_edge.artifact import load_artifact
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.runtimes import open_session
+from lenet_edge.target import Target
 
 FOLDER = Path(__file__).parent / "probe"
 IMAGE_SHAPE = (4, 4, 1)
@@ -31,13 +33,13 @@ def weights() -> npt.NDArray[np.float32]:
     return matrix
 
 
-def probe(target: str) -> dict[str, Any]:
-    """Run the probe model on a target; called in a fresh process.
+def probe(target: dict[str, Any]) -> dict[str, Any]:
+    """Run the probe model on a target, given by its fields; called in a fresh process.
 
     Raises:
-        TargetError: the target cannot run it, or answers wrong.
+        TargetError: the target cannot run it, leaves it to the CPU, or answers wrong.
     """
-    chosen = get_target(target)
+    chosen = Target.from_json(target)
     artifact = load_artifact(FOLDER / f"probe.{chosen.formats[0]}")
     images = np.random.default_rng(0).random((3, *IMAGE_SHAPE), np.float32)
     expected = images.reshape(3, -1) @ weights()
@@ -47,5 +49,11 @@ def probe(target: str) -> dict[str, Any]:
         found = session.logits()
         if chosen.runtime != "null" and not np.allclose(found, expected, atol=1e-2):
             off = np.abs(found - expected).max()
-            raise TargetError(f"{target} runs, but answers wrong: off by up to {off:.3g}")
-        return {"runtime_version": session.runtime_version}
+            raise TargetError(f"{chosen.name} runs, but answers wrong: off by up to {off:.3g}")
+        taken = session.delegation
+        if taken and not taken.nodes_taken:
+            raise TargetError(f"{chosen.name} runs, but {taken} of a small model")
+        return {
+            "runtime_version": session.runtime_version,
+            "delegation": asdict(taken) if taken else None,
+        }

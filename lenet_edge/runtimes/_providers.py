@@ -138,8 +138,8 @@ def add(options: Any, provider: Provider, num_threads: int) -> tuple[str | None,
     devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     if not devices:
         raise TargetError(
-            f"{name} finds no device here; it needs the device's driver (for WebGPU a Vulkan loader,"
-            " libvulkan1, and a Vulkan driver)"
+            f"{name} finds no device here; install the device's driver (for WebGPU: libvulkan1"
+            " and a Vulkan driver)"
         )
     # The accelerator before the CPU, where it offers both.
     devices.sort(key=lambda one: _kind(one) == "CPU")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib.metadata
-from pathlib import Path
+import importlib.util
 
 from lenet_edge.artifact import Artifact
+from lenet_edge.runtimes import _vulkan
+from lenet_edge.runtimes._compiled_model import NPU_IS_HERE, CompiledSession
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
 
@@ -49,25 +50,24 @@ TARGETS = (
         delegate="NPU",
         package="ai_edge_litert",
         extra="npu",
-        preference=41,
+        # Without an NPU the same path runs on its CPU back end: to try it, not to ship it.
+        preference=41 if NPU_IS_HERE else 94,
     ),
 )
 
 
 def absence(target: Target) -> str | None:
     """Return why there is no such device here, as far as can be told without trying."""
-    if target.device == "gpu" and not ctypes.util.find_library("vulkan"):
-        return "there is no Vulkan loader; install libvulkan1 and the GPU's Vulkan driver"
-    if target.device == "npu" and not list(Path("/dev/accel").glob("accel*")):
-        return "there is no /dev/accel; install the driver of the Intel NPU"
+    if target.device == "gpu":
+        return _vulkan.absence()
+    if target.device == "npu" and importlib.util.find_spec("openvino") is None:
+        return "openvino is not installed; pip install 'lenet-edge[npu]'"
     return None
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Open a .tflite file on the CPU, or compiled for an accelerator."""
     if target.device != "cpu":
-        from lenet_edge.runtimes._compiled_model import CompiledSession
-
         return CompiledSession(artifact, target)
     from ai_edge_litert import interpreter
 

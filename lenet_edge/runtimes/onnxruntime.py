@@ -12,7 +12,7 @@ import numpy as np
 
 from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes import _providers
+from lenet_edge.runtimes import _providers, _vulkan
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
 
@@ -198,6 +198,8 @@ def absence(target: Target) -> str | None:
     """Return why ONNX Runtime has no such provider here; None where it has."""
     if target.delegate is None:
         return None
+    if target.delegate == "webgpu" and _vulkan.absence():
+        return _vulkan.absence()
     return _providers.absence(_providers.all_providers()[target.delegate])
 
 

@@ -47,7 +47,7 @@ class KerasSession:
             return model(images, training=False)
 
         self._tf, self._device = tf, f"/{target.device.upper()}:0"
-        self._call = call
+        self._call: Any = call
         if target.name != "tensorflow-eager":
             self._call = tf.function(call, jit_compile=target.name == "tensorflow-xla")
         self.inputs = (_spec(model.inputs[0], artifact.inputs),)

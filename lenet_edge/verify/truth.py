@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ class Truth:
     labels: npt.NDArray[np.int32] | None
     class_names: tuple[str, ...]
     logits: Logits
+
+    def first(self, count: int | None) -> Truth:
+        """Return the same of the first `count` images; of all, where that is None."""
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, images=self.images[:count], labels=labels, logits=self.logits[:count])
 
 
 def recorded(artifact: Artifact) -> Truth:
@@ -78,7 +83,7 @@ def of_file(reference: Artifact, data: LabelledImages | None, num_threads: int =
 
 
 def answers(
-    pair: Pair, images: npt.NDArray[Any], num_threads: int
+    pair: Pair, images: npt.NDArray[Any], num_threads: int, python: Path | None = None
 ) -> tuple[Logits, dict[str, Any]]:
     """Return the logits of a file on a target, from a worker, and how they came."""
     found, facts = in_worker(
@@ -87,6 +92,7 @@ def answers(
         artifact=pair.artifact.to_json(),
         target=asdict(pair.target),
         num_threads=num_threads,
+        python=python,
     )
     return found, facts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import DataError, LenetEdgeError
@@ -24,6 +25,8 @@ def verify(
     report: Callable[[str], None] = lambda what: None,
     against: Truth | None = None,
     keep: Keep = lambda found, truth, logits: None,
+    num_images: int | None = None,
+    python_for: Callable[[Pair], Path | None] = lambda pair: None,
 ) -> tuple[list[ParityReport], list[Skipped]]:
     """Return a report for each file on each target, and what could not run, with the reason.
 
@@ -34,6 +37,8 @@ def verify(
         report: called with a name as each pair is done.
         against: what to compare with; None means each file's own recorded float model.
         keep: called with each report, what it was held against, and the file's logits.
+        num_images: how many to run, from the first on; all if left out.
+        python_for: the interpreter of another environment that a pair runs in, if any.
 
     Raises:
         ModelFileError: the recorded answers of the float model are missing or belong to another.
@@ -41,10 +46,10 @@ def verify(
     """
     reports, skipped = [], []
     for pair in pairs:
-        truth = against or recorded(pair.artifact)
+        truth = (against or recorded(pair.artifact)).first(num_images)
         where = f"{pair.artifact.name} on {pair.target.name}"
         try:
-            logits, facts = answers(pair, truth.images, num_threads)
+            logits, facts = answers(pair, truth.images, num_threads, python_for(pair))
         except LenetEdgeError as error:
             skipped.append(Skipped(pair.target.name, str(error), pair.artifact.name))
             report(f"{where}: {error}")

@@ -14,6 +14,7 @@ from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import c
+from lenet_edge.runtimes.tflite_micro import ALIGNMENT
 from tests.conftest import LenetEdge
 
 Matrix = dict[tuple[str, str], Artifact]
@@ -61,7 +62,7 @@ def test_the_arena_is_the_smallest_that_works(folder: Path) -> None:
     micro.set_input(np.zeros((1, 28, 28, 1), np.int8), 0)
     micro.invoke()
     with pytest.raises(RuntimeError):
-        runtime.Interpreter.from_bytes(content, arena_size=arena - c.ALIGNMENT)
+        runtime.Interpreter.from_bytes(content, arena_size=arena - ALIGNMENT)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")

@@ -1,0 +1,22 @@
+"""Is there a GPU driver that Vulkan can find?"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+from pathlib import Path
+
+# Source: the Vulkan loader's "Driver Discovery on Linux".
+_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES")
+_FOLDERS = ("/etc", "/usr/local/etc", "/usr/local/share", "/usr/share", "~/.local/share")
+
+
+def absence() -> str | None:
+    """Return why Vulkan cannot work here, as far as can be told without trying."""
+    if not ctypes.util.find_library("vulkan"):
+        return "there is no Vulkan loader; install libvulkan1 and the GPU's Vulkan driver"
+    named = any(os.environ.get(name) for name in _VARIABLES)
+    folders = (Path(folder).expanduser() / "vulkan" / "icd.d" for folder in _FOLDERS)
+    if not named and not any(list(folder.glob("*.json")) for folder in folders):
+        return "there is no Vulkan driver; install the GPU's (mesa-vulkan-drivers has most)"
+    return None
