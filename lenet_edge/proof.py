@@ -10,6 +10,7 @@ from lenet_edge.inspection import layers_of
 from lenet_edge.target import Delegation, Session, Target
 
 _MOST_NAMES = 6
+_MULTIPLY = ("Conv", "Gemm", "MatMul", "QLinear", "Fused")  # how the names of such operators begin
 
 
 def prove(session: Session, artifact: Artifact, target: Target) -> Delegation | None:
@@ -34,7 +35,7 @@ def prove(session: Session, artifact: Artifact, target: Target) -> Delegation | 
         if found.nodes_taken
         else ", so nothing of it would be tried; use another file or another delegate"
     )
-    raise TargetError(f"{found} of {artifact.name}{stayed}{advice}")
+    raise TargetError(f"of {artifact.name}, {found}{stayed}{advice}")
 
 
 def _with_macs(found: Delegation, artifact: Artifact) -> Delegation:
@@ -45,7 +46,8 @@ def _with_macs(found: Delegation, artifact: Artifact) -> Delegation:
         return found
     macs = {one.name: one.macs for one in layers}
     total = sum(macs.values())
-    left = [name.split(" ", 1)[-1] for name in found.left_behind]
-    known = all(name in macs for name in left) and (left or found.is_whole)
-    taken = total - sum(macs[name] for name in left) if known else None
+    left = [name.split(" ", 1) for name in found.left_behind]
+    # A node that the optimizer made has another name; where it multiplies, nothing can be said.
+    unknown = any(kind.startswith(_MULTIPLY) and name not in macs for kind, name in left)
+    taken = None if unknown else total - sum(macs.get(name, 0) for _, name in left)
     return dataclasses.replace(found, macs_total=total, macs_taken=taken)

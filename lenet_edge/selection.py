@@ -134,7 +134,8 @@ def pair_up(
         if not fitting:
             continue
         # A target that was named is tried: its own error says more than a look at the machine.
-        reason = absence(target) if not names or not is_installed(target) else None
+        named = target.name in names and is_installed(target)
+        reason = None if named else absence(target)
         if reason:
             skipped.append(Skipped(target.name, reason))
         else:
@@ -152,13 +153,38 @@ def select(
     options: Sequence[tuple[str, str]] = (),
     allow_fallback: bool = False,
 ) -> tuple[list[Pair], list[Skipped]]:
-    """Do as `pair_up`, with an external delegate if one is named, and with or without fallback."""
+    """Do as `pair_up`, with an external delegate if one is named, and with or without fallback.
+
+    `options` are for that delegate, or else for the execution providers of ONNX Runtime.
+
+    Raises:
+        TargetError: as `pair_up` and `with_delegate`; or there is nobody to take the options.
+    """
     pairs, skipped = pair_up(artifacts, names)
     if delegate:
         pairs, skipped = with_delegate(pairs, delegate, options), []
+    elif options:
+        takers = [
+            one for one in pairs if one.target.runtime == "onnxruntime" and one.target.delegate
+        ]
+        if not takers:
+            raise TargetError(
+                "--delegate-option is for an external delegate (--delegate) or a provider of ONNX"
+                " Runtime (--target onnxruntime-webgpu, say), and none is asked for"
+            )
+        pairs = [
+            replace(one, target=replace(one.target, options=tuple(options)))
+            if one in takers
+            else one
+            for one in pairs
+        ]
     if allow_fallback:
         pairs = [replace(one, target=replace(one.target, allow_fallback=True)) for one in pairs]
     return pairs, skipped
+
+
+def _takes_options(pair: Pair) -> bool:
+    return pair.target.runtime == "onnxruntime" and pair.target.delegate is not None
 
 
 def with_delegate(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
+from lenet_edge.runtimes import _vulkan
 
 # No deadline: other work on the machine makes any example slow.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +27,29 @@ PRECISIONS = ("float32", "int8")
 def take(dataset: Dataset, count: int) -> Dataset:
     """Return the first `count` images of a data set."""
     return dataset.take(slice(count))
+
+
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
+
+
+def gpu_environment() -> dict[str, str]:
+    """Return what lets a process find a GPU: this machine's own, or the one in software.
+
+    Debian's chromium-common brings SwiftShader, a Vulkan driver for the CPU.
+    """
+    reason = _vulkan.absence()
+    if reason is None:
+        return {}
+    if "driver" not in reason.split(";")[0] or not SWIFTSHADER.exists():
+        pytest.skip(f"{reason} (or Debian's chromium-common, for its SwiftShader)")
+    return {"VK_ICD_FILENAMES": str(SWIFTSHADER)}
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this test's processes find a GPU, in software if need be."""
+    for name, value in gpu_environment().items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -100,8 +100,8 @@ def test_verify(board: Board) -> None:
     }
     assert all(one["passed"] for one in facts["parity"])
     assert "tensorflow" not in facts["environment"]["packages"]
-    skipped = {(one["artifact"], one["reason"]) for one in facts["skipped"]}
-    assert ("lenet.keras", "tensorflow is not installed") in skipped
+    skipped = {(one["target"], one["reason"]) for one in facts["skipped"]}
+    assert ("tensorflow-function", "tensorflow is not installed") in skipped
 
 
 def test_inspect_and_layers(board: Board) -> None:

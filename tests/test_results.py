@@ -26,6 +26,7 @@ from lenet_edge.results import (
     Skipped,
     Trial,
 )
+from lenet_edge.target import Delegation
 
 # Whole nanoseconds, which is what the clock gives and the file keeps.
 LATENCIES = arrays(np.int64, st.integers(1, 1000), elements=st.integers(1, 2**32 - 1)).map(
@@ -46,12 +47,16 @@ TRIALS = st.builds(
     rss_growth_bytes=st.none() | COUNT, preempted=st.none() | COUNT, energy_j=st.none() | FLOAT,
     seconds=st.none() | FLOAT, before=CONDITIONS, after=CONDITIONS,
 )  # fmt: skip
+DELEGATIONS = st.none() | st.builds(
+    Delegation, TEXT, COUNT, COUNT, st.lists(TEXT, max_size=2).map(tuple), st.none() | COUNT,
+    st.none() | COUNT, st.none() | TEXT, st.booleans(), st.none() | TEXT,
+)  # fmt: skip
 MEASUREMENTS = st.builds(
     Measurement, artifact=TEXT, artifact_sha256=TEXT, size_bytes=COUNT, target=TEXT,
     runtime_version=TEXT, batch_size=st.integers(1, 10_000), num_threads=COUNT,
-    trials=st.lists(TRIALS, min_size=1, max_size=3).map(tuple), delegate=st.none() | TEXT,
-    nodes_total=st.none() | COUNT, nodes_taken=st.none() | COUNT, inputs=TEXT,
-    energy_covers=st.none() | TEXT, invalid=st.none() | TEXT,
+    trials=st.lists(TRIALS, min_size=1, max_size=3).map(tuple), delegation=DELEGATIONS,
+    inputs=TEXT, arena_bytes=st.none() | COUNT, energy_covers=st.none() | TEXT,
+    invalid=st.none() | TEXT,
 )  # fmt: skip
 FLIPS = st.lists(st.builds(Flip, COUNT, COUNT, COUNT, st.integers(-1, 9)), max_size=3).map(tuple)
 REPORTS = st.builds(
@@ -64,7 +69,7 @@ REPORTS = st.builds(
     bounds=st.builds(Bounds, FLOAT, st.none() | FLOAT, st.none() | FLOAT),
     per_class=st.lists(st.builds(ClassCount, TEXT, COUNT, COUNT, COUNT), max_size=2).map(tuple),
     confusion=st.lists(st.tuples(COUNT, COUNT), max_size=2).map(tuple),
-    diagnosis=st.none() | TEXT,
+    diagnosis=st.none() | TEXT, delegation=DELEGATIONS,
     layers=st.lists(
         st.builds(LayerError, TEXT, TEXT, st.none() | FLOAT, FLOAT, FLOAT, FLOAT,
                   st.none() | st.tuples(FLOAT, FLOAT), st.tuples(FLOAT, FLOAT), TEXT),

@@ -65,7 +65,7 @@ def delegate_options(command: Decorated) -> Decorated:
             multiple=True,
             callback=_delegate_options,
             metavar="KEY=VALUE",
-            help="What the delegate is created with. Repeatable.",
+            help="What the delegate, or ONNX Runtime's provider, is created with. Repeatable.",
         ),
         click.option(
             "--delegate",

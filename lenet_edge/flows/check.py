@@ -31,6 +31,7 @@ def check(
         read_settings(Path()),
         report=report,
         num_images=NUM_IMAGES,
+        timeout_s=planned.timeout_s,
         python_for=planned.python_for,
     )
     gone = {(one.artifact, one.target) for one in failed}

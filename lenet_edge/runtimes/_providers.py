@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,15 @@ def absence(provider: Provider) -> str | None:
     return f"onnxruntime has no {provider.name}; {get}"
 
 
-def add(options: Any, provider: Provider, num_threads: int) -> tuple[str | None, bool]:
+def add(
+    options: Any, provider: Provider, theirs: Iterable[tuple[str, str]], num_threads: int
+) -> tuple[str | None, bool]:
     """Add a provider to `SessionOptions`.
 
     Args:
         options: the session's options.
         provider: what to add.
+        theirs: the user's options for it, which go before ours.
         num_threads: for a provider that computes on the CPU.
 
     Returns:
@@ -117,7 +120,7 @@ def add(options: Any, provider: Provider, num_threads: int) -> tuple[str | None,
     reason = absence(provider)
     if reason:
         raise TargetError(reason)
-    settings = dict(provider.options)
+    settings = {**provider.options, **dict(theirs)}
     if not is_plugged_in(provider):
         if provider.name == "XnnpackExecutionProvider":
             settings["intra_op_num_threads"] = str(num_threads)
@@ -129,7 +132,7 @@ def add(options: Any, provider: Provider, num_threads: int) -> tuple[str | None,
     plugin = importlib.import_module(provider.plugin)
     folder = Path(plugin.get_library_path()).parent
     name = plugin.get_ep_name()
-    if "backend_path" in settings:
+    if "backend_path" in settings:  # a path of the user's own stays as it is
         settings["backend_path"] = str(folder / settings["backend_path"])
     # A GPU in software is a device too; it is labelled as what it is.
     os.environ.setdefault("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "1")

@@ -146,7 +146,9 @@ class ProviderSession(RunSession):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if self._free_axis:
             options.add_free_dimension_override_by_name(self._free_axis, batch_size)
-        device, emulated = _providers.add(options, provider, self._num_threads)
+        device, emulated = _providers.add(
+            options, provider, self._target.options, self._num_threads
+        )
         try:
             self._session = onnxruntime.InferenceSession(str(self._artifact.path), options)
         except Exception as error:  # each kind of failure has a class of its own

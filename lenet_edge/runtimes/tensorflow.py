@@ -92,7 +92,7 @@ def _spec(tensor: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
 def absence(target: Target) -> str | None:
     """Return why there is no such device here, as far as can be told without trying."""
     if target.device == "gpu" and not Path("/dev/nvidiactl").exists():
-        return "there is no NVIDIA driver (no /dev/nvidiactl), and TensorFlow knows no other GPU"
+        return "there is no NVIDIA GPU; install its driver, and: pip install 'tensorflow[and-cuda]'"
     return None
 
 

@@ -83,16 +83,16 @@ def of_file(reference: Artifact, data: LabelledImages | None, num_threads: int =
 
 
 def answers(
-    pair: Pair, images: npt.NDArray[Any], num_threads: int, python: Path | None = None
+    pair: Pair, images: npt.NDArray[Any], num_threads: int, **how: Any
 ) -> tuple[Logits, dict[str, Any]]:
-    """Return the logits of a file on a target, from a worker, and how they came."""
+    """Return the logits of a file on a target, and how they came; `how` goes to `worker.call`."""
     found, facts = in_worker(
         "verify.infer:record_logits",
         images,
         artifact=pair.artifact.to_json(),
         target=asdict(pair.target),
         num_threads=num_threads,
-        python=python,
+        **how,
     )
     return found, facts
 

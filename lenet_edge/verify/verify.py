@@ -26,6 +26,7 @@ def verify(
     against: Truth | None = None,
     keep: Keep = lambda found, truth, logits: None,
     num_images: int | None = None,
+    timeout_s: float = 300.0,
     python_for: Callable[[Pair], Path | None] = lambda pair: None,
 ) -> tuple[list[ParityReport], list[Skipped]]:
     """Return a report for each file on each target, and what could not run, with the reason.
@@ -38,6 +39,7 @@ def verify(
         against: what to compare with; None means each file's own recorded float model.
         keep: called with each report, what it was held against, and the file's logits.
         num_images: how many to run, from the first on; all if left out.
+        timeout_s: seconds until a pair is given up.
         python_for: the interpreter of another environment that a pair runs in, if any.
 
     Raises:
@@ -49,7 +51,9 @@ def verify(
         truth = (against or recorded(pair.artifact)).first(num_images)
         where = f"{pair.artifact.name} on {pair.target.name}"
         try:
-            logits, facts = answers(pair, truth.images, num_threads, python_for(pair))
+            logits, facts = answers(
+                pair, truth.images, num_threads, timeout_s=timeout_s, python=python_for(pair)
+            )
         except LenetEdgeError as error:
             skipped.append(Skipped(pair.target.name, str(error), pair.artifact.name))
             report(f"{where}: {error}")

@@ -15,7 +15,9 @@ from lenet_edge.bench import timing
 from lenet_edge.bench.sampling import StopRule, take
 from lenet_edge.errors import TargetError
 from lenet_edge.results import Measurement
+from lenet_edge.runtimes import get_target
 from lenet_edge.stats import median_interval
+from lenet_edge.target import Delegation
 from lenet_edge.trial import MIN_SAMPLES_P99
 from tests.bench.slow import SlowSession
 
@@ -25,7 +27,11 @@ AT_ONCE = StopRule(min_time_s=0, max_time_s=5, precision=1e9)
 def measure(path: Path, target: str, batch_size: int = 1, stop: StopRule = AT_ONCE) -> Measurement:
     return Measurement.from_json(
         timing.measure(
-            load_artifact(path).to_json(), target, batch_size, 1, dataclasses.asdict(stop)
+            load_artifact(path).to_json(),
+            dataclasses.asdict(get_target(target)),
+            batch_size,
+            1,
+            dataclasses.asdict(stop),
         )
     )
 
@@ -35,7 +41,7 @@ def test_the_harness_itself_costs_next_to_nothing(exports: Path) -> None:
     null = measure(exports / "lenet_int8.tflite", "null")
     real = measure(exports / "lenet_int8.tflite", "litert-xnnpack")
     assert null.p50_s < real.p50_s / 2
-    assert (null.delegate, null.nodes_total, null.nodes_taken) == (None, None, None)
+    assert null.delegation is None
 
 
 def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) -> None:
@@ -44,7 +50,7 @@ def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) ->
         worker.call(
             "bench.timing:measure",
             artifact=artifact.to_json(),
-            target="litert-xnnpack",
+            target=dataclasses.asdict(get_target("litert-xnnpack")),
             batch_size=64,
             num_threads=2,
             stop=dataclasses.asdict(AT_ONCE),
@@ -53,8 +59,9 @@ def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) ->
     assert (found.artifact, found.artifact_sha256) == (artifact.name, artifact.sha256)
     assert found.size_bytes == artifact.path.stat().st_size
     assert (found.target, found.batch_size, found.num_threads) == ("litert-xnnpack", 64, 2)
-    assert found.delegate == "XNNPACK"
-    assert found.nodes_taken == found.nodes_total
+    assert found.delegation == Delegation(
+        "XNNPACK", nodes_total=8, nodes_taken=8, macs_total=199_968, macs_taken=199_968
+    )
     assert found.runtime_version[0].isdigit()
     (trial,) = found.trials
     assert trial.warmup_runs >= 3
@@ -125,6 +132,6 @@ def test_a_delegate_that_takes_a_part_only_is_no_measurement(exports: Path, tmp_
             calibration=None,
         )
     )
-    with pytest.raises(TargetError, match=r"XNNPACK took only \d+ of \d+ nodes"):
+    with pytest.raises(TargetError, match=r"XNNPACK took 7 of 11 nodes .* stayed SHAPE"):
         measure(path, "litert-xnnpack")
     assert measure(path, "litert-reference").p50_s > 0

@@ -1,0 +1,115 @@
+"""What a file would take on an Arm Ethos-U NPU, estimated by Arm's own compiler, Vela.
+
+Nothing runs here, so an estimate is no measurement: it has a table of its own and no rank.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet_edge.artifact import Artifact
+from lenet_edge.errors import MissingPackageError, TargetError
+
+ACCELERATORS = (
+    *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
+    *(f"ethos-u65-{macs}" for macs in (256, 512)),
+    *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)),
+)
+_TIMEOUT_S = 120
+_MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What Vela says of one file on one accelerator, for one image.
+
+    `accelerator` ends in its multiply-accumulate units. Clock and memories are those of
+    `system_config` and `memory_mode`, Vela's own choice for it: a real chip differs.
+    """
+
+    artifact: str
+    artifact_sha256: str
+    accelerator: str
+    system_config: str
+    memory_mode: str
+    clock_mhz: float
+    latency_s: float
+    nodes_total: int
+    nodes_taken: int
+    macs: int
+    sram_bytes: int
+    dram_bytes: int
+    on_chip_flash_bytes: int
+    off_chip_flash_bytes: int
+    vela_version: str
+
+
+def estimate(artifact: Artifact, accelerator: str) -> Estimate:
+    """Compile a .tflite file for an Ethos-U and return what Vela expects of it.
+
+    Args:
+        artifact: the file; the NPU takes integers alone, so int8 or int16x8.
+        accelerator: one of `ACCELERATORS`.
+
+    Raises:
+        MissingPackageError: ethos-u-vela is not installed.
+        TargetError: it is no .tflite file, Vela cannot compile it, or the NPU takes none of it.
+    """
+    if importlib.util.find_spec("ethosu") is None:
+        raise MissingPackageError("ethos-u-vela", "ethos-u")
+    if artifact.format != "tflite":
+        raise TargetError(f"{artifact.name} is {artifact.format}; Vela compiles .tflite files")
+    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
+        command = [
+            *(sys.executable, "-m", "ethosu.vela", str(artifact.path)),
+            *("--accelerator-config", accelerator, "--output-dir", folder),
+        ]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired:
+            raise TargetError(
+                f"Vela did not compile {artifact.name} within {_TIMEOUT_S} s"
+            ) from None
+        summaries = list(Path(folder).glob("*_summary_*.csv"))
+        if done.returncode or len(summaries) != 1:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
+            raise TargetError(f"Vela cannot compile {artifact.name}: {last[0]}")
+        with summaries[0].open(encoding="utf-8", newline="") as file:
+            (row,) = csv.DictReader(file)
+    cpu, npu = (int(_find(rf"{kind} operators = (\d+)", done.stdout)) for kind in ("CPU", "NPU"))
+    if not npu:
+        raise TargetError(
+            f"{accelerator} takes none of the {cpu} nodes of {artifact.name}, because an Ethos-U"
+            " computes with integers alone; make an int8 file with: lenet-edge export --int8"
+        )
+    return Estimate(
+        artifact=artifact.name,
+        artifact_sha256=artifact.sha256,
+        accelerator=accelerator,
+        system_config=row["system_config"],
+        memory_mode=row["memory_mode"],
+        clock_mhz=float(row["core_clock"]) / 1e6,
+        latency_s=float(row["inference_time"]),
+        nodes_total=cpu + npu,
+        nodes_taken=npu,
+        macs=int(row["nn_macs"]),
+        **{f"{one}_bytes": round(float(row[f"{one}_memory_used"]) * 1024) for one in _MEMORIES},
+        vela_version=importlib.metadata.version("ethos-u-vela"),
+    )
+
+
+def _find(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise TargetError("Vela's report cannot be read; use ethos-u-vela 5.2")
+    return found[1]

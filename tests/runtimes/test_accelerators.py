@@ -1,0 +1,223 @@
+"""GPU and NPU paths, run for real: a GPU in software, and the NPU plugin's CPU back end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lenet_edge import worker
+from lenet_edge.artifact import TensorSpec, describe, load_artifact
+from lenet_edge.bench.sampling import StopRule
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import TargetError
+from lenet_edge.reference import Reference
+from lenet_edge.results import BenchRun, Measurement
+from lenet_edge.runtimes import get_target
+from lenet_edge.runtimes._compiled_model import with_batch_size
+from lenet_edge.runtimes.tflite_micro import smallest_arena
+from tests.conftest import LenetEdge
+
+Logits = npt.NDArray[np.float32]
+ON_ACCELERATORS = [
+    ("litert-gpu", "lenet_float32_b40.tflite"),
+    ("litert-gpu", "lenet_int8_b40.tflite"),
+    ("litert-npu", "lenet_float32_b40.tflite"),
+    ("litert-npu", "lenet_int8_b40.tflite"),
+    ("onnxruntime-webgpu", "lenet_float32_b40.onnx"),
+]
+
+
+def answers(path: Path, target: str, images: Any, folder: Path, **changes: Any) -> Any:
+    """Return the logits of a file on a target, in a worker, and what the worker says."""
+    np.save(folder / "images.npy", images)
+    facts = worker.call(
+        "verify.infer:record_logits",
+        artifact=load_artifact(path).to_json(),
+        target=dataclasses.asdict(dataclasses.replace(get_target(target), **changes)),
+        num_threads=1,
+        images=str(folder / "images.npy"),
+        output=str(folder / "logits.npy"),
+    )
+    return np.load(folder / "logits.npy"), facts["delegation"]
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("target", "name"), ON_ACCELERATORS)
+def test_a_file_of_a_fixed_batch_runs_whole(
+    fixed: Path, test_part: Dataset, tmp_path: Path, target: str, name: str
+) -> None:
+    (reference,) = fixed.glob("reference-*.npz")
+    expected = Reference.load(reference).logits[:90]  # two batches and a part
+    logits, taken = answers(fixed / name, target, test_part.images[:90], tmp_path)
+    assert taken["nodes_taken"] == taken["nodes_total"] > 0
+    assert taken["macs_taken"] == taken["macs_total"] == 199_968
+    assert taken["device"]
+    assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.97
+    if "float32" in name:
+        np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_provider_that_is_wrong_by_itself_is_caught(
+    lenet_edge: LenetEdge, exports: Path, test_part: Dataset, tmp_path: Path
+) -> None:
+    """WebGPU's own layout is used, and answers wrong; the session that we open is right."""
+    few = tmp_path / "few.npz"  # all 10,000 would take minutes on a GPU in software
+    np.savez(few, images=test_part.images[:100], labels=test_part.labels[:100])
+    asked = [
+        "verify", exports / "lenet_float32.onnx", "--reference", exports / "lenet_float32.tflite",
+        "--data", few, "--max-accuracy-drop", "2", "--min-agreement", "98", "--json", "o.json",
+    ]  # fmt: skip
+    on_gpu = [*asked, "--target", "onnxruntime-webgpu"]
+    done = lenet_edge(*on_gpu, "--delegate-option", "preferredLayout=NHWC")
+    assert done.returncode == 3, done.stderr
+    (wrong,) = BenchRun.load(tmp_path / "o.json").parity
+    assert wrong.verdict == "fail"
+    assert wrong.max_abs_error > 1
+    assert wrong.delegation is not None
+    assert wrong.delegation.is_whole
+    done = lenet_edge(*on_gpu)
+    assert done.returncode == 0, done.stdout
+    (right,) = BenchRun.load(tmp_path / "o.json").parity
+    assert right.top1_agreement == 1
+    assert right.max_abs_error < 1e-4
+    assert lenet_edge(*asked, "--target", "onnxruntime-cpu").returncode == 0
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_provider_that_leaves_nodes_to_the_cpu(
+    exports: Path, test_part: Dataset, tmp_path: Path
+) -> None:
+    file, images = exports / "lenet_int8.onnx", test_part.images[:20]
+    with pytest.raises(TargetError, match=r"webgpu took \d+ of \d+ nodes .* stayed QuantizeLin"):
+        answers(file, "onnxruntime-webgpu", images, tmp_path)
+    logits, taken = answers(file, "onnxruntime-webgpu", images, tmp_path, allow_fallback=True)
+    expected, _ = answers(file, "onnxruntime-cpu", images, tmp_path)
+    assert 0 < taken["nodes_taken"] < taken["nodes_total"]
+    assert len(taken["left_behind"]) == taken["nodes_total"] - taken["nodes_taken"]
+    np.testing.assert_allclose(logits, expected, atol=1e-3, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier with operators that no GPU kernel is there for."""
+    import tensorflow as tf
+
+    image = tf.keras.Input((8, 8, 1), batch_size=1)
+    middle = tf.keras.layers.Conv2D(4, 3)(image)
+    flat = tf.keras.layers.Flatten()(middle)
+    model = tf.keras.Model(image, tf.keras.layers.Dense(10)(flat))
+
+    def sorted_first(images: Any) -> Any:
+        return model(tf.gather(images, tf.argsort(images[0, :, 0, 0]), axis=1))
+
+    function = tf.function(sorted_first, input_signature=[tf.TensorSpec((1, 8, 8, 1))])
+
+    path = tmp_path_factory.mktemp("odd") / "odd.tflite"
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function()], model
+    )
+    path.write_bytes(converter.convert())
+    return path
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_that_leaves_nodes_to_the_cpu(odd: Path) -> None:
+    artifact = describe(
+        odd, precision="float32", batch_size=1, inputs=(TensorSpec("i", (1, 8, 8, 1), "float32"),),
+        outputs=(TensorSpec("o", (1, 10), "float32"),), parent_sha256=None, converter="test",
+        calibration=None, pixel_scale=1 / 255,
+    )  # fmt: skip
+
+    def measured(**changes: Any) -> Measurement:
+        target = dataclasses.replace(get_target("litert-gpu"), **changes)
+        return Measurement.from_json(
+            worker.call(
+                "bench.timing:measure", artifact=artifact.to_json(),
+                target=dataclasses.asdict(target), batch_size=1, num_threads=1,
+                stop=dataclasses.asdict(StopRule(0, 0.1, 1e9)),
+            )
+        )  # fmt: skip
+
+    with pytest.raises(TargetError, match=r"GPU cannot take all of odd\.tflite: .*fallback"):
+        measured()
+    taken = measured(allow_fallback=True).delegation
+    assert taken is not None
+    assert 0 < taken.nodes_taken < taken.nodes_total
+    assert taken.left_behind
+
+
+def test_a_vulkan_without_a_gpu(
+    exports: Path, test_part: Dataset, tmp_path: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loader is there, and the driver that it is pointed at is not."""
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "none.json"))
+    for target, suffix in (("litert-gpu", "tflite"), ("onnxruntime-webgpu", "onnx")):
+        with pytest.raises(TargetError, match="point VK_ICD_FILENAMES at its"):
+            answers(exports / f"lenet_float32.{suffix}", target, test_part.images[:2], tmp_path)
+
+
+def test_an_npu_plugin_without_its_openvino(
+    exports: Path, test_part: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plugin looks for OpenVINO beside its own package, where this copy has none."""
+    import ai_edge_litert
+
+    assert ai_edge_litert.__file__
+    shutil.copytree(Path(ai_edge_litert.__file__).parent, tmp_path / "copy" / "ai_edge_litert")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "copy"))
+    with pytest.raises(TargetError, match=r"needs OpenVINO 20\d\d\.\d\.\d; pip install openvino=="):
+        answers(exports / "lenet_float32.tflite", "litert-npu", test_part.images[:2], tmp_path)
+
+
+def test_options_that_nobody_takes(lenet_edge: LenetEdge, exports: Path) -> None:
+    done = lenet_edge("verify", exports / "lenet_float32.onnx", "--target", "onnxruntime-cpu",
+                      "--delegate-option", "a=b")  # fmt: skip
+    assert done.returncode == 1
+    assert "--delegate-option is for an external delegate" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 128])
+@pytest.mark.parametrize("name", ["lenet_float32.tflite", "lenet_int8.tflite"])
+def test_a_free_batch_is_fixed_in_the_file(exports: Path, name: str, batch_size: int) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    content = (exports / name).read_bytes()
+    changed = with_batch_size(content, batch_size)
+    assert len(changed) == len(content)
+    interpreter = Interpreter(model_content=changed)
+    interpreter.allocate_tensors()
+    for details in (*interpreter.get_input_details(), *interpreter.get_output_details()):
+        assert details["shape"][0] == details["shape_signature"][0] == batch_size
+    assert with_batch_size(changed, 7) == changed  # it has no free batch any more
+
+
+def test_the_arena_is_told(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+    file = exports / "lenet_int8.tflite"
+    done = lenet_edge(
+        "bench", file, "--target", "tflite-micro", "--batch-size", "1", "--rounds", "1",
+        "--min-time", "0", "--max-time", "0.1", "--json", "o.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (one,) = BenchRun.load(tmp_path / "o.json").measurements
+    assert one.arena_bytes == smallest_arena(file.read_bytes(), file.name)
+    assert f"a tensor arena of {one.arena_bytes:,} bytes" in done.stdout
+
+
+def test_targets_says_what_runs_on_what(lenet_edge: LenetEdge, gpu: None, tmp_path: Path) -> None:
+    done = lenet_edge("targets", "--json", "o.json")
+    assert done.returncode == 0, done.stderr
+    found = {one["name"]: one for one in json.loads((tmp_path / "o.json").read_text())}
+    assert found["litert-gpu"]["works"], found["litert-gpu"]["detail"]
+    assert found["litert-gpu"]["delegation"]["device"] in " ".join(done.stdout.split())
+    assert found["litert-npu"]["works"], found["litert-npu"]["detail"]
+    assert not found["onnxruntime-dml"]["works"]
+    said = " ".join(done.stdout.split())
+    assert "onnxruntime-dml: onnxruntime has no DmlExecutionProvider; pip install" in said

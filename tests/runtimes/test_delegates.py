@@ -1,0 +1,205 @@
+"""External TFLite delegates: what they take, whether they are right, and how they fail.
+
+The delegate is real: compiled here from toy_delegate.c, loaded by the runtimes as any vendor's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lenet_edge.results import BenchRun
+from tests.conftest import LenetEdge
+
+SOURCE = Path(__file__).with_name("toy_delegate.c")
+CROSS_COMPILER = "aarch64-linux-gnu-gcc"
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+RUNTIMES = ("litert", pytest.param("tflite-runtime", marks=pytest.mark.slow))
+BRIEFLY = ("--batch-size", "1", "--rounds", "1", "--min-time", "0", "--max-time", "0.1")
+
+
+def compiled(path: Path, source: Path = SOURCE, compiler: str = "gcc") -> Path:
+    command = [compiler, "-O3", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source]
+    subprocess.run(list(map(str, command)), check=True, timeout=60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("toy") / "libtoy.so")
+
+
+@pytest.fixture
+def file(exports: Path) -> Path:
+    return exports / "lenet_float32.tflite"
+
+
+def options(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--delegate-option", pair)]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("bias", "status"), [("5", 3), ("0", 0)])
+def test_a_wrong_delegate_fails_where_the_cpu_passes(
+    lenet_edge: LenetEdge, file: Path, toy: Path, tmp_path: Path, runtime: str, bias: str,
+    status: int,
+) -> None:  # fmt: skip
+    done = lenet_edge(
+        "verify", file, "--target", runtime, "--delegate", toy,
+        *options("claim=all", f"bias={bias}"), "--json", "o.json",
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr + done.stdout
+    (report,) = BenchRun.load(tmp_path / "o.json").parity
+    assert report.target == f"{runtime}-libtoy"
+    assert report.passed == (bias == "0")
+    assert report.max_abs_error == pytest.approx(float(bias), abs=1e-3)
+    done = lenet_edge("verify", file, "--target", runtime)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+@pytest.mark.parametrize(
+    ("claim", "taken", "macs", "left"),
+    [
+        ("all", 8, 199_968, ()),
+        (
+            "dense", 3, 58_920,
+            ("CONV_2D", "MAX_POOL_2D", "CONV_2D", "MAX_POOL_2D", "RESHAPE"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_it_takes_is_told(
+    lenet_edge: LenetEdge, file: Path, toy: Path, tmp_path: Path, command: str, claim: str,
+    taken: int, macs: int, left: tuple[str, ...],
+) -> None:  # fmt: skip
+    how = BRIEFLY if command == "bench" else ()
+    asked = [command, file, "--target", "litert", "--delegate", toy, *options(f"claim={claim}"),
+             *how, "--json", "o.json"]  # fmt: skip
+    done = lenet_edge(*asked)
+    said = " ".join(done.stdout.split())
+    if left:
+        assert done.returncode != 0
+        assert "libtoy took 3 of 8 nodes and 29% of the multiplications" in said
+        assert "on the CPU stayed CONV_2D" in said
+        assert "--allow-fallback accepts that" in said
+        done = lenet_edge(*asked, "--allow-fallback")
+        assert "partial: lenet_float32.tflite" in done.stdout or command == "verify"
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = BenchRun.load(tmp_path / "o.json")
+    (one,) = run.measurements or run.parity
+    assert one.delegation is not None
+    assert (one.delegation.nodes_taken, one.delegation.nodes_total) == (taken, 8)
+    assert (one.delegation.macs_taken, one.delegation.macs_total) == (macs, 199_968)
+    assert tuple(name.split()[0] for name in one.delegation.left_behind) == left
+
+
+def test_a_partial_cell_has_no_rank_and_a_wrong_one_neither(
+    lenet_edge: LenetEdge, file: Path, toy: Path
+) -> None:
+    asked = ["bench", file, "--target", "litert", "--delegate", toy, *BRIEFLY]
+    for more, said in (
+        (["--allow-fallback"], "partial:"),
+        (options("claim=all", "bias=5"), "Do not use lenet_float32.tflite on litert-libtoy"),
+    ):
+        done = lenet_edge(*asked, *more)
+        assert done.returncode == 0, done.stderr
+        (row,) = (line for line in done.stdout.splitlines() if line.startswith("litert-libtoy"))
+        assert row.split()[-1] == "–"
+        assert said in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("more", [(), ("--allow-fallback",)])
+def test_a_delegate_that_takes_nothing_proves_nothing(
+    lenet_edge: LenetEdge, file: Path, toy: Path, more: tuple[str, ...]
+) -> None:
+    done = lenet_edge("verify", file, "--target", "litert", "--delegate", toy,
+                      *options("claim=none"), *more)  # fmt: skip
+    assert done.returncode == 3
+    assert "took 0 of 8 nodes" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_no_device(lenet_edge: LenetEdge, file: Path, toy: Path, runtime: str) -> None:
+    done = lenet_edge("verify", file, "--target", runtime, "--delegate", toy,
+                      *options("fail=create"))  # fmt: skip
+    assert done.returncode == 3
+    said = " ".join(done.stdout.split())
+    assert "libtoy.so found no device, or cannot use it: toy: no device on the bus" in said
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_free_batch_is_refused_and_a_fixed_one_is_taken_whole(
+    lenet_edge: LenetEdge, exports: Path, fixed: Path, toy: Path, runtime: str
+) -> None:
+    refusing = ["--target", runtime, "--delegate", toy, *options("fail=graph", "claim=all")]
+    done = lenet_edge("verify", exports / "lenet_float32.tflite", *refusing)
+    assert done.returncode == 3
+    said = " ".join(done.stdout.split())
+    assert "the delegate libtoy refuses lenet_float32.tflite" in said
+    assert "its batch is free, so try: lenet-edge export --batch-size 1" in said
+    done = lenet_edge("verify", fixed / "lenet_float32_b40.tflite", *refusing)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "libtoy took 8 of 8 nodes" in done.stdout
+
+
+def test_what_is_no_delegate(lenet_edge: LenetEdge, file: Path, tmp_path: Path) -> None:
+    def verify(delegate: str) -> subprocess.CompletedProcess[str]:
+        return lenet_edge("verify", file, "--target", "litert", "--delegate", delegate)
+
+    last = verify("none.so").stderr.splitlines()[-1]
+    assert "none.so: no such file" in last
+    assert "edgetpu" in last  # what it could have been named instead
+    (tmp_path / "text.so").write_text("no library")
+    assert "text.so is no shared library" in verify("text.so").stderr.splitlines()[-1]
+    (tmp_path / "empty.c").write_text("int nothing;\n")
+    compiled(tmp_path / "libempty.so", tmp_path / "empty.c")
+    done = verify("libempty.so")
+    assert done.returncode == 3
+    said = " ".join(done.stdout.split())
+    assert "libempty.so is a library but no TFLite delegate" in said
+    assert "it lacks tflite_plugin_create_delegate" in said
+
+
+def test_a_library_that_needs_another_that_is_not_there(
+    lenet_edge: LenetEdge, file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "driver.c").write_text("int driver(void) { return 1; }\n")
+    (tmp_path / "user.c").write_text("int driver(void); int used(void) { return driver(); }\n")
+    compiled(tmp_path / "libvendordriver.so", tmp_path / "driver.c")
+    command = ["gcc", "-shared", "-fPIC", "-o", "libuser.so", "user.c", "-L.", "-lvendordriver"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    (tmp_path / "libvendordriver.so").unlink()
+    done = lenet_edge("verify", file, "--target", "litert", "--delegate", "libuser.so")
+    assert done.returncode == 3
+    assert "libvendordriver.so: cannot open shared object file" in " ".join(done.stdout.split())
+
+
+def test_a_shortcut_that_is_not_installed(lenet_edge: LenetEdge, file: Path) -> None:
+    done = lenet_edge("verify", file, "--target", "litert", "--delegate", "edgetpu")
+    assert done.returncode == 3
+    said = " ".join(done.stdout.split())
+    assert "the delegate libedgetpu.so.1 cannot be loaded" in said
+    assert "install it, or what it needs" in said
+
+
+@pytest.mark.skipif(shutil.which(CROSS_COMPILER) is None, reason=f"there is no {CROSS_COMPILER}")
+def test_a_library_of_another_architecture(
+    lenet_edge: LenetEdge, file: Path, tmp_path: Path
+) -> None:
+    """The linker says of it that it does not exist."""
+    compiled(tmp_path / "libarm.so", compiler=CROSS_COMPILER)
+    done = lenet_edge("verify", file, "--target", "litert", "--delegate", "libarm.so")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "libarm.so is built for aarch64, and this Python is x86_64" in last
+
+
+def test_options_and_targets_that_do_not_fit(lenet_edge: LenetEdge, file: Path, toy: Path) -> None:
+    done = lenet_edge("verify", file, "--delegate", toy, "--delegate-option", "claim")
+    assert done.returncode == 2
+    assert "'claim' is not KEY=VALUE" in done.stderr
+    done = lenet_edge("verify", file, "--target", "openvino", "--delegate", toy)
+    assert "litert and tflite-runtime alone" in done.stderr.splitlines()[-1]
