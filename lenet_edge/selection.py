@@ -164,17 +164,14 @@ def select(
     if delegate:
         pairs, skipped = with_delegate(pairs, delegate, options), []
     elif options:
-        takers = [
-            one for one in pairs if one.target.runtime == "onnxruntime" and one.target.delegate
-        ]
-        if not takers:
+        if not any(map(_takes_options, pairs)):
             raise TargetError(
                 "--delegate-option is for an external delegate (--delegate) or a provider of ONNX"
                 " Runtime (--target onnxruntime-webgpu, say), and none is asked for"
             )
         pairs = [
             replace(one, target=replace(one.target, options=tuple(options)))
-            if one in takers
+            if _takes_options(one)
             else one
             for one in pairs
         ]
