@@ -16,9 +16,9 @@ from lenet_edge.errors import TargetError
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
 
-def _target(device: str, preference: int) -> Target:
+def _target(device: str, preference: int, way: str = "") -> Target:
     return Target(
-        name=f"openvino-{device}",
+        name=f"openvino-{device}{way}",
         runtime="openvino",
         formats=("onnx", "tflite"),
         device=device,
@@ -29,7 +29,12 @@ def _target(device: str, preference: int) -> Target:
     )
 
 
-TARGETS = (_target("cpu", 30), _target("gpu", 45), _target("npu", 46))
+TARGETS = (
+    _target("cpu", 30),
+    _target("gpu", 45),
+    _target("npu", 46),
+    _target("cpu", 92, "-infer"),  # as most programs call it
+)
 
 
 class OpenvinoSession:
@@ -103,6 +108,14 @@ class OpenvinoSession:
         self._request = self._model = None
 
 
+class InferSession(OpenvinoSession):
+    """The same through `infer([images])`, which wraps input and output anew each time."""
+
+    def infer(self) -> None:
+        """Run the request, and wait for it."""
+        self._request.infer([self._buffer])
+
+
 def _spec(port: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
     shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
     dtype = np.dtype(port.get_element_type().to_dtype()).name
@@ -124,4 +137,5 @@ def absence(target: Target) -> str | None:
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Read a model file; it is compiled when the first batch says its size."""
-    return OpenvinoSession(artifact, target, num_threads)
+    kind = InferSession if target.name == "openvino-cpu-infer" else OpenvinoSession
+    return kind(artifact, target, num_threads)
