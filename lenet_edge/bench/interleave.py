@@ -20,6 +20,7 @@ import numpy.typing as npt
 from lenet_edge import worker
 from lenet_edge.artifact import load_artifact
 from lenet_edge.bench.timing import _batches
+from lenet_edge.proof import prove
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
 
@@ -95,11 +96,12 @@ def sample(
     with ExitStack() as stack:
         opened = []
         for path, target in files:
-            artifact = load_artifact(Path(path))
-            session = stack.enter_context(
-                closing(open_session(artifact, get_target(target), num_threads))
-            )
-            opened.append((session, _batches(artifact, batch_size)))
+            artifact, chosen = load_artifact(Path(path)), get_target(target)
+            session = stack.enter_context(closing(open_session(artifact, chosen, num_threads)))
+            batches = _batches(artifact, batch_size)
+            session.prepare(batches[0])
+            prove(session, artifact, chosen)
+            opened.append((session, batches))
         # Another order in each process, so that no file always follows the same one.
         order = np.random.default_rng(seed).permutation(len(opened)).tolist()
         gc.disable()

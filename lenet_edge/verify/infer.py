@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,8 @@ def record_logits(
     with closing(open_session(file, chosen, num_threads)) as session:
         scaled = fit(scale(given, file.pixel_scale), session.inputs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
-        if chosen.delegate == "XNNPACK":  # what it leaves is done on the same CPU
-            chosen = replace(chosen, allow_fallback=True)
-        taken = prove(session, file, chosen)
+        same_cpu = chosen.delegate == "XNNPACK"  # there, what it leaves is done by the interpreter
+        taken = session.delegation if same_cpu else prove(session, file, chosen)
         return {
             "runtime_version": session.runtime_version,
             "delegation": asdict(taken) if taken else None,
