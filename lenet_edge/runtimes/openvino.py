@@ -98,8 +98,8 @@ class OpenvinoSession:
         self._buffer = np.zeros(shape, self.inputs[0].dtype)
         self._request = compiled.create_infer_request()
         self._request.set_input_tensor(openvino.Tensor(self._buffer, shared_memory=True))
-        bare = super(type(self._request), self._request).infer
-        self._run: Any = partial(bare, {}, True, False)  # share_outputs, decode_strings
+        bare: Any = super(type(self._request), self._request)
+        self._run: Any = partial(bare.infer, {}, True, False)  # share_outputs, decode_strings
 
     def infer(self) -> None:
         """Run the request, and wait for it."""
