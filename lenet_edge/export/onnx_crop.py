@@ -21,7 +21,7 @@ from onnx import helper  # isort: skip
 _ELEMENTWISE = ("Relu", "LeakyRelu", "Sigmoid", "Tanh")
 _WORTH = 0.9  # of the pixels, at most, may be left: the Slice costs a node
 
-Window = list[tuple[int, int]]  # for each axis: inputs that an output sees, and the step to the next
+Window = list[tuple[int, int]]  # for each axis: inputs that an output sees, and its step
 
 
 def crop(model: Any) -> Any:
