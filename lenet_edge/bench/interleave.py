@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from lenet_edge import worker
 from lenet_edge.artifact import load_artifact
-from lenet_edge.bench.timing import _batches
+from lenet_edge.bench.timing import make_batches
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
+from lenet_edge.stats import median_interval
 
 # The range of 6 independent medians holds the true one with a confidence of 1 - 2 / 2**6 = 97 %.
 NUM_PROCESSES = 6
@@ -31,7 +32,10 @@ _WARMUP_ROUNDS = 50
 
 @dataclass(frozen=True)
 class Ratio:
-    """A file's latency over that of the first: the median, and the range over the processes."""
+    """A file's latency over that of the first: the median of the processes, and its interval.
+
+    That holds the true one with a confidence of 95 %; of 6 processes it is the whole range.
+    """
 
     median: float
     low: float
@@ -82,7 +86,7 @@ def ratios(runs: Sequence[npt.NDArray[np.float64]]) -> list[Ratio]:
     for index in range(len(runs[0])):
         medians = [float(np.median(run[index] / run[0])) for run in runs]
         p50_s = float(np.median([np.median(run[index]) for run in runs]))
-        found.append(Ratio(float(np.median(medians)), min(medians), max(medians), p50_s))
+        found.append(Ratio(float(np.median(medians)), *median_interval(np.array(medians)), p50_s))
     return found
 
 
@@ -99,7 +103,7 @@ def sample(
             session = stack.enter_context(
                 closing(open_session(artifact, get_target(target), num_threads))
             )
-            opened.append((session, _batches(artifact, batch_size)))
+            opened.append((session, make_batches(artifact, batch_size)))
         # Another order in each process, so that no file always follows the same one.
         order = np.random.default_rng(seed).permutation(len(opened)).tolist()
         gc.disable()

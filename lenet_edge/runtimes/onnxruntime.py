@@ -7,6 +7,7 @@ call. A call without options makes new ones. The two together were a tenth of Le
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,6 @@ class BoundSession:
     delegation: Delegation | None = None
 
     def __init__(self, session: Any, runtime_version: str) -> None:
-        import onnxruntime
-
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise TargetError(
@@ -52,8 +51,6 @@ class BoundSession:
                 " lenet-edge runs classifiers with one of each"
             )
         self._session = session
-        self._run = session._sess.run_with_iobinding
-        self._options = onnxruntime.RunOptions()
         self.inputs = (_spec(inputs[0]),)
         self.outputs = (_spec(outputs[0]),)
         self.runtime_version = runtime_version
@@ -66,6 +63,8 @@ class BoundSession:
         np.copyto(self._buffer, quantize(images, self.inputs[0]))
 
     def _bind(self, shape: tuple[int, ...]) -> None:
+        import onnxruntime
+
         # The session reads and writes these arrays in place, for as long as they are bound.
         spec, out = self.inputs[0], self.outputs[0]
         self._buffer = np.zeros(shape, spec.dtype)
@@ -74,16 +73,18 @@ class BoundSession:
             (first,) = self._session.run([out.name], {spec.name: self._buffer})
             result = first.shape[1:]
         self._result = np.zeros((shape[0], *result), out.dtype)
-        self._binding = self._session.io_binding()
+        binding = self._session.io_binding()
         for bind, name, array in (
-            (self._binding.bind_input, spec.name, self._buffer),
-            (self._binding.bind_output, out.name, self._result),
+            (binding.bind_input, spec.name, self._buffer),
+            (binding.bind_output, out.name, self._result),
         ):
             bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        run, options = self._session._sess.run_with_iobinding, onnxruntime.RunOptions()
+        self._run: Any = partial(run, binding._iobinding, options)
 
     def infer(self) -> None:
         """Run the bound session."""
-        self._run(self._binding._iobinding, self._options)
+        self._run()
 
     def logits(self) -> Logits:
         """Copy the bound output buffer."""
@@ -91,7 +92,7 @@ class BoundSession:
 
     def close(self) -> None:
         """Drop the session and its buffers."""
-        self._binding = self._run = self._session = None
+        self._run = self._session = None
 
 
 def _spec(value: Any) -> TensorSpec:
