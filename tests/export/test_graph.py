@@ -14,12 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lenet_edge.artifact import Artifact
 from lenet_edge.data import mnist
+from lenet_edge.data.dataset import to_input
 from lenet_edge.export import exporter
-from lenet_edge.export.checkpoint import pair_pixels
+from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.selection import Pair
 from lenet_edge.target import Delegation
+from lenet_edge.verify.truth import answers as answers_of
 from tests.conftest import take
 
 Matrix = dict[tuple[str, str], Artifact]
@@ -108,6 +111,11 @@ def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
     assert onnx_operators(made[1].path) == LENET_ONNX
     with closing(open_session(made[0], get_target("litert-xnnpack"))) as session:
         assert session.delegation == Delegation("XNNPACK", len(LENET), len(LENET))
+    expected = load_checkpoint(exports / "lenet.keras")(to_input(test.images)).numpy()
+    for artifact, target in zip(made, ("litert-xnnpack", "onnxruntime-cpu"), strict=True):
+        for count in (10, 3):  # the last batch, and the only one, are not full
+            found, _ = answers_of(Pair(artifact, get_target(target)), test.images[:count], 1)
+            np.testing.assert_allclose(found, expected[:count], atol=1e-4)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
