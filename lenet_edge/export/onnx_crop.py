@@ -69,7 +69,9 @@ def _window(graph: Graph, node: Any) -> Window | None:
     else:
         return None
     padded = any(attribute(node, "pads") or ()) or attribute(node, "ceil_mode")
-    if padded or attribute(node, "auto_pad") not in (None, b"NOTSET", b"VALID") or None in kernel:
+    if padded or attribute(node, "auto_pad") not in (None, b"NOTSET", b"VALID"):
+        return None
+    if len(kernel) != axes or None in kernel:
         return None
     steps = attribute(node, "strides") or [1] * axes
     spread = attribute(node, "dilations") or [1] * axes

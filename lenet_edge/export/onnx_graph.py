@@ -209,7 +209,7 @@ def _gemm(graph: Graph) -> bool:
 
 def attribute(node: Any, name: str) -> Any:
     """Return an attribute of a node, None where it has none of this name."""
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
+    for one in node.attribute:
+        if one.name == name:
+            return helper.get_attribute_value(one)
     return None
