@@ -3,9 +3,9 @@
 Stock is what a user gets without lenet-edge: `model.export` of Keras, the plain TFLiteConverter,
 plain tf2onnx, and ONNX Runtime's quantization with its defaults. What is compared is timed as a
 user calls it (TFLite: set_tensor, invoke, get_tensor; ONNX: `run`, and ours with a bound session
-too), in turn in one process, and that in six processes. An untimed call of the same file comes
-before each timed one, so that no file pays for the caches that another one filled. The result
-lands in benchmarks/results/<machine>/<time>-<commit>-exports.json.
+too), in turn in one process, and that in 18 processes, whose medians lie 5 % apart. An untimed call
+of the same file comes before each timed one, so that no file pays for the caches that another one
+filled. The result lands in benchmarks/results/<machine>/<time>-<commit>-exports.json.
 """
 
 import dataclasses
@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import ROOT, keep
-from lenet_edge.bench.interleave import NUM_PROCESSES, ratios
+from lenet_edge.bench.interleave import ratios
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 
 CHECKPOINT = ROOT / "exported" / "lenet.keras"
-ROUNDS = 3000
+NUM_PROCESSES = 18
+ROUNDS = 2000
 WARMUP_ROUNDS = 100
 NUM_CALIBRATION = 1000
 Call = Callable[[Any], Any]

@@ -28,7 +28,7 @@ from lenet_edge import worker
 from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule, take
-from lenet_edge.bench.timing import _batches
+from lenet_edge.bench.timing import make_batches
 from lenet_edge.cli._terminal import progress_bar
 from lenet_edge.report.comparison import compare
 from lenet_edge.results import BenchRun
@@ -47,7 +47,7 @@ def overhead() -> list[dict[str, Any]]:
     """Compare `sampling.take` with blocks of the runtime's bare call."""
     rows = []
     for artifact, name in ((INT8, "null"), (INT8, "litert-xnnpack"), (ONNX, "onnxruntime-cpu")):
-        batches = _batches(artifact, 1)
+        batches = make_batches(artifact, 1)
         with closing(open_session(artifact, get_target(name))) as session:
             session.prepare(batches[0])
             call = _bare_call(session)

@@ -5,6 +5,7 @@ FOLDER holds the files of `lenet-edge export --dynamic`; exported/ if left out.
 Both answer the 10,000 test images, turn by turn in one process, so that a slow minute of the
 machine hits both. The runtime's best is a bare loop over its own API, at the batch size that suits
 it most. The ratio is the median over the rounds, with its 95 % confidence interval.
+The result lands in benchmarks/results/<machine>/<time>-<commit>-verify-loop.json.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.record import ROOT, keep
 from lenet_edge.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
@@ -74,13 +76,11 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parents[1] / "exported"
+    folder = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "exported"
     images = to_input(mnist.load("test").images)
+    found = []
     for name, target in FILES:
         path = folder / name
-        if not path.exists():
-            print(f"{name}: not in {folder}; make it with: lenet-edge export --dynamic")
-            continue
         bare = bare_onnx if path.suffix == ".onnx" else bare_tflite
         loops = {size: bare(path, images, size) for size in BATCH_SIZES}
         best = min(loops, key=lambda size: min(seconds(loops[size]) for _ in range(5)))
@@ -92,11 +92,25 @@ def main() -> None:
             ]
         ratios = np.array([ours / theirs for ours, theirs in pairs])
         low, high = median_interval(ratios)
+        ours_s, bare_s = np.median(pairs, axis=0).tolist()
         print(
             f"{name} on {target}: {np.median(ratios):.2f} times the bare loop"
-            f" (95 %: {low:.2f} to {high:.2f}; {np.median(pairs, axis=0)[0]:.3f} s against"
-            f" {np.median(pairs, axis=0)[1]:.3f} s in batches of {best})"
+            f" (95 %: {low:.2f} to {high:.2f}; {ours_s:.3f} s against {bare_s:.3f} s in batches of"
+            f" {best})"
         )
+        found.append(
+            {
+                "file": name,
+                "target": target,
+                "ratio": float(np.median(ratios)),
+                "low": low,
+                "high": high,
+                "verify_s": ours_s,
+                "bare_s": bare_s,
+                "bare_batch_size": best,
+            }
+        )
+    print(f"Kept in {keep('verify-loop', {'loops': found}).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

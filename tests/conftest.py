@@ -79,6 +79,24 @@ def exported(exports: Path) -> Callable[[str], Artifact]:
     return lambda name: load_artifact(exports / name)
 
 
+@pytest.fixture(scope="session")
+def matrix(
+    exports: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Artifact]:
+    """Every format in every precision, of the same checkpoint as `exports`."""
+    from lenet_edge.export import exporter
+
+    made = exporter.export(
+        exports / "lenet.keras",
+        tmp_path_factory.mktemp("matrix"),
+        mnist.load("train"),
+        take(mnist.load("test"), 1000),
+        precisions=exporter.PRECISIONS,
+        cpu="x86",
+    )
+    return {(artifact.format, artifact.precision): artifact for artifact in made}
+
+
 @pytest.fixture
 def lenet_edge(tmp_path: Path) -> LenetEdge:
     """Run ``lenet-edge ARGUMENTS`` as a process of its own in an empty folder."""

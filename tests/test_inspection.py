@@ -22,10 +22,12 @@ def test_lenet(lenet_edge: LenetEdge, exports: Path, name: str) -> None:
     done = lenet_edge("inspect", exports / name, "--json", "-")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert (facts["parameters"], facts["macs"]) == (60_074, 199_968)
+    cropped = name == "lenet_int8.onnx"  # what the pools drop is not computed
+    first, second = (24, 10) if cropped else (26, 11)
+    assert (facts["parameters"], facts["macs"]) == (60_074, 176_424 if cropped else 199_968)
     by_hand = [  # weights + biases; weights x places
-        (9 * 6 + 6, 9 * 6 * 26 * 26),
-        (9 * 6 * 16 + 16, 9 * 6 * 16 * 11 * 11),
+        (9 * 6 + 6, 9 * 6 * first**2),
+        (9 * 6 * 16 + 16, 9 * 6 * 16 * second**2),
         (400 * 120 + 120, 400 * 120),
         (120 * 84 + 84, 120 * 84),
         (84 * 10 + 10, 84 * 10),
@@ -46,7 +48,7 @@ def test_the_table_fits_and_ends_with_the_dense_layers(
     done = lenet_edge("inspect", exports / "lenet_int8.onnx")
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-1].startswith("Dense layers: 98.4 % of 60,074 parameters, 29.5 % of 199,968")
+    assert lines[-1].startswith("Dense layers: 98.4 % of 60,074 parameters, 33.4 % of 176,424")
 
 
 def test_someone_elses_model_is_the_same_in_each_format(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def measure(
     file, chosen, rule = Artifact.from_json(artifact), Target.from_json(target), StopRule(**stop)
     if file.batch_size not in (None, batch_size):
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
-    batches = _batches(file, batch_size)
+    batches = make_batches(file, batch_size)
     before, resident = observe(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
@@ -127,7 +127,8 @@ def _status_bytes(name: str) -> int:
     return int(status.split(f"{name}:")[1].split()[0]) * 1024
 
 
-def _batches(artifact: Artifact, batch_size: int) -> list[Images]:
+def make_batches(artifact: Artifact, batch_size: int) -> list[Images]:
+    """Return 16 batches of images, all different where there are enough, as a file takes them."""
     images = images_for(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]

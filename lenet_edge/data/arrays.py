@@ -63,7 +63,10 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give an .npz file that is there") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
+        AttributeError, TypeError,  # an .npy file, which is one array
+    ) as error:  # fmt: skip
         raise DataError(f"{path} cannot be read as .npz ({error}); write it again") from error
 
 

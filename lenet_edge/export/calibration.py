@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from lenet_edge.data.arrays import load_images
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import DataError
 from lenet_edge.target import Images
@@ -34,41 +32,25 @@ def from_dataset(dataset: Dataset, pixel_scale: float) -> Calibration:
 
 
 def from_file(path: Path, pixel_scale: float) -> Calibration:
-    """Return the images of an .npz file: its array "images", or its only one.
+    """Return the images of an .npz file, as `data.arrays.load_images` finds them.
 
-    Integers are pixels, 0 to 255, and are multiplied by `pixel_scale`; floats are taken as they
-    are, scaled as the model takes them.
+    Whole numbers are pixels, 0 to 255, and are multiplied by `pixel_scale`; floats are taken as
+    they are, scaled as the model takes them.
 
     Raises:
-        DataError: the file cannot be read, or does not say which array holds the images.
+        DataError: the file cannot be read, or its images cannot be used.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = list(arrays)
-            name = "images" if "images" in names or len(names) != 1 else names[0]
-            values: npt.NDArray[Any] = arrays[name]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give an .npz file of calibration images") from None
-    except KeyError:
-        raise DataError(
-            f"{path} has no array named images (it has: {', '.join(names)});"
-            " save it with: numpy.savez(FILE, images=...)"
-        ) from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} is not an .npz file of images ({error}); save it with numpy.savez"
-        ) from error
-    if values.dtype.kind not in "fiu":
-        raise DataError(f"{path} holds {values.dtype} values; images are numbers")
+    values = load_images(path).images
     if values.dtype.kind != "f":
-        if values.size and (values.min() < 0 or values.max() > 255):
+        low, high = values.min(), values.max()
+        if low < 0 or high > 255:
             raise DataError(
-                f"{path} holds pixels of {values.min()} to {values.max()}; integers must be pixels"
-                " of 0 to 255, anything else float32 as the model takes it"
+                f"{path} holds pixels of {low} to {high}; integers must be pixels of 0 to 255,"
+                " anything else float32 as the model takes it"
             )
         values = to_input(values, pixel_scale)
-    count = len(values) if values.ndim else 0
-    return Calibration(values.astype(np.float32, copy=False), f"{count} images of {path.name}")
+    images: Images = values.astype(np.float32, copy=False)
+    return Calibration(images, f"{len(images)} images of {path.name}")
 
 
 def check(

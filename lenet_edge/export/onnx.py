@@ -10,6 +10,7 @@ import numpy as np
 
 from lenet_edge.environment import capture
 from lenet_edge.export.checkpoint import inference_function
+from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.target import Images
 
@@ -61,7 +62,7 @@ def convert(
 
         graph = clean(convert_float_to_float16(graph, keep_io_types=True))
     elif precision == "int8":
-        graph = clean(_quantize(graph, calibration, reduce_range))
+        graph = clean(_quantize(crop(graph), calibration, reduce_range))
     onnx.checker.check_model(graph, full_check=True)
     content = graph.SerializeToString(deterministic=True)
     assert isinstance(content, bytes)

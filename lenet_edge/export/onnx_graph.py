@@ -29,14 +29,14 @@ def clean(model: Any) -> Any:
     Args:
         model: with one input and one output.
     """
-    graph = _Graph(model)
+    graph = Graph(model)
     for rewrite in (_drop_identity, _drop_transpose, _pool_last, _gemm):
         while rewrite(graph):
             pass
     return graph.finish()
 
 
-class _Graph:
+class Graph:
     """The nodes of a model, with who makes and who takes each value."""
 
     def __init__(self, model: Any) -> None:
@@ -131,7 +131,7 @@ class _Graph:
         )
 
 
-def _drop_identity(graph: _Graph) -> bool:
+def _drop_identity(graph: Graph) -> bool:
     for node in graph.nodes:
         if node.op_type == "Identity" and node.output[0] not in graph.outputs:
             for other in graph.nodes:
@@ -143,7 +143,7 @@ def _drop_identity(graph: _Graph) -> bool:
     return False
 
 
-def _drop_transpose(graph: _Graph) -> bool:
+def _drop_transpose(graph: Graph) -> bool:
     for transpose, reshape in graph.pairs("Transpose", "Reshape"):
         matmul = graph.only_consumer(reshape)
         target = graph.array(reshape.input[1])
@@ -151,11 +151,11 @@ def _drop_transpose(graph: _Graph) -> bool:
             continue
         if matmul.input[0] != reshape.output[0]:
             continue
-        if _attribute(matmul, "transA") or _attribute(matmul, "transB"):
+        if attribute(matmul, "transA") or attribute(matmul, "transB"):
             continue
         weights = graph.array(matmul.input[1])
         sizes = graph.shape(transpose.input[0])
-        perm = _attribute(transpose, "perm")
+        perm = attribute(transpose, "perm")
         if weights is None or sizes is None or not perm or perm[0] != 0 or None in sizes[1:]:
             continue
         features = math.prod(size for size in sizes[1:] if size is not None)
@@ -173,7 +173,7 @@ def _drop_transpose(graph: _Graph) -> bool:
     return False
 
 
-def _pool_last(graph: _Graph) -> bool:
+def _pool_last(graph: Graph) -> bool:
     makers = {node.output[0]: node for node in graph.nodes}
     for pool, relu in graph.pairs("MaxPool", "Relu"):
         before = makers.get(pool.input[0])
@@ -190,7 +190,7 @@ def _pool_last(graph: _Graph) -> bool:
     return False
 
 
-def _gemm(graph: _Graph) -> bool:
+def _gemm(graph: Graph) -> bool:
     for matmul, add in graph.pairs("MatMul", "Add"):
         values = graph.shape(matmul.input[0])
         weights = graph.shape(matmul.input[1])
@@ -207,8 +207,9 @@ def _gemm(graph: _Graph) -> bool:
     return False
 
 
-def _attribute(node: Any, name: str) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
+def attribute(node: Any, name: str) -> Any:
+    """Return an attribute of a node, None where it has none of this name."""
+    for one in node.attribute:
+        if one.name == name:
+            return helper.get_attribute_value(one)
     return None

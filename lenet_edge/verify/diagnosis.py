@@ -100,12 +100,19 @@ def _ways(images: Images, spec: TensorSpec) -> Iterator[tuple[str, Images]]:
             np.rint(unit * 255) + np.float32(zero),
         )
     if images.ndim == 4:
-        if images.shape[1] == images.shape[2]:
-            yield "rows and columns swapped", images.swapaxes(1, 2)
-        if images.shape[-1] == 3:
-            yield "the channels reversed (RGB for BGR)", images[..., ::-1]
-            channels_first = np.moveaxis(images, -1, 1)
-            yield "channels first read as channels last", channels_first.reshape(images.shape)
-            count, height, width, channels = images.shape
-            channels_last = images.reshape(count, channels, height, width)
-            yield "channels last read as channels first", np.moveaxis(channels_last, 1, -1)
+        yield from _arranged(images)
+
+
+def _arranged(images: Images) -> Iterator[tuple[str, Images]]:
+    """Yield the same values in other places: rows, columns and channels."""
+    first = images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3)
+    axis, others, other = (1, -1, "last") if first else (-1, 1, "first")  # of the channels
+    rows, columns = (2, 3) if first else (1, 2)
+    if images.shape[rows] == images.shape[columns]:
+        yield "rows and columns swapped", images.swapaxes(rows, columns)
+    if images.shape[axis] == 3:
+        yield "the channels reversed (BGR for RGB)", np.flip(images, axis)
+        moved = np.moveaxis(images, axis, others)
+        read = np.moveaxis(images.reshape(moved.shape), others, axis)
+        yield f"the values read as channels {other}", read
+        yield f"the values put channels {other}, in the same shape", moved.reshape(images.shape)

@@ -74,9 +74,12 @@ def fit(images: Images, spec: TensorSpec) -> Images:
             size in (None, given) for size, given in zip(wanted, candidate.shape[1:], strict=True)
         ):
             return np.ascontiguousarray(candidate)
+    fix = "give images that fit with --data"
+    if images.ndim == 4 and wanted == np.moveaxis(images, 1, -1).shape[1:]:
+        fix = "their channels come first: numpy.moveaxis(images, 1, -1)"
     raise TargetError(
         f"the model takes images of shape {_times(wanted)} and these are"
-        f" {_times(images.shape[1:])}; give images that fit with --data"
+        f" {_times(images.shape[1:])}; {fix}"
     )
 
 

@@ -26,7 +26,7 @@ def artifact(exported: Callable[[str], Artifact]) -> Artifact:
 
 @pytest.fixture
 def batches(artifact: Artifact) -> list[Images]:
-    return timing._batches(artifact, 1)
+    return timing.make_batches(artifact, 1)
 
 
 def test_it_goes_on_until_p99_can_be_told(artifact: Artifact, batches: list[Images]) -> None:

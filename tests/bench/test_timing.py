@@ -92,7 +92,7 @@ def test_the_precision_is_reached(exports: Path) -> None:
 
 
 def test_the_images_are_real_and_change(exported: Callable[[str], Artifact]) -> None:
-    batches = timing._batches(exported("lenet_int8.tflite"), 8)
+    batches = timing.make_batches(exported("lenet_int8.tflite"), 8)
     assert {batch.shape for batch in batches} == {(8, 28, 28, 1)}
     assert len({batch.tobytes() for batch in batches}) == len(batches) > 1
     assert {(batch.min(), batch.max()) for batch in batches} == {(0.0, 1.0)}

@@ -118,6 +118,14 @@ def test_a_truncated_npz(tmp_path: Path) -> None:
         arrays.load(path)
 
 
+def test_a_single_array_named_npz(tmp_path: Path) -> None:
+    path = tmp_path / "one.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros((3, 4, 4)))
+    with pytest.raises(DataError, match=r"one\.npz cannot be read as \.npz"):
+        arrays.load_images(path)
+
+
 def folder_of_images(folder: Path, classes: str = "ab", colour: bool = True) -> Path:
     for name in classes:
         (folder / name).mkdir(parents=True)

@@ -14,10 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lenet_edge.artifact import Artifact
 from lenet_edge.data import mnist
+from lenet_edge.data.dataset import to_input
 from lenet_edge.export import exporter
-from lenet_edge.export.checkpoint import pair_pixels
+from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
+from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.selection import Pair
+from lenet_edge.verify.truth import answers as answers_of
 from tests.conftest import take
 
 Matrix = dict[tuple[str, str], Artifact]
@@ -59,7 +63,7 @@ def test_int8_onnx_has_quantized_what_it_computes_with(matrix: Matrix) -> None:
     kept = [name for name in operators if name not in ("QuantizeLinear", "DequantizeLinear")]
     # The Relus are in the ranges of the activations, which begin at zero; the logits stay float.
     assert operators[-1] == "Gemm"
-    assert kept == [name for name in LENET_ONNX if name != "Relu"]
+    assert kept == ["Reshape", "Slice", *(name for name in LENET_ONNX[1:] if name != "Relu")]
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
@@ -110,6 +114,11 @@ def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
         assert (taken.delegate, taken.nodes_taken, taken.nodes_total) == (
             "XNNPACK", len(LENET), len(LENET),
         )  # fmt: skip
+    expected = load_checkpoint(exports / "lenet.keras")(to_input(test.images)).numpy()
+    for artifact, target in zip(made, ("litert-xnnpack", "onnxruntime-cpu"), strict=True):
+        for count in (10, 3):  # the last batch, and the only one, are not full
+            found, _ = answers_of(Pair(artifact, get_target(target)), test.images[:count], 1)
+            np.testing.assert_allclose(found, expected[:count], atol=1e-4)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
@@ -215,6 +224,83 @@ def test_relu_comes_before_the_pool(relu_first: bool) -> None:
     model = make(nodes, constants, ["batch", 3, 10, 10], ["batch", 2, 4, 4])
     images = RANDOM.standard_normal((2, 3, 10, 10)).astype(np.float32)
     assert same_numbers(model, images) == ["Conv", "Relu", "MaxPool"]
+
+
+Options = dict[str, Any]
+POOL: Options = {"kernel_shape": [2, 2], "strides": [2, 2]}
+
+
+def convolution(size: int, conv: Options, pool: Options, outputs: int) -> tuple[Any, Any]:
+    """Return a model of Conv, Relu and MaxPool, and images for it."""
+    constants = {"weights": RANDOM.standard_normal((2, 3, 3, 3)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["image", "weights"], ["a"], **conv),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["logits"], **pool),
+    ]
+    model = make(nodes, constants, ["batch", 3, size, size], ["batch", 2, outputs, outputs])
+    return model, RANDOM.standard_normal((2, 3, size, size)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("size", "conv", "pool", "outputs", "left"),
+    [
+        (9, {}, POOL, 3, 8),
+        (10, {"dilations": [2, 2]}, {"kernel_shape": [2, 2], "strides": [3, 3]}, 2, 9),
+        (12, {"strides": [2, 2]}, POOL, 2, 9),
+    ],
+)
+def test_pixels_that_nothing_sees_are_cut_off(
+    size: int, conv: Options, pool: Options, outputs: int, left: int
+) -> None:
+    model, images = convolution(size, conv, pool, outputs)
+    before = answers(model, images)
+    cropped = crop(model)
+    onnx.checker.check_model(cropped, full_check=True)
+    assert [node.op_type for node in cropped.graph.node] == ["Slice", "Conv", "Relu", "MaxPool"]
+    np.testing.assert_array_equal(answers(cropped, images), before)
+    spoiled = images.copy()
+    spoiled[:, :, left:], spoiled[:, :, :, left:] = np.nan, np.nan
+    np.testing.assert_array_equal(answers(cropped, spoiled), before)
+    changes = np.zeros_like(images)
+    changes[:, :, left - 1, left - 1] = 100
+    found = [answers(cropped, images + change) for change in (changes, -changes)]
+    assert any((one != before).any() for one in found)
+
+
+@pytest.mark.parametrize(
+    ("size", "conv", "pool", "outputs"),
+    [
+        (10, {}, POOL, 4),  # all are seen
+        (41, {}, POOL, 19),  # a row of 41 is not worth a Slice
+        (9, {"pads": [1, 1, 1, 1]}, POOL, 4),
+        (9, {"auto_pad": "SAME_UPPER"}, POOL, 4),
+        (9, {}, {**POOL, "ceil_mode": 1}, 4),
+        (9, {}, {**POOL, "pads": [0, 0, 1, 1]}, 4),
+    ],
+)
+def test_pixels_that_are_seen_stay(size: int, conv: Options, pool: Options, outputs: int) -> None:
+    model, images = convolution(size, conv, pool, outputs)
+    before = answers(model, images)
+    kept = crop(model)
+    assert [node.op_type for node in kept.graph.node] == ["Conv", "Relu", "MaxPool"]
+    np.testing.assert_array_equal(answers(kept, images), before)
+
+
+def test_pixels_that_another_layer_sees_stay() -> None:
+    constants = {"weights": np.ones((1, 1, 3, 3), np.float32), "shape": np.array([-1, 49])}
+    nodes = [
+        helper.make_node("Conv", ["image", "weights"], ["a"]),
+        helper.make_node("MaxPool", ["a"], ["b"], **POOL),
+        helper.make_node("Reshape", ["a", "shape"], ["c"]),
+        helper.make_node("ReduceMax", ["b"], ["d"], axes=[2, 3], keepdims=0),
+        helper.make_node("Add", ["c", "d"], ["logits"]),
+    ]
+    model = make(nodes, constants, ["batch", 1, 9, 9], ["batch", 49])
+    images = RANDOM.random((2, 1, 9, 9), np.float32)
+    before = answers(model, images)
+    np.testing.assert_array_equal(answers(crop(model), images), before)
+    assert "Slice" not in {node.op_type for node in crop(model).graph.node}
 
 
 @pytest.mark.parametrize(("channels", "kernel", "bias"), [(1, (3, 3), True), (3, (2, 5), False)])

@@ -10,6 +10,7 @@ import pytest
 
 from lenet_edge.artifact import Artifact
 from lenet_edge.data.dataset import Dataset
+from lenet_edge.export import exporter, onnx
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.parity import compare
@@ -18,24 +19,33 @@ from lenet_edge.verify.truth import answers
 COUNT = 1003  # no multiple of 7 or 1000
 
 
-@pytest.mark.parametrize(
-    ("name", "target"),
-    [
-        ("lenet_float32.tflite", "litert-xnnpack"),
-        ("lenet_int8.tflite", "litert-xnnpack"),
-        ("lenet_int8.tflite", "tflite-runtime-cpu"),
-        ("lenet_float32.onnx", "onnxruntime-cpu"),
-        ("lenet_int8.onnx", "onnxruntime-cpu"),
-        ("lenet.keras", "tensorflow-function"),
-    ],
-)
+FILES = [("tflite", precision, "litert-xnnpack") for precision in exporter.PRECISIONS]
+FILES += [("onnx", precision, "onnxruntime-cpu") for precision in onnx.PRECISIONS]
+FILES += [("tflite", "int8", "tflite-runtime-cpu"), ("onnx", "float32", "openvino-cpu")]
+
+
+@pytest.mark.parametrize(("format", "precision", "target"), FILES)
 def test_any_batch_size_makes_the_same_report(
-    exported: Callable[[str], Artifact], test_part: Dataset, name: str, target: str
+    matrix: dict[tuple[str, str], Artifact],
+    test_part: Dataset,
+    format: str,
+    precision: str,
+    target: str,
 ) -> None:
+    compare_batch_sizes(matrix[format, precision], target, test_part)
+
+
+def test_any_batch_size_of_the_checkpoint_too(
+    exported: Callable[[str], Artifact], test_part: Dataset
+) -> None:
+    compare_batch_sizes(exported("lenet.keras"), "tensorflow-function", test_part)
+
+
+def compare_batch_sizes(file: Artifact, target: str, test_part: Dataset) -> None:
     reports = []
     reference = np.eye(10, dtype=np.float32)[test_part.labels[:COUNT]]  # anything to compare with
     for batch_size in (1, 7, 1000, 2000):
-        artifact = dataclasses.replace(exported(name), batch_size=batch_size)
+        artifact = dataclasses.replace(file, batch_size=batch_size)
         pair = Pair(artifact, get_target(target))
         logits, _ = answers(pair, test_part.images[:COUNT], 1)
         assert logits.shape == (COUNT, 10)

@@ -1,0 +1,181 @@
+"""Colour images with the channels in the wrong order or place: told in words from a wrong file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.data import mnist
+from lenet_edge.data.arrays import LabelledImages
+from lenet_edge.parity_report import ParityReport
+from lenet_edge.results import BenchRun
+from lenet_edge.runtimes import get_target
+from lenet_edge.selection import Pair
+from lenet_edge.verify.truth import of_file
+from lenet_edge.verify.verify import verify
+from tests.conftest import LenetEdge, take
+
+COUNT = 1000
+HEIGHT, WIDTH = 12, 10
+Images = npt.NDArray[np.float32]
+
+
+def squares() -> tuple[Images, npt.NDArray[np.int32]]:
+    """Return images with a red, green or blue square on the left or the right: six classes."""
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 0.3, (COUNT, HEIGHT, WIDTH, 3)).astype(np.float32)
+    labels = random.integers(0, 6, COUNT).astype(np.int32)
+    for image, label in zip(images, labels, strict=True):
+        top, left = random.integers(0, HEIGHT - 3), random.integers(0, 2) + 5 * (label // 3)
+        image[top : top + 4, left : left + 4, label % 3] += 0.6
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with exports of one trained classifier of squares, and images.npz.
+
+    As it is (rgb), of images with the channels first (first), of BGR images (bgr), and with the
+    filters of its convolution shuffled, which makes it wrong (wrong).
+    """
+    import keras
+
+    from lenet_edge.export.exporter import export
+
+    folder = tmp_path_factory.mktemp("colours")
+    images, labels = squares()
+    np.savez(folder / "images.npz", images=images, labels=labels)
+    np.savez(folder / "first.npz", images=np.moveaxis(images, -1, 1), labels=labels)
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((HEIGHT, WIDTH, 3)),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.MaxPool2D(2),
+            layers.Flatten(),
+            layers.Dense(6),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    model.fit(images, labels, epochs=15, verbose=0)
+    assert model.evaluate(images, labels, verbose=0)[1] > 0.98
+
+    kernel = model.get_weights()[0]
+
+    def save(name: str, changed: Any, shape: tuple[int, ...], *before: Any) -> None:
+        twin = keras.models.clone_model(model)
+        twin.set_weights([changed, *model.get_weights()[1:]])
+        keras.Sequential([keras.Input(shape), *before, twin]).save(folder / f"{name}.keras")
+
+    shape = (HEIGHT, WIDTH, 3)
+    save("rgb", kernel, shape)
+    save("bgr", kernel[:, :, ::-1], shape)
+    save("wrong", kernel[..., ::-1], shape)
+    save("first", kernel, (3, HEIGHT, WIDTH), layers.Permute((2, 3, 1)))
+    unused = take(mnist.load("test"), 10)
+    for name, precisions in {"rgb": ("float32", "int8"), "bgr": ("float32",), "wrong": ("float32",),
+                             "first": ("float32",)}.items():  # fmt: skip
+        data = folder / ("first.npz" if name == "first" else "images.npz")
+        export(folder / f"{name}.keras", folder, unused, unused, precisions=precisions,
+               calibration_file=data)  # fmt: skip
+    return folder
+
+
+def report_of(folder: Path, file: str, target: str, given: Images) -> ParityReport:
+    """Return the report of a file on `given`, held against what the classifier should answer."""
+    right = np.load(folder / ("first.npz" if file.startswith("first") else "images.npz"))
+    same = load_artifact(folder / f"{file.partition('_')[0]}_float32.onnx")
+    truth = of_file(same, LabelledImages(right["images"], right["labels"]))
+    pair = Pair(load_artifact(folder / file), get_target(target))
+    (report,), skipped = verify([pair], against=dataclasses.replace(truth, images=given))
+    assert not skipped
+    return report
+
+
+FILES = [
+    ("rgb_float32.onnx", "onnxruntime-cpu"),
+    ("rgb_int8.tflite", "litert-xnnpack"),
+]
+SHAPE = (COUNT, HEIGHT, WIDTH, 3)
+FIRST = (COUNT, 3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(("file", "target"), FILES, ids=[file for file, _ in FILES])
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda images: images[..., ::-1], "the channels reversed (BGR for RGB)"),
+        (lambda images: np.moveaxis(images, -1, 1).reshape(SHAPE), "read as channels first"),
+        (lambda images: np.moveaxis(images.reshape(FIRST), 1, -1), "put channels first, in the"),
+    ],
+    ids=["bgr", "first as last", "last as first"],
+)
+def test_colours_in_the_wrong_place(
+    colours: Path, file: str, target: str, spoil: Any, says: str
+) -> None:
+    report = report_of(colours, file, target, spoil(squares()[0]))
+    assert report.verdict == "fail"
+    assert report.diagnosis is not None
+    assert says in report.diagnosis
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda images: images[:, ::-1], "the channels reversed (BGR for RGB)"),
+        (lambda images: np.moveaxis(images, 1, -1).reshape(FIRST), "read as channels last"),
+        (lambda images: np.moveaxis(images.reshape(SHAPE), -1, 1), "put channels last, in the"),
+    ],
+    ids=["bgr", "last as first", "first as last"],
+)
+def test_the_same_of_images_with_the_channels_first(colours: Path, spoil: Any, says: str) -> None:
+    given = spoil(np.moveaxis(squares()[0], -1, 1))
+    report = report_of(colours, "first_float32.onnx", "onnxruntime-cpu", given)
+    assert report.verdict == "fail"
+    assert report.diagnosis is not None
+    assert says in report.diagnosis
+
+
+@pytest.mark.parametrize(("file", "target"), [*FILES, ("first_float32.onnx", "onnxruntime-cpu")])
+def test_the_right_images_pass(colours: Path, file: str, target: str) -> None:
+    images = squares()[0]
+    if file.startswith("first"):
+        assert report_of(colours, file, target, np.moveaxis(images, -1, 1)).passed
+    assert report_of(colours, file, target, images).passed  # turned to what the file takes
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("bgr", "the channels reversed (BGR for RGB) it agrees on 100.0%"), ("wrong", "None")],
+)
+def test_a_file_for_bgr_images_and_a_wrong_one(
+    colours: Path, tmp_path: Path, lenet_edge: LenetEdge, name: str, says: str
+) -> None:
+    done = lenet_edge(
+        "verify", colours / f"{name}_float32.onnx", "--target", "onnxruntime",
+        "--reference", colours / "rgb_float32.tflite", "--data", colours / "images.npz",
+        "--json", "out.json",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert says in str(report.diagnosis)
+
+
+def test_channels_first_where_they_come_last(colours: Path, lenet_edge: LenetEdge) -> None:
+    done = lenet_edge(
+        "verify", colours / "rgb_float32.onnx", "--target", "onnxruntime",
+        "--reference", colours / "rgb_float32.tflite", "--data", colours / "first.npz",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "takes images of shape 12 x 10 x 3 and these are 3 x 12 x 10;"
+        " their channels come first: numpy.moveaxis(images, 1, -1)"
+    )
