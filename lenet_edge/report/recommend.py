@@ -1,63 +1,259 @@
-"""Which file to ship, and on which runtime: one answer from a run's parity and latencies."""
+"""Which file to ship, on which runtime, with how many threads: one answer, and why not the rest."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lenet_edge.errors import DataError
+from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.stats import Ratio
+
+_MOST_NAMED = 2  # ties, or nearest candidates, in one sentence
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may cost; None is not looked at.
+
+    `max_accuracy_drop` is in percentage points, of what was measured on the test images.
+    `max_latency_s` bounds the figure that the run is ranked by, the median unless its scenario
+    says otherwise, of a whole batch. Without `batch_size` the smallest that was measured decides.
+    """
+
+    max_accuracy_drop: float | None = None
+    max_latency_s: float | None = None
+    max_bytes: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A cell that could have been chosen, and in words why it was not.
+
+    `missed` are the factors by which it misses the limits; infinity where none could help.
+    """
+
+    measurement: Measurement
+    parity: ParityReport | None
+    why_not: str = ""
+    missed: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        one = self.measurement
+        return f"{one.artifact} on {one.target}, {threads(one)}"
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The choice, what was proven of it, and the candidates that are as fast as it."""
+    """The choice, what was proven of it, and the rest: first those that are as fast as it."""
 
     measurement: Measurement
     parity: ParityReport
-    ties: tuple[Measurement, ...]
+    figure: str
+    ties: tuple[Candidate, ...]
+    others: tuple[Candidate, ...]
 
-    def __str__(self) -> str:
-        chosen = self.measurement
-        why = (
-            f"fastest at batch {chosen.batch_size} ({chosen.p50_s * 1e6:,.1f} µs)"
-            if not self.ties
-            else f"as fast at batch {chosen.batch_size} ({chosen.p50_s * 1e6:,.1f} µs) as"
-            f" {' and '.join(f'{m.artifact} on {m.target}' for m in self.ties)}, and smaller"
-        )
-        drop = self.parity.accuracy_drop
-        proof = f"{drop:.2f} points of accuracy lost" if drop and drop > 0 else "no accuracy lost"
+    @property
+    def choice(self) -> str:
+        """What to ship."""
+        one = self.measurement
+        return f"Ship {one.artifact} on {one.target} with {threads(one)}"
+
+    @property
+    def reason(self) -> str:
+        """Why: its speed, its size and what was proven of its accuracy."""
+        one, drop = self.measurement, self.parity.accuracy_drop
+        at = f"at batch {one.batch_size} ({self.figure})"
+        if self.ties:
+            named = [str(tie) for tie in self.ties[:_MOST_NAMED]]
+            more = len(self.ties) - len(named)
+            named += [f"{more} more"] if more else []
+            simpler = sorted({tie.why_not.removeprefix("as fast, but ") for tie in self.ties})
+            why = f"as fast {at} as {' and '.join(named)}, of which each {' or '.join(simpler)}"
+        else:
+            why = f"fastest {at}"
+        proof = "no accuracy lost" if not drop or drop < 0 else f"{drop:.2f} points of accuracy lost"
         doubt = "" if self.parity.passed else " Too few images to be sure."
         return (
-            f"Ship {chosen.artifact} on {chosen.target}: {why}, {chosen.size_bytes:,} bytes,"
-            f" {proof} on {self.parity.num_samples:,} images.{doubt}"
+            f"{why}; {one.size_bytes:,} bytes, {proof} on {self.parity.num_samples:,} images.{doubt}"
         )
 
+    def __str__(self) -> str:
+        return f"{self.choice}: {self.reason}"
 
-def recommend(run: BenchRun) -> Recommendation | None:
-    """Return the fastest file × target, at the smallest batch measured, that is still right.
+
+@dataclass(frozen=True)
+class NothingFits:
+    """No cell may be shipped; `nearest` are those that missed by the least, and what they missed."""
+
+    nearest: tuple[Candidate, ...]
+
+    def __bool__(self) -> bool:
+        return False
+
+    @property
+    def choice(self) -> str:
+        """What to ship."""
+        return "Nothing to ship"
+
+    @property
+    def reason(self) -> str:
+        """Which bound excluded the nearest candidates."""
+        if not self.nearest:
+            return "no file both passed parity and was timed."
+        missed = (f"{one} {one.why_not}" for one in self.nearest[:_MOST_NAMED])
+        return f"{'; '.join(missed)}."
+
+    def __str__(self) -> str:
+        return f"{self.choice}: {self.reason}"
+
+
+def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | NothingFits:
+    """Return the fastest file × target × threads within the limits that is still right.
 
     Only what passed parity in the same run is considered (where nothing could, for want of images,
     what did not fail), and no checkpoint: that is not an edge file. Where the interval of the ratio
-    of two medians contains 1, speed does not decide and the smaller file wins. None when nothing
-    passed.
+    of two latencies contains 1, speed does not decide but simplicity: fewer threads, then the
+    smaller file, then the runtime that takes less memory.
+
+    Raises:
+        DataError: nothing was measured at the batch size that was asked for.
     """
-    verdict = "pass" if any(one.passed for one in run.parity) else "inconclusive"
-    proven = {(r.candidate_sha256, r.target): r for r in run.parity if r.verdict == verdict}
-    candidates = [
+    limits = limits or Limits()
+    quantile = quantile_of(run)
+    cells = [_judge(one, run, limits, quantile) for one in _edge_cells(run, limits.batch_size)]
+    fit = [one for one in cells if not one.missed]
+    if not fit:
+        # What is wrong with a file holds at every batch: it is said once.
+        cells.sort(key=lambda one: (len(one.missed), max(one.missed), one.measurement.batch_size))
+        named = {(one.measurement.artifact, one.measurement.target): one for one in cells[::-1]}
+        return NothingFits(tuple(one for one in cells if one in named.values()))
+    best = min(fit, key=lambda one: _first(one.measurement, quantile)).measurement
+    resolution = run.settings.get("precision", 0.0)
+
+    def over(one: Candidate, other: Measurement) -> Ratio:
+        return one.measurement.over(other, run.paired, resolution, quantile)
+
+    cells = sorted(
+        (one for one in cells if one.measurement.batch_size == best.batch_size),
+        key=lambda one: latency_s(one.measurement, quantile),
+    )
+    equal = [one for one in cells if not one.missed and over(one, best).low <= 1]
+    chosen = min(equal, key=lambda one: _simplicity(one.measurement, quantile))
+    measured, parity = chosen.measurement, chosen.parity
+    assert parity
+    ties = tuple(
+        dataclasses.replace(one, why_not=f"as fast, but {_simpler(measured, one.measurement)}")
+        for one in equal
+        if one is not chosen
+    )
+    others = tuple(
+        one
+        if one.missed
+        else dataclasses.replace(
+            one, why_not=f"takes {over(one, measured).value:.2f} times as long"
+        )
+        for one in cells
+        if one not in equal
+    )
+    return Recommendation(measured, parity, _figure(measured, quantile), ties, others)
+
+
+def threads(one: Measurement) -> str:
+    """Return "1 thread" or "4 threads"."""
+    return f"{one.num_threads} thread{'s' if one.num_threads > 1 else ''}"
+
+
+def _edge_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
+    cells = [
         one
         for one in run.measurements
-        if (one.artifact_sha256, one.target) in proven
-        and one.invalid is None
-        and not one.artifact.endswith(".keras")
+        if not one.artifact.endswith(".keras") and one.target != "null"
     ]
-    if not candidates:
-        return None
-    batch_size = min(one.batch_size for one in candidates)
-    candidates = [one for one in candidates if one.batch_size == batch_size]
-    fastest = min(candidates, key=lambda one: one.p50_s)
-    resolution = run.settings.get("precision", 0.0)
-    equal = [
-        one for one in candidates if one.over(fastest, paired=True, resolution=resolution).low <= 1
-    ]
-    chosen = min(equal, key=lambda one: (one.size_bytes, one.p50_s))
-    ties = tuple(one for one in equal if one is not chosen)
-    return Recommendation(chosen, proven[chosen.artifact_sha256, chosen.target], ties)
+    sizes = {one.batch_size for one in cells}
+    if cells and batch_size is not None and batch_size not in sizes:
+        raise DataError(
+            f"nothing was measured at batch {batch_size}, only at"
+            f" {', '.join(map(str, sorted(sizes)))}; bench it with --batch-size {batch_size}"
+        )
+    return [one for one in cells if batch_size in (None, one.batch_size)]
+
+
+def _judge(
+    one: Measurement, run: BenchRun, limits: Limits, quantile: float | None
+) -> Candidate:
+    """Say what excludes a cell: its parity, its own measurement, or the limits."""
+    accepted = "pass" if any(report.passed for report in run.parity) else "inconclusive"
+    parity = next(
+        (r for r in run.parity
+         if (r.candidate_sha256, r.target) == (one.artifact_sha256, one.target)),
+        None,
+    )  # fmt: skip
+    if parity is None:
+        return Candidate(one, None, "was not verified", (math.inf,))
+    if parity.verdict != accepted:
+        said = "fails parity" if parity.verdict == "fail" else "was verified on too few images"
+        return Candidate(one, parity, ": ".join((said, *parity.reasons[:1])), (math.inf,))
+    if one.invalid:
+        return Candidate(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
+    missed = list(_missed(one, parity, limits, quantile))
+    words, factors = " and ".join(said for said, _ in missed), tuple(by for _, by in missed)
+    return Candidate(one, parity, words, factors)
+
+
+def _missed(
+    one: Measurement, parity: ParityReport, limits: Limits, quantile: float | None
+) -> Iterator[tuple[str, float]]:
+    """Give the limits that a cell does not keep, in words, and by which factor."""
+    taken, size, drop = latency_s(one, quantile), one.size_bytes, parity.accuracy_drop
+    if limits.max_latency_s is not None and taken > limits.max_latency_s:
+        words = f"takes {us(taken)}, more than the {us(limits.max_latency_s)} of --max-latency"
+        yield words, taken / limits.max_latency_s
+    if limits.max_bytes is not None and size > limits.max_bytes:
+        words = f"is {size:,} bytes, more than the {limits.max_bytes:,} of --max-bytes"
+        yield words, size / limits.max_bytes
+    if limits.max_accuracy_drop is None:
+        return
+    if drop is None:
+        yield "was verified without labels, so that its accuracy is not known", math.inf
+    elif drop > limits.max_accuracy_drop:
+        words = f"loses {drop:.2f} points of accuracy, more than the {limits.max_accuracy_drop:g}"
+        yield f"{words} of --max-accuracy-drop", drop / max(limits.max_accuracy_drop, 0.01)
+
+
+def _first(one: Measurement, quantile: float | None) -> tuple[float, float]:
+    """Order cells of all batch sizes: the smallest batch, but for throughput the best rate."""
+    if quantile is None:
+        return -one.images_per_s, 0.0
+    return one.batch_size, latency_s(one, quantile)
+
+
+def _simplicity(one: Measurement, quantile: float | None) -> tuple[float, ...]:
+    return one.num_threads, one.size_bytes, one.peak_rss_bytes, latency_s(one, quantile)
+
+
+def _simpler(chosen: Measurement, other: Measurement) -> str:
+    """Say what the other one costs more, by the first thing in which they differ."""
+    if other.num_threads != chosen.num_threads:
+        return "needs more threads"
+    if other.size_bytes != chosen.size_bytes:
+        return "is larger"
+    return "takes more memory"
+
+
+def _figure(one: Measurement, quantile: float | None) -> str:
+    if quantile is None:
+        return f"{one.images_per_s:,.0f} images/s"
+    name = "" if quantile == 0.5 else f"p{100 * quantile:.0f} "
+    return f"{name}{us(latency_s(one, quantile))}"
+
+
+def us(seconds: float) -> str:
+    """Return a latency as people read it, such as "4.7 µs" or "1.2 ms"."""
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:,.3g} ms" if seconds < 1 else f"{seconds:,.2f} s"
+    return f"{seconds * 1e6:.1f} µs"
