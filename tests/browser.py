@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,29 +58,25 @@ class Browser:
 
     def requests(self) -> list[str]:
         """Return the addresses asked for since the last time, but for data: and about: ones."""
-        events = [json.loads(one["message"])["message"] for one in self.driver.get_log("performance")]
+        log = self.driver.get_log("performance")
         asked = [
             event["params"]["request"]["url"]
-            for event in events
+            for event in (json.loads(one["message"])["message"] for one in log)
             if event["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in asked if urlsplit(url).scheme not in ("data", "about", "blob")]
 
-    def screenshot(self, path: str, whole: bool = True) -> None:
-        """Save what is shown as a PNG: the whole page, or only what the window holds."""
-        import base64
-
+    def screenshot(self, path: Path, height: int | None = None) -> None:
+        """Save the page as a PNG, to its end or down to a height."""
+        clip = self.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
         answer = self.driver.execute_cdp_cmd(
-            "Page.captureScreenshot", {"captureBeyondViewport": whole}
+            "Page.captureScreenshot",
+            {
+                "captureBeyondViewport": True,
+                "clip": {**clip, "height": min(clip["height"], height or 1e9), "scale": 1},
+            },
         )
-        if whole:
-            size = self.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-            answer = self.driver.execute_cdp_cmd(
-                "Page.captureScreenshot",
-                {"captureBeyondViewport": True, "clip": {**size, "scale": 1}},
-            )
-        with open(path, "wb") as file:
-            file.write(base64.b64decode(answer["data"]))
+        path.write_bytes(base64.b64decode(answer["data"]))
 
 
 @contextlib.contextmanager
@@ -95,6 +93,9 @@ def start() -> Iterator[Browser]:
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         driver = webdriver.Chrome(options=options, service=service)
         try:
-            yield Browser(driver)
+            browser = Browser(driver)
+            browser.open("about:blank")
+            browser.requests()  # of its own first page
+            yield browser
         finally:
             driver.quit()

@@ -46,8 +46,12 @@ def _no_time(value: str) -> float:
     help="What a batch may take, such as 50us, 2ms or 1s.",
 )  # fmt: skip
 @click.option("--max-bytes", type=click.IntRange(1), metavar="N", help="What the file may weigh.")
-@click.option("--batch-size", type=click.IntRange(1), metavar="N",
-              help="Choose for this batch; for the smallest that was measured if left out.")  # fmt: skip
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Choose for this batch; for the smallest that was measured if left out.",
+)
 @click.option(
     "--compare", "base", type=click.Path(path_type=Path, dir_okay=False), metavar="BASE.json",
     help="Tell the change since this earlier run of the same machine.",

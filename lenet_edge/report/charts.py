@@ -5,7 +5,6 @@ Each is drawn twice, for a wide page and for a phone, so that its text is readab
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,9 +66,9 @@ class Styles:
 
 def short_names(files: Sequence[str]) -> dict[str, str]:
     """Return the files' names without what they all begin with, such as "lenet_"."""
-    prefix = os.path.commonprefix(sorted(set(files)))
-    cut = prefix.rfind("_") + 1 if len(set(files)) > 1 else 0
-    return {name: name[cut:] for name in files}
+    prefix = files[0].partition("_")[0] + "_"
+    shared = len(set(files)) > 1 and all(name.startswith(prefix) for name in files)
+    return {name: name.removeprefix(prefix) if shared else name for name in files}
 
 
 def pareto(points: Sequence[Point], styles: Styles, what: str, name: str) -> Chart:
@@ -127,21 +126,22 @@ def _label(
 ) -> None:
     """Name as many points as there is room for: the choice, the front, then the fastest."""
     axes.figure.draw_without_rendering()  # so that places are known
+    inside, scale = axes.get_window_extent(), axes.figure.dpi / 72
     centres = [axes.transData.transform((p.latency_s * 1e6, 100 * p.right)) for p in points]
     radii = [(largest * p.measurement.size_bytes / most) ** 0.5 / 2 for p in points]
     taken = [
-        (x - r, y - r, x + r, y + r) for (x, y), r in zip(centres * 1, radii, strict=True)
+        (x - r * scale, y - r * scale, x + r * scale, y + r * scale)
+        for (x, y), r in zip(centres, radii, strict=True)
     ]
-    inside = axes.get_window_extent()
-    scale = axes.figure.dpi / 72
     order = sorted(
         range(len(points)),
         key=lambda i: (not points[i].chosen, not points[i].on_front, points[i].latency_s),
     )
     for index in order:
-        one, (x, y), radius = points[index], centres[index], radii[index] + (6 if points[index].chosen else 2)
+        one, (x, y) = points[index], centres[index]
+        radius = radii[index] + (6 if one.chosen else 2)
         text = names[one.measurement.artifact]
-        width, height = 5.0 * len(text) * scale, 11 * scale
+        width, height = 5.2 * len(text) * scale, 11 * scale
         for dx, dy, align in (
             (0, radius + 2, "center"), (0, -radius - 11, "center"), (radius + 2, -4, "left"),
             (-radius - 2, -4, "right"),
@@ -203,7 +203,7 @@ def spreads(cells: Sequence[Measurement], styles: Styles, name: str) -> Chart:
                     ticks.append((y, label))
                 else:
                     axes.annotate(
-                        label, (0, y), xycoords=("axes fraction", "data"), xytext=(4, 15),
+                        label, (0, y), xycoords=("axes fraction", "data"), xytext=(4, 18),
                         textcoords="offset points", color=MUTED, va="bottom", fontsize=8.5,
                     )  # fmt: skip
                 colour = styles.colour(one.target)
@@ -215,7 +215,9 @@ def spreads(cells: Sequence[Measurement], styles: Styles, name: str) -> Chart:
                     centres[part], y, y + heights[part], step="mid", color=colour, alpha=0.55,
                     linewidth=0,
                 )  # fmt: skip
-                axes.plot(centres[part], np.full(len(centres[part]), y), color=colour, linewidth=1)
+                axes.plot(
+                    centres[part], np.full(len(centres[part]), y), color=colour, linewidth=0.6
+                )
                 axes.plot([one.p50_s * 1e6] * 2, [y - 0.06, y + 0.72], color=INK, linewidth=1.2)
                 if one.p99_s is not None:
                     axes.plot(one.p99_s * 1e6, y, marker="|", color=INK, markersize=7)
@@ -256,13 +258,14 @@ def scaling(run: BenchRun, cells: Sequence[Measurement], styles: Styles, name: s
         for axes, file in zip(grid.flat, files, strict=False):
             _panel(axes, [one for one in cells if one.artifact == file], styles)
             axes.set_title(file if size == "wide" else short_names(files)[file], color=INK)
-            for threads, limit in limits[file]:
+            for number, (threads, limit) in enumerate(limits[file]):
                 axes.axhline(limit * 1e6, color=INK, linewidth=1, linestyle=(0, (2, 2)))
                 more = f", {threads} threads" if threads > 1 else ""
                 axes.annotate(
-                    f"float32 limit {limit * 1e6:.3g} µs{more}", (1, limit * 1e6),
-                    xycoords=("axes fraction", "data"), xytext=(-2, -2), va="top", ha="right",
-                    textcoords="offset points", color=INK, fontsize=8,
+                    f"float32 limit {limit * 1e6:.3g}{more}", (1 - number % 2, limit * 1e6),
+                    xycoords=("axes fraction", "data"), xytext=(2 if number % 2 else -2, -2),
+                    textcoords="offset points", va="top", ha="left" if number % 2 else "right",
+                    color=INK, fontsize=8,
                 )  # fmt: skip
         for axes in list(grid.flat)[len(files) :]:
             axes.set_axis_off()

@@ -28,13 +28,15 @@ _MOST_OTHERS = 8
 class Table:
     """Rows of text; the first `text_columns` are words, the others numbers.
 
-    `styles` are "", "good", "bad", "doubtful" or "chosen", one a row.
+    `prose` is the column that holds sentences. `styles` are "", "good", "bad", "doubtful" or
+    "chosen", one a row.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     text_columns: int = 2
     styles: tuple[str, ...] = ()
+    prose: int | None = None
 
     def style(self, row: int) -> str:
         """Return the style of a row."""
@@ -111,7 +113,7 @@ def _tiles(run: BenchRun, advice: Recommendation | NothingFits) -> list[tuple[st
     if isinstance(advice, NothingFits):
         return []
     one, parity = advice.measurement, advice.parity
-    tiles = [(us(one.p50_s), f"median at batch {one.batch_size}, ± {one.half_width:.1%}")]
+    tiles = [(us(one.p50_s), f"median at batch {one.batch_size}, ± {100 * one.half_width:.1f} %")]
     best = max((m for m in run.measurements if _same(m, one)), key=lambda m: m.images_per_s)
     tiles.append((f"{one.size_bytes:,}", "bytes"))
     if parity.candidate_accuracy is not None:
@@ -157,15 +159,16 @@ def _others(run: BenchRun, advice: Recommendation | NothingFits) -> Section:
         listed = (*advice.ties, *advice.others)
         title = "Why not another"
     rows = [
-        (c.measurement.artifact, c.measurement.target, str(c.measurement.num_threads),
+        (c.measurement.artifact, c.measurement.target, c.why_not,
          us(latency_s(c.measurement, quantile)), f"{c.measurement.size_bytes:,}",
-         percent(c.parity.candidate_accuracy if c.parity else None), c.why_not)
+         percent(None if c.parity is None else c.parity.candidate_accuracy),
+         str(c.measurement.num_threads))
         for c in listed[:_MOST_OTHERS]
     ]  # fmt: skip
     more = len(listed) - len(rows)
     notes = [f"{more} more are in the tables below."] if more > 0 else []
-    columns = ("file", "runtime", "threads", "latency", "bytes", "accuracy %", "why not")
-    table = Table(columns, tuple(rows), 2) if rows else None
+    columns = ("file", "runtime", "why not", "latency", "bytes", "accuracy %", "threads")
+    table = Table(columns, tuple(rows), 3, prose=2) if rows else None
     return Section("others", title, tuple(notes), table)
 
 
@@ -261,7 +264,7 @@ def _skipped(skipped: Sequence[Skipped]) -> Section:
         for (target, reason), files in reasons.items()
     ]
     notes = () if rows else ("Nothing was skipped.",)
-    table = Table(("runtime", "files", "reason"), tuple(rows), 3) if rows else None
+    table = Table(("runtime", "files", "reason"), tuple(rows), 3, prose=2) if rows else None
     return Section("skipped", "What was skipped, and why", notes, table)
 
 
@@ -293,7 +296,7 @@ def _facts(run: BenchRun) -> Section:
         "plan": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in run.settings.items() if v),
     }
     rows = tuple((name, value) for name, value in facts.items() if value)
-    return Section("machine", "The machine", (), Table(("", ""), rows, 2))
+    return Section("machine", "The machine", (), Table(("", ""), rows, 2, prose=1))
 
 
 def _number(value: float | None, unit: str) -> str | None:

@@ -22,8 +22,7 @@ _MOST = 48  # images on the sheet
 class Digit:
     """A test image that some file answers otherwise than the float model.
 
-    `picture` is a data: URL of a PNG. `answers` are (answer, confidence, who says so), all in
-    words.
+    `picture` is a data: URL of a PNG. `answers` are (answer and confidence, who says so) in words.
     """
 
     index: int
@@ -40,7 +39,7 @@ def sheet(reports: Sequence[ParityReport]) -> tuple[list[Digit], int]:
     other data have no sheet.
 
     Raises:
-        MissingPackageError: matplotlib is not installed.
+        MissingPackageError: Pillow is not installed.
     """
     test = mnist.load("test")
     ours = [report for report in reports if _is_about(report, test)]
@@ -61,33 +60,36 @@ def _is_about(report: ParityReport, data: Dataset) -> bool:
 
 
 def _digit(index: int, reports: Sequence[ParityReport], data: Dataset) -> Digit:
-    said: dict[str, list[str]] = {}
-    was = ""
-    for report in reports:
-        for flip in report.flips:
-            if flip.index == index:
-                was = _with_confidence(str(flip.was), flip.was_confidence)
-                now = "NaN" if flip.now < 0 else str(flip.now)
-                answer = _with_confidence(now, flip.confidence)
-                said.setdefault(answer, []).append(f"{report.candidate} on {report.target}")
+    found = [(r, flip) for r in reports for flip in r.flips if flip.index == index]
+    answers = []
+    for now in sorted({flip.now for _, flip in found}):
+        same = [(r, flip) for r, flip in found if flip.now == now]
+        targets: dict[str, list[str]] = {}
+        for report, _ in same:
+            targets.setdefault(report.candidate, []).append(report.target)
+        files = "; ".join(f"{file} on {', '.join(on)}" for file, on in targets.items())
+        sure = [flip.confidence for _, flip in same]
+        answers.append((_with_confidence("NaN" if now < 0 else str(now), sure), files))
+    was = found[0][1]
     return Digit(
         index,
         _data_url(data.images[index, ..., 0]),
         data.class_names[data.labels[index]],
-        was,
-        tuple((answer, ", ".join(files)) for answer, files in said.items()),
+        _with_confidence(str(was.was), [was.was_confidence]),
+        tuple(answers),
     )
 
 
-def _with_confidence(answer: str, confidence: float | None) -> str:
-    return answer if confidence is None else f"{answer} ({confidence:.0%})"
+def _with_confidence(answer: str, confidences: Sequence[float | None]) -> str:
+    sure = sorted({round(100 * one) for one in confidences if one is not None})
+    return f"{answer} ({'–'.join(map(str, sure[:1] + sure[1:][-1:]))} %)" if sure else answer
 
 
 def _data_url(image: npt.NDArray[np.uint8]) -> str:
     try:
-        from matplotlib.image import imsave
+        from PIL import Image
     except ImportError:
-        raise MissingPackageError("matplotlib", "report") from None
+        raise MissingPackageError("pillow", "report") from None
     png = io.BytesIO()
-    imsave(png, image, format="png", cmap="gray", vmin=0, vmax=255, metadata={"Software": None})
+    Image.fromarray(image).save(png, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"

@@ -58,7 +58,7 @@ def write(
     Raises:
         DataError: another suffix; `base` is of a machine that `results` do not have; or nothing
             was measured at the batch size of `limits`.
-        MissingPackageError: Jinja2, or for HTML matplotlib, is not installed.
+        MissingPackageError: Jinja2, or for HTML matplotlib or Pillow, is not installed.
         LenetEdgeError: the file cannot be written.
     """
     if path.suffix not in (".html", ".md"):
@@ -81,8 +81,7 @@ def _compared(machines: Sequence[Machine], name: str, base: BenchRun) -> list[Ma
     identity = base.environment.identity
     same = [one for one in machines if one.run.environment.identity == identity] or machines[:1]
     return [
-        with_changes(one, *compare(base, one.run), name) if one in same else one
-        for one in machines
+        with_changes(one, *compare(base, one.run), name) if one in same else one for one in machines
     ]
 
 
@@ -159,8 +158,8 @@ def _points(
         charts.Point(
             one, latency, accuracy,
             on_front=not any(
-                (faster <= latency and better >= accuracy and (faster, better) != (latency, accuracy))
-                for _, faster, better in found
+                other <= latency and better >= accuracy and (other, better) != (latency, accuracy)
+                for _, other, better in found
             ),
             chosen=one is chosen,
         )

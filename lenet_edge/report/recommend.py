@@ -13,6 +13,12 @@ from lenet_edge.results import BenchRun, Measurement, ParityReport
 from lenet_edge.stats import Ratio
 
 _MOST_NAMED = 2  # ties, or nearest candidates, in one sentence
+# What a file that is as fast costs more, and what the simpler one has.
+_SIMPLER = {
+    "needs more threads": "fewer threads",
+    "is larger": "fewer bytes",
+    "takes more memory": "less memory",
+}
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,15 @@ class Recommendation:
             named = [str(tie) for tie in self.ties[:_MOST_NAMED]]
             more = len(self.ties) - len(named)
             named += [f"{more} more"] if more else []
-            simpler = sorted({tie.why_not.removeprefix("as fast, but ") for tie in self.ties})
-            why = f"as fast {at} as {' and '.join(named)}, of which each {' or '.join(simpler)}"
+            simpler = {_simpler(one, tie.measurement) for tie in self.ties}
+            less = [words for more, words in _SIMPLER.items() if more in simpler]
+            why = f"as fast {at} as {' and '.join(named)}, with {' and '.join(less)}"
         else:
             why = f"fastest {at}"
-        proof = "no accuracy lost" if not drop or drop < 0 else f"{drop:.2f} points of accuracy lost"
+        lost = f"{drop:.2f} points of accuracy lost" if drop and drop > 0 else "no accuracy lost"
+        proof = f"{lost} on {self.parity.num_samples:,} images."
         doubt = "" if self.parity.passed else " Too few images to be sure."
-        return (
-            f"{why}; {one.size_bytes:,} bytes, {proof} on {self.parity.num_samples:,} images.{doubt}"
-        )
+        return f"{why}; {one.size_bytes:,} bytes, {proof}{doubt}"
 
     def __str__(self) -> str:
         return f"{self.choice}: {self.reason}"
@@ -88,7 +94,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class NothingFits:
-    """No cell may be shipped; `nearest` are those that missed by the least, and what they missed."""
+    """No cell may be shipped; `nearest` are the candidates, what missed by the least first."""
 
     nearest: tuple[Candidate, ...]
 
@@ -104,7 +110,9 @@ class NothingFits:
     def reason(self) -> str:
         """Which bound excluded the nearest candidates."""
         if not self.nearest:
-            return "no file both passed parity and was timed."
+            return "nothing was timed; add the results of: lenet-edge bench --json FILE"
+        if all(one.parity is None for one in self.nearest):
+            return "nothing was verified; add the results of: lenet-edge verify --json FILE"
         missed = (f"{one} {one.why_not}" for one in self.nearest[:_MOST_NAMED])
         return f"{'; '.join(missed)}."
 
@@ -145,7 +153,7 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     equal = [one for one in cells if not one.missed and over(one, best).low <= 1]
     chosen = min(equal, key=lambda one: _simplicity(one.measurement, quantile))
     measured, parity = chosen.measurement, chosen.parity
-    assert parity
+    assert parity is not None
     ties = tuple(
         dataclasses.replace(one, why_not=f"as fast, but {_simpler(measured, one.measurement)}")
         for one in equal
@@ -183,9 +191,7 @@ def _edge_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
     return [one for one in cells if batch_size in (None, one.batch_size)]
 
 
-def _judge(
-    one: Measurement, run: BenchRun, limits: Limits, quantile: float | None
-) -> Candidate:
+def _judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | None) -> Candidate:
     """Say what excludes a cell: its parity, its own measurement, or the limits."""
     accepted = "pass" if any(report.passed for report in run.parity) else "inconclusive"
     parity = next(
