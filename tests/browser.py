@@ -42,7 +42,7 @@ class Browser:
         width, height, dots = size
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": dots, "mobile": dots > 1},
+            {"width": width, "height": height, "deviceScaleFactor": dots, "mobile": width < 600},
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

@@ -72,7 +72,7 @@ def command(
     other file and no network.
 
     \b
-    Example: lenet-edge report demo/results.json --max-latency 50us --max-bytes 100000
+    Example: lenet-edge report demo/results.json --max-latency 50us
     """
     from lenet_edge.errors import DataError
     from lenet_edge.report import page

@@ -140,7 +140,8 @@ def _label(
     for index in order:
         one, (x, y) = points[index], centres[index]
         radius = radii[index] + (6 if one.chosen else 2)
-        text = names[one.measurement.artifact]
+        several = one.measurement.num_threads
+        text = names[one.measurement.artifact] + (f" ×{several}" if several > 1 else "")
         width, height = 5.2 * len(text) * scale, 11 * scale
         for dx, dy, align in (
             (0, radius + 2, "center"), (0, -radius - 11, "center"), (radius + 2, -4, "left"),
@@ -260,9 +261,10 @@ def scaling(run: BenchRun, cells: Sequence[Measurement], styles: Styles, name: s
             axes.set_title(file if size == "wide" else short_names(files)[file], color=INK)
             for number, (threads, limit) in enumerate(limits[file]):
                 axes.axhline(limit * 1e6, color=INK, linewidth=1, linestyle=(0, (2, 2)))
-                more = f", {threads} threads" if threads > 1 else ""
+                which = "float32 limit" if size == "wide" else "limit"
+                more = f" ×{threads}" if threads > 1 else ""
                 axes.annotate(
-                    f"float32 limit {limit * 1e6:.3g}{more}", (1 - number % 2, limit * 1e6),
+                    f"{which} {limit * 1e6:.3g}{more}", (1 - number % 2, limit * 1e6),
                     xycoords=("axes fraction", "data"), xytext=(2 if number % 2 else -2, -2),
                     textcoords="offset points", va="top", ha="left" if number % 2 else "right",
                     color=INK, fontsize=8,

@@ -21,7 +21,7 @@ from lenet_edge.report.recommend import (
 from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
 
 NOTHING = "–"
-_MOST_OTHERS = 8
+_MOST_OTHERS = 6
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def describe(run: BenchRun, limits: Limits) -> Machine:
         run=run,
         advice=advice,
         tiles=tuple(_tiles(run, advice)),
-        doubts=tuple(_doubts(run)),
+        doubts=tuple(_doubts(run, advice)),
         others=_others(run, advice),
         latencies=_latencies(run, advice),
         parity=_parity(run.parity),
@@ -113,7 +113,9 @@ def _tiles(run: BenchRun, advice: Recommendation | NothingFits) -> list[tuple[st
     if isinstance(advice, NothingFits):
         return []
     one, parity = advice.measurement, advice.parity
-    tiles = [(us(one.p50_s), f"median at batch {one.batch_size}, ± {100 * one.half_width:.1f} %")]
+    tiles = [
+        (us(one.p50_s), f"median at batch {one.batch_size}, ± {100 * one.half_width:.1f}\u00a0%")
+    ]
     best = max((m for m in run.measurements if _same(m, one)), key=lambda m: m.images_per_s)
     tiles.append((f"{one.size_bytes:,}", "bytes"))
     if parity.candidate_accuracy is not None:
@@ -139,8 +141,10 @@ def _same(one: Measurement, other: Measurement) -> bool:
     return cell(one) == cell(other) and not one.invalid
 
 
-def _doubts(run: BenchRun) -> list[str]:
+def _doubts(run: BenchRun, advice: Recommendation | NothingFits) -> list[str]:
     said = list(run.environment.warnings)
+    if isinstance(advice, Recommendation):
+        said += [f"of the choice itself, {one}" for one in advice.measurement.instability]
     if run.remaining:
         said.append(f"{run.remaining} processes of the plan have not run")
     if not run.paired:

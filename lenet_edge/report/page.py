@@ -181,11 +181,12 @@ def _pareto_note(reports: Sequence[ParityReport]) -> str:
 
 
 def _scaling_note(run: BenchRun, cells: Sequence[Measurement]) -> str:
+    dashed = " Dashed lines have several threads." if any(c.num_threads > 1 for c in cells) else ""
     limits = {threads: limit for one in cells for threads, limit in charts.limits_s(run, [one])}
     if not limits:
         return (
             "No limit is drawn: these results do not hold what this machine can reach. A bench of"
-            " today measures it."
+            f" today measures it.{dashed}"
         )
     peaks = " and ".join(
         f"{run.peak_macs_per_s[n] / 1e9:.1f} billion a second ({n} thread{'s' if n > 1 else ''})"
@@ -195,5 +196,5 @@ def _scaling_note(run: BenchRun, cells: Sequence[Measurement]) -> str:
     return (
         f"The dotted line is a limit of physics, not a file: an image needs {macs} multiply-adds,"
         f" and the best matrix product that NumPy reached on this machine, measured in the same"
-        f" run, does {peaks} in float32. What computes in int8 may pass below it."
+        f" run, does {peaks} in float32. What computes in int8 may pass below it.{dashed}"
     )

@@ -116,11 +116,11 @@ def test_the_limit_is_drawn_where_it_was_measured_and_only_there(tmp_path: Path)
         BENCH, measurements=cells, macs={"a.tflite": 200_000}, peak_macs_per_s={1: 5e10}
     )
     known = Page(html(tmp_path, run))
-    assert known.text.count("float32 limit 4") == 2  # 200,000 / 5e10 s, on the wide and the narrow
+    assert known.text.count("limit 4") == 2  # 200,000 / 5e10 s, on the wide and the narrow page
     assert "an image needs 200,000 multiply-adds" in known.text
     assert "does 50.0 billion a second (1 thread)" in known.text
     unknown = Page(html(tmp_path, dataclasses.replace(run, peak_macs_per_s={})))
-    assert "float32 limit" not in unknown.text
+    assert "limit 4" not in unknown.text
     assert "No limit is drawn" in unknown.text
 
 
