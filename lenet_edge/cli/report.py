@@ -76,7 +76,7 @@ def command(
     """
     from lenet_edge.errors import DataError
     from lenet_edge.report import page
-    from lenet_edge.report.recommend import Limits
+    from lenet_edge.report.candidates import Limits
     from lenet_edge.results import BenchRun
 
     if not results:

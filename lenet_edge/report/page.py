@@ -11,12 +11,17 @@ from typing import Any
 from lenet_edge import __version__
 from lenet_edge.artifact import atomic_write
 from lenet_edge.errors import DataError, MissingPackageError
-from lenet_edge.report import charts, digits
+from lenet_edge.report import digits
+from lenet_edge.report.candidates import Limits
+from lenet_edge.report.charts.accuracy import Point, pareto
+from lenet_edge.report.charts.drawing import Chart, Styles
+from lenet_edge.report.charts.scaling import limits_s, scaling
+from lenet_edge.report.charts.spreads import spreads
 from lenet_edge.report.comparison import compare
 from lenet_edge.report.contents import Machine, describe, with_changes
 from lenet_edge.report.machines import by_machine
 from lenet_edge.report.rank import latency_s, quantile_of
-from lenet_edge.report.recommend import Limits, Recommendation
+from lenet_edge.report.recommend import Recommendation
 from lenet_edge.report.svg import NUM_SERIES
 from lenet_edge.results import BenchRun, Measurement, ParityReport
 
@@ -32,10 +37,10 @@ class Drawn:
     """
 
     legend: tuple[tuple[str, int, str], ...] = ()
-    pareto: charts.Chart | None = None
+    pareto: Chart | None = None
     pareto_note: str = ""
-    spreads: charts.Chart | None = None
-    scaling: charts.Chart | None = None
+    spreads: Chart | None = None
+    scaling: Chart | None = None
     scaling_note: str = ""
     digits: tuple[digits.Digit, ...] = ()
     num_digits: int = 0
@@ -115,7 +120,7 @@ def _draw(machine: Machine, name: str) -> Drawn:
     sheet, num_digits = digits.sheet(run.parity)
     if not cells:
         return Drawn(digits=tuple(sheet), num_digits=num_digits)
-    styles = charts.Styles([one.target for one in cells])
+    styles = Styles([one.target for one in cells])
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
     batch_size = chosen.batch_size if chosen else min(one.batch_size for one in cells)
     at_batch = [one for one in cells if one.batch_size == batch_size]
@@ -126,10 +131,10 @@ def _draw(machine: Machine, name: str) -> Drawn:
             (target, number % NUM_SERIES + 1, _MARKS[styles.mark(target)])
             for number, target in enumerate(styles.targets)
         ),
-        pareto=charts.pareto(points, styles, what, f"{name}-pareto") if points else None,
+        pareto=pareto(points, styles, what, f"{name}-pareto") if points else None,
         pareto_note=_pareto_note(run.parity),
-        spreads=charts.spreads(at_batch, styles, f"{name}-spreads"),
-        scaling=charts.scaling(run, cells, styles, f"{name}-scaling") if len(batches) > 1 else None,
+        spreads=spreads(at_batch, styles, f"{name}-spreads"),
+        scaling=scaling(run, cells, styles, f"{name}-scaling") if len(batches) > 1 else None,
         scaling_note=_scaling_note(run, cells),
         digits=tuple(sheet),
         num_digits=num_digits,
@@ -138,7 +143,7 @@ def _draw(machine: Machine, name: str) -> Drawn:
 
 def _points(
     run: BenchRun, cells: Sequence[Measurement], chosen: Measurement | None
-) -> tuple[list[charts.Point], str]:
+) -> tuple[list[Point], str]:
     """Join latencies with accuracies, or where there are no labels with agreements."""
     reports = {(one.candidate_sha256, one.target): one for one in run.parity}
     both = [
@@ -155,7 +160,7 @@ def _points(
 
     found = [(one, latency_s(one, quantile), right(parity)) for one, parity in both]
     points = [
-        charts.Point(
+        Point(
             one, latency, accuracy,
             on_front=not any(
                 other <= latency and better >= accuracy and (other, better) != (latency, accuracy)
@@ -182,7 +187,7 @@ def _pareto_note(reports: Sequence[ParityReport]) -> str:
 
 def _scaling_note(run: BenchRun, cells: Sequence[Measurement]) -> str:
     dashed = " Dashed lines have several threads." if any(c.num_threads > 1 for c in cells) else ""
-    limits = {threads: limit for one in cells for threads, limit in charts.limits_s(run, [one])}
+    limits = {threads: limit for one in cells for threads, limit in limits_s(run, [one])}
     if not limits:
         return (
             "No limit is drawn: these results do not hold what this machine can reach. A bench of"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lenet_edge.errors import DataError
+from lenet_edge.report.candidates import Candidate, Limits, edge_cells, judge, threads, us
 from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.results import BenchRun, Measurement, ParityReport
 from lenet_edge.stats import Ratio
@@ -19,38 +17,6 @@ _SIMPLER = {
     "is larger": "fewer bytes",
     "takes more memory": "less memory",
 }
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a file may cost; None is not looked at.
-
-    `max_accuracy_drop` is in percentage points, of what was measured on the test images.
-    `max_latency_s` bounds the figure that the run is ranked by, the median unless its scenario
-    says otherwise, of a whole batch. Without `batch_size` the smallest that was measured decides.
-    """
-
-    max_accuracy_drop: float | None = None
-    max_latency_s: float | None = None
-    max_bytes: int | None = None
-    batch_size: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A cell that could have been chosen, and in words why it was not.
-
-    `missed` are the factors by which it misses the limits; infinity where none could help.
-    """
-
-    measurement: Measurement
-    parity: ParityReport | None
-    why_not: str = ""
-    missed: tuple[float, ...] = ()
-
-    def __str__(self) -> str:
-        one = self.measurement
-        return f"{one.artifact} on {one.target}, {threads(one)}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +99,7 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     """
     limits = limits or Limits()
     quantile = quantile_of(run)
-    cells = [_judge(one, run, limits, quantile) for one in _edge_cells(run, limits.batch_size)]
+    cells = [judge(one, run, limits, quantile) for one in edge_cells(run, limits.batch_size)]
     fit = [one for one in cells if not one.missed]
     if not fit:
         # What is wrong with a file holds at every batch: it is said once.
@@ -171,66 +137,6 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     return Recommendation(measured, parity, _figure(measured, quantile), ties, others)
 
 
-def threads(one: Measurement) -> str:
-    """Return "1 thread" or "4 threads"."""
-    return f"{one.num_threads} thread{'s' if one.num_threads > 1 else ''}"
-
-
-def _edge_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
-    cells = [
-        one
-        for one in run.measurements
-        if not one.artifact.endswith(".keras") and one.target != "null"
-    ]
-    sizes = {one.batch_size for one in cells}
-    if cells and batch_size is not None and batch_size not in sizes:
-        raise DataError(
-            f"nothing was measured at batch {batch_size}, only at"
-            f" {', '.join(map(str, sorted(sizes)))}; bench it with --batch-size {batch_size}"
-        )
-    return [one for one in cells if batch_size in (None, one.batch_size)]
-
-
-def _judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | None) -> Candidate:
-    """Say what excludes a cell: its parity, its own measurement, or the limits."""
-    accepted = "pass" if any(report.passed for report in run.parity) else "inconclusive"
-    parity = next(
-        (r for r in run.parity
-         if (r.candidate_sha256, r.target) == (one.artifact_sha256, one.target)),
-        None,
-    )  # fmt: skip
-    if parity is None:
-        return Candidate(one, None, "was not verified", (math.inf,))
-    if parity.verdict != accepted:
-        said = "fails parity" if parity.verdict == "fail" else "was verified on too few images"
-        return Candidate(one, parity, ": ".join((said, *parity.reasons[:1])), (math.inf,))
-    if one.invalid:
-        return Candidate(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
-    missed = list(_missed(one, parity, limits, quantile))
-    words, factors = " and ".join(said for said, _ in missed), tuple(by for _, by in missed)
-    return Candidate(one, parity, words, factors)
-
-
-def _missed(
-    one: Measurement, parity: ParityReport, limits: Limits, quantile: float | None
-) -> Iterator[tuple[str, float]]:
-    """Give the limits that a cell does not keep, in words, and by which factor."""
-    taken, size, drop = latency_s(one, quantile), one.size_bytes, parity.accuracy_drop
-    if limits.max_latency_s is not None and taken > limits.max_latency_s:
-        words = f"takes {us(taken)}, more than the {us(limits.max_latency_s)} of --max-latency"
-        yield words, taken / limits.max_latency_s
-    if limits.max_bytes is not None and size > limits.max_bytes:
-        words = f"is {size:,} bytes, more than the {limits.max_bytes:,} of --max-bytes"
-        yield words, size / limits.max_bytes
-    if limits.max_accuracy_drop is None:
-        return
-    if drop is None:
-        yield "was verified without labels, so that its accuracy is not known", math.inf
-    elif drop > limits.max_accuracy_drop:
-        words = f"loses {drop:.2f} points of accuracy, more than the {limits.max_accuracy_drop:g}"
-        yield f"{words} of --max-accuracy-drop", drop / max(limits.max_accuracy_drop, 0.01)
-
-
 def _first(one: Measurement, quantile: float | None) -> tuple[float, float]:
     """Order cells of all batch sizes: the smallest batch, but for throughput the best rate."""
     if quantile is None:
@@ -256,10 +162,3 @@ def _figure(one: Measurement, quantile: float | None) -> str:
         return f"{one.images_per_s:,.0f} images/s"
     name = "" if quantile == 0.5 else f"p{100 * quantile:.0f} "
     return f"{name}{us(latency_s(one, quantile))}"
-
-
-def us(seconds: float) -> str:
-    """Return a latency as people read it, such as "4.7 µs" or "1.2 ms"."""
-    if seconds >= 1e-3:
-        return f"{seconds * 1e3:,.3g} ms" if seconds < 1 else f"{seconds:,.2f} s"
-    return f"{seconds * 1e6:.1f} µs"

@@ -11,7 +11,7 @@ import pytest
 
 from lenet_edge.errors import DataError
 from lenet_edge.report import page
-from lenet_edge.report.recommend import Limits
+from lenet_edge.report.candidates import Limits
 from lenet_edge.results import BenchRun, Skipped
 from tests.report.test_machines import BENCH, VERIFY
 from tests.report.test_recommend import measurement, parity

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge.errors import DataError
-from lenet_edge.report.recommend import Limits, NothingFits, Recommendation, recommend
+from lenet_edge.report.candidates import Limits
+from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
 from lenet_edge.results import BenchRun, Measurement, ParityReport
 from lenet_edge.trial import Trial
 
