@@ -224,5 +224,5 @@ def changes_section(changes: Sequence[Change], lonely: Sequence[str], base: str)
     columns = ("file", "runtime", "verdict", "threads", "batch", "base µs", "new µs", "ratio",
                "95 % of it", "accuracy, pp")  # fmt: skip
     table = Table(columns, tuple(rows), 3, tuple(marks))
-    notes = (f"{total}. Equal: the interval of the ratio contains 1.", *lonely)
+    notes = (f"{total}.", "Equal: the 95 % interval of the ratio contains 1.", *lonely)
     return Section("changes", f"Change since {base}", notes, table)
