@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from lenet_edge.cli._terminal import say, show
+from lenet_edge.cli._options import json_option
+from lenet_edge.cli._terminal import output, say
 
 _UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -29,6 +30,7 @@ def _no_time(value: str) -> float:
 @click.command("report")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
+    "page_file",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("report.html"),
@@ -56,14 +58,16 @@ def _no_time(value: str) -> float:
     "--compare", "base", type=click.Path(path_type=Path, dir_okay=False), metavar="BASE.json",
     help="Tell the change since this earlier run of the same machine.",
 )  # fmt: skip
+@json_option
 def command(
     results: tuple[Path, ...],
-    output: Path,
+    page_file: Path,
     max_accuracy_drop: float | None,
     max_latency: float | None,
     max_bytes: int | None,
     batch_size: int | None,
     base: Path | None,
+    json_file: Path | None,
 ) -> None:
     """Turn results into one page that says which file to ship, and why.
 
@@ -86,15 +90,19 @@ def command(
                 f"there is no {results[0]}; make it with: lenet-edge run, or name result files"
             )
     machines = page.write(
-        output,
+        page_file,
         [(path.name, BenchRun.load(path)) for path in results],
         Limits(max_accuracy_drop, max_latency, max_bytes, batch_size),
         None if base is None else (base.name, BenchRun.load(base)),
     )
+    from rich.console import Group
     from rich.text import Text
 
+    lines = []
     for one in machines:
         if len(machines) > 1:
-            show(Text(one.name, style="dim"))
-        show(Text(str(one.advice), style="bold green" if one.advice else "bold red"))
-    say(f"The report is in {output}.")
+            lines.append(Text(one.name, style="dim"))
+        lines.append(Text(str(one.advice), style="bold green" if one.advice else "bold red"))
+    facts = [{"machine": one.name, **one.advice.to_json()} for one in machines]
+    output(Group(*lines), facts, json_file)
+    say(f"The report is in {page_file}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from lenet_edge.errors import DataError
 from lenet_edge.report.rank import latency_s
@@ -41,6 +42,10 @@ class Candidate:
     def __str__(self) -> str:
         one = self.measurement
         return f"{one.artifact} on {one.target}, {threads(one)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a JSON file holds."""
+        return {**cell(self.measurement), "why_not": self.why_not}
 
 
 def edge_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
@@ -101,6 +106,20 @@ def _missed(
     elif drop > limits.max_accuracy_drop:
         words = f"loses {drop:.2f} points of accuracy, more than the {limits.max_accuracy_drop:g}"
         yield f"{words} of --max-accuracy-drop", drop / max(limits.max_accuracy_drop, 0.01)
+
+
+def cell(one: Measurement) -> dict[str, Any]:
+    """Return what names a cell, and its median, as JSON."""
+    name, target, batch_size, num_threads = one.key
+    return {
+        "artifact": name,
+        "artifact_sha256": one.artifact_sha256,
+        "size_bytes": one.size_bytes,
+        "target": target,
+        "batch_size": batch_size,
+        "num_threads": num_threads,
+        "p50_s": one.p50_s,
+    }
 
 
 def threads(one: Measurement) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
-from lenet_edge.report.candidates import Candidate, Limits, edge_cells, judge, threads, us
+from lenet_edge.report.candidates import Candidate, Limits, cell, edge_cells, judge, threads, us
 from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.results import BenchRun, Measurement, ParityReport
 from lenet_edge.stats import Ratio
@@ -57,6 +58,11 @@ class Recommendation:
     def __str__(self) -> str:
         return f"{self.choice}: {self.reason}"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what a JSON file holds."""
+        others = [one.to_json() for one in (*self.ties, *self.others)]
+        return {"ship": cell(self.measurement), "reason": self.reason, "others": others}
+
 
 @dataclass(frozen=True)
 class NothingFits:
@@ -84,6 +90,11 @@ class NothingFits:
 
     def __str__(self) -> str:
         return f"{self.choice}: {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a JSON file holds."""
+        others = [one.to_json() for one in self.nearest]
+        return {"ship": None, "reason": self.reason, "others": others}
 
 
 def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | NothingFits:

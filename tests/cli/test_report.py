@@ -26,6 +26,18 @@ def test_the_answer_is_printed_and_the_page_written(lenet_edge: LenetEdge, tmp_p
     assert RESULTS.name in shown.text
 
 
+def test_machines_get_the_same_answer(lenet_edge: LenetEdge) -> None:
+    done = lenet_edge("report", RESULTS, "--output", "report.md", "--json", "-")
+    (answer,) = json.loads(done.stdout)
+    assert answer["ship"]["artifact"] == "lenet_int8.tflite"
+    assert (answer["ship"]["target"], answer["ship"]["num_threads"]) == ("litert-xnnpack", 1)
+    assert answer["others"][0]["why_not"].endswith("times as long")
+    done = lenet_edge("report", RESULTS, "--output", "r.md", "--max-bytes", "9", "--json", "-")
+    (answer,) = json.loads(done.stdout)
+    assert answer["ship"] is None
+    assert "more than the 9 of --max-bytes" in answer["reason"]
+
+
 def test_the_results_of_run_are_the_default(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     shutil.copy(RESULTS, tmp_path / "demo" / "results.json")
@@ -59,7 +71,7 @@ def test_compare_and_two_machines(lenet_edge: LenetEdge, tmp_path: Path) -> None
     assert "<b>Another</b> machine (virtual, in docker), 2 cores\nShip " in done.stdout
     shown = Page((tmp_path / "report.html").read_text())
     assert "What to ship, on 2 machines" in shown.text
-    assert shown.text.count("Change since") == 1
+    assert shown.text.count("Change since") == 2  # of one machine: at its top and as a heading
     assert "52 equal" in shown.text
 
 
