@@ -68,6 +68,7 @@ def write(
     """
     if path.suffix not in (".html", ".md"):
         raise DataError(f"{path}: a report is written as .html or .md; name it so")
+    template = _template(path.suffix)
     machines = [describe(run, limits or Limits()) for run in by_machine(run for _, run in results)]
     if base:
         machines = _compared(machines, *base)
@@ -75,7 +76,7 @@ def write(
              "version": __version__}  # fmt: skip
     if path.suffix == ".html":
         facts["drawn"] = [_draw(one, f"m{number}") for number, one in enumerate(machines)]
-    text = _template(path.suffix).render(facts)
+    text = template.render(facts)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return machines
@@ -181,7 +182,7 @@ def _pareto_note(reports: Sequence[ParityReport]) -> str:
     return (
         f"An accuracy by itself is known to ± {max(widths):.2f} points (95 %), the number of test"
         " images being what it is; the files answer the same images, so that their differences"
-        " are known far better: see the flips below."
+        " are known far better: see the flips."
     )
 
 

@@ -6,7 +6,8 @@ import html
 import io
 import re
 import warnings
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 from lenet_edge.errors import MissingPackageError
 
@@ -51,18 +52,23 @@ def series(number: int) -> str:
     return _SERIES[number % NUM_SERIES]
 
 
-def figure(width: float, height: float) -> Any:
-    """Return an empty figure in the page's style, `width` × `height` inches.
+def style() -> AbstractContextManager[None]:
+    """Return the context in which figures of the page's style are drawn and written.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
     try:
-        from matplotlib import rcParams
-        from matplotlib.figure import Figure
+        from matplotlib import rc_context
     except ImportError:
         raise MissingPackageError("matplotlib", "report") from None
-    rcParams.update(_STYLE)  # this process draws nothing else
+    return cast("AbstractContextManager[None]", rc_context(_STYLE))
+
+
+def figure(width: float, height: float) -> Any:
+    """Return an empty figure, `width` × `height` inches."""
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 

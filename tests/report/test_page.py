@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
 
 from lenet_edge.errors import DataError
 from lenet_edge.report import page
@@ -15,6 +17,7 @@ from lenet_edge.report.candidates import Limits
 from lenet_edge.results import BenchRun, Skipped
 from tests.report.test_machines import BENCH, VERIFY
 from tests.report.test_recommend import measurement, parity
+from tests.test_results import RUNS
 
 ROOT = Path(__file__).parents[2]
 RECORDED = [
@@ -196,6 +199,15 @@ def test_the_change_since_a_base(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="different machines"):
         page.write(tmp_path / "r.html", [("new.json", new)], base=("base.json", other))
+
+
+@settings(max_examples=10)
+@given(RUNS)
+def test_any_results_make_a_page(run: BenchRun) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        text = html(Path(folder), run)
+        Page(text)
+        page.write(Path(folder) / "report.md", [("run.json", run)])
 
 
 def test_the_same_results_make_the_same_page(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_edge.report.svg import series, to_svg
+from lenet_edge.report.svg import series, style, to_svg
 
 _MARKS = "osD^vPX*"
 _SIZES = (("wide", 8.4), ("narrow", 3.9))  # inches of 72 units
@@ -58,6 +58,7 @@ def microseconds(axis: Any, seconds: Sequence[float]) -> None:
 
 def both(draw: Callable[[str, float], Any], name: str, description: str) -> Chart:
     """Return what `draw`, given a size's name and its width in inches, draws at both sizes."""
-    return Chart(
-        *(to_svg(draw(size, width), f"{name}-{size}", description) for size, width in _SIZES)
-    )
+    with style():
+        return Chart(
+            *(to_svg(draw(size, width), f"{name}-{size}", description) for size, width in _SIZES)
+        )
