@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from markdown_it import MarkdownIt
 
 from lenet_edge.errors import DataError
 from lenet_edge.report import page
@@ -147,18 +148,16 @@ def test_names_and_reasons_are_text_and_nothing_else(tmp_path: Path) -> None:
     shown = Page(text)
     assert "<script" not in text
     assert "script" not in shown.tags
-    assert shown.text.count('<script>alert("1")</script>|$x$ [a](b) # *b* é漢.tflite') > 20
+    assert shown.text.count('<script>alert("1")</script>|$x$ [a](b) # *b* é漢.tflite') > 15
 
 
 def test_markdown_holds_the_same_and_cannot_be_broken_out_of(tmp_path: Path) -> None:
     page.write(tmp_path / "report.md", [(HOSTILE, hostile())])
-    text = (tmp_path / "report.md").read_text()
-    assert "<script" not in text.replace("\\<script", "")
-    for line in text.splitlines():
-        if line.startswith("|"):
-            columns = len(re.findall(r"(?<!\\)\|", line))
-            assert columns in range(3, 13), line
-        assert not line.startswith(("# *", "# \\*"))
+    markdown = MarkdownIt("commonmark").enable("table")
+    shown = Page(markdown.render((tmp_path / "report.md").read_text()))
+    assert shown.tags == {"h1", "h2", "p", "ul", "li", "strong", "table", "thead", "tbody", "tr",
+                          "th", "td"}  # fmt: skip
+    assert shown.text.count('<script>alert("1")</script>|$x$ [a](b) # *b* é漢.tflite') > 15
     page.write(tmp_path / "plain.md", [("bench.json", BENCH), ("verify.json", VERIFY)])
     plain = (tmp_path / "plain.md").read_text()
     assert plain.startswith("# Ship a.tflite on litert-xnnpack with 1 thread\n")
