@@ -44,8 +44,9 @@ def scaling(run: BenchRun, cells: Sequence[Measurement], styles: Styles, name: s
                     textcoords="offset points", va="top", ha="left" if number % 2 else "right",
                     color=INK, fontsize=8,
                 )  # fmt: skip
-        for axes in list(grid.flat)[len(files) :]:
-            axes.set_axis_off()
+        for place in range(len(files), rows * columns):
+            grid.flat[place].set_axis_off()
+            grid.flat[place - columns].tick_params(labelbottom=True)
         first = grid[0, 0]
         first.set_xscale("log")
         first.set_yscale("log")
