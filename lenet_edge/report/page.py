@@ -200,7 +200,8 @@ def _scaling_note(run: BenchRun, cells: Sequence[Measurement]) -> str:
     )
     macs = " or ".join(f"{n:,}" for n in sorted(set(run.macs.values())))
     return (
-        f"The dotted line is what the machine can do, not a file: an image needs {macs} multiply-adds,"
-        f" and the best matrix product that NumPy reached on this machine, measured in the same"
-        f" run, does {peaks} in float32. What computes in int8 may pass below it.{dashed}"
+        f"The dotted line is what the machine can do, not a file: an image needs {macs}"
+        f" multiply-adds, and the best matrix product that NumPy reached on this machine, measured"
+        f" in the same run, does {peaks} in float32. What computes in int8 may pass below it."
+        f"{dashed}"
     )
