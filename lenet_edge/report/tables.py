@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
 
 NOTHING = "–"
-_MOST_OTHERS = 6
+_MOST_OTHERS, _MOST_DOUBTS = 6, 6
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,13 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Se
         "±: half of the 95 % interval of the median, over calls and processes. Rank: among the"
         " cells of that batch and threads; = cannot be told apart."
     ]
-    if doubtful:
-        notes.append(f"Doubtful: {doubtful[0]}" + _more(len(doubtful) - 1))
+    notes += [f"Doubtful: {one}." for one in doubtful[:_MOST_DOUBTS]]
+    if len(doubtful) > _MOST_DOUBTS:
+        notes.append(f"{len(doubtful) - _MOST_DOUBTS} cells more are doubtful; bench names them.")
     if not rows:
         notes = ["These results hold no latencies; add those of: lenet-edge bench --json FILE"]
     table = Table(columns, tuple(rows), 2, tuple(styles)) if rows else None
     return Section("latencies", "All latencies", tuple(notes), table)
-
-
-def _more(count: int) -> str:
-    return f", and {count} cells more." if count > 0 else "."
 
 
 def _on(one: Measurement) -> str:
@@ -224,5 +222,10 @@ def changes_section(changes: Sequence[Change], lonely: Sequence[str], base: str)
     columns = ("file", "runtime", "verdict", "threads", "batch", "base µs", "new µs", "ratio",
                "95 % of it", "accuracy, pp")  # fmt: skip
     table = Table(columns, tuple(rows), 3, tuple(marks))
-    notes = (f"{total}.", "Equal: the 95 % interval of the ratio contains 1.", *lonely)
-    return Section("changes", f"Change since {base}", notes, table)
+    wrong = [  # however slow a cell became, the table says it
+        f"{one.base.artifact} on {_on(one.base)}, batch {one.base.batch_size}: {why}."
+        for one in changes
+        if (why := one.regression(fail_above=math.inf))
+    ]
+    equal = "Equal: the 95 % interval of the ratio contains 1."
+    return Section("changes", f"Change since {base}", (f"{total}.", equal, *wrong, *lonely), table)

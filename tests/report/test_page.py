@@ -193,6 +193,10 @@ def test_the_change_since_a_base(tmp_path: Path) -> None:
     assert "Change since base.json" in shown.text
     assert "1 slower, 1 equal" in shown.text
     assert "1.500" in shown.text
+    base = dataclasses.replace(BENCH, parity=(parity("a.tflite"),))
+    wrong = dataclasses.replace(BENCH, parity=(parity("a.tflite", passed=False),))
+    page.write(tmp_path / "r.html", [("new.json", wrong)], base=("base.json", base))
+    assert "batch 1: no longer passes parity." in Page((tmp_path / "r.html").read_text()).text
     other = dataclasses.replace(
         BENCH, environment=dataclasses.replace(BENCH.environment, machine="another")
     )
