@@ -83,7 +83,10 @@ def _tiles(run: BenchRun, advice: Recommendation | NothingFits) -> list[tuple[st
         return []
     one, parity = advice.measurement, advice.parity
     tiles = [
-        (us(one.p50_s), f"median at batch {one.batch_size}, ±\u00a0{100 * one.half_width:.1f}\u00a0%")
+        (
+            us(one.p50_s),
+            f"median at batch {one.batch_size}, ±\u00a0{100 * one.half_width:.1f}\u00a0%",
+        )
     ]
     best = max((m for m in run.measurements if _same(m, one)), key=lambda m: m.images_per_s)
     tiles.append((f"{one.size_bytes:,}", "bytes"))
