@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint bench exported clean
+.PHONY: demo test test-slow lint bench exported picture clean
 
 demo: $(INSTALLED)
 	$(BIN)/lenet-edge run --output-dir demo
@@ -34,6 +34,10 @@ exported: $(INSTALLED)
 	$(BIN)/lenet-edge train --recipe best --output exported/lenet.keras
 	rm -rf exported/lenet.training
 	$(BIN)/lenet-edge export --int8 --dynamic --cpu x86
+
+# The picture at the top of README.md, from the newest committed results; needs chromium.
+picture: $(INSTALLED)
+	$(BIN)/python -m tests.picture
 
 clean:
 	rm -rf $(VENV) demo

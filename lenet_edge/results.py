@@ -51,7 +51,9 @@ class BenchRun:
     """Everything one run found out on one machine.
 
     `settings` are those of the plan. `remaining` counts the processes that it still had to start
-    when this was written: 0 in a run that came to its end.
+    when this was written: 0 in a run that came to its end. `macs` are the multiply-accumulates
+    for one image, by the sha256 of the file; `peak_macs_per_s` are the float32 ones that this
+    machine reached in a matrix product, by the number of threads. Both are empty where not known.
     """
 
     environment: Environment
@@ -60,6 +62,8 @@ class BenchRun:
     skipped: tuple[Skipped, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     remaining: int = 0
+    macs: dict[str, int] = field(default_factory=dict)
+    peak_macs_per_s: dict[int, float] = field(default_factory=dict)
     git_commit: str | None = None
     created_at: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(
@@ -80,6 +84,11 @@ class BenchRun:
         here = environment or capture()
         return cls(here, measurements, parity, skipped, git_commit=_git_commit())
 
+    @property
+    def paired(self) -> bool:
+        """Whether process i of every cell ran in the same round; not where runs were joined."""
+        return "joined" not in self.settings
+
     def to_json(self) -> dict[str, Any]:
         """Return the whole run as what JSON can hold."""
         return {
@@ -89,6 +98,8 @@ class BenchRun:
             "environment": dataclasses.asdict(self.environment),
             "settings": self.settings,
             "remaining": self.remaining,
+            "macs": self.macs,
+            "peak_macs_per_s": self.peak_macs_per_s,
             "measurements": [one.to_json() for one in self.measurements],
             "parity": [one.to_json() for one in self.parity],
             "skipped": [dataclasses.asdict(one) for one in self.skipped],
@@ -108,6 +119,8 @@ class BenchRun:
             skipped=tuple(Skipped(**one) for one in facts["skipped"]),
             settings=facts["settings"],
             remaining=facts["remaining"],
+            macs=facts.get("macs", {}),  # not in the first files of schema 2
+            peak_macs_per_s={int(n): x for n, x in facts.get("peak_macs_per_s", {}).items()},
             git_commit=facts["git_commit"],
             created_at=facts["created_at"],
         )

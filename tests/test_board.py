@@ -129,6 +129,29 @@ def test_bench(board: Board) -> None:
     assert all(one["derived"]["p50_s"] > 0 for one in measured)
 
 
+def test_report(board: Board, wheel: Path) -> None:
+    """It needs its extra and no TensorFlow; the templates are in the wheel."""
+    timed = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
+                  "--max-time", "0.5", "--json", "timed.json")  # fmt: skip
+    assert timed.returncode == 0, timed.stderr
+    verified = board("lenet-edge", "verify", "--max-accuracy-drop", "1", "--json", "verified.json")
+    assert verified.returncode == 0, verified.stderr
+    results = ("verified.json", "timed.json")
+    missing = board("lenet-edge", "report", *results)
+    assert "jinja2 is not installed; install it with: pip install 'lenet-edge[report]'" in (
+        missing.stderr
+    )
+    if board.target != "litert-xnnpack":  # the rest is the same for all, and takes a while
+        return
+    installed = board("pip", "install", "--quiet", f"{wheel}[report]")
+    assert installed.returncode == 0, installed.stderr
+    done = board("lenet-edge", "report", *results)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Ship lenet_")
+    assert "float32 limit" in (board.folder / "report.html").read_text()
+    assert "No module named" in board("python", "-c", "import tensorflow").stderr
+
+
 @pytest.mark.parametrize("command", ["train", "export", "run"])
 def test_what_needs_tensorflow_says_which_extra(board: Board, command: str) -> None:
     model = ["exported/lenet.keras"] if command != "train" else []

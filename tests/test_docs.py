@@ -18,6 +18,10 @@ COMMANDS = {name: main.get_command(CONTEXT, name) for name in main.list_commands
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+TEXTS = {name: path.read_text() for name, path in PAGES.items()}
+# Options of other programs.
+OTHERS = {"--benchmark-only"}
 
 
 def options(command: click.Command | None) -> set[str]:
@@ -25,10 +29,9 @@ def options(command: click.Command | None) -> set[str]:
     return {text for option in command.params for text in option.opts} | {"--help"}
 
 
-def test_every_command_in_the_readme_exists_with_its_options() -> None:
-    lines = re.findall(r"lenet-edge ([a-z]+)([^`\n]*)", README)
-    assert lines
-    for name, rest in lines:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_in_the_documents_exists_with_its_options(page: str) -> None:
+    for name, rest in re.findall(r"lenet-edge ([a-z]+)([^`\n|]*)", TEXTS[page]):
         assert name in COMMANDS, name
         assert set(re.findall(r"--[a-z][a-z0-9-]+", rest)) <= options(COMMANDS[name]), (name, rest)
 
@@ -38,16 +41,22 @@ def test_every_command_is_in_the_readme_s_table() -> None:
     assert sorted(table) == sorted(COMMANDS)
 
 
-def test_every_option_in_the_readme_exists_somewhere() -> None:
-    known = {"--benchmark-only"}.union(*map(options, COMMANDS.values()))  # pytest-benchmark's own
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) <= known
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_in_the_documents_exists_somewhere(page: str) -> None:
+    known = OTHERS.union(*map(options, COMMANDS.values()))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", TEXTS[page])) <= known
 
 
-@pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "ARCHITECTURE"])
-def test_links_lead_somewhere(text: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+@pytest.mark.parametrize("path", [*PAGES.values(), ROOT / "ARCHITECTURE.md"], ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if "://" not in target:
-            assert (ROOT / target).exists(), target
+            assert (path.parent / target).exists(), target
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = re.findall(r"\]\(docs/([^)]+\.md)\)", README)
+    assert sorted({*linked, "README.md"}) == sorted(PAGES)
 
 
 def test_the_extras_in_the_readme_exist() -> None:

@@ -51,7 +51,7 @@ def test_help_imports_nothing_heavy(command: str | None) -> None:
 
 
 def test_the_board_s_stages_import_no_runtime() -> None:
-    stages = ("verify.verify", "verify.infer", "bench.plan", "bench.timing", "report.terminal")
+    stages = ("verify.verify", "verify.infer", "bench.plan", "bench.timing", "report.page")
     loaded = modules_after("import " + ", ".join(f"lenet_edge.{stage}" for stage in stages))
     assert "numpy" in loaded
     assert not loaded & {

@@ -84,6 +84,8 @@ RUNS = st.builds(
     skipped=st.lists(st.builds(Skipped, TEXT, TEXT, st.none() | TEXT), max_size=2).map(tuple),
     settings=st.dictionaries(TEXT, FLOAT | TEXT, max_size=2),
     remaining=COUNT,
+    macs=st.dictionaries(TEXT, COUNT, max_size=2),
+    peak_macs_per_s=st.dictionaries(st.integers(1, 256), FLOAT, max_size=2),
     git_commit=st.none() | TEXT,
 )
 

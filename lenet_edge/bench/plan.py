@@ -11,6 +11,7 @@ from typing import Any
 
 from lenet_edge import worker
 from lenet_edge.artifact import Artifact
+from lenet_edge.bench import limit
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError, LenetEdgeError
@@ -143,6 +144,8 @@ def run(
         progress.resume(earlier)
     steps = plan.steps()
     for number, cell in enumerate(steps):
+        if number % len(plan.cells) == 0:
+            progress.find_peaks()
         if progress.is_done(cell, 1 + number // len(plan.cells)):
             report(f"{cell}: nothing left to do")
             continue
@@ -158,6 +161,8 @@ class _Progress:
         self._plan, self._here, self._skipped = plan, here, skipped
         self._measured: dict[tuple[str, str, int, int], Measurement] = {}
         self._failed: set[tuple[str, str, int, int]] = set()
+        self._macs = limit.macs(cell.pair.artifact for cell in plan.cells)
+        self._peaks: dict[int, float] = {}
 
     def resume(self, earlier: BenchRun) -> None:
         if earlier.environment.identity != self._here.identity:
@@ -174,6 +179,12 @@ class _Progress:
             )
         # What failed is tried again: it may have been for want of memory or time.
         self._measured = {one.key: one for one in earlier.measurements if not one.invalid}
+        self._peaks = dict(earlier.peak_macs_per_s)
+
+    def find_peaks(self) -> None:
+        """Measure what the machine can do at most; the best of all rounds counts."""
+        for threads, peak in limit.peaks(cell.num_threads for cell in self._plan.cells).items():
+            self._peaks[threads] = max(peak, self._peaks.get(threads, 0.0))
 
     def is_done(self, cell: Cell, round_number: int) -> bool:
         measured = self._measured.get(cell.key)
@@ -231,6 +242,8 @@ class _Progress:
             ),
             settings=self._plan.settings,
             remaining=remaining,
+            macs=self._macs,
+            peak_macs_per_s=self._peaks,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
 
 
 def _stop(message: str, status: int) -> NoReturn:
-    click.secho(f"Error: {message}", fg="red", err=True)
+    plain = False if os.environ.get("NO_COLOR") else None  # no-color.org; click does not look
+    click.secho(f"Error: {message}", fg="red", err=True, color=plain)
     sys.exit(status)
 
 

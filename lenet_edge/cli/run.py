@@ -25,7 +25,7 @@ from lenet_edge.cli._terminal import output, progress_bar, say, training_progres
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo"),
     show_default=True,
-    help="Where the model, the exported files and results.json go.",
+    help="Where the model, the exported files, results.json and report.html go.",
 )
 @recipe_options
 @dataset_options
@@ -44,8 +44,8 @@ def command(
 ) -> None:
     """Do everything in a row, and say which file to ship.
 
-    It trains, exports, verifies and benches, and ends in one table. With MODEL, a .keras
-    checkpoint, nothing is trained.
+    It trains, exports, verifies and benches, and ends in one table and one page, report.html.
+    With MODEL, a .keras checkpoint, nothing is trained.
 
     \b
     Example: lenet-edge run --output-dir demo
@@ -55,8 +55,10 @@ def command(
     if model is not None:
         check_format(model)
     say("Loading TensorFlow ...")
+    from lenet_edge.errors import MissingPackageError
     from lenet_edge.flows import datasets
-    from lenet_edge.flows.run import RESULTS, run
+    from lenet_edge.flows.run import REPORT, RESULTS, run
+    from lenet_edge.report import page
     from lenet_edge.report.terminal import summary_view
     from lenet_edge.train.recipe import RECIPES
 
@@ -73,3 +75,9 @@ def command(
     )
     say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
     output(summary_view(found), found.to_json(), json_file)
+    try:
+        page.write(output_dir / REPORT, [(RESULTS, found)])
+    except MissingPackageError as error:
+        say(f"No report was written: {error}")
+    else:
+        say(f"The report is in {output_dir / REPORT}; open it in a browser.")

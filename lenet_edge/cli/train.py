@@ -42,8 +42,8 @@ def command(
     """Train LeNet, on MNIST or on your own images.
 
     \b
-    quick    all of best in a quarter of its epochs: the best that under 3 minutes on 2 cores give
-    best     augmentation, warm-up and cosine, weight decay, averaged weights: 99.5 % and more
+    quick    all of best in a quarter of its epochs: under 3 minutes on 2 cores
+    best     augmentation, schedule, weight decay, averaged weights: over 99.5 %
     classic  the published recipe: ten epochs of Adam, watching the test images
 
     The state is kept after each epoch in NAME.training beside the checkpoint, with history.json,

@@ -20,6 +20,7 @@ from lenet_edge.verify.verdict import read_settings
 from lenet_edge.verify.verify import verify
 
 RESULTS = "results.json"
+REPORT = "report.html"
 CHECKPOINT = "lenet.keras"
 PRECISIONS = ("float32", "dynamic", "int8")
 FORMATS = ("tflite", "onnx")

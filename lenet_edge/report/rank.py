@@ -36,6 +36,11 @@ def quantile_of(run: BenchRun) -> float | None:
     return scenario.quantile if scenario else 0.5
 
 
+def latency_s(one: Measurement, quantile: float | None) -> float:
+    """Return the latency that a cell is ranked by: a quantile, or where it is None the mean."""
+    return one.mean_s if quantile is None else one.quantile_s(quantile)
+
+
 def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
     """Return the place of each valid cell among those of its batch size and threads.
 
@@ -62,7 +67,7 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
     )
     for _, cells in groupby(valid, key=alike):
         place = 1
-        for group in _tied(list(cells), quantile, resolution):
+        for group in _tied(list(cells), run.paired, quantile, resolution):
             for one in group:
                 found[one.key] = f"{place}=" if len(group) > 1 else f"{place}"
             place += len(group)
@@ -70,15 +75,12 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
 
 
 def _tied(
-    cells: Sequence[Measurement], quantile: float | None, resolution: float
+    cells: Sequence[Measurement], paired: bool, quantile: float | None, resolution: float
 ) -> list[list[Measurement]]:
-    def value(one: Measurement) -> float:
-        return one.mean_s if quantile is None else one.quantile_s(quantile)
-
     groups: list[list[Measurement]] = []
-    for one in sorted(cells, key=value):
+    for one in sorted(cells, key=lambda one: latency_s(one, quantile)):
         if groups:
-            ratio = one.over(groups[-1][0], True, resolution, quantile)
+            ratio = one.over(groups[-1][0], paired, resolution, quantile)
             if ratio.low <= 1:
                 groups[-1].append(one)
                 continue

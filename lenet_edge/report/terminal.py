@@ -101,14 +101,13 @@ def summary_view(run: BenchRun) -> RenderableType:
                 style=_style(one),
             )
     advice = recommend(run)
-    last = str(advice) if advice else "Nothing to ship: no file passed parity and was timed."
     return Group(
         _machine(run.environment),
         *blocks.tables,
         Text("\nbN: median latency of a batch of N, in µs. img/s: the best batch.", style="dim"),
         *_skipped(run.skipped),
         *_verdicts(run.parity),
-        Text(last, style="bold green" if advice else "bold red"),
+        Text(str(advice), style="bold green" if advice else "bold red"),
     )
 
 

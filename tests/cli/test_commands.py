@@ -76,11 +76,3 @@ def test_targets_proves_what_it_says(lenet_edge: LenetEdge) -> None:
     targets = {one["name"]: one for one in json.loads(done.stdout)}
     for name in ("litert-xnnpack", "tflite-runtime-cpu", "onnxruntime-cpu", "tensorflow-function"):
         assert targets[name]["works"], targets[name]["detail"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["train", "export", "tune", "inspect", "verify", "bench", "compare", "targets", "run"],
-)
-def test_every_help_has_an_example(lenet_edge: LenetEdge, command: str) -> None:
-    assert f"Example: lenet-edge {command}" in lenet_edge(command, "--help").stdout

@@ -1,0 +1,115 @@
+"""lenet-edge report: results in, one page and one answer out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LenetEdge
+from tests.report.test_page import RECORDED, Page
+
+RESULTS = RECORDED[0]
+
+
+def test_the_answer_is_printed_and_the_page_written(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    done = lenet_edge("report", RESULTS)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "The report is in report.html.\n"
+    answer = " ".join(done.stdout.split())
+    assert answer.startswith("Ship lenet_int8.tflite on litert-xnnpack with 1 thread: fastest at")
+    shown = Page((tmp_path / "report.html").read_text())
+    assert answer.partition(": ")[2] in shown.text
+    assert RESULTS.name in shown.text
+
+
+def test_machines_get_the_same_answer(lenet_edge: LenetEdge) -> None:
+    done = lenet_edge("report", RESULTS, "--output", "report.md", "--json", "-")
+    (answer,) = json.loads(done.stdout)
+    assert answer["ship"]["artifact"] == "lenet_int8.tflite"
+    assert (answer["ship"]["target"], answer["ship"]["num_threads"]) == ("litert-xnnpack", 1)
+    assert answer["others"][0]["why_not"].endswith("times as long")
+    done = lenet_edge("report", RESULTS, "--output", "r.md", "--max-bytes", "9", "--json", "-")
+    (answer,) = json.loads(done.stdout)
+    assert answer["ship"] is None
+    assert "more than the 9 of --max-bytes" in answer["reason"]
+
+
+def test_the_results_of_run_are_the_default(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    shutil.copy(RESULTS, tmp_path / "demo" / "results.json")
+    assert lenet_edge("report", "--output", "out/report.md").returncode == 0
+    assert (tmp_path / "out" / "report.md").read_text().startswith("# Ship lenet_int8.tflite on")
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (["--max-accuracy-drop", "0.02"], "Ship lenet_dynamic.tflite on litert-xnnpack"),
+        (["--max-accuracy-drop", "0", "--max-bytes", "100000"], "Ship lenet_int8.onnx on"),
+        (["--batch-size", "128"], "fastest at batch 128"),
+        (["--max-latency", "4us"], "more than the 4.0 µs of --max-latency"),
+        (["--max-latency", "0.004 ms"], "more than the 4.0 µs of --max-latency"),
+    ],
+    ids=str,
+)
+def test_limits(lenet_edge: LenetEdge, limits: list[str], says: str) -> None:
+    done = lenet_edge("report", RESULTS, *limits, "--output", "report.md")
+    assert done.returncode == 0, done.stderr
+    assert says in " ".join(done.stdout.split())
+
+
+def test_compare_and_two_machines(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    facts = json.loads(RESULTS.read_text())
+    facts["environment"]["machine"] = "<b>Another</b> machine"
+    (tmp_path / "other.json").write_text(json.dumps(facts))
+    done = lenet_edge("report", RESULTS, "other.json", "--compare", RESULTS)
+    assert done.returncode == 0, done.stderr
+    assert "<b>Another</b> machine (virtual, in docker), 2 cores\nShip " in done.stdout
+    shown = Page((tmp_path / "report.html").read_text())
+    assert "What to ship, on 2 machines" in shown.text
+    assert shown.text.count("Change since") == 2  # of one machine: at its top and as a heading
+    assert "52 equal" in shown.text
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text('{"dear": "diary"}')
+    for arguments, says in (
+        (["notes.json"], "notes.json is not a result file"),
+        ([RESULTS, "--output", "report.pdf"], "as .html or .md"),
+        ([RESULTS, "--batch-size", "7"], "nothing was measured at batch 7, only at 1, 8, 32, 128"),
+        ([RESULTS, "--compare", "none.json"], "cannot read none.json"),
+    ):
+        done = lenet_edge("report", *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: ")
+        assert says in line
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
+
+
+@pytest.mark.parametrize(
+    ("package", "suffix"), [("jinja2", "md"), ("matplotlib", "html"), ("PIL", "html")]
+)
+def test_a_missing_package_is_named_with_its_pip_line(
+    lenet_edge: LenetEdge, tmp_path: Path, package: str, suffix: str
+) -> None:
+    """A package that cannot be imported stands in for one that is not installed."""
+    (tmp_path / f"{package}.py").write_text("raise ImportError('not here')")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lenet_edge.cli import main;"
+        f" main(['report', {str(RESULTS)!r}, '--output', 'report.{suffix}'])"
+    )
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    name = {"PIL": "pillow"}.get(package, package)
+    assert done.stderr == (
+        f"Error: {name} is not installed; install it with: pip install 'lenet-edge[report]'\n"
+    )
+    assert done.returncode == 1

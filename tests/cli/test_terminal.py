@@ -1,0 +1,102 @@
+"""What a terminal gets: colours where it wants them, 80 columns, help with examples, completion."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from tests.test_docs import COMMANDS
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|4[0-7])[0-9;]*m")
+ROOT = Path(__file__).parents[2]
+
+
+def on_a_terminal(*arguments: str, **variables: str) -> str:
+    """Return what ``lenet-edge ARGUMENTS`` writes to a terminal of 80 columns."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lenet_edge", *arguments],
+        stdin=its, stdout=its, stderr=its, cwd=ROOT,
+        env={**environment, "TERM": "xterm-256color", **variables},
+    )  # fmt: skip
+    os.close(its)
+    written = b""
+    try:
+        while chunk := os.read(ours, 65_536):
+            written += chunk
+    except OSError:  # Linux's way to say that the other side is closed
+        pass
+    os.close(ours)
+    process.wait(60)
+    return written.decode()
+
+
+@pytest.fixture(params=["an error", "a result"])
+def arguments(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """A command that would like to print red."""
+    if request.param == "an error":
+        return ["verify", "missing.tflite"]
+    return ["report", "tests/golden/schema-2.json", "--output", str(tmp_path / "report.md")]
+
+
+def test_a_terminal_gets_colours_unless_it_says_no(arguments: list[str]) -> None:
+    assert COLOUR.search(on_a_terminal(*arguments))
+    assert not COLOUR.search(on_a_terminal(*arguments, NO_COLOR="1"))
+    # no-color.org: an empty value does not count
+    assert COLOUR.search(on_a_terminal(*arguments, NO_COLOR=""))
+
+
+def test_a_pipe_gets_none(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet_edge", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example_and_fits_80_columns(command: str) -> None:
+    shown = on_a_terminal(command, "--help")
+    assert f"Example: lenet-edge {command}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def completions(words: str) -> list[str]:
+    """Return what Bash is told that the last of `words` could become."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lenet-edge")],
+        env={
+            **os.environ, "_LENET_EDGE_COMPLETE": "bash_complete", "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        },
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_the_shell_completes_commands_and_options() -> None:
+    assert sorted(completions("lenet-edge ")) == sorted(COMMANDS)
+    assert completions("lenet-edge repo") == ["report"]
+    assert set(completions("lenet-edge report --max")) == {
+        "--max-accuracy-drop", "--max-latency", "--max-bytes",
+    }  # fmt: skip
+
+
+def test_bash_accepts_the_line_of_the_documents() -> None:
+    (line,) = re.findall(r"^eval .*$", (ROOT / "docs" / "terminal.md").read_text(), re.MULTILINE)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", f"{line}\ncomplete -p lenet-edge"],
+        env={**os.environ, "PATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "lenet-edge" in done.stdout, done.stderr

@@ -1,0 +1,37 @@
+"""Make docs/report.png, the picture at the top of README.md: python -m tests.picture
+
+It is the upper part of the report on the newest results in benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from lenet_edge.report import page
+from lenet_edge.results import BenchRun
+from tests import browser
+from tests.report.test_page import RECORDED, ROOT
+
+SIZE = (920, 800, 1.5)
+PICTURE = ROOT / "docs" / "report.png"
+
+
+def main() -> None:
+    if reason := browser.missing():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory() as folder, browser.start() as chromium:
+        report = Path(folder) / "report.html"
+        page.write(report, [(RECORDED[-1].name, BenchRun.load(RECORDED[-1]))])
+        chromium.open(report.as_uri(), SIZE)
+        bottom = "document.querySelector('#pareto-1').getBoundingClientRect().bottom + 20"
+        chromium.screenshot(PICTURE, height=int(chromium.script(bottom)))
+    # The colours of a page are few: as a palette the file is a third.
+    Image.open(PICTURE).convert("RGB").quantize(96).save(PICTURE, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

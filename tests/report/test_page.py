@@ -1,0 +1,223 @@
+"""The report as HTML and Markdown: from any results, all of them, and nothing that can do harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from markdown_it import MarkdownIt
+
+from lenet_edge.errors import DataError
+from lenet_edge.report import page
+from lenet_edge.report.candidates import Limits
+from lenet_edge.results import BenchRun, Skipped
+from tests.report.test_machines import BENCH, VERIFY
+from tests.report.test_recommend import measurement, parity
+from tests.test_results import RUNS
+
+ROOT = Path(__file__).parents[2]
+RECORDED = [
+    path
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*/2*.json"))
+    if '"measurements"' in path.read_text()
+]
+FILES = [*RECORDED, *sorted((ROOT / "tests" / "golden").glob("*.json"))]
+VOID = {"meta", "link", "br", "img", "path", "use", "hr", "rect"}
+
+
+class Page(HTMLParser):
+    """What a page holds: its text, its elements, all their attributes; fails on bad nesting."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def html(tmp_path: Path, *runs: BenchRun, limits: Limits | None = None) -> str:
+    path = tmp_path / "report.html"
+    page.write(path, [(f"run-{number}.json", run) for number, run in enumerate(runs)], limits)
+    return path.read_text()
+
+
+def test_there_are_recorded_results() -> None:
+    assert RECORDED
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_result_file_makes_a_page_that_holds_its_figures(path: Path, tmp_path: Path) -> None:
+    run = BenchRun.load(path)
+    text = html(tmp_path, run)
+    shown = Page(text)
+    assert not shown.tags & {"script", "iframe", "object", "embed", "form"}
+    for name, value in shown.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "xlink:href"):
+            assert value
+            assert value.startswith(("data:", "#"))
+    assert not re.search(r"url\((?!#)|@import|https?://", text.replace("http-equiv", ""))
+    ids = [value for name, value in shown.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    for one in run.measurements:
+        assert f"{one.images_per_s:,.0f}" in shown.text
+    for report in run.parity:
+        assert f"{report.max_abs_error:.1e}" in shown.text
+
+
+def test_the_answer_comes_first(tmp_path: Path) -> None:
+    shown = Page(html(tmp_path, BENCH, VERIFY))
+    start = shown.text.index("Ship a.tflite on litert-xnnpack with 1 thread Because it is fastest")
+    assert start < shown.text.index("Why not another") < shown.text.index("All latencies")
+
+
+def test_where_nothing_fits_the_page_says_which_bound(tmp_path: Path) -> None:
+    shown = Page(html(tmp_path, BENCH, VERIFY, limits=Limits(max_bytes=10)))
+    assert "Nothing to ship" in shown.text
+    assert "more than the 10 of --max-bytes" in shown.text
+
+
+def test_results_without_latencies_or_without_parity_say_what_is_missing(tmp_path: Path) -> None:
+    assert "add those of: lenet-edge verify --json" in Page(html(tmp_path, BENCH)).text
+    assert "add those of: lenet-edge bench --json" in Page(html(tmp_path, VERIFY)).text
+    assert "Nothing was skipped." in Page(html(tmp_path, BENCH)).text
+
+
+def test_the_limit_is_drawn_where_it_was_measured_and_only_there(tmp_path: Path) -> None:
+    cells = tuple(measurement("a.tflite", 10 * batch, 300, batch) for batch in (1, 8))
+    run = dataclasses.replace(
+        BENCH, measurements=cells, macs={"a.tflite": 200_000}, peak_macs_per_s={1: 5e10}
+    )
+    known = Page(html(tmp_path, run))
+    assert known.text.count("limit 4") == 2  # 200,000 / 5e10 s, on the wide and the narrow page
+    assert "an image needs 200,000 multiply-adds" in known.text
+    assert "does 50.0 billion a second (1 thread)" in known.text
+    unknown = Page(html(tmp_path, dataclasses.replace(run, peak_macs_per_s={})))
+    assert "limit 4" not in unknown.text
+    assert "No limit is drawn" in unknown.text
+
+
+HOSTILE = '<script>alert("1")</script>|$x$ [a](b) \n# *b* é漢.tflite'
+
+
+def hostile() -> BenchRun:
+    environment = dataclasses.replace(BENCH.environment, machine=HOSTILE, governor=HOSTILE)
+    cells = tuple(measurement(HOSTILE, 10 * batch, 300, batch) for batch in (1, 8))
+    failed = dataclasses.replace(parity("b", passed=False), reasons=(HOSTILE,), diagnosis=HOSTILE)
+    return dataclasses.replace(
+        BENCH, environment=environment, parity=(parity(HOSTILE), failed), measurements=cells,
+        skipped=(Skipped(HOSTILE, HOSTILE, HOSTILE),), git_commit=HOSTILE,
+        settings={HOSTILE: HOSTILE},
+    )  # fmt: skip
+
+
+def test_names_and_reasons_are_text_and_nothing_else(tmp_path: Path) -> None:
+    page.write(tmp_path / "report.html", [(HOSTILE, hostile())])
+    text = (tmp_path / "report.html").read_text()
+    shown = Page(text)
+    assert "<script" not in text
+    assert "script" not in shown.tags
+    assert shown.text.count('<script>alert("1")</script>|$x$ [a](b) # *b* é漢.tflite') > 15
+
+
+def test_markdown_holds_the_same_and_cannot_be_broken_out_of(tmp_path: Path) -> None:
+    page.write(tmp_path / "report.md", [(HOSTILE, hostile())])
+    markdown = MarkdownIt("commonmark").enable("table")
+    shown = Page(markdown.render((tmp_path / "report.md").read_text()))
+    assert shown.tags == {"h1", "h2", "p", "ul", "li", "strong", "table", "thead", "tbody", "tr",
+                          "th", "td"}  # fmt: skip
+    assert shown.text.count('<script>alert("1")</script>|$x$ [a](b) # *b* é漢.tflite') > 15
+    page.write(tmp_path / "plain.md", [("bench.json", BENCH), ("verify.json", VERIFY)])
+    plain = (tmp_path / "plain.md").read_text()
+    assert plain.startswith("# Ship a.tflite on litert-xnnpack with 1 thread\n")
+    tables = re.findall(r"(?:^\|.*\n)+", plain, re.MULTILINE)
+    assert len(tables) >= 5
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    for heading in ("Why not another", "Is each file still right?", "All latencies",
+                    "What was skipped, and why", "The machine"):  # fmt: skip
+        assert f"\n## {heading}\n" in plain
+
+
+def test_two_machines_have_a_ranking_each(tmp_path: Path) -> None:
+    there = dataclasses.replace(BENCH.environment, machine="Raspberry Pi 5", virtualized=None)
+    slow = (measurement("a.tflite", 500, 300), measurement("b.tflite", 400, 300))
+    pi = dataclasses.replace(
+        BENCH, environment=there, measurements=slow, parity=(parity("a.tflite"), parity("b.tflite"))
+    )
+    shown = Page(html(tmp_path, BENCH, VERIFY, pi))
+    assert "What to ship, on 2 machines" in shown.text
+    assert re.search(r"Raspberry Pi 5[^:]*: Ship b.tflite", shown.text)
+    assert shown.text.count("All latencies") == 2
+
+
+def test_the_change_since_a_base(tmp_path: Path) -> None:
+    slower = tuple(
+        dataclasses.replace(measurement(one.artifact, 1.5e6 * one.p50_s, 300))
+        for one in BENCH.measurements[:1]
+    )
+    new = dataclasses.replace(BENCH, measurements=slower + BENCH.measurements[1:])
+    page.write(tmp_path / "r.html", [("new.json", new)], base=("base.json", BENCH))
+    shown = Page((tmp_path / "r.html").read_text())
+    assert "Change since base.json" in shown.text
+    assert "1 slower, 1 equal" in shown.text
+    assert "1.500" in shown.text
+    base = dataclasses.replace(BENCH, parity=(parity("a.tflite"),))
+    wrong = dataclasses.replace(BENCH, parity=(parity("a.tflite", passed=False),))
+    page.write(tmp_path / "r.html", [("new.json", wrong)], base=("base.json", base))
+    assert "batch 1: no longer passes parity." in Page((tmp_path / "r.html").read_text()).text
+    other = dataclasses.replace(
+        BENCH, environment=dataclasses.replace(BENCH.environment, machine="another")
+    )
+    with pytest.raises(DataError, match="different machines"):
+        page.write(tmp_path / "r.html", [("new.json", new)], base=("base.json", other))
+
+
+@settings(max_examples=10)
+@given(RUNS)
+def test_any_results_make_a_page(run: BenchRun) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        text = html(Path(folder), run)
+        Page(text)
+        page.write(Path(folder) / "report.md", [("run.json", run)])
+
+
+def test_the_same_results_make_the_same_page(tmp_path: Path) -> None:
+    assert html(tmp_path, BENCH, VERIFY) == html(tmp_path, BENCH, VERIFY)
+
+
+def test_the_suffix_decides(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\.html or \.md"):
+        page.write(tmp_path / "report.pdf", [("bench.json", BENCH)])
+    assert list(tmp_path.iterdir()) == []

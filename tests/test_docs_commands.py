@@ -1,0 +1,120 @@
+"""Every command in the documents is run, page by page, in the order in which a reader meets it.
+
+A line of a ``sh`` block that starts with one of `RUN` is run in a folder that has what the page
+takes for granted. The others are held against `ELSEWHERE`, which says what else tests them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.data import mnist
+from tests.test_docs import PAGES, ROOT, TEXTS
+
+RUN = ("lenet-edge ", "eval ", "pytest ")
+ELSEWHERE = {
+    "make demo": "flows/test_run.py: it is lenet-edge run",
+    "make test": "the run of these tests",
+    "pip install 'lenet-edge[litert]'": "test_board.py",
+}
+SLOW = {"add-a-runtime.md", "measure.md", "pick-a-file.md", "train-your-data.md"}
+# The page says so: 30 test images are too few; whether a machine is as fast is not for a test.
+ALSO = {
+    "lenet-edge verify mine/photos_*.tflite mine/photos_*.onnx": {4},
+    "lenet-edge compare base.json new.json --fail-above 50%": {3},
+}
+
+
+def commands(page: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [re.sub(r"\s+#.*", "", line) for line in lines]
+
+
+def test_every_page_has_commands_and_each_is_run_somewhere() -> None:
+    for page in PAGES:
+        assert commands(page), page
+        for line in commands(page):
+            assert line.startswith(RUN) or line in ELSEWHERE, (page, line)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {line.split()[1] for line in ELSEWHERE if line.startswith("make")} <= set(targets)
+
+
+def test_the_exceptions_are_still_in_the_documents() -> None:
+    lines = {line for page in PAGES for line in commands(page)}
+    assert {*ELSEWHERE, *ALSO} <= lines
+    assert set(PAGES) >= SLOW
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with all that the pages take for granted."""
+    shutil.copytree(ROOT / "exported", tmp_path / "exported")
+    for name, source in (("theirs.keras", "lenet.keras"), ("theirs.tflite", "lenet_float32.tflite"),
+                         ("theirs_int8.tflite", "lenet_int8.tflite")):  # fmt: skip
+        shutil.copy(ROOT / "exported" / source, tmp_path / name)
+    test = mnist.load("test")
+    np.savez(tmp_path / "images.npz", images=test.images[:2000], labels=test.labels[:2000])
+    from PIL import Image
+
+    for digit in (3, 8):
+        folder = tmp_path / "photos" / test.class_names[digit]
+        folder.mkdir(parents=True)
+        for index in np.flatnonzero(test.labels == digit)[:100]:
+            picture = Image.fromarray(test.images[index, ..., 0]).resize((100, 120))
+            picture.save(folder / f"{index}.png")
+    return tmp_path
+
+
+def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),  # where a page adds a runtime to the package
+    }
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+
+
+def prepare(page: str, folder: Path) -> None:
+    """Make what one page alone takes for granted."""
+    if page == "add-a-runtime.md":
+        for name in ("lenet_edge", "tests"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__py*"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        (code,) = re.findall(r"^```python\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
+        (path,) = re.findall(r"`(lenet_edge/runtimes/\w+\.py)`", TEXTS[page])
+        (folder / path).write_text(code)
+    if page == "gate-your-ci.md":
+        (settings,) = re.findall(r"^```toml\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
+        (folder / "pyproject.toml").write_text(settings)
+    if "base.json" in TEXTS[page]:
+        made = run(
+            "lenet-edge bench exported/lenet_int8.tflite --target litert --batch-size 1"
+            " --json base.json",
+            folder,
+        )
+        assert made.returncode == 0, made.stderr
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in PAGES],
+)
+def test_the_commands_of_a_page(page: str, desk: Path) -> None:
+    prepare(page, desk)
+    for line in commands(page):
+        if line.startswith(RUN):
+            done = run(line, desk)
+            assert done.returncode in {0, *ALSO.get(line, ())}, (line, done.stdout, done.stderr)
+            assert "Traceback" not in done.stderr, line
