@@ -18,12 +18,16 @@ def by_machine(runs: Iterable[BenchRun]) -> list[BenchRun]:
 
 
 def _join(runs: Sequence[BenchRun]) -> BenchRun:
-    """Return runs of one machine as one; of what several of them found, the newest counts."""
+    """Return runs of one machine as one; of what several of them found, the newest counts.
+
+    Of parity it is what saw the most images: the check before a bench sees few.
+    """
     if len(runs) == 1:
         return runs[0]
     in_order = sorted(runs, key=lambda run: run.created_at)
     measurements = {one.key: one for run in in_order for one in run.measurements}
-    parity = {(one.candidate, one.target): one for run in in_order for one in run.parity}
+    seen = sorted((one for run in in_order for one in run.parity), key=lambda one: one.num_samples)
+    parity = {(one.candidate, one.target): one for one in seen}
     timed = [run for run in in_order if run.measurements]
     settings = dict(timed[-1].settings) if timed else {}
     if len(timed) > 1:  # their rounds do not belong together
