@@ -21,11 +21,15 @@ from lenet_edge.artifact import (
 )
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results import Skipped
-from lenet_edge.runtimes import all_targets, find_targets, get_target, is_installed, open_session
+from lenet_edge.runtimes import (
+    NOT_BY_DEFAULT,
+    all_targets,
+    find_targets,
+    get_target,
+    is_installed,
+    open_session,
+)
 from lenet_edge.target import Target
-
-# Targets at or above this preference run only when they are named: the reference kernels and null.
-NOT_BY_DEFAULT = 90
 
 
 @dataclass(frozen=True)
