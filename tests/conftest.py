@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
+from tests import browser
 
 # No deadline: other work on the machine makes any example slow.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -66,3 +67,12 @@ def lenet_edge(tmp_path: Path) -> LenetEdge:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[browser.Browser]:
+    """One Chromium for all tests, where it is installed."""
+    if reason := browser.missing():
+        pytest.skip(reason)
+    with browser.start() as started:
+        yield started

@@ -89,7 +89,7 @@ def _reduce(image: Image.Image) -> Image.Image:
     """Return it as 8-bit greys or colours, and no larger than need be."""
     if image.mode.startswith("I"):  # 16-bit greys; Pillow's own conversion cuts them off at 255
         image = _eight_bits(image)
-    elif image.has_transparency_data:
+    elif image.has_transparency_data and image.mode != "RGBA":
         image = image.convert("RGBA")
     elif image.mode in ("P", "1"):  # there is no mean of a palette's numbers
         image = image.convert("RGB")

@@ -31,17 +31,22 @@ async function showModels() {
   if (!reply.ok) throw new Error(error);
   for (const model of models) {
     const card = copyOf("model");
-    card.querySelector("h2").textContent = model.file;
-    const size = (model.size_bytes / 1000).toLocaleString("en", { maximumFractionDigits: 0 });
-    card.querySelector(".about").textContent = `${model.target} · ${size} kB`;
+    card.querySelector("h2").append(...breakable(model.file));
+    card.querySelector(".about").textContent = model.target;
     byId("models").append(card);
-    cards.set(model.file, { card, labels: model.labels });
+    const size = `${Math.round(model.size_bytes / 1000)} kB`;
+    cards.set(model.file, { card, size, labels: model.labels });
     show(model.file, null);
   }
 }
 
 function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
+  return `${Number((100 * share).toFixed(1))} %`;
+}
+
+// A file's name, that a narrow card may break at its joints.
+function breakable(name) {
+  return name.split(/(?<=_)|(?=\.)/).flatMap((part) => [part, document.createElement("wbr")]);
 }
 
 function duration(seconds) {
@@ -50,16 +55,16 @@ function duration(seconds) {
 }
 
 function show(file, answer) {
-  const { card, labels } = cards.get(file);
+  const { card, size, labels } = cards.get(file);
   const said = answer && !answer.error;
   const output = card.querySelector("output");
   output.textContent = said ? answer.label : "–";
   output.classList.toggle("long", output.textContent.length > 2);
+  output.classList.toggle("none", !said);
   card.querySelector(".sure").textContent = said ? percent(answer.confidence) : "";
   card.classList.toggle("failed", Boolean(answer?.error));
-  card.querySelector(".time").textContent = said
-    ? `${duration(answer.inference_s)} an inference`
-    : (answer?.error ?? "not asked yet");
+  card.querySelector(".time").textContent =
+    answer?.error ?? (said ? `${duration(answer.inference_s)} · ${size}` : size);
   let rows = Object.entries(said ? answer.probabilities : Object.fromEntries(labels.map((l) => [l, 0])));
   if (labels.length) rows.sort(([a], [b]) => labels.indexOf(a) - labels.indexOf(b));
   if (rows.length > SHOWN_CLASSES) rows = rows.sort((a, b) => b[1] - a[1]).slice(0, SHOWN_CLASSES);
