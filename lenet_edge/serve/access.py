@@ -40,9 +40,8 @@ class Access:
 
     def refuses_host(self, host: str) -> str | None:
         """Return why a ``Host`` header is not taken, or None."""
-        name = urlsplit(f"//{host}").hostname or ""
-        if self.token is None and not _names_loopback(name):
-            return f"this server answers to localhost, not to {name[:100]!r}"
+        if self.token is None and not _names_loopback(host):
+            return f"this server answers to localhost, not to {host[:100]!r}"
         return None
 
     def refuses_origin(self, origin: str | None, host: str) -> str | None:
@@ -70,8 +69,9 @@ def _is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)
 
 
-def _names_loopback(name: str) -> bool:
+def _names_loopback(host: str) -> bool:
     try:
+        name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

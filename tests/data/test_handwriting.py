@@ -73,9 +73,10 @@ def test_it_is_what_mnist_is() -> None:
     sheet = np.full((200, 300, 3), 255, np.uint8)
     sheet[40:120, 30:50] = sheet[100:120, 30:90] = (20, 20, 90)
     found = normalize(sheet)
-    assert (found.shape, found.dtype) == ((28, 28, 1), np.uint8)
+    assert found.shape == (28, 28, 1)
+    assert found.dtype == np.uint8
     rows, columns = np.nonzero(found[..., 0])
-    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 15)
+    assert [int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1] == [20, 15]
     assert found.max() == 255
     mass = found[..., 0].astype(float)
     for axis in (0, 1):

@@ -71,7 +71,8 @@ def sixteen_bits() -> Image.Image:
 )  # fmt: skip
 def test_every_kind_of_pixel(content: bytes) -> None:
     image = decode(content, "x")
-    assert (image.shape, image.dtype) == ((20, 40, 3), np.uint8)
+    assert image.shape == (20, 40, 3)
+    assert image.dtype == np.uint8
     assert image[:, :18].max() < 30
     assert image[:, 22:].min() > 225
 
