@@ -88,6 +88,11 @@ HANDS = {
 }
 
 
+def points_of(stroke: str) -> list[Point]:
+    """Return the points that a stroke is written down as."""
+    return [(float(x), float(y)) for x, y in (point.split(",") for point in stroke.split())]
+
+
 def smooth(points: list[Point], steps: int = 12) -> list[Point]:
     """Return the points of a Catmull-Rom curve through `points`; a double point is a corner."""
     line: list[Point] = []
@@ -117,7 +122,7 @@ def write(
     brush = ImageDraw.Draw(sheet)
     radius = pen * zoom / 2
     for stroke in strokes:
-        points = [tuple(map(float, point.split(","))) for point in stroke.split()]
+        points = points_of(stroke)
         shaken = [(x + rng.normal(0, 0.12), y + rng.normal(0, 0.12)) for x, y in points]
         for i in range(1, len(points)):  # a corner stays one
             if points[i] == points[i - 1]:
