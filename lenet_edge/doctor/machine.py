@@ -19,7 +19,7 @@ _GIB = 2**30
 _NEEDED_MEMORY = {"host": 2 * _GIB, "board": _GIB // 8}
 _NEEDED_DISK = {"host": _GIB, "board": _GIB // 20}
 _HOT_CELSIUS = 80.0  # where a Raspberry Pi begins to slow down
-_FIGURES = "README.md, How the figures are made"
+_FIGURES = "lenet-edge bench --help"
 _PI = "https://www.raspberrypi.com/documentation/computers/os.html"
 _CPUFREQ = "https://docs.kernel.org/admin-guide/pm/cpufreq.html"
 # Device files of accelerators, and the groups that usually may open them.
@@ -139,7 +139,7 @@ def files(folder: Path) -> Iterator[Finding]:
     if not names:
         yield Finding("files", "note", f"none in {folder}", "nothing was exported here",
                       "lenet-edge export, or copy the folder from where it was done",
-                      "README.md, Commands")  # fmt: skip
+                      "lenet-edge export --help")  # fmt: skip
         return
     for path in names:
         try:
@@ -147,6 +147,6 @@ def files(folder: Path) -> Iterator[Finding]:
         except LenetEdgeError as error:
             yield Finding("files", "warning", str(error), "it was changed, or copied in part",
                           "export it again, or copy it again with its .json",
-                          "README.md, What export makes")  # fmt: skip
+                          "lenet-edge export --help")  # fmt: skip
             return
     yield Finding("files", "ok", f"{len(names)} in {folder}, each as its manifest says")

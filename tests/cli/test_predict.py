@@ -15,6 +15,7 @@ from PIL import Image
 from tests.cli.test_errors import one_line
 from tests.conftest import LenetEdge
 from tests.data.draw import FOLDER
+from tests.doctor.test_doctor import BARE, Board
 
 EXPORTED = Path(__file__).parents[2] / "exported"
 SEVEN, THREE = FOLDER / "7-hasty-crayon.jpg", FOLDER / "3-hasty-crayon.jpg"
@@ -145,3 +146,16 @@ def test_other_classes_see_the_image_as_it_is(lenet_edge: LenetEdge, tmp_path: P
     labels = [one["label"] for one in json.loads(done.stdout)["images"]]
     assert labels[0] == "shirt 1"
     assert labels[1] != "shirt 1"
+
+
+@pytest.mark.parametrize(("command", "extra"), [("predict", "predict"), ("serve", "serve")])
+def test_a_board_without_the_extra_is_told_which(tmp_path: Path, command: str, extra: str) -> None:
+    board = Board(tmp_path / "venv")
+    board.add(*BARE, "tflite_runtime")
+    arguments = [SEVEN, *MODEL] if command == "predict" else [MODEL[1]]
+    done = subprocess.run(
+        [str(one) for one in (board.python, "-m", "lenet_edge", command, *arguments)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert one_line(done.stderr).endswith(f"install it with: pip install 'lenet-edge[{extra}]'")

@@ -56,7 +56,7 @@ def test_the_images_are_those_that_the_script_draws(tmp_path: Path) -> None:
             image_file.decode((folder / path.name).read_bytes(), path.name).astype(int)
             for folder in (draw.FOLDER, tmp_path)
         )
-        assert np.abs(ours - theirs).mean() < 2
+        assert np.abs(ours - theirs).mean() < 0.5
 
 
 @pytest.mark.parametrize("inverted", [False, True])

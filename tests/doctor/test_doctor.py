@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lenet_edge.doctor.known import FAILURES, architecture, explain
 from lenet_edge.environment import capture
 from tests.conftest import LenetEdge
 from tests.test_conditions import tree
+from tests.test_layers import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -262,7 +264,14 @@ def test_what_is_said_elsewhere_is_known(said: str, in_the_fix: str) -> None:
 
 
 def test_every_failure_is_documented() -> None:
+    texts = [path.read_text() for path in (ROOT / "lenet_edge" / "doctor").glob("*.py")]
+    named = re.findall(r'"(https://[^"]+|README\.md, [^"]+|lenet-edge \w+ --help|[\w-]+\(\d\))"',
+                       "".join(texts))  # fmt: skip
+    assert len(named) >= 10
     for known in FAILURES:
-        for place in known.see.split("; "):
-            file, _, heading = place.partition(", ")
-            assert file.startswith("https://") or f"\n## {heading}\n" in README, place
+        assert known.see
+    for place in named:
+        if place.startswith("README.md, "):
+            assert f"\n## {place.removeprefix('README.md, ')}\n" in README
+        if place.startswith("lenet-edge "):
+            assert place.split()[1] in COMMANDS
