@@ -59,7 +59,7 @@ class Models:
             self.close()
             raise TargetError("; ".join(dict.fromkeys(one.reason for one in self.skipped)))
 
-    def answer(self, body: bytes, kind: str) -> dict[str, Any]:
+    def answer(self, body: bytes | bytearray, kind: str) -> dict[str, Any]:
         """Return what each model says to an image, and what it saw.
 
         Args:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.data import mnist
-from lenet_edge.serve import server as module
+from lenet_edge.serve.handlers import MAX_WAITING
 from tests.data.draw import FOLDER
 from tests.serve.conftest import EXPORTED, FILES, PNG, Server, serving
 
@@ -204,7 +204,7 @@ def test_many_at_once_are_answered_or_told_to_come_again(server: Server) -> None
         with ThreadPoolExecutor(40) as pool:
             asked = [pool.submit(server.predict, SEVEN) for _ in range(40)]
             deadline = time.monotonic() + 20
-            while sum(one.done() for one in asked) < 40 - module.MAX_WAITING:
+            while sum(one.done() for one in asked) < 40 - MAX_WAITING:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             early = [one.result() for one in asked if one.done()]
@@ -214,8 +214,8 @@ def test_many_at_once_are_answered_or_told_to_come_again(server: Server) -> None
         os.kill(pid, signal.SIGCONT)
     assert {answer.status for answer in early} == {503}
     assert all(answer.headers["Retry-After"] == "1" for answer in early)
-    assert statuses.count(200) == module.MAX_WAITING
-    assert statuses.count(503) == 40 - module.MAX_WAITING
+    assert statuses.count(200) == MAX_WAITING
+    assert statuses.count(503) == 40 - MAX_WAITING
 
 
 def test_slow_clients_hold_nobody_up(server: Server) -> None:
@@ -314,6 +314,8 @@ def test_beyond_the_loopback_a_token_is_demanded() -> None:
         assert open_to_all.ask("GET", "/", headers=own).status == 200
         assert open_to_all.predict(SEVEN, **own).status == 200
         assert open_to_all.predict(SEVEN, **own, Origin="http://evil.example").status == 403
+        again = open_to_all.ask("GET", "/?token=wrong", headers=own)
+        assert again.headers["Set-Cookie"] == cookie
     assert open_to_all.process.returncode == 0
 
 
