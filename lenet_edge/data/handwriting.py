@@ -11,7 +11,7 @@ http://yann.lecun.com/exdb/mnist/. The steps here, on an image of about `_WORKIN
    wider than the square, and vanish.
 2. Otsu's threshold makes it black and white. Source: N. Otsu, "A threshold selection method from
    gray-level histograms", 1979.
-3. Specks, and what reaches in from the edges, are not the digit: the largest connected piece is,
+3. Specks, and what reaches into a photo from its edges, are not the digit: the largest piece is,
    with the pieces that are near it and not small.
 4. A pen much thinner than MNIST's is widened: most of MNIST's strokes are over two pixels wide.
 5. It is scaled to 20 x 20, by areas, and centred by its mass in 28 x 28.
@@ -49,11 +49,11 @@ def normalize(image: npt.NDArray[np.uint8], name: str = "the image") -> npt.NDAr
     Raises:
         DataError: there is no ink in it.
     """
-    ink = _ink(_resized(image))
+    ink, is_drawing = _ink(_resized(image))
     threshold = _otsu(ink)
     if threshold is None:
         raise DataError(f"there is no digit in {name}; is it blank, or too faint?")
-    return _centred(_scaled(_widened(_digit(ink > threshold))))[..., np.newaxis]
+    return _centred(_scaled(_widened(_digit(ink > threshold, is_drawing))))[..., np.newaxis]
 
 
 def _resized(image: npt.NDArray[np.uint8]) -> Ink:
@@ -69,12 +69,16 @@ def _resized(image: npt.NDArray[np.uint8]) -> Ink:
     return _mean(small.repeat(repeat, axis=0).repeat(repeat, axis=1), repeat)
 
 
-def _ink(image: Ink) -> Ink:
-    """Return how much each pixel differs from the paper: float32 of shape (height, width)."""
+def _ink(image: Ink) -> tuple[Ink, bool]:
+    """Return how much each pixel differs from the paper, and whether this is a drawing, no photo.
+
+    The former is float32 of shape (height, width).
+    """
     frame = np.concatenate([image[[0, -1]].reshape(-1, image.shape[2]), *image[:, [0, -1]]])
     colour = np.median(frame, axis=0)
-    if np.mean(np.abs(frame - colour).max(axis=1) < _FLAT) > 0.9:
-        difference = np.abs(image - colour)  # a drawing: all of its paper has one colour
+    is_drawing = bool(np.mean(np.abs(frame - colour).max(axis=1) < _FLAT) > 0.9)
+    if is_drawing:  # all of its paper has one colour
+        difference = np.abs(image - colour)
     else:
         side = max(1, round(min(image.shape[:2]) * _WIDEST_STROKE))
         residual = image - _mean(image, side)
@@ -82,7 +86,7 @@ def _ink(image: Ink) -> Ink:
             image = 255 - image
         difference = _closing(image, side) - image
     strongest: Ink = difference[..., int((difference**2).sum(axis=(0, 1)).argmax())]
-    return strongest
+    return strongest, is_drawing
 
 
 def _otsu(ink: Ink) -> float | None:
@@ -99,12 +103,11 @@ def _otsu(ink: Ink) -> float | None:
     return threshold
 
 
-def _digit(ink: Mask) -> Mask:
+def _digit(ink: Mask, is_drawing: bool) -> Mask:
     """Return the part of a mask that is the digit, without empty rows and columns around it."""
     labels, boxes, sizes = _connected(ink)
-    height, width = ink.shape
-    inside = (boxes[:, :2] > 0).all(1) & (boxes[:, 2:] < (height, width)).all(1)
-    if sizes[inside].max(initial=0) >= sizes.max() / 5:
+    inside = (boxes[:, :2] > 0).all(1) & (boxes[:, 2:] < ink.shape).all(1)
+    if not is_drawing and sizes[inside].max(initial=0) >= sizes.max() / 5:
         sizes = np.where(inside, sizes, 0)
     chosen = sizes == sizes.max()
     while True:

@@ -8,7 +8,7 @@ const ASK_EVERY_MS = 200; // while one draws
 const byId = (id) => document.getElementById(id);
 const paper = byId("paper");
 const pen = paper.getContext("2d");
-const cards = new Map();
+const cards = []; // in the order of the models, which the answers have too
 let asked = false; // a request is on its way
 let next = null; // what to ask when it is back
 let drawing = null; // the pointer that draws, and where it was
@@ -35,8 +35,8 @@ async function showModels() {
     card.querySelector(".about").textContent = model.target;
     byId("models").append(card);
     const size = `${Math.round(model.size_bytes / 1000)} kB`;
-    cards.set(model.file, { card, size, labels: model.labels });
-    show(model.file, null);
+    cards.push({ card, size, labels: model.labels });
+    show(cards.at(-1), null);
   }
 }
 
@@ -54,8 +54,7 @@ function duration(seconds) {
   return `${(1e3 * seconds).toFixed(1)} ms`;
 }
 
-function show(file, answer) {
-  const { card, size, labels } = cards.get(file);
+function show({ card, size, labels }, answer) {
   const said = answer && !answer.error;
   const output = card.querySelector("output");
   output.textContent = said ? answer.label : "–";
@@ -103,7 +102,7 @@ async function ask(body, type) {
     const found = await reply.json();
     if (about === generation) {
       say(reply.ok ? "" : found.error);
-      for (const answer of found.answers ?? []) show(answer.file, answer);
+      found.answers?.forEach((answer, place) => show(cards[place], answer));
       if (reply.ok) showSeen(found.seen);
     }
   } catch {
@@ -136,7 +135,7 @@ function clear() {
   byId("hint").hidden = false;
   byId("seen").getContext("2d").clearRect(0, 0, 28, 28);
   say("");
-  for (const file of cards.keys()) show(file, null);
+  for (const card of cards) show(card, null);
 }
 
 function place(event) {
