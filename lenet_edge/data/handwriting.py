@@ -76,7 +76,7 @@ def _ink(image: Ink) -> tuple[Ink, bool]:
     """
     frame = np.concatenate([image[[0, -1]].reshape(-1, image.shape[2]), *image[:, [0, -1]]])
     colour = np.median(frame, axis=0)
-    is_drawing = bool(np.mean(np.abs(frame - colour).max(axis=1) < _FLAT) > 0.9)
+    is_drawing = bool(np.mean(np.abs(frame - colour).max(axis=1) < _FLAT) > 0.75)
     if is_drawing:  # all of its paper has one colour
         difference = np.abs(image - colour)
     else:
