@@ -24,6 +24,7 @@ from lenet_edge.data import handwriting, image_file
 from lenet_edge.errors import DataError, LenetEdgeError, MissingPackageError, TargetError
 from lenet_edge.runtimes import (
     NOT_BY_DEFAULT,
+    absence,
     find_targets,
     get_target,
     is_installed,
@@ -58,6 +59,8 @@ def open_first(
             try:
                 if not is_installed(chosen):
                     raise MissingPackageError(chosen.package, chosen.extra)
+                if reason := absence(chosen):
+                    raise TargetError(f"{chosen.name}: {reason}")
                 session = _session(json.dumps(facts), chosen.name, num_threads)
                 return {
                     "place": place,

@@ -68,7 +68,7 @@ FAILURES = (
         BOARD,
     ),
     Known(
-        r"No module named '([\w.]+)'",
+        r"No module named '([\w.]+)'|cannot import name '\w+' from '([\w.]+)'",
         "the package {0} is missing, or only half installed",
         "pip install --force-reinstall the runtime's package",
         BOARD,
@@ -93,7 +93,7 @@ def explain(message: str) -> Known | None:
     for known in FAILURES:
         found = re.search(known.pattern, message)
         if found:
-            names = [name or "" for name in found.groups()]
+            names = [name for name in found.groups() if name]
             return Known(
                 known.pattern, known.cause.format(*names), known.fix.format(*names), known.see
             )

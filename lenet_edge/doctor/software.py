@@ -81,19 +81,19 @@ def runtimes(report: Callable[[str], None] = lambda name: None) -> Iterator[Find
 
     One target at least must work, other than TensorFlow's.
     """
-    from lenet_edge.runtimes import NOT_BY_DEFAULT, all_targets, is_installed
+    from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets, is_installed
     from lenet_edge.selection import probe
 
     works = []
     for target in all_targets():
         if target.preference >= NOT_BY_DEFAULT:
             continue
-        report(target.name)
-        if not is_installed(target):
+        if reason := absence(target):  # what is not there is no fault of the machine
             missing = MissingPackageError(target.package, target.extra)
-            yield Finding(target.name, "note", "not installed", fix=str(missing).split(": ")[-1],
-                          see=BOARD)  # fmt: skip
+            fix = "" if is_installed(target) else str(missing).split(": ")[-1]
+            yield Finding(target.name, "note", reason, fix=fix)
             continue
+        report(target.name)
         status = probe(target)
         if status.works:
             works.append(target.name)

@@ -12,6 +12,7 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
+from types import ModuleType
 from typing import cast
 
 from lenet_edge.artifact import Artifact
@@ -70,6 +71,17 @@ def is_installed(target: Target) -> bool:
     return importlib.util.find_spec(target.package.split(".")[0]) is not None
 
 
+def absence(target: Target) -> str | None:
+    """Return why a target cannot be here, as far as can be told without opening a session.
+
+    A runtime file may have a function of this name, for devices and drivers; None promises nothing.
+    """
+    if not is_installed(target):
+        return f"{target.package} is not installed"
+    reason: str | None = getattr(_module(target), "absence", lambda target: None)(target)
+    return reason
+
+
 def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Session:
     """Open a model file on a target.
 
@@ -89,15 +101,18 @@ def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Se
         )
     if not is_installed(target):
         raise MissingPackageError(target.package, target.extra)
-    module = importlib.import_module(f"{__name__}.{target.runtime.replace('-', '_')}")
     try:
-        return cast(Session, module.open_session(artifact, target, num_threads))
+        return cast(Session, _module(target).open_session(artifact, target, num_threads))
     except TargetError:
         raise
     except Exception as error:  # each vendor raises its own kinds
         raise TargetError(
             f"{target.name} cannot open {artifact.path}: {one_line(error)}"
         ) from error
+
+
+def _module(target: Target) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{target.runtime.replace('-', '_')}")
 
 
 def one_line(error: BaseException) -> str:

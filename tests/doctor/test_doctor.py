@@ -137,10 +137,9 @@ def test_a_runtime_that_is_half_there(board: Board) -> None:
     board.add("tflite_runtime", copy=True)
     (board.packages / "tflite_runtime" / "interpreter.py").unlink()
     _, found = board.examine()
-    only = found["tflite-runtime-cpu"]
-    assert only["cause"] == (
-        "the package tflite_runtime.interpreter is missing, or only half installed"
-    )
+    cause = found["tflite-runtime-cpu"]["cause"]
+    assert cause.startswith("the package tflite_runtime")
+    assert cause.endswith("is missing, or only half installed")
 
 
 @pytest.mark.slow
