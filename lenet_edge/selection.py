@@ -22,6 +22,7 @@ from lenet_edge.artifact import (
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results import Skipped
 from lenet_edge.runtimes import (
+    NOT_BY_DEFAULT,
     absence,
     all_targets,
     find_targets,
@@ -31,9 +32,6 @@ from lenet_edge.runtimes import (
 )
 from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
 from lenet_edge.target import Delegation, Target
-
-# Targets at or above this preference run only when they are named: the reference kernels and null.
-NOT_BY_DEFAULT = 90
 
 
 @dataclass(frozen=True)

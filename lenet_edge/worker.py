@@ -1,9 +1,9 @@
-"""Run one function of this package in a fresh Python process.
+"""Run functions of this package in a fresh Python process: one, or a conversation of many.
 
 A runtime may print, crash, hang, allocate without end, or carry state from one model to the next;
-in a process of its own it does so alone. The request goes in as JSON on standard input and the
-answer comes back as JSON on a descriptor of its own, so that nothing a library prints can be
-taken for an answer.
+in a process of its own it does so alone. A request goes in as a line of JSON on standard input and
+the answer comes back as a line of JSON on a pipe of its own, so that nothing a library prints can
+be taken for an answer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import IO, Any
@@ -38,7 +39,7 @@ spec = importlib.util.spec_from_file_location(
 module = sys.modules["lenet_edge"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 from lenet_edge.worker import serve
-serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+serve(int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
@@ -62,14 +63,102 @@ def call(
         LenetEdgeError: the error that the function itself raised, of the same class.
         WorkerError: the worker crashed, hung, or failed in a way nobody foresaw.
     """
-    memory_bytes = memory_bytes or _available_bytes()
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
-        place = [str(_PACKAGE), function, str(answer.fileno()), str(memory_bytes)]
+    with contextlib.closing(Worker(python, memory_bytes)) as worker:
+        return worker.call(function, timeout_s, **arguments)
+
+
+class Worker:
+    """A process that answers one call after another, so that what it has opened stays open.
+
+    After a `WorkerError` it may be gone: close it and start another.
+    """
+
+    def __init__(self, python: Path | None = None, memory_bytes: int | None = None) -> None:
+        self._memory_bytes = memory_bytes or _available_bytes()
+        self._answers, theirs = os.pipe()
+        place = [str(_PACKAGE), str(theirs), str(self._memory_bytes)]
         command = [str(python or sys.executable), "-c", _START, *place]
-        request = json.dumps(arguments).encode()
-        printed, status = _run(command, function, answer.fileno(), request, timeout_s)
-        answer.seek(0)  # the worker moved the position that it shares with us
-        return _result(function, status, answer.read(), printed, memory_bytes)
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                pass_fds=(theirs,), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            os.close(self._answers)
+            raise WorkerError(
+                f"cannot start {command[0]}: {error.strerror}; check --python"
+            ) from error
+        finally:
+            os.close(theirs)  # so that its end shows as the end of the pipe
+        assert self._process.stdin
+        assert self._process.stdout
+        os.set_blocking(self._process.stdin.fileno(), False)  # a stopped worker may not hold us
+        self._printed = bytearray()
+        self._reader = threading.Thread(
+            target=_drain, args=(self._process.stdout, self._printed), daemon=True
+        )
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def call(self, function: str, timeout_s: float = 300.0, **arguments: Any) -> Any:
+        """Call a function in the worker and return what it returned; see the module's `call`."""
+        request = json.dumps({"function": function, "arguments": arguments}).encode() + b"\n"
+        deadline = time.monotonic() + timeout_s
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it died; its status says how
+                self._send(request, deadline)
+            answer = self._read_answer(deadline)
+            if answer is None:
+                status = self._process.wait(max(0.0, deadline - time.monotonic()))
+                self._reader.join(1)
+                raise WorkerError(f"{function} {_how_it_ended(status)}{_said(self._printed)}")
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise WorkerError(
+                f"{function} did not finish within {timeout_s:g} s and was stopped"
+            ) from None
+        return _result(function, json.loads(answer), self._memory_bytes)
+
+    def _send(self, request: bytes, deadline: float) -> None:
+        assert self._process.stdin
+        descriptor, left = self._process.stdin.fileno(), memoryview(request)
+        while left:
+            _wait(descriptor, select.POLLOUT, deadline)
+            left = left[os.write(descriptor, left) :]
+
+    def _read_answer(self, deadline: float) -> bytes | None:
+        """Return the line of the answer, or None when the worker has ended."""
+        pieces = []
+        while True:
+            _wait(self._answers, select.POLLIN, deadline)
+            chunk = os.read(self._answers, 65_536)
+            if not chunk:
+                return None
+            pieces.append(chunk)
+            if chunk.endswith(b"\n"):  # JSON has none inside
+                return b"".join(pieces)
+
+    def close(self) -> None:
+        """End the process and all that it has started."""
+        # Ctrl-C above all: no worker may outlive its caller, nor what the worker has started.
+        _kill_group(self._process)
+        self._reader.join()
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.stdout.close()
+        os.close(self._answers)
+
+
+def _wait(descriptor: int, event: int, deadline: float) -> None:
+    poll = select.poll()  # select() fails on descriptors above 1023
+    poll.register(descriptor, event)
+    left_s = deadline - time.monotonic()
+    if left_s <= 0 or not poll.poll(left_s * 1000):
+        raise TimeoutError
 
 
 def _available_bytes() -> int:
@@ -78,40 +167,6 @@ def _available_bytes() -> int:
     except OSError:
         found = None
     return int(found.group(1)) * 1024 if found else 0
-
-
-def _run(
-    command: list[str], function: str, answer: int, request: bytes, timeout_s: float
-) -> tuple[bytes, int]:
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            pass_fds=(answer,), start_new_session=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise WorkerError(f"cannot start {command[0]}: {error.strerror}; check --python") from error
-    assert process.stdin
-    assert process.stdout
-    tail = bytearray()
-    reader = threading.Thread(target=_drain, args=(process.stdout, tail), daemon=True)
-    reader.start()
-    try:
-        try:
-            process.stdin.write(request)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # it died before it read; its status says how
-        status = process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        raise WorkerError(
-            f"{function} did not finish within {timeout_s:g} s and was stopped"
-        ) from None
-    finally:
-        # Ctrl-C above all: no worker may outlive its caller, nor what the worker has started.
-        _kill_group(process)
-        reader.join()
-        process.stdout.close()
-    return bytes(tail), status
 
 
 def _drain(stream: IO[bytes], tail: bytearray) -> None:
@@ -127,13 +182,12 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _result(function: str, status: int, answer: str, printed: bytes, memory_bytes: int) -> Any:
-    try:
-        reply = json.loads(answer)
-    except ValueError:
-        lines = printed.decode(errors="replace").strip().splitlines()
-        said = f" (it printed: {lines[-1].strip()[:200]})" if lines else ""
-        raise WorkerError(f"{function} {_how_it_ended(status)}{said}") from None
+def _said(printed: bytearray) -> str:
+    lines = printed.decode(errors="replace").strip().splitlines()
+    return f" (it printed: {lines[-1].strip()[:200]})" if lines else ""
+
+
+def _result(function: str, reply: dict[str, Any], memory_bytes: int) -> Any:
     if "result" in reply:
         return reply["result"]
     if reply["kind"] == "MemoryError":
@@ -158,35 +212,38 @@ def _how_it_ended(status: int) -> str:
     return f"ended with exit status {status} and no answer"
 
 
-def serve(function: str, descriptor: int, memory_bytes: int) -> None:
-    """Answer one call. What libraries print goes to the caller's log, never to the answer.
+def serve(descriptor: int, memory_bytes: int) -> None:
+    """Answer calls until the caller closes its end.
+
+    What libraries print goes to the caller's log, never to an answer.
 
     Args:
-        function: what `call` was asked for.
-        descriptor: where the answer goes.
+        descriptor: where the answers go.
         memory_bytes: what may be allocated; 0 for no limit.
     """
     _die_with_the_caller()
     if memory_bytes:
         # Not RLIMIT_AS: runtimes reserve far more addresses than they ever write to.
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    arguments = json.load(sys.stdin)
-    reply: dict[str, Any]
+    with os.fdopen(descriptor, "w", encoding="utf-8") as answers:
+        for line in sys.stdin:
+            answers.write(json.dumps(_reply(json.loads(line))) + "\n")
+            answers.flush()
+    # Some runtimes crash while the interpreter tears them down; the answers are out already.
+    os._exit(0)
+
+
+def _reply(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        module, name = function.split(":")
+        module, name = request["function"].split(":")
         target = getattr(importlib.import_module(f"lenet_edge.{module}"), name)
-        reply = {"result": target(**arguments)}
+        return {"result": target(**request["arguments"])}
     except Exception as error:
-        reply = {
+        return {
             "kind": type(error).__name__,
             "error": str(error),
             "traceback": traceback.format_exc(),
         }
-    with os.fdopen(descriptor, "w", encoding="utf-8") as answers:
-        json.dump(reply, answers)
-    # Some runtimes crash while the interpreter tears them down; the answer is out already.
-    sys.stdout.flush()
-    os._exit(0)
 
 
 def _die_with_the_caller() -> None:

@@ -16,10 +16,18 @@ from typing import Any
 
 from lenet_edge.errors import MissingPackageError, ModelFileError
 
+_calls: list[None] = []
+
 
 def echo(value: Any) -> Any:
     """Answer what was asked."""
     return value
+
+
+def count() -> int:
+    """Answer how often this process was asked."""
+    _calls.append(None)
+    return len(_calls)
 
 
 def long_answer(length: int) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DIGITS = ROOT / "tests" / "data" / "handwriting"
 pytestmark = pytest.mark.slow
 
 
@@ -67,7 +70,7 @@ def board(
     folder = tmp_path_factory.mktemp(extra)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, timeout=120)
     made = Board(folder / "venv" / "bin", folder, target, format)
-    done = made("pip", "install", "--quiet", f"{wheel}[{extra}]")
+    done = made("pip", "install", "--quiet", f"{wheel}[{extra},serve]")
     assert done.returncode == 0, done.stderr
     shutil.copytree(exports, folder / "exported")
     return made
@@ -150,6 +153,35 @@ def test_report(board: Board, wheel: Path) -> None:
     assert done.stdout.startswith("Ship lenet_")
     assert "float32 limit" in (board.folder / "report.html").read_text()
     assert "No module named" in board("python", "-c", "import tensorflow").stderr
+
+
+def test_predict(board: Board) -> None:
+    """Through the wheel, with the file and the target that are chosen here."""
+    done = board("lenet-edge", "predict", str(DIGITS / "7-hasty-crayon.jpg"), "--json", "-")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["file"], facts["target"]) == (f"lenet_int8.{board.format}", board.target)
+    assert facts["images"][0]["label"] == "7"
+
+
+def test_serve_has_its_page(board: Board) -> None:
+    command = [str(board.bin / "lenet-edge"), "serve", "--port", "0"]
+    with subprocess.Popen(command, cwd=board.folder, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        (address,) = re.findall(r"http://\S+", server.stdout.readline())
+        for name in ("", "style.css", "page.js", "icon.svg", "models"):
+            with urllib.request.urlopen(address + name, timeout=30) as reply:
+                assert reply.read()
+        server.terminate()
+    assert server.returncode == 0
+
+
+def test_doctor(board: Board) -> None:
+    done = board("lenet-edge", "doctor", "--json", "-")
+    assert done.returncode == 0, done.stdout
+    found = {one["check"]: one["status"] for one in json.loads(done.stdout)["findings"]}
+    assert found[board.target] == "ok"
+    assert board("lenet-edge", "doctor", "--job", "host").returncode == 3
 
 
 @pytest.mark.parametrize("command", ["train", "export", "run"])

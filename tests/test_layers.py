@@ -47,11 +47,18 @@ def test_help_imports_nothing_heavy(command: str | None) -> None:
     loaded = modules_after(f"from lenet_edge.cli import main; main({arguments!r})")
     assert "click" in loaded
     heavy = {"numpy", "tensorflow", "keras", "rich", "onnx", "onnxruntime", "openvino", "tf2onnx"}
-    assert not loaded & (heavy | {"ai_edge_litert", "tflite_runtime"})
+    assert not loaded & (heavy | {"ai_edge_litert", "tflite_runtime", "tornado", "PIL"})
+
+
+def test_predict_leaves_what_is_heavy_to_its_worker() -> None:
+    image = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
+    loaded = modules_after(f"from lenet_edge.cli import main; main(['predict', {str(image)!r}])")
+    assert not loaded & {"numpy", "PIL", "rich", "ai_edge_litert", "tornado"}
 
 
 def test_the_board_s_stages_import_no_runtime() -> None:
-    stages = ("verify.verify", "verify.infer", "bench.plan", "bench.timing", "report.page")
+    stages = ("verify.verify", "verify.infer", "bench.plan", "bench.timing", "report.page",
+              "prediction", "serve.server", "doctor.examine")  # fmt: skip
     loaded = modules_after("import " + ", ".join(f"lenet_edge.{stage}" for stage in stages))
     assert "numpy" in loaded
     assert not loaded & {

@@ -10,8 +10,8 @@ import pytest
 
 from lenet_edge.artifact import Artifact
 from lenet_edge.errors import ModelFileError, TargetError
-from lenet_edge.runtimes import absence, all_targets, find_targets, get_target
-from lenet_edge.selection import NOT_BY_DEFAULT, best_target, load_files, pair_up
+from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets, find_targets, get_target
+from lenet_edge.selection import best_target, load_files, pair_up
 
 
 def pairs_of(artifacts: list[Artifact], *wanted: str) -> set[tuple[str, str]]:

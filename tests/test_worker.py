@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,15 @@ def wait_for(path: Path) -> str:
     raise AssertionError(f"{path} never came")
 
 
+def wait_until_gone(pid: int) -> None:
+    """The kernel takes a moment to end a process that was killed."""
+    for _ in range(100):
+        if not is_running(pid):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{pid} runs on")
+
+
 def test_a_worker_that_hangs_is_killed_and_leaves_no_orphan(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with pytest.raises(WorkerError, match=r"hang did not finish within 3 s and was stopped"):
@@ -185,7 +195,7 @@ def test_native_code_that_allocates_without_end_is_stopped_too() -> None:
 def test_what_a_worker_has_started_ends_with_it(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     assert worker.call("misbehaving:leave_a_child", 30, pid_file=str(pid_file)) == "right"
-    assert not is_running(int(wait_for(pid_file)))
+    wait_until_gone(int(wait_for(pid_file)))
 
 
 def test_a_caller_that_is_killed_takes_the_worker_with_it(tmp_path: Path) -> None:
@@ -197,11 +207,36 @@ def test_a_caller_that_is_killed_takes_the_worker_with_it(tmp_path: Path) -> Non
     with subprocess.Popen([sys.executable, "-c", code]) as caller:
         pid = int(wait_for(pid_file))
         caller.kill()
-    for _ in range(100):
-        if not is_running(pid):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the worker outlived its caller")
+    wait_until_gone(pid)
+
+
+def test_a_conversation_keeps_what_it_opened() -> None:
+    with closing(worker.Worker()) as one:
+        assert [one.call("misbehaving:count") for _ in range(3)] == [1, 2, 3]
+        with pytest.raises(ModelFileError):
+            one.call("misbehaving:refuse")
+        assert one.call("misbehaving:chatter") == "right"
+        assert one.call("misbehaving:count") == 4
+        pid = one.pid
+    assert not is_running(pid)
+
+
+def test_a_conversation_ends_with_a_crash() -> None:
+    with closing(worker.Worker()) as one:
+        assert one.call("misbehaving:count") == 1
+        for said in ("segfault was killed by SIGSEGV", "segfault was killed by SIGSEGV"):
+            with pytest.raises(WorkerError, match=said):
+                one.call("misbehaving:segfault")
+
+
+def test_a_worker_that_is_stopped_does_not_hold_its_caller() -> None:
+    """Not while it is asked more than a pipe holds, nor while the answer is awaited."""
+    with closing(worker.Worker()) as one:
+        assert one.call("misbehaving:count") == 1
+        os.kill(one.pid, signal.SIGSTOP)
+        for value in ("x" * 1_000_000, "x"):
+            with pytest.raises(WorkerError, match=r"did not finish within 0\.5 s"):
+                one.call("misbehaving:echo", 0.5, value=value)
 
 
 def test_another_python_runs_this_package(tmp_path: Path) -> None:

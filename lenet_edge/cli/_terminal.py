@@ -39,16 +39,22 @@ def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
 
     With ``--json -`` standard output gets the JSON and nothing else.
     """
+    if str(json_file) != "-":
+        show(renderable)
+    if json_file:
+        write_json(json_file, facts)
+
+
+def write_json(json_file: Path, facts: Any) -> None:
+    """Write facts as --json asks for them; "-" is standard output."""
     from lenet_edge.artifact import atomic_write
 
-    text = json.dumps(facts, indent=1) + "\n" if json_file else ""
+    text = json.dumps(facts, indent=1) + "\n"
     if str(json_file) == "-":
         click.echo(text, nl=False)
         return
-    show(renderable)
-    if json_file:
-        with atomic_write(json_file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with atomic_write(json_file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ from lenet_edge.artifact import Artifact
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.target import Session, Target
 
+# Targets at or above this preference run only when they are named: the reference kernels and null.
+NOT_BY_DEFAULT = 90
+
 
 @functools.cache
 def all_targets() -> tuple[Target, ...]:

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifact import Artifact
+from lenet_edge.classifier import fit, scale
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.runtimes._tflite import plain_interpreter
 from lenet_edge.target import quantize
-from lenet_edge.verify.infer import fit, scale
 
 EXACT_DB = 150.0  # what float32 itself holds, roughly
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge.classifier import probabilities
 from lenet_edge.errors import DataError
 from lenet_edge.parity_report import ClassCount, Flip
 from lenet_edge.target import Logits
@@ -121,21 +122,9 @@ def _against_labels(
 
 
 def _confidence(logits: Logits) -> npt.NDArray[np.float64]:
-    """Return the probability of each image's winning class.
-
-    Answers that already are probabilities (0 to 1, with sum 1) are taken as they are.
-    """
-    values = logits.astype(np.float64)
-    if values.size and values.min() >= 0 and np.allclose(values.sum(axis=1), 1, atol=0.05):
-        highest: npt.NDArray[np.float64] = values.max(axis=1)
-        return highest
-    if not values.size:
-        return np.zeros(0)
-    winning: npt.NDArray[np.float64]
-    top = values.max(axis=1, keepdims=True)
-    with np.errstate(under="ignore"):
-        winning = 1 / np.exp(values - top).sum(axis=1)
-    return winning
+    """Return the probability of each image's winning class."""
+    highest: npt.NDArray[np.float64] = probabilities(logits).max(axis=1, initial=0)
+    return highest
 
 
 def mcnemar_p(only_first_right: int, only_second_right: int) -> float:

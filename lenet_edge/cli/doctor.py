@@ -1,0 +1,67 @@
+"""lenet-edge doctor"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lenet_edge.cli._options import DEFAULT_DIR, json_option
+from lenet_edge.cli._terminal import GATE_FAILED, output, say
+
+if TYPE_CHECKING:
+    from lenet_edge.doctor.finding import Finding
+
+_MARKS = {"ok": "[green]ok[/]", "note": "[dim]note[/]", "warning": "[yellow]warning[/]",
+          "failure": "[red]failure[/]"}  # fmt: skip
+
+
+@click.command("doctor")
+@click.option(
+    "--job",
+    type=click.Choice(["host", "board"]),
+    help="What the machine is for: a host trains and exports, a board runs. A host is what has"
+    " TensorFlow, if left out.",
+)
+@json_option
+def command(job: str | None, json_file: Path | None) -> None:
+    """Say what keeps this machine from its job, why, and how to mend it.
+
+    Runtimes and packages are tried, each in a process of its own. The exit status is 3 when the
+    job cannot be done; warnings and notes do not change it.
+
+    \b
+    Example: lenet-edge doctor --job board
+    """
+    from dataclasses import asdict
+
+    from lenet_edge.doctor.examine import examine, usual_job
+
+    job = job or usual_job()
+    findings = examine(job, DEFAULT_DIR, lambda what: say(f"Try {what}"))
+    able = not any(one.status == "failure" for one in findings)
+    facts = {"job": job, "able": able, "findings": [asdict(one) for one in findings]}
+    output(_view(findings, job, able), facts, json_file)
+    if not able:
+        raise SystemExit(GATE_FAILED)
+
+
+def _view(findings: list[Finding], job: str, able: bool) -> Any:
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in findings:
+        lines = [one.found]
+        for name, text in (("Cause", one.cause), ("Fix", one.fix), ("See", one.see)):
+            if text:
+                lines.append(f"{name}: {text}")
+        table.add_row(_MARKS[one.status], escape(one.check), escape("\n".join(lines)))
+    can = "can do its job" if able else "cannot do its job"
+    work = "train and export" if job == "host" else "run models"
+    return Group(table, f"This machine {can} as a {job}: {work}.")

@@ -1,0 +1,150 @@
+"""lenet-edge predict"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lenet_edge.cli._options import DEFAULT_DIR, json_option, num_threads_option
+from lenet_edge.cli._terminal import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lenet_edge.artifact import Artifact
+    from lenet_edge.worker import Worker
+
+_STANDARD_INPUT = "-"
+
+
+@click.command("predict")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The exported file to ask; the smallest in ./exported if left out, TFLite before ONNX.",
+)
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="A target, a runtime or a format; the best that is installed if left out.",
+)
+@num_threads_option
+@json_option
+def command(
+    images: tuple[str, ...],
+    model: Path | None,
+    target: str | None,
+    num_threads: int,
+    json_file: Path | None,
+) -> None:
+    """Say which digit is in an image.
+
+    IMAGE is a PNG or JPEG file, a folder of them, or "-" for standard input. A photo of ink on
+    paper is cut out, inverted and centred as MNIST's images were made; for a model of other
+    classes an image is only scaled. The exit status is 1 when an image could not be used.
+
+    \b
+    Example: lenet-edge predict photo.jpg --model exported/lenet_int8.tflite
+    """
+    from contextlib import closing
+
+    from lenet_edge.worker import Worker
+
+    sources = list(_sources(images))
+    artifacts = _artifacts(model)
+    with closing(Worker()) as worker:
+        chosen = worker.call(
+            "prediction:open_first",
+            artifacts=[one.to_json() for one in artifacts],
+            target=target,
+            num_threads=num_threads,
+        )
+        artifact = artifacts[chosen["place"]]
+        ask = {
+            "artifact": artifact.to_json(), "target": chosen["target"], "num_threads": num_threads,
+        }  # fmt: skip
+        to_screen = str(json_file) != "-"
+        width = max(map(len, sources))
+        answers = []
+        for source in sources:
+            answers.append(_answer(worker, source, ask))
+            if to_screen and "error" not in answers[-1]:
+                one = answers[-1]
+                click.echo(f"{source:{width}}  {one['label']}  {100 * one['confidence']:5.1f} %")
+    if json_file:
+        write_json(
+            json_file, {"file": artifact.name, "target": chosen["target"], "images": answers}
+        )
+    if any("error" in one for one in answers):
+        raise SystemExit(1)
+
+
+def _sources(images: tuple[str, ...]) -> Iterator[str]:
+    """Yield the image files that were named, and those in the folders that were."""
+    from lenet_edge.data.image_file import SUFFIXES
+    from lenet_edge.errors import DataError
+
+    for image in images:
+        folder = Path(image)
+        if image == _STANDARD_INPUT or not folder.is_dir():
+            yield image
+            continue
+        found = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
+        if not found:
+            raise DataError(f"{folder} holds no images ({', '.join(SUFFIXES)}); name another")
+        yield from map(str, found)
+
+
+def _artifacts(model: Path | None) -> list[Artifact]:
+    """Return the file to ask, or those that may be asked, the best first."""
+    from lenet_edge.artifact import check_format, is_described, load_artifact, manifest_path
+    from lenet_edge.errors import ModelFileError
+
+    if model:
+        check_format(model)
+        if is_described(model):
+            return [load_artifact(model)]
+        from lenet_edge.selection import load_files
+
+        return load_files([model], DEFAULT_DIR)
+    found = [
+        load_artifact(path)
+        for path in DEFAULT_DIR.glob("*")
+        if path.suffix in (".tflite", ".onnx") and manifest_path(path).exists()
+    ]
+    if not found:
+        raise ModelFileError(
+            f"there are no exported files in {DEFAULT_DIR}; make them with: lenet-edge export,"
+            " or name one with --model"
+        )
+    return sorted(found, key=lambda one: (one.format != "tflite", one.size_bytes))
+
+
+def _answer(worker: Worker, source: str, ask: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON of one image; an image that cannot be used has an error, said at once."""
+    from lenet_edge.data.image_file import MAX_BYTES
+    from lenet_edge.errors import DataError
+
+    where: dict[str, Any] = {"kind": "path", "content": source}
+    if source == _STANDARD_INPUT:
+        content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        where = {"kind": "image", "content": base64.b64encode(content).decode()}
+    name = "standard input" if source == _STANDARD_INPUT else source
+    try:
+        if source == _STANDARD_INPUT and len(content) > MAX_BYTES:
+            raise DataError(f"{name} has over {MAX_BYTES // 2**20} MiB; make the image smaller")
+        pixels = worker.call("prediction:see", artifact=ask["artifact"], name=name, **where)
+        return {"image": source, **worker.call("prediction:classify", pixels=pixels, **ask)}
+    except DataError as error:
+        click.secho(f"Error: {error}", fg="red", err=True)
+        return {"image": source, "error": str(error)}

@@ -1,0 +1,161 @@
+"""`predict` on real images, for people and for programs, and on what is no image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.test_errors import one_line
+from tests.conftest import LenetEdge
+from tests.data.draw import FOLDER
+from tests.doctor.test_doctor import BARE, Board
+
+EXPORTED = Path(__file__).parents[2] / "exported"
+SEVEN, THREE = FOLDER / "7-hasty-crayon.jpg", FOLDER / "3-hasty-crayon.jpg"
+MODEL = ("--model", EXPORTED / "lenet_int8.tflite")
+
+
+def test_each_image_gets_a_line(lenet_edge: LenetEdge) -> None:
+    done = lenet_edge("predict", SEVEN, THREE, *MODEL)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[:2] for line in lines] == [[str(SEVEN), "7"], [str(THREE), "3"]]
+    assert all(float(line[2]) > 50 and line[3] == "%" for line in lines)
+
+
+def test_the_smallest_tflite_in_exported_is_asked_first(
+    lenet_edge: LenetEdge, tmp_path: Path
+) -> None:
+    shutil.copytree(EXPORTED, tmp_path / "exported")
+    facts = json.loads(lenet_edge("predict", SEVEN, "--json", "-").stdout)
+    assert (facts["file"], facts["target"]) == ("lenet_int8.tflite", "litert-xnnpack")
+    (only,) = facts["images"]
+    assert only["image"] == str(SEVEN)
+    assert only["label"] == "7"
+    assert only["confidence"] == max(only["probabilities"].values())
+    assert only["inference_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "target"),
+    [
+        ("lenet_float32.tflite", "tflite-runtime", "tflite-runtime-cpu"),
+        ("lenet_float32.tflite", "litert-reference", "litert-reference"),
+        ("lenet_int8.onnx", "onnx", "onnxruntime-cpu"),
+        ("lenet_float32.onnx", "openvino", "openvino-cpu"),
+        ("lenet_dynamic.tflite", None, "litert-xnnpack"),
+    ],
+)
+def test_any_file_on_any_runtime(
+    lenet_edge: LenetEdge, file: str, name: str | None, target: str
+) -> None:
+    named = ("--target", name) if name else ()
+    done = lenet_edge("predict", SEVEN, "--model", EXPORTED / file, *named, "--json", "-")
+    facts = json.loads(done.stdout)
+    assert (facts["target"], facts["images"][0]["label"]) == (target, "7")
+
+
+def test_a_folder_and_what_is_in_it(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    shutil.copy(SEVEN, tmp_path / "photos" / "b.JPG")
+    shutil.copy(THREE, tmp_path / "photos" / "more" / "a.jpg")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    done = lenet_edge("predict", "photos", *MODEL)
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["photos/b.JPG", "7"], ["photos/more/a.jpg", "3"],
+    ]  # fmt: skip
+
+
+def test_standard_input() -> None:
+    command = [sys.executable, "-m", "lenet_edge", "predict", "-", *map(str, MODEL)]
+    done = subprocess.run(command, input=SEVEN.read_bytes(), capture_output=True, timeout=60)
+    assert done.stdout.split()[:2] == [b"-", b"7"]
+
+
+def test_what_is_no_image_is_said_and_the_others_are_answered(
+    lenet_edge: LenetEdge, tmp_path: Path
+) -> None:
+    (tmp_path / "diary.png").write_text("Dear diary, today I drew a seven.")
+    (tmp_path / "empty.jpg").touch()
+    Image.fromarray(np.full((50, 50), 255, np.uint8)).save(tmp_path / "blank.png")
+    done = lenet_edge("predict", "diary.png", "empty.jpg", "gone.png", "blank.png", SEVEN,
+                      *MODEL, "--json", "out.json")  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout.split()[1] == "7"
+    assert done.stderr.splitlines() == [
+        "Error: diary.png is not a PNG or JPEG image; save it as one of them",
+        "Error: empty.jpg is empty; give a PNG or JPEG image",
+        "Error: gone.png: no such file; give a PNG or JPEG image or a folder",
+        "Error: there is no digit in blank.png; is it blank, or too faint?",
+    ]
+    images = json.loads((tmp_path / "out.json").read_text())["images"]
+    assert ["error" in one for one in images] == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        ([], 2, "IMAGE"),
+        (["."], 1, "holds no images (.png, .jpg, .jpeg)"),
+        ([SEVEN], 1, "no exported files in exported"),
+        ([SEVEN, "--model", "gone.tflite"], 1, "gone.tflite: no such file"),
+        ([SEVEN, "--model", SEVEN], 1, "not a model file"),
+        ([SEVEN, *MODEL, "--target", "litret"], 1, "did you mean litert"),
+        ([SEVEN, *MODEL, "--target", "onnxruntime"], 1, "onnxruntime runs files of another format"),
+    ],
+    ids=range(7),
+)
+def test_wrong_usage(
+    lenet_edge: LenetEdge, arguments: list[str | Path], status: int, says: str
+) -> None:
+    done = lenet_edge("predict", *arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in one_line(done.stderr)
+
+
+def test_a_model_that_is_damaged_is_one_line(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    content = bytearray((EXPORTED / "lenet_int8.tflite").read_bytes())
+    content[30_000:] = b""
+    (tmp_path / "cut.tflite").write_bytes(content)
+    done = lenet_edge("predict", SEVEN, "--model", "cut.tflite")
+    assert done.returncode == 1
+    assert "cut.tflite" in one_line(done.stderr)
+
+
+def test_other_classes_see_the_image_as_it_is(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    """The same weights under the names of clothes: scaled, not cut out, and not inverted."""
+    for name in ("lenet_int8.onnx", "lenet_int8.onnx.json"):
+        shutil.copy(EXPORTED / name, tmp_path / name)
+    manifest = tmp_path / "lenet_int8.onnx.json"
+    facts = json.loads(manifest.read_text())
+    facts["labels"] = [f"shirt {number}" for number in range(10)]
+    manifest.write_text(json.dumps(facts))
+    ink = np.zeros((280, 280), np.uint8)
+    ink[40:240, 130:150] = 255  # white on black and in the middle, as MNIST has it
+    Image.fromarray(ink).save(tmp_path / "one.png")
+    Image.fromarray(255 - ink).save(tmp_path / "black.png")
+    done = lenet_edge("predict", "one.png", "black.png", "--model", "lenet_int8.onnx",
+                      "--json", "-")  # fmt: skip
+    labels = [one["label"] for one in json.loads(done.stdout)["images"]]
+    assert labels[0] == "shirt 1"
+    assert labels[1] != "shirt 1"
+
+
+@pytest.mark.parametrize(("command", "extra"), [("predict", "predict"), ("serve", "serve")])
+def test_a_board_without_the_extra_is_told_which(tmp_path: Path, command: str, extra: str) -> None:
+    board = Board(tmp_path / "venv")
+    board.add(*BARE, "tflite_runtime")
+    arguments = [SEVEN, *MODEL] if command == "predict" else [MODEL[1]]
+    done = subprocess.run(
+        [str(one) for one in (board.python, "-m", "lenet_edge", command, *arguments)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert one_line(done.stderr).endswith(f"install it with: pip install 'lenet-edge[{extra}]'")

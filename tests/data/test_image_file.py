@@ -1,0 +1,179 @@
+"""PNG and JPEG as cameras and programs write them, and what only pretends to be one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lenet_edge.data import image_file
+from lenet_edge.data.image_file import decode
+from lenet_edge.errors import DataError
+
+
+def packed(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+def half_dark(mode: str = "L", size: tuple[int, int] = (40, 20)) -> Image.Image:
+    """An image whose left half is black and whose right half is white."""
+    image = Image.new("L", size, 255)
+    image.paste(0, (0, 0, size[0] // 2, size[1]))
+    return image.convert(mode)
+
+
+def transparent(colour: int) -> Image.Image:
+    """Black ink at the left; the right is `colour`, but transparent."""
+    image = Image.new("LA", (40, 20), (colour, 0))
+    image.paste((0, 255), (0, 0, 20, 20))
+    return image
+
+
+def sixteen_bits() -> Image.Image:
+    return Image.fromarray(
+        np.where(np.arange(40) < 20, 0, 65_535).astype(np.uint16)[None].repeat(20, 0)
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        packed(half_dark()),
+        packed(half_dark("RGB")),
+        packed(half_dark("1")),
+        packed(half_dark("P")),
+        packed(half_dark("LA")),
+        packed(half_dark("RGBA")),
+        packed(transparent(0)),
+        packed(transparent(255).convert("RGBA")),
+        packed(half_dark("L"), transparency=255),
+        packed(half_dark("P"), transparency=255),
+        packed(sixteen_bits()),
+        packed(half_dark(), "JPEG", quality=95),
+        packed(half_dark("RGB"), "JPEG", quality=95, progressive=True),
+        packed(half_dark("CMYK"), "JPEG", quality=95),
+    ],
+    ids=["L", "RGB", "1", "P", "LA", "RGBA", "transparent black", "transparent white", "tRNS",
+         "P tRNS", "16 bits", "JPEG", "progressive", "CMYK"],
+)  # fmt: skip
+def test_every_kind_of_pixel(content: bytes) -> None:
+    image = decode(content, "x")
+    assert image.shape == (20, 40, 3)
+    assert image.dtype == np.uint8
+    assert image[:, :18].max() < 30
+    assert image[:, 22:].min() > 225
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("orientation", "dark"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")]
+)
+def test_it_is_turned_as_the_camera_was(format: str, orientation: int, dark: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decode(packed(half_dark(), format, exif=exif), "x")
+    thirds = [image[:, :10], image[:, -10:], image[:6], image[-6:]]
+    means = dict(zip(("left", "right", "top", "bottom"), (t.mean() for t in thirds), strict=True))
+    assert min(means, key=lambda side: means[side]) == dark
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_photo_is_reduced(format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = decode(packed(half_dark("RGB", (4000, 3000)), format, exif=exif), "x")
+    assert max(image.shape) <= 2048
+    assert image.shape[0] > image.shape[1]
+    assert image[10].mean() < 10
+    assert image[-10].mean() > 245
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG that promises this size and holds no more than a row."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    facts = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", facts)
+        + chunk(b"IDAT", zlib.compress(b"\0" * (width + 1)))
+        + chunk(b"IEND", b"")
+    )
+
+
+BAD = {
+    "text": (b"Dear diary, today I drew a seven.", "x.png is not a PNG or JPEG image"),
+    "empty": (b"", "x.png is empty"),
+    "cut short PNG": (packed(half_dark())[:60], "x.png is damaged"),
+    "cut short JPEG": (packed(half_dark("RGB", (400, 400)), "JPEG")[:700], "x.png is damaged"),
+    "GIF": (packed(half_dark(), "GIF"), "x.png is not a PNG or JPEG image"),
+    "20,000 pixels a side": (header(20_000, 20_000), "x.png has more than 50,000,000 pixels"),
+    "10,000 pixels a side": (header(10_000, 10_000), "x.png has more than 50,000,000 pixels"),
+    "2,000,000,000 pixels a side": (header(2**31 - 1, 2**31 - 1), "x.png has more than"),
+    "no pixels": (header(0, 0), "x.png is"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_image_is_said_in_one_line(name: str) -> None:
+    content, says = BAD[name]
+    with pytest.raises(DataError) as caught:
+        decode(content, "x.png")
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_the_largest_image_needs_bounded_memory(format: str, tmp_path: Path) -> None:
+    """50 million pixels with transparency, or progressive: the dearest there are."""
+    options: dict[str, Any] = {"progressive": True} if format == "JPEG" else {"compress_level": 1}
+    image = Image.new("RGBA" if format == "PNG" else "RGB", (10_000, 5_000))
+    path = tmp_path / "large"
+    path.write_bytes(packed(image, format, **options))
+    code = (
+        "import sys; from pathlib import Path; from lenet_edge.data.image_file import decode;"
+        "decode(Path(sys.argv[1]).read_bytes(), 'x');"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) / 1024 < 500  # MiB
+
+
+@given(st.data())
+def test_a_spoiled_file_is_read_or_refused(data: st.DataObject) -> None:
+    content = bytearray(packed(half_dark("RGB"), data.draw(st.sampled_from(["PNG", "JPEG"]))))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.integers(1, len(content))) :]
+    with contextlib.suppress(DataError):
+        assert decode(bytes(content), "x").ndim == 3
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        image_file.read(tmp_path / "missing.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        image_file.read(tmp_path / "folder.png")
+    with (tmp_path / "vast.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match="the limit is 32"):
+        image_file.read(tmp_path / "vast.png")

@@ -1,0 +1,101 @@
+"""A real server in a process of its own, and the plainest of clients."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXPORTED = Path(__file__).parents[2] / "exported"
+FILES = ("lenet_int8.tflite", "lenet_float32.onnx")
+PNG = {"Content-Type": "image/png"}
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    """A running `lenet-edge serve`."""
+
+    process: subprocess.Popen[str]
+    host: str
+    port: int
+    token: str | None
+    printed: list[str] = field(default_factory=list)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            reply = connection.getresponse()
+            return Answer(reply.status, dict(reply.getheaders()), reply.read())
+
+    def predict(self, image: Path | bytes, **headers: str) -> Answer:
+        body = image if isinstance(image, bytes) else image.read_bytes()
+        return self.ask("POST", "/predict", body, {**PNG, **headers})
+
+    def worker_pid(self) -> int:
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        (pid,) = (int(one) for task in tasks for one in task.read_text().split())
+        return pid
+
+    def memory_kb(self, pid: int) -> int:
+        return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
+
+
+@contextlib.contextmanager
+def serving(*arguments: str | Path, host: str = "127.0.0.1") -> Iterator[Server]:
+    """Start a server on a free port and end it as systemd would."""
+    command = [sys.executable, "-m", "lenet_edge", "serve", "--port", "0", "--host", host]
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, cwd=EXPORTED.parent,
+    )  # fmt: skip
+    assert process.stdout
+    printed: list[str] = []
+    try:
+        for line in process.stdout:
+            printed.append(line)
+            if found := re.search(r"at http://.*:(\d+)/(?:\?token=(\S+))?", line):
+                server = Server(process, "127.0.0.1", int(found[1]), found[2], printed)
+                break
+        else:
+            raise AssertionError(printed)
+        yield server
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGTERM)
+        process.wait(60)
+        printed += process.stdout.readlines()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[Server]:
+    """A server for all tests that leave it as it was."""
+    with serving(*(EXPORTED / name for name in FILES)) as running:
+        yield running
+    assert running.process.returncode == 0, running.printed
+    assert "Traceback" not in "".join(running.printed)
