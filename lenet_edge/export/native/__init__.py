@@ -1,0 +1,59 @@
+"""Export to one C file that needs no runtime: readable, C11, no allocation, no state.
+
+`network` reads the Keras model, `floats` and `integers` write it; the C text is in the files
+beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from lenet_edge import __version__
+from lenet_edge.artifact import TensorSpec
+from lenet_edge.export import tflite
+from lenet_edge.export.native import floats, integers, network, text
+from lenet_edge.target import Images
+
+CONVERTER = f"lenet-edge {__version__} native"
+# "dynamic": float convolutions and int8 dense weights; "int8": TensorFlow Lite's own integers.
+PRECISIONS = ("float32", "dynamic", "int8")
+
+
+def convert(
+    model: Any,
+    precision: str,
+    calibration: Images,
+    batch_size: int | None = None,
+    name: str = "lenet",
+) -> bytes:
+    """Return the C file of a sequential Keras classifier.
+
+    Args:
+        model: the Keras model.
+        precision: one of `PRECISIONS`.
+        calibration: images that set the ranges of int8 activations: float32 of shape
+            (N, height, width, channels), scaled as in training.
+        batch_size: None leaves the batch free.
+        name: of the C function.
+
+    Raises:
+        ModelFileError: a layer is not covered; the message names it.
+    """
+    image = tuple(model.inputs[0].shape[1:])
+    layers = network.read(model)
+    if precision == "int8":
+        content = tflite.convert(model, precision, calibration, batch_size=1)
+        source, stack_bytes, specs = integers.write(name, content)
+    else:
+        source, stack_bytes = floats.write(name, layers, image, int8=precision == "dynamic")
+        specs = (
+            TensorSpec("image", (None, *image), "float32"),
+            TensorSpec("logits", (None, int(model.outputs[0].shape[-1])), "float32"),
+        )
+    inputs, outputs = (
+        [dataclasses.asdict(dataclasses.replace(spec, shape=(batch_size, *spec.shape[1:])))]
+        for spec in specs
+    )
+    contract = {"inputs": inputs, "outputs": outputs}
+    return f"{text.top(name, precision, stack_bytes, contract)}\n{source}".encode()
