@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifact import SUFFIXES, load_artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import get_target, open_session
 
@@ -38,7 +38,7 @@ def probe(target: str) -> dict[str, Any]:
         TargetError: the target cannot run it, or answers wrong.
     """
     chosen = get_target(target)
-    artifact = load_artifact(FOLDER / f"probe.{chosen.formats[0]}")
+    artifact = load_artifact(FOLDER / f"probe{SUFFIXES[chosen.formats[0]]}")
     images = np.random.default_rng(0).random((3, *IMAGE_SHAPE), np.float32)
     expected = images.reshape(3, -1) @ weights()
     with closing(open_session(artifact, chosen)) as session:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifact import TensorSpec, load_artifact, sha256_of, write_manifest
+from lenet_edge.artifact import FORMATS, TensorSpec, load_artifact, sha256_of, write_manifest
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError, TargetError, WorkerError
 from lenet_edge.reference import Reference
@@ -30,13 +30,16 @@ FILES = (
     "lenet_float32.onnx",
     "lenet_int8.onnx",
     "lenet.keras",
+    "lenet_native_float32.c",
+    "lenet_native_int8.c",
 )
+INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
 PAIRS = [
     pytest.param((target, name), id=f"{target.name}-{name}")
     for target in all_targets()
     for name in FILES
-    if name.split(".")[-1] in target.formats
+    if FORMATS[Path(name).suffix] in target.formats
 ]
 
 
@@ -86,6 +89,9 @@ def reference(exports: Path) -> npt.NDArray[np.float32]:
 
 def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
     """Read the input and output of a model file without any of our runtimes."""
+    if path.suffix == ".c":
+        sibling = path.with_name(path.name.replace("_native", "")).with_suffix(".tflite")
+        return specs_in(sibling)
     if path.suffix == ".onnx":
         import onnx
 
@@ -124,7 +130,7 @@ def test_it_says_what_it_takes_and_gives(observed: Observed) -> None:
     for found, spec in zip(("inputs", "outputs"), expected, strict=True):
         (given,) = observed.facts[found]
         assert TensorSpec(**given) == spec
-    assert expected[0].dtype == ("int8" if observed.file.name == "lenet_int8.tflite" else "float32")
+    assert expected[0].dtype == ("int8" if observed.file.name in INT8_INPUT else "float32")
     assert observed.facts["runtime_version"]
 
 

@@ -10,8 +10,7 @@ import dataclasses
 from typing import Any
 
 from lenet_edge import __version__
-from lenet_edge.artifact import TensorSpec
-from lenet_edge.export import tflite
+from lenet_edge.artifact import Artifact, TensorSpec, atomic_write
 from lenet_edge.export.native import floats, integers, network, text
 from lenet_edge.target import Images
 
@@ -43,13 +42,16 @@ def convert(
     image = tuple(model.inputs[0].shape[1:])
     layers = network.read(model)
     if precision == "int8":
+        from lenet_edge.export import tflite
+
         content = tflite.convert(model, precision, calibration, batch_size=1)
         source, stack_bytes, specs = integers.write(name, content)
     else:
-        source, stack_bytes = floats.write(name, layers, image, int8=precision == "dynamic")
+        classes = int(model.outputs[0].shape[-1])
+        source, stack_bytes = floats.write(name, layers, image, classes, precision == "dynamic")
         specs = (
             TensorSpec("image", (None, *image), "float32"),
-            TensorSpec("logits", (None, int(model.outputs[0].shape[-1])), "float32"),
+            TensorSpec("logits", (None, classes), "float32"),
         )
     inputs, outputs = (
         [dataclasses.asdict(dataclasses.replace(spec, shape=(batch_size, *spec.shape[1:])))]
@@ -57,3 +59,17 @@ def convert(
     )
     contract = {"inputs": inputs, "outputs": outputs}
     return f"{text.top(name, precision, stack_bytes, contract)}\n{source}".encode()
+
+
+def tensors(content: bytes) -> dict[str, tuple[TensorSpec, ...]]:
+    """Return the ``inputs`` and ``outputs`` that a C file made here says it has."""
+    facts = text.contract_of(content)
+    return {
+        side: tuple(TensorSpec(**spec) for spec in facts[side]) for side in ("inputs", "outputs")
+    }
+
+
+def write_header(artifact: Artifact) -> None:
+    """Write the .h file beside an exported .c file."""
+    with atomic_write(artifact.path.with_suffix(".h")) as temporary:
+        temporary.write_text(text.header(artifact), encoding="utf-8")

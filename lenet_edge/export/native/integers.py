@@ -17,7 +17,7 @@ from lenet_edge.export.native.text import array, prototypes, template
 _MAX_POOL, _CONV, _DENSE, _RESHAPE = 17, 3, 9, 22
 _NONE, _RELU = 0, 1
 _SAME = 0
-_DTYPES = {2: np.dtype("<i4"), 9: np.dtype("int8")}
+_DTYPES: dict[int, Any] = {2: np.dtype("<i4"), 9: np.dtype("int8")}
 
 
 def write(name: str, content: bytes) -> tuple[str, int, tuple[TensorSpec, TensorSpec]]:
@@ -52,7 +52,8 @@ def write(name: str, content: bytes) -> tuple[str, int, tuple[TensorSpec, Tensor
     inputs, outputs = graph.input, graph.operators[last].output
     pixels, classes = math.prod(inputs.shape[1:]), outputs.shape[-1]
     buffers = "".join(
-        f"  int8_t {which}[{size}];\n" for which, size in zip(("even", "odd"), sizes, strict=True)
+        f"  int8_t {which}[{size}];\n"
+        for which, size in zip(("even", "odd"), sizes, strict=True)
         if size
     )
     entrance = (
@@ -89,15 +90,15 @@ class _Tensor:
         scales = [] if quantization is None or quantization.scale is None else quantization.scale
         self.scales = [float(scale) for scale in scales]
         self.zero = int(quantization.zeroPoint[0]) if self.scales else 0
-        self._data, self._dtype = graph.buffers[tensor.buffer].data, _DTYPES.get(tensor.type)
+        self._data, self._type = graph.buffers[tensor.buffer].data, tensor.type
 
     @property
     def scale(self) -> float:
         return self.scales[0]
 
     def values(self) -> npt.NDArray[Any]:
-        assert self._dtype is not None
-        return np.frombuffer(bytes(self._data), self._dtype).reshape(self.shape)
+        values: npt.NDArray[Any] = np.frombuffer(bytes(self._data), _DTYPES[self._type])
+        return values.reshape(self.shape)
 
 
 class _Operator:
@@ -114,8 +115,10 @@ class _Operator:
         one_dilation = all(
             getattr(self.options, side, 1) == 1 for side in ("dilationWFactor", "dilationHFactor")
         )
-        if self.kind not in (*_TEMPLATES, _RESHAPE) or relu not in (_NONE, _RELU) or not (
-            one_dilation
+        if (
+            self.kind not in (*_TEMPLATES, _RESHAPE)
+            or relu not in (_NONE, _RELU)
+            or not (one_dilation)
         ):
             raise ModelFileError(
                 f"the native format in int8 does not cover the operator that makes"
@@ -145,10 +148,8 @@ def _call(one: _Operator, name: str, where: str, to: str) -> str:
         )
     _, in_rows, in_cols, channels = one.input.shape
     options = one.options
-    if one.kind == _MAX_POOL:
-        size = options.filterHeight, options.filterWidth
-    else:
-        size = one.tensors[1].shape[1:3]
+    pooled = one.kind == _MAX_POOL
+    size = (options.filterHeight, options.filterWidth) if pooled else one.tensors[1].shape[1:3]
     strides = options.strideH, options.strideW
     padding = [
         max((out - 1) * step + length - before, 0) // 2 if options.padding == _SAME else 0
@@ -156,7 +157,7 @@ def _call(one: _Operator, name: str, where: str, to: str) -> str:
                                              strict=True)
     ]  # fmt: skip
     shape = ", ".join(map(str, (*size, *strides, *padding)))
-    if one.kind == _MAX_POOL:
+    if pooled:
         return (
             f"  max_pool({where}, {in_rows}, {in_cols}, {channels}, {shape}, {one.low},"
             f" {to}, {rows}, {cols});"

@@ -53,9 +53,13 @@ class Pool:
     @property
     def halves(self) -> bool:
         """Whether it takes whole windows of 2 x 2 pixels, side by side."""
-        return self.size == self.strides == (2, 2) and self.padding[0::2] == (0, 0) and (
-            2 * self.output_shape[0] <= self.input_shape[0]
-            and 2 * self.output_shape[1] <= self.input_shape[1]
+        return (
+            self.size == self.strides == (2, 2)
+            and self.padding[0::2] == (0, 0)
+            and (
+                2 * self.output_shape[0] <= self.input_shape[0]
+                and 2 * self.output_shape[1] <= self.input_shape[1]
+            )
         )
 
 
@@ -76,9 +80,10 @@ def _padding(
     before: Shape, after: Shape, size: tuple[int, ...], strides: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     # Source: TensorFlow's "SAME": what is missing, the smaller half of it above and left.
-    needed = [max((n - 1) * step + k - m, 0)
-              for m, n, k, step in zip(before[:2], after[:2], size[:2], strides, strict=True)]  # fmt: skip
-    rows, columns = needed
+    rows, columns = (
+        max((n - 1) * step + k - m, 0)
+        for m, n, k, step in zip(before[:2], after[:2], size[:2], strides, strict=True)
+    )
     return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
 
 

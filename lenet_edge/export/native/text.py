@@ -14,7 +14,11 @@ from lenet_edge.artifact import Artifact
 
 _WIDTH = 100
 _MARK = " * lenet_edge: "  # the contract stands behind it; `embedded` reads it there
-_KEYWORDS = "auto break case char const continue default do double else enum extern float for goto if inline int long main register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while".split()  # fmt: skip  # noqa: E501, SIM905
+_KEYWORDS = (
+    "auto break case char const continue default do double else enum extern float for goto if"
+    " inline int long register restrict return short signed sizeof static struct switch typedef"
+    " union unsigned void volatile while main"
+)
 
 
 def template(name: str) -> str:
@@ -25,7 +29,9 @@ def template(name: str) -> str:
 def identifier(stem: str) -> str:
     """Return the name of the C function for a checkpoint of this name."""
     name = re.sub(r"\W", "_", stem, flags=re.ASCII)
-    return f"net_{name}" if name[:1].isdigit() or name[:1] in ("", "_") or name in _KEYWORDS else name
+    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.c"))
+    taken = re.search(rf"\b{name}(_batch)?\b", f"{texts} {_KEYWORDS} network run best_here")
+    return f"net_{name}" if taken or not re.match(r"[a-zA-Z]", name) else name
 
 
 def array(kind: str, name: str, values: npt.NDArray[Any], aligned: bool = False) -> str:
@@ -63,6 +69,12 @@ def top(name: str, precision: str, stack_bytes: int, contract: dict[str, Any]) -
             "",
         ]
     )
+
+
+def contract_of(content: bytes) -> Any:
+    """Return the contract in the comment at the top of a C file."""
+    start = content.index(_MARK.encode()) + len(_MARK)
+    return json.loads(content[start : content.index(b"\n", start)])
 
 
 def with_contract(content: bytes, contract: str) -> bytes:
