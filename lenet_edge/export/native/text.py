@@ -81,7 +81,7 @@ def with_contract(content: bytes, contract: str) -> bytes:
     """Return a C file with another contract in the comment at its top."""
     facts = json.loads(contract)
     # The slashes are escaped, so that no label can end the comment, or seem to begin another.
-    line = _MARK + contract.replace("/", "\\/").replace("??", "?\\u003f")
+    line = _MARK + contract.replace("/", "\\u002f").replace("??", "?\\u003f")
     about = [
         f" * Checkpoint: sha256 {facts['parent_sha256']}.",
         *([f" * Labels: {_comment(', '.join(facts['labels']))}."] if facts["labels"] else []),
