@@ -121,7 +121,7 @@ INLINE void convolve_tiles(const float *tiles, int tiles_size, int channels, int
             const float *v = from + (4 * i + j) * channels * tiles_size;
 #define CLEAR(t) vec sum##t = {0};
             FIVE(CLEAR)
-            UNROLL(8)
+            UNROLL(1) /* or GCC makes more code of it than is fast */
             for (int n = 0; n < channels; n++) {
               const vec weight = load(w + n * padded);
 #define MULTIPLY(t) sum##t += weight * v[n * tiles_size + t];
