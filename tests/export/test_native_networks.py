@@ -37,62 +37,71 @@ def network(image: Shape, layers: list[Any]) -> Any:
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> Any:
-    """A small network of the layers that are covered, with random weights."""
-    k = keras().layers
-    image = tuple(draw(st.integers(4, 30)) for _ in range(2))
-    shape = [*image, draw(st.sampled_from([1, 1, 3]))]
-    image_shape = tuple(shape)
-    layers: list[Any] = []
+def networks(draw: st.DrawFn) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
+    """The image's shape, and the kinds and settings of the layers of a small network."""
+    rows, cols = draw(st.integers(4, 30)), draw(st.integers(4, 30))
+    image = (rows, cols, draw(st.sampled_from([1, 1, 3])))
+    layers: list[tuple[str, dict[str, Any]]] = []
+    sides = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
-    def size_after(kernel: tuple[int, int], strides: tuple[int, int], same: bool) -> list[int]:
-        return [
-            -(-n // step) if same else (n - length) // step + 1
-            for n, length, step in zip(shape[:2], kernel, strides, strict=True)
+    def add(kind: str, window: str, padding: str, **settings: Any) -> bool:
+        """Add a layer, if its windows find room in what the layers before leave of the image."""
+        nonlocal rows, cols
+        size, strides = settings[window], settings["strides"]
+        after = [
+            -(-n // step) if padding == "same" else (n - length) // step + 1
+            for n, length, step in zip((rows, cols), size, strides, strict=True)
         ]
+        if min(after) < 1:
+            return False
+        rows, cols = after
+        layers.append((kind, {**settings, "padding": padding}))
+        return True
 
     for _ in range(draw(st.integers(0, 3))):
-        classic = draw(st.booleans())
-        kernel = (3, 3) if classic else (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
-        strides = (1, 1) if classic else (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
-        same = not classic and draw(st.booleans())
-        if not same and any(n < length for n, length in zip(shape, kernel, strict=False)):
+        classic = draw(st.booleans())  # as in LeNet, for which there are kernels of their own
+        kernel = (3, 3) if classic else draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+        if not add(
+            "Conv2D",
+            "kernel_size",
+            "valid" if classic else draw(st.sampled_from(["valid", "same"])),
+            kernel_size=kernel,
+            strides=(1, 1) if classic else draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
+            filters=draw(st.integers(1, 20)),
+            activation=draw(st.sampled_from([None, "relu"])),
+            use_bias=draw(st.booleans()),
+            bias_initializer=draw(st.sampled_from(["zeros", "random_normal"])),
+        ):
             break
-        filters = draw(st.integers(1, 20))
-        activation = draw(st.sampled_from([None, "relu"]))
-        layers.append(
-            k.Conv2D(
-                filters, kernel, strides, "same" if same else "valid", activation=activation,
-                use_bias=draw(st.booleans()), bias_initializer="glorot_uniform"
-                if draw(st.booleans()) else "zeros",
-            )
-        )  # fmt: skip
-        shape = [*size_after(kernel, strides, same), filters]
-        if classic or draw(st.booleans()):
-            pool = (2, 2) if classic else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-            steps = (2, 2) if classic else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-            padding = "valid" if classic else draw(st.sampled_from(["valid", "same"]))
-            if padding == "same" or all(n >= m for n, m in zip(shape, pool, strict=False)):
-                layers.append(k.MaxPool2D(pool, steps, padding))
-                shape = [*size_after(pool, steps, padding == "same"), filters]
+        if classic:
+            add("MaxPool2D", "pool_size", "valid", pool_size=(2, 2), strides=(2, 2))
+        elif draw(st.booleans()):
+            padding = draw(st.sampled_from(["valid", "same"]))
+            add("MaxPool2D", "pool_size", padding, pool_size=draw(sides), strides=draw(sides))
         if draw(st.booleans()):
-            layers.append(k.ReLU())
-    layers.append(k.Flatten() if draw(st.booleans()) else k.Reshape((-1,)))
+            layers.append(("ReLU", {}))
+    layers.append(("Flatten", {}) if draw(st.booleans()) else ("Reshape", {"target_shape": (-1,)}))
     if draw(st.booleans()):
-        layers += [k.Dense(draw(st.integers(1, 300)), activation="relu"), k.Dropout(0.5)]
-    layers.append(k.Dense(10, bias_initializer="glorot_uniform"))
-    return network(image_shape, layers)  # type: ignore[arg-type]
+        layers.append(("Dense", {"units": draw(st.integers(1, 300)), "activation": "relu"}))
+        layers.append(("Dropout", {"rate": 0.5}))
+    layers.append(("Dense", {"units": 10, "bias_initializer": "random_normal"}))
+    return image, layers
 
 
 @settings(max_examples=20)
-@given(model=networks(), seed=st.integers(0, 2**32 - 1))
+@given(drawn=networks(), seed=st.integers(0, 2**32 - 1))
 def test_random_networks_answer_as_keras(
-    tmp_path_factory: pytest.TempPathFactory, model: Any, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    drawn: tuple[Shape, list[tuple[str, dict[str, Any]]]],
+    seed: int,
 ) -> None:
     need("clang")
     folder = tmp_path_factory.mktemp("random")
     source, library = folder / "net.c", folder / "net.so"
-    images = np.random.default_rng(seed).random((5, *model.input_shape[1:]), np.float32)
+    image, layers = drawn
+    keras().utils.set_random_seed(seed)
+    model = network(image, [getattr(keras().layers, kind)(**how) for kind, how in layers])
+    images = np.random.default_rng(seed).random((5, *image), np.float32)
     source.write_bytes(native.convert(model, "float32", images))
     build("clang", *WARNINGS, "-O1", "-shared", "-fPIC", source, "-o", library)
     expected = model.predict(images, verbose=0)
