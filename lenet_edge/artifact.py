@@ -2,7 +2,7 @@
 
 An `Artifact` is one file on disk. What a program needs to run it and a person needs to trust it
 stands beside it, in a manifest: ``lenet_int8.tflite`` has ``lenet_int8.tflite.json``. The same
-facts are in the .tflite and .onnx files themselves, for a file that lost its folder.
+facts are in the files themselves (but for .keras), for one that lost its folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from lenet_edge.embedded import read_contract
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 
 MANIFEST_VERSION = 1
-FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
+FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native"}
+SUFFIXES = {format: suffix for suffix, format in FORMATS.items()}
 LAYOUT = "NHWC"  # of the input of every file: batch, height, width, channels
 # What a file cannot say of itself; `load_artifact` finds these out.
 _OF_THE_FILE = ("path", "format", "size_bytes", "sha256", "created_at")
@@ -122,8 +123,8 @@ def contract(artifact: Artifact) -> str:
 def load_artifact(path: Path) -> Artifact:
     """Read a model file's manifest and check the file against it.
 
-    A .tflite or .onnx file without a manifest beside it is taken at its own word: the contract
-    that export wrote into it.
+    A file without a manifest beside it is taken at its own word: the contract that export wrote
+    into it.
 
     Raises:
         ModelFileError: the file is missing, empty, not of the format its name says, has no
@@ -214,6 +215,8 @@ def _format_of(head: bytes) -> str | None:
         return "keras"
     if head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x40":  # ModelProto field 1: ir_version
         return "onnx"
+    if head == b"/* Neura":  # how the C files of our own begin
+        return "native"
     return None
 
 

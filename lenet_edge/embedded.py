@@ -1,7 +1,7 @@
 """Read the contract that export writes into a model file, with nothing but the standard library.
 
-A board has one runtime and no onnx, TensorFlow or flatbuffers package, so the two file formats
-are walked here by hand, just as far as the one string needs.
+A board has one runtime and no onnx, TensorFlow or flatbuffers package, so .tflite and .onnx files
+are walked here by hand, just as far as the one string needs. In a C file it is a line of text.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from pathlib import Path
 
 from lenet_edge.errors import ModelFileError
 
-KEY = "lenet_edge"  # of the ONNX metadata property and of the TFLite metadata entry
+# Of the ONNX metadata property, of the TFLite metadata entry and of the line in a C file.
+KEY = "lenet_edge"
 
 
 def read_contract(path: Path, format: str) -> str | None:
-    """Return the contract in a .tflite or .onnx file, None where there is none.
+    """Return the contract in a .tflite, .onnx or native .c file, None where there is none.
 
     Raises:
         ModelFileError: the file is cut short or damaged.
     """
-    readers = {"tflite": _read_tflite, "onnx": _read_onnx}
+    readers = {"tflite": _read_tflite, "onnx": _read_onnx, "native": _read_native}
     if format not in readers:
         return None
     content = path.read_bytes()
@@ -30,6 +31,13 @@ def read_contract(path: Path, format: str) -> str | None:
         return None if found is None else found.decode("utf-8")
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(f"{path} is damaged ({error}); export it again") from error
+
+
+def _read_native(data: bytes) -> bytes | None:
+    comment = data[: data.find(b"*/")]
+    mark = f" * {KEY}: ".encode()
+    lines = (line for line in comment.split(b"\n") if line.startswith(mark))
+    return next((line[len(mark) :] for line in lines), None)
 
 
 # Source: the FlatBuffers internals ("Encoding") and tensorflow/lite/schema/schema.fbs.

@@ -70,7 +70,8 @@ def exports(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Pat
     recipe = dataclasses.replace(CLASSIC, epochs=3)
     model, _ = loop.train(training, take(test_part, 1000), recipe)
     checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
-    export(checkpoint.path, folder, training, test_part, precisions=PRECISIONS)
+    formats = ("tflite", "onnx", "native")
+    export(checkpoint.path, folder, training, test_part, formats, PRECISIONS)
     return folder
 
 

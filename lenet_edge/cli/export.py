@@ -22,11 +22,12 @@ from lenet_edge.cli._terminal import say
 @click.option(
     "formats",
     "--format",
-    type=click.Choice(["tflite", "onnx", "c"]),
+    type=click.Choice(["tflite", "onnx", "native", "c"]),
     multiple=True,
     default=("tflite", "onnx"),
     show_default="tflite and onnx",
-    help="Repeatable. c: the int8 TFLite file, and the same as a C array for microcontrollers.",
+    help="Repeatable. native: the network itself as C, which needs no runtime. c: the int8 TFLite"
+    " file, and the same as a C array for TensorFlow Lite Micro.",
 )
 @click.option(
     "--cpu",
@@ -69,7 +70,7 @@ def command(
     data_dir: Path | None,
     output_dir: Path,
 ) -> None:
-    """Export a checkpoint to TFLite and ONNX.
+    """Export a checkpoint to TFLite, ONNX or plain C.
 
     MODEL is a .keras file, exported/lenet.keras by default; any Keras classifier with one input
     will do. It makes float32 files, and those of the precisions asked for. Each file carries its
@@ -78,6 +79,7 @@ def command(
     \b
     Example: lenet-edge export --int8 --dynamic
     Example: lenet-edge export theirs.keras --int8 --calibration images.npz
+    Example: lenet-edge export --format native --dynamic --int8
     """
     from lenet_edge.artifact import Artifact, check_format
 

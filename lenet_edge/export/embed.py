@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from lenet_edge.embedded import KEY
+from lenet_edge.export.native.text import with_contract
 
 
 def embed(content: bytes, format: str, contract: str) -> bytes:
-    """Return the bytes of a .tflite or .onnx file with `contract`, a text, in its metadata.
+    """Return the bytes of a model file with `contract`, a text, in its metadata.
 
     A contract that the file holds already is replaced.
     """
-    return {"tflite": _embed_tflite, "onnx": _embed_onnx}[format](content, contract)
+    writers = {"tflite": _embed_tflite, "onnx": _embed_onnx, "native": with_contract}
+    return writers[format](content, contract)
 
 
 def _embed_onnx(content: bytes, contract: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lenet_edge.artifact import (
+    SUFFIXES,
     Artifact,
     TensorSpec,
     atomic_write,
@@ -24,22 +25,24 @@ from lenet_edge.artifact import (
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
-from lenet_edge.export import c, calibration, onnx, tflite
+from lenet_edge.export import c, calibration, native, onnx, tflite
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
 from lenet_edge.export.embed import embed
+from lenet_edge.export.native.text import identifier
 from lenet_edge.quiet import quiet
 from lenet_edge.reference import Reference, reference_path
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.target import Images
 
-CONVERTERS = {"tflite": tflite, "onnx": onnx}
-PRECISIONS = tflite.PRECISIONS  # all there are; ONNX has fewer
+CONVERTERS = {"tflite": tflite, "onnx": onnx, "native": native}
+PRECISIONS = tflite.PRECISIONS  # all there are; the others have fewer
 _CALIBRATED = ("int8", "int16x8")
 # What opens a finished file here; the plain kernels take every precision.
 _TARGETS = {
     "tflite": get_target("litert-reference"),
     "onnx": get_target("onnxruntime-cpu"),
+    "native": get_target("native-cpu"),
 }
 
 
@@ -67,7 +70,8 @@ def export(
         output_dir: where the files and their manifests go; made if need be.
         training: its first 1,000 images calibrate the int8 and int16x8 files.
         test: the images whose float logits `verify` compares with.
-        formats: "tflite", "onnx", and "c": the int8 .tflite file, and that as a C array too.
+        formats: "tflite"; "onnx"; "native", the network as C; and "c": the int8 .tflite file, and
+            that as a C array too.
         precisions: of "float32", "float16", "dynamic", "int8" and "int16x8".
         report: called with each artifact when it is on disk.
         batch_size: fixes the batch, for delegates that need that; None leaves it free.
@@ -114,11 +118,18 @@ def export(
         settings: dict[str, Any] = {}
         if (format, precision) == ("onnx", "int8"):
             settings["reduce_range"] = onnx.needs_reduced_range(cpu)
-        content = _convert(model, checkpoint, format, precision, images, batch_size, settings)
+        named = {"name": identifier(checkpoint.stem)} if format == "native" else {}
+        content = _convert(
+            model, checkpoint, format, precision, images, batch_size, {**settings, **named}
+        )
+        tensors = native.tensors(content) if format == "native" else {}
+        # Not to be taken for the .c file of --format c, which holds a .tflite file.
+        kind = "_native" if format == "native" else ""
         fixed = "" if batch_size is None else f"_b{batch_size}"
         artifact = write_artifact(
-            output_dir / f"{checkpoint.stem}_{precision}{fixed}.{format}",
+            output_dir / f"{checkpoint.stem}{kind}_{precision}{fixed}{SUFFIXES[format]}",
             content,
+            **tensors,
             precision=precision,
             batch_size=batch_size,
             parent_sha256=parent.sha256,
@@ -128,6 +139,8 @@ def export(
             pixel_scale=parent.pixel_scale,
             settings=tuple(f"{name}={value}" for name, value in settings.items()),
         )
+        if format == "native":
+            native.write_header(artifact)
         report(artifact)
         if expected is not None:
             share = _agreement(artifact, images.images, expected)
@@ -187,6 +200,8 @@ def _convert(
     try:
         with quiet():  # converters warn of what is as it should be
             content = convert(model, precision, images.images, batch_size, **settings)
+    except ModelFileError:
+        raise  # it names the layer already
     except OSError as error:
         raise LenetEdgeError(
             f"no room for the converter's temporary files: {error}; free some or set TMPDIR"
@@ -223,11 +238,16 @@ def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
     """
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-        draft = describe(temporary, inputs=(), outputs=(), **facts)
+        draft = describe(temporary, **{"inputs": (), "outputs": (), **facts})
         # The runtime says what the tensors of the finished file are; that is what users will meet.
+        # C needs none to be written, and its compiler may be on another machine.
         try:
-            with closing(open_session(draft, _TARGETS[draft.format])) as session:
-                facts["inputs"], facts["outputs"] = tuple(session.inputs), tuple(session.outputs)
+            if "inputs" not in facts:
+                with closing(open_session(draft, _TARGETS[draft.format])) as session:
+                    facts["inputs"], facts["outputs"] = (
+                        tuple(session.inputs),
+                        tuple(session.outputs),
+                    )
         except TargetError as error:
             reason = str(error).replace(str(temporary), path.name)
             raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error

@@ -33,9 +33,10 @@ def make_probe() -> None:
     blank = Dataset("blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = loop.save(model, Path(folder, "probe.keras"), names)
-        made = export(checkpoint.path, Path(folder), blank, blank)
+        formats = ("tflite", "onnx", "native")
+        made = export(checkpoint.path, Path(folder), blank, blank, formats=formats)
         for artifact in (checkpoint, *made):
-            path = FOLDER / f"probe.{artifact.format}"
+            path = FOLDER / f"probe{artifact.path.suffix}"
             shutil.copyfile(artifact.path, path)
             shutil.copyfile(manifest_path(artifact.path), manifest_path(path))
 

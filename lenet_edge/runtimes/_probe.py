@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifact import SUFFIXES, load_artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Target
@@ -40,7 +40,7 @@ def probe(target: dict[str, Any]) -> dict[str, Any]:
         TargetError: the target cannot run it, leaves it to the CPU, or answers wrong.
     """
     chosen = Target.from_json(target)
-    artifact = load_artifact(FOLDER / f"probe.{chosen.formats[0]}")
+    artifact = load_artifact(FOLDER / f"probe{SUFFIXES[chosen.formats[0]]}")
     images = np.random.default_rng(0).random((3, *IMAGE_SHAPE), np.float32)
     expected = images.reshape(3, -1) @ weights()
     with closing(open_session(artifact, chosen)) as session:

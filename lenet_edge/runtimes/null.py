@@ -11,7 +11,7 @@ TARGETS = (
     Target(
         name="null",
         runtime="null",
-        formats=("tflite", "onnx", "keras"),
+        formats=("tflite", "onnx", "keras", "native"),
         device="cpu",
         delegate=None,
         package="",

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifact import TensorSpec, load_artifact, sha256_of, write_manifest
+from lenet_edge.artifact import FORMATS, TensorSpec, load_artifact, sha256_of, write_manifest
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError, TargetError, WorkerError
@@ -33,7 +33,10 @@ FILES = (
     "lenet_float32.onnx",
     "lenet_int8.onnx",
     "lenet.keras",
+    "lenet_native_float32.c",
+    "lenet_native_int8.c",
 )
+INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
 # What a software GPU makes possible here is always asked for; of the rest, what can be here.
 ON_GPU = ("litert-gpu", "onnxruntime-webgpu")
@@ -48,7 +51,7 @@ PAIRS = [
     )
     for target in HERE
     for name in FILES
-    if name.split(".")[-1] in target.formats
+    if FORMATS[Path(name).suffix] in target.formats
     # WebGPU has no kernels for some int8 operators; test_providers.py sees it refuse.
     and not (target.name == "onnxruntime-webgpu" and "int8" in name)
 ]
@@ -108,6 +111,9 @@ def reference(exports: Path) -> npt.NDArray[np.float32]:
 
 def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
     """Read the input and output of a model file without any of our runtimes."""
+    if path.suffix == ".c":
+        sibling = path.with_name(path.name.replace("_native", "")).with_suffix(".tflite")
+        return specs_in(sibling)
     if path.suffix == ".onnx":
         import onnx
 
@@ -146,7 +152,7 @@ def test_it_says_what_it_takes_and_gives(observed: Observed) -> None:
     for found, spec in zip(("inputs", "outputs"), expected, strict=True):
         (given,) = observed.facts[found]
         assert TensorSpec(**given) == spec
-    assert expected[0].dtype == ("int8" if observed.file.name == "lenet_int8.tflite" else "float32")
+    assert expected[0].dtype == ("int8" if observed.file.name in INT8_INPUT else "float32")
     assert observed.facts["runtime_version"]
 
 
@@ -207,7 +213,7 @@ def test_what_is_not_here_says_what_is_missing(exports: Path) -> None:
         reason = absence(target)
         if reason is None or target.name in ON_GPU:
             continue
-        file = next(name for name in FILES if name.split(".")[-1] in target.formats)
+        file = next(name for name in FILES if FORMATS[Path(name).suffix] in target.formats)
         with pytest.raises(TargetError) as caught:
             worker.call(
                 "bench.timing:measure",

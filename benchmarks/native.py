@@ -1,0 +1,227 @@
+"""The network as C against every runtime: python -m benchmarks.native
+
+All files are called in turn in one process, and that in six processes; before each, the machine's
+peak is measured, so that the physical limit is of the same minutes. A last part times the C
+kernel by kernel. Kept in benchmarks/results/<machine>/<time>-<commit>-native.json.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.record import ROOT, keep
+from lenet_edge import worker
+from lenet_edge.artifact import load_artifact, sha256_of, write_manifest
+from lenet_edge.bench.interleave import NUM_PROCESSES
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import to_input
+from lenet_edge.inspection import inspect
+from lenet_edge.runtimes.native import FLAGS
+
+CHECKPOINT = ROOT / "exported" / "lenet.keras"
+REFERENCE = "lenet_float32.tflite on litert-xnnpack"
+OTHERS = (
+    ("lenet_float32.tflite", "litert-xnnpack"),
+    ("lenet_dynamic.tflite", "litert-xnnpack"),
+    ("lenet_int8.tflite", "litert-xnnpack"),
+    ("lenet_mixed.tflite", "litert-xnnpack"),
+    ("lenet_float32.tflite", "tflite-runtime-cpu"),
+    ("lenet_float32.onnx", "onnxruntime-cpu"),
+    ("lenet_int8.onnx", "onnxruntime-cpu"),
+    ("lenet_float32.onnx", "openvino-cpu"),
+)
+# The last one multiplies by every zero too: what an image without any would take.
+OURS = tuple(
+    (f"lenet_native_{one}.c", "native-cpu") for one in ("float32", "dynamic", "int8", "nothing")
+)
+ROUNDS = {1: 2000, 128: 60}
+Runs = dict[str, list[npt.NDArray[np.float64]]]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_files(folder)
+        peak = folder / "peak"
+        source = Path(__file__).with_name("native_peak.c")
+        flags = ("-O3", "-march=native", "-ffp-contract=fast")
+        subprocess.run(["cc", *flags, source, "-o", peak], check=True)
+        macs = sum(layer.macs for layer in inspect(folder / "lenet_float32.tflite"))
+        peaks: list[list[float]] = []
+        timed = {size: measure(folder, size, peak, peaks) for size in ROUNDS}
+        stages = time_stages(folder)
+    gmacs, gbytes = (float(np.median(side)) for side in zip(*peaks, strict=True))
+    limit_s = macs / gmacs / 1e9
+    result = {
+        "macs": macs,
+        "peak_gmacs": gmacs,
+        "peak_l2_gbytes": gbytes,
+        "physical_limit_s": limit_s,
+        "files": {size: table(runs, size) for size, runs in timed.items()},
+        "stages_s": stages,
+        "bars": bars(timed, limit_s),
+    }
+    path = keep("native", result)
+    show(result)
+    print(f"Kept in {path.relative_to(ROOT)}")
+
+
+def make_files(folder: Path) -> None:
+    from lenet_edge.export.exporter import export
+    from lenet_edge.flows.tune import tune
+    from lenet_edge.runtimes import get_target
+
+    print("Exporting and tuning ...", file=sys.stderr)
+    formats, precisions = ("tflite", "onnx", "native"), ("float32", "dynamic", "int8")
+    export(CHECKPOINT, folder, mnist.load("train"), mnist.load("test"), formats, precisions)
+    tune(CHECKPOINT, folder, get_target("litert-xnnpack"))
+    plain = load_artifact(folder / "lenet_native_float32.c")
+    text = plain.path.read_text()
+    assert "found += in[n] != 0;" in text
+    path = folder / "lenet_native_nothing.c"
+    path.write_text(text.replace("found += in[n] != 0;", "found += 1;"))
+    write_manifest(
+        replace(plain, path=path, sha256=sha256_of(path), size_bytes=path.stat().st_size)
+    )
+
+
+def measure(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]]) -> Runs:
+    """Return the seconds of each call, for each file and process; add to the peaks."""
+    pairs = [*OTHERS, *OURS]
+    runs: Runs = {f"{file} on {target}": [] for file, target in pairs}
+    for number in range(NUM_PROCESSES):
+        print(f"Batch {batch_size}, process {number + 1} of {NUM_PROCESSES}", file=sys.stderr)
+        peaks.append([float(one) for one in subprocess.check_output([peak]).split()])
+        seconds = worker.call(
+            "bench.interleave:sample",
+            timeout_s=600,
+            files=[[str(folder / file), target] for file, target in pairs],
+            batch_size=batch_size,
+            num_threads=1,
+            rounds=ROUNDS[batch_size],
+            seed=number,
+        )
+        for name, one in zip(runs, seconds, strict=True):
+            runs[name].append(np.array(one))
+    return runs
+
+
+def ratio(runs: Runs, of: str, to: str) -> tuple[float, float, float]:
+    """Return the median ratio of neighbouring calls, and its range over the processes."""
+    each = [float(np.median(a / b)) for a, b in zip(runs[of], runs[to], strict=True)]
+    return float(np.median(each)), min(each), max(each)
+
+
+def p50_s(runs: Runs, name: str) -> float:
+    return float(np.median([np.median(one) for one in runs[name]]))
+
+
+def table(runs: Runs, batch_size: int) -> dict[str, Any]:
+    found = {}
+    for name in runs:
+        middle, low, high = ratio(runs, name, REFERENCE)
+        p50 = p50_s(runs, name) / batch_size
+        found[name] = {"p50_per_image_s": p50, "ratio": middle, "low": low, "high": high}
+    return found
+
+
+def bars(timed: dict[int, Runs], limit_s: float) -> list[dict[str, Any]]:
+    """Return each bar, what was measured, and whether it is met."""
+    found = []
+    ours = [f"{file} on {target}" for file, target in OURS[:-1]]
+    others = [f"{file} on {target}" for file, target in OTHERS]
+    for what, size, of, to, bar in (
+        ("float32 against LiteRT float32", 1, ours[:1], [REFERENCE], 0.42),
+        ("fastest against the fastest other", 1, ours, others, 0.62),
+        ("fastest against the fastest other", 128, ours, others, 0.75),
+    ):
+        runs = timed[size]
+        first, second = (min(side, key=lambda one: p50_s(runs, one)) for side in (of, to))
+        middle, low, high = ratio(runs, first, second)
+        found.append({"what": what, "batch_size": size, "of": first, "to": second, "bar": bar,
+                      "ratio": middle, "low": low, "high": high, "met": middle <= bar})  # fmt: skip
+    first = min(ours, key=lambda one: p50_s(timed[1], one))
+    each = [float(np.median(one)) / limit_s for one in timed[1][first]]
+    middle = float(np.median(each))
+    found.append({"what": "fastest against the physical limit", "batch_size": 1, "of": first,
+                  "to": "the MACs at the peak of float multiply-adds", "bar": 1.8, "ratio": middle,
+                  "low": min(each), "high": max(each), "met": middle <= 1.8})  # fmt: skip
+    return found
+
+
+def time_stages(folder: Path) -> dict[str, float]:
+    """Return what each kernel adds to an image, measured by leaving those behind it out."""
+    text = (folder / "lenet_native_float32.c").read_text()
+    kernels: list[str] = []
+
+    def stop_after(call: re.Match[str]) -> str:
+        number = len(kernels) % count
+        kernels.append(call[1])
+        return (
+            f"{call[0]}#if STAGE == {number}\n"
+            f'  __asm__ volatile("" ::"r"({call[2]}) : "memory"); (void)logits; return;\n#endif\n'
+        )
+
+    body = re.compile(r"^  (\w+)\([^;]*?(\w+)(?:, \d+)?\);\n", re.MULTILINE)
+    functions = re.compile(r"^static.* run\w*\(const float \*image.*?^}\n", re.M | re.S)
+    count = len(body.findall(functions.findall(text)[0])) - 1  # the last one copies the logits
+    text = functions.sub(lambda one: body.sub(stop_after, one[0], count=count), text)
+    names = [re.sub("_avx512$", "", name) for name in kernels[:count]]
+    source = folder / "stages.c"
+    source.write_text(text)
+    images = to_input(mnist.load("test").images[:128])
+    logits = np.zeros((128, 10), np.float32)
+    places = (*(ctypes.c_void_p(array.ctypes.data) for array in (images, logits)),)
+    functions_by_stage = []
+    for number in range(count):
+        library = folder / f"stage{number}.so"
+        define = f"-DSTAGE={number}"
+        subprocess.run(["cc", *FLAGS, "-w", define, source, "-o", library], check=True)
+        functions_by_stage.append(ctypes.CDLL(str(library))["lenet_batch"])
+    samples = np.empty((count, 300))
+    for turn in range(samples.shape[1]):
+        for number, function in enumerate(functions_by_stage):
+            begin = time.perf_counter_ns()
+            function(*places, ctypes.c_size_t(128))
+            samples[number, turn] = (time.perf_counter_ns() - begin) / 128e9
+    until = np.median(samples, axis=1)
+    stages = np.diff(until, prepend=0)
+    return {f"{n} {name}": float(s) for n, (name, s) in enumerate(zip(names, stages, strict=True))}
+
+
+def show(result: dict[str, Any]) -> None:
+    for size, files in result["files"].items():
+        print(f"\nBatch {size}: microseconds an image, ratio to {REFERENCE}")
+        for name, row in files.items():
+            print(
+                f"  {name:44} {row['p50_per_image_s'] * 1e6:7.2f}  {row['ratio']:.3f}"
+                f" [{row['low']:.3f}, {row['high']:.3f}]"
+            )
+    print(
+        f"\nPeak: {result['peak_gmacs']:.1f} GMAC/s, {result['peak_l2_gbytes']:.0f} GB/s from L2;"
+        f" {result['macs']:,} MACs take {result['physical_limit_s'] * 1e6:.2f} us"
+    )
+    for name, seconds in result["stages_s"].items():
+        print(f"  {name:24} {seconds * 1e6:6.2f} us")
+    print()
+    for bar in result["bars"]:
+        print(
+            f"  batch {bar['batch_size']}: {bar['what']}: {bar['ratio']:.3f}"
+            f" [{bar['low']:.3f}, {bar['high']:.3f}] <= {bar['bar']}:"
+            f" {'met' if bar['met'] else 'NOT MET'}\n    {bar['of']} / {bar['to']}"
+        )
+
+
+if __name__ == "__main__":
+    main()

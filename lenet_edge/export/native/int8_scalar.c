@@ -1,0 +1,1 @@
+INLINE vec load_int8(const int8_t *from) { return (float)*from; }

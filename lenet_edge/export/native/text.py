@@ -1,0 +1,153 @@
+"""What every C file of ours is written with: arrays, names, the comment at the top, the header."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge.artifact import Artifact
+
+_WIDTH = 100
+_MARK = " * lenet_edge: "  # the contract stands behind it; `embedded` reads it there
+_KEYWORDS = (
+    "auto break case char const continue default do double else enum extern float for goto if"
+    " inline int long register restrict return short signed sizeof static struct switch typedef"
+    " union unsigned void volatile while main"
+)
+
+
+def template(name: str) -> str:
+    """Return the C text of a file beside this one."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def identifier(stem: str) -> str:
+    """Return the name of the C function for a checkpoint of this name."""
+    name = re.sub(r"\W", "_", stem, flags=re.ASCII)
+    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.c"))
+    taken = re.search(rf"\b{name}(_batch)?\b", f"{texts} {_KEYWORDS} network run best_here")
+    return f"net_{name}" if taken or not re.match(r"[a-zA-Z]", name) else name
+
+
+def array(kind: str, name: str, values: npt.NDArray[Any], aligned: bool = False) -> str:
+    """Return the definition of a constant array, the last axis in the fastest order."""
+    floats = values.dtype.kind == "f"
+    texts = [_float(value) if floats else str(value) for value in values.ravel().tolist()]
+    lines, line = [], " "
+    for text in texts:
+        if len(line) + len(text) + 2 > _WIDTH:
+            lines.append(line)
+            line = " "
+        line += f" {text},"
+    lines.append(line)
+    align = "_Alignas(64) " if aligned else ""
+    body = "\n".join(lines)
+    return f"static {align}const {kind} {name}[{values.size}] = {{\n{body}\n}};\n"
+
+
+def _float(value: float) -> str:
+    text = f"{np.float32(value):.9g}"  # nine digits tell every float32 from its neighbours
+    return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
+
+
+def top(name: str, precision: str, stack_bytes: int, contract: dict[str, Any]) -> str:
+    """Return the comment that a file begins with; `embed` writes the whole contract into it."""
+    return "\n".join(
+        [
+            f"/* Neural network {name}, {precision}, as one C file that needs no library.",
+            " *",
+            " * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c",
+            f" * It keeps nothing between calls, and needs {stack_bytes:,} bytes of stack.",
+            " *",
+            _MARK + json.dumps(contract, separators=(",", ":")),
+            " */",
+            "",
+        ]
+    )
+
+
+def contract_of(content: bytes) -> Any:
+    """Return the contract in the comment at the top of a C file."""
+    start = content.index(_MARK.encode()) + len(_MARK)
+    return json.loads(content[start : content.index(b"\n", start)])
+
+
+def with_contract(content: bytes, contract: str) -> bytes:
+    """Return a C file with another contract in the comment at its top."""
+    facts = json.loads(contract)
+    # The slashes are escaped, so that no label can end the comment, or seem to begin another.
+    line = _MARK + contract.replace("/", "\\u002f").replace("??", "?\\u003f")
+    about = [
+        f" * Checkpoint: sha256 {facts['parent_sha256']}.",
+        *([f" * Labels: {_comment(', '.join(facts['labels']))}."] if facts["labels"] else []),
+        f" * A pixel p of 0 to 255 goes in as p * {facts['pixel_scale']:.9g}.",
+        " *",
+    ]
+    lines = content.decode("utf-8").split("\n")
+    place = next(number for number, text in enumerate(lines) if text.startswith(_MARK))
+    if not any(text.startswith(" * Checkpoint:") for text in lines[:place]):
+        lines[place:place] = about
+        place += len(about)
+    lines[place] = line
+    return "\n".join(lines).encode("utf-8")
+
+
+def _comment(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("/", "|").replace("??", "?").replace("\\", "|")
+
+
+def prototypes(name: str, kind: str, pixels: int, classes: int) -> str:
+    """Return the declarations of the two functions."""
+    return (
+        f"void {name}(const {kind} image[{pixels}], {kind} logits[{classes}]);\n"
+        f"void {name}_batch(const {kind} *images, {kind} *logits, size_t count);\n"
+    )
+
+
+def header(artifact: Artifact) -> str:
+    """Return the text of the .h file that goes with an exported .c file."""
+    source = artifact.path.read_text(encoding="utf-8")
+    found = re.search(r"^void \w+\(.*\n^void (\w+)_batch\(.*\n", source, re.MULTILINE)
+    assert found
+    name = found[1]
+    upper = name.upper()
+    image, logits = artifact.inputs[0], artifact.outputs[0]
+    height, width, channels = image.shape[1:]
+    lines = [
+        f"/* {artifact.name}, sha256 {artifact.sha256}. Made by lenet-edge; do not edit.",
+        " *",
+        f" * Images are {height} x {width} x {channels}: height, width, channels. The largest logit"
+        " is the class.",
+    ]
+    if image.scale is None:
+        lines.append(f" * A pixel p of 0 to 255 goes in as p * {artifact.pixel_scale:.9g}.")
+    else:
+        lines.append(
+            f" * A pixel p of 0 to 255 goes in as round(p * {artifact.pixel_scale:.9g} /"
+            f" INPUT_SCALE) + INPUT_ZERO_POINT."
+        )
+    lines += [" */", f"#ifndef {upper}_H", f"#define {upper}_H", "", "#include <stddef.h>"]
+    if image.scale is not None:
+        lines += [
+            "#include <stdint.h>",
+            "",
+            f"#define {upper}_INPUT_SCALE {_float(image.scale)}",
+            f"#define {upper}_INPUT_ZERO_POINT ({image.zero_point})",
+            f"#define {upper}_OUTPUT_SCALE {_float(logits.scale or 1)}",
+            f"#define {upper}_OUTPUT_ZERO_POINT ({logits.zero_point})",
+        ]
+    lines += ["", f"#define {upper}_NUM_CLASSES {logits.shape[-1]}"]
+    if artifact.labels:
+        quoted = ", ".join(
+            '"' + re.sub(r'(["\\?])', r"\\\1", " ".join(one.split())) + '"'
+            for one in artifact.labels
+        )
+        lines.append(f"#define {upper}_LABELS {{{quoted}}}")
+    lines += ["", "#ifdef __cplusplus", 'extern "C" {', "#endif", found[0].rstrip()]
+    lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
+    return "\n".join(lines)

@@ -1,0 +1,181 @@
+"""A network as C, of ``export --format native``: built with this machine's compiler, and called.
+
+The library is kept in a folder of the user's, under the hash of what it was built from.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lenet_edge.artifact import Artifact, TensorSpec, atomic_write
+from lenet_edge.embedded import read_contract
+from lenet_edge.errors import TargetError
+from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
+
+TARGETS = (
+    Target(
+        name="native-cpu",
+        runtime="native",
+        formats=("native",),
+        device="cpu",
+        delegate=None,
+        package="",
+        extra="",
+        preference=10,
+    ),
+)
+# What the files ask for at their top; no -march, they choose at run time.
+FLAGS = ("-O3", "-ffp-contract=fast", "-fPIC", "-shared")
+_TIMEOUT_S = 300
+
+
+class NativeSession:
+    """A Session over the two functions of a shared library."""
+
+    delegation: Delegation | None = None
+
+    def __init__(
+        self, library: Path, name: str, specs: tuple[TensorSpec, TensorSpec], runtime_version: str
+    ) -> None:
+        loaded = ctypes.CDLL(str(library))
+        self._handle: int | None = loaded._handle
+        self._one, self._batch = loaded[name], loaded[f"{name}_batch"]
+        self._one.restype = self._batch.restype = None
+        self.inputs, self.outputs = specs[:1], specs[1:]
+        self.runtime_version = runtime_version
+        self._images: Any = np.empty((0,), np.float32)
+
+    def prepare(self, images: Images) -> None:
+        """Copy the images in, quantized where the file wants integers."""
+        if images.shape != self._images.shape:
+            self._bind(images)
+        np.copyto(self._images, quantize(images, self.inputs[0]))
+
+    def _bind(self, images: Images) -> None:
+        image, logits = self.inputs[0], self.outputs[0]
+        if images.shape[1:] != image.shape[1:]:
+            raise TargetError(
+                f"the network takes images of shape {image.shape[1:]}, not {images.shape[1:]}"
+            )
+        self._images = np.zeros(images.shape, image.dtype)
+        self._logits = np.zeros((len(images), logits.shape[-1] or 1), logits.dtype)
+        # The arguments are made once, so that `infer` is one bare call.
+        places = [ctypes.c_void_p(array.ctypes.data) for array in (self._images, self._logits)]
+        vars(self)["infer"] = (
+            functools.partial(self._one, *places)
+            if len(images) == 1
+            else functools.partial(self._batch, *places, ctypes.c_size_t(len(images)))
+        )
+
+    def infer(self) -> None:
+        """Run the network; `prepare` puts the bare call before this one."""
+        raise TargetError("the session is closed, or has no images yet; call prepare first")
+
+    def logits(self) -> Logits:
+        """Copy the logits out, and dequantize them."""
+        return dequantize(self._logits, self.outputs[0])
+
+    def close(self) -> None:
+        """Unload the library."""
+        if self._handle is not None:
+            vars(self).pop("infer", None)
+            del self._one, self._batch
+            _ctypes.dlclose(self._handle)
+            self._handle = None
+
+
+def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
+    """Build a .c file of `export --format native`, or take what was built of it before."""
+    if num_threads != 1:
+        raise TargetError(f"{target.name} runs on one thread, not {num_threads}")
+    content = artifact.path.read_bytes()
+    # The file says of itself what its tensors are, and defines a function and its batch variant.
+    contract = json.loads(read_contract(artifact.path, "native") or "{}")
+    name = re.search(rb"^void (\w+)_batch\(", content, re.MULTILINE)
+    if name is None or not contract:
+        raise TargetError(f"{artifact.name} is no C file of lenet-edge; export it again")
+    specs = (TensorSpec(**contract["inputs"][0]), TensorSpec(**contract["outputs"][0]))
+    compiler = _compiler()
+    about = _run([*compiler, "--version"]).partition("\n")[0]
+    library = _build(content, artifact.name, compiler, about)
+    version = re.search(r"\d+(\.\d+)+", about)
+    return NativeSession(
+        library, name[1].decode(), specs, f"{version[0] if version else '?'} {compiler[0]}"
+    )
+
+
+def _compiler() -> list[str]:
+    command = shlex.split(os.environ.get("CC", "cc"))
+    if not command or shutil.which(command[0]) is None:
+        raise TargetError(
+            f"there is no C compiler ({' '.join(command) or 'CC is empty'}); install one (Debian:"
+            " apt install gcc), or set CC"
+        )
+    return command
+
+
+def _build(content: bytes, name: str, compiler: list[str], about: str) -> Path:
+    """Return the shared library built of a C file."""
+    machine = os.uname().machine
+    key = hashlib.sha256("\0".join([*compiler, about, machine, *FLAGS, ""]).encode() + content)
+    library = cache_folder() / f"{key.hexdigest()}.so"
+    if not library.exists():
+        with atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, name)
+            source.write_bytes(content)
+            try:
+                _run([*compiler, *FLAGS, str(source), "-o", str(temporary)])
+            except TargetError as error:
+                raise TargetError(f"{name} cannot be built: {error}") from error
+    return library
+
+
+def cache_folder() -> Path:
+    """Return the user's own folder of built libraries; nobody else may write to it.
+
+    Raises:
+        TargetError: it belongs to somebody else, or others may write to it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    folder = root / "lenet-edge" / "native"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+    except OSError as error:
+        raise TargetError(
+            f"no folder to build in: {error}; set XDG_CACHE_HOME to one of yours"
+        ) from error
+    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise TargetError(
+            f"others than you may write to {folder}, and what is built there is run; delete it"
+        )
+    return folder
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TargetError(f"{command[0]} cannot be run: {error}") from error
+    if done.returncode:
+        wrong = [line for line in done.stderr.splitlines() if "error" in line] or [""]
+        raise TargetError(f"{command[0]} says: {' '.join(wrong[0].split())[:200]}")
+    return done.stdout

@@ -1,0 +1,313 @@
+"""The network as one C file: right to the bit or to 1e-4, on every compiler and instruction set."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.export.native.floats import LEVELS
+from lenet_edge.reference import Reference
+from lenet_edge.target import Images, quantize
+
+PRECISIONS = ("float32", "dynamic", "int8")
+DRIVER = Path(__file__).parent / "native_main.c"
+WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+COMPILERS = ("gcc", "clang")
+# Compilers, and what else is told them, that give each text of the kernels its turn.
+VARIANTS = ("avx512", "avx2", "baseline", "plain")
+# Without these, a whole 10,000 images would be a few seconds under an emulator or a sanitizer.
+FEW = 100
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture(scope="module")
+def sources(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the C files of every precision."""
+    from lenet_edge.data import mnist
+    from lenet_edge.export.exporter import export
+
+    folder = tmp_path_factory.mktemp("native")
+    training, test = mnist.load("train"), mnist.load("test")
+    export(exports / "lenet.keras", folder, training, test, ("tflite", "native"), PRECISIONS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(test_part: Dataset) -> Images:
+    return to_input(test_part.images)
+
+
+@pytest.fixture(scope="module")
+def reference(sources: Path) -> npt.NDArray[np.float32]:
+    (path,) = sources.glob("reference-*.npz")
+    return Reference.load(path).logits
+
+
+@pytest.fixture(scope="module")
+def answers_of_tflite(sources: Path, images: Images) -> npt.NDArray[np.int8]:
+    """What TensorFlow Lite's reference kernels make of the int8 file."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    path = sources / "lenet_int8.tflite"
+    interpreter = Interpreter(
+        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
+    )
+    size = 1000
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(image["index"], (size, 28, 28, 1))
+    interpreter.allocate_tensors()
+    values = quantize(images, load_artifact(path).inputs[0])
+    found = []
+    for at in range(0, len(values), size):
+        interpreter.set_tensor(image["index"], values[at : at + size])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(logits["index"]))
+    return np.concatenate(found)
+
+
+def compiled(source: Path, compiler: str, variant: str, folder: Path) -> Path:
+    """Return a shared library of a C file, for one of `VARIANTS`."""
+    text = source.read_text()
+    better = list(LEVELS)[: list(LEVELS).index(variant)] if variant in LEVELS else list(LEVELS)
+    for level in better:
+        assert f"return run_{level};" in text
+        text = text.replace(f"return run_{level};", "{}")
+    copy = folder / f"{source.stem}_{variant}.c"
+    copy.write_text(text)
+    flags = ("-DPLAIN_C",) if variant == "plain" else ()
+    library = folder / f"{copy.stem}_{compiler}.so"
+    build(compiler, "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", copy, "-o", library)
+    return library
+
+
+def build(*command: str | Path) -> None:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def called(library: Path, values: npt.NDArray[Any], name: str = "lenet") -> npt.NDArray[Any]:
+    """Return the logits of a batch, in the kind of numbers that the images are in."""
+    values = np.ascontiguousarray(values)
+    logits = np.zeros((len(values), 10), values.dtype)
+    function = ctypes.CDLL(str(library))[f"{name}_batch"]
+    function.restype = None
+    places = (ctypes.c_void_p(array.ctypes.data) for array in (values, logits))
+    function(*places, ctypes.c_size_t(len(values)))
+    return logits
+
+
+def runs_here(variant: str) -> bool:
+    flags = Path("/proc/cpuinfo").read_text()
+    return all(f" {one}" in flags for one in LEVELS[variant][1]) if variant in LEVELS else True
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_float32_answers_as_keras(
+    sources: Path,
+    images: Images,
+    reference: npt.NDArray[np.float32],
+    compiler: str,
+    variant: str,
+    tmp_path: Path,
+) -> None:
+    need(compiler)
+    if not runs_here(variant):
+        pytest.skip(f"this machine has no {variant}")
+    library = compiled(sources / "lenet_native_float32.c", compiler, variant, tmp_path)
+    logits = called(library, images)
+    assert (logits.argmax(axis=1) == reference.argmax(axis=1)).sum() == len(reference) == 10_000
+    np.testing.assert_allclose(logits, reference, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_int8_weights_lose_next_to_nothing(
+    sources: Path,
+    images: Images,
+    reference: npt.NDArray[np.float32],
+    compiler: str,
+    variant: str,
+    tmp_path: Path,
+) -> None:
+    need(compiler)
+    if not runs_here(variant):
+        pytest.skip(f"this machine has no {variant}")
+    library = compiled(sources / "lenet_native_dynamic.c", compiler, variant, tmp_path)
+    logits = called(library, images)
+    assert (logits.argmax(axis=1) == reference.argmax(axis=1)).mean() >= 0.999
+    assert 1e-4 < np.abs(logits - reference).max() < 0.5
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_int8_equals_tensorflow_lite_bit_for_bit(
+    sources: Path,
+    images: Images,
+    answers_of_tflite: npt.NDArray[np.int8],
+    compiler: str,
+    tmp_path: Path,
+) -> None:
+    need(compiler)
+    library = tmp_path / "lenet.so"
+    source = sources / "lenet_native_int8.c"
+    build(compiler, "-O3", "-shared", "-fPIC", source, "-o", library)
+    logits = called(library, quantize(images, load_artifact(source).inputs[0]))
+    assert len(logits) == 10_000
+    np.testing.assert_array_equal(logits, answers_of_tflite)
+
+
+@pytest.mark.parametrize("plain", [(), ("-DPLAIN_C",)], ids=["vectors", "plain"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compilers_have_nothing_to_say(
+    sources: Path, compiler: str, precision: str, plain: tuple[str, ...], tmp_path: Path
+) -> None:
+    """And the header says what the file says, in C and in C++."""
+    need(compiler)
+    source = sources / f"lenet_native_{precision}.c"
+    header = source.with_suffix(".h")
+    flags = ("-O2", *WARNINGS, *plain)
+    build(compiler, *flags, "-include", header, "-c", source, "-o", tmp_path / "lenet.o")
+    build(compiler, *WARNINGS[1:], "-x", "c++", "-fsyntax-only", header)
+    wrong = tmp_path / "wrong.h"
+    wrong.write_text(header.read_text().replace("void lenet(const", "int lenet(const"))
+    with pytest.raises(AssertionError, match="conflicting types"):
+        build(compiler, *flags, "-include", wrong, "-c", source, "-o", tmp_path / "wrong.o")
+
+
+def program(
+    source: Path, output: Path, compiler: str, flags: Sequence[str], precision: str
+) -> Callable[..., npt.NDArray[Any]]:
+    """Build `native_main.c` with a network, and return what answers images with it."""
+    kind = np.dtype(np.int8 if precision == "int8" else np.float32)
+    text = "int8_t" if precision == "int8" else "float"
+    header = source.with_suffix(".h")
+    about = ("-DNET=lenet", "-DPIXELS=784", "-DCLASSES=10", f"-DKIND={text}", "-include", header)
+    build(compiler, *flags, *about, DRIVER, source, "-o", output)
+
+    def answer(values: npt.NDArray[Any], *before: str, **environment: str) -> npt.NDArray[Any]:
+        done = subprocess.run(
+            [*before, str(output)], input=values.astype(kind).tobytes(), capture_output=True,
+            timeout=300, env=environment or None,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode()
+        return np.frombuffer(done.stdout, kind).reshape(-1, 10)
+
+    return answer
+
+
+# GCC takes ten seconds for a sanitized file with vectors.
+SANITIZED = [
+    pytest.param(*one, marks=[pytest.mark.slow] if one[::2] == ("gcc", ()) else [])
+    for one in itertools.product(COMPILERS, PRECISIONS, [(), ("-DPLAIN_C",)])
+    if one[1:] != ("int8", ("-DPLAIN_C",))
+]
+
+
+@pytest.mark.parametrize(("compiler", "precision", "plain"), SANITIZED)
+def test_sanitizers_have_nothing_to_say(
+    sources: Path,
+    images: Images,
+    compiler: str,
+    precision: str,
+    plain: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    need(compiler)
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *plain)
+    empty = tmp_path / "empty.c"
+    empty.write_text("int main(void) { return 0; }\n")
+    if subprocess.run([compiler, *flags, empty, "-o", tmp_path / "empty"]).returncode:
+        pytest.skip(f"{compiler} has no sanitizers here (Debian: libclang-rt-dev)")
+    source = sources / f"lenet_native_{precision}.c"
+    values = quantize(images[:FEW], load_artifact(source).inputs[0])
+    logits = program(source, tmp_path / "lenet", compiler, flags, precision)(values)
+    assert logits.shape == (FEW, 10)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_64_bit_arm_answers_the_same(
+    sources: Path, images: Images, precision: str, tmp_path: Path
+) -> None:
+    """On the emulated core of a Raspberry Pi 4."""
+    need("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
+    source = sources / f"lenet_native_{precision}.c"
+    values = quantize(images[:FEW], load_artifact(source).inputs[0])
+    flags = ("-O3", "-ffp-contract=fast", "-static")
+    there = program(source, tmp_path / "arm", "aarch64-linux-gnu-gcc", flags, precision)
+    here = program(source, tmp_path / "here", "cc", flags[:2], precision)
+    found = there(values, "qemu-aarch64-static", QEMU_CPU="cortex-a72")
+    tolerance = 0 if precision == "int8" else 1e-4
+    np.testing.assert_allclose(found, here(values), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("cpu", ["cortex-m4", "cortex-m33"])
+def test_int8_fits_a_microcontroller(sources: Path, cpu: str, tmp_path: Path) -> None:
+    need("arm-none-eabi-gcc", "arm-none-eabi-size")
+    output = tmp_path / "lenet.o"
+    source = sources / "lenet_native_int8.c"
+    build("arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb", "-O2", *WARNINGS, "-fstack-usage",
+          "-c", source, "-o", output)  # fmt: skip
+    sizes = subprocess.check_output(["arm-none-eabi-size", output], text=True).splitlines()[1]
+    text, data, bss = map(int, sizes.split()[:3])
+    assert 60_000 < text < 80 * 1024
+    assert data == bss == 0
+    stack = max(int(line.split("\t")[1]) for line in output.with_suffix(".su").open())
+    assert stack < 6 * 1024
+
+
+def test_the_same_bytes_twice(sources: Path, exports: Path, tmp_path: Path) -> None:
+    from lenet_edge.data import mnist
+    from lenet_edge.export.exporter import export
+
+    training, test = mnist.load("train"), mnist.load("test")
+    export(exports / "lenet.keras", tmp_path, training, test, ("native",), PRECISIONS)
+    for precision in PRECISIONS:
+        for suffix in (".c", ".h"):
+            name = f"lenet_native_{precision}{suffix}"
+            assert (sources / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_it_needs_no_library_and_keeps_no_state(
+    sources: Path, precision: str, tmp_path: Path
+) -> None:
+    need("cc", "nm")
+    output = tmp_path / "lenet.o"
+    build("cc", "-O3", "-c", sources / f"lenet_native_{precision}.c", "-o", output)
+    symbols = subprocess.check_output(["nm", output], text=True).splitlines()
+    kinds = {line.split()[-1]: line.split()[-2] for line in symbols}
+    wanted = {name for name, kind in kinds.items() if kind == "U"}
+    # What every compiler brings along, and calls of its own accord too.
+    assert wanted <= {"memcpy", "memset", "__stack_chk_fail", "__cpu_model", "__cpu_indicator_init",
+                      "_GLOBAL_OFFSET_TABLE_"}  # fmt: skip
+    assert not [name for name, kind in kinds.items() if kind in "BbDdCc"]
+    assert {name for name, kind in kinds.items() if kind == "T"} == {"lenet", "lenet_batch"}
+
+
+def test_the_comment_says_where_it_is_from(sources: Path) -> None:
+    for precision in PRECISIONS:
+        path = sources / f"lenet_native_{precision}.c"
+        comment = path.read_text().partition("*/")[0]
+        assert f"sha256 {load_artifact(path).parent_sha256}." in comment
+        assert "Labels: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in comment
+        alone = path.parent / "alone" / path.name
+        alone.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, alone)  # without its manifest
+        assert load_artifact(alone).labels == load_artifact(path).labels

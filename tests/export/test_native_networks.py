@@ -1,0 +1,264 @@
+"""Networks other than LeNet as C: random ones, a second one through every command, refused ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.embedded import read_contract
+from lenet_edge.errors import ModelFileError
+from lenet_edge.export import native
+from lenet_edge.export.native.text import identifier, with_contract
+from tests.conftest import LenetEdge
+from tests.export.test_native import WARNINGS, build, called, need
+
+Shape = tuple[int, int, int]
+
+
+def keras() -> Any:
+    import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
+
+    import tensorflow as tf  # isort: skip
+
+    return tf.keras
+
+
+def network(image: Shape, layers: list[Any]) -> Any:
+    k = keras()
+    return k.Sequential([k.Input(image, name="image"), *layers])
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
+    """The image's shape, and the kinds and settings of the layers of a small network."""
+    rows, cols = draw(st.integers(4, 30)), draw(st.integers(4, 30))
+    image = (rows, cols, draw(st.sampled_from([1, 1, 3])))
+    layers: list[tuple[str, dict[str, Any]]] = []
+    sides = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+    def add(kind: str, window: str, padding: str, **settings: Any) -> bool:
+        """Add a layer, if its windows find room in what the layers before leave of the image."""
+        nonlocal rows, cols
+        size, strides = settings[window], settings["strides"]
+        after = [
+            -(-n // step) if padding == "same" else (n - length) // step + 1
+            for n, length, step in zip((rows, cols), size, strides, strict=True)
+        ]
+        if min(after) < 1:
+            return False
+        rows, cols = after
+        layers.append((kind, {**settings, "padding": padding}))
+        return True
+
+    for _ in range(draw(st.integers(0, 3))):
+        classic = draw(st.booleans())  # as in LeNet, for which there are kernels of their own
+        kernel = (3, 3) if classic else draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+        if not add(
+            "Conv2D",
+            "kernel_size",
+            "valid" if classic else draw(st.sampled_from(["valid", "same"])),
+            kernel_size=kernel,
+            strides=(1, 1) if classic else draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
+            filters=draw(st.integers(1, 20)),
+            activation=draw(st.sampled_from([None, "relu"])),
+            use_bias=draw(st.booleans()),
+            bias_initializer=draw(st.sampled_from(["zeros", "random_normal"])),
+        ):
+            break
+        if classic:
+            add("MaxPool2D", "pool_size", "valid", pool_size=(2, 2), strides=(2, 2))
+        elif draw(st.booleans()):
+            padding = draw(st.sampled_from(["valid", "same"]))
+            add("MaxPool2D", "pool_size", padding, pool_size=draw(sides), strides=draw(sides))
+        if draw(st.booleans()):
+            layers.append(("ReLU", {}))
+    layers.append(("Flatten", {}) if draw(st.booleans()) else ("Reshape", {"target_shape": (-1,)}))
+    if draw(st.booleans()):
+        layers.append(("Dense", {"units": draw(st.integers(1, 300)), "activation": "relu"}))
+        layers.append(("Dropout", {"rate": 0.5}))
+    layers.append(("Dense", {"units": 10, "bias_initializer": "random_normal"}))
+    return image, layers
+
+
+@settings(max_examples=20)
+@given(drawn=networks(), seed=st.integers(0, 2**32 - 1))
+def test_random_networks_answer_as_keras(
+    tmp_path_factory: pytest.TempPathFactory,
+    drawn: tuple[Shape, list[tuple[str, dict[str, Any]]]],
+    seed: int,
+) -> None:
+    need("clang")
+    folder = tmp_path_factory.mktemp("random")
+    source, library = folder / "net.c", folder / "net.so"
+    image, layers = drawn
+    keras().utils.set_random_seed(seed)
+    model = network(image, [getattr(keras().layers, kind)(**how) for kind, how in layers])
+    images = np.random.default_rng(seed).random((5, *image), np.float32)
+    source.write_bytes(native.convert(model, "float32", images))
+    build("clang", *WARNINGS, "-O1", "-shared", "-fPIC", source, "-o", library)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(called(library, images), expected, atol=1e-4, rtol=0)
+
+
+def three_convolutions() -> Any:
+    k = keras().layers
+    return network(
+        (28, 28, 1),
+        [
+            k.Conv2D(8, 5, padding="same", activation="relu"),
+            k.MaxPool2D(3, 2),
+            k.Conv2D(20, 3, strides=2),
+            k.ReLU(),
+            k.Conv2D(33, (3, 2), activation="relu"),
+            k.MaxPool2D(2, padding="same"),
+            k.Flatten(),
+            k.Dense(150, activation="relu"),
+            k.Dense(10),
+        ],
+    )
+
+
+def test_a_second_network_exports_and_verifies(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+    need("cc")
+    keras().utils.set_random_seed(1)
+    model = three_convolutions()
+    model.save(tmp_path / "second-net.keras")
+    made = lenet_edge("export", "second-net.keras", "--format", "native", "--dynamic", "--int8",
+                      "--output-dir", "out")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    text = (tmp_path / "out" / "second-net_native_int8.c").read_text()
+    assert "void second_net(const int8_t image[784], int8_t logits[10]);" in text
+    files = [f"out/second-net_native_{one}.c" for one in ("float32", "dynamic")]
+    verified = lenet_edge("verify", *files, "--json", "parity.json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    parity = json.loads((tmp_path / "parity.json").read_text())["parity"]
+    found = {one["candidate"]: one for one in parity}
+    assert found["second-net_native_float32.c"]["top1_agreement"] == 1
+    assert found["second-net_native_float32.c"]["max_abs_error"] < 1e-4
+
+
+def test_the_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    from lenet_edge.export import tflite
+
+    need("cc")
+    keras().utils.set_random_seed(2)
+    model = three_convolutions()
+    images = np.random.default_rng(0).random((200, 28, 28, 1), np.float32)
+    content = tflite.convert(model, "int8", images)
+    integers = np.random.default_rng(1).integers(-128, 128, images.shape, np.int8)
+    interpreter = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
+    )
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(image["index"], integers.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(image["index"], integers)
+    interpreter.invoke()
+    source, library = tmp_path / "net.c", tmp_path / "net.so"
+    source.write_bytes(native.convert(model, "int8", images, name="net"))
+    build("cc", *WARNINGS, "-O2", "-shared", "-fPIC", source, "-o", library)
+    np.testing.assert_array_equal(
+        called(library, integers, "net"), interpreter.get_tensor(logits["index"])
+    )
+
+
+REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
+    "softmax": (lambda k: [k.Flatten(), k.Dense(10, activation="softmax", name="last")],
+                r"layer last \(Dense\) is not covered .*softmax"),
+    "average pool": (lambda k: [k.AveragePooling2D(2, name="mean"), k.Flatten(), k.Dense(10)],
+                     r"layer mean \(AveragePooling2D\) is not covered"),
+    "dilation": (lambda k: [k.Conv2D(3, 3, dilation_rate=2, name="wide"), k.Flatten(),
+                            k.Dense(10)],
+                 r"layer wide \(Conv2D\) is not covered .*dilation"),
+    "leaky": (lambda k: [k.Conv2D(3, 3), k.ReLU(negative_slope=0.1, name="leaky"), k.Flatten(),
+                         k.Dense(10)],
+              r"layer leaky \(ReLU\) is not covered"),
+    "ReLU first": (lambda k: [k.ReLU(name="first"), k.Flatten(), k.Dense(10)],
+                   r"layer first \(ReLU\) is not covered .*follow"),
+    "dense on pixels": (lambda k: [k.Dense(10, name="each")],
+                        r"layer each \(Dense\) is not covered"),
+    "no dense layer": (lambda k: [k.Conv2D(10, 12), k.Flatten()], "wants a dense layer at the end"),
+    "too large": (lambda k: [k.Conv2D(8000, 1), k.MaxPool2D(12), k.Flatten(), k.Dense(2)],
+                  "MiB .* on the stack"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_is_not_covered_is_named(why: str) -> None:
+    layers, message = REFUSED[why]
+    model = network((12, 12, 1), layers(keras().layers))
+    with pytest.raises(ModelFileError, match=message):
+        native.convert(model, "float32", np.zeros((1, 12, 12, 1), np.float32))
+
+
+def test_a_branch_is_not_covered() -> None:
+    k = keras()
+    image = k.Input((12, 12, 1))
+    flat = k.layers.Flatten()(image)
+    both = k.layers.Add(name="sum")([k.layers.Dense(10)(flat), k.layers.Dense(10)(flat)])
+    with pytest.raises(ModelFileError, match=r"only one chain of layers is"):
+        native.convert(k.Model(image, both), "float32", np.zeros((1, 12, 12, 1), np.float32))
+
+
+def test_the_command_names_the_layer_too(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+    k = keras().layers
+    model = network((28, 28, 1), [k.AveragePooling2D(2, name="mean"), k.Flatten(), k.Dense(10)])
+    model.save(tmp_path / "mean.keras")
+    refused = lenet_edge("export", "mean.keras", "--format", "native")
+    assert refused.returncode == 1
+    assert "layer mean (AveragePooling2D) is not covered by the native format" in (
+        " ".join(refused.stderr.split())
+    )
+
+
+LABELS = st.lists(st.text(max_size=12) | st.sampled_from(["*/", "/*", "\\", "??/", "a\nb"]),
+                  min_size=1, max_size=4)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def smallest() -> bytes:
+    k = keras().layers
+    model = network((4, 4, 1), [k.Flatten(), k.Dense(10)])
+    return native.convert(model, "float32", np.zeros((1, 4, 4, 1), np.float32))
+
+
+@settings(max_examples=25)
+@given(labels=LABELS)
+def test_no_label_breaks_the_comment(
+    tmp_path_factory: pytest.TempPathFactory, smallest: bytes, labels: list[str]
+) -> None:
+    need("gcc")
+    facts = {"labels": labels, "parent_sha256": "0" * 64, "pixel_scale": 1 / 255}
+    path = tmp_path_factory.mktemp("labels") / "net.c"
+    path.write_bytes(with_contract(smallest, json.dumps(facts, separators=(",", ":"))))
+    build("gcc", *WARNINGS, "-fsyntax-only", "-DPLAIN_C", path)
+    assert json.loads(read_contract(path, "native") or "")["labels"] == labels
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("lenet", "lenet"), ("second-net", "second_net"), ("3d", "net_3d"), ("int", "net_int"),
+     ("dense", "net_dense"), ("run", "net_run"), ("", "net_"), ("né", "n_"), ("_x", "net__x")],
+)  # fmt: skip
+def test_the_function_has_a_name_that_c_takes(stem: str, name: str) -> None:
+    assert identifier(stem) == name
+
+
+def test_a_fixed_batch_is_in_the_contract(exports: Path, tmp_path: Path) -> None:
+    from lenet_edge.data import mnist
+    from lenet_edge.export.exporter import export
+
+    training, test = mnist.load("train"), mnist.load("test")
+    (made,) = export(exports / "lenet.keras", tmp_path, training, test, ("native",), batch_size=4)
+    assert made.path.name == "lenet_native_float32_b4.c"
+    assert load_artifact(made.path).inputs[0].shape == (4, 28, 28, 1)
