@@ -24,8 +24,24 @@ ELSEWHERE = {
     "make demo": "flows/test_run.py: it is lenet-edge run",
     "make test": "the run of these tests",
     "pip install 'lenet-edge[litert]'": "test_board.py",
-}
-SLOW = {"add-a-runtime.md", "measure.md", "pick-a-file.md", "train-your-data.md"}
+    # What needs a GPU or a vendor's library.
+    "lenet-edge bench exported/lenet_float32.tflite --target litert-gpu": "test_accelerators.py",
+    "lenet-edge verify exported/lenet_float32.tflite --target litert-gpu": "test_accelerators.py",
+    "lenet-edge bench exported/lenet_int8.onnx --target onnxruntime-webgpu --allow-fallback":
+        "test_accelerators.py",
+    "lenet-edge verify exported/lenet_float32.onnx --target onnxruntime-webgpu"
+    " --delegate-option preferredLayout=NHWC": "test_accelerators.py",
+    "lenet-edge verify exported/lenet_float32.tflite --delegate libvendor.so"
+    " --delegate-option cache=off": "test_delegates.py",
+    "export VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json": "tests/conftest.py",
+    # What runs until it is stopped, and what is sent to it.
+    "lenet-edge serve": "serve/test_server.py",
+    "curl -X POST -T 3.png -H 'Content-Type: image/png' http://127.0.0.1:8000/predict":
+        "serve/test_server.py",
+    "curl -H 'Content-Type: application/json' -d '{\"pixels\": [[0, ...], ...]}'"
+    " http://127.0.0.1:8000/predict": "serve/test_server.py",
+}  # fmt: skip
+SLOW = {"native.md", "add-a-runtime.md", "measure.md", "pick-a-file.md", "train-your-data.md"}
 # The page says so: 30 test images are too few; whether a machine is as fast is not for a test.
 ALSO = {
     "lenet-edge verify mine/photos_*.tflite mine/photos_*.onnx": {4},
@@ -61,6 +77,9 @@ def desk(tmp_path: Path) -> Path:
     for name, source in (("theirs.keras", "lenet.keras"), ("theirs.tflite", "lenet_float32.tflite"),
                          ("theirs_int8.tflite", "lenet_int8.tflite")):  # fmt: skip
         shutil.copy(ROOT / "exported" / source, tmp_path / name)
+    shutil.copy(
+        ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg", tmp_path / "photo.jpg"
+    )
     test = mnist.load("test")
     np.savez(tmp_path / "images.npz", images=test.images[:2000], labels=test.labels[:2000])
     from PIL import Image
@@ -114,7 +133,7 @@ def prepare(page: str, folder: Path) -> None:
 def test_the_commands_of_a_page(page: str, desk: Path) -> None:
     prepare(page, desk)
     for line in commands(page):
-        if line.startswith(RUN):
+        if line.startswith(RUN) and line not in ELSEWHERE:
             done = run(line, desk)
             assert done.returncode in {0, *ALSO.get(line, ())}, (line, done.stdout, done.stderr)
             assert "Traceback" not in done.stderr, line

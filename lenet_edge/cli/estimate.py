@@ -33,7 +33,7 @@ def command(files: tuple[Path, ...], accelerators: tuple[str, ...], json_file: P
     latency and memory; nothing is run, so this is never ranked with what `bench` measures.
 
     \b
-    Example: lenet-edge estimate exported/lenet_int8.tflite --accelerator ethos-u55-128
+    Example: lenet-edge estimate --accelerator ethos-u55-128
     """
     from lenet_edge.estimate import ACCELERATORS, estimate
     from lenet_edge.selection import load_files

@@ -40,7 +40,6 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
 
     \b
     Example: lenet-edge serve --port 8080
-             curl -X POST -T 3.png -H 'Content-Type: image/png' http://127.0.0.1:8080/predict
     """
     from lenet_edge.errors import MissingPackageError
 

@@ -79,12 +79,12 @@ def version_of(package: str) -> str:
 def runtimes(report: Callable[[str], None] = lambda name: None) -> Iterator[Finding]:
     """Run the probe model on every target, and say of each that does not work what is known.
 
-    One target at least must work, other than TensorFlow's.
+    One target at least must work that runs .tflite or .onnx files.
     """
     from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets, is_installed
     from lenet_edge.selection import probe
 
-    works = []
+    works = False
     for target in all_targets():
         if target.preference >= NOT_BY_DEFAULT:
             continue
@@ -96,13 +96,13 @@ def runtimes(report: Callable[[str], None] = lambda name: None) -> Iterator[Find
         report(target.name)
         status = probe(target)
         if status.works:
-            works.append(target.name)
+            works = works or ("keras" not in target.formats and "native" not in target.formats)
             yield Finding(target.name, "ok", status.detail)
             continue
-        foreign = _foreign_library(target.package)
+        foreign = _foreign_library(target.package) if target.package else None
         reason = f"{foreign}; {status.detail}" if foreign else status.detail
         yield _failed(target.name, "warning", reason, "lenet-edge targets --debug says more")
-    if not [name for name in works if not name.startswith("tensorflow")]:
+    if not works:
         yield Finding(
             "runtimes", "failure", "no runtime for .tflite or .onnx files works",
             "none is installed, or what is installed fails as said above",
