@@ -69,7 +69,7 @@ def edge_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
 
 
 def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | None) -> Candidate:
-    """Say what excludes a cell: its parity, its own measurement, or the limits."""
+    """Say what excludes a cell: its parity, its own measurement, a fallback, or the limits."""
     accepted = "pass" if any(report.passed for report in run.parity) else "inconclusive"
     parity = next(
         (r for r in run.parity
@@ -83,6 +83,8 @@ def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | Non
         return Candidate(one, parity, ": ".join((said, *parity.reasons[:1])), (math.inf,))
     if one.invalid:
         return Candidate(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
+    if one.delegation and not one.delegation.is_whole:
+        return Candidate(one, parity, f"is partial: {one.delegation}", (math.inf,))
     missed = list(_missed(one, parity, limits, quantile))
     words, factors = " and ".join(said for said, _ in missed), tuple(by for _, by in missed)
     return Candidate(one, parity, words, factors)

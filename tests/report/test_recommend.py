@@ -13,6 +13,7 @@ from lenet_edge.errors import DataError
 from lenet_edge.report.candidates import Limits
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
 from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.target import Delegation
 from lenet_edge.trial import Trial
 
 
@@ -50,6 +51,15 @@ def run(measurements: list[Measurement], reports: list[ParityReport]) -> BenchRu
 def chosen(advice: Recommendation | NothingFits) -> Measurement:
     assert isinstance(advice, Recommendation)
     return advice.measurement
+
+
+def test_what_left_a_part_to_the_cpu_is_not_recommended() -> None:
+    measured = [measurement("a.tflite", 10, 300), measurement("b.tflite", 5, 100)]
+    partly = dataclasses.replace(measured[1], delegation=Delegation("GPU", 8, 3))
+    reports = [parity("a.tflite"), parity("b.tflite")]
+    assert chosen(recommend(run(measured, reports))).artifact == "b.tflite"
+    advice = recommend(run([measured[0], partly], reports))
+    assert chosen(advice).artifact == "a.tflite"
 
 
 def test_too_few_images_to_be_sure() -> None:
