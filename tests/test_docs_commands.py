@@ -41,7 +41,15 @@ ELSEWHERE = {
     "curl -H 'Content-Type: application/json' -d '{\"pixels\": [[0, ...], ...]}'"
     " http://127.0.0.1:8000/predict": "serve/test_server.py",
 }  # fmt: skip
-SLOW = {"native.md", "add-a-runtime.md", "measure.md", "pick-a-file.md", "train-your-data.md"}
+SLOW = {
+    "README.md",
+    "gate-your-ci.md",
+    "native.md",
+    "add-a-runtime.md",
+    "measure.md",
+    "pick-a-file.md",
+    "train-your-data.md",
+}
 # The page says so: 30 test images are too few; whether a machine is as fast is not for a test.
 ALSO = {
     "lenet-edge verify mine/photos_*.tflite mine/photos_*.onnx": {4},

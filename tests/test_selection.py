@@ -24,7 +24,9 @@ def test_no_files_means_every_exported_file(exports: Path, tmp_path: Path) -> No
     shutil.copy(exports / "lenet_int8.onnx", folder / "stray.onnx")  # with no manifest
     found = load_files([], folder)
     assert [artifact.name for artifact in found] == sorted(
-        path.name for path in exports.iterdir() if path.suffix in (".keras", ".tflite", ".onnx")
+        path.name
+        for path in exports.iterdir()
+        if path.suffix in (".keras", ".tflite", ".onnx", ".c")
     )
     (one,) = load_files([folder / "lenet_int8.onnx"], Path("nowhere"))
     assert one.name == "lenet_int8.onnx"

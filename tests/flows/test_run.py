@@ -34,7 +34,7 @@ def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: P
     assert "The report is in out/report.html" in done.stderr
     assert "float32 limit" not in (tmp_path / "out" / "report.html").read_text()  # of one batch
     assert run.peak_macs_per_s[1] > 0
-    assert set(run.macs.values()) == {199_968}
+    assert set(run.macs.values()) == {199_968, 176_424}  # int8 ONNX is cropped
     for name in files:
         assert (tmp_path / "out" / name).exists()
         assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["sha256"]

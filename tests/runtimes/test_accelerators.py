@@ -211,6 +211,7 @@ def test_the_arena_is_told(lenet_edge: LenetEdge, exports: Path, tmp_path: Path)
     assert f"a tensor arena of {one.arena_bytes:,} bytes" in done.stdout
 
 
+@pytest.mark.slow
 def test_targets_says_what_runs_on_what(lenet_edge: LenetEdge, gpu: None, tmp_path: Path) -> None:
     done = lenet_edge("targets", "--json", "o.json")
     assert done.returncode == 0, done.stderr

@@ -59,6 +59,7 @@ def kill_while_writing(process: subprocess.Popen[bytes], folder: Path) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.keras", tmp_path / "broken.keras"
     subprocess.run(command(data, whole), check=True, capture_output=True)
@@ -88,6 +89,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(data: Path, tmp_path
         assert one.tobytes() == other.tobytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_last_epoch(lenet_edge: LenetEdge, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "mine.keras"
     process = start(command(data, output, "--recipe", "best"))
