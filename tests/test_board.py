@@ -98,13 +98,15 @@ def test_verify(board: Board) -> None:
     done = board("lenet-edge", "verify", "--max-accuracy-drop", "1", "--json", "verified.json")
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads((board.folder / "verified.json").read_text())
-    assert {(one["candidate"], one["target"]) for one in facts["parity"]} == {
+    found = {(one["candidate"], one["target"]) for one in facts["parity"]}
+    # What is C already runs wherever there is a compiler.
+    assert {(file, target) for file, target in found if target != "native-cpu"} == {
         (f"lenet_{precision}.{board.format}", board.target) for precision in ("float32", "int8")
     }
     assert all(one["passed"] for one in facts["parity"])
     assert "tensorflow" not in facts["environment"]["packages"]
-    skipped = {(one["target"], one["reason"]) for one in facts["skipped"]}
-    assert ("tensorflow-function", "tensorflow is not installed") in skipped
+    (reason,) = (o["reason"] for o in facts["skipped"] if o["target"] == "tensorflow-function")
+    assert reason.startswith("tensorflow is not installed; install it with: pip install")
 
 
 def test_inspect_and_layers(board: Board) -> None:

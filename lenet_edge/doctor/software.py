@@ -12,7 +12,7 @@ from pathlib import Path
 from lenet_edge import worker
 from lenet_edge.doctor.finding import Finding, Status
 from lenet_edge.doctor.known import BOARD, architecture, explain
-from lenet_edge.errors import LenetEdgeError, MissingPackageError
+from lenet_edge.errors import LenetEdgeError
 
 # What each job needs beside a runtime: package to import, and the extra that brings it.
 _NEEDED = {
@@ -81,7 +81,7 @@ def runtimes(report: Callable[[str], None] = lambda name: None) -> Iterator[Find
 
     One target at least must work that runs .tflite or .onnx files.
     """
-    from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets, is_installed
+    from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets
     from lenet_edge.selection import probe
 
     works = False
@@ -89,9 +89,8 @@ def runtimes(report: Callable[[str], None] = lambda name: None) -> Iterator[Find
         if target.preference >= NOT_BY_DEFAULT:
             continue
         if reason := absence(target):  # what is not there is no fault of the machine
-            missing = MissingPackageError(target.package, target.extra)
-            fix = "" if is_installed(target) else str(missing).split(": ")[-1]
-            yield Finding(target.name, "note", reason, fix=fix)
+            what, _, fix = reason.partition("; ")
+            yield Finding(target.name, "note", what, fix=fix.removeprefix("install it with: "))
             continue
         report(target.name)
         status = probe(target)

@@ -77,7 +77,7 @@ def absence(target: Target) -> str | None:
     A runtime file may have a function of this name, for devices and drivers; None promises nothing.
     """
     if not is_installed(target):
-        return f"{target.package} is not installed"
+        return str(MissingPackageError(target.package, target.extra))
     reason: str | None = getattr(_module(target), "absence", lambda target: None)(target)
     return reason
 

@@ -38,6 +38,9 @@ class InterpreterSession:
     def prepare(self, images: Images) -> None:
         """Quantize the images and copy them into the input tensor, resized if need be."""
         if len(images) != self._batch_size:
+            wanted = self.inputs[0].shape[1:]
+            if None not in wanted and images.shape[1:] != wanted:  # TensorFlow's would crash
+                raise TargetError(f"the model takes images of {wanted}, not {images.shape[1:]}")
             self._interpreter.resize_tensor_input(self._input, images.shape)
             self._interpreter.allocate_tensors()
             self._batch_size = len(images)
