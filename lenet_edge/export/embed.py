@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lenet_edge.embedded import KEY
-from lenet_edge.export.native.text import with_contract
 
 
 def embed(content: bytes, format: str, contract: str) -> bytes:
@@ -13,6 +12,8 @@ def embed(content: bytes, format: str, contract: str) -> bytes:
 
     A contract that the file holds already is replaced.
     """
+    from lenet_edge.export.native.text import with_contract  # whose package reads .tflite with this
+
     writers = {"tflite": _embed_tflite, "onnx": _embed_onnx, "native": with_contract}
     return writers[format](content, contract)
 
