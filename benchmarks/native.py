@@ -174,7 +174,7 @@ def time_stages(folder: Path) -> dict[str, float]:
         )
 
     body = re.compile(r"^  (\w+)\([^;]*?(\w+)(?:, \d+)?\);\n", re.MULTILINE)
-    functions = re.compile(r"^static.* run\w*\(const float \*image.*?^}\n", re.M | re.S)
+    functions = re.compile(r"^static[^\n]* run\w*\(const float \*image.*?^}\n", re.M | re.S)
     count = len(body.findall(functions.findall(text)[0])) - 1  # the last one copies the logits
     text = functions.sub(lambda one: body.sub(stop_after, one[0], count=count), text)
     names = [re.sub("_avx512$", "", name) for name in kernels[:count]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lenet_edge.artifact import load_artifact
@@ -88,8 +88,22 @@ def networks(draw: st.DrawFn) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
     return image, layers
 
 
+def like_lenet(rows: int, cols: int) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
+    """Two convolutions and pools in a row, which one kernel computes."""
+    pool = ("MaxPool2D", {"pool_size": (2, 2)})
+    first, second = (
+        ("Conv2D", {"filters": filters, "kernel_size": 3, "bias_initializer": "random_normal"})
+        for filters in (5, 19)
+    )
+    layers = [first, pool, ("ReLU", {}), second, pool, ("Flatten", {}), ("Dense", {"units": 10})]
+    return (rows, cols, 1), layers
+
+
 @settings(max_examples=20)
 @given(drawn=networks(), seed=st.integers(0, 2**32 - 1))
+@example(drawn=like_lenet(28, 28), seed=0)
+@example(drawn=like_lenet(19, 45), seed=1)
+@example(drawn=like_lenet(37, 31), seed=2)
 def test_random_networks_answer_as_keras(
     tmp_path_factory: pytest.TempPathFactory,
     drawn: tuple[Shape, list[tuple[str, dict[str, Any]]]],
@@ -104,7 +118,8 @@ def test_random_networks_answer_as_keras(
     images = np.random.default_rng(seed).random((5, *image), np.float32)
     source.write_bytes(native.convert(model, "float32", images))
     build("clang", *WARNINGS, "-O1", "-shared", "-fPIC", source, "-o", library)
-    expected = model.predict(images, verbose=0)
+    # One by one: TensorFlow 2.21 answers a batch wrong where a kernel of one row has strides (1, 2).
+    expected = model.predict(images, batch_size=1, verbose=0)
     np.testing.assert_allclose(called(library, images), expected, atol=1e-4, rtol=0)
 
 
