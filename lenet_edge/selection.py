@@ -69,7 +69,9 @@ def _foreign(path: Path) -> Artifact:
     format = check_format(path)
     usual = [t for t in find_targets(format) if t.preference < NOT_BY_DEFAULT]
     reasons = []
-    for target in filter(is_installed, usual):
+    for target in usual:
+        if absence(target):
+            continue
         try:
             found = worker.call("selection:read_tensors", 120, path=str(path), target=target.name)
         except LenetEdgeError as error:
@@ -89,7 +91,8 @@ def _foreign(path: Path) -> Artifact:
         )
     if reasons:
         raise ModelFileError(f"{path} cannot be used: {reasons[0]}")
-    extras = " or ".join(f"'lenet-edge[{target.extra}]'" for target in usual)
+    names = dict.fromkeys(target.extra for target in usual if target.extra)
+    extras = " or ".join(f"'lenet-edge[{name}]'" for name in names)
     raise ModelFileError(
         f"{path} has no manifest and no runtime that could read it; pip install {extras}"
     )
@@ -237,10 +240,13 @@ def best_target(format: str) -> Target:
     reasons = []
     for target in find_targets(format):
         if target.preference < NOT_BY_DEFAULT:
-            status = probe(target)
-            if status.works:
-                return target
-            reasons.append(f"{target.name}: {status.detail}")
+            reason = absence(target)
+            if reason is None:
+                status = probe(target)
+                if status.works:
+                    return target
+                reason = status.detail
+            reasons.append(f"{target.name}: {reason}")
     raise TargetError(f"no runtime for {format} files works here ({'; '.join(reasons)})")
 
 

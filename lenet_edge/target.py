@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifact import TensorSpec
+from lenet_edge.errors import TargetError
 
 Images = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
@@ -127,6 +129,19 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give back what the session holds."""
+
+
+def check_one_of_each(inputs: Sized, outputs: Sized) -> None:
+    """Refuse a model that has not one input and one output.
+
+    Raises:
+        TargetError: it has more of either.
+    """
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise TargetError(
+            f"the model has {len(inputs)} inputs and {len(outputs)} outputs;"
+            " lenet-edge runs classifiers with one of each"
+        )
 
 
 def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ from lenet_edge.data import mnist
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.exporter import export
 from lenet_edge.inspection import inspect
+from lenet_edge.runtimes import _probe
 from tests.conftest import LenetEdge, take
 
 FILES = ("lenet.keras", "lenet_float32.tflite", "lenet_int8.tflite", "lenet_float32.onnx",
@@ -81,3 +82,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         inspect(path)
     with pytest.raises(ModelFileError, match="no such file"):
         inspect(tmp_path / "none.onnx")
+
+
+def test_c_has_no_layers_to_read() -> None:
+    with pytest.raises(ModelFileError, match="no reader of native files; inspect the"):
+        inspect(_probe.FOLDER / "probe.c")

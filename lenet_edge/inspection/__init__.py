@@ -6,6 +6,7 @@ One file a format, found by its name, so that a board never meets the reader of 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ def layers_of(path: Path, format: str) -> list[Layer]:
     """Return the layers of a file, read in this very process.
 
     Raises:
+        ModelFileError: it is of a format that has no reader.
         MissingPackageError: nothing that is installed can read it.
     """
+    if importlib.util.find_spec(f"{__name__}.{format}") is None:
+        raise ModelFileError(
+            f"there is no reader of {format} files; inspect the .keras or .tflite file it is from"
+        )
     reader = importlib.import_module(f"{__name__}.{format}")
     return list(reader.read(str(path)))

@@ -24,7 +24,7 @@ from lenet_edge.artifact import Artifact
 from lenet_edge.embedded import elements, field, u32
 from lenet_edge.errors import TargetError
 from lenet_edge.quiet import quiet
-from lenet_edge.runtimes._tflite import delegation_of, tensor_spec
+from lenet_edge.runtimes._tflite import delegation_of, only_tensors, tensor_spec
 from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, quantize
 
 # Source: tensorflow/lite/schema/schema.fbs.
@@ -46,15 +46,10 @@ class CompiledSession:
             model_content=self._content,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise TargetError(
-                f"the model has {len(inputs)} inputs and {len(outputs)} outputs;"
-                " lenet-edge runs classifiers with one of each"
-            )
-        self.inputs, self.outputs = (tensor_spec(inputs[0]),), (tensor_spec(outputs[0]),)
+        given, made = only_tensors(interpreter)
+        self.inputs, self.outputs = (tensor_spec(given),), (tensor_spec(made),)
         self._dtype = np.dtype(self.outputs[0].dtype).type
-        self._classes = tuple(int(size) for size in outputs[0]["shape"][1:])
+        self._classes = tuple(int(size) for size in made["shape"][1:])
         self._asked = delegation_of(interpreter, target.delegate or "")
         self.runtime_version = importlib.metadata.version("ai-edge-litert")
         self._batch_size = 0

@@ -10,7 +10,15 @@ import numpy as np
 from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.runtimes import _delegates
-from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, quantize
+from lenet_edge.target import (
+    Delegation,
+    Images,
+    Logits,
+    Target,
+    check_one_of_each,
+    dequantize,
+    quantize,
+)
 
 # Where the operators that multiply have their weights: among their inputs.
 WEIGHTS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
@@ -21,17 +29,11 @@ class InterpreterSession:
 
     def __init__(self, interpreter: Any, target: Target, runtime_version: str) -> None:
         interpreter.allocate_tensors()
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise TargetError(
-                f"the model has {len(inputs)} inputs and {len(outputs)} outputs;"
-                " lenet-edge runs classifiers with one of each"
-            )
+        given, made = only_tensors(interpreter)
         self._interpreter = interpreter
-        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
-        self._batch_size = int(inputs[0]["shape"][0])
-        self.inputs = (tensor_spec(inputs[0]),)
-        self.outputs = (tensor_spec(outputs[0]),)
+        self._input, self._output = given["index"], made["index"]
+        self._batch_size = int(given["shape"][0])
+        self.inputs, self.outputs = (tensor_spec(given),), (tensor_spec(made),)
         self.runtime_version = runtime_version
         self.delegation = delegation_of(interpreter, target.delegate) if target.delegate else None
 
@@ -119,6 +121,17 @@ def plain_interpreter(path: str) -> Any:
         interpreter.allocate_tensors()
         return interpreter
     raise MissingPackageError("ai_edge_litert", "litert")
+
+
+def only_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the details of an interpreter's one input and one output.
+
+    Raises:
+        TargetError: it has more of either.
+    """
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    check_one_of_each(inputs, outputs)
+    return inputs[0], outputs[0]
 
 
 def tensor_spec(details: dict[str, Any]) -> TensorSpec:

@@ -11,48 +11,28 @@ from lenet_edge.runtimes._compiled_model import NPU_IS_HERE, CompiledSession
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
 
+
+def _target(
+    name: str, preference: int, delegate: str | None, device: str = "cpu", extra: str = "litert"
+) -> Target:
+    return Target(
+        name=f"litert-{name}",
+        runtime="litert",
+        formats=("tflite",),
+        device=device,
+        delegate=delegate,
+        package="ai_edge_litert",
+        extra=extra,
+        preference=preference,
+    )
+
+
 TARGETS = (
-    Target(
-        name="litert-xnnpack",
-        runtime="litert",
-        formats=("tflite",),
-        device="cpu",
-        delegate="XNNPACK",
-        package="ai_edge_litert",
-        extra="litert",
-        preference=10,
-    ),
-    Target(
-        name="litert-reference",
-        runtime="litert",
-        formats=("tflite",),
-        device="cpu",
-        delegate=None,
-        package="ai_edge_litert",
-        extra="litert",
-        preference=90,  # the plain kernels: what to compare with, not what to ship
-    ),
-    Target(
-        name="litert-gpu",
-        runtime="litert",
-        formats=("tflite",),
-        device="gpu",
-        delegate="GPU",
-        package="ai_edge_litert",
-        extra="litert",
-        preference=40,
-    ),
-    Target(
-        name="litert-npu",
-        runtime="litert",
-        formats=("tflite",),
-        device="npu",
-        delegate="NPU",
-        package="ai_edge_litert",
-        extra="npu",
-        # Without an NPU the same path runs on its CPU back end: to try it, not to ship it.
-        preference=41 if NPU_IS_HERE else 94,
-    ),
+    _target("xnnpack", 10, "XNNPACK"),
+    _target("reference", 90, None),  # the plain kernels: what to compare with, not what to ship
+    _target("gpu", 40, "GPU", "gpu"),
+    # Without an NPU the same path runs on its CPU back end: to try it, not to ship it.
+    _target("npu", 41 if NPU_IS_HERE else 94, "NPU", "npu", "npu"),
 )
 
 

@@ -16,7 +16,16 @@ import numpy as np
 from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import _providers, _vulkan
-from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
+from lenet_edge.target import (
+    Delegation,
+    Images,
+    Logits,
+    Session,
+    Target,
+    check_one_of_each,
+    dequantize,
+    quantize,
+)
 
 
 def _target(name: str, device: str, preference: int, delegate: str | None = None) -> Target:
@@ -57,11 +66,7 @@ class BoundSession:
 
     def __init__(self, session: Any, runtime_version: str) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise TargetError(
-                f"the model has {len(inputs)} inputs and {len(outputs)} outputs;"
-                " lenet-edge runs classifiers with one of each"
-            )
+        check_one_of_each(inputs, outputs)
         self._session = session
         self.inputs = (_spec(inputs[0]),)
         self.outputs = (_spec(outputs[0]),)

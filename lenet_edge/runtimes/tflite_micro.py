@@ -13,7 +13,7 @@ import numpy as np
 
 from lenet_edge.artifact import Artifact
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes._tflite import plain_interpreter, tensor_spec
+from lenet_edge.runtimes._tflite import only_tensors, plain_interpreter, tensor_spec
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
 TARGETS = (
@@ -42,10 +42,9 @@ class MicroSession:
     delegation: Delegation | None = None
 
     def __init__(self, artifact: Artifact) -> None:
-        reader = plain_interpreter(str(artifact.path))
-        self.inputs = (tensor_spec(reader.get_input_details()[0]),)
-        self.outputs = (tensor_spec(reader.get_output_details()[0]),)
-        self._batch_size = int(reader.get_input_details()[0]["shape"][0])
+        given, made = only_tensors(plain_interpreter(str(artifact.path)))
+        self.inputs, self.outputs = (tensor_spec(given),), (tensor_spec(made),)
+        self._batch_size = int(given["shape"][0])
         content = artifact.path.read_bytes()
         self.arena_bytes = smallest_arena(content, artifact.name)
         self._micro = _open(content, self.arena_bytes)

@@ -117,6 +117,18 @@ def runs_here(variant: str) -> bool:
     return all(f" {one}" in flags for one in LEVELS[variant][1]) if variant in LEVELS else True
 
 
+def answers(
+    precision: str, sources: Path, images: Images, compiler: str, variant: str, folder: Path
+) -> npt.NDArray[Any]:
+    """Return what a file answers, built by a compiler for one instruction set of this machine."""
+    need(compiler)
+    if not runs_here(variant):
+        pytest.skip(f"this machine has no {variant}")
+    return called(
+        compiled(sources / f"lenet_native_{precision}.c", compiler, variant, folder), images
+    )
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_float32_answers_as_keras(
@@ -127,11 +139,7 @@ def test_float32_answers_as_keras(
     variant: str,
     tmp_path: Path,
 ) -> None:
-    need(compiler)
-    if not runs_here(variant):
-        pytest.skip(f"this machine has no {variant}")
-    library = compiled(sources / "lenet_native_float32.c", compiler, variant, tmp_path)
-    logits = called(library, images)
+    logits = answers("float32", sources, images, compiler, variant, tmp_path)
     assert (logits.argmax(axis=1) == reference.argmax(axis=1)).sum() == len(reference) == 10_000
     np.testing.assert_allclose(logits, reference, atol=1e-4, rtol=0)
 
@@ -146,11 +154,7 @@ def test_int8_weights_lose_next_to_nothing(
     variant: str,
     tmp_path: Path,
 ) -> None:
-    need(compiler)
-    if not runs_here(variant):
-        pytest.skip(f"this machine has no {variant}")
-    library = compiled(sources / "lenet_native_dynamic.c", compiler, variant, tmp_path)
-    logits = called(library, images)
+    logits = answers("dynamic", sources, images, compiler, variant, tmp_path)
     assert (logits.argmax(axis=1) == reference.argmax(axis=1)).mean() >= 0.999
     assert 1e-4 < np.abs(logits - reference).max() < 0.5
 

@@ -184,6 +184,19 @@ def test_options_that_nobody_takes(lenet_edge: LenetEdge, exports: Path) -> None
     assert "--delegate-option is for an external delegate" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("target", ["litert-xnnpack", "litert-npu", "tflite-micro-cpu"])
+def test_two_inputs_are_refused(target: str, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((1, 4))
+    function = tf.function(lambda a, b: a + b, input_signature=[spec, spec])
+    path = tmp_path / "two.tflite"
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    path.write_bytes(converter.convert())
+    with pytest.raises(TargetError, match="the model has 2 inputs and 1 outputs"):
+        worker.call("selection:read_tensors", path=str(path), target=target)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 128])
 @pytest.mark.parametrize("name", ["lenet_float32.tflite", "lenet_int8.tflite"])
 def test_a_free_batch_is_fixed_in_the_file(exports: Path, name: str, batch_size: int) -> None:

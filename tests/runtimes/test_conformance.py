@@ -52,7 +52,7 @@ PAIRS = [
     for target in HERE
     for name in FILES
     if FORMATS[Path(name).suffix] in target.formats
-    # WebGPU has no kernels for some int8 operators; test_providers.py sees it refuse.
+    # WebGPU has no kernels for some int8 operators; test_accelerators.py sees it refuse.
     and not (target.name == "onnxruntime-webgpu" and "int8" in name)
 ]
 
