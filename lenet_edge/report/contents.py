@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lenet_edge.environment import Environment
 from lenet_edge.report.candidates import Limits, us
 from lenet_edge.report.comparison import Change
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
@@ -19,6 +18,7 @@ from lenet_edge.report.tables import (
     parity_section,
     skipped_section,
 )
+from lenet_edge.report.terminal import machine_name
 from lenet_edge.results import BenchRun, Measurement, ParityReport
 
 
@@ -64,17 +64,6 @@ def describe(run: BenchRun, limits: Limits) -> Machine:
         skipped=skipped_section(run.skipped),
         facts=facts_section(run),
     )
-
-
-def machine_name(machine: Environment) -> str:
-    """Return the machine in a few words."""
-    inside = [
-        "EMULATED" if machine.emulated else None,
-        "virtual" if machine.virtualized else None,
-        f"in {machine.container}" if machine.container else None,
-    ]
-    kind = ", ".join(filter(None, inside))
-    return f"{machine.machine}{f' ({kind})' if kind else ''}, {machine.cores} cores"
 
 
 def _tiles(run: BenchRun, advice: Recommendation | NothingFits) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
 
 _NAME_WIDTH = 20
 _NOTHING = "–"
+_MOST_ABSENT = 6  # names of targets that are not here; the JSON and `targets` have all
 Row = TypeVar("Row", Measurement, ParityReport)
 
 
@@ -144,18 +145,20 @@ def _by_file(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return [(name, list(group)) for name, group in groupby(sorted(rows, key=file), key=file)]
 
 
-def _machine(environment: Environment) -> Text:
+def machine_name(machine: Environment) -> str:
+    """Return the machine in a few words."""
     inside = [
-        "EMULATED" if environment.emulated else None,
-        "virtual" if environment.virtualized else None,
-        f"in {environment.container}" if environment.container else None,
+        "EMULATED" if machine.emulated else None,
+        "virtual" if machine.virtualized else None,
+        f"in {machine.container}" if machine.container else None,
     ]
     kind = ", ".join(filter(None, inside))
-    return Text(
-        f"{environment.machine}{f' ({kind})' if kind else ''}, {environment.cores} cores,"
-        f" {environment.operating_system}, Python {environment.python}",
-        style="dim",
-    )
+    return f"{machine.machine}{f' ({kind})' if kind else ''}, {machine.cores} cores"
+
+
+def _machine(environment: Environment) -> Text:
+    system = f"{environment.operating_system}, Python {environment.python}"
+    return Text(f"{machine_name(environment)}, {system}", style="dim")
 
 
 def _skipped(skipped: Sequence[Skipped]) -> list[Text]:
@@ -172,10 +175,11 @@ def _skipped(skipped: Sequence[Skipped]) -> list[Text]:
         )
         for (target, reason), files in reasons.items()
     ]
-    absent = sorted({one.target for one in skipped if not one.artifact})
+    absent = list(dict.fromkeys(one.target for one in skipped if not one.artifact))
     if absent:
-        names = ", ".join(absent)
-        lines.append(Text(f"Not here (lenet-edge targets says why): {names}", style="dim"))
+        names = ", ".join(absent[:_MOST_ABSENT])
+        more = f" and {len(absent) - _MOST_ABSENT} more" if len(absent) > _MOST_ABSENT else ""
+        lines.append(Text(f"Not here: {names}{more}; lenet-edge targets says why", style="dim"))
     return lines
 
 

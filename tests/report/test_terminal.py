@@ -50,6 +50,15 @@ def test_what_was_skipped_is_said(view: str, run: BenchRun) -> None:
     assert "skipped openvino-cpu: openvino is not installed (lenet_int8.tflite)" in said
 
 
+def test_what_is_not_here_is_named_briefly(run: BenchRun) -> None:
+    absent = tuple(Skipped(f"target-{number}", "no driver") for number in range(9))
+    said = " ".join(text("bench", dataclasses.replace(run, skipped=absent)).split())
+    names = ", ".join(one.target for one in absent[:6])
+    assert f"Not here: {names} and 3 more; lenet-edge targets says why" in said
+    said = " ".join(text("bench", dataclasses.replace(run, skipped=absent[:2])).split())
+    assert "Not here: target-0, target-1; lenet-edge targets says why" in said
+
+
 def test_figures(run: BenchRun) -> None:
     assert "17.4" in text("bench", run)
     assert "1,234" in text("bench", run)
