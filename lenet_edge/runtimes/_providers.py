@@ -37,7 +37,7 @@ PROVIDERS = {
     "acl": Provider("ACLExecutionProvider", "cpu"),
     "armnn": Provider("ArmNNExecutionProvider", "cpu"),
     "cann": Provider("CANNExecutionProvider", "npu", package="onnxruntime-cann"),
-    "coreml": Provider("CoreMLExecutionProvider", "npu", package="onnxruntime"),
+    "coreml": Provider("CoreMLExecutionProvider", "npu"),
     "cuda": Provider("CUDAExecutionProvider", "gpu", "onnxruntime_ep_cuda", "onnxruntime-gpu"),
     "dml": Provider("DmlExecutionProvider", "gpu", package="onnxruntime-directml"),
     "dnnl": Provider("DnnlExecutionProvider", "cpu"),
@@ -95,7 +95,9 @@ def absence(provider: Provider) -> str | None:
     packages = {
         one.replace("_", "-") for one in (provider.plugin, provider.package) if one is not None
     }
-    get = f"pip install {' or '.join(sorted(packages))}" if packages else "it takes a build of it"
+    get = "it takes a build of ONNX Runtime with it"
+    if packages:
+        get = f"pip install {' or '.join(sorted(packages))}"
     return f"onnxruntime has no {provider.name}; {get}"
 
 
