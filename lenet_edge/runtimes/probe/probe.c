@@ -3,11 +3,11 @@
  * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c
  * It keeps nothing between calls, and needs 128 bytes of stack.
  *
- * Checkpoint: sha256 c2f385de476176d0b7b3b80e6df9fc4ca920c5fd2401360058be7942959039b5.
+ * Checkpoint: sha256 0cf786e9b01f9ec26f0d800565bde8ade1c3e28046ed21b782ef6ae273478e30.
  * Labels: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.
  *
- * lenet_edge: {"manifest_version":1,"layout":"NHWC","precision":"float32","batch_size":null,"inputs":[{"name":"image","shape":[null,4,4,1],"dtype":"float32","scale":null,"zero_point":null}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"float32","scale":null,"zero_point":null}],"parent_sha256":"c2f385de476176d0b7b3b80e6df9fc4ca920c5fd2401360058be7942959039b5","converter":"lenet-edge 0.1.0 native","calibration":null,"labels":["0","1","2","3","4","5","6","7","8","9"],"pixel_scale":0.00392156862745098,"settings":[]}
+ * lenet_edge: {"manifest_version":1,"layout":"NHWC","precision":"float32","batch_size":null,"inputs":[{"name":"image","shape":[null,4,4,1],"dtype":"float32","scale":null,"zero_point":null}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"float32","scale":null,"zero_point":null}],"parent_sha256":"0cf786e9b01f9ec26f0d800565bde8ade1c3e28046ed21b782ef6ae273478e30","converter":"lenet-edge 0.1.0 native","calibration":null,"labels":["0","1","2","3","4","5","6","7","8","9"],"pixel_scale":0.00392156862745098,"settings":[]}
  */
 
 #include <stddef.h>
@@ -49,7 +49,6 @@
 #define FIVE(DO) FOUR(DO) DO(4)
 #define EIGHT(DO) FIVE(DO) DO(5) DO(6) DO(7)
 
-
 void probe(const float image[16], float logits[10]);
 void probe_batch(const float *images, float *logits, size_t count);
 
@@ -79,34 +78,32 @@ static _Alignas(64) const float dense0_bias[16] = {
 
 #ifdef CHOOSE_AT_RUN_TIME
 
-/* ---- avx512: the text further down, for 16 lanes ---- */
+/* ---- avx512: the text below, for 16 lanes ---- */
 
-#define AVX512 __attribute__((target("avx512f")))
+#define INLINE_AVX512 INLINE __attribute__((target("avx512f")))
+#define static_AVX512 static __attribute__((target("avx512f")))
 
 typedef float vec_avx512 __attribute__((vector_size(4 * 16)));
 typedef float loose_avx512 __attribute__((vector_size(4 * 16), aligned(4), may_alias));
 typedef int32_t mask_avx512 __attribute__((vector_size(4 * 16)));
 
-INLINE AVX512 vec_avx512 load_avx512(const float *from) { return *(const loose_avx512 *)from; }
-INLINE AVX512 void store_avx512(float *to, vec_avx512 value) { *(loose_avx512 *)to = value; }
-INLINE AVX512 vec_avx512 larger_avx512(vec_avx512 a, vec_avx512 b) {
+INLINE_AVX512 vec_avx512 load_avx512(const float *from) { return *(const loose_avx512 *)from; }
+INLINE_AVX512 void store_avx512(float *to, vec_avx512 value) { *(loose_avx512 *)to = value; }
+INLINE_AVX512 vec_avx512 larger_avx512(vec_avx512 a, vec_avx512 b) {
   const mask_avx512 of_a = a > b;
   return (vec_avx512)(((mask_avx512)a & of_a) | ((mask_avx512)b & ~of_a));
 }
 
-INLINE AVX512 int find_nonzero_avx512(const float *in, int count, int *places) {
+INLINE_AVX512 int find_nonzero_avx512(const float *in, int count, int *places) {
   int found = 0;
-  UNROLL(4)
   for (int n = 0; n < count; n++) {
-    uint32_t bits;
-    memcpy(&bits, in + n, sizeof bits);
     places[found] = n;
-    found += (bits << 1) != 0;
+    found += in[n] != 0;
   }
   return found;
 }
 
-INLINE AVX512 void dense_block_avx512(const float *in, const int *places, int found, const float *weights,
+INLINE_AVX512 void dense_block_avx512(const float *in, const int *places, int found, const float *weights,
                         int padded, int blocks, const float *scales, const float *bias, int relu,
                         float *out) {
 #define START(b) vec_avx512 sum##b = {0};
@@ -130,7 +127,7 @@ INLINE AVX512 void dense_block_avx512(const float *in, const int *places, int fo
 #undef FINISH
 }
 
-INLINE AVX512 void dense_avx512(const float *in, int count, const float *weights, const float *scales,
+INLINE_AVX512 void dense_avx512(const float *in, int count, const float *weights, const float *scales,
                   const float *bias, int padded, int relu, int *places, float *out) {
   const int found = find_nonzero_avx512(in, count, places), whole = padded / (8 * 16) * (8 * 16);
   for (int k = 0; k < whole; k += 8 * 16)
@@ -141,7 +138,7 @@ INLINE AVX512 void dense_avx512(const float *in, int count, const float *weights
                 scales ? scales + whole : scales, bias + whole, relu, out + whole);
 }
 
-static AVX512 void run_avx512(const float *image, float *logits) {
+static_AVX512 void run_avx512(const float *image, float *logits) {
   int places[16];
   _Alignas(64) float after0[16];
 
@@ -149,34 +146,32 @@ static AVX512 void run_avx512(const float *image, float *logits) {
   memcpy(logits, after0, 10 * sizeof *logits);
 }
 
-/* ---- avx2: the text further down, for 8 lanes ---- */
+/* ---- avx2: the text below, for 8 lanes ---- */
 
-#define AVX2 __attribute__((target("avx2,fma")))
+#define INLINE_AVX2 INLINE __attribute__((target("avx2,fma")))
+#define static_AVX2 static __attribute__((target("avx2,fma")))
 
 typedef float vec_avx2 __attribute__((vector_size(4 * 8)));
 typedef float loose_avx2 __attribute__((vector_size(4 * 8), aligned(4), may_alias));
 typedef int32_t mask_avx2 __attribute__((vector_size(4 * 8)));
 
-INLINE AVX2 vec_avx2 load_avx2(const float *from) { return *(const loose_avx2 *)from; }
-INLINE AVX2 void store_avx2(float *to, vec_avx2 value) { *(loose_avx2 *)to = value; }
-INLINE AVX2 vec_avx2 larger_avx2(vec_avx2 a, vec_avx2 b) {
+INLINE_AVX2 vec_avx2 load_avx2(const float *from) { return *(const loose_avx2 *)from; }
+INLINE_AVX2 void store_avx2(float *to, vec_avx2 value) { *(loose_avx2 *)to = value; }
+INLINE_AVX2 vec_avx2 larger_avx2(vec_avx2 a, vec_avx2 b) {
   const mask_avx2 of_a = a > b;
   return (vec_avx2)(((mask_avx2)a & of_a) | ((mask_avx2)b & ~of_a));
 }
 
-INLINE AVX2 int find_nonzero_avx2(const float *in, int count, int *places) {
+INLINE_AVX2 int find_nonzero_avx2(const float *in, int count, int *places) {
   int found = 0;
-  UNROLL(4)
   for (int n = 0; n < count; n++) {
-    uint32_t bits;
-    memcpy(&bits, in + n, sizeof bits);
     places[found] = n;
-    found += (bits << 1) != 0;
+    found += in[n] != 0;
   }
   return found;
 }
 
-INLINE AVX2 void dense_block_avx2(const float *in, const int *places, int found, const float *weights,
+INLINE_AVX2 void dense_block_avx2(const float *in, const int *places, int found, const float *weights,
                         int padded, int blocks, const float *scales, const float *bias, int relu,
                         float *out) {
 #define START(b) vec_avx2 sum##b = {0};
@@ -200,7 +195,7 @@ INLINE AVX2 void dense_block_avx2(const float *in, const int *places, int found,
 #undef FINISH
 }
 
-INLINE AVX2 void dense_avx2(const float *in, int count, const float *weights, const float *scales,
+INLINE_AVX2 void dense_avx2(const float *in, int count, const float *weights, const float *scales,
                   const float *bias, int padded, int relu, int *places, float *out) {
   const int found = find_nonzero_avx2(in, count, places), whole = padded / (8 * 8) * (8 * 8);
   for (int k = 0; k < whole; k += 8 * 8)
@@ -211,7 +206,7 @@ INLINE AVX2 void dense_avx2(const float *in, int count, const float *weights, co
                 scales ? scales + whole : scales, bias + whole, relu, out + whole);
 }
 
-static AVX2 void run_avx2(const float *image, float *logits) {
+static_AVX2 void run_avx2(const float *image, float *logits) {
   int places[16];
   _Alignas(64) float after0[16];
 
@@ -243,12 +238,9 @@ INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
 /* The places of what is not zero: after a ReLU, a zero spares a whole row of weights. */
 INLINE int find_nonzero(const float *in, int count, int *places) {
   int found = 0;
-  UNROLL(4)
   for (int n = 0; n < count; n++) {
-    uint32_t bits; /* whole numbers are compared sooner than floats */
-    memcpy(&bits, in + n, sizeof bits);
     places[found] = n;
-    found += (bits << 1) != 0; /* without the sign: -0 is zero too */
+    found += in[n] != 0;
   }
   return found;
 }
