@@ -86,8 +86,6 @@ def export(
         LenetEdgeError: the folder cannot be written to.
     """
     todo = jobs(formats, precisions)
-    if "wasm" in formats:
-        wasm.compiler()  # before anything is written
     model = load_checkpoint(checkpoint)
     parent = _parent(checkpoint, model)
     images = (

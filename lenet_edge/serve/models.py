@@ -85,7 +85,8 @@ class Models:
 
     def _leave_to_browser(self, artifact: Artifact) -> None:
         reason = None
-        for other in (*self.served, *self.in_browser):
+        others: list[Served | InBrowser] = [*self.served, *self.in_browser]
+        for other in others:
             # The page is told what one model sees of a drawing.
             if _sees(other.artifact) != _sees(artifact):
                 reason = f"it sees images otherwise than {other.artifact.name} does; serve it alone"
