@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -61,6 +61,13 @@ _BY_PRECISION = "Its default goes by precision"
 @delegate_options
 @click.option("--layers", is_flag=True, help="Show which layer of a quantized file is worst.")
 @click.option(
+    "--logits",
+    "logits_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help='Write what each file answered, as arrays named "FILE on TARGET".',
+)
+@click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
@@ -77,6 +84,7 @@ def command(
     delegate_options: tuple[tuple[str, str], ...],
     allow_fallback: bool,
     layers: bool,
+    logits_file: Path | None,
     plots: Path | None,
     json_file: Path | None,
     **options: float | None,
@@ -114,9 +122,11 @@ def command(
         against = of_file(other, load_images(data) if data else None, num_threads)
 
     held: list[Truth] = []
+    answered: dict[str, Logits] = {}
 
     def keep(found: ParityReport, truth: Truth, logits: Logits) -> None:
         held.append(truth)
+        answered[f"{found.candidate} on {found.target}"] = logits
         if plots:
             from lenet_edge.report.plots import parity_pictures
 
@@ -126,12 +136,23 @@ def command(
         reports, failed = verify(pairs, settings, num_threads, step, against, keep)
     if layers:
         reports = _with_layers(reports, held, pairs, other if reference else None)
+    if logits_file:
+        _write_arrays(logits_file, answered)
     run = BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
     output(parity_view(run), run.to_json(), json_file)
     if failed or not reports or any(one.verdict == "fail" for one in reports):
         raise click.exceptions.Exit(GATE_FAILED)
     if not all(reports):
         raise click.exceptions.Exit(INCONCLUSIVE)
+
+
+def _write_arrays(path: Path, arrays: dict[str, Logits]) -> None:
+    import numpy as np
+
+    from lenet_edge.artifact import atomic_write
+
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **cast("dict[str, Any]", arrays))
 
 
 def _with_layers(

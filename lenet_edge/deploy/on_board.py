@@ -5,7 +5,7 @@ requests from standard input: a line of JSON, then as many bytes as the line say
 lines of JSON. Where things lie on the board, all under one folder:
 
     blobs/SHA256            what was sent, until it is used
-    environments/ID/        a venv; it may be used once it holds `complete`
+    environments/ID/        a venv; it may be used once it holds `complete` (see install.sh)
     releases/ID/            an unpacked bundle, renamed into place when it is whole
     work/                   the results of the last runs
     lenet-edge              the command: it names the one release and environment that are in use
@@ -81,11 +81,10 @@ def look() -> dict[str, Any]:
         "systemd": Path("/run/systemd/system").is_dir(),
         # What Debian's own packages have; a 32-bit board gets these from nowhere else.
         "packages": {
-            name: _version(name, module)
-            for name, module in (("numpy", "numpy"), ("pillow", "PIL"), ("tornado", "tornado"))
+            module: importlib.util.find_spec(module) is not None
+            for module in ("numpy", "PIL", "tornado")
         },
         "in_use": _in_use(),
-        "environments": [one.parent.name for one in ROOT.glob("environments/*/" + _COMPLETE)],
     }
 
 
@@ -107,16 +106,33 @@ def begin() -> None:
     shutil.rmtree(str(ROOT / "work"), ignore_errors=True)
 
 
-def missing(hashes: list[str]) -> list[str]:
-    """Return those of the files that are not here, by their SHA-256; damaged ones are removed."""
-    found = []
-    for sha256 in hashes:
+def missing(
+    release: str, files: dict[str, str], environment: str, wheels: dict[str, str]
+) -> list[str]:
+    """Return those SHA-256 whose files have to be sent: what earlier releases have is taken there.
+
+    Args:
+        release: what the files are for.
+        files: the SHA-256 of each by its path in the release.
+        environment: what the wheels are for.
+        wheels: the SHA-256 of each by its file name.
+    """
+    wanted = set()
+    if not _is_whole(ROOT / "releases" / release, files):
+        wanted |= set(files.values())
+        for path in ROOT.glob("releases/*/**/*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                sha256 = _sha256_of(path)
+                if sha256 in wanted and not _blob(sha256).exists():
+                    with path.open("rb") as content:
+                        put(sha256, content, path.stat().st_size)
+    if not (ROOT / "environments" / environment / _COMPLETE).exists():
+        wanted |= set(wheels.values())
+    for sha256 in wanted:
         path = _blob(sha256)
         if path.exists() and _sha256_of(path) != sha256:
             path.unlink()
-        if not path.exists():
-            found.append(sha256)
-    return found
+    return sorted(one for one in wanted if not _blob(one).exists())
 
 
 def put(sha256: str, content: BinaryIO, size: int) -> None:
@@ -148,13 +164,13 @@ def put(sha256: str, content: BinaryIO, size: int) -> None:
 def unpack(release: str, files: dict[str, str], executable: list[str]) -> None:
     """Make a release of the files that were sent, by path and SHA-256."""
     folder = ROOT / "releases" / release
-    if folder.exists() and _is_whole(folder, files):
+    if _is_whole(folder, files):
         return
     part = folder.with_name(release + ".part")
     _remove(part)
     for name, sha256 in files.items():
         path = part / name
-        if part not in path.parents or ".." in path.parts:
+        if Path(name).is_absolute() or ".." in path.parts:
             raise Refused(f"{name!r} is outside of the release")
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(_blob(sha256)), str(path))
@@ -165,16 +181,8 @@ def unpack(release: str, files: dict[str, str], executable: list[str]) -> None:
     part.rename(folder)
 
 
-def install(
-    environment: str,
-    wheels: dict[str, str],
-    requirements: list[str],
-    system_packages: bool,
-    report: Callable[[str], None],
-) -> None:
-    """Make a venv of the wheels that were sent, by file name and SHA-256.
-
-    pip comes as one of the wheels and does not stay: a board needs neither pip nor an index.
+def install(release: str, environment: str, wheels: dict[str, str]) -> None:
+    """Make a venv of the wheels that were sent, by file name and SHA-256, as the release does it.
 
     Raises:
         Refused: pip cannot install them.
@@ -182,24 +190,14 @@ def install(
     folder = ROOT / "environments" / environment
     if (folder / _COMPLETE).exists():
         return
-    _remove(folder)
-    packages = folder / "wheels"
+    packages = ROOT / "environments" / (environment + ".part")
+    _remove(packages)
     packages.mkdir(parents=True)
     for name, sha256 in wheels.items():
-        _blob(sha256).rename(packages / Path(name).name)
-    (pip,) = packages.glob("pip-*.whl")
-    report("Making a virtual environment")
-    more = ["--system-site-packages"] if system_packages else []
-    _call([sys.executable, "-m", "venv", "--without-pip", *more, str(folder)])
-    report(f"Installing {len(wheels) - 1} packages")
-    _call([
-        str(folder / "bin" / "python"), str(pip / "pip"), "install", "--no-index", "--no-deps",
-        "--no-cache-dir", "--no-compile", "--disable-pip-version-check", "--quiet",
-        *(str(wheel) for wheel in packages.glob("*.whl") if wheel != pip),
-    ])  # fmt: skip
-    shutil.rmtree(str(packages))
-    os.sync()
-    (folder / _COMPLETE).write_text("\n".join(requirements) + "\n")
+        shutil.copyfile(str(_blob(sha256)), str(packages / Path(name).name))
+    script = ROOT / "releases" / release / "install.sh"
+    _call(["sh", str(script), str(packages), str(folder)], PYTHON3=sys.executable)
+    _remove(packages)
 
 
 def run(
@@ -389,17 +387,6 @@ def _temperature() -> float | None:
     return max((int(zone) / 1000 for zone in zones if zone), default=None)
 
 
-def _version(name: str, module: str) -> str | None:
-    if importlib.util.find_spec(module) is None:
-        return None
-    from importlib import metadata
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _answer(*command: str) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=20)
@@ -439,7 +426,7 @@ def main() -> None:
         arguments = request["with"]
         if request["do"] == "put":
             arguments.update(content=requests, size=request["size"])
-        elif request["do"] in ("install", "run"):
+        elif request["do"] == "run":
             arguments.update(report=_report)
         try:
             _say({"result": known[request["do"]](**arguments)})
