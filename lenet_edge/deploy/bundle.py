@@ -81,7 +81,7 @@ def mode(name: str) -> int:
 
 
 def make(
-    artifacts: Sequence[Artifact], num_images: int | None, wheels: Iterable[Path] = ()
+    artifacts: Sequence[Artifact], num_images: int | None = None, wheels: Iterable[Path] = ()
 ) -> Bundle:
     """Return a bundle of exported files.
 
