@@ -29,8 +29,8 @@ from lenet_edge.cli._terminal import say
 @click.option(
     "--wheels",
     metavar="SYSTEM",
-    help="Add the runtime's wheels, for a board without a network: bookworm-arm64,"
-    " bookworm-armhf, trixie-arm64.",
+    help="Add the runtime's wheels, for a board without a network: bookworm-arm64 (Raspberry Pi"
+    " OS, 64 bit), bookworm-armhf (32 bit), trixie-arm64, or -amd64.",
 )
 @click.option(
     "--runtime",

@@ -46,8 +46,10 @@ class System:
 
 # Raspberry Pi OS is Debian; source: the packages python3 and libc6 of each release.
 SYSTEMS = {
+    "bookworm-amd64": System("x86_64", (3, 11), 36),
     "bookworm-arm64": System("aarch64", (3, 11), 36),
     "bookworm-armhf": System("armv7l", (3, 11), 36),
+    "trixie-amd64": System("x86_64", (3, 13), 41),
     "trixie-arm64": System("aarch64", (3, 13), 41),
     "trixie-armhf": System("armv7l", (3, 13), 41),
 }
