@@ -161,10 +161,10 @@ def _download(system: System, wanted: list[str], folder: Path) -> None:
         "--python-version", f"{system.python[0]}.{system.python[1]}",
         *(f"--platform={tag}" for tag in tags), "--dest", str(folder),
     ]  # fmt: skip
-    if system.is_32_bit_arm:
-        # Its runtime wants NumPy, which the index does not have: leave what it wants to the system.
-        runtime = [one for one in wanted if one.startswith(tuple(RUNTIMES.values()))]
-        _pip([*command, "--no-deps", *runtime], system)
+    # The runtimes first and alone: where one has no wheel, pip would complain of something else.
+    runtime = [one for one in wanted if one.startswith(tuple(RUNTIMES.values()))]
+    _pip([*command, "--no-deps", *runtime], system)
+    if system.is_32_bit_arm:  # what its runtime wants is NumPy: that is the system's
         wanted = [one for one in wanted if one not in runtime]
     _pip([*command, *wanted], system)
 
