@@ -36,7 +36,7 @@ from lenet_edge.cli._terminal import say
     "--runtime",
     "runtimes",
     multiple=True,
-    type=click.Choice(["litert", "tflite", "onnx"]),
+    type=click.Choice(["litert", "tflite", "onnx", "native"]),
     help="With --wheels: which runtime. Repeatable; the first that has a wheel if left out.",
 )
 @json_option
@@ -76,6 +76,7 @@ def command(
         artifacts,
         None if num_images == "all" else int(num_images),
         fitting.wheels if fitting else (),
+        SYSTEMS[wheels].machine if wheels else None,
     )
     made.save(output)
     size = output.stat().st_size

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--runtime",
     "runtimes",
     multiple=True,
-    type=click.Choice(["litert", "tflite", "onnx"]),
+    type=click.Choice(["litert", "tflite", "onnx", "native"]),
     help="What to install there. Repeatable; the best that has a wheel for it if left out.",
 )
 @batch_size_option

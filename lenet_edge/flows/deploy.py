@@ -33,7 +33,12 @@ ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]
 Say = Callable[[str], None]
 
 # The target that each runtime of a board is proven and timed on.
-TARGETS = {"litert": "litert-xnnpack", "tflite": "tflite-runtime-cpu", "onnx": "onnxruntime-cpu"}
+TARGETS = {
+    "litert": "litert-xnnpack",
+    "tflite": "tflite-runtime-cpu",
+    "onnx": "onnxruntime-cpu",
+    "native": "native-cpu",
+}
 _DAY_S = 86_400
 _SPARE_BYTES = 30_000_000  # results, bytecode, and what the system writes meanwhile
 
@@ -96,14 +101,14 @@ def decide(board: Board, artifacts: Sequence[Artifact], runtimes: Sequence[str] 
     fitting_files = tuple(one for one in artifacts if one.format in formats)
     if not fitting_files:
         raise BoardError(
-            f"none of the files runs on {' or '.join(fitting.runtimes)}; name others, or another"
-            " --runtime"
+            f"{board.host}: none of the files runs on {' or '.join(fitting.runtimes)}, which is for"
+            f" {system}; export others, or name another --runtime"
         )
     return Deployment(
         facts,
         fitting,
         fitting_files,
-        bundle.make(fitting_files),
+        bundle.make(fitting_files, machine=system.machine),
         tuple(one.name for one in artifacts if one not in fitting_files),
     )
 
