@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
 from lenet_edge.artifact import Artifact, load_artifact
@@ -129,6 +130,20 @@ def lenet_edge(tmp_path: Path) -> LenetEdge:
         return subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
         )
+
+    return run
+
+
+@pytest.fixture
+def lenet_edge_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LenetEdge:
+    """The same within this process, where TensorFlow, five seconds to import, is imported once."""
+    from lenet_edge.cli import main
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        said = [*map(str, arguments)]
+        done = CliRunner().invoke(main, said, prog_name="lenet-edge", catch_exceptions=False)
+        return subprocess.CompletedProcess(said, done.exit_code, done.stdout, done.stderr)
 
     return run
 
