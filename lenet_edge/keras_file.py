@@ -45,6 +45,8 @@ def check(path: Path) -> None:
             graph = {**json.loads(archive.read(_GRAPH)), "compile_config": None}
             damaged = archive.testzip()
         names = list(_names(graph))
+        if "class_name" not in graph:
+            raise ValueError("there is no model in it")
     except ModelFileError:
         raise
     except RecursionError:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 MAX_BYTES = 2**30  # unpacked; the 70,000 images of MNIST are 55 million
 
 
-def read(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of an .npz file by their names.
 
     Raises:
@@ -24,8 +24,8 @@ def read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(one.file_size for one in archive.infolist())
-        if size > MAX_BYTES:
-            raise ValueError(f"its arrays are {size:,} bytes, and the limit is {MAX_BYTES:,}")
+        if size > max_bytes:
+            raise ValueError(f"its arrays are {size:,} bytes, and the limit is {max_bytes:,}")
         with np.load(path, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
     except (FileNotFoundError, ValueError):

@@ -60,7 +60,7 @@ def _watched(seed: int, numbers: range) -> list[Outcome]:
 
 def _show(found: list[Outcome], sent: list[tuple[str, int, float]]) -> None:
     head = ("format", "files", "commands", "refused", "taken", "wrong", "worst s", "where")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for format in [*SHARES, "all"]:
         some = [one for one in found if format in (one.format, "all")]
         if not some:

@@ -251,7 +251,7 @@ def _header(dice: random.Random, path: Path, arrays: dict[str, Any]) -> None:
 
 def _bomb(dice: random.Random, path: Path, arrays: dict[str, Any]) -> None:
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
+    np.lib.format.write_array_header_1_0(  # type: ignore[no-untyped-call]
         head, {"descr": "<f4", "fortran_order": False, "shape": (2**27, 4)}
     )
     _zip(path, {"logits.npy": head.getvalue() + bytes(2**28)}, promise=2**31)
@@ -262,9 +262,9 @@ def _zip(path: Path, members: dict[str, bytes], promise: int = 0) -> None:
         for name, content in members.items():
             archive.writestr(name, content)
     if promise:  # the directory at the end says how large it gets; it may lie
-        content = bytearray(path.read_bytes())
-        struct.pack_into("<I", content, content.rfind(b"PK\1\2") + 24, promise)
-        path.write_bytes(content)
+        archived = bytearray(path.read_bytes())
+        struct.pack_into("<I", archived, archived.rfind(b"PK\1\2") + 24, promise)
+        path.write_bytes(archived)
 
 
 _ARRAYS: dict[str, Callable[[random.Random, Path, dict[str, Any]], None]] = {

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -198,14 +199,14 @@ def _visitor() -> Iterator[int]:
     def visit() -> None:
         url = f"http://127.0.0.1:{port}"
         body = SEVEN.read_bytes()
+        request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "image/jpeg"})
         while not over.wait(0.02):
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                continue
-            request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "image/jpeg"})
-            with contextlib.suppress(OSError):  # an error is an answer too
                 urllib.request.urlopen(request, timeout=50).read()
+            except urllib.error.HTTPError:
+                pass  # an error is an answer too
+            except OSError:
+                continue  # nobody listens yet, or never will
             os.kill(os.getpid(), signal.SIGTERM)
             return
 
