@@ -156,7 +156,10 @@ class BenchRun:
             return cls.from_json(facts)
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+        except (
+            ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
+            RecursionError, zlib.error,
+        ) as error:  # fmt: skip
             raise DataError(f"{path} is not a result file that can be read ({error})") from error
 
 

@@ -139,7 +139,7 @@ def command(
             raise click.BadParameter(
                 f"{scenario} means batches of {usual[0]}", param_hint="--batch-size"
             )
-    artifacts = load_files(files, DEFAULT_DIR)
+    artifacts = load_files(files, DEFAULT_DIR, say)
     pairs, missing = select(artifacts, targets, delegate, delegate_options, allow_fallback)
     others, missing = plan.elsewhere(artifacts, missing, pythons)
     pairs += others

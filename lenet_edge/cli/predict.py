@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lenet_edge.cli._options import DEFAULT_DIR, json_option, num_threads_option
-from lenet_edge.cli._terminal import write_json
+from lenet_edge.cli._terminal import tame, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,8 @@ def command(
             answers.append(_answer(worker, source, photo, ask))
             if to_screen and "error" not in answers[-1]:
                 one = answers[-1]
-                click.echo(f"{source:{width}}  {one['label']}  {100 * one['confidence']:5.1f} %")
+                line = f"{source:{width}}  {one['label']}  {100 * one['confidence']:5.1f} %"
+                click.echo(tame(line))
     if json_file:
         write_json(
             json_file, {"file": artifact.name, "target": chosen["target"], "images": answers}
@@ -160,5 +161,5 @@ def _answer(
         pixels = worker.call("prediction:see", artifact=ask["artifact"], name=name, **where)
         return {"image": source, **worker.call("prediction:classify", pixels=pixels, **ask)}
     except DataError as error:
-        click.secho(f"Error: {error}", fg="red", err=True)
+        click.secho(f"Error: {tame(str(error))}", fg="red", err=True)
         return {"image": source, "error": str(error)}

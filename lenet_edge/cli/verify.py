@@ -15,7 +15,7 @@ from lenet_edge.cli._options import (
     num_threads_option,
     target_option,
 )
-from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, progress_bar
+from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, progress_bar, say
 
 if TYPE_CHECKING:
     from lenet_edge.artifact import Artifact
@@ -112,7 +112,7 @@ def command(
     settings = read_settings(Path())
     settings |= {name: {**settings.get(name, {}), **given} for name in DEFAULTS}
     pairs, missing = select(
-        load_files(files, DEFAULT_DIR), targets, delegate, delegate_options, allow_fallback
+        load_files(files, DEFAULT_DIR, say), targets, delegate, delegate_options, allow_fallback
     )
     against = None
     if reference:
