@@ -317,6 +317,12 @@ def _clear_leftovers(path: Path) -> None:
                 old.unlink()
 
 
+def remove(path: Path) -> None:
+    """Delete a file for good: after a power cut it would otherwise be there again."""
+    path.unlink()
+    _sync(path.parent)
+
+
 def _sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -105,7 +105,7 @@ class Outcome:
     name: str
     kills: int = 0
     with_new_file: int = 0  # at least one file was a new one already
-    with_leftovers: int = 0  # temporary files or locks were left behind
+    with_leftovers: int = 0  # a temporary file was left behind
     lost_with_power: int = 0  # the disk held less than the kernel had
     failures: list[str] = field(default_factory=list)
 
@@ -122,6 +122,7 @@ class Trial:
         for which in (0, 1, 0):  # the first one may be slow
             self._length = self._survivor.run(disk.folder, job.arguments(inputs, which))
             assert self._length["status"] == 0, log.read_text()[-2000:]
+            assert self._length["touches"] > 0
             self._right.append(look(disk.folder))
         assert self._right[0].items() <= self._right[2].items(), "two runs differ"
 
@@ -155,7 +156,7 @@ class Trial:
             left = self._whole(before, folder)
             self.outcome.lost_with_power += left != after
             self.outcome.with_new_file += left != before
-            self.outcome.with_leftovers += bool(_hidden(folder))
+            self.outcome.with_leftovers += any(".tmp-" in one for one in _hidden(folder))
             answer = self._survivor.run(folder, self._job.go_on(folder, usual))
             if answer["status"] != 0:
                 raise NotWholeError(f"the next run failed: {self._log.read_text()[-300:]}")
