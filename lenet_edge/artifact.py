@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge import declared, keras_file
+from lenet_edge import declared, keras_file, lock
 from lenet_edge.embedded import external_data, read_contract
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 
@@ -113,11 +115,30 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def _next_manifest_path(path: Path) -> Path:
+    return path.with_name(f".next-{path.name}.json")
+
+
+def announce(artifact: Artifact) -> None:
+    """Write the manifest of a file that is about to be renamed to the artifact's path.
+
+    Two files cannot be replaced at one moment. So the new manifest is there, under a name of its
+    own, before the new file; until `write_manifest` has given it its place, `load_artifact` takes
+    the one that fits the file.
+    """
+    _write_manifest(artifact, _next_manifest_path(artifact.path))
+
+
 def write_manifest(artifact: Artifact) -> None:
     """Write the manifest beside the artifact's file, atomically."""
+    _write_manifest(artifact, manifest_path(artifact.path))
+    _next_manifest_path(artifact.path).unlink(missing_ok=True)
+
+
+def _write_manifest(artifact: Artifact, place: Path) -> None:
     facts = {**artifact.to_json(), "path": artifact.path.name}
     text = json.dumps({"manifest_version": MANIFEST_VERSION, **facts}, indent=2) + "\n"
-    with atomic_write(manifest_path(artifact.path)) as temporary:
+    with atomic_write(place) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -140,8 +161,15 @@ def load_artifact(path: Path) -> Artifact:
         ModelFileError: the file is missing, empty, not of the format its name says, has no
             manifest beside or inside it, or is not the file that its manifest describes.
     """
+    following = _next_manifest_path(path)
+    if following.exists():  # its writer is at work, or was stopped between the two renames
+        with contextlib.suppress(ModelFileError):
+            return _described_by(following, path)
+    return _described_by(manifest_path(path), path)
+
+
+def _described_by(sidecar: Path, path: Path) -> Artifact:
     format = check_format(path)
-    sidecar = manifest_path(path)
     source = str(sidecar) if sidecar.exists() else f"what {path} says of itself"
     try:
         facts = _manifest(sidecar) if sidecar.exists() else _embedded_facts(path, format)
@@ -164,10 +192,25 @@ def load_artifact(path: Path) -> Artifact:
     return artifact
 
 
+def check_unchanged(artifact: Artifact) -> None:
+    """Look whether a file is still the one that was described: it may be exported again meanwhile.
+
+    Raises:
+        ModelFileError: it is another, or gone.
+    """
+    if not artifact.path.is_file() or sha256_of(artifact.path) != artifact.sha256:
+        raise ModelFileError(f"{artifact.path} has changed meanwhile; start again")
+
+
 def is_described(path: Path) -> bool:
     """Tell whether a model file has a manifest, beside it or inside."""
     format = check_format(path)
-    return manifest_path(path).exists() or read_contract(path, format) is not None
+    return has_manifest(path) or read_contract(path, format) is not None
+
+
+def has_manifest(path: Path) -> bool:
+    """Tell whether a manifest lies beside a model file."""
+    return manifest_path(path).exists() or _next_manifest_path(path).exists()
 
 
 def _facts_told_by(path: Path, format: str) -> dict[str, Any]:
@@ -291,24 +334,63 @@ def sha256_of(path: Path) -> str:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well.
 
-    Whatever was at `path` survives a crash, a full disk or an exception in the block.
+    Whatever was at `path` survives a crash, a power cut, a full disk or an exception in the block.
+    What a killed process has left of an earlier try is deleted.
 
     Raises:
         LenetEdgeError: the folder cannot be written to, or the disk is full.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clear_leftovers(path)
+            temporary = stack.enter_context(_temporary(path))
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)  # or the new name may be lost, or come before its content
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise LenetEdgeError(
+                f"cannot write {path}: {reason}; check the folder and its free space"
+            ) from error
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield the name of an empty file that is locked while it is written, and then deleted."""
     # The suffix stays, because some writers (Keras) choose the format by it.
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.is_free(descriptor)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise LenetEdgeError(
-            f"cannot write {path}: {reason}; check the folder and its free space"
-        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _clear_leftovers(path: Path) -> None:
+    for old in path.parent.glob(f".tmp-????????-{glob.escape(path.name)}"):
+        with contextlib.suppress(OSError), old.open("r+b") as file:
+            if lock.is_free(file.fileno()):  # its writer is gone
+                old.unlink()
+
+
+def remove(path: Path) -> None:
+    """Delete a file for good: after a power cut it would otherwise be there again."""
+    path.unlink()
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)

@@ -15,9 +15,9 @@ from lenet_edge.artifact import (
     TensorSpec,
     check_format,
     describe,
+    has_manifest,
     is_described,
     load_artifact,
-    manifest_path,
 )
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results import Skipped
@@ -57,7 +57,7 @@ def load_files(
         found = sorted(
             path
             for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.suffix in FORMATS and manifest_path(path).exists()
+            if path.suffix in FORMATS and has_manifest(path)
         )
         files = [path for path in found if FORMATS[path.suffix] != "native"]
         for path in found:

@@ -57,6 +57,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _stopwatch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let no test wait for what somebody else measures on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def test_part() -> Dataset:
     return mnist.load("test")

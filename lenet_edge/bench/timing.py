@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifact import Artifact, check_unchanged
 from lenet_edge.bench import energy
 from lenet_edge.bench.sampling import (
     StopRule,
@@ -51,10 +51,12 @@ def measure(
 
     Raises:
         TargetError: the target cannot run the file, or a delegate did not take all of its nodes.
+        ModelFileError: the file has changed since the plan was made.
     """
     file, chosen, rule = Artifact.from_json(artifact), Target.from_json(target), StopRule(**stop)
     if file.batch_size not in (None, batch_size):
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
+    check_unchanged(file)
     batches = make_batches(file, batch_size)
     before, resident = observe(), _status_bytes("VmRSS")
     started = time.perf_counter()

@@ -75,6 +75,44 @@ def write_json(json_file: Path, facts: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def alone_in(folder: Path) -> None:
+    """Be the only command that writes into a folder, until this one ends."""
+    from lenet_edge import lock
+
+    held = _held(lock.of_folder(folder), f"to write into {folder}")
+    click.get_current_context().with_resource(held)
+
+
+def measuring_alone() -> contextlib.AbstractContextManager[None]:
+    """Be the only command that measures on this machine, for a while."""
+    from lenet_edge import lock
+
+    return _held(lock.of_machine(), "to measure alone")
+
+
+@contextlib.contextmanager
+def _held(lock_file: Path, purpose: str) -> Iterator[None]:
+    """Hold a lock; while another process does, say which, and wait for it."""
+    from lenet_edge import lock
+
+    with contextlib.ExitStack() as waiting:
+
+        def wait(holder: str) -> None:
+            waiting.close()
+            say(f"Waiting {purpose}: {holder}; Ctrl-C gives up")
+            if sys.stderr.isatty():
+                from rich.console import Console
+                from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+                columns, console = (SpinnerColumn(), TimeElapsedColumn()), Console(stderr=True)
+                bar = waiting.enter_context(Progress(*columns, console=console, transient=True))
+                bar.add_task("", total=None)
+
+        with lock.hold(lock_file, click.get_current_context().command_path, wait):
+            waiting.close()
+            yield
+
+
 @contextlib.contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     """Yield a function that says that one more of `total` steps is done, and which.

@@ -17,7 +17,7 @@ from lenet_edge.cli._options import (
     percent,
     target_option,
 )
-from lenet_edge.cli._terminal import INTERRUPTED, output, progress_bar, say
+from lenet_edge.cli._terminal import INTERRUPTED, measuring_alone, output, progress_bar, say
 
 if TYPE_CHECKING:
     from lenet_edge.bench.plan import Plan
@@ -152,6 +152,7 @@ def command(
         pythons=pythons,
         scenario=scenario,
     )
+    click.get_current_context().with_resource(measuring_alone())
     earlier = BenchRun.load(kept) if resume and kept and kept.exists() else None
     with progress_bar("Check", len(pairs)) as step:
         planned, parity, failed = check(planned, step)

@@ -116,7 +116,7 @@ def _sources(images: tuple[str, ...]) -> Iterator[str]:
 
 def _artifacts(model: Path | None) -> list[Artifact]:
     """Return the file to ask, or those that may be asked, the best first."""
-    from lenet_edge.artifact import check_format, is_described, load_artifact, manifest_path
+    from lenet_edge.artifact import check_format, has_manifest, is_described, load_artifact
     from lenet_edge.errors import ModelFileError
 
     if model:
@@ -129,7 +129,7 @@ def _artifacts(model: Path | None) -> list[Artifact]:
     found = [
         load_artifact(path)
         for path in DEFAULT_DIR.glob("*")
-        if path.suffix in (".tflite", ".onnx") and manifest_path(path).exists()
+        if path.suffix in (".tflite", ".onnx") and has_manifest(path)
     ]
     if not found:
         raise ModelFileError(

@@ -127,12 +127,12 @@ def devices(root: Path = _ROOT) -> Iterator[Finding]:
 
 def files(folder: Path) -> Iterator[Finding]:
     """Look whether the exported files are those that their manifests describe."""
-    from lenet_edge.artifact import FORMATS, load_artifact, manifest_path
+    from lenet_edge.artifact import FORMATS, has_manifest, load_artifact
 
     names = sorted(
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.suffix in FORMATS and manifest_path(path).exists()
+        if path.suffix in FORMATS and has_manifest(path)
     )
     if not names:
         yield Finding("files", "note", f"none in {folder}", "nothing was exported here",

@@ -162,12 +162,13 @@ def _build(content: bytes, name: str, compiler: list[str], about: str) -> Path:
     library = cache_folder() / f"{key.hexdigest()}.so"
     if not library.exists():
         with atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, name)
+            source, built = Path(folder, name), Path(folder, "built.so")
             source.write_bytes(content)
             try:
-                _run([*compiler, *FLAGS, str(source), "-o", str(temporary)])
+                _run([*compiler, *FLAGS, str(source), "-o", str(built)])
             except TargetError as error:
                 raise TargetError(f"{name} cannot be built: {error}") from error
+            shutil.copyfile(built, temporary)  # a linker makes a new file, which is not locked
     return library
 
 
