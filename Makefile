@@ -35,7 +35,8 @@ bench: $(INSTALLED)
 exported: $(INSTALLED)
 	$(BIN)/lenet-edge train --recipe best --output exported/lenet.keras
 	rm -rf exported/lenet.training
-	$(BIN)/lenet-edge export --int8 --dynamic --cpu x86
+	$(BIN)/lenet-edge export --int8 --dynamic --cpu x86 \
+		--format tflite --format onnx --format native --format wasm
 
 # The picture at the top of README.md, from the newest committed results; needs chromium.
 picture: $(INSTALLED)

@@ -27,7 +27,7 @@ from lenet_edge.embedded import external_data, read_contract
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 
 MANIFEST_VERSION = 1
-FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native"}
+FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native", ".wasm": "wasm"}
 SUFFIXES = {format: suffix for suffix, format in FORMATS.items()}
 LAYOUT = "NHWC"  # of the input of every file: batch, height, width, channels
 MAX_BYTES = 2**31  # of a model file: FlatBuffers and Protocol Buffers hold no more
@@ -316,6 +316,8 @@ def _format_of(head: bytes) -> str | None:
         return "keras"
     if head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x40":  # ModelProto field 1: ir_version
         return "onnx"
+    if head == b"\0asm\1\0\0\0":  # WebAssembly, version 1
+        return "wasm"
     if head == b"/* Neura":  # how the C files of our own begin
         return "native"
     return None

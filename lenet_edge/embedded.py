@@ -1,7 +1,7 @@
 """Read the contract that export writes into a model file, with nothing but the standard library.
 
-A board has one runtime and no onnx, TensorFlow or flatbuffers package, so .tflite and .onnx files
-are walked here by hand, just as far as the one string needs. In a C file it is a line of text.
+A board has one runtime and no onnx, TensorFlow or flatbuffers package, so .tflite, .onnx and .wasm
+files are walked here by hand, just as far as the one string needs. In a C file it is a line of text.
 The file may be anybody's: each walk has an end, and no size that it promises is believed.
 """
 
@@ -23,12 +23,17 @@ Data = bytes | mmap.mmap | memoryview
 
 
 def read_contract(path: Path, format: str) -> str | None:
-    """Return the contract in a .tflite, .onnx or native .c file, None where there is none.
+    """Return the contract in a .tflite, .onnx, .wasm or native .c file, None where there is none.
 
     Raises:
         ModelFileError: the file is cut short or damaged.
     """
-    readers = {"tflite": _read_tflite, "onnx": _read_onnx, "native": _read_native}
+    readers = {
+        "tflite": _read_tflite,
+        "onnx": _read_onnx,
+        "native": _read_native,
+        "wasm": read_wasm,
+    }
     if format not in readers:
         return None
     try:
@@ -198,3 +203,26 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise IndexError("a number without end")
+
+
+# Source: the WebAssembly Core Specification 2.0, "Binary Format: Modules".
+def read_wasm(data: bytes) -> bytes | None:
+    """Return the contract in the bytes of a .wasm file, None where there is none."""
+    return next((text for name, text, _ in wasm_sections(data) if name == KEY.encode()), None)
+
+
+def wasm_sections(data: bytes) -> Iterator[tuple[bytes | None, bytes, bytes]]:
+    """Yield each section of a .wasm file: its name if it is custom, its content, all its bytes."""
+    at = 8  # behind the magic number and the version
+    while at < len(data):
+        start, is_custom = at, data[at] == 0
+        size, at = _varint(data, at + 1)
+        content = data[at : at + size]
+        if len(content) < size:
+            raise IndexError("a section is cut short")
+        at += size
+        name = None
+        if is_custom:
+            length, begin = _varint(content, 0)
+            name, content = content[begin : begin + length], content[begin + length :]
+        yield name, content, data[start:at]

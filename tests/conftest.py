@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,10 +24,13 @@ from tests import browser
 # No deadline: other work on the machine makes any example slow.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
-
 LenetEdge = Callable[..., subprocess.CompletedProcess[str]]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 PRECISIONS = ("float32", "int8")
+
+
+def can_build_wasm() -> bool:
+    return all(map(shutil.which, ("clang", "wasm-ld")))
 
 
 def take(dataset: Dataset, count: int) -> Dataset:
@@ -102,7 +106,7 @@ def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
         recipe = dataclasses.replace(CLASSIC, epochs=3)
         model, _ = loop.train(training, take(test_part, 1000), recipe)
         checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
-        formats = ("tflite", "onnx", "native")
+        formats = ("tflite", "onnx", "native", *(["wasm"] if can_build_wasm() else []))
         export(checkpoint.path, folder, training, test_part, formats, PRECISIONS)
 
     return make_once("exported", fill)

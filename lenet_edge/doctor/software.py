@@ -95,7 +95,7 @@ def runtimes(report: Callable[[str], None] = lambda name: None) -> Iterator[Find
         report(target.name)
         status = probe(target)
         if status.works:
-            works = works or ("keras" not in target.formats and "native" not in target.formats)
+            works = works or not {"keras", "native", "wasm"} & set(target.formats)
             yield Finding(target.name, "ok", status.detail)
             continue
         foreign = _foreign_library(target.package) if target.package else None

@@ -102,6 +102,15 @@ class NativeSession:
             self._handle = None
 
 
+def absence(target: Target) -> str | None:
+    """Return that there is no compiler, if so."""
+    try:
+        _compiler()
+    except TargetError as error:
+        return str(error)
+    return None
+
+
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Build a .c file of `export --format native`, or take what was built of it before."""
     if num_threads != 1:
