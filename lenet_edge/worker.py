@@ -222,7 +222,7 @@ def result_of(function: str, reply: dict[str, Any], memory_bytes: int = 0) -> An
     """Return the result that `reply` put into words, or raise its error; see `call`."""
     if "result" in reply:
         return reply["result"]
-    if reply["kind"] == "MemoryError":
+    if memory_bytes and reply["kind"] == "MemoryError":
         raise WorkerError(
             f"{function} asked for more than the {memory_bytes / 2**30:.1f} GiB of memory there is"
         )
