@@ -38,7 +38,8 @@ from lenet_edge.target import Delegation
 from lenet_edge.trial import Trial
 
 __all__ = [
-    "SCHEMA_VERSION", "BenchRun", "Fleet", "Lost", "Measurement", "ParityReport", "Skipped", "Trial",
+    "SCHEMA_VERSION", "BenchRun", "Fleet", "Lost", "Measurement", "ParityReport", "Skipped",
+    "Trial",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 4

@@ -145,7 +145,7 @@ class Conductor:
 
 
 def _what_came(asked: Call, future: Future, result: Any) -> Any:
-    """Return what a call returned, or raise what it raised; Dask's own errors are errors of ours."""
+    """Return what a call returned, or raise what it raised, Dask's own errors as ours."""
     if future.status == "finished":
         return worker.result_of(asked.function, result)
     cause = result[1] if isinstance(result, tuple) else result

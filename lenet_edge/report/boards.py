@@ -1,4 +1,4 @@
-"""The boards of a fleet beside each other: what each takes for each file, and who is unlike the rest.
+"""The boards of a fleet beside each other: what each takes for each file, and which are slow.
 
 Boards are compared with their equals alone.
 """
