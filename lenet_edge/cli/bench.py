@@ -83,7 +83,7 @@ def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]
 @delegate_options
 @scheduler_option
 @click.option("--share", is_flag=True,
-              help="With --scheduler: equal boards divide the cells; each measures all without.")  # fmt: skip
+              help="With --scheduler: equal boards divide the cells among them.")  # fmt: skip
 @json_option
 @click.option("--resume", is_flag=True, help="Go on with the run that --json FILE holds.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False),

@@ -203,7 +203,8 @@ class Epochs:
     def _batch(self, images: Any, labels: Any, chosen: Any, drawn: Any) -> tuple[Any, Any]:
         batch = tf.cast(tf.gather(images, chosen), tf.float32) / 255
         if self._recipe.augmentation:
-            batch = augmentation.warp(batch, *drawn, self._recipe.augmentation)
+            uniform, normal = drawn
+            batch = augmentation.warp(batch, uniform, normal, self._recipe.augmentation)
         return batch, tf.one_hot(tf.gather(labels, chosen), self._num_classes)
 
     def _random_numbers(self, epoch: int, first: int) -> Any:
