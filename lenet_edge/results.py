@@ -23,6 +23,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import re
 import subprocess
 import zlib
 from dataclasses import dataclass, field
@@ -138,6 +139,14 @@ class BenchRun:
             board=facts["board"],
             created_at=facts["created_at"],
         )
+
+    def place(self, folder: Path) -> Path:
+        """Return where in a folder of results this run belongs: <machine>/<time>-<commit>.json."""
+        machine = re.sub(r"[^a-z0-9]+", "-", self.environment.machine.lower()).strip("-")
+        if self.environment.emulated:
+            machine += "-emulated"
+        time = re.sub(r"[^0-9T]", "", self.created_at[:19])
+        return folder / machine / f"{time}-{self.git_commit or 'unversioned'}.json"
 
     def save(self, path: Path) -> None:
         """Write the run as a JSON file, atomically."""

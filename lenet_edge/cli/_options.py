@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ import click
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-DEFAULT_DIR = Path("exported")
+# A bundle's run.sh says where its files are, wherever it is called from.
+DEFAULT_DIR = Path(os.environ.get("LENET_EDGE_EXPORTED", "exported"))
 MAX_BATCH_SIZE = 10_000
 
 

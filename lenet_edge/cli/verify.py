@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -64,6 +64,13 @@ _BY_PRECISION = "Its default goes by precision"
 @delegate_options
 @click.option("--layers", is_flag=True, help="Show which layer of a quantized file is worst.")
 @click.option(
+    "--logits",
+    "logits_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help='Write what each file answered, as arrays named "FILE on TARGET".',
+)
+@click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
@@ -81,6 +88,7 @@ def command(
     delegate_options: tuple[tuple[str, str], ...],
     allow_fallback: bool,
     layers: bool,
+    logits_file: Path | None,
     plots: Path | None,
     scheduler: str | None,
     json_file: Path | None,
@@ -110,9 +118,10 @@ def command(
     settings |= {name: {**settings.get(name, {}), **given} for name in DEFAULTS}
     artifacts = load_files(files, DEFAULT_DIR)
     if scheduler:
-        if reference or layers or plots:
+        if reference or layers or plots or logits_file:
             raise click.UsageError(
-                "--reference, --layers and --plots are for one machine, and --scheduler for many"
+                "--reference, --layers, --logits and --plots are for one machine, and --scheduler"
+                " for many"
             )
         from lenet_edge.flows.crew import Choice
 
@@ -128,9 +137,11 @@ def command(
         against = of_file(other, load_images(data) if data else None, num_threads)
 
     held: list[Truth] = []
+    answered: dict[str, Logits] = {}
 
     def keep(found: ParityReport, truth: Truth, logits: Logits) -> None:
         held.append(truth)
+        answered[f"{found.candidate} on {found.target}"] = logits
         if plots:
             from lenet_edge.report.plots import parity_pictures
 
@@ -140,6 +151,8 @@ def command(
         reports, failed = verify(pairs, settings, num_threads, step, against, keep)
     if layers:
         reports = _with_layers(reports, held, pairs, other if reference else None)
+    if logits_file:
+        _write_arrays(logits_file, answered)
     run = BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
     output(parity_view(run), run.to_json(), json_file)
     _judge(reports, bool(failed))
@@ -170,6 +183,15 @@ def _on_fleet(
     output(proofs_view(found), found.to_json(), json_file)
     failed = [one for run in found.runs for one in run.skipped if one.artifact]
     _judge([one for run in found.runs for one in run.parity], bool(failed or found.lost))
+
+
+def _write_arrays(path: Path, arrays: dict[str, Logits]) -> None:
+    import numpy as np
+
+    from lenet_edge.artifact import atomic_write
+
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **cast("dict[str, Any]", arrays))
 
 
 def _with_layers(
