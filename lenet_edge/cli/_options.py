@@ -80,6 +80,16 @@ def delegate_options(command: Decorated) -> Decorated:
     return command
 
 
+def scheduler_option(command: Decorated) -> Decorated:
+    """--scheduler ADDRESS: every board of a fleet does it."""
+    return click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Do it on every board of a fleet: the Dask scheduler they are at, such as"
+        " tcp://127.0.0.1:8786; see lenet-edge fleet.",
+    )(command)
+
+
 def num_threads_option(command: Decorated) -> Decorated:
     """--num-threads N."""
     return click.option(

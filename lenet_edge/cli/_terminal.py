@@ -152,6 +152,13 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
+def progress_begun(title: str) -> Iterator[Callable[[int], Callable[[str], None]]]:
+    """Yield a function that begins a `progress_bar`, where its length is found out on the way."""
+    with contextlib.ExitStack() as stack:
+        yield lambda total: stack.enter_context(progress_bar(title, total))
+
+
+@contextlib.contextmanager
 def training_progress() -> Iterator[Callable[[Progress], None]]:
     """Yield what `loop.train` reports to: a live line on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():

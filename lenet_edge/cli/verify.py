@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,12 +14,21 @@ from lenet_edge.cli._options import (
     files_argument,
     json_option,
     num_threads_option,
+    scheduler_option,
     target_option,
 )
-from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, progress_bar, say
+from lenet_edge.cli._terminal import (
+    GATE_FAILED,
+    INCONCLUSIVE,
+    output,
+    progress_bar,
+    progress_begun,
+    say,
+)
 
 if TYPE_CHECKING:
     from lenet_edge.artifact import Artifact
+    from lenet_edge.flows.crew import Choice
     from lenet_edge.results import ParityReport
     from lenet_edge.selection import Pair
     from lenet_edge.target import Logits
@@ -73,6 +83,7 @@ _BY_PRECISION = "Its default goes by precision"
     metavar="DIR",
     help="Draw flipped images, confusion matrix and logit errors as PNG files.",
 )
+@scheduler_option
 @json_option
 def command(
     files: tuple[Path, ...],
@@ -86,6 +97,7 @@ def command(
     layers: bool,
     logits_file: Path | None,
     plots: Path | None,
+    scheduler: str | None,
     json_file: Path | None,
     **options: float | None,
 ) -> None:
@@ -111,9 +123,19 @@ def command(
     given = {name: value for name, value in options.items() if value is not None}
     settings = read_settings(Path())
     settings |= {name: {**settings.get(name, {}), **given} for name in DEFAULTS}
-    pairs, missing = select(
-        load_files(files, DEFAULT_DIR, say), targets, delegate, delegate_options, allow_fallback
-    )
+    artifacts = load_files(files, DEFAULT_DIR, say)
+    if scheduler:
+        if reference or layers or plots or logits_file:
+            raise click.UsageError(
+                "--reference, --layers, --logits and --plots are for one machine, and --scheduler"
+                " for many"
+            )
+        from lenet_edge.flows.crew import Choice
+
+        choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
+        _on_fleet(scheduler, choice, settings, num_threads, json_file)
+        return
+    pairs, missing = select(artifacts, targets, delegate, delegate_options, allow_fallback)
     against = None
     if reference:
         from lenet_edge.data.arrays import load_images
@@ -140,10 +162,34 @@ def command(
         _write_arrays(logits_file, answered)
     run = BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
     output(parity_view(run), run.to_json(), json_file)
+    _judge(reports, bool(failed))
+
+
+def _judge(reports: Sequence[ParityReport], failed: bool) -> None:
+    """End with the exit status that tells what was proven."""
     if failed or not reports or any(one.verdict == "fail" for one in reports):
         raise click.exceptions.Exit(GATE_FAILED)
     if not all(reports):
         raise click.exceptions.Exit(INCONCLUSIVE)
+
+
+def _on_fleet(
+    scheduler: str,
+    choice: Choice,
+    settings: dict[str, Any],
+    num_threads: int,
+    json_file: Path | None,
+) -> None:
+    """Verify on every board; each has to prove it."""
+    from lenet_edge.fleet.boards import connect
+    from lenet_edge.flows import fleet
+    from lenet_edge.report.boards import proofs_view
+
+    with connect(scheduler) as client, progress_begun("Verify") as begin:
+        found = fleet.verify(client, choice, settings, num_threads, begin)
+    output(proofs_view(found), found.to_json(), json_file)
+    failed = [one for run in found.runs for one in run.skipped if one.artifact]
+    _judge([one for run in found.runs for one in run.parity], bool(failed or found.lost))
 
 
 def _write_arrays(path: Path, arrays: dict[str, Logits]) -> None:
