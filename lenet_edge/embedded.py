@@ -1,8 +1,8 @@
 """Read the contract that export writes into a model file, with nothing but the standard library.
 
 A board has one runtime and no onnx, TensorFlow or flatbuffers package, so .tflite, .onnx and .wasm
-files are walked here by hand, just as far as the one string needs. In a C file it is a line of text.
-The file may be anybody's: each walk has an end, and no size that it promises is believed.
+files are walked here by hand, just as far as the one string needs. In a C file it is a line of
+text. The file may be anybody's: each walk has an end, and no size that it promises is believed.
 """
 
 from __future__ import annotations
@@ -206,23 +206,24 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 # Source: the WebAssembly Core Specification 2.0, "Binary Format: Modules".
-def read_wasm(data: bytes) -> bytes | None:
+def read_wasm(data: bytes | mmap.mmap) -> bytes | None:
     """Return the contract in the bytes of a .wasm file, None where there is none."""
     return next((text for name, text, _ in wasm_sections(data) if name == KEY.encode()), None)
 
 
-def wasm_sections(data: bytes) -> Iterator[tuple[bytes | None, bytes, bytes]]:
+def wasm_sections(data: bytes | mmap.mmap) -> Iterator[tuple[bytes | None, bytes, bytes]]:
     """Yield each section of a .wasm file: its name if it is custom, its content, all its bytes."""
+    view = memoryview(data)
     at = 8  # behind the magic number and the version
-    while at < len(data):
-        start, is_custom = at, data[at] == 0
-        size, at = _varint(data, at + 1)
-        content = data[at : at + size]
+    while at < len(view):
+        start, is_custom = at, view[at] == 0
+        size, at = _varint(view, at + 1)
+        content = view[at : at + size]
         if len(content) < size:
             raise IndexError("a section is cut short")
         at += size
         name = None
         if is_custom:
             length, begin = _varint(content, 0)
-            name, content = content[begin : begin + length], content[begin + length :]
-        yield name, content, data[start:at]
+            name, content = bytes(content[begin : begin + length]), content[begin + length :]
+        yield name, bytes(content), bytes(view[start:at])
