@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -73,7 +72,8 @@ def start(
         face: a key of FACES.
         home: how tmpfs is mounted at /home/pi: "size=8m" for a small one, "ro" for one that
             cannot be written.
-        clock: how far the clock is off, such as "-10y" or "+1d", in libfaketime's words.
+        clock: how far the clock is off, such as "-10y" or "+1d", in libfaketime's words; on a
+            64-bit board, for what is not linked statically.
         throttled: what vcgencmd says, such as "0x50005"; None for a board without vcgencmd.
         port: where sshd listens, on 127.0.0.1; None for a free one.
     """

@@ -25,6 +25,7 @@ mkdir -p proc dev run/sshd home/pi
 mount -t proc proc proc
 mount --bind "$LAYER/cpuinfo" proc/cpuinfo
 mount --rbind /dev dev
+mount -t tmpfs tmpfs dev/shm
 mount -t tmpfs -o "uid=1000,gid=1000,mode=755,$HOME_OPTIONS" tmpfs home/pi
 hostname raspberrypi
 exec env -i PATH=/usr/sbin:/usr/bin QEMU_CPU="$QEMU_CPU" chroot . "$@"

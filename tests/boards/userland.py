@@ -22,7 +22,7 @@ _PACKAGES = (
     "util-linux",
 )  # fmt: skip
 # Part of the cache's key: to be raised when `build` or `_settle` do something else.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def build(userland: Userland) -> Path:
                     f"--architecture={userland.architecture}", f"--include={','.join(userland.packages)}",
                     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
                     "--dpkgopt=force-unsafe-io",
-                    *(f"--dpkgopt=path-exclude=/usr/share/{it}/*" for it in ("doc", "locale", "man")),
+                    *(f"--dpkgopt=path-exclude=*/{it}/*" for it in ("doc", "locale", "man", "tests")),
                     userland.suite, root, _mirror(),
                 ],
                 capture_output=True,
