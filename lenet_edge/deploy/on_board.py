@@ -85,6 +85,7 @@ def look() -> dict[str, Any]:
             for module in ("numpy", "PIL", "tornado")
         },
         "in_use": _in_use(),
+        "environments": [one.parent.name for one in ROOT.glob("environments/*/" + _COMPLETE)],
     }
 
 
@@ -316,7 +317,7 @@ def uninstall() -> list[str]:
     if ROOT.exists():
         removed.append(ROOT)
     for path in removed:
-        _remove(path)
+        _remove_wholly(path)
     return [str(path) for path in removed]
 
 
@@ -324,7 +325,7 @@ def give_up() -> None:
     """Remove what was sent for a deployment that cannot come to its end."""
     _remove(ROOT / "blobs")
     if not COMMAND.exists():
-        _remove(ROOT)
+        _remove_wholly(ROOT)
 
 
 def _in_use() -> dict[str, str] | None:
@@ -373,6 +374,15 @@ def _remove(path: Path) -> None:
         shutil.rmtree(str(path))
     elif os.path.lexists(str(path)):
         path.unlink()
+
+
+def _remove_wholly(path: Path) -> None:
+    """Remove it, and the folders that only it was in."""
+    _remove(path)
+    for folder in path.parents:
+        if folder == _HOME or any(folder.iterdir()):
+            break
+        folder.rmdir()
 
 
 def _read(path: str) -> str | None:
