@@ -151,6 +151,6 @@ def _why(status: int, said: str) -> str:
     last = lines[-1] if lines else "it said nothing"
     if status in (126, 127):
         return f"it has no such Python ({last}); install it, or name another with --python"
-    if status == _FAILED:
+    if status == _FAILED or status < 0:  # ssh's own end, or a signal that ended it
         return f"the connection was lost ({last}); the same command goes on from there"
     return f"its Python ended with exit status {status} ({last})"
