@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import getpass
 import io
 import json
+import socket
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -218,7 +220,7 @@ def carry_out(
     Raises:
         BoardError: the board cannot do it; its message says why.
     """
-    board.ask("begin")
+    board.ask("begin", who=f"{getpass.getuser()}@{socket.gethostname()}")
     _send(board, what, progress_bar)
     say("Installing")
     files = what.bundle.hashes
