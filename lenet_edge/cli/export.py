@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
-from lenet_edge.cli._terminal import say
+from lenet_edge.cli._terminal import alone_in, say
 
 
 @click.command("export")
@@ -86,6 +86,7 @@ def command(
     check_format(model)  # before the seconds that TensorFlow takes to load
     asked = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
     precisions = ("float32", *(name for name, wanted in asked.items() if wanted or everything))
+    alone_in(output_dir)
     if "wasm" in formats:
         from lenet_edge.export import wasm
 

@@ -55,7 +55,8 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
     from lenet_edge.serve.access import Access
     from lenet_edge.serve.models import Models
 
-    artifacts = [one for one in load_files(files, DEFAULT_DIR) if files or one.format != "keras"]
+    found = load_files(files, DEFAULT_DIR, say)
+    artifacts = [one for one in found if files or one.format != "keras"]
     access = Access(host)
     sockets = server.bind(host, port)
 

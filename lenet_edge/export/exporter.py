@@ -15,11 +15,14 @@ from lenet_edge.artifact import (
     SUFFIXES,
     Artifact,
     TensorSpec,
+    announce,
     atomic_write,
+    check_format,
     contract,
     describe,
+    has_manifest,
     load_artifact,
-    manifest_path,
+    sha256_of,
     write_manifest,
 )
 from lenet_edge.data.dataset import Dataset, to_input
@@ -86,8 +89,12 @@ def export(
         LenetEdgeError: the folder cannot be written to.
     """
     todo = jobs(formats, precisions)
+    check_format(checkpoint)
+    sha256 = sha256_of(checkpoint)
     model = load_checkpoint(checkpoint)
     parent = _parent(checkpoint, model)
+    if parent.sha256 != sha256:
+        raise ModelFileError(f"{checkpoint} has changed while it was read; export it again")
     images = (
         calibration.from_file(calibration_file, parent.pixel_scale)
         if calibration_file
@@ -175,7 +182,7 @@ def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, s
 
 def _parent(checkpoint: Path, model: Any) -> Artifact:
     """Return the checkpoint's artifact; one without a manifest takes pixels as they are."""
-    if manifest_path(checkpoint).exists():
+    if has_manifest(checkpoint):
         return load_artifact(checkpoint)
     return describe(
         checkpoint,
@@ -256,7 +263,8 @@ def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
             raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error
         draft = dataclasses.replace(draft, inputs=facts["inputs"], outputs=facts["outputs"])
         temporary.write_bytes(embed(content, draft.format, contract(draft)))
-    artifact = describe(path, **facts)
+        artifact = dataclasses.replace(describe(temporary, **facts), path=path)
+        announce(artifact)
     write_manifest(artifact)
     return artifact
 
@@ -278,11 +286,14 @@ def _agreement(artifact: Artifact, images: Images, expected: Any) -> float:
 
 def _keep_checkpoint(parent: Artifact, output_dir: Path) -> None:
     """Put the checkpoint beside its exports, so that the folder is whole by itself."""
-    copy = output_dir / parent.path.name
-    if copy.resolve() != parent.path.resolve():
-        with atomic_write(copy) as temporary:
+    copy = dataclasses.replace(parent, path=output_dir / parent.path.name)
+    if copy.path.resolve() != parent.path.resolve():
+        with atomic_write(copy.path) as temporary:
             shutil.copyfile(parent.path, temporary)
-    write_manifest(dataclasses.replace(parent, path=copy))
+            if sha256_of(temporary) != parent.sha256:
+                raise ModelFileError(f"{parent.path} has changed meanwhile; export it again")
+            announce(copy)
+    write_manifest(copy)
 
 
 def _record_reference(model: Any, parent: Artifact, test: Dataset, output_dir: Path) -> None:

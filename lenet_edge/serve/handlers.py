@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from asyncio import Future
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,7 @@ class State:
         self.cookie = f"lenet-edge-{port}"  # cookies know no ports
         self.asking = ThreadPoolExecutor(1, "models")
         self.in_flight = self.waiting = self.held_bytes = 0
+        self.ending = False  # then who comes on a connection that was kept is sent away
 
 
 class _Handler(RequestHandler):
@@ -85,10 +87,17 @@ class _Handler(RequestHandler):
         )
         if reason:
             raise _Refused(403, reason)
+        if self.state.ending:
+            raise _Refused(503, "the server is ending; ask again when it is back")
         return None
 
     def _query_token(self) -> str | None:
         return self.get_query_argument("token", None)
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        if self.state.ending:
+            self.set_header("Connection", "close")
+        return super().finish(chunk)
 
     def on_finish(self) -> None:
         if self._counted:

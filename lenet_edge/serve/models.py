@@ -113,7 +113,7 @@ class Models:
         """
         is_json = kind == "json"
         content = body.decode(errors="replace") if is_json else base64.b64encode(body).decode()
-        image = {"name": "the image", "content": content, "kind": kind}
+        image: dict[str, Any] = {"name": "the image", "content": content, "kind": kind}
         answers, seen = [], {}
         if not self.served:
             facts = self.in_browser[0].artifact.to_json()
