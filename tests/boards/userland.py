@@ -17,10 +17,11 @@ from pathlib import Path
 
 ENTER = Path(__file__).with_name("enter.sh")
 _PACKAGES = (
-    "base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip", "hostname",
-    "libc-bin", "libfaketime", "libstdc++6", "mawk", "openssh-server", "procps", "python3-venv", "sed", "tar",
-    "util-linux",
+    "base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip",
+    "hostname", "libc-bin", "libfaketime", "libstdc++6", "mawk", "openssh-server", "procps",
+    "python3-venv", "sed", "tar", "util-linux",
 )  # fmt: skip
+_LEFT_OUT = ("doc", "locale", "man", "tests")
 # Part of the cache's key: to be raised when `build` or `_settle` do something else.
 _VERSION = 2
 
@@ -92,10 +93,11 @@ def build(userland: Userland) -> Path:
             made = subprocess.run(
                 [
                     ENTER, "mmdebstrap", "--quiet", "--variant=extract",
-                    f"--architecture={userland.architecture}", f"--include={','.join(userland.packages)}",
+                    f"--architecture={userland.architecture}",
+                    f"--include={','.join(userland.packages)}",
                     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
                     "--dpkgopt=force-unsafe-io",
-                    *(f"--dpkgopt=path-exclude=*/{it}/*" for it in ("doc", "locale", "man", "tests")),
+                    *(f"--dpkgopt=path-exclude=*/{it}/*" for it in _LEFT_OUT),
                     userland.suite, root, _mirror(),
                 ],
                 capture_output=True,
