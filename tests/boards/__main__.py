@@ -21,6 +21,8 @@ asked = parser.parse_args()
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 if reason := missing():
     parser.error(reason)
+if not USERLANDS[asked.userland].folder.exists():
+    print("Building its userland, once (a minute or more) ...", flush=True)
 with start(
     USERLANDS[asked.userland], asked.face, throttled=asked.throttled, port=asked.port
 ) as board:
