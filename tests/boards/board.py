@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import tempfile
@@ -105,18 +106,29 @@ def start(
             )  # fmt: skip
         try:
             _wait_for(process, port, log)
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             yield Board(
                 port=port,
                 key=folder / "key",
                 known_hosts=folder / "known_hosts",
                 ssh_config=folder / "ssh_config",
-                root=Path(f"/proc/{children.split()[0]}/root"),
+                root=Path(f"/proc/{_first(process)}/root"),
             )
         finally:
-            # With it dies the board's first process, and with that all others and the mounts.
-            process.kill()
+            # With the board's first process go all others and the mounts; unshare waits for that.
+            if first := _first(process):
+                os.kill(first, signal.SIGKILL)
+            else:
+                process.kill()
             process.wait()
+
+
+def _first(process: subprocess.Popen[bytes]) -> int | None:
+    """Return this machine's number of the board's first process, unshare's only child."""
+    try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
