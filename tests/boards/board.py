@@ -81,8 +81,6 @@ def start(
     base = build(userland)
     with tempfile.TemporaryDirectory(prefix="board-") as name:
         folder = Path(name)
-        # sshd refuses keys below a folder that others may write to, and pi must get through it.
-        folder.chmod(0o755)
         layer, root = folder / "layer", folder / "root"
         root.mkdir()
         port = port or _free_port()
@@ -145,7 +143,7 @@ def _keys_and_settings(folder: Path, layer: Path, port: int, said: dict[str, str
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True
         )
     host_key = (folder / "host_key.pub").read_text()
-    _write(layer / "etc/ssh/host_key", (folder / "host_key").read_text(), 0o600)
+    _write(layer / "etc/ssh/host_key", (folder / "host_key").read_text())
     _write(layer / "etc/ssh/pi_keys", (folder / "key.pub").read_text())
     _write(layer / "etc/hosts", "127.0.0.1 localhost raspberrypi\n")
     _write(layer / "etc/hostname", "raspberrypi\n")
