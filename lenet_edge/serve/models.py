@@ -16,6 +16,7 @@ from lenet_edge.results import Skipped
 from lenet_edge.worker import Worker
 
 _TIMEOUT_S = 10.0  # of one call; a runtime's first one may compile
+_OPEN_TIMEOUT_S = 60.0  # TensorFlow takes long to load
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Models:
         self.skipped: list[Skipped] = []
         for artifact in artifacts:
             try:
-                found = self._call("open_first", artifacts=[artifact.to_json()], target=target)
+                found = self._call(
+                    "open_first", _OPEN_TIMEOUT_S, artifacts=[artifact.to_json()], target=target
+                )
                 self.served.append(Served(artifact, found["target"]))
             except LenetEdgeError as error:
                 self.skipped.append(Skipped(target or "any target", str(error), artifact.name))
@@ -72,7 +75,7 @@ class Models:
         """
         is_json = kind == "json"
         content = body.decode(errors="replace") if is_json else base64.b64encode(body).decode()
-        image = {"name": "the image", "content": content, "kind": kind}
+        image: dict[str, Any] = {"name": "the image", "content": content, "kind": kind}
         answers, seen = [], {}
         for one in self.served:
             facts = one.artifact.to_json()
@@ -88,13 +91,13 @@ class Models:
             answers.append({"file": one.artifact.name, "target": one.target, **said})
         return {"answers": answers, "seen": next(iter(seen.values()))}
 
-    def _call(self, function: str, **arguments: Any) -> Any:
+    def _call(self, function: str, timeout_s: float = _TIMEOUT_S, **arguments: Any) -> Any:
         """Ask the worker; one that has died is replaced, and the new one is asked once more."""
         for last in (False, True):
             if self._worker is None:
                 self._worker = Worker()
             try:
-                return self._worker.call(f"prediction:{function}", _TIMEOUT_S, **arguments)
+                return self._worker.call(f"prediction:{function}", timeout_s, **arguments)
             except WorkerError:
                 self.close()
                 if last or self._stopping:

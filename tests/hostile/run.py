@@ -148,8 +148,8 @@ def _one(case: Case, command: str, folder: Path) -> Outcome:
 
     arguments = {
         "inspect": ["inspect", case.model],
-        "verify": ["verify", case.model],
-        "bench": ["bench", case.model, *_QUICK],
+        "verify": ["verify", case.model, "--target", case.target],
+        "bench": ["bench", case.model, "--target", case.target, *_QUICK],
         "predict": ["predict", SEVEN, "--model", case.model],
     }
     place = folder / f"case-{case.number}"
