@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lenet_edge.artifact import atomic_write
+from tests.reliability.disk import Disk, why_no_disk
 from tests.reliability.jobs import JOBS, Job, NotWholeError, look
 from tests.reliability.power import kill_often
 
@@ -19,6 +21,27 @@ def test_killed_at_any_moment(job: Job, inputs: Path, tmp_path: Path) -> None:
     outcome = kill_often(job, _KILLS[job.name], inputs, tmp_path, seed=99)
     assert outcome.failures == []
     assert outcome.kills == _KILLS[job.name]
+
+
+def test_the_disk_loses_what_was_not_synced(tmp_path: Path) -> None:
+    """Or the kills would prove nothing: a careless program loses its file, `atomic_write` does not.
+
+    The folder is synced too: of the second file it is the name that would be lost.
+    """
+    if reason := why_no_disk():
+        pytest.skip(reason)
+    with Disk(tmp_path) as disk:
+        old, new, careless = (disk.folder / name for name in ("old", "new", "careless"))
+        for path, text in ((old, "old"), (old, "changed"), (new, "new")):
+            with atomic_write(path) as temporary:
+                temporary.write_text(text)
+        careless.with_name("temporary").write_text("careless")
+        careless.with_name("temporary").replace(careless)
+        disk.photograph()
+        assert careless.read_text() == "careless"
+        disk.cut()
+        assert (old.read_text(), new.read_text()) == ("changed", "new")
+        assert not careless.exists() or careless.read_text() == ""
 
 
 def test_half_a_file_would_be_seen(tmp_path: Path) -> None:
