@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import slowed
-from benchmarks.record import ROOT, results_folder
+from benchmarks.record import RESULTS, ROOT
 from lenet_edge import worker
 from lenet_edge.artifact import Artifact, load_artifact
 from lenet_edge.bench import plan
@@ -243,7 +243,7 @@ def main() -> None:
         show(name, found[name])
     if len(found) == len(PARTS):
         here = BenchRun.here()
-        path = results_folder(here) / "harness.json"
+        path = here.place(RESULTS).with_name("harness.json")
         facts = {"created_at": here.created_at, "git_commit": here.git_commit,
                  "environment": here.to_json()["environment"]}  # fmt: skip
         path.write_text(json.dumps({**facts, **found}, indent=1) + "\n")

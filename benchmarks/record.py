@@ -6,7 +6,6 @@ It lands in benchmarks/results/<machine>/<time>-<commit>.json.
 import dataclasses
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lenet_edge.selection import load_files, pair_up
 from lenet_edge.verify.verify import verify
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 EXPORTED = Path(os.path.relpath(ROOT / "exported"))  # a result names no machine's folders
 
 
@@ -30,20 +30,10 @@ def main() -> None:
     with progress_bar("Bench", len(planned.steps())) as step:
         timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
     run = dataclasses.replace(timed, parity=tuple(parity))
-    path = results_path(run)
+    path = run.place(RESULTS)
     run.save(path)
     show(summary_view(run))
     print(f"Kept in {path.relative_to(ROOT)}")
-
-
-def results_path(run: BenchRun) -> Path:
-    time = re.sub(r"[^0-9T]", "", run.created_at[:19])
-    return results_folder(run) / f"{time}-{run.git_commit}.json"
-
-
-def results_folder(run: BenchRun) -> Path:
-    machine = re.sub(r"[^a-z0-9]+", "-", run.environment.machine.lower()).strip("-")
-    return ROOT / "benchmarks" / "results" / machine
 
 
 def keep(name: str, facts: dict[str, Any]) -> Path:
@@ -55,7 +45,7 @@ def keep(name: str, facts: dict[str, Any]) -> Path:
         "git_commit": here.git_commit,
         "environment": dataclasses.asdict(here.environment),
     }
-    path = results_path(here)
+    path = here.place(RESULTS)
     path = path.with_name(f"{path.stem}-{name}.json")
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps({**about, **facts}, indent=1) + "\n", encoding="utf-8")

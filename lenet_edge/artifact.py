@@ -15,20 +15,23 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge import lock
-from lenet_edge.embedded import read_contract
+from lenet_edge import declared, keras_file, lock
+from lenet_edge.embedded import external_data, read_contract
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 
 MANIFEST_VERSION = 1
-FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native"}
+FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native", ".wasm": "wasm"}
 SUFFIXES = {format: suffix for suffix, format in FORMATS.items()}
 LAYOUT = "NHWC"  # of the input of every file: batch, height, width, channels
+MAX_BYTES = 2**31  # of a model file: FlatBuffers and Protocol Buffers hold no more
+_MAX_MANIFEST_BYTES = 2**20
 # What a file cannot say of itself; `load_artifact` finds these out.
 _OF_THE_FILE = ("path", "format", "size_bytes", "sha256", "created_at")
 
@@ -88,12 +91,18 @@ class Artifact:
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Artifact:
-        """Return the Artifact that `to_json` wrote; labels and settings may be missing."""
+        """Return the Artifact that `to_json` wrote; labels and settings may be missing.
+
+        Raises:
+            ValueError, TypeError, KeyError: it did not write them.
+        """
         specs = {
             side: tuple(TensorSpec(**s) for s in facts[side]) for side in ("inputs", "outputs")
         }
         names = {which: tuple(facts.get(which, ())) for which in ("labels", "settings")}
-        return cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
+        made = cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
+        declared.check(made)
+        return made
 
 
 def describe(path: Path, **facts: Any) -> Artifact:
@@ -163,18 +172,16 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
     format = check_format(path)
     source = str(sidecar) if sidecar.exists() else f"what {path} says of itself"
     try:
-        if sidecar.exists():
-            facts = json.loads(sidecar.read_text(encoding="utf-8"))
-        else:
-            facts = _embedded_facts(path, format)
+        facts = _manifest(sidecar) if sidecar.exists() else _embedded_facts(path, format)
         version = facts.pop("manifest_version")
         if version != MANIFEST_VERSION:
             raise ModelFileError(
                 f"{source}: manifest version {version} is unknown here;"
                 " export the file again, or upgrade lenet-edge"
             )
-        artifact = Artifact.from_json({**facts, "path": path})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        artifact = Artifact.from_json({**facts, **_facts_told_by(path, format)})
+        _check_plausible(artifact)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFileError(
             f"{source} is not a manifest that can be read ({error}); export the file again"
         ) from error
@@ -206,6 +213,35 @@ def has_manifest(path: Path) -> bool:
     return manifest_path(path).exists() or _next_manifest_path(path).exists()
 
 
+def _facts_told_by(path: Path, format: str) -> dict[str, Any]:
+    return {"path": path, "format": format, "size_bytes": path.stat().st_size}
+
+
+def _manifest(sidecar: Path) -> Any:
+    if not sidecar.is_file() or sidecar.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise ValueError(f"it is no file of up to {_MAX_MANIFEST_BYTES:,} bytes")
+    return json.loads(sidecar.read_text(encoding="utf-8"))
+
+
+def _check_plausible(artifact: Artifact) -> None:
+    """Make sure of what the types of a manifest do not say.
+
+    Raises:
+        ValueError: it cannot be true.
+    """
+    specs = (*artifact.inputs, *artifact.outputs)
+    sizes = [size for spec in specs for size in spec.shape if size is not None]
+    hashes = [artifact.sha256, artifact.parent_sha256 or artifact.sha256]
+    if (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
+        raise ValueError("there is not one input and one output")
+    if not all(spec.shape for spec in specs) or min(sizes, default=1) < 1:
+        raise ValueError("a shape is not sizes from 1")
+    if artifact.batch_size is not None and artifact.batch_size < 1:
+        raise ValueError(f"a batch of {artifact.batch_size}")
+    if not all(re.fullmatch("[0-9a-f]{64}", one) for one in hashes):
+        raise ValueError("a sha256 is not 64 hexadecimal digits")
+
+
 def _embedded_facts(path: Path, format: str) -> Any:
     text = read_contract(path, format)
     if text is None:
@@ -232,7 +268,8 @@ def check_format(path: Path) -> str:
     """Return the format of a model file, judged by its content and not only by its name.
 
     Raises:
-        ModelFileError: the file is missing, empty, unknown, or something else than it says.
+        ModelFileError: the file is missing, empty, too large, unknown, or something else than it
+            says; or it would run code of its own, or reach for files outside of its folder.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
@@ -243,13 +280,33 @@ def check_format(path: Path) -> str:
         head = file.read(8)
     if not head:
         raise ModelFileError(f"{path} is empty; export it again")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelFileError(
+            f"{path} has {path.stat().st_size:,} bytes, and no model file has more than"
+            f" {MAX_BYTES:,}; check where it came from"
+        )
     found = _format_of(head)
     if found == named:
+        if named == "keras":
+            keras_file.check(path)
+        if named == "onnx":
+            _check_external_data(path)
         return named
     is_what = f"a {found} file" if found else "not a model"
     raise ModelFileError(
         f"{path} is named {path.suffix} but is {is_what}; check where it came from"
     )
+
+
+def _check_external_data(path: Path) -> None:
+    folder = path.parent.resolve()
+    for name in external_data(path):
+        # A link that leads out is outside too.
+        if "\0" in name or not (folder / name).resolve().is_relative_to(folder):
+            raise ModelFileError(
+                f"{path} has weights in {name!r:.100}, which is outside of its folder;"
+                " check where it came from"
+            )
 
 
 def _format_of(head: bytes) -> str | None:
@@ -259,6 +316,8 @@ def _format_of(head: bytes) -> str | None:
         return "keras"
     if head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x40":  # ModelProto field 1: ir_version
         return "onnx"
+    if head == b"\0asm\1\0\0\0":  # WebAssembly, version 1
+        return "wasm"
     if head == b"/* Neura":  # how the C files of our own begin
         return "native"
     return None
@@ -266,7 +325,11 @@ def _format_of(head: bytes) -> str | None:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 @contextlib.contextmanager

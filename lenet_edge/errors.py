@@ -5,6 +5,7 @@
     ├── ModelFileError        a model file or its manifest that cannot be used
     ├── TargetError           a target that cannot run here, or not this file
     │   └── MissingPackageError   its package is not installed; names the pip line
+    ├── BoardError            a board that cannot be reached, or cannot do what was asked
     └── WorkerError           a worker process crashed, hung or answered rubbish
 
 Only ``lenet_edge.cli`` turns them into a line on the terminal and an exit status.
@@ -40,3 +41,7 @@ class MissingPackageError(TargetError):
 
 class WorkerError(LenetEdgeError):
     """A worker process crashed, ran out of time or did not answer."""
+
+
+class BoardError(LenetEdgeError):
+    """A board cannot be reached, or cannot do what was asked of it."""

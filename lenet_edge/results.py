@@ -7,8 +7,13 @@
     ├── ParityReport *      is one file on one target still right?
     └── Skipped *           what did not run, and why
 
+    Fleet                   the runs of many machines in one file
+    ├── BenchRun *          one for each board
+    └── Lost *              a board that went away, and how
+
 Schema versions: 1 (2026-11), one process a measurement; 2 (2026-11), trials, and verdicts with
-their bounds; 3 (2026-11), what a delegate took in an object of its own, with its device.
+their bounds; 3 (2026-11), what a delegate took in an object of its own, with its device;
+4 (2026-11), a run has its board's name, and a file may hold a fleet's.
 A file of an earlier version is upgraded as it is read.
 """
 
@@ -18,6 +23,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import re
 import subprocess
 import zlib
 from dataclasses import dataclass, field
@@ -32,9 +38,12 @@ from lenet_edge.parity_report import ParityReport
 from lenet_edge.target import Delegation
 from lenet_edge.trial import Trial
 
-__all__ = ["SCHEMA_VERSION", "BenchRun", "Measurement", "ParityReport", "Skipped", "Trial"]
+__all__ = [
+    "SCHEMA_VERSION", "BenchRun", "Fleet", "Lost", "Measurement", "ParityReport", "Skipped",
+    "Trial",
+]  # fmt: skip
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class BenchRun:
     when this was written: 0 in a run that came to its end. `macs` are the multiply-accumulates
     for one image, by the sha256 of the file; `peak_macs_per_s` are the float32 ones that this
     machine reached in a matrix product, by the number of threads. Both are empty where not known.
+    `board` is what a fleet calls the machine.
     """
 
     environment: Environment
@@ -65,6 +75,7 @@ class BenchRun:
     macs: dict[str, int] = field(default_factory=dict)
     peak_macs_per_s: dict[int, float] = field(default_factory=dict)
     git_commit: str | None = None
+    board: str | None = None
     created_at: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"
@@ -95,6 +106,7 @@ class BenchRun:
             "schema_version": self.schema_version,
             "created_at": self.created_at,
             "git_commit": self.git_commit,
+            "board": self.board,
             "environment": dataclasses.asdict(self.environment),
             "settings": self.settings,
             "remaining": self.remaining,
@@ -112,6 +124,8 @@ class BenchRun:
             facts = _upgrade_1(facts)
         if facts["schema_version"] == 2:
             facts = _upgrade_2(facts)
+        if facts["schema_version"] == 3:
+            facts = {**facts, "board": None}
         return cls(
             environment=Environment.from_json(facts["environment"]),
             measurements=tuple(Measurement.from_json(one) for one in facts["measurements"]),
@@ -122,33 +136,95 @@ class BenchRun:
             macs=facts.get("macs", {}),  # not in the first files of schema 2
             peak_macs_per_s={int(n): x for n, x in facts.get("peak_macs_per_s", {}).items()},
             git_commit=facts["git_commit"],
+            board=facts["board"],
             created_at=facts["created_at"],
         )
 
+    def place(self, folder: Path) -> Path:
+        """Return where in a folder of results this run belongs: <machine>/<time>-<commit>.json."""
+        machine = re.sub(r"[^a-z0-9]+", "-", self.environment.machine.lower()).strip("-")
+        if self.environment.emulated:
+            machine += "-emulated"
+        time = re.sub(r"[^0-9T]", "", self.created_at[:19])
+        return folder / machine / f"{time}-{self.git_commit or 'unversioned'}.json"
+
     def save(self, path: Path) -> None:
         """Write the run as a JSON file, atomically."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        _write(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> BenchRun:
         """Read a file that `save` wrote.
 
         Raises:
-            DataError: it is missing, damaged, or of a newer schema.
+            DataError: it is missing, damaged, of a newer schema, or holds several machines.
         """
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            if facts["schema_version"] > SCHEMA_VERSION:
-                raise DataError(
-                    f"{path} was written by a newer lenet-edge"
-                    f" (schema {facts['schema_version']}); upgrade lenet-edge to read it"
-                )
-            return cls.from_json(facts)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-            raise DataError(f"{path} is not a result file that can be read ({error})") from error
+        runs = load_runs(path)
+        if len(runs) != 1:
+            raise DataError(
+                f"{path} holds the runs of {len(runs)} boards, and one is asked for here;"
+                " lenet-edge report reads all"
+            )
+        return runs[0]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A board that went away while it was at work, and how that was seen."""
+
+    board: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What the boards of a fleet found out, each by itself."""
+
+    runs: tuple[BenchRun, ...]
+    lost: tuple[Lost, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all runs as what JSON can hold."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "boards": [run.to_json() for run in self.runs],
+            "lost": [dataclasses.asdict(one) for one in self.lost],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write one JSON file, atomically."""
+        _write(path, self.to_json())
+
+
+def load_runs(path: Path) -> tuple[BenchRun, ...]:
+    """Read what `BenchRun.save` or `Fleet.save` wrote: a run for each machine in it.
+
+    Raises:
+        DataError: it is missing, damaged, or of a newer schema.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts["schema_version"] > SCHEMA_VERSION:
+            raise DataError(
+                f"{path} was written by a newer lenet-edge"
+                f" (schema {facts['schema_version']}); upgrade lenet-edge to read it"
+            )
+        return tuple(BenchRun.from_json(one) for one in facts.get("boards", [facts]))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except (
+        ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
+        RecursionError, zlib.error,
+    ) as error:  # fmt: skip
+        raise DataError(f"{path} is not a result file that can be read ({error})") from error
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        # In pieces: the text of a large fleet would not fit beside it in memory.
+        for piece in json.JSONEncoder(indent=1).iterencode(facts):
+            file.write(piece)
+        file.write("\n")
 
 
 def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:

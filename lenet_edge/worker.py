@@ -22,6 +22,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,6 +43,35 @@ spec.loader.exec_module(module)
 from lenet_edge.worker import serve
 serve(int(sys.argv[2]), int(sys.argv[3]))
 """
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of this package, ``<module>:<name>``, with what JSON can carry for arguments.
+
+    `timeout_s` is by when it has answered or failed by itself.
+    """
+
+    function: str
+    arguments: dict[str, Any]
+    timeout_s: float = 300.0
+
+
+# A work asks for one call after another: it is sent what each returned, or thrown what it raised.
+Work = Generator[Call, Any, None]
+
+
+def do(work: Work) -> None:
+    """Do a work in this process, to its end."""
+    with contextlib.closing(work), contextlib.suppress(StopIteration):
+        asked = next(work)
+        while True:
+            try:
+                answer = _function(asked.function)(**asked.arguments)
+            except LenetEdgeError as error:
+                asked = work.throw(error)
+            else:
+                asked = work.send(answer)
 
 
 def call(
@@ -120,7 +151,7 @@ class Worker:
             raise WorkerError(
                 f"{function} did not finish within {timeout_s:g} s and was stopped"
             ) from None
-        return _result(function, json.loads(answer), self._memory_bytes)
+        return result_of(function, json.loads(answer), self._memory_bytes)
 
     def _send(self, request: bytes, deadline: float) -> None:
         assert self._process.stdin
@@ -187,10 +218,11 @@ def _said(printed: bytearray) -> str:
     return f" (it printed: {lines[-1].strip()[:200]})" if lines else ""
 
 
-def _result(function: str, reply: dict[str, Any], memory_bytes: int) -> Any:
+def result_of(function: str, reply: dict[str, Any], memory_bytes: int = 0) -> Any:
+    """Return the result that `reply` put into words, or raise its error; see `call`."""
     if "result" in reply:
         return reply["result"]
-    if reply["kind"] == "MemoryError":
+    if memory_bytes and reply["kind"] == "MemoryError":
         raise WorkerError(
             f"{function} asked for more than the {memory_bytes / 2**30:.1f} GiB of memory there is"
         )
@@ -222,28 +254,33 @@ def serve(descriptor: int, memory_bytes: int) -> None:
         memory_bytes: what may be allocated; 0 for no limit.
     """
     _die_with_the_caller()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a model that crashes leaves no file behind
     if memory_bytes:
         # Not RLIMIT_AS: runtimes reserve far more addresses than they ever write to.
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     with os.fdopen(descriptor, "w", encoding="utf-8") as answers:
         for line in sys.stdin:
-            answers.write(json.dumps(_reply(json.loads(line))) + "\n")
+            answers.write(json.dumps(reply(**json.loads(line))) + "\n")
             answers.flush()
     # Some runtimes crash while the interpreter tears them down; the answers are out already.
     os._exit(0)
 
 
-def _reply(request: dict[str, Any]) -> dict[str, Any]:
+def reply(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Call a function of this package, and return its result or its error as plain data."""
     try:
-        module, name = request["function"].split(":")
-        target = getattr(importlib.import_module(f"lenet_edge.{module}"), name)
-        return {"result": target(**request["arguments"])}
+        return {"result": _function(function)(**arguments)}
     except Exception as error:
         return {
             "kind": type(error).__name__,
             "error": str(error),
             "traceback": traceback.format_exc(),
         }
+
+
+def _function(name: str) -> Any:
+    module, function = name.split(":")
+    return getattr(importlib.import_module(f"lenet_edge.{module}"), function)
 
 
 def _die_with_the_caller() -> None:

@@ -35,7 +35,7 @@ from lenet_edge.runtimes import _probe
 SPECS = st.builds(
     TensorSpec,
     name=st.text(),
-    shape=st.lists(st.none() | st.integers(1, 9), max_size=4).map(tuple),
+    shape=st.lists(st.none() | st.integers(1, 9), min_size=1, max_size=4).map(tuple),
     dtype=st.sampled_from(["float32", "int8", "uint8"]),
     scale=st.none() | st.floats(1e-6, 10),
     zero_point=st.none() | st.integers(-128, 255),
@@ -53,8 +53,8 @@ def model(tmp_path: Path) -> Path:
 
 @settings(max_examples=30)
 @given(
-    inputs=st.lists(SPECS, max_size=2).map(tuple),
-    outputs=st.lists(SPECS, max_size=2).map(tuple),
+    inputs=st.tuples(SPECS),
+    outputs=st.tuples(SPECS),
     labels=st.lists(st.text(), max_size=3).map(tuple),
     batch_size=st.none() | st.integers(1, 512),
     calibration=st.none() | st.text(),

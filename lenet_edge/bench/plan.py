@@ -138,33 +138,36 @@ def run(
     Raises:
         DataError: `earlier` is of another machine or another plan.
     """
-    here = capture()
-    progress = _Progress(plan, here, list(skipped))
+    progress = Progress(plan, capture(), skipped)
     if earlier is not None:
         progress.resume(earlier)
-    steps = plan.steps()
-    for number, cell in enumerate(steps):
-        if number % len(plan.cells) == 0:
-            progress.find_peaks()
-        if progress.is_done(cell, 1 + number // len(plan.cells)):
-            report(f"{cell}: nothing left to do")
-            continue
-        report(progress.measure(cell))
-        keep(progress.found(remaining=len(steps) - number - 1))
-    return progress.found(remaining=0)
+    worker.do(progress.work(plan.cells, report, lambda: keep(progress.found())))
+    return progress.found()
 
 
-class _Progress:
-    """What is known so far of each cell."""
+class Progress:
+    """What is known so far of each cell of a plan, on one machine."""
 
-    def __init__(self, plan: Plan, here: Environment, skipped: list[Skipped]) -> None:
-        self._plan, self._here, self._skipped = plan, here, skipped
-        self._measured: dict[tuple[str, str, int, int], Measurement] = {}
+    def __init__(
+        self,
+        plan: Plan,
+        here: Environment,
+        skipped: Iterable[Skipped] = (),
+        macs: dict[str, int] | None = None,
+    ) -> None:
+        self._plan, self._here, self.skipped = plan, here, list(skipped)
+        self.measured: dict[tuple[str, str, int, int], Measurement] = {}
         self._failed: set[tuple[str, str, int, int]] = set()
-        self._macs = limit.macs(cell.pair.artifact for cell in plan.cells)
+        self._macs = limit.macs(cell.pair.artifact for cell in plan.cells) if macs is None else macs
         self._peaks: dict[int, float] = {}
+        self.remaining = 0
 
     def resume(self, earlier: BenchRun) -> None:
+        """Take up what an earlier run of the same plan on this machine had found.
+
+        Raises:
+            DataError: it is of another machine or another plan.
+        """
         if earlier.environment.identity != self._here.identity:
             raise DataError(
                 f"the file to resume is from another machine ({earlier.environment.machine},"
@@ -178,70 +181,97 @@ class _Progress:
                 " or start anew without --resume"
             )
         # What failed is tried again: it may have been for want of memory or time.
-        self._measured = {one.key: one for one in earlier.measurements if not one.invalid}
+        self.measured = {one.key: one for one in earlier.measurements if not one.invalid}
         self._peaks = dict(earlier.peak_macs_per_s)
 
-    def find_peaks(self) -> None:
-        """Measure what the machine can do at most; the best of all rounds counts."""
-        for threads, peak in limit.peaks(cell.num_threads for cell in self._plan.cells).items():
-            self._peaks[threads] = max(peak, self._peaks.get(threads, 0.0))
+    def work(
+        self,
+        cells: Sequence[Cell],
+        report: Callable[[str], None] = lambda what: None,
+        keep: Callable[[], None] = lambda: None,
+    ) -> worker.Work:
+        """Measure these cells, round by round; each round also tries what the machine can do.
 
-    def is_done(self, cell: Cell, round_number: int) -> bool:
-        measured = self._measured.get(cell.key)
-        return cell.key in self._failed or (
-            measured is not None and len(measured.trials) >= round_number
-        )
+        Args:
+            cells: all cells of the plan, or the share of one machine among several.
+            report: called with what was measured as each process is done.
+            keep: called as each process is done, when there is more to be `found`.
+        """
+        steps = dataclasses.replace(self._plan, cells=tuple(cells)).steps()
+        threads = sorted({cell.num_threads for cell in cells})
+        self.remaining = len(steps)
+        for number, cell in enumerate(steps):
+            if number % len(cells) == 0:
+                peaks = yield worker.Call("bench.limit:peaks", {"num_threads": threads})
+                for count, peak in peaks.items():  # the best of all rounds counts
+                    self._peaks[count] = max(peak, self._peaks.get(count, 0.0))
+            self.remaining -= 1
+            if self.is_done(cell, 1 + number // len(cells)):
+                report(f"{cell}: nothing left to do")
+                continue
+            try:
+                said = self._take(cell, (yield self._call(cell)))
+            except LenetEdgeError as error:
+                self.fail(cell, str(error))
+                said = f"{cell}: {error}"
+            report(said)
+            keep()
 
-    def measure(self, cell: Cell) -> str:
-        """Measure a cell once more, and say in a line what came of it."""
-        before = self._measured.get(cell.key)
-        try:
-            answer = worker.call(
-                "bench.timing:measure",
-                timeout_s=self._plan.timeout_s,
-                python=self._plan.python_for(cell.pair),
-                artifact=cell.pair.artifact.to_json(),
-                target=dataclasses.asdict(cell.pair.target),
-                batch_size=cell.batch_size,
-                num_threads=cell.num_threads,
-                stop=dataclasses.asdict(self._plan.stop.share(self._plan.rounds)),
-            )
-        except LenetEdgeError as error:
-            self._fail(cell, str(error))
-            return f"{cell}: {error}"
-        found = Measurement.from_json(answer)
+    def is_done(self, cell: Cell, rounds: int) -> bool:
+        """Tell whether a cell has failed, or been measured by that many processes."""
+        measured = self.measured.get(cell.key)
+        return cell.key in self._failed or (measured is not None and len(measured.trials) >= rounds)
+
+    def _call(self, cell: Cell) -> worker.Call:
+        plan = self._plan
+        arguments = {
+            "function": "bench.timing:measure",
+            "timeout_s": plan.timeout_s,
+            "python": plan.python_for(cell.pair),
+            "artifact": cell.pair.artifact.to_json(),
+            "target": dataclasses.asdict(cell.pair.target),
+            "batch_size": cell.batch_size,
+            "num_threads": cell.num_threads,
+            "stop": dataclasses.asdict(plan.stop.share(plan.rounds)),
+        }
+        return worker.Call("worker:call", arguments, plan.timeout_s)
+
+    def _take(self, cell: Cell, answer: dict[str, Any]) -> str:
+        """Add what one more process found of a cell, and say it in a line."""
+        before, found = self.measured.get(cell.key), Measurement.from_json(answer)
         if before is not None:
             found = dataclasses.replace(
                 found,
                 trials=(*before.trials, *found.trials),
                 invalid=before.invalid or found.invalid,
             )
-        self._measured[cell.key] = found
+        self.measured[cell.key] = found
         return f"{cell}: {found.trials[-1].p50_s * 1e6:,.1f} us"
 
-    def _fail(self, cell: Cell, reason: str) -> None:
+    def fail(self, cell: Cell, reason: str) -> None:
         """Give a cell up: what crashes or hangs once would cost every round its time."""
         name, target, *_ = cell.key
         self._failed.add(cell.key)
         skip = Skipped(target, reason, name)
-        if skip not in self._skipped:
-            self._skipped.append(skip)
-        before = self._measured.get(cell.key)
+        if skip not in self.skipped:
+            self.skipped.append(skip)
+        before = self.measured.get(cell.key)
         if before is not None:
             done, rounds = len(before.trials), self._plan.rounds
-            self._measured[cell.key] = dataclasses.replace(
+            self.measured[cell.key] = dataclasses.replace(
                 before, invalid=f"process {done + 1} of {rounds} failed: {reason}"
             )
 
-    def found(self, remaining: int) -> BenchRun:
+    def found(self) -> BenchRun:
+        """Return all that is known."""
         return dataclasses.replace(
             BenchRun.here(
-                _sorted(self._measured.values()),
-                skipped=tuple(self._skipped),
+                _sorted(self.measured.values()),
+                skipped=tuple(self.skipped),
                 environment=self._here,
             ),
             settings=self._plan.settings,
-            remaining=remaining,
+            remaining=self.remaining,
             macs=self._macs,
             peak_macs_per_s=self._peaks,
         )

@@ -27,7 +27,7 @@ from lenet_edge.bench.sampling import (
     take,
     warm_up,
 )
-from lenet_edge.conditions import observe
+from lenet_edge.conditions import observe, remedy
 from lenet_edge.data.dataset import to_input
 from lenet_edge.data.test_set import has_test_images, images_for
 from lenet_edge.errors import TargetError
@@ -94,8 +94,12 @@ def measure(
             arena_bytes=getattr(session, "arena_bytes", None),
             inputs="test images" if has_test_images(file) else "random",
             energy_covers=meter.covers if meter else None,
-            invalid=f"the board says: {', '.join(after.throttled)}" if after.throttled else None,
+            invalid=_held_back(after.throttled),
         ).to_json()
+
+
+def _held_back(throttled: tuple[str, ...]) -> str | None:
+    return f"the board says: {', '.join(throttled)}; {remedy(throttled)}" if throttled else None
 
 
 def _sample(session: Session, batches: list[Images], rule: StopRule) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ import click
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-DEFAULT_DIR = Path("exported")
+# A bundle's run.sh says where its files are, wherever it is called from.
+DEFAULT_DIR = Path(os.environ.get("LENET_EDGE_EXPORTED", "exported"))
 MAX_BATCH_SIZE = 10_000
 
 
@@ -76,6 +78,16 @@ def delegate_options(command: Decorated) -> Decorated:
     ):
         command = option(command)
     return command
+
+
+def scheduler_option(command: Decorated) -> Decorated:
+    """--scheduler ADDRESS: every board of a fleet does it."""
+    return click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Do it on every board of a fleet: the Dask scheduler they are at, such as"
+        " tcp://127.0.0.1:8786; see lenet-edge fleet.",
+    )(command)
 
 
 def num_threads_option(command: Decorated) -> Decorated:

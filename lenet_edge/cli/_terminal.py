@@ -1,9 +1,14 @@
-"""The terminal: results on standard output, progress and notes on standard error."""
+"""The terminal: results on standard output, progress and notes on standard error.
+
+Names of files, layers and classes come from anybody: on their way to a terminal they lose what
+would steer it, and none of them is read as markup.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,18 +25,31 @@ INCONCLUSIVE = 4  # when there were too few images to tell
 INTERRUPTED = 130  # the shell's own for Ctrl-C
 
 
+# What moves the cursor, sets colours or titles, or turns the direction of writing, and what no
+# encoding has: a name of bytes that are no UTF-8.
+_UNTAMED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def tame(text: str) -> str:
+    """Return a text as a terminal may get it, control characters replaced."""
+    return _UNTAMED.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def say(text: str) -> None:
     """Print one line of progress on standard error."""
-    click.echo(text, err=True)
+    click.echo(tame(text), err=True)
 
 
 def show(renderable: Any) -> None:
     """Print a rich table or text on standard output, at the width there is."""
     from rich.console import Console
+    from rich.segment import Segments
 
     # A pipe has no width; 80 columns are what every table here fits in.
     width = None if sys.stdout.isatty() else 80
-    Console(width=width, highlight=False).print(renderable)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    tamed = (one._replace(text=tame(one.text)) for one in console.render(renderable))
+    console.print(Segments(tamed), end="")
 
 
 def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
@@ -126,11 +144,18 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.description}"),
+        TextColumn("{task.description}", style="dim", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, title=title)
-        yield lambda what: progress.update(task, advance=1, description=what)
+        yield lambda what: progress.update(task, advance=1, description=tame(what))
+
+
+@contextlib.contextmanager
+def progress_begun(title: str) -> Iterator[Callable[[int], Callable[[str], None]]]:
+    """Yield a function that begins a `progress_bar`, where its length is found out on the way."""
+    with contextlib.ExitStack() as stack:
+        yield lambda total: stack.enter_context(progress_bar(title, total))
 
 
 @contextlib.contextmanager

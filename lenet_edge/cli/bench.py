@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,23 @@ from lenet_edge.cli._options import (
     files_argument,
     json_option,
     percent,
+    scheduler_option,
     target_option,
 )
-from lenet_edge.cli._terminal import INTERRUPTED, measuring_alone, output, progress_bar, say
+from lenet_edge.cli._terminal import (
+    INTERRUPTED,
+    measuring_alone,
+    output,
+    progress_bar,
+    progress_begun,
+    say,
+)
 
 if TYPE_CHECKING:
     from lenet_edge.bench.plan import Plan
-    from lenet_edge.results import BenchRun, ParityReport, Skipped
+    from lenet_edge.flows.crew import Choice
+    from lenet_edge.results import BenchRun, Fleet, ParityReport, Skipped
+    from lenet_edge.selection import Pair
 
 
 def _threads(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
@@ -78,6 +88,9 @@ def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]
     help="Run the workers (of a target or runtime) with another venv's Python. Repeatable.",
 )  # fmt: skip
 @delegate_options
+@scheduler_option
+@click.option("--share", is_flag=True,
+              help="With --scheduler: equal boards divide the cells among them.")  # fmt: skip
 @json_option
 @click.option("--resume", is_flag=True, help="Go on with the run that --json FILE holds.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False),
@@ -99,6 +112,8 @@ def command(
     delegate: str | None,
     delegate_options: tuple[tuple[str, str], ...],
     allow_fallback: bool,
+    scheduler: str | None,
+    share: bool,
     json_file: Path | None,
     resume: bool,
     csv_file: Path | None,
@@ -114,6 +129,7 @@ def command(
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
+    Example: lenet-edge bench --scheduler tcp://127.0.0.1:8786 --json fleet.json
     """
     from lenet_edge.bench import plan
     from lenet_edge.bench.sampling import StopRule
@@ -122,7 +138,7 @@ def command(
     from lenet_edge.report import formats
     from lenet_edge.report.latency import bench_view
     from lenet_edge.report.rank import SCENARIOS
-    from lenet_edge.results import BenchRun
+    from lenet_edge.results import BenchRun, load_runs
     from lenet_edge.selection import load_files, select
 
     kept = json_file if str(json_file) != "-" else None
@@ -139,19 +155,36 @@ def command(
             raise click.BadParameter(
                 f"{scenario} means batches of {usual[0]}", param_hint="--batch-size"
             )
-    artifacts = load_files(files, DEFAULT_DIR)
+    if share and not scheduler:
+        raise click.UsageError("--share is for a fleet; give its --scheduler")
+    if scheduler and (pythons or csv_file or pytest_file):
+        raise click.UsageError(
+            "--python, --csv and --pytest-benchmark are for one machine, and --scheduler for many"
+        )
+
+    def make_plan(pairs: Sequence[Pair]) -> Plan:
+        return plan.Plan(
+            plan.expand(pairs, batch_sizes, num_threads),
+            rounds=rounds,
+            stop=StopRule(min_time, max_time, precision),
+            timeout_s=timeout,
+            pythons=pythons,
+            scenario=scenario,
+        )
+
+    artifacts = load_files(files, DEFAULT_DIR, say)
+    if scheduler:
+        from lenet_edge.flows.crew import Choice
+
+        choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
+        before = load_runs(kept) if resume and kept and kept.exists() else ()
+        _on_fleet(scheduler, choice, make_plan, share, json_file, kept, before)
+        return
     pairs, missing = select(artifacts, targets, delegate, delegate_options, allow_fallback)
     others, missing = plan.elsewhere(artifacts, missing, pythons)
     pairs += others
     say(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
-    planned = plan.Plan(
-        plan.expand(pairs, batch_sizes, num_threads),
-        rounds=rounds,
-        stop=StopRule(min_time, max_time, precision),
-        timeout_s=timeout,
-        pythons=pythons,
-        scenario=scenario,
-    )
+    planned = make_plan(pairs)
     click.get_current_context().with_resource(measuring_alone())
     earlier = BenchRun.load(kept) if resume and kept and kept.exists() else None
     with progress_bar("Check", len(pairs)) as step:
@@ -197,3 +230,42 @@ def _run(
     except KeyboardInterrupt:
         return latest, True
     return latest, False
+
+
+def _on_fleet(
+    scheduler: str,
+    choice: Choice,
+    make_plan: Callable[[Sequence[Pair]], Plan],
+    share: bool,
+    json_file: Path | None,
+    kept: Path | None,
+    earlier: Sequence[BenchRun],
+) -> None:
+    """Measure on every board, and show what is known however it ends."""
+    from lenet_edge.errors import TargetError
+    from lenet_edge.fleet.boards import connect
+    from lenet_edge.flows import fleet
+    from lenet_edge.report.boards import fleet_view
+
+    latest: Fleet | None = None
+
+    def keep(found: Fleet) -> None:
+        nonlocal latest
+        latest = found
+        if kept:
+            found.save(kept)
+
+    stopped = False
+    with connect(scheduler) as client, progress_begun("Bench") as begin:
+        try:
+            fleet.bench(client, choice, make_plan, share, begin, keep, earlier)
+        except KeyboardInterrupt:
+            stopped = True
+    if latest is not None:
+        output(fleet_view(latest), latest.to_json(), json_file)
+    if stopped:
+        more = "; go on with the same command and --resume" if kept else ""
+        say(f"Stopped{more}")
+        raise SystemExit(INTERRUPTED)
+    if latest is None or not any(run.measurements for run in latest.runs):
+        raise TargetError("nothing could be measured; the reasons are above")

@@ -72,7 +72,8 @@ def command(
     """Turn results into one page that says which file to ship, and why.
 
     RESULTS are files of bench --json, verify --json or run; demo/results.json if left out. Those
-    of one machine are joined, those of several machines keep a ranking each. The page needs no
+    of one machine are joined, those of several machines keep a ranking each; the equal boards of
+    a fleet share one, beside a table of what each of them does. The page needs no
     other file and no network.
 
     \b
@@ -81,7 +82,7 @@ def command(
     from lenet_edge.errors import DataError
     from lenet_edge.report import page
     from lenet_edge.report.candidates import Limits
-    from lenet_edge.results import BenchRun
+    from lenet_edge.results import BenchRun, load_runs
 
     if not results:
         results = (Path("demo") / "results.json",)
@@ -91,7 +92,7 @@ def command(
             )
     machines = page.write(
         page_file,
-        [(path.name, BenchRun.load(path)) for path in results],
+        [(path.name, run) for path in results for run in load_runs(path)],
         Limits(max_accuracy_drop, max_latency, max_bytes, batch_size),
         None if base is None else (base.name, BenchRun.load(base)),
     )

@@ -20,6 +20,12 @@ from lenet_edge.cli._terminal import INTERRUPTED, alone_in, say, training_progre
     help="Instead of the recipe's (its peak, where there is a schedule).",
 )
 @dataset_options
+@click.option(
+    "--strategy",
+    type=click.Choice(["one", "mirrored", "multi-worker"]),
+    help="Share each batch as tf.distribute does: on one device, every GPU, or every process that"
+    " TF_CONFIG names. This process alone if left out.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the training that stopped.")
 @click.option(
     "--output",
@@ -36,6 +42,7 @@ def command(
     learning_rate: float | None,
     dataset: str,
     data_dir: Path | None,
+    strategy: str | None,
     resume: bool,
     output: Path,
 ) -> None:
@@ -51,6 +58,7 @@ def command(
 
     \b
     Example: lenet-edge train --recipe best
+    Example: lenet-edge train --strategy mirrored
     Example: lenet-edge train --dataset photos/ --output mine/lenet.keras
     """
     if output.suffix != ".keras":
@@ -58,9 +66,10 @@ def command(
     alone_in(output.parent)
     say("Loading TensorFlow ...")
     from lenet_edge.flows import datasets
-    from lenet_edge.flows.train import train
+    from lenet_edge.flows.train import assist, train
     from lenet_edge.train.recipe import RECIPES
     from lenet_edge.train.state import STATE, folder_of
+    from lenet_edge.train.workers import make_workers
 
     usual = RECIPES[recipe]
     chosen = dataclasses.replace(
@@ -69,10 +78,16 @@ def command(
         batch_size=batch_size or usual.batch_size,
         learning_rate=learning_rate or usual.learning_rate,
     )
+    workers = make_workers(strategy) if strategy else None
     training, test = datasets.load(dataset, data_dir)
+    if workers and not workers.is_chief:
+        with training_progress() as report:
+            assist(training, test, chosen, seed, report, workers)
+        say("Done; the first worker has the checkpoint")
+        return
     try:
         with training_progress() as report:
-            artifact, history = train(output, training, test, chosen, seed, resume, report)
+            artifact, history = train(output, training, test, chosen, seed, resume, report, workers)
     except KeyboardInterrupt:
         kept = (folder_of(output) / STATE).exists()
         say(

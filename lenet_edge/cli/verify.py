@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,12 +14,21 @@ from lenet_edge.cli._options import (
     files_argument,
     json_option,
     num_threads_option,
+    scheduler_option,
     target_option,
 )
-from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, progress_bar
+from lenet_edge.cli._terminal import (
+    GATE_FAILED,
+    INCONCLUSIVE,
+    output,
+    progress_bar,
+    progress_begun,
+    say,
+)
 
 if TYPE_CHECKING:
     from lenet_edge.artifact import Artifact
+    from lenet_edge.flows.crew import Choice
     from lenet_edge.results import ParityReport
     from lenet_edge.selection import Pair
     from lenet_edge.target import Logits
@@ -61,11 +71,19 @@ _BY_PRECISION = "Its default goes by precision"
 @delegate_options
 @click.option("--layers", is_flag=True, help="Show which layer of a quantized file is worst.")
 @click.option(
+    "--logits",
+    "logits_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help='Write what each file answered, as arrays named "FILE on TARGET".',
+)
+@click.option(
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Draw flipped images, confusion matrix and logit errors as PNG files.",
 )
+@scheduler_option
 @json_option
 def command(
     files: tuple[Path, ...],
@@ -77,7 +95,9 @@ def command(
     delegate_options: tuple[tuple[str, str], ...],
     allow_fallback: bool,
     layers: bool,
+    logits_file: Path | None,
     plots: Path | None,
+    scheduler: str | None,
     json_file: Path | None,
     **options: float | None,
 ) -> None:
@@ -103,9 +123,19 @@ def command(
     given = {name: value for name, value in options.items() if value is not None}
     settings = read_settings(Path())
     settings |= {name: {**settings.get(name, {}), **given} for name in DEFAULTS}
-    pairs, missing = select(
-        load_files(files, DEFAULT_DIR), targets, delegate, delegate_options, allow_fallback
-    )
+    artifacts = load_files(files, DEFAULT_DIR, say)
+    if scheduler:
+        if reference or layers or plots or logits_file:
+            raise click.UsageError(
+                "--reference, --layers, --logits and --plots are for one machine, and --scheduler"
+                " for many"
+            )
+        from lenet_edge.flows.crew import Choice
+
+        choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
+        _on_fleet(scheduler, choice, settings, num_threads, json_file)
+        return
+    pairs, missing = select(artifacts, targets, delegate, delegate_options, allow_fallback)
     against = None
     if reference:
         from lenet_edge.data.arrays import load_images
@@ -114,9 +144,11 @@ def command(
         against = of_file(other, load_images(data) if data else None, num_threads)
 
     held: list[Truth] = []
+    answered: dict[str, Logits] = {}
 
     def keep(found: ParityReport, truth: Truth, logits: Logits) -> None:
         held.append(truth)
+        answered[f"{found.candidate} on {found.target}"] = logits
         if plots:
             from lenet_edge.report.plots import parity_pictures
 
@@ -126,12 +158,47 @@ def command(
         reports, failed = verify(pairs, settings, num_threads, step, against, keep)
     if layers:
         reports = _with_layers(reports, held, pairs, other if reference else None)
+    if logits_file:
+        _write_arrays(logits_file, answered)
     run = BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
     output(parity_view(run), run.to_json(), json_file)
+    _judge(reports, bool(failed))
+
+
+def _judge(reports: Sequence[ParityReport], failed: bool) -> None:
+    """End with the exit status that tells what was proven."""
     if failed or not reports or any(one.verdict == "fail" for one in reports):
         raise click.exceptions.Exit(GATE_FAILED)
     if not all(reports):
         raise click.exceptions.Exit(INCONCLUSIVE)
+
+
+def _on_fleet(
+    scheduler: str,
+    choice: Choice,
+    settings: dict[str, Any],
+    num_threads: int,
+    json_file: Path | None,
+) -> None:
+    """Verify on every board; each has to prove it."""
+    from lenet_edge.fleet.boards import connect
+    from lenet_edge.flows import fleet
+    from lenet_edge.report.boards import proofs_view
+
+    with connect(scheduler) as client, progress_begun("Verify") as begin:
+        found = fleet.verify(client, choice, settings, num_threads, begin)
+    output(proofs_view(found), found.to_json(), json_file)
+    failed = [one for run in found.runs for one in run.skipped if one.artifact]
+    _judge([one for run in found.runs for one in run.parity], bool(failed or found.lost))
+
+
+def _write_arrays(path: Path, arrays: dict[str, Logits]) -> None:
+    import numpy as np
+
+    from lenet_edge.artifact import atomic_write
+
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **cast("dict[str, Any]", arrays))
 
 
 def _with_layers(

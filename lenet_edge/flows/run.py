@@ -23,7 +23,7 @@ RESULTS = "results.json"
 REPORT = "report.html"
 CHECKPOINT = "lenet.keras"
 PRECISIONS = ("float32", "dynamic", "int8")
-FORMATS = ("tflite", "onnx")
+FORMATS = ("tflite", "onnx", "native")
 
 # Given a title and a number of steps: a context whose value is called as each step is done.
 ProgressBar = Callable[[str, int], contextlib.AbstractContextManager[Callable[[str], None]]]

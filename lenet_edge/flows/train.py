@@ -13,6 +13,7 @@ from lenet_edge.report.plots import training_curve
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import DEFAULT, Recipe
 from lenet_edge.train.state import STATE, History, folder_of
+from lenet_edge.train.workers import Workers, watch
 
 import tensorflow as tf  # isort: skip
 
@@ -27,11 +28,13 @@ def train(
     seed: int = 1,
     resume: bool = False,
     report: Callable[[loop.Progress], None] = lambda progress: None,
+    workers: Workers | None = None,
 ) -> tuple[Artifact, History]:
     """Train a LeNet, write it to `checkpoint`, and keep how it went in the folder beside it.
 
     The folder, ``NAME.training``, holds history.json, TensorBoard's event files, curve.png and,
-    until the training is done, the state to resume from.
+    until the training is done, the state to resume from. Of several workers it is the chief that
+    calls this; the others `assist`.
 
     Raises:
         LenetEdgeError: what `loop.train` raises, or a file cannot be written.
@@ -46,13 +49,31 @@ def train(
         events.write(progress)
         report(progress)
 
-    model, history = loop.train(training, test, recipe, seed, folder, resume, both)
+    with watch() if workers else contextlib.nullcontext():
+        model, history = loop.train(training, test, recipe, seed, folder, resume, both, workers)
     artifact = loop.save(model, checkpoint, training.class_names)
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
         training_curve(history.epochs, title, folder / CURVE)
     remove(folder / STATE)
     return artifact, history
+
+
+def assist(
+    training: Dataset,
+    test: Dataset,
+    recipe: Recipe,
+    seed: int,
+    report: Callable[[loop.Progress], None],
+    workers: Workers,
+) -> None:
+    """Take part in a training whose chief keeps the files, and learns of a state to resume.
+
+    Raises:
+        LenetEdgeError: what `loop.train` raises, or another worker went away.
+    """
+    with watch():
+        loop.train(training, test, recipe, seed, report=report, workers=workers)
 
 
 class _Events:

@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lenet_edge.report.boards import boards_section, kind_name, outliers
 from lenet_edge.report.candidates import Limits, us
 from lenet_edge.report.comparison import Change
+from lenet_edge.report.machines import join
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
 from lenet_edge.report.tables import (
     Section,
@@ -18,7 +20,6 @@ from lenet_edge.report.tables import (
     parity_section,
     skipped_section,
 )
-from lenet_edge.report.terminal import machine_name
 from lenet_edge.results import BenchRun, Measurement, ParityReport
 
 
@@ -36,33 +37,36 @@ class Machine:
     parity: Section
     skipped: Section
     facts: Section
+    boards: Section | None = None
     changes: Section | None = None
 
     @property
     def sections(self) -> list[Section]:
         """All sections, in the order they are read."""
-        first = [self.changes] if self.changes else []
+        first = [one for one in (self.changes, self.boards) if one]
         return [*first, self.others, self.parity, self.latencies, self.skipped, self.facts]
 
 
-def describe(run: BenchRun, limits: Limits) -> Machine:
-    """Return what there is to say of one machine.
+def describe(boards: Sequence[BenchRun], limits: Limits) -> Machine:
+    """Return what there is to say of one machine, or of the equal boards of a fleet.
 
     Raises:
         DataError: nothing was measured at the batch size of `limits`.
     """
+    run = join(boards)
     advice = recommend(run, limits)
     return Machine(
-        name=machine_name(run.environment),
+        name=kind_name(boards),
         run=run,
         advice=advice,
         tiles=tuple(_tiles(run, advice)),
-        doubts=tuple(_doubts(run, advice)),
+        doubts=(*outliers(boards), *_doubts(run, advice)),
         others=others_section(run, advice),
         latencies=latencies_section(run, advice),
         parity=parity_section(run.parity),
         skipped=skipped_section(run.skipped),
         facts=facts_section(run),
+        boards=boards_section(boards) if any(one.board for one in boards) else None,
     )
 
 
@@ -108,7 +112,9 @@ def _doubts(run: BenchRun, advice: Recommendation | NothingFits) -> list[str]:
         said += [f"of the choice itself, {one}" for one in advice.measurement.instability]
     if run.remaining:
         said.append(f"{run.remaining} processes of the plan have not run")
-    if not run.paired:
+    if "boards" in run.settings:
+        said.append(f"pooled from {run.settings['boards']} boards: intervals are of all of them")
+    elif not run.paired:
         said.append(
             f"joined from {run.settings['joined']} runs, not measured in turn: intervals are wider"
         )

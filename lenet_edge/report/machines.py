@@ -1,4 +1,4 @@
-"""Result files sorted by machine: what two machines found is never one ranking."""
+"""Result files sorted by machine: what two kinds of machine found is never one ranking."""
 
 from __future__ import annotations
 
@@ -6,15 +6,66 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lenet_edge.results import BenchRun
+from lenet_edge.results import BenchRun, Measurement, ParityReport
+
+_WORSE = {"pass": 0, "inconclusive": 1, "fail": 2}
 
 
 def by_machine(runs: Iterable[BenchRun]) -> list[BenchRun]:
     """Return one run for each machine, in the order in which the machines first appear."""
-    groups: dict[Any, list[BenchRun]] = {}
+    return [join(boards) for boards in by_kind(runs)]
+
+
+def by_kind(runs: Iterable[BenchRun]) -> list[list[BenchRun]]:
+    """Return the runs in groups of equal machines, one run for each board of a fleet in it.
+
+    Runs that name no board are all taken for those of one machine.
+    """
+    kinds: dict[Any, dict[str | None, list[BenchRun]]] = {}
     for run in runs:
-        groups.setdefault(run.environment.identity, []).append(run)
-    return [_join(group) for group in groups.values()]
+        kinds.setdefault(run.environment.identity, {}).setdefault(run.board, []).append(run)
+    return [[_join(of_board) for of_board in boards.values()] for boards in kinds.values()]
+
+
+def join(boards: Sequence[BenchRun]) -> BenchRun:
+    """Return the runs of equal boards as one, in which each valid process of each board counts.
+
+    A file is as right as on the board that answers worst.
+    """
+    if len(boards) == 1:
+        return boards[0]
+    found: dict[Any, list[Measurement]] = {}
+    proofs: dict[Any, list[ParityReport]] = {}
+    for run in boards:
+        for one in run.measurements:
+            found.setdefault((one.key, one.artifact_sha256), []).append(one)
+        for report in run.parity:
+            proofs.setdefault((report.candidate_sha256, report.target), []).append(report)
+    whole = _join(boards)
+    return dataclasses.replace(
+        whole,
+        board=None,
+        measurements=tuple(
+            _pool(found[one.key, one.artifact_sha256]) for one in whole.measurements
+        ),
+        parity=tuple(
+            max(
+                proofs[one.candidate_sha256, one.target],
+                key=lambda report: (_WORSE[report.verdict], report.num_samples),
+            )
+            for one in whole.parity
+        ),
+        settings={**whole.settings, "boards": len(boards)},
+    )
+
+
+def _pool(cells: Sequence[Measurement]) -> Measurement:
+    """Return one cell on equal boards as one measurement, of all that is valid."""
+    valid = [one for one in cells if not one.invalid]
+    if not valid:
+        return cells[0]
+    trials = tuple(trial for one in valid for trial in one.trials)
+    return dataclasses.replace(valid[0], trials=trials)
 
 
 def _join(runs: Sequence[BenchRun]) -> BenchRun:

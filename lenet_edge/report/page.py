@@ -19,7 +19,7 @@ from lenet_edge.report.charts.scaling import limits_s, scaling
 from lenet_edge.report.charts.spreads import spreads
 from lenet_edge.report.comparison import compare
 from lenet_edge.report.contents import Machine, describe, with_changes
-from lenet_edge.report.machines import by_machine
+from lenet_edge.report.machines import by_kind
 from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.report.recommend import Recommendation
 from lenet_edge.report.svg import NUM_SERIES
@@ -69,10 +69,10 @@ def write(
     if path.suffix not in (".html", ".md"):
         raise DataError(f"{path}: a report is written as .html or .md; name it so")
     template = _template(path.suffix)
-    machines = [describe(run, limits or Limits()) for run in by_machine(run for _, run in results)]
+    machines = [describe(kind, limits or Limits()) for kind in by_kind(run for _, run in results)]
     if base:
         machines = _compared(machines, *base)
-    facts = {"machines": machines, "sources": [name for name, _ in results],
+    facts = {"machines": machines, "sources": list(dict.fromkeys(name for name, _ in results)),
              "version": __version__}  # fmt: skip
     if path.suffix == ".html":
         facts["drawn"] = [_draw(one, f"m{number}") for number, one in enumerate(machines)]

@@ -1,4 +1,4 @@
-"""What each address answers: four files, a list of the models, and ``POST /predict``."""
+"""What each address answers: its files, the models, and ``POST /predict``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/wasm.js": ("wasm.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _KINDS = {
@@ -141,8 +142,21 @@ class _Models(_Handler):
         models = self.state.models
         self.answer({
             "models": [one.to_json() for one in models.served],
+            "in_browser": [
+                {**one.to_json(), "address": f"models/{number}.wasm"}
+                for number, one in enumerate(models.in_browser)
+            ],
             "skipped": [{"file": one.artifact, "reason": one.reason} for one in models.skipped],
         })  # fmt: skip
+
+
+class _Wasm(_Handler):
+    def get(self, number: str) -> None:
+        files = self.state.models.in_browser
+        if int(number) >= len(files):
+            raise HTTPError(404)
+        self.set_header("Content-Type", "application/wasm")
+        self.finish(files[int(number)].content)
 
 
 class _Nothing(_Handler):
@@ -234,6 +248,7 @@ def routes(state: State) -> list[Any]:
     return [
         *files,
         ("/models", _Models, shared),
+        (r"/models/(\d{1,6})\.wasm", _Wasm, shared),
         ("/predict", _Predict, shared),
         (".*", _Nothing, shared),
     ]

@@ -25,6 +25,7 @@ from lenet_edge.train import augmentation
 from lenet_edge.train.fast_forward import fast_forward
 from lenet_edge.train.recipe import DEFAULT, Recipe
 from lenet_edge.train.state import LOSS_EVERY, STATE, History, Settings, State
+from lenet_edge.train.workers import Workers
 
 import numpy as np  # isort: skip
 import numpy.typing as npt  # isort: skip
@@ -54,6 +55,7 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    workers: Workers | None = None,
 ) -> tuple[Any, History]:
     """Train a LeNet and return the Keras model, and how it went.
 
@@ -66,9 +68,11 @@ def train(
         folder: where its state is kept after each epoch; None keeps nothing.
         resume: go on from the state in `folder`.
         report: called every 100 steps and after each epoch.
+        workers: who takes a part of each batch; None for this process alone, compiled as a whole.
 
     Raises:
-        DataError: the images and labels do not fit each other or the network.
+        DataError: the images and labels do not fit each other or the network, or the batch cannot
+            be divided among the workers.
         LenetEdgeError: the loss stopped being a number; or `folder` holds an unfinished training
             and `resume` is not set; or it is and there is none, or one with other settings.
     """
@@ -79,10 +83,16 @@ def train(
     watched = held_out or test
 
     tf.keras.utils.set_random_seed(seed)
-    model = lenet.build_lenet(len(training.class_names), training.image_shape)
-    epoch_of = Epochs(model, learnt_from, recipe, seed)
+    with workers.scope() if workers else contextlib.nullcontext():
+        model = lenet.build_lenet(len(training.class_names), training.image_shape)
+        epoch_of = Epochs(model, learnt_from, recipe, seed, workers)
     epoch_of.restore(arrays)
-    for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
+    done = len(history.epochs)
+    if workers:
+        workers.agree("settings", history.settings)
+        (done,), *arrays = workers.from_first([np.array([done]), *epoch_of.arrays()])
+        epoch_of.restore(arrays)
+    for epoch in range(done + 1, recipe.epochs + 1):
         started = time.perf_counter()
         losses: list[float] = []
         for taken in epoch_of(epoch):
@@ -118,7 +128,14 @@ class Epochs:
     many steps are one compiled call, and the images stay on the device.
     """
 
-    def __init__(self, model: Any, data: Dataset, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        data: Dataset,
+        recipe: Recipe,
+        seed: int,
+        workers: Workers | None = None,
+    ) -> None:
         self.batch_size = min(recipe.batch_size, len(data))
         self.num_steps = len(data) // self.batch_size
         self._recipe, self._seed = recipe, seed
@@ -129,7 +146,14 @@ class Epochs:
         self._forward = fast_forward(model)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
-        self._steps = tf.function(self._steps_of, jit_compile=True)
+        self._workers = workers
+        if workers:
+            workers.check(self.batch_size)
+            self._loss_and_gradients = tf.function(self._gradients_of, jit_compile=True)
+            self._steps = tf.function(self._steps_of)
+        else:
+            self._loss_and_gradients = self._gradients_of
+            self._steps = tf.function(self._steps_of, jit_compile=True)
         self._draw = tf.function(augmentation.draw)
 
     def __call__(self, epoch: int) -> Iterator[list[float]]:
@@ -149,25 +173,46 @@ class Epochs:
             )
             yield _finite(losses.numpy()[: len(chosen)].tolist(), epoch, first)
 
-    def _step(self, images: Any, one_hot_labels: Any) -> Any:
-        """Take one step of the training and return its loss."""
+    def _gradients_of(self, images: Any, one_hot_labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             logits = self._forward(images)
             loss = self._loss(one_hot_labels, logits)
-        gradients = tape.gradient(loss, self._variables)
+        return loss, tape.gradient(loss, self._variables)
+
+    def _step(self, images: Any, one_hot_labels: Any) -> Any:
+        """Take one step of the training and return its loss."""
+        loss, gradients = self._loss_and_gradients(images, one_hot_labels)
         self._optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
         return loss
 
     def _steps_of(self, images: Any, labels: Any, batches: Any, count: Any, numbers: Any) -> Any:
         losses = tf.zeros(len(batches))
         for i in tf.range(count):
-            batch = tf.cast(tf.gather(images, batches[i]), tf.float32) / 255
-            if self._recipe.augmentation:
-                uniform, normal = numbers
-                batch = augmentation.warp(batch, uniform[i], normal[i], self._recipe.augmentation)
-            one_hot_labels = tf.one_hot(tf.gather(labels, batches[i]), self._num_classes)
-            losses = tf.tensor_scatter_nd_update(losses, [[i]], [self._step(batch, one_hot_labels)])
+            chosen, drawn = batches[i], [of_all[i] for of_all in numbers]
+            if self._workers:
+                loss = self._workers.run(self._share_of_step, images, labels, chosen, drawn)
+            else:
+                loss = self._step(*self._batch(images, labels, chosen, drawn))
+            losses = tf.tensor_scatter_nd_update(losses, [[i]], [loss])
         return losses
+
+    def _share_of_step(self, images: Any, labels: Any, chosen: Any, drawn: Any) -> Any:
+        """Take a step on one worker's part of the batch; return the loss of the whole.
+
+        Under a strategy Keras divides a loss by the number of workers, and its optimizer adds up
+        their gradients: what is applied is the mean.
+        """
+        workers = self._workers
+        assert workers
+        part = self._batch(images, labels, *tf.nest.map_structure(workers.share, (chosen, drawn)))
+        return workers.total(self._step(*part))
+
+    def _batch(self, images: Any, labels: Any, chosen: Any, drawn: Any) -> tuple[Any, Any]:
+        batch = tf.cast(tf.gather(images, chosen), tf.float32) / 255
+        if self._recipe.augmentation:
+            uniform, normal = drawn
+            batch = augmentation.warp(batch, uniform, normal, self._recipe.augmentation)
+        return batch, tf.one_hot(tf.gather(labels, chosen), self._num_classes)
 
     def _random_numbers(self, epoch: int, first: int) -> Any:
         if not self._recipe.augmentation:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lenet_edge.artifact import Artifact
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.results import ParityReport, Skipped
 from lenet_edge.selection import Pair
-from lenet_edge.target import Delegation, Logits
+from lenet_edge.target import Delegation, Logits, Target
 from lenet_edge.verify import diagnosis
 from lenet_edge.verify.parity import compare
 from lenet_edge.verify.truth import Truth, answers, recorded
@@ -86,3 +88,12 @@ def verify(
         reports.append(one)
         report(where)
     return reports, skipped
+
+
+def verify_pair(artifact: dict[str, Any], target: dict[str, Any], **how: Any) -> dict[str, Any]:
+    """Return as JSON what `verify` finds of one file on one target; `how` goes to it."""
+    reports, skipped = verify([Pair(Artifact.from_json(artifact), Target.from_json(target))], **how)
+    return {
+        "parity": [one.to_json() for one in reports],
+        "skipped": [dataclasses.asdict(one) for one in skipped],
+    }

@@ -1,0 +1,155 @@
+"""What a board gets: exported files, test images with the float model's answers, and this package.
+
+run.sh, install.sh      how it is started, and how a venv is made of the wheels
+bundle.json             what is in it, each file with its SHA-256
+exported/               model files, manifests, and the reference: answers, images and labels
+lenet_edge/             the part of this package that a board runs
+wheels/                 the runtime and what it needs, where they were asked for
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import lenet_edge
+from lenet_edge.artifact import Artifact, atomic_write, manifest_path
+from lenet_edge.data.test_set import test_set
+from lenet_edge.errors import DataError
+from lenet_edge.reference import reference_for, reference_path
+from lenet_edge.runtimes.native import build_for, built_beside
+
+NAME = "lenet-edge"  # the folder in the archive
+DEFAULT_NUM_IMAGES = 4000
+_PACKAGE = Path(lenet_edge.__file__).parent
+_SCRIPTS = ("run.sh", "install.sh")
+# What only a host runs, or what is too large: the images of the reference are in the bundle.
+_LEFT_OUT = (
+    "train", "export", "deploy", "fleet", "model.py", "estimate.py", "data/mnist/train.npz",
+    "data/mnist/test.npz", "data/mnist/__main__.py",
+)  # fmt: skip
+_COMMANDS = (
+    "bench", "compare", "doctor", "inspect", "predict", "report", "serve", "targets", "verify",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The content of each file by its path in the bundle; the same inputs make the same bytes."""
+
+    files: dict[str, bytes]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file."""
+        return {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+
+    @property
+    def id(self) -> str:
+        """What names this very content: 12 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.hashes, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def models(self) -> list[str]:
+        """The names of the model files."""
+        named = (name.removeprefix("exported/") for name in self.files)
+        return sorted(one for one in named if f"exported/{one}.json" in self.files)
+
+    def save(self, path: Path) -> None:
+        """Write a .tar.xz archive, atomically."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name in sorted(self.files):
+                entry = tarfile.TarInfo(f"{NAME}/{name}")  # of nobody, at no time: reproducible
+                entry.size = len(self.files[name])
+                entry.mode = mode(name)
+                archive.addfile(entry, io.BytesIO(self.files[name]))
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def mode(name: str) -> int:
+    """Return the permissions of a file of the bundle."""
+    return 0o755 if name in _SCRIPTS else 0o644
+
+
+def make(
+    artifacts: Sequence[Artifact],
+    num_images: int | None = None,
+    wheels: Iterable[Path] = (),
+    machine: str | None = None,
+) -> Bundle:
+    """Return a bundle of exported files.
+
+    Args:
+        artifacts: the files, each beside its manifest and its reference.
+        num_images: how many of the test images, evenly spread over them; all if None.
+        wheels: Python packages to go along.
+        machine: the board's, as uname names it: C files go along built for it, where there is a
+            compiler for it here. Without, the board's own compiler builds them.
+
+    Raises:
+        DataError: there are not so many images.
+        ModelFileError: the answers of the float model are missing.
+    """
+    files = {name: (_PACKAGE / "deploy" / name).read_bytes() for name in _SCRIPTS}
+    for artifact in artifacts:
+        for path in (artifact.path, manifest_path(artifact.path)):
+            files[f"exported/{path.name}"] = path.read_bytes()
+        if artifact.format == "native" and machine:
+            content = artifact.path.read_bytes()
+            if library := build_for(machine, content, artifact.path.name):
+                built = built_beside(artifact.path, content, machine)
+                files[f"exported/{built.name}"] = library
+        checkpoint = artifact.parent_sha256 or artifact.sha256
+        name = f"exported/{reference_path(Path(), checkpoint).name}"
+        if name not in files:
+            files[name] = _reference(artifact, num_images)
+    for path in _board_part():
+        files[f"lenet_edge/{path.relative_to(_PACKAGE).as_posix()}"] = path.read_bytes()
+    files |= {f"wheels/{path.name}": path.read_bytes() for path in wheels}
+    facts = {"version": lenet_edge.__version__, "files": Bundle(files).hashes}
+    files["bundle.json"] = (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode()
+    return Bundle(files)
+
+
+def _reference(artifact: Artifact, num_images: int | None) -> bytes:
+    """Return a reference that holds its images, as .npz without compression: xz does better."""
+    reference = reference_for(artifact)
+    dataset = test_set(reference, artifact.labels)
+    total = len(dataset.labels)
+    count = total if num_images is None else num_images
+    if not 1 <= count <= total:
+        raise DataError(f"{artifact.name} has {total:,} test images, not {count:,}; ask for fewer")
+    chosen = np.arange(count) * total // count
+    kept = io.BytesIO()
+    np.savez(
+        kept,
+        checkpoint_sha256=reference.checkpoint_sha256,
+        dataset=reference.dataset if count == total else f"{reference.dataset}, {count} of {total}",
+        logits=reference.logits[chosen],
+        images=dataset.images[chosen],
+        labels=dataset.labels[chosen].astype(np.int32),
+    )
+    return kept.getvalue()
+
+
+def _board_part() -> list[Path]:
+    def is_wanted(path: Path) -> bool:
+        name = path.relative_to(_PACKAGE).as_posix()
+        parts = name.split("/")
+        if "__pycache__" in parts or parts[0] in _LEFT_OUT or name in _LEFT_OUT:
+            return False
+        if parts[0] == "cli" and not parts[1].startswith("_"):
+            return Path(name).stem in _COMMANDS
+        return parts[0] != "flows" or parts[1] in ("__init__.py", "check.py")
+
+    return sorted(path for path in _PACKAGE.rglob("*") if path.is_file() and is_wanted(path))
