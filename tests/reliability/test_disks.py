@@ -16,7 +16,7 @@ from tests.reliability.jobs import JOBS, Job, look
 _ROOMY = "size=40m"
 # From no room at all to nearly enough: each try comes a little further.
 _FREE_BYTES = {"train": (0, 780_000), "export": (0, 262_144)}
-_SLOW = ("train", "export", "bench", "report")
+_SLOW = ("train", "export", "bench", "report", "bundle")
 _JOBS = [
     pytest.param(job, id=job.name, marks=[pytest.mark.slow] if job.name in _SLOW else [])
     for job in JOBS

@@ -11,7 +11,7 @@ from tests.reliability.disk import Disk, why_no_disk
 from tests.reliability.jobs import JOBS, Job, NotWholeError, look
 from tests.reliability.power import kill_often
 
-_KILLS = {"report": 8, "verify": 5, "bench": 3, "export": 3, "train": 3}
+_KILLS = {"report": 8, "verify": 5, "bench": 3, "bundle": 4, "export": 3, "train": 3}
 
 
 @pytest.mark.slow
