@@ -50,11 +50,12 @@ class Conductor:
     """
 
     def __init__(
-        self, client: Client, lost: Callable[[Board, str], None], grace_s: float = GRACE_S
+        self, client: Client, lost: Callable[[Board, str], None], grace_s: float | None = None
     ) -> None:
         from distributed import as_completed
 
-        self._client, self._lost, self._grace_s = client, lost, grace_s
+        self._client, self._lost = client, lost
+        self._grace_s = GRACE_S if grace_s is None else grace_s
         self._turns: dict[str, _Turn] = {}
         self._idle: list[Board] = []
         # Dask fetches each result as it is ready; one that hangs holds up no other.
