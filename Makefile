@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# Two processes share the tests, file by file; with more, 8 GiB of memory would not be enough.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-slow lint bench exported picture clean
@@ -14,10 +16,10 @@ demo: $(INSTALLED)
 	$(BIN)/lenet-edge run --output-dir demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -33,7 +35,8 @@ bench: $(INSTALLED)
 exported: $(INSTALLED)
 	$(BIN)/lenet-edge train --recipe best --output exported/lenet.keras
 	rm -rf exported/lenet.training
-	$(BIN)/lenet-edge export --int8 --dynamic --cpu x86
+	$(BIN)/lenet-edge export --int8 --dynamic --cpu x86 \
+		--format tflite --format onnx --format native --format wasm
 
 # The picture at the top of README.md, from the newest committed results; needs chromium.
 picture: $(INSTALLED)

@@ -10,22 +10,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.embedded import read_contract
+from lenet_edge import declared, keras_file, lock
+from lenet_edge.embedded import external_data, read_contract
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 
 MANIFEST_VERSION = 1
-FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native"}
+FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native", ".wasm": "wasm"}
 SUFFIXES = {format: suffix for suffix, format in FORMATS.items()}
 LAYOUT = "NHWC"  # of the input of every file: batch, height, width, channels
+MAX_BYTES = 2**31  # of a model file: FlatBuffers and Protocol Buffers hold no more
+_MAX_MANIFEST_BYTES = 2**20
 # What a file cannot say of itself; `load_artifact` finds these out.
 _OF_THE_FILE = ("path", "format", "size_bytes", "sha256", "created_at")
 
@@ -85,12 +91,18 @@ class Artifact:
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Artifact:
-        """Return the Artifact that `to_json` wrote; labels and settings may be missing."""
+        """Return the Artifact that `to_json` wrote; labels and settings may be missing.
+
+        Raises:
+            ValueError, TypeError, KeyError: it did not write them.
+        """
         specs = {
             side: tuple(TensorSpec(**s) for s in facts[side]) for side in ("inputs", "outputs")
         }
         names = {which: tuple(facts.get(which, ())) for which in ("labels", "settings")}
-        return cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
+        made = cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
+        declared.check(made)
+        return made
 
 
 def describe(path: Path, **facts: Any) -> Artifact:
@@ -103,11 +115,30 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def _next_manifest_path(path: Path) -> Path:
+    return path.with_name(f".next-{path.name}.json")
+
+
+def announce(artifact: Artifact) -> None:
+    """Write the manifest of a file that is about to be renamed to the artifact's path.
+
+    Two files cannot be replaced at one moment. So the new manifest is there, under a name of its
+    own, before the new file; until `write_manifest` has given it its place, `load_artifact` takes
+    the one that fits the file.
+    """
+    _write_manifest(artifact, _next_manifest_path(artifact.path))
+
+
 def write_manifest(artifact: Artifact) -> None:
     """Write the manifest beside the artifact's file, atomically."""
+    _write_manifest(artifact, manifest_path(artifact.path))
+    _next_manifest_path(artifact.path).unlink(missing_ok=True)
+
+
+def _write_manifest(artifact: Artifact, place: Path) -> None:
     facts = {**artifact.to_json(), "path": artifact.path.name}
     text = json.dumps({"manifest_version": MANIFEST_VERSION, **facts}, indent=2) + "\n"
-    with atomic_write(manifest_path(artifact.path)) as temporary:
+    with atomic_write(place) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -130,22 +161,27 @@ def load_artifact(path: Path) -> Artifact:
         ModelFileError: the file is missing, empty, not of the format its name says, has no
             manifest beside or inside it, or is not the file that its manifest describes.
     """
+    following = _next_manifest_path(path)
+    if following.exists():  # its writer is at work, or was stopped between the two renames
+        with contextlib.suppress(ModelFileError):
+            return _described_by(following, path)
+    return _described_by(manifest_path(path), path)
+
+
+def _described_by(sidecar: Path, path: Path) -> Artifact:
     format = check_format(path)
-    sidecar = manifest_path(path)
     source = str(sidecar) if sidecar.exists() else f"what {path} says of itself"
     try:
-        if sidecar.exists():
-            facts = json.loads(sidecar.read_text(encoding="utf-8"))
-        else:
-            facts = _embedded_facts(path, format)
+        facts = _manifest(sidecar) if sidecar.exists() else _embedded_facts(path, format)
         version = facts.pop("manifest_version")
         if version != MANIFEST_VERSION:
             raise ModelFileError(
                 f"{source}: manifest version {version} is unknown here;"
                 " export the file again, or upgrade lenet-edge"
             )
-        artifact = Artifact.from_json({**facts, "path": path})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        artifact = Artifact.from_json({**facts, **_facts_told_by(path, format)})
+        _check_plausible(artifact)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFileError(
             f"{source} is not a manifest that can be read ({error}); export the file again"
         ) from error
@@ -156,10 +192,54 @@ def load_artifact(path: Path) -> Artifact:
     return artifact
 
 
+def check_unchanged(artifact: Artifact) -> None:
+    """Look whether a file is still the one that was described: it may be exported again meanwhile.
+
+    Raises:
+        ModelFileError: it is another, or gone.
+    """
+    if not artifact.path.is_file() or sha256_of(artifact.path) != artifact.sha256:
+        raise ModelFileError(f"{artifact.path} has changed meanwhile; start again")
+
+
 def is_described(path: Path) -> bool:
     """Tell whether a model file has a manifest, beside it or inside."""
     format = check_format(path)
-    return manifest_path(path).exists() or read_contract(path, format) is not None
+    return has_manifest(path) or read_contract(path, format) is not None
+
+
+def has_manifest(path: Path) -> bool:
+    """Tell whether a manifest lies beside a model file."""
+    return manifest_path(path).exists() or _next_manifest_path(path).exists()
+
+
+def _facts_told_by(path: Path, format: str) -> dict[str, Any]:
+    return {"path": path, "format": format, "size_bytes": path.stat().st_size}
+
+
+def _manifest(sidecar: Path) -> Any:
+    if not sidecar.is_file() or sidecar.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise ValueError(f"it is no file of up to {_MAX_MANIFEST_BYTES:,} bytes")
+    return json.loads(sidecar.read_text(encoding="utf-8"))
+
+
+def _check_plausible(artifact: Artifact) -> None:
+    """Make sure of what the types of a manifest do not say.
+
+    Raises:
+        ValueError: it cannot be true.
+    """
+    specs = (*artifact.inputs, *artifact.outputs)
+    sizes = [size for spec in specs for size in spec.shape if size is not None]
+    hashes = [artifact.sha256, artifact.parent_sha256 or artifact.sha256]
+    if (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
+        raise ValueError("there is not one input and one output")
+    if not all(spec.shape for spec in specs) or min(sizes, default=1) < 1:
+        raise ValueError("a shape is not sizes from 1")
+    if artifact.batch_size is not None and artifact.batch_size < 1:
+        raise ValueError(f"a batch of {artifact.batch_size}")
+    if not all(re.fullmatch("[0-9a-f]{64}", one) for one in hashes):
+        raise ValueError("a sha256 is not 64 hexadecimal digits")
 
 
 def _embedded_facts(path: Path, format: str) -> Any:
@@ -188,7 +268,8 @@ def check_format(path: Path) -> str:
     """Return the format of a model file, judged by its content and not only by its name.
 
     Raises:
-        ModelFileError: the file is missing, empty, unknown, or something else than it says.
+        ModelFileError: the file is missing, empty, too large, unknown, or something else than it
+            says; or it would run code of its own, or reach for files outside of its folder.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
@@ -199,13 +280,33 @@ def check_format(path: Path) -> str:
         head = file.read(8)
     if not head:
         raise ModelFileError(f"{path} is empty; export it again")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelFileError(
+            f"{path} has {path.stat().st_size:,} bytes, and no model file has more than"
+            f" {MAX_BYTES:,}; check where it came from"
+        )
     found = _format_of(head)
     if found == named:
+        if named == "keras":
+            keras_file.check(path)
+        if named == "onnx":
+            _check_external_data(path)
         return named
     is_what = f"a {found} file" if found else "not a model"
     raise ModelFileError(
         f"{path} is named {path.suffix} but is {is_what}; check where it came from"
     )
+
+
+def _check_external_data(path: Path) -> None:
+    folder = path.parent.resolve()
+    for name in external_data(path):
+        # A link that leads out is outside too.
+        if "\0" in name or not (folder / name).resolve().is_relative_to(folder):
+            raise ModelFileError(
+                f"{path} has weights in {name!r:.100}, which is outside of its folder;"
+                " check where it came from"
+            )
 
 
 def _format_of(head: bytes) -> str | None:
@@ -215,6 +316,8 @@ def _format_of(head: bytes) -> str | None:
         return "keras"
     if head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x40":  # ModelProto field 1: ir_version
         return "onnx"
+    if head == b"\0asm\1\0\0\0":  # WebAssembly, version 1
+        return "wasm"
     if head == b"/* Neura":  # how the C files of our own begin
         return "native"
     return None
@@ -222,31 +325,74 @@ def _format_of(head: bytes) -> str | None:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well.
 
-    Whatever was at `path` survives a crash, a full disk or an exception in the block.
+    Whatever was at `path` survives a crash, a power cut, a full disk or an exception in the block.
+    What a killed process has left of an earlier try is deleted.
 
     Raises:
         LenetEdgeError: the folder cannot be written to, or the disk is full.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clear_leftovers(path)
+            temporary = stack.enter_context(_temporary(path))
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)  # or the new name may be lost, or come before its content
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise LenetEdgeError(
+                f"cannot write {path}: {reason}; check the folder and its free space"
+            ) from error
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield the name of an empty file that is locked while it is written, and then deleted."""
     # The suffix stays, because some writers (Keras) choose the format by it.
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.is_free(descriptor)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise LenetEdgeError(
-            f"cannot write {path}: {reason}; check the folder and its free space"
-        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _clear_leftovers(path: Path) -> None:
+    for old in path.parent.glob(f".tmp-????????-{glob.escape(path.name)}"):
+        with contextlib.suppress(OSError), old.open("r+b") as file:
+            if lock.is_free(file.fileno()):  # its writer is gone
+                old.unlink()
+
+
+def remove(path: Path) -> None:
+    """Delete a file for good: after a power cut it would otherwise be there again."""
+    path.unlink()
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)

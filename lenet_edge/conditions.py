@@ -92,6 +92,13 @@ def pi_throttled(answer: str | None) -> tuple[str, ...]:
     return tuple(words for bit, words in _PI_BITS.items() if bits >> bit & 1)
 
 
+def remedy(throttled: tuple[str, ...]) -> str:
+    """Return what to do about a board that is held back."""
+    if any("voltage" in one for one in throttled):
+        return "take the board's own power supply and a short cable"
+    return "cool it: a heat sink, a fan, more air; what is said since boot ends with a restart"
+
+
 def ask_vcgencmd(*question: str) -> str | None:
     """Return what a Raspberry Pi's firmware answers; None off a Pi."""
     command = shutil.which("vcgencmd")

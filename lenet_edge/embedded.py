@@ -1,11 +1,13 @@
 """Read the contract that export writes into a model file, with nothing but the standard library.
 
-A board has one runtime and no onnx, TensorFlow or flatbuffers package, so .tflite and .onnx files
-are walked here by hand, just as far as the one string needs. In a C file it is a line of text.
+A board has one runtime and no onnx, TensorFlow or flatbuffers package, so .tflite, .onnx and .wasm
+files are walked here by hand, just as far as the one string needs. In a C file it is a line of
+text. The file may be anybody's: each walk has an end, and no size that it promises is believed.
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,27 +16,52 @@ from lenet_edge.errors import ModelFileError
 
 # Of the ONNX metadata property, of the TFLite metadata entry and of the line in a C file.
 KEY = "lenet_edge"
+_MAX_CONTRACT_BYTES = 2**20
+_MAX_ELEMENTS = 100_000  # of a vector of tables; the largest models have thousands of buffers
+_MAX_FIELDS = 2_000_000  # of an .onnx file, a few seconds of walking
+Data = bytes | mmap.mmap | memoryview
 
 
 def read_contract(path: Path, format: str) -> str | None:
-    """Return the contract in a .tflite, .onnx or native .c file, None where there is none.
+    """Return the contract in a .tflite, .onnx, .wasm or native .c file, None where there is none.
 
     Raises:
         ModelFileError: the file is cut short or damaged.
     """
-    readers = {"tflite": _read_tflite, "onnx": _read_onnx, "native": _read_native}
+    readers = {
+        "tflite": _read_tflite,
+        "onnx": _read_onnx,
+        "native": _read_native,
+        "wasm": read_wasm,
+    }
     if format not in readers:
         return None
-    content = path.read_bytes()
     try:
-        found = readers[format](content)
+        found = readers[format](_content(path))
         return None if found is None else found.decode("utf-8")
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(f"{path} is damaged ({error}); export it again") from error
 
 
-def _read_native(data: bytes) -> bytes | None:
-    comment = data[: data.find(b"*/")]
+def external_data(path: Path) -> set[str]:
+    """Return the names of the other files that an .onnx file has its weights in, as it says them.
+
+    Raises:
+        ModelFileError: the file is cut short or damaged.
+    """
+    try:
+        return set(_external_data(memoryview(_content(path))))
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path} is damaged ({error}); export it again") from error
+
+
+def _content(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _read_native(data: mmap.mmap) -> bytes | None:
+    comment = data[: min(max(data.find(b"*/"), 0), _MAX_CONTRACT_BYTES)]
     mark = f" * {KEY}: ".encode()
     lines = (line for line in comment.split(b"\n") if line.startswith(mark))
     return next((line[len(mark) :] for line in lines), None)
@@ -45,7 +72,7 @@ _MODEL_BUFFERS, _MODEL_METADATA = 4, 6
 _METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
 
 
-def _read_tflite(data: bytes) -> bytes | None:
+def _read_tflite(data: Data) -> bytes | None:
     model = u32(data, 0)
     buffers = elements(data, field(data, model, _MODEL_BUFFERS))
     for entry in elements(data, field(data, model, _MODEL_METADATA)):
@@ -56,13 +83,13 @@ def _read_tflite(data: bytes) -> bytes | None:
     return None
 
 
-def u32(data: bytes, at: int) -> int:
+def u32(data: Data, at: int) -> int:
     """Return the unsigned number of 32 bits at a place."""
     value: int = struct.unpack_from("<I", data, at)[0]
     return value
 
 
-def field(data: bytes, table: int, number: int) -> int:
+def field(data: Data, table: int, number: int) -> int:
     """Return where a table's field lies, 0 where the table leaves it out."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     place = 4 + 2 * number
@@ -72,39 +99,85 @@ def field(data: bytes, table: int, number: int) -> int:
     return table + offset if offset else 0
 
 
-def elements(data: bytes, at: int) -> list[int]:
+def elements(data: Data, at: int) -> list[int]:
     """Return where each table of a vector of tables lies, whose field lies at a place."""
     if not at:
         return []
     start = at + u32(data, at)
-    places = range(start + 4, start + 4 + 4 * u32(data, start), 4)
+    count = u32(data, start)
+    if count > _MAX_ELEMENTS:
+        raise IndexError(f"a vector of {count:,} tables")
+    places = range(start + 4, start + 4 + 4 * count, 4)
     return [place + u32(data, place) for place in places]
 
 
-def _vector(data: bytes, at: int) -> bytes:
+def _vector(data: Data, at: int) -> bytes:
     if not at:
         return b""
     start = at + u32(data, at)
-    return data[start + 4 : start + 4 + u32(data, start)]
+    size = u32(data, start)
+    if size > _MAX_CONTRACT_BYTES:
+        raise IndexError(f"a text of {size:,} bytes")
+    return bytes(data[start + 4 : start + 4 + size])
 
 
 # Source: the Protocol Buffers encoding and onnx.proto.
 _MODEL_METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2
+_TENSOR_EXTERNAL_DATA = 13
+# The ways from a model to its tensors: of each message, the fields that lead on and to what.
+_WAYS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {_TENSOR_EXTERNAL_DATA: "entry"},
+}  # fmt: skip
 
 
-def _read_onnx(data: bytes) -> bytes | None:
-    for number, entry in _messages(data):
+def _read_onnx(data: Data) -> bytes | None:
+    for number, entry in _messages(memoryview(data)):
         if number == _MODEL_METADATA_PROPS:
-            pair = dict(_messages(entry))
-            if pair.get(_ENTRY_KEY) == KEY.encode():
-                return pair.get(_ENTRY_VALUE, b"")
+            key, value = _entry(entry)
+            if key == KEY.encode():
+                return value
     return None
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _external_data(data: memoryview) -> Iterator[str]:
+    waiting, seen = [("model", data)], 0
+    while waiting:
+        kind, message = waiting.pop()
+        for number, content in _messages(message):
+            seen += 1
+            if seen > _MAX_FIELDS:
+                raise IndexError(f"it has more than {_MAX_FIELDS:,} fields")
+            leads_to = _WAYS[kind].get(number)
+            if leads_to == "entry":
+                key, value = _entry(content)
+                if key == b"location":
+                    yield value.decode("utf-8")
+            elif leads_to:
+                waiting.append((leads_to, content))
+
+
+def _entry(data: memoryview) -> tuple[bytes, bytes]:
+    """Return the key and the value of a StringStringEntryProto."""
+    found = dict(_messages(data))
+    if sum(map(len, found.values())) > _MAX_CONTRACT_BYTES:
+        raise IndexError("a text that is too long")
+    return bytes(found.get(_ENTRY_KEY, b"")), bytes(found.get(_ENTRY_VALUE, b""))
+
+
+def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the number and content of each length-delimited field; skip the others."""
-    at = 0
+    at = fields = 0
     while at < len(data):
+        fields += 1
+        if fields > _MAX_FIELDS:
+            raise IndexError(f"it has more than {_MAX_FIELDS:,} fields")
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
@@ -113,17 +186,44 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
             at += 8 if kind == 1 else 4
         elif kind == 2:
             size, at = _varint(data, at)
+            if size > len(data) - at:
+                raise IndexError("it is cut short")
             yield number, data[at : at + size]
             at += size
         else:
             raise IndexError(f"unknown wire type {kind}")
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:  # 64 bits, seven in a byte
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+    raise IndexError("a number without end")
+
+
+# Source: the WebAssembly Core Specification 2.0, "Binary Format: Modules".
+def read_wasm(data: bytes | mmap.mmap) -> bytes | None:
+    """Return the contract in the bytes of a .wasm file, None where there is none."""
+    return next((text for name, text, _ in wasm_sections(data) if name == KEY.encode()), None)
+
+
+def wasm_sections(data: bytes | mmap.mmap) -> Iterator[tuple[bytes | None, bytes, bytes]]:
+    """Yield each section of a .wasm file: its name if it is custom, its content, all its bytes."""
+    view = memoryview(data)
+    at = 8  # behind the magic number and the version
+    while at < len(view):
+        start, is_custom = at, view[at] == 0
+        size, at = _varint(view, at + 1)
+        content = view[at : at + size]
+        if len(content) < size:
+            raise IndexError("a section is cut short")
+        at += size
+        name = None
+        if is_custom:
+            length, begin = _varint(content, 0)
+            name, content = bytes(content[begin : begin + length]), content[begin + length :]
+        yield name, bytes(content), bytes(view[start:at])

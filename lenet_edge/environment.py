@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -144,7 +145,7 @@ def emulated_by(root: Path, architecture: str, cpuinfo: str) -> str | None:
     Args:
         root: where /proc lies.
         architecture: what uname says, such as "aarch64".
-        cpuinfo: the text of /proc/cpuinfo, which QEMU's user mode passes on from the host.
+        cpuinfo: the text of /proc/cpuinfo, which older QEMU passes on from the host.
     """
     model = _field(cpuinfo, "model name") or ""
     if re.search(r"QEMU (TCG|Virtual)|VirtualApple", model):
@@ -154,10 +155,11 @@ def emulated_by(root: Path, architecture: str, cpuinfo: str) -> str | None:
         is_x86 and re.search(r"^CPU implementer\s*:", cpuinfo, re.MULTILINE)
     ):
         return f"uname says {architecture}, /proc/cpuinfo another"
-    # Only a host of another kind registers an interpreter for this kind's programs.
-    qemu = {"armv7l": "arm", "armv6l": "arm"}.get(architecture, architecture)
-    if (root / f"proc/sys/fs/binfmt_misc/qemu-{qemu}").exists():
-        return f"programs for {architecture} run in qemu-{qemu}"
+    # QEMU's user mode answers for /proc/self/exe itself, but not for this name of the same link.
+    with contextlib.suppress(OSError):
+        runs = (root / "proc/thread-self/exe").readlink().name
+        if "qemu" in runs:
+            return f"programs for {architecture} run in {runs}"
     return None
 
 

@@ -21,13 +21,12 @@ import numpy.typing as npt
 from lenet_edge.artifact import Artifact
 from lenet_edge.classifier import by_class, fit, probabilities, scale
 from lenet_edge.data import handwriting, image_file
-from lenet_edge.errors import DataError, LenetEdgeError, MissingPackageError, TargetError
+from lenet_edge.errors import DataError, LenetEdgeError, TargetError
 from lenet_edge.runtimes import (
     NOT_BY_DEFAULT,
     absence,
     find_targets,
     get_target,
-    is_installed,
     open_session,
 )
 from lenet_edge.target import Session, Target
@@ -53,14 +52,13 @@ def open_first(
     Raises:
         TargetError: none runs; the message says why not.
     """
-    reasons = []
+    reasons, absent = [], []
     for place, facts in enumerate(artifacts):
         for chosen in _targets(facts["format"], target):
             try:
-                if not is_installed(chosen):
-                    raise MissingPackageError(chosen.package, chosen.extra)
                 if reason := absence(chosen):
-                    raise TargetError(f"{chosen.name}: {reason}")
+                    absent.append(f"{chosen.name}: {reason}")
+                    continue
                 session = _session(json.dumps(facts), chosen.name, num_threads)
                 return {
                     "place": place,
@@ -70,7 +68,9 @@ def open_first(
             except LenetEdgeError as error:
                 reasons.append(str(error))
     names = " or ".join(Path(facts["path"]).name for facts in artifacts)
-    why = "; ".join(dict.fromkeys(reasons)) or f"{target} runs files of another format"
+    # What is not here matters only where nothing else was tried.
+    said = dict.fromkeys(reasons or absent)
+    why = "; ".join(said) or f"{target} runs files of another format"
     raise TargetError(f"cannot run {names}: {why}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge import npz
 from lenet_edge.artifact import Artifact, atomic_write
 from lenet_edge.errors import ModelFileError
 from lenet_edge.target import Logits
@@ -35,6 +35,21 @@ class Reference:
         with atomic_write(path) as temporary:
             np.savez_compressed(temporary, **stored)
 
+    def check(self) -> None:
+        """Make sure that the arrays are what they should be and fit each other.
+
+        Raises:
+            ValueError: they are not, or do not.
+        """
+        _check("logits", self.logits, np.float32, 2)
+        if (self.images is None) != (self.labels is None):
+            raise ValueError("there are images or labels, and not both")
+        if self.images is not None and self.labels is not None:
+            _check("images", self.images, np.uint8, 4)
+            _check("labels", self.labels, np.int32, 1)
+            if not len(self.images) == len(self.labels) == len(self.logits):
+                raise ValueError("there are not as many logits as images and labels")
+
     @classmethod
     def load(cls, path: Path) -> Reference:
         """Read a file that `save` wrote.
@@ -43,20 +58,27 @@ class Reference:
             ModelFileError: it is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(
-                    str(arrays["checkpoint_sha256"]),
-                    str(arrays["dataset"]),
-                    arrays["logits"],
-                    *(arrays.get(name) for name in ("images", "labels")),
-                )
+            arrays = npz.read(path)
+            found = cls(
+                str(arrays["checkpoint_sha256"]),
+                str(arrays["dataset"]),
+                arrays["logits"],
+                *(arrays.get(name) for name in ("images", "labels")),
+            )
+            found.check()
+            return found
         except FileNotFoundError:
             raise ModelFileError(
                 f"{path}: no such file; it holds what the float model answers and is made by:"
                 " lenet-edge export"
             ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError) as error:
             raise ModelFileError(f"{path} is damaged ({error}); export again") from error
+
+
+def _check(name: str, array: npt.NDArray[Any], dtype: type, rank: int) -> None:
+    if array.dtype != dtype or array.ndim != rank or not array.size:
+        raise ValueError(f"{name} are {array.dtype} of shape {array.shape}")
 
 
 def reference_for(artifact: Artifact) -> Reference:

@@ -212,7 +212,10 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
         return tuple(BenchRun.from_json(one) for one in facts.get("boards", [facts]))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
+        RecursionError, zlib.error,
+    ) as error:  # fmt: skip
         raise DataError(f"{path} is not a result file that can be read ({error})") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from lenet_edge.artifact import (
     TensorSpec,
     check_format,
     describe,
+    has_manifest,
     is_described,
     load_artifact,
-    manifest_path,
 )
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results import Skipped
@@ -42,18 +42,27 @@ class Pair:
     target: Target
 
 
-def load_files(files: Sequence[Path], folder: Path) -> list[Artifact]:
+def load_files(
+    files: Sequence[Path], folder: Path, report: Callable[[str], None] = lambda what: None
+) -> list[Artifact]:
     """Return the artifacts of `files`, or of every exported file in `folder` if there are none.
+
+    A C file is a program, whatever its manifest says: in a folder it is left out, which `report`
+    is told; it is built and run only where it is named.
 
     Raises:
         ModelFileError: a file cannot be used, or the folder holds no exported file.
     """
     if not files:
-        files = sorted(
+        found = sorted(
             path
             for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.suffix in FORMATS and manifest_path(path).exists()
+            if path.suffix in FORMATS and has_manifest(path)
         )
+        files = [path for path in found if FORMATS[path.suffix] != "native"]
+        for path in found:
+            if path not in files:
+                report(f"Left out {path}: a C file is a program, and is run only if it is named")
         if not files:
             raise ModelFileError(
                 f"there are no exported files in {folder}; make them with: lenet-edge export"

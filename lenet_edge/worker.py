@@ -254,6 +254,7 @@ def serve(descriptor: int, memory_bytes: int) -> None:
         memory_bytes: what may be allocated; 0 for no limit.
     """
     _die_with_the_caller()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a model that crashes leaves no file behind
     if memory_bytes:
         # Not RLIMIT_AS: runtimes reserve far more addresses than they ever write to.
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))

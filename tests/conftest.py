@@ -1,14 +1,18 @@
-"""What tests share: one real training and its exports, made once a session."""
+"""What tests share: one real training and its exports, made once for all processes of a run."""
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
 from lenet_edge.artifact import Artifact, load_artifact
@@ -20,9 +24,13 @@ from tests import browser
 # No deadline: other work on the machine makes any example slow.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
-
 LenetEdge = Callable[..., subprocess.CompletedProcess[str]]
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 PRECISIONS = ("float32", "int8")
+
+
+def can_build_wasm() -> bool:
+    return all(map(shutil.which, ("clang", "wasm-ld")))
 
 
 def take(dataset: Dataset, count: int) -> Dataset:
@@ -53,26 +61,55 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _stopwatch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let no test wait for what somebody else measures on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def test_part() -> Dataset:
     return mnist.load("test")
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Path:
-    """A folder with a checkpoint of three epochs, and all files that export makes of it."""
-    from lenet_edge.export.exporter import export
-    from lenet_edge.train import loop
-    from lenet_edge.train.recipe import CLASSIC
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Give a folder of a name; the first process to ask fills it, the others wait for it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each of xdist's processes has a folder within it
+        root = root.parent
 
-    folder = tmp_path_factory.mktemp("exported")
-    training = mnist.load("train")
-    recipe = dataclasses.replace(CLASSIC, epochs=3)
-    model, _ = loop.train(training, take(test_part, 1000), recipe)
-    checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
-    formats = ("tflite", "onnx", "native")
-    export(checkpoint.path, folder, training, test_part, formats, PRECISIONS)
-    return folder
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / name).exists():
+                started = tmp_path_factory.mktemp(name)
+                fill(started)
+                started.rename(root / name)
+        return root / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
+    """A folder with a checkpoint of three epochs, and all files that export makes of it."""
+
+    def fill(folder: Path) -> None:
+        from lenet_edge.export.exporter import export
+        from lenet_edge.train import loop
+        from lenet_edge.train.recipe import CLASSIC
+
+        training = mnist.load("train")
+        recipe = dataclasses.replace(CLASSIC, epochs=3)
+        model, _ = loop.train(training, take(test_part, 1000), recipe)
+        checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
+        formats = ("tflite", "onnx", "native", *(["wasm"] if can_build_wasm() else []))
+        export(checkpoint.path, folder, training, test_part, formats, PRECISIONS)
+
+    return make_once("exported", fill)
 
 
 @pytest.fixture(scope="session")
@@ -82,20 +119,17 @@ def exported(exports: Path) -> Callable[[str], Artifact]:
 
 
 @pytest.fixture(scope="session")
-def matrix(
-    exports: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, str], Artifact]:
+def matrix(exports: Path, make_once: MakeOnce) -> dict[tuple[str, str], Artifact]:
     """Every format in every precision, of the same checkpoint as `exports`."""
-    from lenet_edge.export import exporter
 
-    made = exporter.export(
-        exports / "lenet.keras",
-        tmp_path_factory.mktemp("matrix"),
-        mnist.load("train"),
-        take(mnist.load("test"), 1000),
-        precisions=exporter.PRECISIONS,
-        cpu="x86",
-    )
+    def fill(folder: Path) -> None:
+        from lenet_edge.export.exporter import PRECISIONS, export
+
+        training, test = mnist.load("train"), take(mnist.load("test"), 1000)
+        export(exports / "lenet.keras", folder, training, test, precisions=PRECISIONS, cpu="x86")
+
+    folder = make_once("matrix", fill)
+    made = [load_artifact(path) for path in folder.iterdir() if path.suffix in (".tflite", ".onnx")]
     return {(artifact.format, artifact.precision): artifact for artifact in made}
 
 
@@ -108,6 +142,20 @@ def lenet_edge(tmp_path: Path) -> LenetEdge:
         return subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
         )
+
+    return run
+
+
+@pytest.fixture
+def lenet_edge_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LenetEdge:
+    """The same within this process, where TensorFlow, five seconds to import, is imported once."""
+    from lenet_edge.cli import main
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        said = [*map(str, arguments)]
+        done = CliRunner().invoke(main, said, prog_name="lenet-edge", catch_exceptions=False)
+        return subprocess.CompletedProcess(said, done.exit_code, done.stdout, done.stderr)
 
     return run
 

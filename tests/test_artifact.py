@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from lenet_edge.artifact import (
     Artifact,
     TensorSpec,
+    announce,
     atomic_write,
     check_format,
     describe,
+    has_manifest,
     load_artifact,
     manifest_path,
     sha256_of,
@@ -33,7 +35,7 @@ from lenet_edge.runtimes import _probe
 SPECS = st.builds(
     TensorSpec,
     name=st.text(),
-    shape=st.lists(st.none() | st.integers(1, 9), max_size=4).map(tuple),
+    shape=st.lists(st.none() | st.integers(1, 9), min_size=1, max_size=4).map(tuple),
     dtype=st.sampled_from(["float32", "int8", "uint8"]),
     scale=st.none() | st.floats(1e-6, 10),
     zero_point=st.none() | st.integers(-128, 255),
@@ -51,8 +53,8 @@ def model(tmp_path: Path) -> Path:
 
 @settings(max_examples=30)
 @given(
-    inputs=st.lists(SPECS, max_size=2).map(tuple),
-    outputs=st.lists(SPECS, max_size=2).map(tuple),
+    inputs=st.tuples(SPECS),
+    outputs=st.tuples(SPECS),
     labels=st.lists(st.text(), max_size=3).map(tuple),
     batch_size=st.none() | st.integers(1, 512),
     calibration=st.none() | st.text(),
@@ -344,3 +346,66 @@ def test_the_manifest_is_json_that_a_person_can_read(model: Path) -> None:
     assert facts.pop("path") == "probe.tflite"
     assert set(facts) == {f.name for f in dataclasses.fields(Artifact)} - {"path"}
     assert facts["sha256"] == artifact.sha256
+
+
+# --- a file and its manifest ---
+
+
+def replaced(path: Path, content: bytes, steps: int) -> None:
+    """Take the first `steps` steps of what replaces a model file and its manifest."""
+    new = dataclasses.replace(load_artifact(path), calibration="new")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+        facts = describe(temporary, **{f: getattr(new, f) for f in NOT_OF_THE_FILE})
+        new = dataclasses.replace(facts, path=path)
+        announce(new)
+        if steps == 1:
+            raise InTheBlockError
+    if steps == 2:
+        raise InTheBlockError
+    write_manifest(new)
+
+
+NOT_OF_THE_FILE = {f.name for f in dataclasses.fields(Artifact)} - {
+    "path", "format", "size_bytes", "sha256", "created_at"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_file_never_has_the_manifest_of_another(model: Path, steps: int) -> None:
+    """Whichever step a writer comes to, the file has a manifest that fits it."""
+    old, content = load_artifact(model), model.read_bytes() + b"more"
+    context = contextlib.nullcontext() if steps == 3 else pytest.raises(InTheBlockError)
+    with context:
+        replaced(model, content, steps)
+    found = load_artifact(model)
+    assert (found.calibration == "new") == (steps > 1)
+    assert found == old if steps == 1 else model.read_bytes() == content
+    replaced(model, content + b"again", 3)  # and the next writer goes on as ever
+    assert load_artifact(model).calibration == "new"
+    assert sorted(one.name for one in model.parent.iterdir()) == [model.name, f"{model.name}.json"]
+
+
+def test_a_new_file_has_its_manifest_from_the_first_moment(model: Path) -> None:
+    """A checkpoint without one would be taken for somebody else's, with other pixels."""
+    artifact = load_artifact(model)
+    announce(artifact)
+    manifest_path(model).unlink()
+    assert has_manifest(model)
+    assert load_artifact(model) == artifact
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as living:
+        assert living.stdout
+        living.stdout.readline()
+        with atomic_write(path) as temporary:
+            temporary.write_text("new")
+        assert len(leftovers(tmp_path)) == 1  # it is being written
+        living.kill()
+    with atomic_write(path) as temporary:
+        temporary.write_text("newer")
+    assert leftovers(tmp_path) == []
+    assert path.read_text() == "newer"

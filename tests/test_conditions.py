@@ -101,10 +101,15 @@ def test_emulation_is_seen(
 
 
 def test_a_container_for_another_cpu_is_emulated(tmp_path: Path) -> None:
-    tree(tmp_path, **{"proc__sys__fs__binfmt_misc__qemu-aarch64": "enabled\n"})
+    """A real one is in tests/boards/."""
+    program = tmp_path / "proc/thread-self/exe"
+    program.parent.mkdir(parents=True)
+    program.symlink_to("/usr/bin/qemu-aarch64-static")
     cpuinfo = "CPU implementer\t: 0x41\n"
-    assert "qemu-aarch64" in (emulated_by(tmp_path, "aarch64", cpuinfo) or "")
-    assert emulated_by(tmp_path, "x86_64", "vendor_id\t: GenuineIntel\n") is None
+    assert "qemu-aarch64-static" in (emulated_by(tmp_path, "aarch64", cpuinfo) or "")
+    program.unlink()
+    program.symlink_to("/usr/bin/python3.11")
+    assert emulated_by(tmp_path, "aarch64", cpuinfo) is None
 
 
 @pytest.mark.parametrize(

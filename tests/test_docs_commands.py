@@ -34,6 +34,17 @@ ELSEWHERE = {
     "lenet-edge verify exported/lenet_float32.tflite --delegate libvendor.so"
     " --delegate-option cache=off": "test_delegates.py",
     "export VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json": "tests/conftest.py",
+    # What needs a board.
+    "ssh-copy-id pi@raspberrypi.local": "OpenSSH's",
+    "lenet-edge deploy pi@raspberrypi.local": "deploy/test_deploy.py",
+    "lenet-edge deploy pi@raspberrypi.local --dry-run": "deploy/test_deploy.py",
+    "lenet-edge deploy pi@raspberrypi.local exported/lenet_int8.tflite"
+    " exported/lenet_dynamic.tflite": "deploy/test_deploy.py",
+    "lenet-edge deploy pi@raspberrypi.local --service": "deploy/test_deploy.py",
+    "lenet-edge deploy pi@raspberrypi.local --uninstall": "deploy/test_deploy.py",
+    "scp photo.jpg pi@raspberrypi.local:": "OpenSSH's",
+    "ssh pi@raspberrypi.local .local/bin/lenet-edge predict photo.jpg": "deploy/test_deploy.py",
+    "ssh pi@raspberrypi.local .local/bin/lenet-edge predict --camera": "deploy/test_deploy.py",
     # What runs until it is stopped, and what is sent to it.
     "lenet-edge serve": "serve/test_server.py",
     "curl -X POST -T 3.png -H 'Content-Type: image/png' http://127.0.0.1:8000/predict":
@@ -48,6 +59,7 @@ SLOW = {
     "add-a-runtime.md",
     "measure.md",
     "pick-a-file.md",
+    "raspberry-pi.md",
     "train-your-data.md",
 }
 # The page says so: 30 test images are too few; whether a machine is as fast is not for a test.

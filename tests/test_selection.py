@@ -26,7 +26,7 @@ def test_no_files_means_every_exported_file(exports: Path, tmp_path: Path) -> No
     assert [artifact.name for artifact in found] == sorted(
         path.name
         for path in exports.iterdir()
-        if path.suffix in (".keras", ".tflite", ".onnx", ".c")
+        if path.suffix in (".keras", ".tflite", ".onnx", ".c", ".wasm")
     )
     (one,) = load_files([folder / "lenet_int8.onnx"], Path("nowhere"))
     assert one.name == "lenet_int8.onnx"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifact import Artifact, check_unchanged
 from lenet_edge.bench import energy
 from lenet_edge.bench.sampling import (
     StopRule,
@@ -27,7 +27,7 @@ from lenet_edge.bench.sampling import (
     take,
     warm_up,
 )
-from lenet_edge.conditions import observe
+from lenet_edge.conditions import observe, remedy
 from lenet_edge.data.dataset import to_input
 from lenet_edge.data.test_set import has_test_images, images_for
 from lenet_edge.errors import TargetError
@@ -51,10 +51,12 @@ def measure(
 
     Raises:
         TargetError: the target cannot run the file, or a delegate did not take all of its nodes.
+        ModelFileError: the file has changed since the plan was made.
     """
     file, chosen, rule = Artifact.from_json(artifact), Target.from_json(target), StopRule(**stop)
     if file.batch_size not in (None, batch_size):
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
+    check_unchanged(file)
     batches = make_batches(file, batch_size)
     before, resident = observe(), _status_bytes("VmRSS")
     started = time.perf_counter()
@@ -92,8 +94,12 @@ def measure(
             arena_bytes=getattr(session, "arena_bytes", None),
             inputs="test images" if has_test_images(file) else "random",
             energy_covers=meter.covers if meter else None,
-            invalid=f"the board says: {', '.join(after.throttled)}" if after.throttled else None,
+            invalid=_held_back(after.throttled),
         ).to_json()
+
+
+def _held_back(throttled: tuple[str, ...]) -> str | None:
+    return f"the board says: {', '.join(throttled)}; {remedy(throttled)}" if throttled else None
 
 
 def _sample(session: Session, batches: list[Images], rule: StopRule) -> Trial:

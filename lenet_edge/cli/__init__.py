@@ -18,6 +18,7 @@ from typing import NoReturn
 import click
 
 from lenet_edge import __version__
+from lenet_edge.cli._terminal import tame
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
 
 # What `train`, `export` and `run` import as they start, and a board does not have.
@@ -66,6 +67,7 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
 
 
 def _stop(message: str, status: int) -> NoReturn:
+    message = tame(" ".join(message.split()))
     plain = False if os.environ.get("NO_COLOR") else None  # no-color.org; click does not look
     click.secho(f"Error: {message}", fg="red", err=True, color=plain)
     sys.exit(status)

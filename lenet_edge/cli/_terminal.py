@@ -1,9 +1,14 @@
-"""The terminal: results on standard output, progress and notes on standard error."""
+"""The terminal: results on standard output, progress and notes on standard error.
+
+Names of files, layers and classes come from anybody: on their way to a terminal they lose what
+would steer it, and none of them is read as markup.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,18 +25,31 @@ INCONCLUSIVE = 4  # when there were too few images to tell
 INTERRUPTED = 130  # the shell's own for Ctrl-C
 
 
+# What moves the cursor, sets colours or titles, or turns the direction of writing, and what no
+# encoding has: a name of bytes that are no UTF-8.
+_UNTAMED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def tame(text: str) -> str:
+    """Return a text as a terminal may get it, control characters replaced."""
+    return _UNTAMED.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def say(text: str) -> None:
     """Print one line of progress on standard error."""
-    click.echo(text, err=True)
+    click.echo(tame(text), err=True)
 
 
 def show(renderable: Any) -> None:
     """Print a rich table or text on standard output, at the width there is."""
     from rich.console import Console
+    from rich.segment import Segments
 
     # A pipe has no width; 80 columns are what every table here fits in.
     width = None if sys.stdout.isatty() else 80
-    Console(width=width, highlight=False).print(renderable)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    tamed = (one._replace(text=tame(one.text)) for one in console.render(renderable))
+    console.print(Segments(tamed), end="")
 
 
 def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
@@ -55,6 +73,44 @@ def write_json(json_file: Path, facts: Any) -> None:
         return
     with atomic_write(json_file) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def alone_in(folder: Path) -> None:
+    """Be the only command that writes into a folder, until this one ends."""
+    from lenet_edge import lock
+
+    held = _held(lock.of_folder(folder), f"to write into {folder}")
+    click.get_current_context().with_resource(held)
+
+
+def measuring_alone() -> contextlib.AbstractContextManager[None]:
+    """Be the only command that measures on this machine, for a while."""
+    from lenet_edge import lock
+
+    return _held(lock.of_machine(), "to measure alone")
+
+
+@contextlib.contextmanager
+def _held(lock_file: Path, purpose: str) -> Iterator[None]:
+    """Hold a lock; while another process does, say which, and wait for it."""
+    from lenet_edge import lock
+
+    with contextlib.ExitStack() as waiting:
+
+        def wait(holder: str) -> None:
+            waiting.close()
+            say(f"Waiting {purpose}: {holder}; Ctrl-C gives up")
+            if sys.stderr.isatty():
+                from rich.console import Console
+                from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+                columns, console = (SpinnerColumn(), TimeElapsedColumn()), Console(stderr=True)
+                bar = waiting.enter_context(Progress(*columns, console=console, transient=True))
+                bar.add_task("", total=None)
+
+        with lock.hold(lock_file, click.get_current_context().command_path, wait):
+            waiting.close()
+            yield
 
 
 @contextlib.contextmanager
@@ -88,11 +144,11 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.description}"),
+        TextColumn("{task.description}", style="dim", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, title=title)
-        yield lambda what: progress.update(task, advance=1, description=what)
+        yield lambda what: progress.update(task, advance=1, description=tame(what))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,14 @@ from lenet_edge.cli._options import (
     scheduler_option,
     target_option,
 )
-from lenet_edge.cli._terminal import INTERRUPTED, output, progress_bar, progress_begun, say
+from lenet_edge.cli._terminal import (
+    INTERRUPTED,
+    measuring_alone,
+    output,
+    progress_bar,
+    progress_begun,
+    say,
+)
 
 if TYPE_CHECKING:
     from lenet_edge.bench.plan import Plan
@@ -165,7 +172,7 @@ def command(
             scenario=scenario,
         )
 
-    artifacts = load_files(files, DEFAULT_DIR)
+    artifacts = load_files(files, DEFAULT_DIR, say)
     if scheduler:
         from lenet_edge.flows.crew import Choice
 
@@ -178,6 +185,7 @@ def command(
     pairs += others
     say(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
     planned = make_plan(pairs)
+    click.get_current_context().with_resource(measuring_alone())
     earlier = BenchRun.load(kept) if resume and kept and kept.exists() else None
     with progress_bar("Check", len(pairs)) as step:
         planned, parity, failed = check(planned, step)

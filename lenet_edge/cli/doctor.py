@@ -13,8 +13,7 @@ from lenet_edge.cli._terminal import GATE_FAILED, output, say
 if TYPE_CHECKING:
     from lenet_edge.doctor.finding import Finding
 
-_MARKS = {"ok": "[green]ok[/]", "note": "[dim]note[/]", "warning": "[yellow]warning[/]",
-          "failure": "[red]failure[/]"}  # fmt: skip
+_STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "failure": "red"}
 
 
 @click.command("doctor")
@@ -49,8 +48,8 @@ def command(job: str | None, json_file: Path | None) -> None:
 
 def _view(findings: list[Finding], job: str, able: bool) -> Any:
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
@@ -61,7 +60,7 @@ def _view(findings: list[Finding], job: str, able: bool) -> Any:
         for name, text in (("Cause", one.cause), ("Fix", one.fix), ("See", one.see)):
             if text:
                 lines.append(f"{name}: {text}")
-        table.add_row(_MARKS[one.status], escape(one.check), escape("\n".join(lines)))
+        table.add_row(Text(one.status, style=_STYLES[one.status]), one.check, "\n".join(lines))
     can = "can do its job" if able else "cannot do its job"
     work = "train and export" if job == "host" else "run models"
     return Group(table, f"This machine {can} as a {job}: {work}.")

@@ -64,7 +64,7 @@ def _view(found: list[Estimate]) -> object:
     for column in ("est. µs", "at MHz", "nodes", "SRAM kB", "DRAM kB", "flash kB"):
         table.add_column(column, justify="right")
     for file in dict.fromkeys(one.artifact for one in found):
-        table.add_row(f"[bold]{file}[/]")
+        table.add_row(Text(file, style="bold"))
         for one in (one for one in found if one.artifact == file):
             flash = one.on_chip_flash_bytes + one.off_chip_flash_bytes
             table.add_row(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
-from lenet_edge.cli._terminal import say
+from lenet_edge.cli._terminal import alone_in, say
 
 
 @click.command("export")
@@ -22,12 +22,12 @@ from lenet_edge.cli._terminal import say
 @click.option(
     "formats",
     "--format",
-    type=click.Choice(["tflite", "onnx", "native", "c"]),
+    type=click.Choice(["tflite", "onnx", "native", "wasm", "c"]),
     multiple=True,
     default=("tflite", "onnx"),
     show_default="tflite and onnx",
-    help="Repeatable. native: the network itself as C, which needs no runtime. c: the int8 TFLite"
-    " file, and the same as a C array for TensorFlow Lite Micro.",
+    help="Repeatable. native: the network itself as C, which needs no runtime. wasm: that C for"
+    " browsers. c: the int8 TFLite file, and the same as a C array for TensorFlow Lite Micro.",
 )
 @click.option(
     "--cpu",
@@ -70,7 +70,7 @@ def command(
     data_dir: Path | None,
     output_dir: Path,
 ) -> None:
-    """Export a checkpoint to TFLite, ONNX or plain C.
+    """Export a checkpoint to TFLite, ONNX, plain C or WebAssembly.
 
     MODEL is a .keras file, exported/lenet.keras by default; any Keras classifier with one input
     will do. It makes float32 files, and those of the precisions asked for. Each file carries its
@@ -86,6 +86,11 @@ def command(
     check_format(model)  # before the seconds that TensorFlow takes to load
     asked = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
     precisions = ("float32", *(name for name, wanted in asked.items() if wanted or everything))
+    alone_in(output_dir)
+    if "wasm" in formats:
+        from lenet_edge.export import wasm
+
+        wasm.compiler()
     say("Loading TensorFlow ...")
     from lenet_edge.export.exporter import export
     from lenet_edge.flows import datasets

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lenet_edge.cli._options import DEFAULT_DIR, json_option, num_threads_option
-from lenet_edge.cli._terminal import write_json
+from lenet_edge.cli._terminal import tame, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from lenet_edge.artifact import Artifact
     from lenet_edge.worker import Worker
 
-_STANDARD_INPUT = "-"
+_STANDARD_INPUT, _CAMERA = "-", "camera"
 
 
 @click.command("predict")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.option("--camera", is_flag=True, help="Take a photo with a Raspberry Pi's camera.")
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
@@ -38,6 +39,7 @@ _STANDARD_INPUT = "-"
 @json_option
 def command(
     images: tuple[str, ...],
+    camera: bool,
     model: Path | None,
     target: str | None,
     num_threads: int,
@@ -56,7 +58,13 @@ def command(
 
     from lenet_edge.worker import Worker
 
-    sources = list(_sources(images))
+    if not images and not camera:
+        raise click.UsageError("name an image, a folder of them, - or --camera")
+    sources: list[tuple[str, bytes | None]] = [(source, None) for source in _sources(images)]
+    if camera:
+        from lenet_edge.data.camera import take_photo
+
+        sources.append((_CAMERA, take_photo()))
     artifacts = _artifacts(model)
     with closing(Worker()) as worker:
         chosen = worker.call(
@@ -70,13 +78,14 @@ def command(
             "artifact": artifact.to_json(), "target": chosen["target"], "num_threads": num_threads,
         }  # fmt: skip
         to_screen = str(json_file) != "-"
-        width = max(map(len, sources))
+        width = max(len(name) for name, _ in sources)
         answers = []
-        for source in sources:
-            answers.append(_answer(worker, source, ask))
+        for source, photo in sources:
+            answers.append(_answer(worker, source, photo, ask))
             if to_screen and "error" not in answers[-1]:
                 one = answers[-1]
-                click.echo(f"{source:{width}}  {one['label']}  {100 * one['confidence']:5.1f} %")
+                line = f"{source:{width}}  {one['label']}  {100 * one['confidence']:5.1f} %"
+                click.echo(tame(line))
     if json_file:
         write_json(
             json_file, {"file": artifact.name, "target": chosen["target"], "images": answers}
@@ -107,7 +116,7 @@ def _sources(images: tuple[str, ...]) -> Iterator[str]:
 
 def _artifacts(model: Path | None) -> list[Artifact]:
     """Return the file to ask, or those that may be asked, the best first."""
-    from lenet_edge.artifact import check_format, is_described, load_artifact, manifest_path
+    from lenet_edge.artifact import check_format, has_manifest, is_described, load_artifact
     from lenet_edge.errors import ModelFileError
 
     if model:
@@ -120,7 +129,7 @@ def _artifacts(model: Path | None) -> list[Artifact]:
     found = [
         load_artifact(path)
         for path in DEFAULT_DIR.glob("*")
-        if path.suffix in (".tflite", ".onnx") and manifest_path(path).exists()
+        if path.suffix in (".tflite", ".onnx") and has_manifest(path)
     ]
     if not found:
         raise ModelFileError(
@@ -130,21 +139,27 @@ def _artifacts(model: Path | None) -> list[Artifact]:
     return sorted(found, key=lambda one: (one.format != "tflite", one.size_bytes))
 
 
-def _answer(worker: Worker, source: str, ask: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON of one image; an image that cannot be used has an error, said at once."""
+def _answer(
+    worker: Worker, source: str, content: bytes | None, ask: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON of one image; an image that cannot be used has an error, said at once.
+
+    `content` are the bytes of what is no file.
+    """
     from lenet_edge.data.image_file import MAX_BYTES
     from lenet_edge.errors import DataError
 
-    where: dict[str, Any] = {"kind": "path", "content": source}
+    name = source
     if source == _STANDARD_INPUT:
-        content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        name, content = "standard input", sys.stdin.buffer.read(MAX_BYTES + 1)
+    where: dict[str, Any] = {"kind": "path", "content": source}
+    if content is not None:
         where = {"kind": "image", "content": base64.b64encode(content).decode()}
-    name = "standard input" if source == _STANDARD_INPUT else source
     try:
-        if source == _STANDARD_INPUT and len(content) > MAX_BYTES:
+        if content is not None and len(content) > MAX_BYTES:
             raise DataError(f"{name} has over {MAX_BYTES // 2**20} MiB; make the image smaller")
         pixels = worker.call("prediction:see", artifact=ask["artifact"], name=name, **where)
         return {"image": source, **worker.call("prediction:classify", pixels=pixels, **ask)}
     except DataError as error:
-        click.secho(f"Error: {error}", fg="red", err=True)
+        click.secho(f"Error: {tame(str(error))}", fg="red", err=True)
         return {"image": source, "error": str(error)}

@@ -13,7 +13,14 @@ from lenet_edge.cli._options import (
     json_option,
     recipe_options,
 )
-from lenet_edge.cli._terminal import output, progress_bar, say, training_progress
+from lenet_edge.cli._terminal import (
+    alone_in,
+    measuring_alone,
+    output,
+    progress_bar,
+    say,
+    training_progress,
+)
 
 
 @click.command("run")
@@ -54,6 +61,7 @@ def command(
 
     if model is not None:
         check_format(model)
+    alone_in(output_dir)
     say("Loading TensorFlow ...")
     from lenet_edge.errors import MissingPackageError
     from lenet_edge.flows import datasets
@@ -68,6 +76,7 @@ def command(
         *datasets.load(dataset, data_dir),
         progress_bar,
         training_progress,
+        measuring_alone,
         model,
         dataclasses.replace(chosen, epochs=epochs or chosen.epochs),
         seed,

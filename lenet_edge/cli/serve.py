@@ -34,9 +34,10 @@ from lenet_edge.cli._terminal import say
 def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -> None:
     """Draw a digit in the browser and see what each file says to it.
 
-    FILES are exported models; every .tflite and .onnx file in ./exported if left out. The page
-    takes photos too. POST /predict answers programs: a PNG or JPEG as the body, or the JSON
-    {"pixels": [[...], ...]} with 28 rows of 28 numbers. Ctrl-C or SIGTERM ends it.
+    FILES are exported models; every one in ./exported if left out. A .wasm file runs in the
+    browser itself. The page takes photos too. POST /predict answers programs: a PNG or JPEG as the
+    body, or the JSON {"pixels": [[...], ...]} with 28 rows of 28 numbers. Ctrl-C or SIGTERM ends
+    it.
 
     \b
     Example: lenet-edge serve --port 8080
@@ -54,13 +55,15 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
     from lenet_edge.serve.access import Access
     from lenet_edge.serve.models import Models
 
-    artifacts = [one for one in load_files(files, DEFAULT_DIR) if files or one.format != "keras"]
+    found = load_files(files, DEFAULT_DIR, say)
+    artifacts = [one for one in found if files or one.format != "keras"]
     access = Access(host)
     sockets = server.bind(host, port)
 
     def ready() -> None:
+        count = len(models.served) + len(models.in_browser)
         for address in server.addresses(host, sockets, access):
-            click.echo(f"Serving {len(models.served)} models at {address}")
+            click.echo(f"Serving {count} models at {address}")
         say("Ctrl-C ends it.")
 
     with closing(Models(artifacts, target)) as models:

@@ -46,7 +46,9 @@ def command(json_file: Path | None) -> None:
     for status in statuses:
         if status.works:
             table.add_row(
-                f"[green]{status.target.name}[/]", ", ".join(status.target.formats), _detail(status)
+                Text(status.target.name, style="green"),
+                ", ".join(status.target.formats),
+                _detail(status),
             )
         else:
             missing.append(Text(f"{status.target.name}: {status.detail}", style="dim"))

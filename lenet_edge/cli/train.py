@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, recipe_options
-from lenet_edge.cli._terminal import INTERRUPTED, say, training_progress
+from lenet_edge.cli._terminal import INTERRUPTED, alone_in, say, training_progress
 
 
 @click.command("train")
@@ -63,6 +63,7 @@ def command(
     """
     if output.suffix != ".keras":
         raise click.BadParameter(f"{output} must end in .keras", param_hint="--output")
+    alone_in(output.parent)
     say("Loading TensorFlow ...")
     from lenet_edge.flows import datasets
     from lenet_edge.flows.train import assist, train

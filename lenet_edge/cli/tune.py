@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._options import DEFAULT_DIR, json_option
-from lenet_edge.cli._terminal import output, say
+from lenet_edge.cli._terminal import alone_in, measuring_alone, output, say
 
 
 @click.command("tune")
@@ -51,13 +51,15 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     target = find_targets(target_name)[0]
     if "tflite" not in target.formats:
         raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
+    alone_in(output_dir)
     say("Loading TensorFlow ...")
     import json
 
     from lenet_edge.flows.tune import tune
     from lenet_edge.report.pareto import front_view, save_picture
 
-    found = tune(model, output_dir, target, report=lambda what: say(f"{what} ..."))
+    with measuring_alone():
+        found = tune(model, output_dir, target, report=lambda what: say(f"{what} ..."))
     facts = found.to_json()
     base = found.winner.path.with_suffix("")
     with atomic_write(base.with_name(base.name + ".tune.json")) as temporary:

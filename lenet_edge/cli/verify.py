@@ -17,7 +17,14 @@ from lenet_edge.cli._options import (
     scheduler_option,
     target_option,
 )
-from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, progress_bar, progress_begun
+from lenet_edge.cli._terminal import (
+    GATE_FAILED,
+    INCONCLUSIVE,
+    output,
+    progress_bar,
+    progress_begun,
+    say,
+)
 
 if TYPE_CHECKING:
     from lenet_edge.artifact import Artifact
@@ -116,7 +123,7 @@ def command(
     given = {name: value for name, value in options.items() if value is not None}
     settings = read_settings(Path())
     settings |= {name: {**settings.get(name, {}), **given} for name in DEFAULTS}
-    artifacts = load_files(files, DEFAULT_DIR)
+    artifacts = load_files(files, DEFAULT_DIR, say)
     if scheduler:
         if reference or layers or plots or logits_file:
             raise click.UsageError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge import npz
 from lenet_edge.data.dataset import Dataset, check
 from lenet_edge.errors import DataError
 
@@ -59,14 +58,10 @@ def load_images(path: Path) -> LabelledImages:
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        return npz.read(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give an .npz file that is there") from None
-    except (
-        OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error,
-        AttributeError, TypeError,  # an .npy file, which is one array
-    ) as error:  # fmt: skip
+    except ValueError as error:
         raise DataError(f"{path} cannot be read as .npz ({error}); write it again") from error
 
 

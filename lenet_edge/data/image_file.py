@@ -32,6 +32,8 @@ def read(path: Path) -> bytes:
         DataError: it cannot be read, or is larger than any image that is worth decoding.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} cannot be read (it is no file); give a PNG or JPEG image")
         if path.stat().st_size > MAX_BYTES:
             raise DataError(
                 f"{path} has {path.stat().st_size / 2**20:,.0f} MiB; the limit is"

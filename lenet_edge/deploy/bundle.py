@@ -25,6 +25,7 @@ from lenet_edge.artifact import Artifact, atomic_write, manifest_path
 from lenet_edge.data.test_set import test_set
 from lenet_edge.errors import DataError
 from lenet_edge.reference import reference_for, reference_path
+from lenet_edge.runtimes.native import build_for, built_beside
 
 NAME = "lenet-edge"  # the folder in the archive
 DEFAULT_NUM_IMAGES = 4000
@@ -81,7 +82,10 @@ def mode(name: str) -> int:
 
 
 def make(
-    artifacts: Sequence[Artifact], num_images: int | None, wheels: Iterable[Path] = ()
+    artifacts: Sequence[Artifact],
+    num_images: int | None = None,
+    wheels: Iterable[Path] = (),
+    machine: str | None = None,
 ) -> Bundle:
     """Return a bundle of exported files.
 
@@ -89,6 +93,8 @@ def make(
         artifacts: the files, each beside its manifest and its reference.
         num_images: how many of the test images, evenly spread over them; all if None.
         wheels: Python packages to go along.
+        machine: the board's, as uname names it: C files go along built for it, where there is a
+            compiler for it here. Without, the board's own compiler builds them.
 
     Raises:
         DataError: there are not so many images.
@@ -98,6 +104,11 @@ def make(
     for artifact in artifacts:
         for path in (artifact.path, manifest_path(artifact.path)):
             files[f"exported/{path.name}"] = path.read_bytes()
+        if artifact.format == "native" and machine:
+            content = artifact.path.read_bytes()
+            if library := build_for(machine, content, artifact.path.name):
+                built = built_beside(artifact.path, content, machine)
+                files[f"exported/{built.name}"] = library
         checkpoint = artifact.parent_sha256 or artifact.sha256
         name = f"exported/{reference_path(Path(), checkpoint).name}"
         if name not in files:

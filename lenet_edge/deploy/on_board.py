@@ -395,8 +395,11 @@ def _answer(*command: str) -> str | None:
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
-def _call(command: list[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+def _call(command: list[str], **environment: str) -> None:
+    done = subprocess.run(
+        command, env=dict(os.environ, **environment), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
     if done.returncode:
         lines = done.stdout.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         errors = [line for line in lines if line.startswith("ERROR")]

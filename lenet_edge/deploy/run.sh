@@ -6,5 +6,9 @@ if [ -z "$PYTHON" ] && [ -d "$here/wheels" ]; then
   [ -e "$here/venv/complete" ] || sh "$here/install.sh" "$here/wheels" "$here/venv" || exit
   PYTHON=$here/venv/bin/python
 fi
-export PYTHONPATH="$here" LENET_EDGE_EXPORTED="$here/exported"
-exec "${PYTHON:-python3}" -m lenet_edge "$@"
+export LENET_EDGE_EXPORTED="$here/exported"
+# Not -m, which would look for the package in the working folder first.
+exec "${PYTHON:-python3}" -c "import sys
+sys.path[0] = sys.argv.pop(1)
+from lenet_edge.cli import main
+main(prog_name='lenet-edge')" "$here" "$@"

@@ -16,7 +16,12 @@ from lenet_edge.errors import BoardError
 
 _AGENT = Path(__file__).parent / "on_board.py"
 # A board that was unplugged is noticed in 15 seconds.
-_OPTIONS = ("ConnectTimeout=15", "ServerAliveInterval=5", "ServerAliveCountMax=3")
+_OPTIONS = (
+    "Compression=yes",
+    "ConnectTimeout=15",
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",
+)
 _OURS = b"lenet-edge "  # what each line of the far end starts with
 _FAILED = 255  # ssh's own exit status; any other is the far end's
 _CAUSES = (

@@ -23,7 +23,8 @@ from pathlib import Path
 from lenet_edge.errors import BoardError
 
 # Best first. Each is an extra of pyproject.toml, and the package that makes the runtime.
-RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "onnx": "onnxruntime"}
+_PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "onnx": "onnxruntime"}
+RUNTIMES = (*_PACKAGES, "native")  # which needs none
 OLDEST_PYTHON = (3, 10)
 
 
@@ -46,8 +47,10 @@ class System:
 
 # Raspberry Pi OS is Debian; source: the packages python3 and libc6 of each release.
 SYSTEMS = {
+    "bookworm-amd64": System("x86_64", (3, 11), 36),
     "bookworm-arm64": System("aarch64", (3, 11), 36),
     "bookworm-armhf": System("armv7l", (3, 11), 36),
+    "trixie-amd64": System("x86_64", (3, 13), 41),
     "trixie-arm64": System("aarch64", (3, 13), 41),
     "trixie-armhf": System("armv7l", (3, 13), 41),
 }
@@ -94,7 +97,7 @@ def fit(system: System, runtimes: Sequence[str] = ()) -> Fitting:
             return Fitting((runtime,), _fetch(system, (runtime,)))
         except _NoWheel as error:
             refused.append(str(error))
-    raise BoardError(f"no runtime has a wheel for {system}: {'; '.join(refused)}")
+    raise BoardError("; ".join(refused))
 
 
 class _NoWheel(BoardError):
@@ -122,11 +125,11 @@ def _requirements(system: System, runtimes: tuple[str, ...]) -> list[str]:
         wanted = [one for one in wanted if not one.startswith("numpy")]
     else:
         wanted += _of_extra("predict") + _of_extra("serve")
-        if system.python < (3, 13):
-            wanted.append("numpy<2")  # every runtime works with it, and it is 7 MB smaller
-    for name in runtimes:
+        # Later ones are larger, and no faster at what is done here.
+        wanted.append("numpy<2.1" if system.python < (3, 13) else "numpy<2.2")
+    for package in filter(None, map(_PACKAGES.get, runtimes)):
         try:  # the version that the files were verified with, so that the kernels are the same
-            wanted.append(f"{RUNTIMES[name]}=={importlib.metadata.version(RUNTIMES[name])}")
+            wanted.append(f"{package}=={importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
     return ["pip", *dict.fromkeys(wanted)]
@@ -159,10 +162,11 @@ def _download(system: System, wanted: list[str], folder: Path) -> None:
         "--python-version", f"{system.python[0]}.{system.python[1]}",
         *(f"--platform={tag}" for tag in tags), "--dest", str(folder),
     ]  # fmt: skip
-    if system.is_32_bit_arm:
-        # Its runtime wants NumPy, which the index does not have: leave what it wants to the system.
-        runtime = [one for one in wanted if one.startswith(tuple(RUNTIMES.values()))]
+    # The runtimes first and alone: where one has no wheel, pip would complain of something else.
+    runtime = [one for one in wanted if one.startswith(tuple(_PACKAGES.values()))]
+    if runtime:
         _pip([*command, "--no-deps", *runtime], system)
+    if system.is_32_bit_arm:  # what its runtime wants is NumPy: that is the system's
         wanted = [one for one in wanted if one not in runtime]
     _pip([*command, *wanted], system)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 BOARD = "README.md, On a board"
 _NUMPY = "https://numpy.org/doc/stable/dev/depending_on_numpy.html"
@@ -98,20 +97,3 @@ def explain(message: str) -> Known | None:
                 known.pattern, known.cause.format(*names), known.fix.format(*names), known.see
             )
     return None
-
-
-# e_machine of the ELF header, at byte 18; source: elf(5) and the System V gABI.
-_MACHINES = {3: "x86", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv"}
-
-
-def architecture(library: Path) -> str | None:
-    """Return the processor that an ELF file is for; None where it is no such file."""
-    try:
-        with library.open("rb") as file:
-            head = file.read(20)
-    except OSError:
-        return None
-    if len(head) < 20 or head[:4] != b"\x7fELF":
-        return None
-    number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
-    return _MACHINES.get(number, f"machine {number}")

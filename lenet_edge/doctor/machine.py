@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from lenet_edge.conditions import read
+from lenet_edge.conditions import read, remedy
 from lenet_edge.doctor.finding import Finding
 from lenet_edge.environment import Environment
 from lenet_edge.errors import LenetEdgeError
@@ -53,9 +53,7 @@ def speed(here: Environment, throttled: tuple[str, ...]) -> Iterator[Finding]:
         yield Finding(
             "throttling", "warning", ", ".join(throttled),
             "the power supply is too weak" if power else "the board was too hot",
-            "take the board's own power supply and a short cable" if power else
-            "cool it: a heat sink, a fan, more air; what is said since boot ends with a restart",
-            _PI,
+            remedy(throttled), _PI,
         )  # fmt: skip
     elif here.temperature_celsius is not None and here.temperature_celsius >= _HOT_CELSIUS:
         yield Finding("throttling", "warning", f"{here.temperature_celsius:.0f} °C",
@@ -129,12 +127,12 @@ def devices(root: Path = _ROOT) -> Iterator[Finding]:
 
 def files(folder: Path) -> Iterator[Finding]:
     """Look whether the exported files are those that their manifests describe."""
-    from lenet_edge.artifact import FORMATS, load_artifact, manifest_path
+    from lenet_edge.artifact import FORMATS, has_manifest, load_artifact
 
     names = sorted(
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.suffix in FORMATS and manifest_path(path).exists()
+        if path.suffix in FORMATS and has_manifest(path)
     )
     if not names:
         yield Finding("files", "note", f"none in {folder}", "nothing was exported here",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import platform
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lenet_edge import worker
 from lenet_edge.doctor.finding import Finding, Status
-from lenet_edge.doctor.known import BOARD, architecture, explain
+from lenet_edge.doctor.known import BOARD, explain
+from lenet_edge.elf import architecture, own_architecture
 from lenet_edge.errors import LenetEdgeError
 
 # What each job needs beside a runtime: package to import, and the extra that brings it.
@@ -95,7 +95,7 @@ def runtimes(report: Callable[[str], None] = lambda name: None) -> Iterator[Find
         report(target.name)
         status = probe(target)
         if status.works:
-            works = works or ("keras" not in target.formats and "native" not in target.formats)
+            works = works or not {"keras", "native", "wasm"} & set(target.formats)
             yield Finding(target.name, "ok", status.detail)
             continue
         foreign = _foreign_library(target.package) if target.package else None
@@ -119,7 +119,7 @@ def _failed(check: str, status: Status, error: LenetEdgeError | str, otherwise: 
 def _foreign_library(package: str) -> str | None:
     """Return which library of a package is for another processor than this Python, in words."""
     spec = importlib.util.find_spec(package.split(".", 1)[0])
-    own = architecture(Path(sys.executable).resolve())
+    own = own_architecture()
     for folder in spec.submodule_search_locations or () if spec else ():
         for library in sorted(Path(folder).rglob("*.so*")):
             found = architecture(library)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lenet_edge.embedded import KEY
+from lenet_edge.embedded import KEY, wasm_sections
 
 
 def embed(content: bytes, format: str, contract: str) -> bytes:
@@ -14,7 +14,12 @@ def embed(content: bytes, format: str, contract: str) -> bytes:
     """
     from lenet_edge.export.native.text import with_contract  # whose package reads .tflite with this
 
-    writers = {"tflite": _embed_tflite, "onnx": _embed_onnx, "native": with_contract}
+    writers = {
+        "tflite": _embed_tflite,
+        "onnx": _embed_onnx,
+        "native": with_contract,
+        "wasm": _embed_wasm,
+    }
     return writers[format](content, contract)
 
 
@@ -45,6 +50,21 @@ def _embed_tflite(content: bytes, contract: str) -> bytes:
             others.append(one)
     model.metadata = [*others, entry]
     return write_tflite(model)
+
+
+def _embed_wasm(content: bytes, contract: str) -> bytes:
+    key = KEY.encode()
+    kept = [whole for name, _, whole in wasm_sections(content) if name != key]
+    inside = _leb128(len(key)) + key + contract.encode("utf-8")
+    return content[:8] + b"".join(kept) + b"\0" + _leb128(len(inside)) + inside
+
+
+def _leb128(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def read_tflite(content: bytes) -> Any:

@@ -15,17 +15,20 @@ from lenet_edge.artifact import (
     SUFFIXES,
     Artifact,
     TensorSpec,
+    announce,
     atomic_write,
+    check_format,
     contract,
     describe,
+    has_manifest,
     load_artifact,
-    manifest_path,
+    sha256_of,
     write_manifest,
 )
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
-from lenet_edge.export import c, calibration, native, onnx, tflite
+from lenet_edge.export import c, calibration, native, onnx, tflite, wasm
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
 from lenet_edge.export.embed import embed
@@ -35,7 +38,7 @@ from lenet_edge.reference import Reference, reference_path
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.target import Images
 
-CONVERTERS = {"tflite": tflite, "onnx": onnx, "native": native}
+CONVERTERS = {"tflite": tflite, "onnx": onnx, "native": native, "wasm": wasm}
 PRECISIONS = tflite.PRECISIONS  # all there are; the others have fewer
 _CALIBRATED = ("int8", "int16x8")
 # What opens a finished file here; the plain kernels take every precision.
@@ -43,6 +46,7 @@ _TARGETS = {
     "tflite": get_target("litert-reference"),
     "onnx": get_target("onnxruntime-cpu"),
     "native": get_target("native-cpu"),
+    "wasm": get_target("wasmtime-cpu"),
 }
 
 
@@ -70,8 +74,8 @@ def export(
         output_dir: where the files and their manifests go; made if need be.
         training: its first 1,000 images calibrate the int8 and int16x8 files.
         test: the images whose float logits `verify` compares with.
-        formats: "tflite"; "onnx"; "native", the network as C; and "c": the int8 .tflite file, and
-            that as a C array too.
+        formats: "tflite"; "onnx"; "native", the network as C; "wasm", that built for browsers; and
+            "c": the int8 .tflite file, and that as a C array too.
         precisions: of "float32", "float16", "dynamic", "int8" and "int16x8".
         report: called with each artifact when it is on disk.
         batch_size: fixes the batch, for delegates that need that; None leaves it free.
@@ -85,8 +89,12 @@ def export(
         LenetEdgeError: the folder cannot be written to.
     """
     todo = jobs(formats, precisions)
+    check_format(checkpoint)
+    sha256 = sha256_of(checkpoint)
     model = load_checkpoint(checkpoint)
     parent = _parent(checkpoint, model)
+    if parent.sha256 != sha256:
+        raise ModelFileError(f"{checkpoint} has changed while it was read; export it again")
     images = (
         calibration.from_file(calibration_file, parent.pixel_scale)
         if calibration_file
@@ -118,11 +126,13 @@ def export(
         settings: dict[str, Any] = {}
         if (format, precision) == ("onnx", "int8"):
             settings["reduce_range"] = onnx.needs_reduced_range(cpu)
-        named = {"name": identifier(checkpoint.stem)} if format == "native" else {}
+        # Made of C, which has a function to be named, and whose tensors are known as it is written.
+        of_c = native if format == "native" else wasm if format == "wasm" else None
+        named = {"name": identifier(checkpoint.stem)} if of_c else {}
         content = _convert(
             model, checkpoint, format, precision, images, batch_size, {**settings, **named}
         )
-        tensors = native.tensors(content) if format == "native" else {}
+        tensors = of_c.tensors(content) if of_c else {}
         # Not to be taken for the .c file of --format c, which holds a .tflite file.
         kind = "_native" if format == "native" else ""
         fixed = "" if batch_size is None else f"_b{batch_size}"
@@ -172,7 +182,7 @@ def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, s
 
 def _parent(checkpoint: Path, model: Any) -> Artifact:
     """Return the checkpoint's artifact; one without a manifest takes pixels as they are."""
-    if manifest_path(checkpoint).exists():
+    if has_manifest(checkpoint):
         return load_artifact(checkpoint)
     return describe(
         checkpoint,
@@ -201,7 +211,7 @@ def _convert(
         with quiet():  # converters warn of what is as it should be
             content = convert(model, precision, images.images, batch_size, **settings)
     except ModelFileError:
-        raise  # it names the layer already
+        raise  # it says what is wrong already
     except OSError as error:
         raise LenetEdgeError(
             f"no room for the converter's temporary files: {error}; free some or set TMPDIR"
@@ -253,7 +263,8 @@ def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
             raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error
         draft = dataclasses.replace(draft, inputs=facts["inputs"], outputs=facts["outputs"])
         temporary.write_bytes(embed(content, draft.format, contract(draft)))
-    artifact = describe(path, **facts)
+        artifact = dataclasses.replace(describe(temporary, **facts), path=path)
+        announce(artifact)
     write_manifest(artifact)
     return artifact
 
@@ -275,11 +286,14 @@ def _agreement(artifact: Artifact, images: Images, expected: Any) -> float:
 
 def _keep_checkpoint(parent: Artifact, output_dir: Path) -> None:
     """Put the checkpoint beside its exports, so that the folder is whole by itself."""
-    copy = output_dir / parent.path.name
-    if copy.resolve() != parent.path.resolve():
-        with atomic_write(copy) as temporary:
+    copy = dataclasses.replace(parent, path=output_dir / parent.path.name)
+    if copy.path.resolve() != parent.path.resolve():
+        with atomic_write(copy.path) as temporary:
             shutil.copyfile(parent.path, temporary)
-    write_manifest(dataclasses.replace(parent, path=copy))
+            if sha256_of(temporary) != parent.sha256:
+                raise ModelFileError(f"{parent.path} has changed meanwhile; export it again")
+            announce(copy)
+    write_manifest(copy)
 
 
 def _record_reference(model: Any, parent: Artifact, test: Dataset, output_dir: Path) -> None:

@@ -33,7 +33,12 @@ ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]
 Say = Callable[[str], None]
 
 # The target that each runtime of a board is proven and timed on.
-TARGETS = {"litert": "litert-xnnpack", "tflite": "tflite-runtime-cpu", "onnx": "onnxruntime-cpu"}
+TARGETS = {
+    "litert": "litert-xnnpack",
+    "tflite": "tflite-runtime-cpu",
+    "onnx": "onnxruntime-cpu",
+    "native": "native-cpu",
+}
 _DAY_S = 86_400
 _SPARE_BYTES = 30_000_000  # results, bytecode, and what the system writes meanwhile
 
@@ -52,7 +57,7 @@ class Deployment:
     left_out: tuple[str, ...]
 
     @property
-    def place(self) -> dict[str, str]:
+    def place(self) -> dict[str, Any]:
         """The release and the environment on the board."""
         return {"release": self.bundle.id, "environment": self.fitting.id}
 
@@ -73,16 +78,13 @@ class Deployment:
         ]
 
 
-def decide(
-    board: Board, artifacts: Sequence[Artifact], runtimes: Sequence[str], num_images: int | None
-) -> Deployment:
+def decide(board: Board, artifacts: Sequence[Artifact], runtimes: Sequence[str] = ()) -> Deployment:
     """Look at a board and say what fits it; nothing is changed there.
 
     Args:
         board: the connection.
         artifacts: the files that may be sent.
         runtimes: of `TARGETS`; the best that has a wheel for the board if left out.
-        num_images: how many test images to prove the files on; all if None.
 
     Raises:
         BoardError: the board cannot run lenet-edge, and why.
@@ -99,14 +101,14 @@ def decide(
     fitting_files = tuple(one for one in artifacts if one.format in formats)
     if not fitting_files:
         raise BoardError(
-            f"none of the files runs on {' or '.join(fitting.runtimes)}; name others, or another"
-            " --runtime"
+            f"{board.host}: none of the files runs on {' or '.join(fitting.runtimes)}, which is for"
+            f" {system}; export others, or name another --runtime"
         )
     return Deployment(
         facts,
         fitting,
         fitting_files,
-        bundle.make(fitting_files, num_images),
+        bundle.make(fitting_files, machine=system.machine),
         tuple(one.name for one in artifacts if one not in fitting_files),
     )
 
@@ -186,6 +188,17 @@ class Outcome:
         """The worst of the board: "fail" (also where nothing ran), "inconclusive" or "pass"."""
         return _verdict(self.board.parity)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole as what JSON can hold."""
+        return {
+            "results": self.board.to_json(),
+            "here": self.here.to_json(),
+            "differences": [dataclasses.asdict(one) for one in self.differences],
+            "findings": self.findings,
+            "kept": str(self.kept),
+            "command": self.command,
+        }
+
 
 def carry_out(
     board: Board,
@@ -211,7 +224,7 @@ def carry_out(
     board.ask("unpack", release=what.bundle.id, files=files, executable=executable)
     board.ask("install", **what.place, wheels=what.fitting.hashes)
 
-    def run(*arguments: str) -> dict[str, Any]:
+    def call(*arguments: str) -> dict[str, Any]:
         say(f"On the board: lenet-edge {' '.join(arguments)}")
         done: dict[str, Any] = board.ask("run", report=say, **what.place, arguments=arguments)
         return done
@@ -222,10 +235,10 @@ def carry_out(
             raise BoardError(f"{board.host}: {done['last'] or 'it wrote no ' + name}")
         return base64.b64decode(content)
 
-    done = run("doctor", "--job", "board", "--json", "doctor.json")
+    done = call("doctor", "--job", "board", "--json", "doctor.json")
     findings = tuple(json.loads(fetch("doctor.json", done))["findings"])
     targets = [f"--target={TARGETS[name]}" for name in what.fitting.runtimes]
-    done = run("verify", *targets, "--json", "verify.json", "--logits", "logits.npz")
+    done = call("verify", *targets, "--json", "verify.json", "--logits", "logits.npz")
     verified = BenchRun.from_json(json.loads(fetch("verify.json", done)))
     with np.load(io.BytesIO(fetch("logits.npz", done)), allow_pickle=False) as arrays:
         answers = dict(arrays)
@@ -233,8 +246,8 @@ def carry_out(
     good = _verdict(found.parity) != "fail"
     if good:
         sizes = ",".join(map(str, batch_sizes))
-        done = run("bench", *targets, "--batch-size", sizes, "--max-time", f"{max_time_s:g}",
-                   "--min-time", f"{_min_time_s(max_time_s):g}", "--json", "bench.json")  # fmt: skip
+        times = f"--max-time={max_time_s:g}", f"--min-time={_min_time_s(max_time_s):g}"
+        done = call("bench", *targets, "--batch-size", sizes, *times, "--json", "bench.json")
         timed = BenchRun.from_json(json.loads(fetch("bench.json", done)))
         found = dataclasses.replace(
             timed, parity=found.parity, skipped=found.skipped, git_commit=found.git_commit
@@ -275,9 +288,10 @@ def _send(board: Board, what: Deployment, progress_bar: ProgressBar) -> None:
     needed = sum(sizes) + _SPARE_BYTES
     if needed > what.facts["free_bytes"]:
         board.ask("give_up")
+        free = what.facts["free_bytes"]
         raise BoardError(
-            f"{board.host}: {needed / 1e6:,.0f} MB are needed and {what.facts['free_bytes'] / 1e6:,.0f}"
-            " MB are free; make room there"
+            f"{board.host}: {needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free;"
+            " make room there"
         )
     if not missing:
         return

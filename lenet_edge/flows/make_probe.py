@@ -33,7 +33,7 @@ def make_probe() -> None:
     blank = Dataset("blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = loop.save(model, Path(folder, "probe.keras"), names)
-        formats = ("tflite", "onnx", "native")
+        formats = ("tflite", "onnx", "native", "wasm")
         made = export(checkpoint.path, Path(folder), blank, blank, formats=formats)
         for artifact in (checkpoint, *made):
             path = FOLDER / f"probe{artifact.path.suffix}"

@@ -23,7 +23,7 @@ RESULTS = "results.json"
 REPORT = "report.html"
 CHECKPOINT = "lenet.keras"
 PRECISIONS = ("float32", "dynamic", "int8")
-FORMATS = ("tflite", "onnx")
+FORMATS = ("tflite", "onnx", "native")
 
 # Given a title and a number of steps: a context whose value is called as each step is done.
 ProgressBar = Callable[[str, int], contextlib.AbstractContextManager[Callable[[str], None]]]
@@ -37,6 +37,7 @@ def run(
     test: Dataset,
     progress_bar: ProgressBar,
     training_progress: TrainingProgress,
+    measuring_alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     model: Path | None = None,
     recipe: Recipe = DEFAULT,
     seed: int = 1,
@@ -52,6 +53,7 @@ def run(
         test: what every file is verified on, to the bounds of the working folder's pyproject.toml.
         progress_bar: how each stage shows how far it is.
         training_progress: how the training does.
+        measuring_alone: a context to measure in.
         model: a checkpoint to start from instead of training one.
         recipe: how to train.
         seed: of the training and of the order of the plan.
@@ -70,7 +72,7 @@ def run(
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, read_settings(Path()), report=step)
     planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
-    with progress_bar("Bench", len(planned.steps())) as step:
+    with measuring_alone(), progress_bar("Bench", len(planned.steps())) as step:
         timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
     found = dataclasses.replace(timed, parity=tuple(parity))
     found.save(output_dir / RESULTS)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifact import Artifact, remove
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import MissingPackageError
 from lenet_edge.report.plots import training_curve
@@ -55,7 +55,7 @@ def train(
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
         training_curve(history.epochs, title, folder / CURVE)
-    (folder / STATE).unlink()
+    remove(folder / STATE)
     return artifact, history
 
 

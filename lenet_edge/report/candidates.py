@@ -83,6 +83,8 @@ def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | Non
         return Candidate(one, parity, ": ".join((said, *parity.reasons[:1])), (math.inf,))
     if one.invalid:
         return Candidate(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
+    if run.environment.emulated:
+        return Candidate(one, parity, "was measured on an emulated processor", (math.inf,))
     if one.delegation and not one.delegation.is_whole:
         return Candidate(one, parity, f"is partial: {one.delegation}", (math.inf,))
     missed = list(_missed(one, parity, limits, quantile))

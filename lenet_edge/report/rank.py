@@ -45,8 +45,11 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
     """Return the place of each valid cell among those of its batch size and threads.
 
     Two cells whose ratio's interval contains 1 are equal: "2=" stands at both. The null target,
-    which does nothing, has no place; nor has what answers wrong, or left a part to the CPU.
+    which does nothing, has no place; nor has what answers wrong, or left a part to the CPU, nor
+    anything that an emulator ran.
     """
+    if run.environment.emulated:
+        return {}
     wrong = {(one.candidate_sha256, one.target) for one in run.parity if one.verdict == "fail"}
     quantile, resolution = quantile_of(run), run.settings.get("precision", 0.0)
     found = {}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import platform
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lenet_edge.elf import architecture, own_architecture
 from lenet_edge.errors import TargetError
 from lenet_edge.target import Target
 
@@ -23,8 +22,6 @@ SHORTCUTS = {
 }
 
 _ENTRY = "tflite_plugin_create_delegate"
-# Source: the ELF header in elf(5): e_ident, then e_type and e_machine, 16 bits each.
-_MACHINES = {3: "i386", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
 
 def find_library(name: str) -> str:
@@ -48,17 +45,11 @@ def find_library(name: str) -> str:
 
 def _check_machine(path: Path) -> None:
     """Tell a library of another architecture, of which the linker says that it does not exist."""
-    header = path.open("rb").read(20)
-    if header[:4] != b"\x7fELF" or len(header) < 20:
+    built_for, wanted = architecture(path), own_architecture()
+    if built_for is None:
         raise TargetError(f"{path} is no shared library; give a TFLite delegate's .so file")
-    order = "<" if header[5] == 1 else ">"
-    (number,) = struct.unpack_from(f"{order}H", header, 18)
-    built_for, here = _MACHINES.get(number, f"machine {number}"), platform.machine()
-    wanted = {"arm64": "aarch64", "armv8l": "armv7l"}.get(here, here)
-    if struct.calcsize("P") == 4:  # a 32-bit Python under a 64-bit kernel
-        wanted = {"aarch64": "armv7l", "x86_64": "i386"}.get(wanted, wanted)
     if built_for != wanted:
-        raise TargetError(f"{path} is built for {built_for}, and this Python is {wanted};"
+        raise TargetError(f"{path} is built for {built_for}, and this Python is for {wanted};"
                           " get the library for this machine")  # fmt: skip
 
 

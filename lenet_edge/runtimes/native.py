@@ -40,6 +40,10 @@ TARGETS = (
 )
 # What the files ask for at their top; no -march, they choose at run time.
 FLAGS = ("-O3", "-ffp-contract=fast", "-fPIC", "-shared")
+_CROSS_COMPILERS = {  # Debian's names: gcc-aarch64-linux-gnu, gcc-arm-linux-gnueabihf
+    "aarch64": ("aarch64-linux-gnu-gcc",),
+    "armv7l": ("arm-linux-gnueabihf-gcc", "-mfpu=neon"),
+}
 _TIMEOUT_S = 300
 
 
@@ -98,6 +102,15 @@ class NativeSession:
             self._handle = None
 
 
+def absence(target: Target) -> str | None:
+    """Return that there is no compiler, if so."""
+    try:
+        _compiler()
+    except TargetError as error:
+        return str(error)
+    return None
+
+
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Build a .c file of `export --format native`, or take what was built of it before."""
     if num_threads != 1:
@@ -109,6 +122,9 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     if name is None or not contract:
         raise TargetError(f"{artifact.name} is no C file of lenet-edge; export it again")
     specs = (TensorSpec(**contract["inputs"][0]), TensorSpec(**contract["outputs"][0]))
+    library = built_beside(artifact.path, content, os.uname().machine)
+    if library.exists() and not is_writable_by_others(library.parent.stat()):
+        return NativeSession(library, name[1].decode(), specs, "built elsewhere")
     compiler = _compiler()
     about = _run([*compiler, "--version"]).partition("\n")[0]
     library = _build(content, artifact.name, compiler, about)
@@ -116,6 +132,26 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     return NativeSession(
         library, name[1].decode(), specs, f"{version[0] if version else '?'} {compiler[0]}"
     )
+
+
+def built_beside(path: Path, content: bytes, machine: str) -> Path:
+    """Return where the library lies that was built of a C file for a machine, as uname names it.
+
+    `build_for` makes it, for a board without a compiler.
+    """
+    return path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}-{machine}.so")
+
+
+def build_for(machine: str, content: bytes, name: str) -> bytes | None:
+    """Return a shared library for another machine; None where there is no compiler for it here."""
+    compiler = _CROSS_COMPILERS.get(machine, ("",))
+    if shutil.which(compiler[0]) is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, name), Path(folder, "built.so")
+        source.write_bytes(content)
+        _run([*compiler, *FLAGS, str(source), "-o", str(library)])
+        return library.read_bytes()
 
 
 def _compiler() -> list[str]:
@@ -135,12 +171,13 @@ def _build(content: bytes, name: str, compiler: list[str], about: str) -> Path:
     library = cache_folder() / f"{key.hexdigest()}.so"
     if not library.exists():
         with atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, name)
+            source, built = Path(folder, name), Path(folder, "built.so")
             source.write_bytes(content)
             try:
-                _run([*compiler, *FLAGS, str(source), "-o", str(temporary)])
+                _run([*compiler, *FLAGS, str(source), "-o", str(built)])
             except TargetError as error:
                 raise TargetError(f"{name} cannot be built: {error}") from error
+            shutil.copyfile(built, temporary)  # a linker makes a new file, which is not locked
     return library
 
 
@@ -160,11 +197,16 @@ def cache_folder() -> Path:
         raise TargetError(
             f"no folder to build in: {error}; set XDG_CACHE_HOME to one of yours"
         ) from error
-    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+    if about.st_uid != os.getuid() or is_writable_by_others(about):
         raise TargetError(
             f"others than you may write to {folder}, and what is built there is run; delete it"
         )
     return folder
+
+
+def is_writable_by_others(about: os.stat_result) -> bool:
+    """Tell whether others than the owner may write to a folder."""
+    return bool(about.st_mode & 0o022)
 
 
 def _run(command: list[str]) -> str:

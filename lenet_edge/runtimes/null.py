@@ -11,7 +11,7 @@ TARGETS = (
     Target(
         name="null",
         runtime="null",
-        formats=("tflite", "onnx", "keras", "native"),
+        formats=("tflite", "onnx", "keras", "native", "wasm"),
         device="cpu",
         delegate=None,
         package="",

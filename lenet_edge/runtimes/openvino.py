@@ -1,15 +1,15 @@
 """OpenVINO on a CPU, GPU or NPU of Intel's, which reads .onnx and .tflite files alike.
 
-The shared tensor and the bare request are on purpose: most of what `infer([x])` takes for a LeNet
-is its Python wrapping. What is called is the compiled request within it, which makes no dictionary
-of copied results.
+The fixed batch, the shared tensor and the bare request are on purpose: most of what `infer([x])`
+takes for a LeNet is its Python wrapping. What is called is the compiled request within it, which
+copies no results.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +43,6 @@ class OpenvinoSession:
     """A Session over an `openvino.InferRequest` that reads our buffer in place."""
 
     delegation: Delegation | None = None
-    _tuning: ClassVar[dict[str, Any]] = {"ENABLE_CPU_PINNING": False}  # a tenth faster
 
     def __init__(self, artifact: Artifact, target: Target, num_threads: int) -> None:
         import openvino
@@ -82,7 +81,7 @@ class OpenvinoSession:
         }
         if self._device == "CPU":
             settings |= {"INFERENCE_NUM_THREADS": self._num_threads, "NUM_STREAMS": 1}
-            settings |= self._tuning
+            settings["ENABLE_CPU_PINNING"] = False  # a tenth faster
         compiled = self._core.compile_model(self._model, self._device, settings)
         if self._device != "CPU":
             # Without HETERO the whole graph runs there, or it does not compile.
@@ -115,13 +114,33 @@ class OpenvinoSession:
 
 
 class InferSession(OpenvinoSession):
-    """The same through `infer([images])`, which wraps input and output anew each time."""
+    """The same as most programs have it: the batch left free, the settings left to OpenVINO.
 
-    _tuning: ClassVar[dict[str, Any]] = {}
+    But for what would make it another job: the number of threads, and float32.
+    """
+
+    def _compile(self, shape: tuple[int, ...]) -> None:
+        import openvino
+
+        taken = self._model.input().get_partial_shape()
+        if not taken.compatible(openvino.PartialShape(list(shape))):  # or it reads past their end
+            raise TargetError(f"the network takes images of shape {taken}, not {list(shape)}")
+        settings = {
+            "INFERENCE_NUM_THREADS": self._num_threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self._request = self._core.compile_model(
+            self._model, self._device, settings
+        ).create_infer_request()
+        self._buffer = np.zeros(shape, self.inputs[0].dtype)
 
     def infer(self) -> None:
-        """Run the request, and wait for it."""
-        self._request.infer([self._buffer])
+        """Run the request, which takes the images and makes the results anew each time."""
+        self._results = self._request.infer([self._buffer])
+
+    def logits(self) -> Logits:
+        """Take the output from the results and dequantize it."""
+        return dequantize(self._results[0], self.outputs[0])
 
 
 def _spec(port: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:

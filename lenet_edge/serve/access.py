@@ -17,11 +17,13 @@ from urllib.parse import urlsplit
 
 from lenet_edge.errors import LenetEdgeError
 
-# A page gets nothing from elsewhere, runs no inline code and cannot be framed.
+# A page gets nothing from elsewhere, runs no inline code and cannot be framed; it may compile
+# WebAssembly, which comes from here too.
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
-        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self';"
+        " img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -1,9 +1,10 @@
-"""What each address answers: four files, a list of the models, and ``POST /predict``."""
+"""What each address answers: its files, the models, and ``POST /predict``."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from asyncio import Future
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/wasm.js": ("wasm.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _KINDS = {
@@ -56,6 +58,7 @@ class State:
         self.cookie = f"lenet-edge-{port}"  # cookies know no ports
         self.asking = ThreadPoolExecutor(1, "models")
         self.in_flight = self.waiting = self.held_bytes = 0
+        self.ending = False  # then who comes on a connection that was kept is sent away
 
 
 class _Handler(RequestHandler):
@@ -84,10 +87,17 @@ class _Handler(RequestHandler):
         )
         if reason:
             raise _Refused(403, reason)
+        if self.state.ending:
+            raise _Refused(503, "the server is ending; ask again when it is back")
         return None
 
     def _query_token(self) -> str | None:
         return self.get_query_argument("token", None)
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        if self.state.ending:
+            self.set_header("Connection", "close")
+        return super().finish(chunk)
 
     def on_finish(self) -> None:
         if self._counted:
@@ -132,8 +142,21 @@ class _Models(_Handler):
         models = self.state.models
         self.answer({
             "models": [one.to_json() for one in models.served],
+            "in_browser": [
+                {**one.to_json(), "address": f"models/{number}.wasm"}
+                for number, one in enumerate(models.in_browser)
+            ],
             "skipped": [{"file": one.artifact, "reason": one.reason} for one in models.skipped],
         })  # fmt: skip
+
+
+class _Wasm(_Handler):
+    def get(self, number: str) -> None:
+        files = self.state.models.in_browser
+        if int(number) >= len(files):
+            raise HTTPError(404)
+        self.set_header("Content-Type", "application/wasm")
+        self.finish(files[int(number)].content)
 
 
 class _Nothing(_Handler):
@@ -225,6 +248,7 @@ def routes(state: State) -> list[Any]:
     return [
         *files,
         ("/models", _Models, shared),
+        (r"/models/(\d{1,6})\.wasm", _Wasm, shared),
         ("/predict", _Predict, shared),
         (".*", _Nothing, shared),
     ]

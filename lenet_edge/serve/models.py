@@ -1,4 +1,7 @@
-"""The models behind the page: kept open in one worker process, which may crash without harm."""
+"""The models behind the page: kept open in one worker process, which may crash without harm.
+
+A .wasm file is run by the page itself, in the visitor's browser.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from lenet_edge.errors import LenetEdgeError, TargetError, WorkerError
 from lenet_edge.results import Skipped
 from lenet_edge.worker import Worker
 
-_TIMEOUT_S = 10.0  # of one call; a runtime's first one may compile
+_TIMEOUT_S = 10.0  # of one call
+_OPENING_S = 60.0  # a runtime may compile then, and C is built, on a slow board too
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,28 @@ class Served:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page and programs are told of it."""
-        return {
-            "file": self.artifact.name,
-            "target": self.target,
-            "precision": self.artifact.precision,
-            "size_bytes": self.artifact.size_bytes,
-            "labels": list(self.artifact.labels),
-        }
+        return {**_told(self.artifact), "target": self.target}
+
+
+@dataclass(frozen=True)
+class InBrowser:
+    """A .wasm file, and its bytes, which a browser is sent."""
+
+    artifact: Artifact
+    content: bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the page and programs are told of it."""
+        return _told(self.artifact)
+
+
+def _told(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "file": artifact.name,
+        "precision": artifact.precision,
+        "size_bytes": artifact.size_bytes,
+        "labels": list(artifact.labels),
+    }
 
 
 class Models:
@@ -42,22 +61,46 @@ class Models:
     def __init__(self, artifacts: Sequence[Artifact], target: str | None = None) -> None:
         """Open each file; `skipped` says which do not run here, and why.
 
+        Without a target, .wasm files are left to browsers.
+
         Raises:
             TargetError: none does.
         """
         self._worker: Worker | None = None
         self._stopping = False
         self.served: list[Served] = []
+        self.in_browser: list[InBrowser] = []
         self.skipped: list[Skipped] = []
-        for artifact in artifacts:
+        for artifact in sorted(artifacts, key=lambda one: one.format == "wasm"):
+            if artifact.format == "wasm" and target is None:
+                self._leave_to_browser(artifact)
+                continue
             try:
-                found = self._call("open_first", artifacts=[artifact.to_json()], target=target)
+                found = self._call(
+                    "open_first", _OPENING_S, artifacts=[artifact.to_json()], target=target
+                )
                 self.served.append(Served(artifact, found["target"]))
             except LenetEdgeError as error:
                 self.skipped.append(Skipped(target or "any target", str(error), artifact.name))
-        if not self.served:
+        if not self.served and not self.in_browser:
             self.close()
             raise TargetError("; ".join(dict.fromkeys(one.reason for one in self.skipped)))
+
+    def _leave_to_browser(self, artifact: Artifact) -> None:
+        reason = None
+        others: list[Served | InBrowser] = [*self.served, *self.in_browser]
+        for other in others:
+            # The page is told what one model sees of a drawing.
+            if _sees(other.artifact) != _sees(artifact):
+                reason = f"it sees images otherwise than {other.artifact.name} does; serve it alone"
+        try:
+            content = artifact.path.read_bytes()
+        except OSError as error:
+            reason = f"it cannot be read: {error}"
+        if reason:
+            self.skipped.append(Skipped("a browser", reason, artifact.name))
+        else:
+            self.in_browser.append(InBrowser(artifact, content))
 
     def answer(self, body: bytes | bytearray, kind: str) -> dict[str, Any]:
         """Return what each model says to an image, and what it saw.
@@ -72,11 +115,14 @@ class Models:
         """
         is_json = kind == "json"
         content = body.decode(errors="replace") if is_json else base64.b64encode(body).decode()
-        image = {"name": "the image", "content": content, "kind": kind}
+        image: dict[str, Any] = {"name": "the image", "content": content, "kind": kind}
         answers, seen = [], {}
+        if not self.served:
+            facts = self.in_browser[0].artifact.to_json()
+            seen[""] = self._call("see", artifact=facts, **image)
         for one in self.served:
             facts = one.artifact.to_json()
-            as_it_sees = str((one.artifact.inputs[0].shape, one.artifact.labels))
+            as_it_sees = _sees(one.artifact)
             if as_it_sees not in seen:
                 seen[as_it_sees] = self._call("see", artifact=facts, **image)
             try:
@@ -88,13 +134,13 @@ class Models:
             answers.append({"file": one.artifact.name, "target": one.target, **said})
         return {"answers": answers, "seen": next(iter(seen.values()))}
 
-    def _call(self, function: str, **arguments: Any) -> Any:
+    def _call(self, function: str, timeout_s: float = _TIMEOUT_S, **arguments: Any) -> Any:
         """Ask the worker; one that has died is replaced, and the new one is asked once more."""
         for last in (False, True):
             if self._worker is None:
                 self._worker = Worker()
             try:
-                return self._worker.call(f"prediction:{function}", _TIMEOUT_S, **arguments)
+                return self._worker.call(f"prediction:{function}", timeout_s, **arguments)
             except WorkerError:
                 self.close()
                 if last or self._stopping:
@@ -113,3 +159,8 @@ class Models:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+
+
+def _sees(artifact: Artifact) -> str:
+    """Return what decides how an image is made ready for a model."""
+    return str((artifact.inputs[0].shape[1:], artifact.labels))

@@ -27,6 +27,7 @@ MAX_CONNECTIONS = 200
 _HEADER_TIMEOUT_S = 10.0  # also how long an idle connection is kept
 _BODY_TIMEOUT_S = 20.0
 _GRACE_S = 10.0  # for requests in flight, at the end
+_QUIET = 10  # looks, 20 ms apart, that must find none in flight
 
 
 class _Server(HTTPServer):
@@ -98,6 +99,7 @@ async def run(
     ready()
     await stop.wait()
     server.stop()
+    state.ending = True
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_until_answered(state), _GRACE_S)
     models.stop()
@@ -106,5 +108,8 @@ async def run(
 
 
 async def _until_answered(state: State) -> None:
-    while state.in_flight:
+    """Return when no request is left, nor one on its way from who was answered just before."""
+    quiet = 0
+    while quiet < _QUIET:
+        quiet = 0 if state.in_flight else quiet + 1
         await asyncio.sleep(0.02)

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import model as lenet  # imported first: it quiets TensorFlow
-from lenet_edge.artifact import Artifact, TensorSpec, atomic_write, describe, write_manifest
+from lenet_edge.artifact import (
+    Artifact,
+    TensorSpec,
+    announce,
+    atomic_write,
+    describe,
+    write_manifest,
+)
 from lenet_edge.data.dataset import Dataset, check, to_input
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.train import augmentation
@@ -323,16 +330,18 @@ def save(model: Any, path: Path, class_names: tuple[str, ...]) -> Artifact:
     """Write the checkpoint and its manifest, and return its Artifact."""
     with atomic_write(path) as temporary:
         model.save(temporary)
-    artifact = describe(
-        path,
-        precision="float32",
-        batch_size=None,
-        inputs=(TensorSpec("image", tuple(model.inputs[0].shape), "float32"),),
-        outputs=(TensorSpec("logits", tuple(model.outputs[0].shape), "float32"),),
-        parent_sha256=None,
-        converter=f"keras {tf.keras.__version__}",
-        calibration=None,
-        labels=class_names,
-    )
+        artifact = describe(
+            temporary,
+            precision="float32",
+            batch_size=None,
+            inputs=(TensorSpec("image", tuple(model.inputs[0].shape), "float32"),),
+            outputs=(TensorSpec("logits", tuple(model.outputs[0].shape), "float32"),),
+            parent_sha256=None,
+            converter=f"keras {tf.keras.__version__}",
+            calibration=None,
+            labels=class_names,
+        )
+        artifact = dataclasses.replace(artifact, path=path)
+        announce(artifact)
     write_manifest(artifact)
     return artifact

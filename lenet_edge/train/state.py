@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge import npz
 from lenet_edge.artifact import atomic_write
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError
@@ -112,9 +112,9 @@ class State:
         """
         path = folder / STATE
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                about = json.loads(str(stored["about"]))
-                arrays = tuple(stored[f"arr_{i}"] for i in range(len(stored.files) - 1))
+            stored = npz.read(path)
+            about = json.loads(str(stored["about"]))
+            arrays = tuple(stored[f"arr_{i}"] for i in range(len(stored) - 1))
             settings = about.pop("settings")
             recipe = settings.pop("recipe")
             augmentation = recipe.pop("augmentation")
@@ -126,7 +126,7 @@ class State:
             raise LenetEdgeError(
                 f"there is no unfinished training in {folder}; start one without --resume"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise LenetEdgeError(
                 f"{path} cannot be read ({error}); delete it and start anew without --resume"
             ) from error

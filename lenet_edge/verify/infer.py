@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifact import Artifact, check_unchanged
 from lenet_edge.classifier import by_class, fit, scale
 from lenet_edge.proof import prove
 from lenet_edge.runtimes import open_session
@@ -33,6 +33,7 @@ def record_logits(
         output: the .npy file to write, float32 of shape (N, classes).
     """
     file, chosen = Artifact.from_json(artifact), Target.from_json(target)
+    check_unchanged(file)
     given = np.load(images, allow_pickle=False)
     with closing(open_session(file, chosen, num_threads)) as session:
         scaled = fit(scale(given, file.pixel_scale), session.inputs[0])

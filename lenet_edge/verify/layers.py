@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import FORMATS, Artifact, load_artifact, manifest_path
+from lenet_edge.artifact import FORMATS, Artifact, has_manifest, load_artifact
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.parity_report import LayerError, layer_error
 from lenet_edge.verify.activations import Activation, walk_onnx, walk_tflite
@@ -31,7 +31,7 @@ def find_sibling(artifact: Artifact) -> Artifact:
         ModelFileError: there is none.
     """
     for path in sorted(artifact.path.parent.iterdir()):
-        if FORMATS.get(path.suffix) != artifact.format or not manifest_path(path).exists():
+        if FORMATS.get(path.suffix) != artifact.format or not has_manifest(path):
             continue
         other = load_artifact(path)
         if (other.precision, other.parent_sha256) == ("float32", artifact.parent_sha256):

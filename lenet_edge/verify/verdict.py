@@ -35,8 +35,9 @@ def bounds_for(precision: str, settings: Mapping[str, Any]) -> Bounds:
         settings: bounds by name; under a precision's name, bounds for that one alone.
     """
     own = {name: value for name, value in settings.items() if name in _NAMES}
-    own |= settings.get(precision, {})
-    return dataclasses.replace(DEFAULTS.get(precision, DEFAULTS["unknown"]), **own)
+    if precision not in DEFAULTS:  # it may be what a manifest of anybody's says
+        precision = "unknown"
+    return dataclasses.replace(DEFAULTS[precision], **{**own, **settings.get(precision, {})})
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -46,7 +47,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         LenetEdgeError: the section is not what it should be, or this Python cannot read it.
     """
     path = folder / "pyproject.toml"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError as error:
+        raise LenetEdgeError(f"cannot read {path}: {error.strerror}; check the file") from error
     if f"[{_SECTION}" not in text:
         return {}
     if sys.version_info < (3, 11):
@@ -59,7 +63,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         section = tomllib.loads(text)["tool"]["lenet-edge"]
         return _checked(section, tables=True)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise LenetEdgeError(
             f"{path}, [{_SECTION}]: {error}; it takes {', '.join(map(_dashed, _NAMES))},"
             f" and tables of them named {', '.join(DEFAULTS)}"
@@ -74,8 +78,12 @@ def _checked(section: Mapping[str, Any], tables: bool) -> dict[str, Any]:
             found[key] = _checked(value, tables=False)
         elif name not in _NAMES:
             raise ValueError(f"{key} is unknown")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise ValueError(f"{key} = {value!r} is no number from 0")
+        elif (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not (0 <= value <= sys.float_info.max)
+        ):
+            raise ValueError(f"{key} = {value!r:.40} is no number from 0")
         else:
             found[name] = float(value)
     return found

@@ -23,7 +23,7 @@ BATCH_SIZES = (1, 8, 32)
 QUICK = StopRule(min_time_s=0, max_time_s=0.1, precision=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pairs(exported: Callable[[str], Artifact]) -> list[Pair]:
     return [
         Pair(exported(name), get_target(target))
@@ -88,7 +88,7 @@ def test_a_cell_that_fails_costs_itself_and_nothing_else(pairs: list[Pair], tmp_
     assert [one.remaining for one in kept] == sorted((one.remaining for one in kept), reverse=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stopped(pairs: list[Pair]) -> tuple[Plan, BenchRun]:
     """A plan of 2 cells and 2 rounds, and what it had found after three processes."""
     planned = Plan(plan.expand(pairs[::2], (1,)), rounds=2, stop=QUICK)

@@ -86,10 +86,12 @@ def test_a_file_changed_after_its_manifest(lenet_edge: LenetEdge, own_exports: P
     assert "another sha256" in one_line(lenet_edge("verify", file).stderr)
 
 
-def test_a_checkpoint_that_is_a_broken_archive(lenet_edge: LenetEdge, own_exports: Path) -> None:
+def test_a_checkpoint_that_is_a_broken_archive(
+    lenet_edge_here: LenetEdge, own_exports: Path
+) -> None:
     file = own_exports / "lenet.keras"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    done = lenet_edge("export", file, "--output-dir", own_exports)
+    done = lenet_edge_here("export", file, "--output-dir", own_exports)
     assert done.returncode == 1
     assert "lenet.keras" in one_line(done.stderr)
 
@@ -123,8 +125,8 @@ def test_an_output_folder_that_cannot_be_written(
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_a_read_only_folder(lenet_edge: LenetEdge, exports: Path) -> None:
+def test_a_read_only_folder(lenet_edge_here: LenetEdge, exports: Path) -> None:
     # Nobody, root included, makes files in /sys.
-    done = lenet_edge("export", exports / "lenet.keras", "--output-dir", "/sys/lenet-edge")
+    done = lenet_edge_here("export", exports / "lenet.keras", "--output-dir", "/sys/lenet-edge")
     assert done.returncode == 1
     assert "cannot write /sys/lenet-edge/" in one_line(done.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lenet_edge.doctor import machine
-from lenet_edge.doctor.known import FAILURES, architecture, explain
+from lenet_edge.doctor.known import FAILURES, explain
 from lenet_edge.environment import capture
 from tests.conftest import LenetEdge
 from tests.test_conditions import tree
@@ -235,13 +235,6 @@ def test_files_that_were_changed(tmp_path: Path) -> None:
     assert found.status == "warning"
     assert "another sha256" in found.found
     assert [found.status for found in machine.files(tmp_path / "nowhere")] == ["note"]
-
-
-def test_the_interpreter_s_own_architecture() -> None:
-    own = architecture(Path(sys.executable).resolve())
-    assert own in ("x86-64", "aarch64", "arm", "x86", "riscv")
-    assert architecture(Path(__file__)) is None
-    assert architecture(Path("/nowhere")) is None
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,10 @@ def test_answers_that_differ_are_refused(matrix: Matrix, tmp_path: Path) -> None
     assert not moved.with_suffix(".c").exists()
 
 
-def test_the_command(exports: Path, tmp_path: Path, lenet_edge: LenetEdge) -> None:
-    done = lenet_edge("export", exports / "lenet.keras", "--format", "c", "--output-dir", "out")
+def test_the_command(exports: Path, tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    done = lenet_edge_here(
+        "export", exports / "lenet.keras", "--format", "c", "--output-dir", "out"
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"lenet_int8\.c: needs an arena of [\d,]+ bytes", done.stderr)
     assert (tmp_path / "out" / "lenet_int8.c").exists()

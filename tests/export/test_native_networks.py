@@ -142,13 +142,15 @@ def three_convolutions() -> Any:
     )
 
 
-def test_a_second_network_exports_and_verifies(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_a_second_network_exports_and_verifies(
+    tmp_path: Path, lenet_edge: LenetEdge, lenet_edge_here: LenetEdge
+) -> None:
     need("cc")
     keras().utils.set_random_seed(1)
     model = three_convolutions()
     model.save(tmp_path / "second-net.keras")
-    made = lenet_edge("export", "second-net.keras", "--format", "native", "--dynamic", "--int8",
-                      "--output-dir", "out")  # fmt: skip
+    made = lenet_edge_here("export", "second-net.keras", "--format", "native", "--dynamic",
+                           "--int8", "--output-dir", "out")  # fmt: skip
     assert made.returncode == 0, made.stderr
     text = (tmp_path / "out" / "second-net_native_int8.c").read_text()
     assert "void second_net(const int8_t image[784], int8_t logits[10]);" in text
@@ -226,11 +228,11 @@ def test_a_branch_is_not_covered() -> None:
         native.convert(k.Model(image, both), "float32", np.zeros((1, 12, 12, 1), np.float32))
 
 
-def test_the_command_names_the_layer_too(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_the_command_names_the_layer_too(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     k = keras().layers
     model = network((28, 28, 1), [k.AveragePooling2D(2, name="mean"), k.Flatten(), k.Dense(10)])
     model.save(tmp_path / "mean.keras")
-    refused = lenet_edge("export", "mean.keras", "--format", "native")
+    refused = lenet_edge_here("export", "mean.keras", "--format", "native")
     assert refused.returncode == 1
     assert "layer mean (AveragePooling2D) is not covered by the native format" in (
         " ".join(refused.stderr.split())

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifact import Artifact, load_artifact, manifest_path
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export import exporter
 from lenet_edge.export.onnx import needs_reduced_range
+from lenet_edge.reference import reference_path
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verify import verify
@@ -55,13 +57,14 @@ def test_size(matrix: Matrix, format: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize(("format", "precision"), LIMITS)
-def test_parity(matrix: Matrix, exports: Path, format: str, precision: str) -> None:
+def test_parity(matrix: Matrix, exports: Path, tmp_path: Path, format: str, precision: str) -> None:
     artifact = matrix[format, precision]
+    assert artifact.parent_sha256
     # The recorded answers to all test images are in `exports`; `matrix` recorded fewer.
-    twin = exports / artifact.name
-    for suffix in ("", ".json"):
-        source = artifact.path.with_name(artifact.name + suffix)
-        twin.with_name(artifact.name + suffix).write_bytes(source.read_bytes())
+    reference = reference_path(exports, artifact.parent_sha256)
+    for path in (artifact.path, manifest_path(artifact.path), reference):
+        shutil.copy(path, tmp_path)
+    twin = tmp_path / artifact.name
     target = get_target("litert-xnnpack" if format == "tflite" else "onnxruntime-cpu")
     (found,), skipped = verify([Pair(load_artifact(twin), target)])
     assert not skipped
@@ -158,8 +161,8 @@ def test_calibration_files_that_cannot_be_used(
         )
 
 
-def test_a_calibration_file_that_is_none(exports: Path, lenet_edge: LenetEdge) -> None:
-    done = lenet_edge(
+def test_a_calibration_file_that_is_none(exports: Path, lenet_edge_here: LenetEdge) -> None:
+    done = lenet_edge_here(
         "export", exports / "lenet.keras", "--int8", "--calibration", exports / "lenet.keras.json"
     )
     assert done.returncode == 1

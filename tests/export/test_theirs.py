@@ -24,14 +24,14 @@ def efficientnet(applications: Any) -> Any:
 
 @pytest.mark.parametrize("build", [mobilenet, pytest.param(efficientnet, marks=pytest.mark.slow)])
 def test_keras_applications(
-    build: Callable[[Any], Any], tmp_path: Path, lenet_edge: LenetEdge
+    build: Callable[[Any], Any], tmp_path: Path, lenet_edge_here: LenetEdge
 ) -> None:
     import keras
 
     keras.utils.set_random_seed(0)
     build(keras.applications).save(tmp_path / "theirs.keras")
     np.savez(tmp_path / "images.npz", np.random.default_rng(0).random((16, *SHAPE), np.float32))
-    done = lenet_edge(
+    done = lenet_edge_here(
         "export", "theirs.keras", "--int8", "--calibration", "images.npz",
         "--output-dir", "out",
     )  # fmt: skip
@@ -48,24 +48,24 @@ def test_keras_applications(
     assert not operators & {"Shape", "Gather", "Slice", "Concat", "Identity"}
 
 
-def test_without_images_the_user_is_told(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_without_images_the_user_is_told(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     import keras
 
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(7)])
     model.save(tmp_path / "theirs.keras")
-    done = lenet_edge("export", "theirs.keras", "--output-dir", "out", "--batch-size", "3")
+    done = lenet_edge_here("export", "theirs.keras", "--output-dir", "out", "--batch-size", "3")
     assert done.returncode == 0, done.stderr
     assert "were not compared with it; give images that do with --calibration" in done.stderr
-    done = lenet_edge("export", "theirs.keras", "--int8")
+    done = lenet_edge_here("export", "theirs.keras", "--int8")
     assert done.returncode == 1
     assert "28 x 28 x 1 and the model takes 32 x 32 x 3" in done.stderr.splitlines()[-1]
 
 
-def test_images_of_any_size_are_refused(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_images_of_any_size_are_refused(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     import keras
 
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
     model.save(tmp_path / "free.keras")
-    done = lenet_edge("export", "free.keras")
+    done = lenet_edge_here("export", "free.keras")
     assert done.returncode == 1
     assert "takes images of any size" in done.stderr.splitlines()[-1]

@@ -17,13 +17,18 @@ def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: P
     files = {one.candidate for one in run.parity}
     assert files == {
         "lenet.keras", "lenet_float32.tflite", "lenet_float32.onnx", "lenet_int8.tflite",
-        "lenet_int8.onnx", "lenet_dynamic.tflite",
+        "lenet_int8.onnx", "lenet_dynamic.tflite", "lenet_native_float32.c",
+        "lenet_native_dynamic.c", "lenet_native_int8.c",
     }  # fmt: skip
     assert {one.artifact for one in run.measurements} == files
     targets = {one.target for one in run.measurements}
-    assert {"litert-xnnpack", "tflite-runtime-cpu", "onnxruntime-cpu", "tensorflow-function"} <= (
-        targets
-    )
+    assert {
+        "litert-xnnpack",
+        "tflite-runtime-cpu",
+        "onnxruntime-cpu",
+        "tensorflow-function",
+        "native-cpu",
+    } <= (targets)
     for report in run.parity:
         assert (report.bounds.max_abs_error == 77) == ("int8" in report.candidate)
         if "float32" in report.candidate:

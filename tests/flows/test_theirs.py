@@ -26,7 +26,9 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_folder_from_train_to_verify(lenet_edge: LenetEdge, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_from_train_to_verify(
+    lenet_edge: LenetEdge, lenet_edge_here: LenetEdge, photos: Path, tmp_path: Path
+) -> None:
     names = tuple(sorted(CLASSES))
     checkpoint = "out/digits.keras"
     done = lenet_edge("train", "--dataset", photos, "--epochs", "30", "--output", checkpoint)
@@ -39,7 +41,7 @@ def test_a_folder_from_train_to_verify(lenet_edge: LenetEdge, photos: Path, tmp_
     with Image.open(tmp_path / "out/digits.training/curve.png") as curve:
         assert curve.size > (400, 300)
 
-    done = lenet_edge("export", checkpoint, "--output-dir", "out")
+    done = lenet_edge_here("export", checkpoint, "--output-dir", "out")
     assert done.returncode == 1
     assert "name its own images with --dataset" in done.stderr.splitlines()[-1]
     done = lenet_edge("export", checkpoint, "--int8", "--dataset", photos, "--output-dir", "out")

@@ -8,15 +8,18 @@ import pytest
 
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
+from tests.conftest import MakeOnce
 
 
 @pytest.fixture(scope="session")
-def fixed(exports: Path, test_part: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fixed(exports: Path, test_part: Dataset, make_once: MakeOnce) -> Path:
     """A folder with float32 and int8 files of the same checkpoint whose batch is fixed to 40."""
-    from lenet_edge.export.exporter import export
 
-    folder = tmp_path_factory.mktemp("fixed")
-    training = mnist.load("train")
-    export(exports / "lenet.keras", folder, training, test_part,
-           precisions=("float32", "int8"), batch_size=40)  # fmt: skip
-    return folder
+    def fill(folder: Path) -> None:
+        from lenet_edge.export.exporter import export
+
+        training = mnist.load("train")
+        export(exports / "lenet.keras", folder, training, test_part,
+               precisions=("float32", "int8"), batch_size=40)  # fmt: skip
+
+    return make_once("fixed", fill)

@@ -25,7 +25,7 @@ from lenet_edge.errors import ModelFileError, TargetError, WorkerError
 from lenet_edge.reference import Reference
 from lenet_edge.runtimes import absence, all_targets, is_installed, open_session
 from lenet_edge.target import Target
-from tests.conftest import gpu_environment
+from tests.conftest import can_build_wasm, gpu_environment
 
 FILES = (
     "lenet_float32.tflite",
@@ -35,6 +35,7 @@ FILES = (
     "lenet.keras",
     "lenet_native_float32.c",
     "lenet_native_int8.c",
+    *(["lenet_float32.wasm"] if can_build_wasm() else []),
 )
 INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
@@ -111,7 +112,7 @@ def reference(exports: Path) -> npt.NDArray[np.float32]:
 
 def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
     """Read the input and output of a model file without any of our runtimes."""
-    if path.suffix == ".c":
+    if path.suffix in (".c", ".wasm"):
         sibling = path.with_name(path.name.replace("_native", "")).with_suffix(".tflite")
         return specs_in(sibling)
     if path.suffix == ".onnx":

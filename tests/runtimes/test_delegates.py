@@ -194,7 +194,7 @@ def test_a_library_of_another_architecture(
     done = lenet_edge("verify", file, "--target", "litert", "--delegate", "libarm.so")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert "libarm.so is built for aarch64, and this Python is x86_64" in last
+    assert "libarm.so is built for aarch64, and this Python is for x86_64" in last
 
 
 def test_options_and_targets_that_do_not_fit(lenet_edge: LenetEdge, file: Path, toy: Path) -> None:

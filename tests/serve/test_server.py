@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,18 +59,20 @@ def test_pixels_are_taken_as_they_are(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/style.css", "/page.js", "/icon.svg", "/models", "/nowhere", "/predict"]
+    "path",
+    ["/", "/style.css", "/page.js", "/wasm.js", "/icon.svg", "/models", "/nowhere", "/predict"],
 )
 def test_every_answer_has_the_headers(server: Server, path: str) -> None:
     headers = server.ask("GET", path).headers
-    assert "unsafe" not in headers["Content-Security-Policy"]
+    # To compile WebAssembly is no more than to run a script of one's own.
+    assert headers["Content-Security-Policy"].replace("'wasm-unsafe-eval'", "").count("unsafe") == 0
     for part in ("default-src 'none'", "frame-ancestors 'none'", "script-src 'self'"):
         assert part in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert "tornado" not in str(headers).lower()
     kinds = {"/": "text/html", "/style.css": "text/css", "/page.js": "text/javascript",
-             "/icon.svg": "image/svg+xml"}  # fmt: skip
+             "/wasm.js": "text/javascript", "/icon.svg": "image/svg+xml"}  # fmt: skip
     assert headers["Content-Type"].split(";")[0] == kinds.get(path, "application/json")
 
 
@@ -84,6 +84,8 @@ def test_every_answer_has_the_headers(server: Server, path: str) -> None:
         ("GET", "/page/../../server.py", 404),
         ("GET", "//etc/passwd", 404),
         ("GET", "/server.py", 404),
+        ("GET", "/models/0.wasm", 404),  # none was given to serve
+        ("GET", "/models/-1.wasm", 404),
         ("POST", "/", 405),
         ("POST", "/nowhere", 404),
         ("GET", "/predict", 405),
@@ -249,48 +251,6 @@ def test_slow_clients_are_cut_off(server: Server) -> None:
         b"Content-Length: 1000\r\n\r\nhalf",
     ):
         assert raw(server, text, wait_s=40) == b""
-
-
-@pytest.mark.slow
-def test_ten_thousand_requests_from_sixteen_clients(server: Server) -> None:
-    """Each client keeps its connection; every answer is right, and no process grows."""
-    test = mnist.load("test")
-    bodies = [json.dumps({"pixels": image[..., 0].tolist()}) for image in test.images[:200]]
-    expected: list[str] = []
-    failures: list[str] = []
-
-    def client(first: int, count: int) -> None:
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
-        done = 0
-        while done < count:
-            place = (first + done) % len(bodies)
-            connection.request("POST", "/predict", bodies[place], {"Content-Type": JSON})
-            reply = connection.getresponse()
-            content = reply.read()
-            if reply.status == 503:
-                time.sleep(0.01)
-                continue
-            done += 1
-            label = json.loads(content)["answers"][0]["label"]
-            if expected and label != expected[place]:
-                failures.append(f"{place}: {label}")
-        connection.close()
-
-    for body in bodies:
-        answer = server.ask("POST", "/predict", body, {"Content-Type": JSON})
-        expected.append(answer.json["answers"][0]["label"])
-    pids = (server.process.pid, server.worker_pid())
-    client(0, 500)
-    before = [server.memory_kb(pid) for pid in pids]
-    threads = [threading.Thread(target=client, args=(100 * n, 625)) for n in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    assert pids == (server.process.pid, server.worker_pid())
-    for pid, was in zip(pids, before, strict=True):
-        assert server.memory_kb(pid) - was < 20_000
 
 
 def test_beyond_the_loopback_a_token_is_demanded() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from lenet_edge import __version__
 from lenet_edge.artifact import Artifact, TensorSpec, atomic_write
 from lenet_edge.export.native import floats, integers, network, text
+from lenet_edge.export.native.calls import MOST_LANES
 from lenet_edge.target import Images
 
 CONVERTER = f"lenet-edge {__version__} native"
@@ -39,6 +40,22 @@ def convert(
     Raises:
         ModelFileError: a layer is not covered; the message names it.
     """
+    source, stack_bytes, contract = write(model, precision, calibration, batch_size, name)
+    return f"{text.top(name, precision, stack_bytes, contract)}\n{source}".encode()
+
+
+def write(
+    model: Any,
+    precision: str,
+    calibration: Images,
+    batch_size: int | None,
+    name: str,
+    lanes: int = MOST_LANES,
+) -> tuple[str, int, dict[str, Any]]:
+    """Return what `convert` makes a file of: the C code, its stack in bytes, and the tensors.
+
+    `lanes` are those of the widest vectors that the code will be built for.
+    """
     image = tuple(model.inputs[0].shape[1:])
     layers = network.read(model)
     if precision == "int8":
@@ -48,7 +65,9 @@ def convert(
         source, stack_bytes, specs = integers.write(name, content)
     else:
         classes = int(model.outputs[0].shape[-1])
-        source, stack_bytes = floats.write(name, layers, image, classes, precision == "dynamic")
+        source, stack_bytes = floats.write(
+            name, layers, image, classes, precision == "dynamic", lanes
+        )
         specs = (
             TensorSpec("image", (None, *image), "float32"),
             TensorSpec("logits", (None, classes), "float32"),
@@ -57,8 +76,7 @@ def convert(
         [dataclasses.asdict(dataclasses.replace(spec, shape=(batch_size, *spec.shape[1:])))]
         for spec in specs
     )
-    contract = {"inputs": inputs, "outputs": outputs}
-    return f"{text.top(name, precision, stack_bytes, contract)}\n{source}".encode()
+    return source, stack_bytes, {"inputs": inputs, "outputs": outputs}
 
 
 def tensors(content: bytes) -> dict[str, tuple[TensorSpec, ...]]:

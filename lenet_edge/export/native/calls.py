@@ -13,7 +13,7 @@ from lenet_edge.export.native.network import Conv, Dense, Layer, Pool, Shape
 from lenet_edge.export.native.text import array
 
 Floats = npt.NDArray[np.floating[Any]]
-_PADDED_TO = 16  # filters and outputs, the lanes of the widest vectors
+MOST_LANES = 16  # of the widest vectors
 # F(2 x 2, 3 x 3): kernel -> G kernel G'.
 # Source: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", 2016.
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -22,8 +22,9 @@ _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 class Calls:
     """What a network's layers become: arrays, buffers on the stack, and calls."""
 
-    def __init__(self, int8: bool) -> None:
-        self._int8 = int8
+    def __init__(self, int8: bool, lanes: int = MOST_LANES) -> None:
+        """Pad filters and outputs to `lanes`, those of the widest vectors it is built for."""
+        self._int8, self._lanes = int8, lanes
         self.arrays: list[str] = []
         self._buffers: dict[str, int] = {}
         self.kernels: set[str] = set()
@@ -64,6 +65,14 @@ class Calls:
         self._buffers[name] = -(-size // 16) * 16
         return name
 
+    def _up(self, size: int) -> int:
+        return -(-size // self._lanes) * self._lanes
+
+    def _padded(self, values: Floats) -> Floats:
+        """Return an array with zeros at the end of its last axis, up to a multiple of the lanes."""
+        missing = self._up(values.shape[-1]) - values.shape[-1]
+        return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
+
     def _call(self, text: str) -> None:
         line = "  "
         for word in f"{text};".split():
@@ -75,7 +84,7 @@ class Calls:
 
     def _weights(self, name: str, layer: Conv | Dense, values: Floats) -> str:
         """Write an array of weights and one of biases; the last axis becomes padded."""
-        bias = _padded(layer.bias)
+        bias = self._padded(layer.bias)
         self.arrays += [
             f"/* {layer.name}: {' x '.join(map(str, layer.kernel.shape))} weights */\n"
             + array("float", f"{name}_weights", values.astype(np.float32), aligned=True),
@@ -98,7 +107,7 @@ class Calls:
             first,
             _winograd(first)[:, 0].T,  # of shape (filter, point)
         )
-        of_second = self._weights(b, second, _padded(_winograd(second)))
+        of_second = self._weights(b, second, self._padded(_winograd(second)))
         size = -(-((rows + 1) * cols + 8) // 16) * 16
         pooled_size, tiles_size = -(-rows * cols // 16) * 16, -(-tile_rows * cols // 16) * 16
         planes = self._buffer("planes", 24 * size)
@@ -111,7 +120,7 @@ class Calls:
         self._call(f"tiles_of({pooled}, {pooled_size}, {channels}, {tile_rows}, {tile_cols},"
                    f" {tiles}, {tiles_size})")  # fmt: skip
         self._call(f"convolve_tiles({tiles}, {tiles_size}, {channels}, {tile_rows}, {tile_cols},"
-                   f" {filters}, {_up(filters)}, {of_second}, {out})")  # fmt: skip
+                   f" {filters}, {self._up(filters)}, {of_second}, {out})")  # fmt: skip
         return out, tile_rows * tile_cols * filters
 
     def _conv(self, where: str, conv: Conv, at: int, pool: Pool | None) -> tuple[str, int]:
@@ -128,7 +137,7 @@ class Calls:
             where = padded
         line = (width + left + right) * channels
         weights = self._weights(
-            f"conv{at}", conv, _padded(conv.kernel.reshape(kernel_rows, -1, filters))
+            f"conv{at}", conv, self._padded(conv.kernel.reshape(kernel_rows, -1, filters))
         )
         after = pool or conv
         size = math.prod(after.output_shape)
@@ -136,7 +145,7 @@ class Calls:
         rows, cols, _ = after.output_shape
         self._call(f"convolve({where}, {line}, {line * conv.strides[0]},"
                    f" {channels * conv.strides[1]}, {kernel_rows}, {kernel_cols * channels},"
-                   f" {rows}, {cols}, {filters}, {_up(filters)}, {weights},"
+                   f" {rows}, {cols}, {filters}, {self._up(filters)}, {weights},"
                    f" {int(pool is not None)}, {out})")  # fmt: skip
         return out, size
 
@@ -154,24 +163,24 @@ class Calls:
         self.kernels.add("dense")
         name, (inputs, outputs) = f"dense{number}", dense.kernel.shape
         self._buffers["places"] = max(self._buffers.get("places", 0), inputs)
-        out = self._buffer(f"after{number}", _up(outputs))
-        kernel, scales = _padded(dense.kernel), "NULL"
+        out = self._buffer(f"after{number}", self._up(outputs))
+        kernel, scales = self._padded(dense.kernel), "NULL"
         title = f"/* {dense.name}: {inputs} x {outputs} weights */\n"
         if self._int8:
             # A scale for each output, as in TensorFlow Lite's dynamic-range quantization.
             each = np.abs(dense.kernel).max(axis=0) / 127
             each[each == 0] = 1
-            rounded = np.rint(_padded(dense.kernel / each)).astype(np.int8)
+            rounded = np.rint(self._padded(dense.kernel / each)).astype(np.int8)
             scales = f"{name}_scales"
             self.arrays += [
                 title + array("int8_t", f"{name}_weights", rounded, aligned=True),
-                array("float", scales, _padded(each), aligned=True),
+                array("float", scales, self._padded(each), aligned=True),
             ]
         else:
             self.arrays.append(title + array("float", f"{name}_weights", kernel, aligned=True))
-        self.arrays.append(array("float", f"{name}_bias", _padded(dense.bias), aligned=True))
+        self.arrays.append(array("float", f"{name}_bias", self._padded(dense.bias), aligned=True))
         self._call(f"dense({where}, {inputs}, {name}_weights, {scales}, {name}_bias,"
-                   f" {_up(outputs)}, {int(dense.relu)}, places, {out})")  # fmt: skip
+                   f" {self._up(outputs)}, {int(dense.relu)}, places, {out})")  # fmt: skip
         return out, outputs
 
 
@@ -188,20 +197,10 @@ def _is_pair(layers: Sequence[Layer]) -> bool:
     rows, cols, _ = two.output_shape  # type: ignore[union-attr]
     channels = first.input_shape[-1]  # type: ignore[union-attr]
     # Five tiles stand side by side, and the tiles fill the widest vector.
-    return channels == 1 and cols >= 5 and rows * (cols + 1) - 1 >= _PADDED_TO
+    return channels == 1 and cols >= 5 and rows * (cols + 1) - 1 >= MOST_LANES
 
 
 def _winograd(conv: Conv) -> Floats:
     """Return the kernel in Winograd's form: float64 of shape (16 points, channels, filters)."""
     kernel: Floats = np.einsum("ir,rcnk,jc->ijnk", _G, conv.kernel.astype(np.float64), _G)
     return kernel.reshape(16, *kernel.shape[2:])
-
-
-def _up(size: int) -> int:
-    return -(-size // _PADDED_TO) * _PADDED_TO
-
-
-def _padded(values: Floats) -> Floats:
-    """Return an array with zeros at the end of its last axis, up to a multiple of 16."""
-    missing = _up(values.shape[-1]) - values.shape[-1]
-    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export.native.calls import Calls
+from lenet_edge.export.native.calls import MOST_LANES, Calls
 from lenet_edge.export.native.network import Layer, Shape
 from lenet_edge.export.native.text import prototypes, template
 
@@ -18,7 +18,12 @@ _KERNELS = ("part", "pair", "pad", "conv", "pool", "dense")
 
 
 def write(
-    name: str, layers: Sequence[Layer], image: Shape, classes: int, int8: bool
+    name: str,
+    layers: Sequence[Layer],
+    image: Shape,
+    classes: int,
+    int8: bool,
+    lanes: int = MOST_LANES,
 ) -> tuple[str, int]:
     """Return the C file without the comment at its top, and the bytes of stack that it needs.
 
@@ -28,11 +33,12 @@ def write(
         image: height, width and channels.
         classes: how many logits there are.
         int8: whether the dense layers' weights are rounded to int8.
+        lanes: of the widest vectors it will be built for; fewer are fewer zeros as padding.
 
     Raises:
         ModelFileError: it needs more stack than a thread can be expected to have.
     """
-    calls = Calls(int8)
+    calls = Calls(int8, lanes)
     body = calls.body(layers, image, classes)
     if calls.stack_bytes > MAX_STACK_BYTES:
         raise ModelFileError(

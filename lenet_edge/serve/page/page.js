@@ -1,6 +1,8 @@
 // The drawing goes to the server as a PNG, a photo as the file that it is; the answers come back
 // as JSON. Nothing is kept, and nothing is asked of any other server.
 
+import { classify, openNetwork } from "./wasm.js";
+
 const MAX_BYTES = 16 * 2 ** 20; // the server's limit
 const SHOWN_CLASSES = 10;
 const ASK_EVERY_MS = 200; // while one draws
@@ -8,7 +10,8 @@ const ASK_EVERY_MS = 200; // while one draws
 const byId = (id) => document.getElementById(id);
 const paper = byId("paper");
 const pen = paper.getContext("2d");
-const cards = []; // in the order of the models, which the answers have too
+const cards = []; // in the order of the models, which the answers have too; then those run here
+const networks = []; // that this browser runs itself, each with its card
 let asked = false; // a request is on its way
 let next = null; // what to ask when it is back
 let drawing = null; // the pointer that draws, and where it was
@@ -27,17 +30,30 @@ function say(text) {
 
 async function showModels() {
   const reply = await fetch("models");
-  const { models, error } = await reply.json();
+  const { models, in_browser, error } = await reply.json();
   if (!reply.ok) throw new Error(error);
-  for (const model of models) {
-    const card = copyOf("model");
-    card.querySelector("h2").append(...breakable(model.file));
-    card.querySelector(".about").textContent = model.target;
-    byId("models").append(card);
-    const size = `${Math.round(model.size_bytes / 1000)} kB`;
-    cards.push({ card, size, labels: model.labels });
-    show(cards.at(-1), null);
-  }
+  for (const model of models) addCard(model, `${model.target}, on the server`);
+  await Promise.all(
+    in_browser.map(async (model) => {
+      const card = addCard(model, "in your browser");
+      try {
+        networks.push({ card, network: await openNetwork(model.address) });
+      } catch (failed) {
+        card.failure = { error: `This browser cannot run it: ${failed.message}` };
+        show(card, null);
+      }
+    }),
+  );
+}
+
+function addCard({ file, size_bytes, labels }, about) {
+  const card = copyOf("model");
+  card.querySelector("h2").append(...breakable(file));
+  card.querySelector(".about").textContent = about;
+  byId("models").append(card);
+  cards.push({ card, size: `${Math.round(size_bytes / 1000)} kB`, labels, failure: null });
+  show(cards.at(-1), null);
+  return cards.at(-1);
 }
 
 function percent(share) {
@@ -54,7 +70,8 @@ function duration(seconds) {
   return `${(1e3 * seconds).toFixed(1)} ms`;
 }
 
-function show({ card, size, labels }, answer) {
+function show({ card, size, labels, failure }, given) {
+  const answer = failure ?? given;
   const said = answer && !answer.error;
   const output = card.querySelector("output");
   output.textContent = said ? answer.label : "–";
@@ -103,7 +120,10 @@ async function ask(body, type) {
     if (about === generation) {
       say(reply.ok ? "" : found.error);
       found.answers?.forEach((answer, place) => show(cards[place], answer));
-      if (reply.ok) showSeen(found.seen);
+      if (reply.ok) {
+        showSeen(found.seen);
+        for (const { card, network } of networks) show(card, classify(network, found.seen));
+      }
     }
   } catch {
     say("The server does not answer. Is it still running?");

@@ -1,0 +1,92 @@
+"""lenet-edge bundle"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lenet_edge.cli._options import DEFAULT_DIR, files_argument, json_option
+from lenet_edge.cli._terminal import say
+
+
+@click.command("bundle")
+@files_argument
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("lenet-edge.tar.xz"),
+    show_default=True,
+    help="The archive.",
+)
+@click.option(
+    "--num-images",
+    default="4000",
+    show_default=True,
+    metavar="N|all",
+    help="Test images to go along, evenly spread over the 10,000.",
+)
+@click.option(
+    "--wheels",
+    metavar="SYSTEM",
+    help="Add the runtime's wheels, for a board without a network: bookworm-arm64 (Raspberry Pi"
+    " OS, 64 bit), bookworm-armhf (32 bit), trixie-arm64, or -amd64.",
+)
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    type=click.Choice(["litert", "tflite", "onnx", "native"]),
+    help="With --wheels: which runtime. Repeatable; the first that has a wheel if left out.",
+)
+@json_option
+def command(
+    files: tuple[Path, ...],
+    output: Path,
+    num_images: str,
+    wheels: str | None,
+    runtimes: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
+    """Pack what a board needs into one small archive.
+
+    FILES are exported models; every one in ./exported but the checkpoint if left out. With them go
+    their manifests, test images with the float model's answers, and the part of lenet-edge that
+    runs on a board. There: unpack it and call ./run.sh verify, which needs Python 3.10 and one
+    runtime. The same files make the same archive, to the byte.
+
+    \b
+    Example: lenet-edge bundle exported/lenet_int8.tflite --wheels bookworm-arm64
+    """
+    from lenet_edge.artifact import sha256_of
+    from lenet_edge.cli._terminal import write_json
+    from lenet_edge.deploy import bundle
+    from lenet_edge.deploy.wheels import SYSTEMS, fit
+    from lenet_edge.selection import load_files
+
+    if num_images != "all" and not num_images.isdecimal():
+        raise click.BadParameter('must be a number or "all"', param_hint="--num-images")
+    if wheels and wheels not in SYSTEMS:
+        raise click.BadParameter(f"one of {', '.join(SYSTEMS)}", param_hint="--wheels")
+    if runtimes and not wheels:
+        raise click.UsageError("--runtime needs --wheels, the system to get it for")
+    artifacts = [one for one in load_files(files, DEFAULT_DIR) if files or one.format != "keras"]
+    fitting = fit(SYSTEMS[wheels], runtimes) if wheels else None
+    made = bundle.make(
+        artifacts,
+        None if num_images == "all" else int(num_images),
+        fitting.wheels if fitting else (),
+        SYSTEMS[wheels].machine if wheels else None,
+    )
+    made.save(output)
+    size = output.stat().st_size
+    facts = {
+        "path": str(output), "id": made.id, "sha256": sha256_of(output), "size_bytes": size,
+        "files": made.hashes,
+    }  # fmt: skip
+    if str(json_file) != "-":
+        runtime = f" and {' and '.join(fitting.runtimes)}" if fitting else ""
+        click.echo(f"{output}  {size:,} bytes: {', '.join(made.models)}{runtime}")
+        say("On the board: tar xf it, then lenet-edge/run.sh verify")
+    if json_file:
+        write_json(json_file, facts)

@@ -1,0 +1,148 @@
+"""lenet-edge deploy"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lenet_edge.cli._options import DEFAULT_DIR, batch_size_option, files_argument, json_option
+from lenet_edge.cli._terminal import (
+    GATE_FAILED,
+    INCONCLUSIVE,
+    output,
+    progress_bar,
+    say,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from lenet_edge.deploy.ssh import Board
+    from lenet_edge.flows.deploy import Deployment
+
+
+@click.command("deploy")
+@click.argument("host")
+@files_argument
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    type=click.Choice(["litert", "tflite", "onnx", "native"]),
+    help="What to install there. Repeatable; the best that has a wheel for it if left out.",
+)
+@batch_size_option
+@click.option("--max-time", type=click.FloatRange(0, min_open=True), default=5.0,
+              show_default=True, metavar="S",
+              help="Sample each cell this long at the most.")  # fmt: skip
+@click.option(
+    "--results-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("benchmarks/results"),
+    show_default=True,
+    help="The board's figures go into a folder of its name there.",
+)
+@click.option("--service", is_flag=True,
+              help="Have systemd run `serve` there, now and after each start.")  # fmt: skip
+@click.option("--again", is_flag=True, help="Verify and bench even if nothing has changed.")
+@click.option("--dry-run", is_flag=True, help="Look at the board and say what would be done.")
+@click.option("--uninstall", is_flag=True, help="Remove all that was ever deployed there.")
+@click.option("--python", default="python3", show_default=True, help="The board's Python.")
+@click.option(
+    "ssh_options", "-o", "--ssh-option", multiple=True, metavar="KEY=VALUE",
+    help="As for ssh -o, such as Port=2222. Repeatable.",
+)  # fmt: skip
+@json_option
+def command(
+    host: str,
+    files: tuple[Path, ...],
+    runtimes: tuple[str, ...],
+    batch_sizes: tuple[int, ...],
+    max_time: float,
+    results_dir: Path,
+    service: bool,
+    again: bool,
+    dry_run: bool,
+    uninstall: bool,
+    python: str,
+    ssh_options: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
+    """Bring files to a board, prove them there, and time them there.
+
+    HOST is what ssh takes: pi@raspberrypi.local, or a name of your ~/.ssh/config. FILES are
+    exported models; every one in ./exported that the board's runtime reads if left out. The
+    runtime comes along in a virtual environment of its own, so the board needs Python 3.10 and no
+    network. Cut off at any moment, the same command goes on from there. The exit status is 3 when
+    a file does not pass on the board, which then keeps what it had.
+
+    \b
+    Example: lenet-edge deploy pi@raspberrypi.local exported/lenet_int8.tflite
+    """
+    from contextlib import closing
+
+    from lenet_edge.deploy.ssh import Board
+    from lenet_edge.flows.deploy import carry_out, decide
+    from lenet_edge.report.deployment import deployment_view
+    from lenet_edge.selection import load_files
+
+    if not uninstall:
+        artifacts = [one for one in load_files(files, DEFAULT_DIR) if one.format != "keras"]
+    with closing(Board(host, ssh_options, python)) as board:
+        if uninstall:
+            removed = board.ask("uninstall")
+            _tell(
+                f"{host}: removed {', '.join(removed) or 'nothing'}",
+                {"removed": removed},
+                json_file,
+            )
+            return
+        what = decide(board, artifacts, runtimes)
+        facts = {"host": host, "board": what.facts, "runtimes": what.fitting.runtimes, **what.place}
+        for line in _about(what):
+            say(line)
+        if dry_run or (what.is_in_use and not (again or service)):
+            done = "nothing was changed" if dry_run else "it has all of this; --again measures anew"
+            _tell(f"{host}: {done}", facts, json_file)
+            return
+        if not what.is_in_use or again:
+            outcome = carry_out(board, what, batch_sizes, max_time, results_dir, progress_bar, say)
+            view = deployment_view(
+                outcome.board, outcome.here, outcome.differences, outcome.findings
+            )
+            output(view, facts | outcome.to_json(), json_file)
+            say(f"The board's figures are in {outcome.kept}")
+            if outcome.command is None:
+                raise click.exceptions.Exit(GATE_FAILED)
+            say(f"On the board: {outcome.command} predict IMAGE")
+        if service:
+            _serve(board)
+        if (not what.is_in_use or again) and outcome.verdict != "pass":
+            raise click.exceptions.Exit(INCONCLUSIVE)
+
+
+def _tell(text: str, facts: dict[str, Any], json_file: Path | None) -> None:
+    if str(json_file) != "-":
+        click.echo(text)
+    if json_file:
+        write_json(json_file, facts)
+
+
+def _about(what: Deployment) -> list[str]:
+    facts = what.facts
+    heat = facts["temperature_celsius"]
+    lines = [
+        f"{facts['model'] or facts['machine']}, {facts['system']}, Python"
+        f" {'.'.join(map(str, facts['python']))}, {facts['machine']},"
+        f" {facts['free_bytes'] / 1e9:,.1f} GB free" + (f", {heat:.0f} °C" if heat else ""),
+        f"Runtime: {', '.join(what.fitting.runtimes)}; files: {', '.join(what.bundle.models)}",
+    ]
+    if what.left_out:
+        lines.append(f"Left out, for another runtime: {', '.join(what.left_out)}")
+    return lines
+
+
+def _serve(board: Board) -> None:
+    for line in board.ask("serve", arguments=["serve", "--host", "0.0.0.0"]):
+        click.echo(line)

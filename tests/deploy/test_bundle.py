@@ -1,0 +1,138 @@
+"""A bundle: small, the same each time, and enough for a board."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifact import sha256_of
+from lenet_edge.deploy import bundle
+from lenet_edge.deploy.wheels import SYSTEMS, fit
+from lenet_edge.errors import BoardError
+from lenet_edge.selection import load_files
+from tests.conftest import LenetEdge
+
+ROOT = Path(__file__).parents[2]
+EXPORTED = ROOT / "exported"
+DIGIT = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    return folder / bundle.NAME
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHON"}
+    return subprocess.run(
+        [str(folder / "run.sh"), *arguments],
+        cwd=ROOT,  # where another lenet_edge lies
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    artifacts = load_files([EXPORTED / "lenet_int8.tflite"], EXPORTED)
+    made = bundle.make(artifacts, 500)
+    made.save(folder / "one.tar.xz")
+    return unpack(folder / "one.tar.xz", folder)
+
+
+def test_every_exported_file_and_4000_images_stay_below_a_megabyte_and_a_half(
+    lenet_edge: LenetEdge, tmp_path: Path
+) -> None:
+    files = [*EXPORTED.glob("lenet_*.tflite"), *EXPORTED.glob("lenet_*.onnx")]
+    for name in ("a.tar.xz", "b.tar.xz"):
+        done = lenet_edge("bundle", *files, "--output", name, "--json", "facts.json")
+        assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert sha256_of(tmp_path / "a.tar.xz") == sha256_of(tmp_path / "b.tar.xz") == facts["sha256"]
+    assert facts["size_bytes"] == (tmp_path / "a.tar.xz").stat().st_size < 1_500_000
+    folder = unpack(tmp_path / "a.tar.xz", tmp_path)
+    for name, sha256 in facts["files"].items():
+        assert sha256_of(folder / name) == sha256
+    (reference,) = folder.glob("exported/reference-*.npz")
+    with np.load(reference, allow_pickle=False) as arrays:
+        assert arrays["images"].shape == (4000, 28, 28, 1)
+        assert str(arrays["dataset"]) == "mnist-test, 4000 of 10000"
+        (full,) = EXPORTED.glob("reference-*.npz")
+        with np.load(full, allow_pickle=False) as whole:
+            assert np.array_equal(arrays["logits"][2], whole["logits"][5])
+
+
+def test_it_proves_and_predicts_with_its_own_code_alone(unpacked: Path) -> None:
+    assert not list(unpacked.glob("lenet_edge/train"))
+    assert not list(unpacked.rglob("train.npz"))
+    verified = run(unpacked, "verify", "--target", "litert", "--json", "-", PYTHON=sys.executable)
+    (one,) = json.loads(verified.stdout)["parity"]
+    assert one["num_samples"] == 500, verified.stderr
+    predicted = run(unpacked, "predict", str(DIGIT), PYTHON=sys.executable)
+    assert predicted.stdout.split()[1] == "7", predicted.stderr
+    (unpacked / "lenet_edge/__init__.py").write_text('__version__ = "of the bundle"\n')
+    assert "of the bundle" in run(unpacked, "--version", PYTHON=sys.executable).stdout
+
+
+def test_each_of_its_commands_starts(unpacked: Path) -> None:
+    listed = sorted(path.stem for path in (unpacked / "lenet_edge/cli").glob("[a-z]*.py"))
+    assert {"verify", "bench", "predict", "serve", "doctor"} < set(listed)
+    assert not {"train", "export", "deploy"} & set(listed)
+    for name in listed:
+        done = run(unpacked, name, "--help", PYTHON=sys.executable)
+        assert done.returncode == 0, done.stderr
+        assert f"Usage: lenet-edge {name}" in done.stdout
+
+
+@pytest.mark.slow
+def test_with_wheels_it_needs_nothing_but_python(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    """As a board without a network has it; this machine stands for one."""
+    system = f"bookworm-{'amd64' if os.uname().machine == 'x86_64' else 'arm64'}"
+    if sys.version_info[:2] != SYSTEMS[system].python:
+        pytest.skip(f"the wheels of {system} are for another Python")
+    done = lenet_edge("bundle", EXPORTED / "lenet_int8.tflite", "--wheels", system)
+    assert done.returncode == 0, done.stderr
+    assert "litert" in done.stdout
+    folder = unpack(tmp_path / "lenet-edge.tar.xz", tmp_path)
+    bare = Path(sys.executable).resolve()  # outside of this virtual environment
+    environment = {"PATH": f"{bare.parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    for _ in range(2):  # the first makes the venv
+        predicted = run(folder, "predict", str(DIGIT), **environment)
+        assert predicted.stdout.split()[1] == "7", predicted.stderr
+    missing = run(folder, "train", **environment)
+    assert "No such command" in missing.stderr
+    (folder / "venv" / "complete").unlink()  # as if it had been cut off
+    assert run(folder, "targets", **environment).returncode == 0
+    assert (folder / "venv" / "complete").exists()
+
+
+def test_what_has_no_wheel_is_named() -> None:
+    with pytest.raises(BoardError, match=r"tflite-runtime has no wheel for aarch64, Python 3\.13"):
+        fit(SYSTEMS["trixie-arm64"], ["tflite"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--num-images", "20000"], "has 10,000 test images, not 20,000"),
+        (["--num-images", "many"], 'a number or "all"'),
+        (["--wheels", "buster-arm64"], "one of bookworm-amd64"),
+        (["--runtime", "onnx"], "--runtime needs --wheels"),
+    ],
+)
+def test_what_cannot_be(lenet_edge: LenetEdge, options: list[str], said: str) -> None:
+    done = lenet_edge("bundle", EXPORTED / "lenet_int8.tflite", *options)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

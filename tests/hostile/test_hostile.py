@@ -1,0 +1,148 @@
+"""What `python -m tests.hostile` does for SECURITY.md, of fewer files; the worst ones by name."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge import keras_file, npz
+from lenet_edge.artifact import check_format
+from lenet_edge.embedded import read_contract
+from lenet_edge.errors import ModelFileError
+from lenet_edge.runtimes import _probe
+from tests.conftest import LenetEdge
+from tests.hostile.harm import KERAS, external_weights, keras_with
+from tests.hostile.mutate import SHARES, digest, make
+from tests.hostile.run import run, uploads
+
+
+def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
+    seen = Counter[str]()
+    for number in range(40):
+        folders = [tmp_path / f"{number}-{again}" for again in (1, 2)]
+        cases = []
+        for folder in folders:
+            folder.mkdir()
+            cases.append(make(7, number, folder))
+        # Zip archives hold the time they were made, and what is outside has its folder's name.
+        if cases[0].format not in ("npz", "keras") and "outside" not in cases[0].how:
+            assert digest(folders[0]) == digest(folders[1]), cases[0]
+            assert (cases[0].how, cases[0].format) == (cases[1].how, cases[1].format)
+        seen[cases[0].format] += 1
+    assert len(seen) >= len(SHARES) - 1
+
+
+# A few of each kind in every run; the slow ones are the next of the same seed.
+@pytest.mark.parametrize(
+    "numbers", [range(8), pytest.param(range(8, 80), marks=pytest.mark.slow)], ids=["8", "72"]
+)
+def test_no_file_wins(numbers: range) -> None:
+    found = list(run(1, numbers))
+    assert [one for one in found if one.wrong] == []
+    assert len(found) == 5 * len(numbers)
+    assert any(one.status for one in found)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
+def test_no_upload_wins(count: int) -> None:
+    statuses = Counter(status for _, status, _ in uploads(1, count))
+    assert set(statuses) == {200, 400}
+
+
+@pytest.mark.parametrize("how", [how for how, harm in KERAS.items() if harm.must_be_refused])
+def test_a_keras_file_that_does_harm(tmp_path: Path, how: str) -> None:
+    import random
+
+    path, mark = tmp_path / "theirs.keras", tmp_path / "owned"
+    keras_with(path, random.Random(1), how, mark)
+    if how.startswith("weights: "):  # that is Keras's to find out, in a worker
+        check_format(path)
+        return
+    with pytest.raises(ModelFileError) as caught:
+        check_format(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["weights: external", "weights: linked", "weights: virtual"])
+def test_weights_from_another_file(lenet_edge: LenetEdge, tmp_path: Path, how: str) -> None:
+    import random
+
+    keras_with(tmp_path / "theirs.keras", random.Random(1), how, tmp_path / "owned")
+    done = lenet_edge("inspect", "theirs.keras")
+    assert done.returncode == 1
+    assert "Not allowed: H5 file with" in done.stderr.splitlines()[-1]
+
+
+def test_a_keras_file_as_keras_writes_it(tmp_path: Path) -> None:
+    assert check_format(_probe.FOLDER / "probe.keras") == "keras"
+    # Packed again by somebody, and with a loss of their own, which nobody asks for.
+    path = tmp_path / "again.keras"
+    with (
+        zipfile.ZipFile(_probe.FOLDER / "probe.keras") as archive,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as other,
+    ):
+        for name in archive.namelist():
+            content = archive.read(name).decode("latin-1")
+            loss = '"compile_config": {"loss": {"module": "builtins", "class_name": "function"}}'
+            assert name != "config.json" or '"registered_name"' in content
+            if name == "config.json":
+                content = content.rstrip()[:-1] + f", {loss}}}"
+            other.writestr(name, content.encode("latin-1"))
+    keras_file.check(path)
+
+
+@pytest.mark.parametrize("place", ["initializer", "node"])
+def test_onnx_weights_outside_of_the_folder(tmp_path: Path, place: str) -> None:
+    inside = tmp_path / "model"
+    (inside / "sub").mkdir(parents=True)
+    for folder in (tmp_path, inside, inside / "sub"):
+        (folder / "w.bin").write_bytes(bytes(16))
+    (inside / "link.bin").symlink_to(tmp_path / "w.bin")
+    for where in ("../w.bin", str(tmp_path / "w.bin"), "link.bin", "sub/../../w.bin", "/dev/zero"):
+        path = external_weights(inside / "x.onnx", where, place)
+        with pytest.raises(ModelFileError, match=r"x\.onnx has weights in .*outside of its folder"):
+            check_format(path)
+    for where in ("w.bin", "sub/w.bin", "sub/../w.bin"):
+        assert check_format(external_weights(inside / "x.onnx", where, place)) == "onnx"
+
+
+HANGS = {
+    "a number of a million bytes": b"\x08\x08\x10" + b"\xff" * 1_000_000,
+    "a million fields and no end": b"\x08\x08" * 2_500_000,
+    "a field longer than the file": b"\x08\x08\x3a\xff\xff\xff\xff\x0f",
+}
+
+
+@pytest.mark.parametrize("name", HANGS)
+def test_an_onnx_file_without_end(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(HANGS[name])
+    with pytest.raises(ModelFileError, match="is damaged"):
+        check_format(path)
+    with pytest.raises(ModelFileError, match="is damaged"):
+        read_contract(path, "onnx")
+
+
+def test_a_model_of_a_terabyte_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.tflite"
+    path.write_bytes((_probe.FOLDER / "probe.tflite").read_bytes())
+    os.truncate(path, 2**40)
+    with pytest.raises(ModelFileError, match="no model file has more than"):
+        check_format(path)
+
+
+def test_arrays_that_unpack_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, zeros=np.zeros(2**28, np.uint8))
+    assert path.stat().st_size < 300_000
+    assert npz.read(path)["zeros"].nbytes == 2**28  # a quarter of what may be
+    with pytest.raises(ValueError, match="and the limit is"):
+        npz.read(tmp_path / "bomb.npz", 2**27)

@@ -1,0 +1,139 @@
+"""One session, many inferences: ``python -m tests.reliability.long_runs [--count N] [TARGET...]``
+
+Each target that works here runs in a process of its own: 16 images in turn, each prepared, inferred
+and read out. Every answer must be the first one, bit for bit, and the first one the float model's
+digit. Memory is looked at after a tenth of the run and at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.data.mnist import load
+from lenet_edge.reference import reference_for
+from lenet_edge.runtimes import absence, all_targets, get_target, open_session
+from lenet_edge.target import Target
+from tests.reliability.jobs import EXPORTED, ROOT
+
+COUNT = 100_000
+MAX_GROWTH_BYTES = 4 * 2**20  # 90,000 inferences that lose 48 bytes each
+_IMAGES = 16
+
+
+def targets() -> Iterator[Target]:
+    """Yield what can run here, one file each."""
+    for target in all_targets():
+        if target.runtime != "null" and absence(target) is None:
+            yield target
+
+
+def file_for(target: Target, folder: Path) -> Path:
+    """Return the int8 file for a target, or the checkpoint; a C file is made in `folder`."""
+    format = target.formats[0]
+    if format != "native":
+        return EXPORTED / ("lenet.keras" if format == "keras" else f"lenet_int8.{format}")
+    made = folder / "lenet_native_float32.c"
+    if not made.exists():
+        from lenet_edge.export.exporter import export
+
+        training, test = load("train"), load("test")
+        export(EXPORTED / "lenet.keras", folder, training, test, ("native",))
+    return made
+
+
+def run(path: Path, target: Target, count: int) -> dict[str, Any]:
+    """Run one target in a new process and return what `main_of_one` found."""
+    command = [sys.executable, "-m", "tests.reliability.long_runs", "--one", str(path)]
+    done = subprocess.run(
+        [*command, "--count", str(count), target.name],
+        capture_output=True, text=True, cwd=ROOT, check=False, timeout=1800,
+    )  # fmt: skip
+    if done.returncode:
+        return {"target": target.name, "failed": (done.stderr or "?").splitlines()[-1]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main_of_one(path: Path, target: Target, count: int) -> dict[str, Any]:
+    """Do the inferences here, and tell how many were wrong and how much memory they took."""
+    artifact = load_artifact(path)
+    digits = reference_for(artifact).logits[:_IMAGES].argmax(axis=-1)
+    images = load("test").images[:_IMAGES].astype(np.float32) * np.float32(artifact.pixel_scale)
+    wrong = 0
+    first: list[Any] = []
+    with closing(open_session(artifact, target)) as session:
+        started = time.perf_counter()
+        for number in range(count):
+            place = number % _IMAGES
+            session.prepare(images[place : place + 1])
+            session.infer()
+            answer = session.logits()
+            if number < _IMAGES:
+                first.append(answer.copy())
+            else:
+                wrong += not np.array_equal(answer, first[place])
+            if number == count // 10:
+                before = _resident_bytes()
+        after, seconds = _resident_bytes(), time.perf_counter() - started
+    return {
+        "target": target.name, "count": count, "seconds": seconds, "wrong": wrong,
+        "right_digits": bool((np.concatenate(first).argmax(axis=-1) == digits).all()),
+        "resident_bytes": after, "growth_bytes": after - before,
+    }  # fmt: skip
+
+
+def _resident_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def failure(found: dict[str, Any]) -> str | None:
+    """Return what is wrong with what one target did, or None."""
+    if "failed" in found:
+        return str(found["failed"])
+    if found["wrong"] or not found["right_digits"]:
+        return f"{found['wrong']} answers are not the first one, or that is another digit"
+    if found["growth_bytes"] > MAX_GROWTH_BYTES:
+        return f"memory grew by {found['growth_bytes']:,} bytes"
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[1])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="all of them if left out")
+    parser.add_argument("--count", type=int, default=COUNT, help="inferences (%(default)s)")
+    parser.add_argument("--one", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(main_of_one(asked.one, get_target(asked.targets[0]), asked.count)))
+        return
+    print(f"{'':22}inferences  wrong  grew, kB  of, MB     s")
+    failed = False
+    with tempfile.TemporaryDirectory() as name:
+        for target in targets():
+            if target.name in (asked.targets or [target.name]):
+                one = run(file_for(target, Path(name)), target, asked.count)
+                reason = failure(one)
+                failed |= reason is not None
+                if "failed" in one:
+                    print(f"{target.name:22}{reason}", flush=True)
+                    continue
+                print(f"{target.name:22}{one['count']:10,}{one['wrong']:7}"
+                      f"{one['growth_bytes'] / 1000:10,.0f}{one['resident_bytes'] / 1e6:8,.0f}"
+                      f"{one['seconds']:6.0f}  {reason or ''}", flush=True)  # fmt: skip
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
