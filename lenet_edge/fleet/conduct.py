@@ -7,7 +7,7 @@ import functools
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,17 +62,25 @@ class Conductor:
         self._answers = as_completed([], with_results=True, raise_errors=False, loop=client.loop)
         self._keys = (f"lenet-edge-{uuid.uuid4().hex}-{n}" for n in itertools.count())
 
-    def run(self, boards: Iterable[Board], work_of: Callable[[Board], Work]) -> None:
+    def run(
+        self, boards: Sequence[Board], work_of: Callable[[Board], Work], at_once: int | None = None
+    ) -> None:
         """Do every board's work, at the same time, until each is at its end or lost.
+
+        Args:
+            boards: all of them.
+            work_of: gives the work of a board.
+            at_once: how many may be at it together, where each of them weighs; all if left out.
 
         Raises:
             LenetEdgeError: the scheduler itself went away.
         """
         try:
-            for board in boards:
-                self._start(board, work_of)
+            waiting = list(reversed(boards))
             looked = time.monotonic()
-            while self._turns:
+            while self._turns or waiting:
+                while waiting and (at_once is None or len(self._turns) < at_once):
+                    self._start(waiting.pop(), work_of)
                 for future, result in self._answers.next_batch(block=False):
                     self._answered(future, result)
                 if time.monotonic() - looked >= _LOOK_EVERY_S:
