@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import pickle
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -105,7 +106,7 @@ class Conductor:
 
     def _ask(self, board: Board, work: Work, asked: Call) -> None:
         future = self._client.submit(
-            worker.reply, asked.function, asked.arguments,
+            _reply, pickle.dumps(asked),  # as bytes: Dask would look for tasks in all arguments
             key=next(self._keys), workers=[board.address], resources={RESOURCE: 1}, pure=False,
         )  # fmt: skip
         deadline = time.monotonic() + asked.timeout_s + self._grace_s
@@ -151,6 +152,12 @@ class Conductor:
             idle, self._idle = self._idle, []
             for board in idle:
                 self._start(board, work_of)
+
+
+def _reply(asked: bytes) -> dict[str, Any]:
+    """Do a call, on the board, and return its result or its error as plain data."""
+    call: Call = pickle.loads(asked)
+    return worker.reply(call.function, call.arguments)
 
 
 def _what_came(asked: Call, future: Future, result: Any) -> Any:
