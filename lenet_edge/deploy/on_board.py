@@ -45,6 +45,7 @@ COMMAND = ROOT / "lenet-edge"
 ON_PATH = _HOME / ".local" / "bin" / "lenet-edge"
 UNIT = _HOME / ".config" / "systemd" / "user" / "lenet-edge.service"
 _COMPLETE = "complete"
+_PATIENCE_S = 20  # for an earlier deployment to end
 _held: list[int] = []  # the lock's descriptor, for as long as this program lives
 
 
@@ -85,25 +86,48 @@ def look() -> dict[str, Any]:
             for module in ("numpy", "PIL", "tornado")
         },
         "in_use": _in_use(),
+        "environments": [one.parent.name for one in ROOT.glob("environments/*/" + _COMPLETE)],
     }
 
 
-def begin() -> None:
+def begin(who: str) -> None:
     """Keep every other deployment out, for as long as this program lives.
+
+    One of the same person's is ended: its line may have been cut without the board noticing.
 
     Raises:
         Refused: another one is at work.
     """
     ROOT.mkdir(parents=True, exist_ok=True)
     lock = os.open(str(ROOT / "lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise Refused("another deployment is at work there; wait for its end") from None
+    for attempt in range(_PATIENCE_S * 10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            pid, _, owner = os.pread(lock, 1000, 0).decode(errors="replace").partition(" ")
+            if owner != who:
+                said = f"{owner or 'another'} is deploying there; wait for its end"
+                raise Refused(said) from None
+            if not attempt:
+                with contextlib.suppress(OSError, ValueError):
+                    os.kill(int(pid), signal.SIGTERM)
+            time.sleep(0.1)
+    else:
+        raise Refused("an earlier deployment does not end there; restart the board")
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()} {who}".encode(), 0)
+    signal.signal(signal.SIGTERM, _leave)
     _held.append(lock)
     for unfinished in ROOT.glob("*/*.part"):
         _remove(unfinished)
     shutil.rmtree(str(ROOT / "work"), ignore_errors=True)
+
+
+def _leave(number: int, frame: object) -> None:
+    with contextlib.suppress(OSError):
+        _say({"error": "another deployment of yours has taken over"})
+    raise SystemExit(1)  # on its way out, what runs is ended
 
 
 def missing(
@@ -206,36 +230,8 @@ def run(
     """Run a command of lenet-edge there; its notes are progress. It ends when the caller does."""
     work = ROOT / "work"
     work.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [str(ROOT / "releases" / release / "run.sh"), *arguments], cwd=str(work),
-        env=dict(os.environ, PYTHON=str(_python(environment))), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout
-    assert process.stderr
-    out, last, rest = [], "", b""
-    open_pipes = {process.stdout.fileno(), process.stderr.fileno()}
-    try:
-        while open_pipes:
-            readable, _, _ = select.select([0, *open_pipes], [], [])
-            if 0 in readable:  # nothing is asked before this has been answered: it is the end
-                raise EOFError
-            for pipe in readable:
-                piece = os.read(pipe, 65536)
-                if not piece:
-                    open_pipes.discard(pipe)
-                elif pipe == process.stdout.fileno():
-                    out.append(piece)
-                else:
-                    *lines, rest = (rest + piece).split(b"\n")
-                    for line in lines:
-                        last = line.decode(errors="replace").strip() or last
-                        report(last)
-        status = process.wait()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    printed = b"".join(out).decode(errors="replace")
+    command = [str(ROOT / "releases" / release / "run.sh"), *arguments]
+    status, printed, last = _watch(command, report, str(work), PYTHON=str(_python(environment)))
     return {"status": status, "printed": printed, "last": last}
 
 
@@ -316,7 +312,7 @@ def uninstall() -> list[str]:
     if ROOT.exists():
         removed.append(ROOT)
     for path in removed:
-        _remove(path)
+        _remove_wholly(path)
     return [str(path) for path in removed]
 
 
@@ -324,7 +320,7 @@ def give_up() -> None:
     """Remove what was sent for a deployment that cannot come to its end."""
     _remove(ROOT / "blobs")
     if not COMMAND.exists():
-        _remove(ROOT)
+        _remove_wholly(ROOT)
 
 
 def _in_use() -> dict[str, str] | None:
@@ -375,6 +371,15 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+def _remove_wholly(path: Path) -> None:
+    """Remove it, and the folders that only it was in."""
+    _remove(path)
+    for folder in path.parents:
+        if folder == _HOME or any(folder.iterdir()):
+            break
+        folder.rmdir()
+
+
 def _read(path: str) -> str | None:
     try:
         return Path(path).read_text(errors="replace").strip("\0\n ") or None
@@ -396,17 +401,53 @@ def _answer(*command: str) -> str | None:
 
 
 def _call(command: list[str], **environment: str) -> None:
-    done = subprocess.run(
-        command, env=dict(os.environ, **environment), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        lines = done.stdout.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+    lines: list[str] = []
+    status, printed, _ = _watch(command, lines.append, None, **environment)
+    if status:
+        lines = [*printed.strip().splitlines(), *lines] or ["it said nothing"]
         errors = [line for line in lines if line.startswith("ERROR")]
-        what = Path(command[0]).name + " " + " ".join(command[1:3])
         if any("No space left" in line for line in lines):
             raise OSError(errno.ENOSPC, "No space left on device")
+        what = " ".join([Path(command[0]).name, *command[1:3]])
         raise Refused(f"{what} failed: {(errors or lines)[-1]}")
+
+
+def _watch(
+    command: list[str], report: Callable[[str], None], folder: str | None, **environment: str
+) -> tuple[int, str, str]:
+    """Run a program, which ends with its caller; return its status, output and last note.
+
+    `report` gets each line of its standard error.
+    """
+    process = subprocess.Popen(
+        command, cwd=folder, env=dict(os.environ, **environment), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stderr
+    out, last, rest = [], "", b""
+    open_pipes = {process.stdout.fileno(), process.stderr.fileno()}
+    try:
+        while open_pipes:
+            readable, _, _ = select.select([0, *open_pipes], [], [])
+            if 0 in readable:  # nothing is asked before this has been answered: it is the end
+                raise EOFError
+            for pipe in readable:
+                piece = os.read(pipe, 65536)
+                if not piece:
+                    open_pipes.discard(pipe)
+                elif pipe == process.stdout.fileno():
+                    out.append(piece)
+                else:
+                    *lines, rest = (rest + piece).split(b"\n")
+                    for line in lines:
+                        last = line.decode(errors="replace").strip() or last
+                        report(last)
+        status = process.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return status, b"".join(out).decode(errors="replace"), last
 
 
 def _say(answer: dict[str, Any]) -> None:

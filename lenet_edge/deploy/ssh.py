@@ -96,22 +96,20 @@ class Board:
             BoardError: the connection was lost, or the board could not do it.
         """
         request = {"do": question, "size": len(content), "with": arguments}
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it may have said why before it left
             self._to.write(json.dumps(request).encode() + b"\n" + content)
             self._to.flush()
-            assert self._process.stdout
-            for line in self._process.stdout:
-                if not line.startswith(_OURS):  # what a login script printed
-                    continue
-                answer = json.loads(line[len(_OURS) :])
-                if "progress" in answer:
-                    report(answer["progress"])
-                elif "error" in answer:
-                    raise BoardError(f"{self.host}: {answer['error']}")
-                else:
-                    return answer["result"]
-        except BrokenPipeError:
-            pass
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if not line.startswith(_OURS):  # what a login script printed
+                continue
+            answer = json.loads(line[len(_OURS) :])
+            if "progress" in answer:
+                report(answer["progress"])
+            elif "error" in answer:
+                raise BoardError(f"{self.host}: {answer['error']}")
+            else:
+                return answer["result"]
         raise BoardError(f"{self.host}: {_why(*self._end())}")
 
     def _end(self) -> tuple[int, str]:
@@ -153,6 +151,6 @@ def _why(status: int, said: str) -> str:
     last = lines[-1] if lines else "it said nothing"
     if status in (126, 127):
         return f"it has no such Python ({last}); install it, or name another with --python"
-    if status == _FAILED:
+    if status == _FAILED or status < 0:  # ssh's own end, or a signal that ended it
         return f"the connection was lost ({last}); the same command goes on from there"
     return f"its Python ended with exit status {status} ({last})"

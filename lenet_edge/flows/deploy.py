@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import getpass
 import io
 import json
+import socket
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,11 +106,13 @@ def decide(board: Board, artifacts: Sequence[Artifact], runtimes: Sequence[str] 
             f"{board.host}: none of the files runs on {' or '.join(fitting.runtimes)}, which is for"
             f" {system}; export others, or name another --runtime"
         )
+    made = bundle.make(fitting_files, machine=system.machine)
+    _check_room(board.host, facts, made, fitting)
     return Deployment(
         facts,
         fitting,
         fitting_files,
-        bundle.make(fitting_files, machine=system.machine),
+        made,
         tuple(one.name for one in artifacts if one not in fitting_files),
     )
 
@@ -216,7 +220,7 @@ def carry_out(
     Raises:
         BoardError: the board cannot do it; its message says why.
     """
-    board.ask("begin")
+    board.ask("begin", who=f"{getpass.getuser()}@{socket.gethostname()}")
     _send(board, what, progress_bar)
     say("Installing")
     files = what.bundle.hashes
@@ -272,27 +276,12 @@ def _min_time_s(max_time_s: float) -> float:
 
 
 def _send(board: Board, what: Deployment, progress_bar: ProgressBar) -> None:
-    """Send what the board does not have, if there is room for it.
-
-    Raises:
-        BoardError: there is not.
-    """
+    """Send what the board does not have."""
     files, wheels = what.bundle.hashes, what.fitting.hashes
     missing = set(board.ask("missing", **what.place, files=files, wheels=wheels))
     of_bundle = {h: what.bundle.files[name] for name, h in files.items() if h in missing}
     of_wheels = {wheels[path.name]: path for path in what.fitting.wheels}
     of_wheels = {h: path for h, path in of_wheels.items() if h in missing}
-    # Each file lies there twice while it is unpacked.
-    sizes = [2 * len(content) for content in of_bundle.values()]
-    sizes += [2 * path.stat().st_size + _unpacked(path) for path in of_wheels.values()]
-    needed = sum(sizes) + _SPARE_BYTES
-    if needed > what.facts["free_bytes"]:
-        board.ask("give_up")
-        free = what.facts["free_bytes"]
-        raise BoardError(
-            f"{board.host}: {needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free;"
-            " make room there"
-        )
     if not missing:
         return
     with progress_bar("Send", len(of_wheels) + bool(of_bundle)) as step:
@@ -304,6 +293,25 @@ def _send(board: Board, what: Deployment, progress_bar: ProgressBar) -> None:
         if of_bundle:
             size = sum(map(len, of_bundle.values()))
             step(f"{len(of_bundle)} files of the bundle, {size / 1e6:.1f} MB")
+
+
+def _check_room(host: str, facts: dict[str, Any], made: bundle.Bundle, fitting: Fitting) -> None:
+    """Make sure that all of it fits, before anything is written.
+
+    Raises:
+        BoardError: it does not.
+    """
+    # Each file lies there twice while it is unpacked.
+    needed = _SPARE_BYTES + 2 * sum(map(len, made.files.values()))
+    if fitting.id not in facts["environments"]:
+        needed += sum(2 * path.stat().st_size + _unpacked(path) for path in fitting.wheels)
+    if facts["in_use"] != {"release": made.id, "environment": fitting.id} and (
+        needed > facts["free_bytes"]
+    ):
+        raise BoardError(
+            f"{host}: {needed / 1e6:,.0f} MB are needed and {facts['free_bytes'] / 1e6:,.0f} MB are"
+            " free; make room there"
+        )
 
 
 def _unpacked(wheel: Path) -> int:

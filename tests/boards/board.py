@@ -114,7 +114,7 @@ def start(
                 root=Path(f"/proc/{children.split()[0]}/root"),
             )
         finally:
-            # With unshare dies the first process of the board, and with that all others and the mounts.
+            # With it dies the board's first process, and with that all others and the mounts.
             process.kill()
             process.wait()
 
