@@ -152,7 +152,8 @@ class BenchRun:
 
     def save(self, path: Path) -> None:
         """Write the run as a JSON file, atomically."""
-        _write(path, self.to_json())
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> BenchRun:
@@ -187,15 +188,20 @@ class Fleet:
 
     def to_json(self) -> dict[str, Any]:
         """Return all runs as what JSON can hold."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "boards": [run.to_json() for run in self.runs],
-            "lost": [dataclasses.asdict(one) for one in self.lost],
-        }
+        return {**self._head, "boards": [run.to_json() for run in self.runs]}
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        lost = [dataclasses.asdict(one) for one in self.lost]
+        return {"schema_version": SCHEMA_VERSION, "lost": lost}
 
     def save(self, path: Path) -> None:
-        """Write one JSON file, atomically."""
-        _write(path, self.to_json())
+        """Write one JSON file, atomically, and board by board: as text, all would need memory."""
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(self._head)[:-1] + ', "boards": [')
+            for number, run in enumerate(self.runs):
+                file.write("," * bool(number) + "\n" + json.dumps(run.to_json(), indent=1))
+            file.write("]}\n")
 
 
 def load_runs(path: Path) -> tuple[BenchRun, ...]:
@@ -227,14 +233,6 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
         RecursionError, zlib.error,
     ) as error:  # fmt: skip
         raise DataError(f"{path} is not a result file that can be read ({error})") from error
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        # In pieces: the text of a large fleet would not fit beside it in memory.
-        for piece in json.JSONEncoder(indent=1).iterencode(facts):
-            file.write(piece)
-        file.write("\n")
 
 
 def _check_plausible(run: BenchRun) -> None:

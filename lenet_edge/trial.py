@@ -80,7 +80,9 @@ class Trial:
         moments: dict[str, Any] = {
             when: Conditions(**facts[when]) for when in ("before", "after") if when in facts
         }
-        return cls(**{**facts, **moments, "latencies_s": np.frombuffer(packed, "<u4") / 1e9})
+        found = cls(**{**facts, **moments, "latencies_s": np.frombuffer(packed, "<u4") / 1e9})
+        found.__dict__["_packed"] = facts["latencies_s"]["data"]  # it is written as it was read
+        return found
 
 
 def instability(trials: Sequence[Trial]) -> tuple[str, ...]:
