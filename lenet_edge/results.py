@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lenet_edge import declared
 from lenet_edge.artifact import atomic_write
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError
@@ -44,6 +45,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA_VERSION = 4
+_MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class BenchRun:
 
     def save(self, path: Path) -> None:
         """Write the run as a JSON file, atomically."""
-        _write(path, self.to_json())
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> BenchRun:
@@ -185,15 +188,20 @@ class Fleet:
 
     def to_json(self) -> dict[str, Any]:
         """Return all runs as what JSON can hold."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "boards": [run.to_json() for run in self.runs],
-            "lost": [dataclasses.asdict(one) for one in self.lost],
-        }
+        return {**self._head, "boards": [run.to_json() for run in self.runs]}
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        lost = [dataclasses.asdict(one) for one in self.lost]
+        return {"schema_version": SCHEMA_VERSION, "lost": lost}
 
     def save(self, path: Path) -> None:
-        """Write one JSON file, atomically."""
-        _write(path, self.to_json())
+        """Write one JSON file, atomically, and board by board: as text, all would need memory."""
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(self._head)[:-1] + ', "boards": [')
+            for number, run in enumerate(self.runs):
+                file.write("," * bool(number) + "\n" + json.dumps(run.to_json(), indent=1))
+            file.write("]}\n")
 
 
 def load_runs(path: Path) -> tuple[BenchRun, ...]:
@@ -203,13 +211,21 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
         DataError: it is missing, damaged, or of a newer schema.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise DataError(f"{path} has more than {_MAX_BYTES:,} bytes; no result file has")
+        facts = json.loads(text)
         if facts["schema_version"] > SCHEMA_VERSION:
             raise DataError(
                 f"{path} was written by a newer lenet-edge"
                 f" (schema {facts['schema_version']}); upgrade lenet-edge to read it"
             )
-        return tuple(BenchRun.from_json(one) for one in facts.get("boards", [facts]))
+        runs = tuple(BenchRun.from_json(one) for one in facts.get("boards", [facts]))
+        for run in runs:
+            declared.check(run)
+            _check_plausible(run)
+        return runs
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (
@@ -219,12 +235,21 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
         raise DataError(f"{path} is not a result file that can be read ({error})") from error
 
 
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        # In pieces: the text of a large fleet would not fit beside it in memory.
-        for piece in json.JSONEncoder(indent=1).iterencode(facts):
-            file.write(piece)
-        file.write("\n")
+def _check_plausible(run: BenchRun) -> None:
+    """Make sure of what the types in a result file do not say, as far as figures rest on it.
+
+    Raises:
+        ValueError: it cannot be true.
+    """
+    for one in run.measurements:
+        if not one.trials or min(one.batch_size, one.num_threads) < 1:
+            raise ValueError(f"{one.artifact} was measured in no process, or with no image")
+    for two in run.parity:
+        shares = (two.reference_accuracy, two.candidate_accuracy, two.top1_agreement)
+        if two.num_samples < 0 or not all(one is None or 0 <= one <= 1 for one in shares):
+            raise ValueError(f"{two.candidate} is right on more images than there are")
+    precision, scenario = run.settings.get("precision", 0.0), run.settings.get("scenario")
+    declared.check((precision, scenario), tuple[float, str | None], "settings")
 
 
 def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:

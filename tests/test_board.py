@@ -186,6 +186,16 @@ def test_doctor(board: Board) -> None:
     assert board("lenet-edge", "doctor", "--job", "host").returncode == 3
 
 
+@pytest.mark.parametrize("command", ["bench", "verify"])
+def test_a_fleet_needs_its_extra_and_says_so(board: Board, command: str) -> None:
+    file = f"exported/lenet_int8.{board.format}"
+    done = board("lenet-edge", command, file, "--scheduler", "tcp://127.0.0.1:8786")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: distributed is not installed; install it with: pip install 'lenet-edge[fleet]'\n"
+    )
+
+
 @pytest.mark.parametrize("command", ["train", "export", "run"])
 def test_what_needs_tensorflow_says_which_extra(board: Board, command: str) -> None:
     model = ["exported/lenet.keras"] if command != "train" else []

@@ -21,10 +21,13 @@ from lenet_edge.parity_report import Bounds, ClassCount, Flip, LayerError, wilso
 from lenet_edge.results import (
     SCHEMA_VERSION,
     BenchRun,
+    Fleet,
+    Lost,
     Measurement,
     ParityReport,
     Skipped,
     Trial,
+    load_runs,
 )
 from lenet_edge.target import Delegation
 
@@ -270,3 +273,17 @@ def test_parity_of_schema_1_is_still_read(tmp_path: Path) -> None:
     assert (report.verdict, report.bounds) == ("fail", Bounds(max_accuracy_drop=0.1))
     assert report.flips == (Flip(3, 1, 1, 2),)
     assert report.accuracy_interval == wilson_interval(80, 100)
+
+
+def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
+    runs = [dataclasses.replace(BenchRun.here(), board=name) for name in ("a", "b")]
+    fleet = Fleet(tuple(runs), (Lost("c", "its worker is gone"),))
+    fleet.save(tmp_path / "fleet.json")
+    assert json.loads((tmp_path / "fleet.json").read_text()) == json.loads(
+        json.dumps(fleet.to_json())
+    )
+    assert load_runs(tmp_path / "fleet.json") == tuple(runs)
+    with pytest.raises(DataError, match=r"holds the runs of 2 boards.*lenet-edge report reads all"):
+        BenchRun.load(tmp_path / "fleet.json")
+    Fleet(tuple(runs[:1])).save(tmp_path / "one.json")
+    assert BenchRun.load(tmp_path / "one.json") == runs[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 RESOURCE = "board"  # a worker has one of it and every task takes it: what runs there runs alone
 EXTRA = "fleet"
-_CONNECT_S = 10
 _ANSWER_S = 60
 # Both ends must agree on these: what is sent are names of our functions, in Dask's protocol.
 _SHARED = ("lenet-edge", "distributed")
@@ -35,7 +35,7 @@ class Board:
 
 
 @contextlib.contextmanager
-def connect(address: str) -> Iterator[Client]:
+def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
     """Yield a client of the scheduler at `address`; TLS is taken from Dask's configuration.
 
     Raises:
@@ -46,13 +46,15 @@ def connect(address: str) -> Iterator[Client]:
         from distributed import Client
     except ImportError:
         raise MissingPackageError("distributed", EXTRA) from None
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
+        raise LenetEdgeError(f"{address!r} is no address such as tcp://127.0.0.1:8786")
     # Its own words come as errors of ours, or not at all.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # another Python there is no matter; see check_versions
-            client = Client(address, timeout=_CONNECT_S, set_as_default=False)
-    except (OSError, TypeError, ValueError) as error:
+            client = Client(address, timeout=timeout_s, set_as_default=False)
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())
         raise LenetEdgeError(
             f"no scheduler answers at {address} ({cause}); start one with: lenet-edge fleet up"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import pickle
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,28 +51,37 @@ class Conductor:
     """
 
     def __init__(
-        self, client: Client, lost: Callable[[Board, str], None], grace_s: float = GRACE_S
+        self, client: Client, lost: Callable[[Board, str], None], grace_s: float | None = None
     ) -> None:
         from distributed import as_completed
 
-        self._client, self._lost, self._grace_s = client, lost, grace_s
+        self._client, self._lost = client, lost
+        self._grace_s = GRACE_S if grace_s is None else grace_s
         self._turns: dict[str, _Turn] = {}
         self._idle: list[Board] = []
         # Dask fetches each result as it is ready; one that hangs holds up no other.
         self._answers = as_completed([], with_results=True, raise_errors=False, loop=client.loop)
         self._keys = (f"lenet-edge-{uuid.uuid4().hex}-{n}" for n in itertools.count())
 
-    def run(self, boards: Iterable[Board], work_of: Callable[[Board], Work]) -> None:
+    def run(
+        self, boards: Sequence[Board], work_of: Callable[[Board], Work], at_once: int | None = None
+    ) -> None:
         """Do every board's work, at the same time, until each is at its end or lost.
+
+        Args:
+            boards: all of them.
+            work_of: gives the work of a board.
+            at_once: how many may be at it together, where each of them weighs; all if left out.
 
         Raises:
             LenetEdgeError: the scheduler itself went away.
         """
         try:
-            for board in boards:
-                self._start(board, work_of)
+            waiting = list(reversed(boards))
             looked = time.monotonic()
-            while self._turns:
+            while self._turns or waiting:
+                while waiting and (at_once is None or len(self._turns) < at_once):
+                    self._start(waiting.pop(), work_of)
                 for future, result in self._answers.next_batch(block=False):
                     self._answered(future, result)
                 if time.monotonic() - looked >= _LOOK_EVERY_S:
@@ -96,7 +106,7 @@ class Conductor:
 
     def _ask(self, board: Board, work: Work, asked: Call) -> None:
         future = self._client.submit(
-            worker.reply, asked.function, asked.arguments,
+            _reply, pickle.dumps(asked),  # as bytes: Dask would look for tasks in all arguments
             key=next(self._keys), workers=[board.address], resources={RESOURCE: 1}, pure=False,
         )  # fmt: skip
         deadline = time.monotonic() + asked.timeout_s + self._grace_s
@@ -142,6 +152,12 @@ class Conductor:
             idle, self._idle = self._idle, []
             for board in idle:
                 self._start(board, work_of)
+
+
+def _reply(asked: bytes) -> dict[str, Any]:
+    """Do a call, on the board, and return its result or its error as plain data."""
+    call: Call = pickle.loads(asked)
+    return worker.reply(call.function, call.arguments)
 
 
 def _what_came(asked: Call, future: Future, result: Any) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _SETUP_S = 120.0
+_AT_ONCE = 32  # boards that take the files: each has the scheduler hold them once more
 _LONGER = 3  # than a process that verifies: where it finds a file wrong, it looks for the cause
 Report = Callable[[str], None]
 
@@ -73,7 +74,7 @@ class Crew:
         boards = boards_of(client)
         check_versions(client, boards)
         parcel = pack(choice.artifacts)
-        self.work(boards, lambda board: self._introduce(board, choice, parcel), self.lose)
+        self.work(boards, lambda board: self._introduce(board, choice, parcel), self.lose, _AT_ONCE)
         self.stations = {board: self.stations[board] for board in boards if board in self.stations}
         if not self.stations:
             raise LenetEdgeError(f"no board is left; {self.lost[-1].board}: {self.lost[-1].reason}")
@@ -97,9 +98,10 @@ class Crew:
         boards: Sequence[Board],
         work_of: Callable[[Board], Work],
         lost: Callable[[Board, str], None],
+        at_once: int | None = None,
     ) -> None:
         """Let every board do its work, all at the same time; see `Conductor`."""
-        Conductor(self._client, lost).run(boards, work_of)
+        Conductor(self._client, lost).run(boards, work_of, at_once)
 
     def lose(self, board: Board, reason: str) -> None:
         """Note that a board is gone, and how that was seen."""

@@ -5,7 +5,8 @@ Boards are compared with their equals alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import bisect
+from collections.abc import Sequence
 from statistics import median
 
 from rich.console import Group, RenderableType
@@ -33,32 +34,43 @@ def kind_name(boards: Sequence[BenchRun]) -> str:
     return f"{machine}: {which}"
 
 
-def slowness(board: BenchRun, boards: Iterable[BenchRun]) -> float | None:
-    """Return how many times as long as its equals a board takes: the median over their cells.
+def slowness(boards: Sequence[BenchRun]) -> list[float | None]:
+    """Return how many times as long as its equals each board takes: the median over their cells.
 
-    In each cell it is held against the median of the others. None where they share none.
+    In each cell a board is held against the median of the others. None where they share none.
     """
-    others: dict[object, list[float]] = {}
+    cells: dict[object, list[float]] = {}
     for run in boards:
-        if run is not board:
-            for one in run.measurements:
-                if not one.invalid:
-                    others.setdefault((one.key, one.artifact_sha256), []).append(one.p50_s)
-    # What is invalid of its own counts: it may be so because the board is throttled.
-    ratios = [
-        one.p50_s / median(others[one.key, one.artifact_sha256])
-        for one in board.measurements
-        if (one.key, one.artifact_sha256) in others
-    ]
-    return median(ratios) if ratios else None
+        for one in run.measurements:
+            cells.setdefault((one.key, one.artifact_sha256), []).append(one.p50_s)
+    for times in cells.values():
+        times.sort()
+    found: list[float | None] = []
+    for run in boards:
+        # What is invalid counts: it may be so because the board is throttled.
+        ratios = [
+            one.p50_s / others
+            for one in run.measurements
+            if (others := _median_without(cells[one.key, one.artifact_sha256], one.p50_s))
+        ]
+        found.append(median(ratios) if ratios else None)
+    return found
 
 
-def outliers(boards: Sequence[BenchRun]) -> list[str]:
-    """Name the boards that are slower than their equals, or throttled, in words."""
-    said = []
-    for run in boards if len(boards) > 1 else ():
+def _median_without(times: Sequence[float], own: float) -> float | None:
+    """Return the median of sorted times less one of them; None where there is no other."""
+    count, place = len(times) - 1, bisect.bisect_left(times, own)
+    if not count:
+        return None
+    middle = [times[i + (i >= place)] for i in {(count - 1) // 2, count // 2}]
+    return sum(middle) / len(middle)
+
+
+def outliers(boards: Sequence[BenchRun]) -> dict[str, str]:
+    """Return what is odd about boards that are slower than their equals, or throttled, by name."""
+    said = {}
+    for run, slower in zip(boards, slowness(boards), strict=True) if len(boards) > 1 else ():
         why = []
-        slower = slowness(run, boards)
         if slower is not None and slower > _SLOWER:
             why.append(f"takes {slower:.2f} times as long as its equals")
         trials = [trial for one in run.measurements for trial in one.trials]
@@ -70,7 +82,7 @@ def outliers(boards: Sequence[BenchRun]) -> list[str]:
         if why:
             warmest = max((t.after.temperature_celsius or 0.0 for t in trials), default=0.0)
             heat = f", at {warmest:.0f} °C" if warmest else ""
-            said.append(f"{run.board or 'one of the machines'} {' and '.join(why)}{heat}")
+            said[run.board or "one of the machines"] = f"{' and '.join(why)}{heat}"
     return said
 
 
@@ -107,15 +119,19 @@ def boards_section(boards: Sequence[BenchRun]) -> Section:
     files, rows, what = _matrix(boards)
     texts, styles = [], []
     odd = outliers(boards)
-    for run, cells in zip(boards, rows, strict=True):
-        name, slower = run.board or NOTHING, slowness(run, boards)
+    for run, cells, slower in zip(boards, rows, slowness(boards), strict=True):
+        name = run.board or NOTHING
         texts.append(
             (name, *(_us(one.p50_s if one else None) for one in cells),
              NOTHING if slower is None else f"{slower:.2f}")
         )  # fmt: skip
-        styles.append("doubtful" if any(one.startswith(f"{name} ") for one in odd) else "")
+        styles.append("doubtful" if name in odd else "")
     table = Table(("board", *files, "× its equals"), tuple(texts), 1, tuple(styles))
-    return Section("boards", "Board by board", (what,), table if files else None)
+    notes = [what]
+    if len(boards) > 1:
+        notes.append("What follows is of the valid processes of all these boards together.")
+    notes += [f"{name} {why}." for name, why in odd.items()]
+    return Section("boards", "Board by board", tuple(notes), table if files else None)
 
 
 def fleet_view(fleet: Fleet) -> RenderableType:
@@ -124,7 +140,9 @@ def fleet_view(fleet: Fleet) -> RenderableType:
     for boards in by_kind(fleet.runs):
         run = join(boards)
         parts += [Text(f"\n{kind_name(boards)}", style="bold"), *_block(boards)]
-        parts += [Text(f"outlier: {one}", style="yellow") for one in outliers(boards)]
+        parts += [
+            Text(f"outlier: {name} {why}", style="yellow") for name, why in outliers(boards).items()
+        ]
         parts += _verdicts(one for one in run.parity if one.verdict == "fail")
         parts += _skipped(run.skipped)
         advice = recommend(run)
@@ -158,7 +176,7 @@ def _block(boards: Sequence[BenchRun]) -> list[RenderableType]:
     ]:
         table.add_row(*row[: len(columns)], row[-1], style="yellow" if style else None)
     more = len(boards) - _MOST_BOARDS
-    notes = [*section.notes, "×: times as long as its equals."]
+    notes = [section.notes[0], "×: times as long as its equals."]
     if more > 0:
         notes.append(f"{more} boards more are in the JSON and in lenet-edge report.")
     return [table, Text(" ".join(notes), style="dim")]

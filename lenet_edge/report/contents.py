@@ -60,7 +60,10 @@ def describe(boards: Sequence[BenchRun], limits: Limits) -> Machine:
         run=run,
         advice=advice,
         tiles=tuple(_tiles(run, advice)),
-        doubts=(*outliers(boards), *_doubts(run, advice)),
+        doubts=(
+            *(f"{name} {why}" for name, why in outliers(boards).items()),
+            *_doubts(run, advice),
+        ),
         others=others_section(run, advice),
         latencies=latencies_section(run, advice),
         parity=parity_section(run.parity),
@@ -112,9 +115,7 @@ def _doubts(run: BenchRun, advice: Recommendation | NothingFits) -> list[str]:
         said += [f"of the choice itself, {one}" for one in advice.measurement.instability]
     if run.remaining:
         said.append(f"{run.remaining} processes of the plan have not run")
-    if "boards" in run.settings:
-        said.append(f"pooled from {run.settings['boards']} boards: intervals are of all of them")
-    elif not run.paired:
+    if not run.paired and "boards" not in run.settings:
         said.append(
             f"joined from {run.settings['joined']} runs, not measured in turn: intervals are wider"
         )

@@ -55,7 +55,25 @@ def join(boards: Sequence[BenchRun]) -> BenchRun:
             )
             for one in whole.parity
         ),
-        settings={**whole.settings, "boards": len(boards)},
+        settings={
+            **(boards[0].settings if _alike(boards) else whole.settings),
+            "boards": len(boards),
+        },
+    )
+
+
+def _alike(boards: Sequence[BenchRun]) -> bool:
+    """Tell whether every board did the same, so that process i of any cell is of one board's round.
+
+    Then what makes a board slow cancels when two cells are compared.
+    """
+    done = [{one.key: (len(one.trials), one.invalid) for one in run.measurements} for run in boards]
+    counts = set(done[0].values())
+    return (
+        len(counts) == 1
+        and all(count > 0 and not invalid for count, invalid in counts)
+        and all(one == done[0] for one in done)
+        and all(run.paired and run.settings == boards[0].settings for run in boards)
     )
 
 

@@ -19,7 +19,7 @@ from lenet_edge.results import Skipped
 from lenet_edge.worker import Worker
 
 _TIMEOUT_S = 10.0  # of one call
-_OPENING_S = 60.0  # a runtime may compile then, and C is built, on a slow board too
+_OPEN_TIMEOUT_S = 60.0  # a runtime may compile then, and C is built, on a slow board too
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Models:
                 self._leave_to_browser(artifact)
                 continue
             try:
-                found = self._call("open_first", artifacts=[artifact.to_json()], target=target)
+                found = self._call(
+                    "open_first", _OPEN_TIMEOUT_S, artifacts=[artifact.to_json()], target=target
+                )
                 self.served.append(Served(artifact, found["target"]))
             except LenetEdgeError as error:
                 self.skipped.append(Skipped(target or "any target", str(error), artifact.name))
@@ -132,9 +134,8 @@ class Models:
             answers.append({"file": one.artifact.name, "target": one.target, **said})
         return {"answers": answers, "seen": next(iter(seen.values()))}
 
-    def _call(self, function: str, **arguments: Any) -> Any:
+    def _call(self, function: str, timeout_s: float = _TIMEOUT_S, **arguments: Any) -> Any:
         """Ask the worker; one that has died is replaced, and the new one is asked once more."""
-        timeout_s = _OPENING_S if function == "open_first" else _TIMEOUT_S
         for last in (False, True):
             if self._worker is None:
                 self._worker = Worker()

@@ -2,11 +2,11 @@
 # enter.sh COMMAND...                              run COMMAND where this kernel runs Arm programs
 # BASE=DIR LAYER=DIR ROOT=DIR enter.sh COMMAND...  the same, inside the board made of BASE and LAYER
 #
-# Mounts, processes and the host name are the command's own: all of it is gone when enter.sh ends, whichever way.
+# Mounts, processes and the host name are the command's own: all of it is gone when enter.sh or its caller ends, whichever way.
 # Nothing is written to BASE and LAYER: what the board writes stays in memory. HOME_OPTIONS are tmpfs's, for /home/pi.
 set -eu
 if [ "${ENTERED:-}" != yes ]; then
-  exec unshare --mount --uts --pid --fork --kill-child --propagation private env ENTERED=yes "$0" "$@"
+  exec setpriv --pdeathsig KILL unshare --mount --uts --pid --fork --kill-child --propagation private env ENTERED=yes "$0" "$@"
 fi
 
 binfmt=/proc/sys/fs/binfmt_misc
@@ -17,6 +17,10 @@ for name in aarch64 arm; do
 done
 [ -n "${BASE:-}" ] || exec "$@"
 
+# Whatever the caller's umask is, the user pi can read what is not secret.
+umask 022
+chmod -R go+rX "$LAYER"
+chmod 600 "$LAYER/etc/ssh/host_key"
 mount -t tmpfs tmpfs "$ROOT"
 mkdir "$ROOT/written" "$ROOT/work" "$ROOT/board"
 mount -t overlay -o "lowerdir=$LAYER:$BASE,upperdir=$ROOT/written,workdir=$ROOT/work" overlay "$ROOT/board"

@@ -14,7 +14,7 @@ _CORES = range(4)
 
 @dataclass(frozen=True)
 class Face:
-    """A board model. `cpu` is QEMU's name; the last three are the Arm core's MIDR, as cpuinfo has it."""
+    """A model of board. `cpu` is QEMU's name; the last three name the Arm core, as cpuinfo does."""
 
     model: str
     compatible: tuple[str, str]
@@ -36,7 +36,7 @@ class Face:
         )
         files = {
             "cpuinfo": "".join(map(core.format, _CORES))
-            + f"Revision\t: {self.revision}\nSerial\t\t: 10000000abcdef01\nModel\t\t: {self.model}\n",
+            + f"Revision\t: {self.revision}\nModel\t\t: {self.model}\n",
             "sys/firmware/devicetree/base/model": f"{self.model}\0",
             "sys/firmware/devicetree/base/compatible": "".join(f"{it}\0" for it in self.compatible),
             "sys/class/thermal/thermal_zone0/temp": "45000\n",

@@ -11,16 +11,16 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 ENTER = Path(__file__).with_name("enter.sh")
 _PACKAGES = (
-    "base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip", "hostname",
-    "libc-bin", "libfaketime", "libstdc++6", "mawk", "openssh-server", "procps", "python3-venv", "sed", "tar",
-    "util-linux",
+    "base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip",
+    "hostname", "libc-bin", "libfaketime", "libstdc++6", "mawk", "openssh-server", "procps",
+    "python3-venv", "sed", "tar", "util-linux",
 )  # fmt: skip
+_LEFT_OUT = ("doc", "locale", "man", "tests")
 # Part of the cache's key: to be raised when `build` or `_settle` do something else.
 _VERSION = 2
 
@@ -66,7 +66,7 @@ def missing() -> str | None:
     """Return why no board can be built or run here; None where it can."""
     if os.geteuid() != 0:
         return "an emulated board needs root"
-    for program in ("mmdebstrap", "ssh", "ssh-keygen", "unshare"):
+    for program in ("apt-get", "mmdebstrap", "ssh", "ssh-keygen", "unshare"):
         if not shutil.which(program):
             return f"{program} is not installed"
     if not Path("/usr/lib/binfmt.d/qemu-aarch64.conf").exists():
@@ -87,24 +87,25 @@ def build(userland: Userland) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if done.exists():
             return done
-        with tempfile.TemporaryDirectory(dir=done.parent, prefix="building-") as name:
-            root = Path(name) / "root"
-            made = subprocess.run(
-                [
-                    ENTER, "mmdebstrap", "--quiet", "--variant=extract",
-                    f"--architecture={userland.architecture}", f"--include={','.join(userland.packages)}",
-                    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-                    "--dpkgopt=force-unsafe-io",
-                    *(f"--dpkgopt=path-exclude=*/{it}/*" for it in ("doc", "locale", "man", "tests")),
-                    userland.suite, root, _mirror(),
-                ],
-                capture_output=True,
-                text=True,
-            )  # fmt: skip
-            if made.returncode:
-                raise RuntimeError(f"mmdebstrap failed: {made.stderr[-2000:]}")
-            _settle(root)
-            root.rename(done)
+        root = done.with_name(f"{done.name}.part")
+        shutil.rmtree(root, ignore_errors=True)
+        made = subprocess.run(
+            [
+                ENTER, "mmdebstrap", "--quiet", "--variant=extract",
+                f"--architecture={userland.architecture}",
+                f"--include={','.join(userland.packages)}",
+                "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+                "--dpkgopt=force-unsafe-io",
+                *(f"--dpkgopt=path-exclude=*/{it}/*" for it in _LEFT_OUT),
+                userland.suite, root, _mirror(),
+            ],
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+        if made.returncode:
+            raise RuntimeError(f"mmdebstrap failed: {made.stderr[-2000:]}")
+        _settle(root)
+        root.rename(done)
     return done
 
 

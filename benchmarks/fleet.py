@@ -1,0 +1,236 @@
+"""How far a fleet goes: python -m benchmarks.fleet [BOARDS] [ROUNDS]
+
+A real scheduler, real workers (1,000 if left out; many in a process, each with its own name,
+connections and folder) and the real client: files are sent, boards introduce themselves, checks
+and cells are asked for one by one. Only what a board measures is replayed from a recorded run, at
+once, so that what remains is the cost of the fleet itself: 25 cells in ROUNDS rounds (4) make
+100 processes a board. What is kept: seconds, processor time and memory of each part, and the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import EXPORTED, ROOT, keep
+from lenet_edge import worker
+from lenet_edge.bench import plan
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.fleet.boards import boards_of, connect
+from lenet_edge.flows import fleet
+from lenet_edge.flows.crew import Choice
+from lenet_edge.results import BenchRun, Fleet
+from lenet_edge.selection import Pair, load_files
+
+RECORDED = ROOT / "benchmarks" / "results" / "amd-epyc" / "20261125T010842-ed4129261adc.json"
+NUM_CELLS = 25
+PROCESSES = 2
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def recorded() -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return what was measured of the exported files, in the first process of each cell."""
+    run = BenchRun.load(RECORDED)
+    cells = [one for one in run.measurements if not one.artifact.endswith(".keras")][:NUM_CELLS]
+    return {
+        (one.artifact, one.target, one.batch_size): dataclasses.replace(
+            one, trials=one.trials[:1]
+        ).to_json()
+        for one in cells
+    }
+
+
+def host(scheduler: str, folder: str, first: int, count: int) -> None:
+    """Be so many boards, whose measurements are replayed."""
+    from distributed import Worker
+
+    cells = recorded()
+    parity = {(one.candidate, one.target): one for one in BenchRun.load(RECORDED).parity}
+
+    def replay(function: str, **asked: Any) -> Any:
+        if function == "bench.peak:peak_macs_per_s":
+            return 1e10
+        assert function == "bench.timing:measure", function
+        file, target = asked["artifact"], asked["target"]["name"]
+        cell = cells[Path(file["path"]).name, target, asked["batch_size"]]
+        return {**cell, "artifact_sha256": file["sha256"]}
+
+    def replay_proof(artifact: dict[str, Any], target: dict[str, Any], **how: Any) -> Any:
+        found = parity[Path(artifact["path"]).name, target["name"]].to_json()
+        found = {**found, "candidate_sha256": artifact["sha256"]}
+        return {"parity": [found], "skipped": []}
+
+    from lenet_edge.verify import verify
+
+    worker.call = replay  # type: ignore[assignment]
+    verify.verify_pair = replay_proof
+
+    async def serve() -> None:
+        workers = [
+            Worker(
+                scheduler, name=f"board-{number:04}", nthreads=1, resources={"board": 1},
+                host="127.0.0.1", dashboard=False, local_directory=f"{folder}/{number}",
+                memory_limit=0,
+            )
+            for number in range(first, first + count)
+        ]  # fmt: skip
+        for start in range(0, count, 25):
+            await asyncio.gather(*workers[start : start + 25])
+        await asyncio.gather(*(one.finished() for one in workers))
+
+    asyncio.run(serve())
+
+
+@contextlib.contextmanager
+def simulated(num_boards: int, folder: Path) -> Iterator[tuple[str, dict[str, list[int]]]]:
+    """Yield the scheduler's address and the process ids, when all boards have joined."""
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+    with (folder / "log").open("wb") as log:
+
+        def start(*command: str) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
+                stdout=log, stderr=log, cwd=ROOT, env=environment,
+            )  # fmt: skip
+
+        address_file = folder / "scheduler.json"
+        processes = [start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+                           "--no-dashboard", "--scheduler-file", str(address_file))]  # fmt: skip
+        try:
+            while not address_file.exists() or not address_file.read_text():
+                time.sleep(0.1)
+            address = json.loads(address_file.read_text())["address"]
+            share = -(-num_boards // PROCESSES)
+            for first in range(0, num_boards, share):
+                count = min(share, num_boards - first)
+                processes.append(
+                    start("benchmarks.fleet", "host", address, str(folder), str(first), str(count))
+                )
+            joined = 0
+            while joined < num_boards:
+                assert all(one.poll() is None for one in processes), (folder / "log").read_text()
+                time.sleep(1)
+                with contextlib.suppress(LenetEdgeError), connect(address) as client:
+                    joined = len(boards_of(client))
+            yield (
+                address,
+                {
+                    "scheduler": [processes[0].pid],
+                    "workers": [one.pid for one in processes[1:]],
+                    "client": [os.getpid()],
+                },
+            )
+        finally:
+            for one in processes:
+                one.kill()
+                one.wait()
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """Return the processor time that processes have taken."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(one[11]) + int(one[12]) for one in fields) / _TICKS
+
+
+def peak_bytes(pids: Sequence[int]) -> int:
+    """Return the most resident memory that processes had, added up."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return sum(int(text.split("VmHWM:")[1].split()[0]) * 1024 for text in texts)
+
+
+def measure(num_boards: int, rounds: int) -> dict[str, Any]:
+    """Return what a fleet of that size costs."""
+    keys = recorded()
+    files = load_files(sorted({EXPORTED / name for name, *_ in keys}), EXPORTED)
+    choice = Choice(files, tuple(sorted({target for _, target, _ in keys})))
+    begun = 0.0
+    marks: dict[str, float] = {}
+
+    def make_plan(pairs: Sequence[Pair]) -> plan.Plan:
+        cells = plan.expand(pairs, sorted({batch for *_, batch in keys}))
+        known = (one for one in cells if one.key[:3] in keys)
+        return plan.Plan(tuple(known), rounds=rounds)
+
+    lines: Counter[str] = Counter()
+
+    def begin(total: int) -> Any:
+        nonlocal begun
+        begun = time.monotonic()
+        marks.update({f"{name}_cpu_s": cpu_s(of) for name, of in pids.items()})
+
+        def report(line: str) -> None:
+            lines["cells" if line.endswith("us") else "other"] += 1
+            if sum(lines.values()) % 1_000 == 0:
+                print(f"  {lines['cells']:,} of {total:,}", file=sys.stderr, flush=True)
+
+        return report
+
+    with (
+        tempfile.TemporaryDirectory() as name,
+        simulated(num_boards, Path(name)) as (address, pids),
+    ):
+        before = peak_bytes(pids["client"])
+        started = time.monotonic()
+        with connect(address) as client:
+            found = fleet.bench(client, choice, make_plan, False, begin)
+        done = time.monotonic()
+        cells = lines["cells"]
+        assert cells == num_boards * NUM_CELLS * rounds, (lines, found.lost)
+        facts: dict[str, Any] = {
+            "boards": num_boards,
+            "processes": cells,
+            "introduction_s": begun - started,
+            "seconds": done - begun,
+            "processes_per_s": cells / (done - begun),
+            **{f"{part}_cpu_us_per_process": 1e6 * (cpu_s(of) - marks[f"{part}_cpu_s"]) / cells
+               for part, of in pids.items()},
+            "scheduler_peak_bytes": peak_bytes(pids["scheduler"]),
+            "workers_peak_bytes": peak_bytes(pids["workers"]),
+            "client_start_bytes": before,
+            "client_peak_bytes": peak_bytes(pids["client"]),
+        }  # fmt: skip
+        facts |= _file(found, Path(name) / "fleet.json")
+    return facts
+
+
+def _file(found: Fleet, path: Path) -> dict[str, Any]:
+    started = time.monotonic()
+    found.save(path)
+    return {
+        "file_bytes": path.stat().st_size,
+        "save_s": time.monotonic() - started,
+        "client_peak_after_save_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def main(num_boards: int = 1000, rounds: int = 4) -> None:
+    rows = []
+    for boards in sorted({min(10, num_boards), min(100, num_boards), num_boards}):
+        # Each in a process of its own, whose memory begins anew.
+        command = [sys.executable, "-m", "benchmarks.fleet", "measure", str(boards), str(rounds)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, cwd=ROOT)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(json.dumps(rows[-1], indent=1), flush=True)
+    print(f"Kept in {keep('fleet', {'rows': rows}).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["host", address, folder, first, count]:
+            host(address, folder, int(first), int(count))
+        case ["measure", boards, rounds]:
+            print(json.dumps(measure(int(boards), int(rounds))))
+        case numbers:
+            main(*map(int, numbers))

@@ -1,0 +1,118 @@
+"""lenet-edge fleet"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lenet_edge.cli._options import json_option
+from lenet_edge.cli._terminal import GATE_FAILED, output, say
+
+if TYPE_CHECKING:
+    from lenet_edge.cli._options import Decorated
+
+
+def _inventory(command: Decorated) -> Decorated:
+    return click.option(
+        "--inventory",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=Path("fleet.toml"),
+        show_default=True,
+        help="The boards: name, ssh address, Python, tags.",
+    )(command)
+
+
+def _port(command: Decorated) -> Decorated:
+    return click.option(
+        "--port",
+        type=click.IntRange(1024, 60_000),
+        default=8786,
+        show_default=True,
+        help="Of the scheduler, on the loopback address; boards have those after it.",
+    )(command)
+
+
+@click.group("fleet", epilog="Example: lenet-edge fleet up")
+def command() -> None:
+    """Start workers on many boards over ssh, show them, stop them.
+
+    Then bench and verify take --scheduler tcp://127.0.0.1:8786. Nothing listens on a network:
+    ssh carries all, with your own keys and configuration.
+    """
+
+
+@command.command("up")
+@click.argument("names", nargs=-1)
+@_inventory
+@_port
+def up(names: tuple[str, ...], inventory: Path, port: int) -> None:
+    """Start a scheduler here, and a worker on each board that has none.
+
+    NAMES are boards or tags; all boards if left out.
+
+    \b
+    Example: lenet-edge fleet up pi5
+    """
+    from lenet_edge.fleet import start
+    from lenet_edge.fleet.inventory import read
+
+    entries = read(inventory, names)
+    logs = inventory.with_suffix(".logs")
+
+    def told(one: start.Started) -> None:
+        say(f"{one.entry.name}: {one.reason or 'joined'}")
+
+    started = start.up(entries, port, logs, told)
+    there = sum(one.reason is None for one in started)
+    click.echo(
+        f"{there} of {len(started)} boards are at {start.address(port)}; for all of them:"
+        f" lenet-edge bench --scheduler {start.address(port)}"
+    )
+    if there < len(started):
+        raise SystemExit(GATE_FAILED)
+
+
+@command.command("status")
+@_inventory
+@_port
+@json_option
+def status(inventory: Path, port: int, json_file: Path | None) -> None:
+    """Show which boards are there, what they are, and what they do.
+
+    \b
+    Example: lenet-edge fleet status
+    """
+    from rich.table import Table
+
+    from lenet_edge.fleet.start import address
+    from lenet_edge.fleet.status import look
+
+    found = look(inventory, address(port))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("board", "ssh", "tags", "state", "last seen"):
+        table.add_column(name)
+    for one in found:
+        seen = f"{one['last_seen_s']:.0f} s ago" if one["last_seen_s"] is not None else ""
+        style = None if one["state"] in ("idle", "busy") else "red"
+        table.add_row(
+            one["name"], one["ssh"] or "", ", ".join(one["tags"]), one["state"], seen, style=style
+        )
+    facts: list[dict[str, Any]] = found
+    output(table, facts, json_file)
+    if any(one["state"] == "missing" for one in found):
+        raise SystemExit(GATE_FAILED)
+
+
+@command.command("down")
+@_port
+def down(port: int) -> None:
+    """Stop every worker, and the scheduler.
+
+    \b
+    Example: lenet-edge fleet down
+    """
+    from lenet_edge.fleet import start
+
+    click.echo(f"Stopped {start.down(start.address(port))} boards and their scheduler.")

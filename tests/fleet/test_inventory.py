@@ -1,0 +1,65 @@
+"""fleet.toml is checked before anybody is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.fleet.inventory import Entry, read
+from tests.conftest import LenetEdge
+
+GOOD = """
+[boards.pi5-a]
+ssh = "pi@pi5-a.local"
+python = "lenet/bin/python"
+tags = ["kitchen", "pi5"]
+[boards.zero]
+ssh = "zero"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "fleet.toml").write_text(GOOD)
+    return tmp_path / "fleet.toml"
+
+
+def test_names_and_tags_choose(file: Path) -> None:
+    first = Entry("pi5-a", "pi@pi5-a.local", 0, "lenet/bin/python", ("kitchen", "pi5"))
+    second = Entry("zero", "zero", 1)
+    assert read(file) == [first, second]
+    assert read(file, ["pi5"]) == read(file, ["pi5-a"]) == [first]
+    assert read(file, ["zero"]) == [second]  # its port does not depend on who is chosen
+    with pytest.raises(LenetEdgeError, match="no board or tag named attic"):
+        read(file, ["attic", "zero"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"no \[boards.NAME\]"),
+        ("boards = 3", "no attribute"),
+        ("[boards.a]", "board a has no ssh = ADDRESS"),
+        ("[boards.a]\nssh = 3", "board a: ssh = 3"),
+        ("[boards.a]\nssh = 'h'\nhost = 'x'", "board a: host = 'x'"),
+        ("[boards.a]\nssh = '-oProxyCommand=evil'", "is no address"),
+        ("[boards.a]\nssh = ''", "is no address"),
+        ('[boards."a b"]\nssh = "h"', "'a b' is no name"),
+        ('[boards."../x"]\nssh = "h"', "is no name"),
+        ("[boards", "Expected"),
+    ],
+)
+def test_a_wrong_inventory_is_one_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(text)
+    with pytest.raises(LenetEdgeError, match=said) as caught:
+        read(tmp_path / "fleet.toml")
+    assert "\n" not in str(caught.value)
+    assert "docs/fleet.md shows one" in str(caught.value)
+
+
+def test_without_an_inventory(lenet_edge: LenetEdge) -> None:
+    done = lenet_edge("fleet", "up")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: cannot read fleet.toml: No such file or directory;")

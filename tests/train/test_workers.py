@@ -1,0 +1,114 @@
+"""Several workers take the steps that one would take; each is a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import DataError, LenetEdgeError
+from lenet_edge.train import loop
+from lenet_edge.train.recipe import BEST
+from lenet_edge.train.workers import make_workers
+from tests.conftest import take
+from tests.fleet.cluster import free_port
+
+ROOT = Path(__file__).parents[2]
+# What each process runs: so many steps of a training, and writes the weights and the losses.
+STEPS = """
+import dataclasses, sys
+import numpy as np
+from lenet_edge.train.workers import make_workers
+workers = make_workers(sys.argv[1]) if sys.argv[1] != "none" else None
+from lenet_edge.data import mnist
+from lenet_edge.train import loop
+from lenet_edge.train.recipe import BEST
+batch, count = 128, int(sys.argv[3])
+recipe = dataclasses.replace(BEST, epochs=2, validation_images=0, batch_size=batch)
+training = mnist.load("train").take(slice(batch * count))
+model, history = loop.train(training, mnist.load("test").take(slice(500)), recipe, seed=5,
+                            workers=workers)
+losses = [epoch["loss"] for epoch in history.epochs]
+np.savez(sys.argv[2], *model.get_weights(), losses=losses, raw=losses)
+"""
+
+
+def start(strategy: str, output: Path, steps: int, config: object = None) -> subprocess.Popen[str]:
+    environment = {**os.environ, **({"TF_CONFIG": json.dumps(config)} if config else {})}
+    return subprocess.Popen(
+        [sys.executable, "-c", STEPS, strategy, str(output), str(steps)],
+        cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str], output: Path) -> dict[str, npt.NDArray[np.float32]]:
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    with np.load(output) as stored:
+        return dict(stored)
+
+
+def cluster_of(count: int) -> list[object]:
+    hosts = [f"127.0.0.1:{free_port()}" for _ in range(count)]
+    return [
+        {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
+        for index in range(count)
+    ]
+
+
+@pytest.mark.slow
+def test_two_workers_with_half_batches_step_like_one_with_the_whole(tmp_path: Path) -> None:
+    """To float32's rounding, over four steps and with all that the best recipe does."""
+    alone, one = tmp_path / "alone.npz", tmp_path / "one.npz"
+    whole = finish(start("none", alone, 2), alone)
+    device = finish(start("one", one, 2), one)
+    outputs = [tmp_path / f"{index}.npz" for index in range(2)]
+    processes = [
+        start("multi-worker", output, 2, config)
+        for output, config in zip(outputs, cluster_of(2), strict=True)
+    ]
+    first, second = (
+        finish(process, output) for process, output in zip(processes, outputs, strict=True)
+    )
+    assert first.keys() == whole.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(device[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(first[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "rubbish",
+        {"cluster": {"worker": ["a:1"]}},
+        {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}},
+        {"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}},
+    ],
+)
+def test_tf_config_is_checked_before_anybody_is_waited_for(
+    config: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
+    with pytest.raises(LenetEdgeError, match="needs the environment variable TF_CONFIG, such as"):
+        make_workers("multi-worker")
+
+
+def test_a_batch_is_divided_evenly_or_not_at_all(test_part: Dataset) -> None:
+    workers = make_workers("one")
+    assert (workers.count, workers.is_chief) == (1, True)
+    workers.count = 3  # as on three devices
+    recipe = dataclasses.replace(BEST, epochs=1, batch_size=128)
+    with pytest.raises(DataError, match="a batch of 128 cannot be divided among 3 workers"):
+        loop.train(take(test_part, 2000), take(test_part, 100), recipe, workers=workers)
