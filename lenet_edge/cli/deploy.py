@@ -11,6 +11,7 @@ from lenet_edge.cli._options import DEFAULT_DIR, batch_size_option, files_argume
 from lenet_edge.cli._terminal import (
     GATE_FAILED,
     INCONCLUSIVE,
+    measuring_alone,
     output,
     progress_bar,
     say,
