@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint bench exported picture clean
+.PHONY: demo test test-slow lint bench exported picture sbom clean
 
 demo: $(INSTALLED)
 	$(BIN)/lenet-edge run --output-dir demo
@@ -42,8 +42,19 @@ exported: $(INSTALLED)
 picture: $(INSTALLED)
 	$(BIN)/python -m tests.picture
 
+# The software bill of materials of what is installed, as CycloneDX. The tool has 25 dependencies of
+# its own, so that it looks at our environment from another. Once it is there, this needs no network.
+sbom: $(INSTALLED) build/sbom/bin/cyclonedx-py
+	@mkdir -p dist
+	build/sbom/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
+	  --output-format JSON --output-file dist/lenet-edge.cdx.json
+
+build/sbom/bin/cyclonedx-py:
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/pip install --quiet cyclonedx-bom==7.5.0
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build dist
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a few minutes: TensorFlow is large) ..."

@@ -43,7 +43,7 @@ OTHERS = (
 )
 FILES = (*OURS, *OTHERS)
 NUM_IMAGES = 64  # the first of the test set, in turn
-WARMUP_ROUNDS, ROUNDS = 40, 100
+WARMUP_ROUNDS, ROUNDS = 100, 400
 BAR = 0.2
 PAGE = Path(__file__).with_name("browser.html")
 Runs = dict[str, list[npt.NDArray[np.float64]]]

@@ -1,8 +1,9 @@
 """Are the runtimes driven the fast way? ``python -m benchmarks.driving``
 
-A session of ours against the call that most programs make, one thread, interleaved in one process,
-and that in several: OpenVINO's bare request on a shared tensor against `infer([images])`, ONNX
-Runtime's bound session against `run`. The results are kept in benchmarks/results/<machine>/.
+A session of ours against what most programs have, one thread, interleaved in one process, and that
+in several: OpenVINO's bare request of a fixed batch on a shared tensor against `infer([images])` of
+the file as it is, ONNX Runtime's bound session against `run`. Both sides compute in float32. The
+results are kept in benchmarks/results/<machine>/.
 """
 
 from dataclasses import asdict

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.artifact import atomic_write
+from lenet_edge.artifact import FORMATS, atomic_write
 from lenet_edge.bench import plan
 from lenet_edge.cli._terminal import progress_bar, show
 from lenet_edge.report.terminal import summary_view
@@ -23,7 +23,9 @@ EXPORTED = Path(os.path.relpath(ROOT / "exported"))  # a result names no machine
 
 
 def main() -> None:
-    pairs, missing = pair_up(load_files((), EXPORTED), ())
+    # C files are run only where they are named.
+    files = sorted(path for path in EXPORTED.iterdir() if path.suffix in FORMATS)
+    pairs, missing = pair_up(load_files(files, EXPORTED), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)
     planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))

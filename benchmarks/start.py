@@ -1,41 +1,78 @@
-"""How long a board waits for the first answer: python -m benchmarks.start [BIN]
+"""How long a board waits for the first answer, and what that takes: python -m benchmarks.start
 
-BIN is the bin folder of a board's venv; one is made with the wheel, LiteRT and Pillow if left out.
-Every command starts anew, by turns with a Python that does nothing, so that a slow minute of the
-machine hits all; the file cache is warm. What is kept: every time, and the medians.
+A bundle with its wheels is unpacked and used as on a board; this machine stands for one. Every
+command starts anew, by turns with a Python that does nothing, so that a slow minute of the machine
+hits all; the file cache is warm. What is kept: every time, the medians, the most resident memory of
+all processes of `predict` together, and the size of the venv.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.record import ROOT, keep
+from benchmarks.record import EXPORTED, ROOT, keep
+from lenet_edge.deploy import bundle
+from lenet_edge.deploy.wheels import System, fit
+from lenet_edge.selection import load_files
 
 IMAGE = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
 ROUNDS = 25
 
 
 def make_board(folder: Path) -> Path:
-    """Return the bin folder of a new venv with what a board has."""
-    pip = [sys.executable, "-m", "pip", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(folder), str(ROOT)], check=True)
-    (wheel,) = folder.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-    binaries = folder / "venv" / "bin"
-    command = [str(binaries / "pip"), "--quiet", "install", f"{wheel}[litert,predict]", "numpy<2"]
-    subprocess.run(command, check=True)
-    return binaries
+    """Return an unpacked bundle of the int8 file and LiteRT, whose venv has been made."""
+    glibc = int(os.confstr("CS_GNU_LIBC_VERSION").split(".")[1])  # type: ignore[union-attr]
+    system = System(os.uname().machine, sys.version_info[:2], glibc)
+    artifacts = load_files([EXPORTED / "lenet_int8.tflite"], EXPORTED)
+    archive = folder / "bundle.tar.xz"
+    bundle.make(artifacts, wheels=fit(system, ["litert"]).wheels).save(archive)
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    unpacked = folder / bundle.NAME
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    environment["PATH"] = f"{Path(sys.executable).resolve().parent}:{os.defpath}"
+    subprocess.run([str(unpacked / "run.sh"), "--help"], check=True, env=environment,
+                   stdout=subprocess.PIPE)  # fmt: skip
+    return unpacked
 
 
-def main(binaries: Path) -> None:
-    program = str(binaries / "lenet-edge")
+def peak_bytes(command: list[str]) -> int:
+    """Return the most resident memory that a command and its children took together."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    most = 0
+    while process.poll() is None:
+        most = max(most, sum(map(_resident, _tree(process.pid))))
+        time.sleep(0.002)
+    return most
+
+
+def _tree(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(one for child in children for one in _tree(int(child)))]
+
+
+def _resident(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(board: Path) -> None:
+    program, python = str(board / "run.sh"), str(board / "venv" / "bin" / "python")
     commands = {
-        "python -c pass": [str(binaries / "python"), "-c", "pass"],
+        "python -c pass": [python, "-c", "pass"],
         "lenet-edge --help": [program, "--help"],
         "lenet-edge predict IMAGE": [program, "predict", str(IMAGE)],
     }
@@ -49,9 +86,14 @@ def main(binaries: Path) -> None:
     medians = {name: statistics.median(found) for name, found in times.items()}
     for name, median in medians.items():
         print(f"{name}: {median:.3f} s ({min(times[name]):.3f} to {max(times[name]):.3f})")
-    print(f"Kept in {keep('start', {'median_s': medians, 'times_s': times}).relative_to(ROOT)}")
+    peaks = [peak_bytes(commands["lenet-edge predict IMAGE"]) for _ in range(ROUNDS)]
+    files = [path for path in (board / "venv").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_blocks * 512 for path in files)
+    print(f"predict: {max(peaks) / 1e6:.1f} MB resident at the most; the venv: {size / 1e6:.0f} MB")
+    facts = {"median_s": medians, "times_s": times, "peak_rss_bytes": peaks, "venv_bytes": size}
+    print(f"Kept in {keep('start', facts).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        main(Path(sys.argv[1]) if sys.argv[1:] else make_board(Path(folder)))
+        main(make_board(Path(folder)))

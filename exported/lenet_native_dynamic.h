@@ -1,4 +1,4 @@
-/* lenet_native_dynamic.c, sha256 f76ad742464a04ca9a517b9969f21a877dbc9a919eeefe8664ae1cadd7bb4d49. Made by lenet-edge; do not edit.
+/* lenet_native_dynamic.c, sha256 d54645ff98797cbacb7165674a9e68283501f058fb01addaa895e34509231b04. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.

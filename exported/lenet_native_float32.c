@@ -32,11 +32,13 @@
 #endif
 #endif
 
-#if defined(__clang__) || !defined(__GNUC__) || __GNUC__ < 8
-#define UNROLL(n) /* they do it by themselves */
-#else
 #define PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define UNROLL(n) PRAGMA(clang loop unroll_count(n))
+#elif defined(__GNUC__) && __GNUC__ >= 8
 #define UNROLL(n) PRAGMA(GCC unroll n)
+#else
+#define UNROLL(n) /* they do it by themselves */
 #endif
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define CAN_SHUFFLE 1

@@ -1,4 +1,4 @@
-/* lenet_native_float32.c, sha256 4af442c00b0ae356e6627d91e872b53995c18662415942d6a1babd140c8d61d1. Made by lenet-edge; do not edit.
+/* lenet_native_float32.c, sha256 03809f74f4a7356d8535319dde528a4d7e06e41f2eaca077c7a9367ce92c0bce. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.

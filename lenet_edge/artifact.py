@@ -135,11 +135,15 @@ def write_manifest(artifact: Artifact) -> None:
     _next_manifest_path(artifact.path).unlink(missing_ok=True)
 
 
-def _write_manifest(artifact: Artifact, place: Path) -> None:
+def manifest_text(artifact: Artifact) -> str:
+    """Return what the manifest of an artifact says."""
     facts = {**artifact.to_json(), "path": artifact.path.name}
-    text = json.dumps({"manifest_version": MANIFEST_VERSION, **facts}, indent=2) + "\n"
+    return json.dumps({"manifest_version": MANIFEST_VERSION, **facts}, indent=2) + "\n"
+
+
+def _write_manifest(artifact: Artifact, place: Path) -> None:
     with atomic_write(place) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(manifest_text(artifact), encoding="utf-8")
 
 
 def contract(artifact: Artifact) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,11 @@ class Reference:
 
     def save(self, path: Path) -> None:
         """Write the .npz file, atomically."""
-        stored: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
+        facts: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
+        stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
+        np.savez_compressed(stored, **facts)
         with atomic_write(path) as temporary:
-            np.savez_compressed(temporary, **stored)
+            temporary.write_bytes(stored.getbuffer())
 
     def check(self) -> None:
         """Make sure that the arrays are what they should be and fit each other.

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lenet_edge import declared
 from lenet_edge.artifact import atomic_write
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError
@@ -44,6 +45,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA_VERSION = 4
+_MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -209,13 +211,21 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
         DataError: it is missing, damaged, or of a newer schema.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise DataError(f"{path} has more than {_MAX_BYTES:,} bytes; no result file has")
+        facts = json.loads(text)
         if facts["schema_version"] > SCHEMA_VERSION:
             raise DataError(
                 f"{path} was written by a newer lenet-edge"
                 f" (schema {facts['schema_version']}); upgrade lenet-edge to read it"
             )
-        return tuple(BenchRun.from_json(one) for one in facts.get("boards", [facts]))
+        runs = tuple(BenchRun.from_json(one) for one in facts.get("boards", [facts]))
+        for run in runs:
+            declared.check(run)
+            _check_plausible(run)
+        return runs
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (
@@ -223,6 +233,23 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
         RecursionError, zlib.error,
     ) as error:  # fmt: skip
         raise DataError(f"{path} is not a result file that can be read ({error})") from error
+
+
+def _check_plausible(run: BenchRun) -> None:
+    """Make sure of what the types in a result file do not say, as far as figures rest on it.
+
+    Raises:
+        ValueError: it cannot be true.
+    """
+    for one in run.measurements:
+        if not one.trials or min(one.batch_size, one.num_threads) < 1:
+            raise ValueError(f"{one.artifact} was measured in no process, or with no image")
+    for two in run.parity:
+        shares = (two.reference_accuracy, two.candidate_accuracy, two.top1_agreement)
+        if two.num_samples < 0 or not all(one is None or 0 <= one <= 1 for one in shares):
+            raise ValueError(f"{two.candidate} is right on more images than there are")
+    precision, scenario = run.settings.get("precision", 0.0), run.settings.get("scenario")
+    declared.check((precision, scenario), tuple[float, str | None], "settings")
 
 
 def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from lenet_edge.conditions import Conditions
 from lenet_edge.stats import Samples, two_modes
 
+_MAX_SAMPLES = 2**22  # far more than --max-time leaves room for; what is packed may be a bomb
 _ENCODING = "base64 of zlib of little-endian uint32 nanoseconds"
 
 # MLPerf inference rules: below these counts a percentile says more about luck than about the tail.
@@ -72,7 +73,10 @@ class Trial:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Trial:
         """Return the Trial that `to_json` wrote."""
-        packed = zlib.decompress(base64.b64decode(facts["latencies_s"]["data"]))
+        unpack = zlib.decompressobj()
+        packed = unpack.decompress(base64.b64decode(facts["latencies_s"]["data"]), 4 * _MAX_SAMPLES)
+        if not packed or not unpack.eof:
+            raise ValueError(f"a process has no samples, or over {_MAX_SAMPLES:,}")
         moments: dict[str, Any] = {
             when: Conditions(**facts[when]) for when in ("before", "after") if when in facts
         }

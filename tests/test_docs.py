@@ -49,7 +49,11 @@ def test_every_option_in_the_documents_exists_somewhere(page: str) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", TEXTS[page])) <= known
 
 
-@pytest.mark.parametrize("path", [*PAGES.values(), ROOT / "ARCHITECTURE.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [*PAGES.values(), ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md"],
+    ids=lambda p: p.name,
+)
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if "://" not in target:
@@ -59,6 +63,25 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = re.findall(r"\]\(docs/([^)]+\.md)\)", README)
     assert sorted({*linked, "README.md"}) == sorted(PAGES)
+
+
+def test_every_promise_of_security_md_has_a_command_that_is_there() -> None:
+    table = (ROOT / "SECURITY.md").read_text().split("| promise |")[1].split("\n\n")[0]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for row in table.splitlines()[2:]:
+        promise, tested, figure, command = row.strip("| ").split(" | ")
+        assert promise and tested and figure, row  # noqa: PT018
+        program, *words = command.strip("`").split()
+        if command == "the same":
+            continue
+        if program == "make":
+            assert words[0] in targets, row
+        elif program == "python":
+            place = ROOT / words[1].replace(".", "/")
+            assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), row
+        else:
+            assert program == "pytest", row
+            assert all((ROOT / word).exists() for word in words if word.startswith("tests/")), row
 
 
 def test_the_extras_in_the_readme_exist() -> None:

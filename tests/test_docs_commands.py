@@ -48,6 +48,10 @@ ELSEWHERE = {
     " {\"type\": \"worker\", \"index\": 0}}' lenet-edge train --strategy multi-worker":
         "train/test_workers.py",
     "python -m benchmarks.fleet": "docs/scale.md has what it printed",
+    "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -O2 -fstack-usage -c firmware/lenet_native_int8.c"
+    " -o lenet.o": "export/test_native.py",
+    "arm-none-eabi-size lenet.o": "export/test_native.py",
+    "lenet-edge serve site/lenet_float32.wasm exported/lenet_int8.tflite": "serve/test_wasm.py",
     # What needs a GPU or a vendor's library.
     "lenet-edge bench exported/lenet_float32.tflite --target litert-gpu": "test_accelerators.py",
     "lenet-edge verify exported/lenet_float32.tflite --target litert-gpu": "test_accelerators.py",

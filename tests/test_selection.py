@@ -22,12 +22,19 @@ def pairs_of(artifacts: list[Artifact], *wanted: str) -> set[tuple[str, str]]:
 def test_no_files_means_every_exported_file(exports: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exports, tmp_path / "copy"))
     shutil.copy(exports / "lenet_int8.onnx", folder / "stray.onnx")  # with no manifest
-    found = load_files([], folder)
+    said: list[str] = []
+    found = load_files([], folder, said.append)
     assert [artifact.name for artifact in found] == sorted(
         path.name
         for path in exports.iterdir()
-        if path.suffix in (".keras", ".tflite", ".onnx", ".c", ".wasm")
+        if path.suffix in (".keras", ".tflite", ".onnx", ".wasm")
     )
+    # A C file is a program: it takes more than lying there to be run.
+    programs = sorted(exports.glob("*.c"))
+    assert len(said) == len(programs) > 0
+    for line, path in zip(said, programs, strict=True):
+        assert line.startswith(f"Left out {folder / path.name}: a C file is a program")
+        assert load_files([path], folder)[0].format == "native"
     (one,) = load_files([folder / "lenet_int8.onnx"], Path("nowhere"))
     assert one.name == "lenet_int8.onnx"
 

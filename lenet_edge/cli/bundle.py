@@ -50,7 +50,7 @@ def command(
 ) -> None:
     """Pack what a board needs into one small archive.
 
-    FILES are exported models; every one in ./exported but the checkpoint if left out. With them go
+    FILES are exported models; every .tflite and .onnx file in ./exported if left out. With them go
     their manifests, test images with the float model's answers, and the part of lenet-edge that
     runs on a board. There: unpack it and call ./run.sh verify, which needs Python 3.10 and one
     runtime. The same files make the same archive, to the byte.
@@ -70,7 +70,8 @@ def command(
         raise click.BadParameter(f"one of {', '.join(SYSTEMS)}", param_hint="--wheels")
     if runtimes and not wheels:
         raise click.UsageError("--runtime needs --wheels, the system to get it for")
-    artifacts = [one for one in load_files(files, DEFAULT_DIR) if files or one.format != "keras"]
+    others = ("keras", "wasm")  # a checkpoint, and what browsers run
+    artifacts = [one for one in load_files(files, DEFAULT_DIR) if files or one.format not in others]
     fitting = fit(SYSTEMS[wheels], runtimes) if wheels else None
     made = bundle.make(
         artifacts,

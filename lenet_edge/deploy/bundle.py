@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import lenet_edge
-from lenet_edge.artifact import Artifact, atomic_write, manifest_path
+from lenet_edge.artifact import Artifact, atomic_write, manifest_path, manifest_text
 from lenet_edge.data.test_set import test_set
 from lenet_edge.errors import DataError
 from lenet_edge.reference import reference_for, reference_path
@@ -102,8 +102,9 @@ def make(
     """
     files = {name: (_PACKAGE / "deploy" / name).read_bytes() for name in _SCRIPTS}
     for artifact in artifacts:
-        for path in (artifact.path, manifest_path(artifact.path)):
-            files[f"exported/{path.name}"] = path.read_bytes()
+        # Its manifest may wait under another name, see `artifact.announce`.
+        files[f"exported/{artifact.path.name}"] = artifact.path.read_bytes()
+        files[f"exported/{manifest_path(artifact.path).name}"] = manifest_text(artifact).encode()
         if artifact.format == "native" and machine:
             content = artifact.path.read_bytes()
             if library := build_for(machine, content, artifact.path.name):

@@ -19,7 +19,7 @@ from lenet_edge.results import Skipped
 from lenet_edge.worker import Worker
 
 _TIMEOUT_S = 10.0  # of one call
-_OPENING_S = 60.0  # a runtime may compile then, and C is built, on a slow board too
+_OPEN_TIMEOUT_S = 60.0  # a runtime may compile then, and C is built, on a slow board too
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Models:
                 continue
             try:
                 found = self._call(
-                    "open_first", _OPENING_S, artifacts=[artifact.to_json()], target=target
+                    "open_first", _OPEN_TIMEOUT_S, artifacts=[artifact.to_json()], target=target
                 )
                 self.served.append(Served(artifact, found["target"]))
             except LenetEdgeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,8 +101,10 @@ class State:
     def save(self, folder: Path) -> None:
         """Write state.npz, atomically: whenever the process ends, a whole state is on disk."""
         about = json.dumps(dataclasses.asdict(self.history))
+        stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
+        np.savez(stored, *self.arrays, about=about)
         with atomic_write(folder / STATE) as temporary:
-            np.savez(temporary, *self.arrays, about=about)
+            temporary.write_bytes(stored.getbuffer())
 
     @classmethod
     def load(cls, folder: Path) -> State:

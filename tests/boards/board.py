@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import tempfile
@@ -80,8 +81,6 @@ def start(
     base = build(userland)
     with tempfile.TemporaryDirectory(prefix="board-") as name:
         folder = Path(name)
-        # sshd refuses keys below a folder that others may write to, and pi must get through it.
-        folder.chmod(0o755)
         layer, root = folder / "layer", folder / "root"
         root.mkdir()
         port = port or _free_port()
@@ -105,18 +104,29 @@ def start(
             )  # fmt: skip
         try:
             _wait_for(process, port, log)
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             yield Board(
                 port=port,
                 key=folder / "key",
                 known_hosts=folder / "known_hosts",
                 ssh_config=folder / "ssh_config",
-                root=Path(f"/proc/{children.split()[0]}/root"),
+                root=Path(f"/proc/{_first(process)}/root"),
             )
         finally:
-            # With it dies the board's first process, and with that all others and the mounts.
-            process.kill()
+            # With the board's first process go all others and the mounts; unshare waits for that.
+            if first := _first(process):
+                os.kill(first, signal.SIGKILL)
+            else:
+                process.kill()
             process.wait()
+
+
+def _first(process: subprocess.Popen[bytes]) -> int | None:
+    """Return this machine's number of the board's first process, unshare's only child."""
+    try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
@@ -133,7 +143,7 @@ def _keys_and_settings(folder: Path, layer: Path, port: int, said: dict[str, str
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True
         )
     host_key = (folder / "host_key.pub").read_text()
-    _write(layer / "etc/ssh/host_key", (folder / "host_key").read_text(), 0o600)
+    _write(layer / "etc/ssh/host_key", (folder / "host_key").read_text())
     _write(layer / "etc/ssh/pi_keys", (folder / "key.pub").read_text())
     _write(layer / "etc/hosts", "127.0.0.1 localhost raspberrypi\n")
     _write(layer / "etc/hostname", "raspberrypi\n")

@@ -17,6 +17,10 @@ for name in aarch64 arm; do
 done
 [ -n "${BASE:-}" ] || exec "$@"
 
+# Whatever the caller's umask is, the user pi can read what is not secret.
+umask 022
+chmod -R go+rX "$LAYER"
+chmod 600 "$LAYER/etc/ssh/host_key"
 mount -t tmpfs tmpfs "$ROOT"
 mkdir "$ROOT/written" "$ROOT/work" "$ROOT/board"
 mount -t overlay -o "lowerdir=$LAYER:$BASE,upperdir=$ROOT/written,workdir=$ROOT/work" overlay "$ROOT/board"

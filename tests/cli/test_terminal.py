@@ -100,3 +100,37 @@ def test_bash_accepts_the_line_of_the_documents() -> None:
         env={**os.environ, "PATH": path}, capture_output=True, text=True,
     )  # fmt: skip
     assert "lenet-edge" in done.stdout, done.stderr
+
+
+STEERING = "\x1b]0;owned\x07\x1b[2J\r\u202e[/bold][red]:smile:"
+
+
+def test_names_of_strangers_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    """A class, a layer and a file of such a name: it is printed, and nothing else happens."""
+    from dataclasses import replace
+
+    import onnx
+
+    from lenet_edge.artifact import load_artifact, write_manifest
+    from lenet_edge.runtimes import _probe
+
+    model = tmp_path / f"{STEERING.replace('/', '')}.onnx"
+    graph = onnx.load(_probe.FOLDER / "probe.onnx")
+    graph.graph.node[0].name = STEERING
+    onnx.save(graph, model)
+    probe = load_artifact(_probe.FOLDER / "probe.onnx")
+    from lenet_edge.artifact import sha256_of
+
+    labels = tuple(f"{STEERING}{place}" for place in range(probe.outputs[0].shape[-1] or 0))
+    write_manifest(replace(probe, path=model, labels=labels, sha256=sha256_of(model)))
+    image = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
+    for command in (
+        ("inspect", str(model)), ("predict", str(image), "--model", str(model)),
+        ("bench", str(model), "--batch-size", "9", "--target", "litret"),
+        ("verify", str(model) + "x"),
+    ):  # fmt: skip
+        written = on_a_terminal(*command)
+        assert "owned" in written or command[0] == "bench"
+        left = re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r\n", "")  # colours are our own
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", left), left
+        assert "Traceback" not in written

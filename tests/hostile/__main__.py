@@ -28,7 +28,7 @@ def main(count: int, first: int, seed: int, jobs: int, images: int, json_file: P
     with ThreadPoolExecutor(jobs) as pool:
         parts = pool.map(lambda job: _watched(seed, numbers[job::jobs]), range(jobs))
         found = [outcome for part in parts for outcome in part]
-    sent = list(uploads(seed, images))
+    sent = list(uploads(seed, range(first, first + images)))
     _show(found, sent)
     if json_file:
         commit = subprocess.run(

@@ -30,7 +30,15 @@ EXPORTED = Path(__file__).parents[2] / "exported"
 COMMANDS = ("inspect", "verify", "bench", "predict", "serve")
 RUNS = COMMANDS[1:]  # those that go by the manifest, if there is one
 # How often each format comes.
-SHARES = {"tflite": 36, "onnx": 24, "keras": 12, "npz": 9, "manifest": 15, "c": 4}
+SHARES = {"tflite": 36, "onnx": 26, "keras": 8, "npz": 10, "manifest": 16, "c": 4}
+
+
+_TARGETS = {
+    ".tflite": ("litert-xnnpack", "tflite-runtime-cpu", "openvino-cpu"),
+    ".onnx": ("onnxruntime-cpu", "openvino-cpu"),
+    ".keras": ("tensorflow-function",),
+    ".c": ("native-cpu",),
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,12 @@ class Case:
     how: str
     model: Path
     refused_by: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The target that verifies and benches it: each of the usual ones in its turn."""
+        targets = _TARGETS[self.model.suffix]
+        return targets[self.number % len(targets)]
 
 
 def make(seed: int, number: int, folder: Path) -> Case:
@@ -130,6 +144,8 @@ def _model(suffix: str) -> Callable[[random.Random, int, Path], Case]:
             with path.open("r+b") as file:
                 file.truncate(dice.choice([2**31 + 1, 2**36, 2**42]))  # all of it a hole
             refused = COMMANDS
+        if source.parent == EXPORTED:  # or nothing could be verified
+            _copy_reference(folder)
         # A stranger writes manifests too: right ones, those of another file, and none.
         manifest = dice.choice(["own", "own", "stale", "none", "none"])
         if manifest != "none" and how not in ("empty", "renamed", "vast", "promise"):
@@ -142,6 +158,11 @@ def _model(suffix: str) -> Callable[[random.Random, int, Path], Case]:
         return Case(number, format, f"{how}, {manifest} manifest", path, refused)
 
     return made
+
+
+def _copy_reference(folder: Path) -> Path:
+    (source,) = EXPORTED.glob("reference-*.npz")
+    return Path(shutil.copyfile(source, folder / source.name))
 
 
 def _sources() -> list[Path]:
@@ -193,18 +214,17 @@ def _keras(dice: random.Random, number: int, folder: Path) -> Case:
 
 def _npz(dice: random.Random, number: int, folder: Path) -> Case:
     """A model as it was, beside a spoilt file of what the float model answers."""
-    (source,) = EXPORTED.glob("reference-*.npz")
+    source = _copy_reference(folder)
     model = folder / "lenet_int8.tflite"
     for one in (EXPORTED / model.name, manifest_path(EXPORTED / model.name)):
         shutil.copyfile(one, folder / one.name)
-    path = folder / source.name
     how = dice.choice([*SPOILT, *SPOILT, *_ARRAYS])
     if how in SPOILT:
-        path.write_bytes(SPOILT[how](dice, bytearray(source.read_bytes())))
+        source.write_bytes(SPOILT[how](dice, bytearray(source.read_bytes())))
         return Case(number, "npz", how, model)
     with np.load(source) as stored:
         arrays = dict(stored)
-    _ARRAYS[how](dice, path, arrays)
+    _ARRAYS[how](dice, source, arrays)
     return Case(number, "npz", how, model, ("verify", "bench"))
 
 

@@ -34,7 +34,7 @@ from tests.hostile.mutate import COMMANDS, Case, make
 ROOT = Path(__file__).parents[2]
 HANDWRITING = ROOT / "tests" / "data" / "handwriting"
 SEVEN = HANDWRITING / "7-hasty-crayon.jpg"
-LIMIT_S = 60.0  # a command that takes longer hangs
+LIMIT_S = 180.0  # a command that takes longer hangs
 _QUICK = ("--batch-size", "1", "--rounds", "1", "--min-time", "0", "--max-time", "0.02")
 _REFUSED = (1, 3, 4)
 
@@ -148,8 +148,8 @@ def _one(case: Case, command: str, folder: Path) -> Outcome:
 
     arguments = {
         "inspect": ["inspect", case.model],
-        "verify": ["verify", case.model],
-        "bench": ["bench", case.model, *_QUICK],
+        "verify": ["verify", case.model, "--target", case.target],
+        "bench": ["bench", case.model, "--target", case.target, *_QUICK],
         "predict": ["predict", SEVEN, "--model", case.model],
     }
     place = folder / f"case-{case.number}"
@@ -199,14 +199,14 @@ def _visitor() -> Iterator[int]:
     def visit() -> None:
         url = f"http://127.0.0.1:{port}"
         body = SEVEN.read_bytes()
-        request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "image/jpeg"})
         while not over.wait(0.02):
             try:
-                urllib.request.urlopen(request, timeout=50).read()
-            except urllib.error.HTTPError:
-                pass  # an error is an answer too
+                urllib.request.urlopen(f"{url}/models", timeout=0.3).read()
             except OSError:
-                continue  # nobody listens yet, or never will
+                continue  # nobody answers yet, or never will
+            request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "image/jpeg"})
+            with contextlib.suppress(urllib.error.HTTPError):  # an error is an answer too
+                urllib.request.urlopen(request, timeout=50).read()
             os.kill(os.getpid(), signal.SIGTERM)
             return
 
@@ -219,7 +219,7 @@ def _visitor() -> Iterator[int]:
         visitor.join()
 
 
-def uploads(seed: int, count: int) -> Iterator[tuple[str, int, float]]:
+def uploads(seed: int, numbers: Iterable[int]) -> Iterator[tuple[str, int, float]]:
     """Send spoilt images to a real server; yield what was done to each, the status and the seconds.
 
     Raises:
@@ -230,7 +230,7 @@ def uploads(seed: int, count: int) -> Iterator[tuple[str, int, float]]:
 
     sources = sorted((*HANDWRITING.glob("*.png"), *HANDWRITING.glob("*.jpg")))
     with serving(EXPORTED / "lenet_int8.tflite") as server:
-        for number in range(count):
+        for number in numbers:
             dice = random.Random(f"{seed}/upload/{number}")
             how = dice.choice(sorted(SPOILT))
             body = SPOILT[how](dice, bytearray(dice.choice(sources).read_bytes()))

@@ -39,7 +39,7 @@ def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
 
 # A few of each kind in every run; the slow ones are the next of the same seed.
 @pytest.mark.parametrize(
-    "numbers", [range(8), pytest.param(range(8, 80), marks=pytest.mark.slow)], ids=["8", "72"]
+    "numbers", [range(4), pytest.param(range(4, 50), marks=pytest.mark.slow)], ids=["4", "46"]
 )
 def test_no_file_wins(numbers: range) -> None:
     found = list(run(1, numbers))
@@ -50,7 +50,7 @@ def test_no_file_wins(numbers: range) -> None:
 
 @pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
 def test_no_upload_wins(count: int) -> None:
-    statuses = Counter(status for _, status, _ in uploads(1, count))
+    statuses = Counter(status for _, status, _ in uploads(1, range(count)))
     assert set(statuses) == {200, 400}
 
 
@@ -116,7 +116,7 @@ def test_onnx_weights_outside_of_the_folder(tmp_path: Path, place: str) -> None:
 
 HANGS = {
     "a number of a million bytes": b"\x08\x08\x10" + b"\xff" * 1_000_000,
-    "a million fields and no end": b"\x08\x08" * 2_500_000,
+    "more fields than any model": b"\x08\x08" * 2_500_000,
     "a field longer than the file": b"\x08\x08\x3a\xff\xff\xff\xff\x0f",
 }
 
@@ -141,8 +141,8 @@ def test_a_model_of_a_terabyte_takes_no_memory(tmp_path: Path) -> None:
 
 def test_arrays_that_unpack_without_end(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
-    np.savez_compressed(path, zeros=np.zeros(2**28, np.uint8))
-    assert path.stat().st_size < 300_000
-    assert npz.read(path)["zeros"].nbytes == 2**28  # a quarter of what may be
+    np.savez_compressed(path, zeros=np.zeros(2**26, np.uint8))
+    assert path.stat().st_size < 100_000
+    assert npz.read(path, 2**27)["zeros"].nbytes == 2**26
     with pytest.raises(ValueError, match="and the limit is"):
-        npz.read(tmp_path / "bomb.npz", 2**27)
+        npz.read(path, 2**25)

@@ -81,6 +81,8 @@ def test_every_answer_has_the_headers(server: Server, path: str) -> None:
     [
         ("GET", "/../server.py", 404),
         ("GET", "/..%2f..%2fserver.py", 404),
+        ("GET", "/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("GET", "/page.js%00.html", 404),
         ("GET", "/page/../../server.py", 404),
         ("GET", "//etc/passwd", 404),
         ("GET", "/server.py", 404),
@@ -161,8 +163,21 @@ def raw(server: Server, text: bytes, wait_s: float = 30) -> bytes:
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
     ],
-    ids=["noise", "header", "length", "body of a file", "negative"],
+    ids=[
+        "noise",
+        "header",
+        "length",
+        "body of a file",
+        "negative",
+        "two lengths",
+        "two hosts",
+        "5,000 headers",
+    ],
 )
 def test_what_is_no_request_is_cut_off(server: Server, text: bytes) -> None:
     try:
@@ -179,6 +194,10 @@ def test_pages_of_other_sites_are_kept_out(server: Server) -> None:
         answer = server.predict(SEVEN, Origin=origin)
         assert answer.status == 403
         assert answer.json["error"] == "pages of other sites may not ask this server"
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        allowed = server.ask("OPTIONS", "/predict", headers=asked)
+        assert allowed.status == 403
+        assert "access-control" not in str(allowed.headers).lower()
 
 
 def test_a_name_that_was_pointed_here_is_kept_out(server: Server) -> None:
@@ -251,6 +270,14 @@ def test_slow_clients_are_cut_off(server: Server) -> None:
         b"Content-Length: 1000\r\n\r\nhalf",
     ):
         assert raw(server, text, wait_s=40) == b""
+    # One byte now and then is no life sign: the time is that of the whole.
+    started = time.monotonic()
+    with socket.create_connection((server.host, server.port)) as dripping:
+        with pytest.raises(ConnectionError):
+            for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200:
+                dripping.sendall(bytes([byte]))
+                time.sleep(0.3)
+    assert time.monotonic() - started < 40
 
 
 def test_beyond_the_loopback_a_token_is_demanded() -> None:

@@ -1,0 +1,24 @@
+"""The bounded form of `long_runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lenet_edge.target import Target
+from tests.reliability import long_runs
+
+_SLOW_ONES = ("tensorflow", "micro")  # a call takes 0.4 to 4 ms there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", list(long_runs.targets()), ids=lambda target: target.name)
+def test_no_wrong_answer_and_no_growth(target: Target, exports: Path, tmp_path: Path) -> None:
+    """100,000 inferences: python -m tests.reliability.long_runs"""
+    count = 1_500 if any(one in target.name for one in _SLOW_ONES) else 15_000
+    native = target.formats == ("native",)
+    path = exports / "lenet_native_float32.c" if native else long_runs.file_for(target, tmp_path)
+    found = long_runs.run(path, target, count)
+    assert long_runs.failure(found) is None
+    assert found["count"] == count
