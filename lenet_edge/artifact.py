@@ -14,6 +14,7 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -232,11 +233,14 @@ def _check_plausible(artifact: Artifact) -> None:
     """
     specs = (*artifact.inputs, *artifact.outputs)
     sizes = [size for spec in specs for size in spec.shape if size is not None]
+    scales = [artifact.pixel_scale, *(spec.scale for spec in specs if spec.scale is not None)]
     hashes = [artifact.sha256, artifact.parent_sha256 or artifact.sha256]
     if (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
         raise ValueError("there is not one input and one output")
     if not all(spec.shape for spec in specs) or min(sizes, default=1) < 1:
         raise ValueError("a shape is not sizes from 1")
+    if not all(map(math.isfinite, scales)):
+        raise ValueError("a scale is no number")
     if artifact.batch_size is not None and artifact.batch_size < 1:
         raise ValueError(f"a batch of {artifact.batch_size}")
     if not all(re.fullmatch("[0-9a-f]{64}", one) for one in hashes):

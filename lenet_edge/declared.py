@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import types
 import typing
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 def check(value: Any, kind: Any = None, where: str = "") -> None:
     """Make sure that a value is of a declared type, down to the last item in it.
 
-    Numbers are finite and fit into 64 bits, text can be written as UTF-8.
+    Whole numbers fit into 64 bits, text can be written as UTF-8.
 
     Args:
         value: a dataclass, or what one of its fields holds.
@@ -78,6 +77,4 @@ def _is_plain(value: Any, kind: Any) -> bool:
         return kind is bool
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    if isinstance(value, float):
-        return math.isfinite(value)
     return not isinstance(value, str) or not any("\ud800" <= c <= "\udfff" for c in value)
