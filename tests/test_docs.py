@@ -21,12 +21,14 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 TEXTS = {name: path.read_text() for name, path in PAGES.items()}
 # Options of other programs.
-OTHERS = {"--benchmark-only"}
+OTHERS = {"--host", "--name", "--nthreads", "--no-nanny", "--resources", "--benchmark-only"}
 
 
 def options(command: click.Command | None) -> set[str]:
     assert command
-    return {text for option in command.params for text in option.opts} | {"--help"}
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    own = {text for option in command.params for text in option.opts} | {"--help"}
+    return own.union(*map(options, below))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -24,6 +24,30 @@ ELSEWHERE = {
     "make demo": "flows/test_run.py: it is lenet-edge run",
     "make test": "the run of these tests",
     "pip install 'lenet-edge[litert]'": "test_board.py",
+    # What needs a fleet.
+    "pip install 'lenet-edge[fleet,litert]'": "test_board.py",
+    "lenet-edge fleet up": "fleet/test_up.py",
+    "lenet-edge fleet status": "fleet/test_up.py",
+    "lenet-edge fleet down": "fleet/test_up.py",
+    "lenet-edge verify --scheduler tcp://127.0.0.1:8786 --json proofs.json":
+        "fleet/test_fleet.py",
+    "lenet-edge bench --scheduler tcp://127.0.0.1:8786 --json times.json": "fleet/test_fleet.py",
+    "lenet-edge report proofs.json times.json": "fleet/test_fleet.py",
+    "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True": "fleet/test_tls.py",
+    "export DASK_DISTRIBUTED__COMM__TLS__CA_FILE=ca.pem": "fleet/test_tls.py",
+    **{
+        f"export DASK_DISTRIBUTED__COMM__TLS__{who}__CERT=cert.pem"
+        f" DASK_DISTRIBUTED__COMM__TLS__{who}__KEY=key.pem": "fleet/test_tls.py"
+        for who in ("CLIENT", "SCHEDULER", "WORKER")
+    },
+    "dask scheduler --host tls://192.168.1.2:8786": "fleet/test_tls.py",
+    "dask worker tls://192.168.1.2:8786 --name pi5-a --nthreads 1 --no-nanny"
+    " --resources board=1": "fleet/test_tls.py",
+    "lenet-edge bench --scheduler tls://192.168.1.2:8786": "fleet/test_tls.py",
+    "TF_CONFIG='{\"cluster\": {\"worker\": [\"a:2222\", \"b:2222\"]}, \"task\":"
+    " {\"type\": \"worker\", \"index\": 0}}' lenet-edge train --strategy multi-worker":
+        "train/test_workers.py",
+    "python -m benchmarks.fleet": "docs/scale.md has what it printed",
     "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -O2 -fstack-usage -c firmware/lenet_native_int8.c"
     " -o lenet.o": "export/test_native.py",
     "arm-none-eabi-size lenet.o": "export/test_native.py",

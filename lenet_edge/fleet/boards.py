@@ -48,6 +48,7 @@ def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
         raise MissingPackageError("distributed", EXTRA) from None
     if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
         raise LenetEdgeError(f"{address!r} is no address such as tcp://127.0.0.1:8786")
+    _check_security(address)  # Dask's client, when it stops at this, says so again much later
     # Its own words come as errors of ours, or not at all.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
@@ -64,6 +65,26 @@ def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
             yield client
     finally:
         client.close(timeout=5)
+
+
+def _check_security(address: str) -> None:
+    """Refuse an address that Dask's TLS configuration does not fit."""
+    from distributed.security import Security
+
+    try:
+        security = Security()
+        has_certificates = bool(security.get_connection_args("client").get("ssl_context"))
+    except (OSError, ValueError) as error:
+        raise LenetEdgeError(f"Dask's TLS configuration cannot be used: {error}") from error
+    if address.startswith("tls") and not has_certificates:
+        raise LenetEdgeError(
+            f"{address} takes certificates, and Dask's configuration names none; docs/fleet.md"
+            " shows how"
+        )
+    if address.startswith("tcp") and security.require_encryption:
+        raise LenetEdgeError(
+            f"{address} is not encrypted, and Dask's configuration requires that; use tls://"
+        )
 
 
 def boards_of(client: Client) -> list[Board]:

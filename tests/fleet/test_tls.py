@@ -65,10 +65,12 @@ def test_a_fleet_over_tls(certificates: dict[str, str], tmp_path: Path) -> None:
                 break
         assert done.returncode == 0, done.stderr + made.log("scheduler") + made.log("a")
         assert "litert-xnnpack" in done.stdout
-        for refused in (
-            verify(made.address),  # no certificate
-            verify(made.address.replace("tls", "tcp")),  # no TLS
-        ):
-            assert refused.returncode == 1
-            assert "no scheduler answers at" in refused.stderr
-            assert "Traceback" not in refused.stderr
+        plain = made.address.replace("tls", "tcp")
+        refused = {
+            "takes certificates, and Dask's configuration names none": verify(made.address),
+            "is not encrypted, and Dask's configuration requires": verify(plain, **certificates),
+            "no scheduler answers at": verify(plain),
+        }
+    for words, told in refused.items():
+        assert (told.returncode, told.stderr.count("\n")) == (1, 1), told.stderr
+        assert words in told.stderr

@@ -1,0 +1,101 @@
+"""A fleet of two kinds: this machine, and an emulated arm64 board with a worker inside."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lenet_edge.artifact import load_artifact
+from lenet_edge.bench import plan
+from lenet_edge.bench.sampling import StopRule
+from lenet_edge.fleet.boards import connect
+from lenet_edge.flows import fleet
+from lenet_edge.flows.crew import Choice
+from tests.boards.board import Board, start
+from tests.boards.userland import USERLANDS, missing
+from tests.fleet.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+PACKAGES = ("distributed", "ai-edge-litert", "numpy", "click", "rich")
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    """An emulated Pi 4 with what a board of a fleet has; never TensorFlow."""
+    if reason := missing():
+        pytest.skip(reason)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if version != "3.11":
+        pytest.skip("the board has Python 3.11, and the packages are the ones installed here")
+    tags = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(36, 4, -1)]  # its glibc
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:",
+         "--python-version", version, *tags, "--platform", "manylinux2014_aarch64", "--constraint", str(ROOT / "constraints.txt"),
+         "--dest", str(tmp_path / "wheels"), *pinned],
+        check=True, timeout=300,
+    )  # fmt: skip
+    with start(USERLANDS["bookworm-arm64"], "pi4") as started:
+        site = started.root / "home/pi/site"
+        site.mkdir()
+        for wheel in (tmp_path / "wheels").glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)
+        shutil.copytree(ROOT / "lenet_edge", site / "lenet_edge")
+        installed = site / "lenet_edge-0.dist-info"
+        installed.mkdir()
+        (installed / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: lenet-edge\n"
+            f"Version: {importlib.metadata.version('lenet-edge')}\n"
+        )
+        yield started
+
+
+def test_each_kind_of_board_has_its_own_figures(board: Board, tmp_path: Path) -> None:
+    choice = Choice([load_artifact(ROOT / "exported" / "lenet_int8.tflite")], ("litert-xnnpack",))
+    rule = StopRule(min_time_s=0, max_time_s=0.1, precision=1)
+    with contextlib.closing(Cluster(tmp_path)) as made:
+        made.add("here")
+        made.wait_for(1)
+        command = (
+            "PYTHONPATH=site exec python3 -m distributed.cli.dask_worker"
+            f" {made.address} --name pi4 --nthreads 1 --no-nanny --resources board=1"
+            " --host 127.0.0.1 --no-dashboard"
+        )
+        with (tmp_path / "pi4.log").open("wb") as log:
+            made.processes["pi4"] = subprocess.Popen(
+                ["ssh", "-F", str(board.ssh_config), "pi", command],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        made.wait_for(2, timeout_s=180)
+        with connect(made.address) as client:
+            found = fleet.bench(
+                client,
+                choice,
+                lambda pairs: plan.Plan(plan.expand(pairs, (1,)), rounds=1, stop=rule),
+                True,
+                lambda total: lambda line: None,
+            )
+    assert not found.lost, made.log("pi4")
+    here, there = found.runs
+    assert (here.board, there.board) == ("here", "pi4")
+    assert there.environment.architecture == "aarch64"
+    assert re.match("Raspberry Pi 4", there.environment.machine)
+    assert there.environment.emulated
+    assert "tensorflow" not in there.environment.packages
+    # Divided among equals only: each kind measures the cell, and has proven it.
+    for run in found.runs:
+        (cell,) = run.measurements
+        assert cell.p50_s > 0
+        assert [one.verdict for one in run.parity] == ["inconclusive"]  # 256 images
+        assert run.parity[0].flips == ()
