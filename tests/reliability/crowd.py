@@ -188,7 +188,7 @@ def main() -> None:
         crowd = Crowd(server)
         crowd.ask(500, CLIENTS)  # what is allocated once
         steady, grown = growth(server, lambda: crowd.ask(asked.requests, CLIENTS))
-        print(steady.line("steady"))
+        print(steady.line("steady"), flush=True)
         print(f"{'':9}", ", ".join(f"{name} {by / 1000:+,.0f} kB" for name, by in grown.items()))
         overload, more = growth(server, lambda: crowd.press(_OVERLOAD_S, MANY))
         print(overload.line("overload"))

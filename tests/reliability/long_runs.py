@@ -30,6 +30,7 @@ from tests.reliability.jobs import EXPORTED, ROOT
 COUNT = 100_000
 MAX_GROWTH_BYTES = 4 * 2**20  # 90,000 inferences that lose 48 bytes each
 _IMAGES = 16
+_TIMEOUT_S = 7200  # TensorFlow's eager mode takes milliseconds a call
 
 
 def targets() -> Iterator[Target]:
@@ -56,10 +57,13 @@ def file_for(target: Target, folder: Path) -> Path:
 def run(path: Path, target: Target, count: int) -> dict[str, Any]:
     """Run one target in a new process and return what `main_of_one` found."""
     command = [sys.executable, "-m", "tests.reliability.long_runs", "--one", str(path)]
-    done = subprocess.run(
-        [*command, "--count", str(count), target.name],
-        capture_output=True, text=True, cwd=ROOT, check=False, timeout=1800,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [*command, "--count", str(count), target.name],
+            capture_output=True, text=True, cwd=ROOT, check=False, timeout=_TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"target": target.name, "failed": f"it did not end within {_TIMEOUT_S} s"}
     if done.returncode:
         return {"target": target.name, "failed": (done.stderr or "?").splitlines()[-1]}
     return dict(json.loads(done.stdout.splitlines()[-1]))
