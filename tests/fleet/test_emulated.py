@@ -41,7 +41,8 @@ def board(tmp_path: Path) -> Iterator[Board]:
     pinned = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:",
-         "--python-version", version, *tags, "--platform", "manylinux2014_aarch64", "--constraint", str(ROOT / "constraints.txt"),
+         "--python-version", version, *tags, "--platform", "manylinux2014_aarch64",
+         "--constraint", str(ROOT / "constraints.txt"),
          "--dest", str(tmp_path / "wheels"), *pinned],
         check=True, timeout=300,
     )  # fmt: skip
