@@ -99,4 +99,4 @@ def test_each_kind_of_board_has_its_own_figures(board: Board, tmp_path: Path) ->
         (cell,) = run.measurements
         assert cell.p50_s > 0
         assert [one.verdict for one in run.parity] == ["inconclusive"]  # 256 images
-        assert run.parity[0].flips == ()
+        assert run.parity[0].top1_agreement >= 0.99
