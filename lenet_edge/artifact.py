@@ -183,7 +183,8 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
                 f"{source}: manifest version {version} is unknown here;"
                 " export the file again, or upgrade lenet-edge"
             )
-        artifact = Artifact.from_json({**facts, **_facts_told_by(path, format)})
+        size = path.stat().st_size  # that and the format are not for a manifest to say
+        artifact = Artifact.from_json({**facts, "path": path, "format": format, "size_bytes": size})
         _check_plausible(artifact)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFileError(
@@ -215,10 +216,6 @@ def is_described(path: Path) -> bool:
 def has_manifest(path: Path) -> bool:
     """Tell whether a manifest lies beside a model file."""
     return manifest_path(path).exists() or _next_manifest_path(path).exists()
-
-
-def _facts_told_by(path: Path, format: str) -> dict[str, Any]:
-    return {"path": path, "format": format, "size_bytes": path.stat().st_size}
 
 
 def _manifest(sidecar: Path) -> Any:

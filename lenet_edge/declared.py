@@ -29,11 +29,11 @@ def check(value: Any, kind: Any = None, where: str = "") -> None:
     Raises:
         ValueError: it is not; the message says where and what is there.
     """
-    kind = type(value) if kind is None and not where else kind
+    kind = type(value) if kind is None else kind
     origin, of = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         _check_union(value, of, where)
-    elif kind is Any or (value is None and kind in (None, type(None))):
+    elif kind is Any:
         return
     elif origin is tuple and of[-1] is Ellipsis and isinstance(value, tuple):
         for place, item in enumerate(value):

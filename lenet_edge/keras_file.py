@@ -24,7 +24,7 @@ _MAX_RATIO = 100  # of what is unpacked to the file; weights do not shrink by mo
 
 _OWN = re.compile(
     r"keras(\.(layers|models|activations|constraints|initializers|regularizers|dtype_policies"
-    r"|random|src\.(models|ops)\.\w+))?"
+    r"|random|src\.(models|ops|applications)\.\w+))?"
 )
 # Code in a file; other models, with code of theirs; and words that are read from any path.
 _CODE = {"Lambda", "__lambda__", "function", "TFSMLayer", "TorchModuleWrapper", "JaxLayer",
@@ -88,7 +88,8 @@ def _names(graph: Any) -> Iterator[tuple[str, str]]:
         one = waiting.pop()
         if isinstance(one, dict):
             if "class_name" in one:
-                yield str(one.get("module") or "keras"), str(one["class_name"])
+                # Without the key it is one of Keras's words for tensors and the like.
+                yield str(one.get("module", "keras")), str(one["class_name"])
             waiting += one.values()
         elif isinstance(one, list):
             waiting += one
@@ -104,6 +105,6 @@ def _check_name(path: Path, module: str, name: str) -> None:
         raise ModelFileError(f"{path} has a {name} layer, which reads other files; leave it out")
     if not _OWN.fullmatch(module):
         raise ModelFileError(
-            f"{path} asks for {name} of the module {module}, and only Keras's own layers are"
-            " made from a file; build the model from those".replace("\n", " ")
+            f"{path} asks for {name}, which is none of Keras's own (its module is {module}), and"
+            " nothing else is made from a file; build the model from Keras's layers"
         )

@@ -39,6 +39,14 @@ def take(dataset: Dataset, count: int) -> Dataset:
     return dataset.take(slice(count))
 
 
+# Each takes minutes: they are begun first, so that no process has one alone at the end.
+LONGEST = ("test_boards.py", "test_docs_commands.py", "test_run.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
 

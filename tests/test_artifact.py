@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -136,6 +137,54 @@ def test_a_file_without_a_manifest(model: Path) -> None:
 def test_a_damaged_manifest(model: Path, text: str) -> None:
     manifest_path(model).write_text(text, encoding="latin-1")
     with pytest.raises(ModelFileError, match=r"probe\.tflite\.json is not a manifest"):
+        load_artifact(model)
+
+
+LIES: dict[str, dict[str, Any]] = {
+    "the size": {"size_bytes": 1},
+    "the format": {"format": "onnx"},
+    "the place": {"path": "/etc/passwd"},
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_manifest_cannot_lie_about(model: Path, name: str) -> None:
+    facts = json.loads(manifest_path(model).read_text())
+    manifest_path(model).write_text(json.dumps({**facts, **LIES[name]}))
+    artifact = load_artifact(model)
+    assert (artifact.path, artifact.format) == (model, "tflite")
+    assert artifact.size_bytes == model.stat().st_size
+
+
+STRANGE: dict[str, dict[str, Any]] = {
+    "a hash that is a path": {"parent_sha256": "../../../etc/passwd"},
+    "two inputs": {"inputs": [{"name": "x", "shape": [1], "dtype": "float32"}] * 2},
+    "no output": {"outputs": []},
+    "a shape of letters": {"inputs": [{"name": "x", "shape": "abc", "dtype": "float32"}]},
+    "a shape below nothing": {"inputs": [{"name": "x", "shape": [-1, 28], "dtype": "float32"}]},
+    "no shape": {"inputs": [{"name": "x", "shape": [], "dtype": "float32"}]},
+    "a batch of nothing": {"batch_size": 0},
+    "a batch of yes": {"batch_size": True},
+    "a vast number": {"pixel_scale": 10**400},
+    "no number": {"pixel_scale": float("nan")},
+    "labels in a text": {"labels": 7},
+    "half a character": {"labels": ["\ud800"]},
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_manifest_that_cannot_be_true(model: Path, name: str) -> None:
+    facts = json.loads(manifest_path(model).read_text())
+    manifest_path(model).write_text(json.dumps({**facts, **STRANGE[name]}))
+    with pytest.raises(ModelFileError, match=r"probe\.tflite\.json is not a manifest"):
+        load_artifact(model)
+
+
+def test_a_manifest_that_is_no_file(model: Path) -> None:
+    """Whoever opens a pipe waits for somebody to write."""
+    manifest_path(model).unlink()
+    os.mkfifo(manifest_path(model))
+    with pytest.raises(ModelFileError, match="is not a manifest"):
         load_artifact(model)
 
 
@@ -309,6 +358,7 @@ def test_a_read_only_folder_is_one_clear_line(tmp_path: Path) -> None:
 KILLED_WHILE_WRITING = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from lenet_edge.artifact import atomic_write
 with atomic_write(Path(sys.argv[1])) as temporary, temporary.open("w") as file:
     file.write("half of the n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +289,30 @@ def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
         BenchRun.load(tmp_path / "fleet.json")
     Fleet(tuple(runs[:1])).save(tmp_path / "one.json")
     assert BenchRun.load(tmp_path / "one.json") == runs[0]
+
+
+def test_samples_that_unpack_without_end(tmp_path: Path) -> None:
+    facts = json.loads(GOLDEN[-1].read_text())
+    bomb = base64.b64encode(zlib.compress(bytes(2**25))).decode()
+    facts["measurements"][0]["trials"][0]["latencies_s"]["data"] = bomb
+    (tmp_path / "bomb.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="a process has no samples, or over"):
+        BenchRun.load(tmp_path / "bomb.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("measurements", "batch_size", 0), ("measurements", "trials", []),
+        ("measurements", "target", 7), ("parity", "top1_agreement", 3.5),
+        ("parity", "flips", "none"), ("parity", "num_samples", -1),
+    ],
+)  # fmt: skip
+def test_figures_that_cannot_be(tmp_path: Path, kind: str, name: str, value: object) -> None:
+    facts = next(
+        facts for facts in (json.loads(path.read_text()) for path in GOLDEN[1:]) if facts[kind]
+    )
+    facts[kind][0][name] = value
+    (tmp_path / "strange.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="is not a result file that can be read"):
+        BenchRun.load(tmp_path / "strange.json")

@@ -66,8 +66,13 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         _stop(str(MissingPackageError(package, "host")), 1)
 
 
+_SHOWN = 400  # characters of an error's beginning, and of its end
+
+
 def _stop(message: str, status: int) -> NoReturn:
     message = tame(" ".join(message.split()))
+    if len(message) > 2 * _SHOWN:  # Keras repeats the whole model; --debug shows it
+        message = f"{message[:_SHOWN]} … {message[-_SHOWN:]}"
     plain = False if os.environ.get("NO_COLOR") else None  # no-color.org; click does not look
     click.secho(f"Error: {message}", fg="red", err=True, color=plain)
     sys.exit(status)

@@ -71,7 +71,9 @@ def command(
     if runtimes and not wheels:
         raise click.UsageError("--runtime needs --wheels, the system to get it for")
     others = ("keras", "wasm")  # a checkpoint, and what browsers run
-    artifacts = [one for one in load_files(files, DEFAULT_DIR) if files or one.format not in others]
+    artifacts = [
+        one for one in load_files(files, DEFAULT_DIR, say) if files or one.format not in others
+    ]
     fitting = fit(SYSTEMS[wheels], runtimes) if wheels else None
     made = bundle.make(
         artifacts,

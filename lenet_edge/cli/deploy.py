@@ -11,6 +11,7 @@ from lenet_edge.cli._options import DEFAULT_DIR, batch_size_option, files_argume
 from lenet_edge.cli._terminal import (
     GATE_FAILED,
     INCONCLUSIVE,
+    measuring_alone,
     output,
     progress_bar,
     say,
@@ -88,7 +89,7 @@ def command(
     from lenet_edge.selection import load_files
 
     if not uninstall:
-        artifacts = [one for one in load_files(files, DEFAULT_DIR) if one.format != "keras"]
+        artifacts = [one for one in load_files(files, DEFAULT_DIR, say) if one.format != "keras"]
     with closing(Board(host, ssh_options, python)) as board:
         if uninstall:
             removed = board.ask("uninstall")
@@ -107,7 +108,9 @@ def command(
             _tell(f"{host}: {done}", facts, json_file)
             return
         if not what.is_in_use or again:
-            outcome = carry_out(board, what, batch_sizes, max_time, results_dir, progress_bar, say)
+            outcome = carry_out(
+                board, what, batch_sizes, max_time, results_dir, progress_bar, say, measuring_alone
+            )
             view = deployment_view(
                 outcome.board, outcome.here, outcome.differences, outcome.findings
             )

@@ -86,11 +86,11 @@ def command(
     check_format(model)  # before the seconds that TensorFlow takes to load
     asked = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
     precisions = ("float32", *(name for name, wanted in asked.items() if wanted or everything))
-    alone_in(output_dir)
     if "wasm" in formats:
         from lenet_edge.export import wasm
 
         wasm.compiler()
+    alone_in(output_dir)
     say("Loading TensorFlow ...")
     from lenet_edge.export.exporter import export
     from lenet_edge.flows import datasets

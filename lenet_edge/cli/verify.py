@@ -193,12 +193,16 @@ def _on_fleet(
 
 
 def _write_arrays(path: Path, arrays: dict[str, Logits]) -> None:
+    import io
+
     import numpy as np
 
     from lenet_edge.artifact import atomic_write
 
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **cast("dict[str, Any]", arrays))
+    stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
+    np.savez_compressed(stored, **cast("dict[str, Any]", arrays))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(stored.getbuffer())
 
 
 def _with_layers(

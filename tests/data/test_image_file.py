@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -173,6 +174,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
         image_file.read(tmp_path / "folder.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match="it is no file"):
+        image_file.read(tmp_path / "pipe.png")
     with (tmp_path / "vast.png").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(DataError, match="the limit is 32"):

@@ -152,6 +152,7 @@ def test_interrupted_anywhere_the_same_command_completes_it(tmp_path: Path) -> N
          "tflite-runtime-cpu"),
         ("bookworm-arm64", "zero2w", ["--runtime", "onnx"], "lenet_float32.onnx",
          "onnxruntime-cpu"),
+        ("bookworm-arm64", "pi4", ["--runtime", "native"], "lenet_native_float32.c", "native-cpu"),
         ("trixie-arm64", "pi5", [], "lenet_int8.tflite", "litert-xnnpack"),
         ("bookworm-armhf", "pi4", [], "lenet_int8.tflite", "tflite-runtime-cpu"),
     ],

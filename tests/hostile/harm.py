@@ -201,6 +201,9 @@ KERAS = {
     "a class of ours": Harm(
         _layer(module="lenet_edge.worker", class_name="Worker", config={}, **_SHELL)
     ),
+    "a class of theirs": Harm(
+        _layer(module=None, class_name="Own", config={}, registered_name="own>Own")
+    ),
     "TFSMLayer": Harm(
         _layer(module="keras.layers", class_name="TFSMLayer", config={"filepath": "/tmp"}, **_SHELL)
     ),

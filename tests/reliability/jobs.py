@@ -55,7 +55,8 @@ def _resume_training(folder: Path, usual: Sequence[object]) -> Sequence[object]:
 
 def _verify(inputs: Path, which: int) -> Sequence[object]:
     file = EXPORTED / ("lenet_int8.tflite", "lenet_dynamic.tflite")[which]
-    return ("verify", file, "--target", "litert", "--json", "out/verified.json")
+    return ("verify", file, "--target", "litert", "--json", "out/verified.json",
+            "--logits", "out/logits.npz")  # fmt: skip
 
 
 def _bench(inputs: Path, which: int) -> Sequence[object]:
@@ -150,8 +151,11 @@ def _read(path: Path) -> str:
         content = _weights(content) if path.suffix == ".keras" else content
     elif path.name == STATE:
         content = b"".join(one.tobytes() for one in State.load(path.parent).arrays)
-    elif path.suffix == ".npz":
+    elif path.name.startswith("reference"):
         content = Reference.load(path).logits.tobytes()
+    elif path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            content = b"".join(arrays[name].tobytes() for name in arrays)
     elif path.suffix == ".json":
         facts = json.loads(content)
         if "environment" in facts:

@@ -71,6 +71,8 @@ def test_answers_that_are_no_numbers_fail_whatever_the_bounds() -> None:
 def test_bounds_go_by_precision_and_can_be_overridden() -> None:
     assert bounds_for("int8", {}) == DEFAULTS["int8"]
     assert bounds_for("never heard of", {}) == DEFAULTS["unknown"]
+    # A manifest may call its precision what it likes.
+    assert bounds_for("max_abs_error", {"max_abs_error": 1.0}).max_abs_error == 1.0
     settings = {"min_agreement": 98.0, "int8": {"max_abs_error": 2.0}}
     assert bounds_for("int8", settings) == Bounds(DEFAULTS["int8"].max_accuracy_drop, 98.0, 2.0)
     assert bounds_for("float32", settings).max_abs_error == DEFAULTS["float32"].max_abs_error
@@ -98,6 +100,9 @@ def test_settings_from_pyproject(tmp_path: Path) -> None:
         ("max-drop = 1", "max-drop is unknown; it takes max-accuracy-drop, min-agreement"),
         ("max-accuracy-drop = 'much'", "'much' is no number"),
         ("max-accuracy-drop = nan", "no number"),
+        ("max-accuracy-drop = inf", "no number"),
+        (f"max-accuracy-drop = {10**400}", "no number"),
+        ("max-accuracy-drop = " + "[" * 5000, "pyproject.toml"),
         ("min-agreement = true", "no number"),
         ("int8 = 3", "int8 is unknown"),
         ("max-accuracy-drop = = 2", "pyproject.toml"),
