@@ -47,7 +47,7 @@ ELSEWHERE = {
     "TF_CONFIG='{\"cluster\": {\"worker\": [\"a:2222\", \"b:2222\"]}, \"task\":"
     " {\"type\": \"worker\", \"index\": 0}}' lenet-edge train --strategy multi-worker":
         "train/test_workers.py",
-    "python -m benchmarks.fleet": "docs/scale.md has what it printed",
+    "python -m benchmarks.fleet": "too long; docs/scale.md has what it found",
     "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -O2 -fstack-usage -c firmware/lenet_native_int8.c"
     " -o lenet.o": "export/test_native.py",
     "arm-none-eabi-size lenet.o": "export/test_native.py",

@@ -25,6 +25,7 @@ from lenet_edge.cli._terminal import (
     progress_bar,
     progress_begun,
     say,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -261,7 +262,9 @@ def _on_fleet(
             fleet.bench(client, choice, make_plan, share, begin, keep, earlier)
         except KeyboardInterrupt:
             stopped = True
-    if latest is not None:
+    if latest is not None and kept:  # the file is written, and a large one takes its time
+        show(fleet_view(latest))
+    elif latest is not None:
         output(fleet_view(latest), latest.to_json(), json_file)
     if stopped:
         more = "; go on with the same command and --resume" if kept else ""

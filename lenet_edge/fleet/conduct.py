@@ -117,6 +117,11 @@ class Conductor:
         turn = self._turns.pop(future.key, None)
         if turn is None:  # of a board that was given up
             return
+        if (
+            future.status == "cancelled"
+        ):  # by nobody here: the scheduler is gone, as a look will say
+            self._turns[future.key] = turn
+            return
         try:
             came = _what_came(turn.asked, future, result)
             go_on = functools.partial(turn.work.send, came)
@@ -131,9 +136,12 @@ class Conductor:
 
     def _look(self, work_of: Callable[[Board], Work]) -> None:
         """Give up the boards that are gone or silent; what they leave may be for those at rest."""
-        if self._client.status not in ("running", "connecting"):
-            raise LenetEdgeError("the scheduler went away; see its log, and go on with --resume")
-        here, now = self._client.nthreads(), time.monotonic()
+        try:
+            here, now = self._client.nthreads(), time.monotonic()
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise LenetEdgeError(
+                "the scheduler went away; see its log, and go on with --resume"
+            ) from error
         gone = []
         for turn in self._turns.values():
             turn.missed += turn.board.address not in here

@@ -41,7 +41,8 @@ def board(tmp_path: Path) -> Iterator[Board]:
     pinned = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:",
-         "--python-version", version, *tags, "--platform", "manylinux2014_aarch64", "--constraint", str(ROOT / "constraints.txt"),
+         "--python-version", version, *tags, "--platform", "manylinux2014_aarch64",
+         "--constraint", str(ROOT / "constraints.txt"),
          "--dest", str(tmp_path / "wheels"), *pinned],
         check=True, timeout=300,
     )  # fmt: skip
@@ -98,4 +99,4 @@ def test_each_kind_of_board_has_its_own_figures(board: Board, tmp_path: Path) ->
         (cell,) = run.measurements
         assert cell.p50_s > 0
         assert [one.verdict for one in run.parity] == ["inconclusive"]  # 256 images
-        assert run.parity[0].flips == ()
+        assert run.parity[0].top1_agreement >= 0.99

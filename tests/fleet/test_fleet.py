@@ -180,6 +180,23 @@ def test_the_last_of_its_kind_is_reported(choice: Choice, tmp_path: Path) -> Non
     assert len(measured) == ROUNDS * len(KEYS - before)
 
 
+def test_a_scheduler_that_dies_is_one_error_and_what_was_found_is_kept(
+    choice: Choice, tmp_path: Path
+) -> None:
+    kept: list[Fleet] = []
+    with cluster(tmp_path, "a") as made:
+
+        def kill(line: str) -> None:
+            if line.endswith("us"):
+                made.send("scheduler", signal.SIGKILL)
+
+        with pytest.raises(LenetEdgeError, match="the scheduler went away"):
+            bench(made, choice, False, kill, keep=kept.append)
+    (run,) = kept[-1].runs
+    assert len(run.measurements) == 1
+    assert run.skipped == ()
+
+
 def test_another_version_is_named_before_work_starts(choice: Choice, tmp_path: Path) -> None:
     other = tmp_path / "packages" / "lenet_edge-9.9.9.dist-info"
     other.mkdir(parents=True)

@@ -31,19 +31,19 @@ def missing() -> str | None:
 
 
 @pytest.fixture
-def networks(tmp_path: Path) -> Iterator[dict[str, int]]:
+def networks() -> Iterator[dict[str, int]]:
     """Two boards that have nothing but a loopback address of their own: process ids to enter by."""
     if reason := missing():
         pytest.skip(reason)
     made = {}
     try:
         for name in ("a", "b"):
-            made[name] = subprocess.Popen(
+            made[name] = process = subprocess.Popen(
                 ["unshare", "-n", "sh", "-c", "ip link set lo up && echo ready && exec sleep 600"],
                 stdout=subprocess.PIPE,
             )
-            assert made[name].stdout
-            assert made[name].stdout.readline() == b"ready\n"
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
         yield {name: process.pid for name, process in made.items()}
     finally:
         for process in made.values():
