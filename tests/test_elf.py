@@ -21,7 +21,15 @@ def test_this_python_s_own() -> None:
 
 @pytest.mark.skipif(shutil.which(CROSS_COMPILER) is None, reason=f"there is no {CROSS_COMPILER}")
 def test_another_s(tmp_path: Path) -> None:
-    command = [CROSS_COMPILER, "-shared", "-x", "c", "/dev/null", "-o", tmp_path / "empty.so"]
+    command: list[str] = [
+        CROSS_COMPILER,
+        "-shared",
+        "-x",
+        "c",
+        "/dev/null",
+        "-o",
+        str(tmp_path / "empty.so"),
+    ]
     subprocess.run(command, check=True, timeout=60)
     assert architecture(tmp_path / "empty.so") == "aarch64"
 
