@@ -199,7 +199,8 @@ def test_a_disk_that_fills_up_leaves_the_board_as_it_was(tmp_path: Path) -> None
         ("bullseye-arm64", {}, [], "Python 3.9 is too old: lenet-edge needs 3.10"),
         ("trixie-arm64", {}, ["--runtime", "tflite"], "tflite-runtime has no wheel for aarch64"),
         ("bookworm-arm64", {}, ["--python", "python9"], "no such Python"),
-        ("bookworm-arm64", {}, ["-o", "IdentityFile=/dev/null"], "does not accept your key"),
+        ("bookworm-arm64", {}, ["another key of mine"], "does not accept your key"),
+        ("bookworm-arm64", {}, ["another key of its"], "it is not the machine that it was"),
     ],
 )
 def test_what_a_board_cannot_do_is_said_in_a_line(
@@ -210,9 +211,13 @@ def test_what_a_board_cannot_do_is_said_in_a_line(
     said: str,
 ) -> None:
     with start(USERLANDS[userland], "pi4", **board_options) as board:  # type: ignore[arg-type]
-        if "IdentityFile=/dev/null" in options:
+        if options[:1] == ["another key of mine"]:
             board.key.write_text("")
-        done = deploy(board, tmp_path, INT8, *options)
+        if options[:1] == ["another key of its"]:
+            other = board.key.with_suffix(".pub").read_text()
+            board.known_hosts.write_text(f"[127.0.0.1]:{board.port} {other}")
+        given = [one for one in options if not one.startswith("another")]
+        done = deploy(board, tmp_path, INT8, *given)
         assert done.returncode == 1
         (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error")]
         assert said in error
