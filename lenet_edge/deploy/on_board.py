@@ -272,7 +272,10 @@ def serve(arguments: list[str]) -> list[str]:
     """
     if not Path("/run/systemd/system").is_dir():
         raise Refused("it does not run systemd, so --service cannot have it started")
-    quoted = " ".join('"{}"'.format(one.replace("%", "%%")) for one in (str(COMMAND), *arguments))
+    quoted = " ".join(
+        '"{}"'.format(one.replace("%", "%%").replace("$", "$$"))
+        for one in (str(COMMAND), *arguments)
+    )
     _write(UNIT, "\n".join([
         "# Written by lenet-edge deploy; lenet-edge deploy --uninstall takes it away.",
         "[Unit]",
