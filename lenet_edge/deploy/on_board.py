@@ -272,24 +272,7 @@ def serve(arguments: list[str]) -> list[str]:
     """
     if not Path("/run/systemd/system").is_dir():
         raise Refused("it does not run systemd, so --service cannot have it started")
-    quoted = " ".join(
-        '"{}"'.format(one.replace("%", "%%").replace("$", "$$"))
-        for one in (str(COMMAND), *arguments)
-    )
-    _write(UNIT, "\n".join([
-        "# Written by lenet-edge deploy; lenet-edge deploy --uninstall takes it away.",
-        "[Unit]",
-        "Description=Handwritten digits, read by lenet-edge",
-        "After=network-online.target",
-        "[Service]",
-        "ExecStart=" + quoted,
-        "Restart=on-failure",
-        "RestartSec=5",
-        "NoNewPrivileges=yes",
-        "[Install]",
-        "WantedBy=default.target",
-        "",
-    ]), 0o600)  # fmt: skip
+    _write(UNIT, _unit(arguments), 0o600)
     _call(["systemctl", "--user", "daemon-reload"])
     _call(["systemctl", "--user", "enable", "lenet-edge.service"])
     _call(["systemctl", "--user", "restart", "lenet-edge.service"])
@@ -302,6 +285,24 @@ def serve(arguments: list[str]) -> list[str]:
         if found:
             return [found[-1]]
     raise Refused("serve did not start; on the board: journalctl --user -u lenet-edge")
+
+
+def _unit(arguments: list[str]) -> str:
+    escaped = (one.replace("%", "%%").replace("$", "$$") for one in (str(COMMAND), *arguments))
+    quoted = " ".join(f'"{one}"' for one in escaped)
+    return f"""\
+# Written by lenet-edge deploy; lenet-edge deploy --uninstall takes it away.
+[Unit]
+Description=Handwritten digits, read by lenet-edge
+After=network-online.target
+[Service]
+ExecStart={quoted}
+Restart=on-failure
+RestartSec=5
+NoNewPrivileges=yes
+[Install]
+WantedBy=default.target
+"""
 
 
 def uninstall() -> list[str]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.near import FILES, Near, main
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_cut_off_at_random_it_stays_whole(tmp_path: Path) -> None:
     main(5, 7, tmp_path)
 
 
+@pytest.mark.slow
 def test_files_of_any_name_arrive(tmp_path: Path) -> None:
     """Names go through JSON, never through a shell; nor does the home, which is as bad."""
     near = Near(tmp_path)
@@ -27,3 +31,20 @@ def test_files_of_any_name_arrive(tmp_path: Path) -> None:
     assert list(near.home.rglob(odd.name))
     assert not list(tmp_path.rglob("owned"))
     near.check()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_systemd_takes_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))  # it is asked nothing
+    from lenet_edge.deploy import on_board
+
+    on_board = importlib.reload(on_board)  # its folders are below this home
+    on_board._write(on_board.COMMAND, "#!/bin/sh\n", 0o755)
+    on_board._write(on_board.UNIT, on_board._unit(["serve", "--host", "0.0.0.0"]), 0o600)
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(on_board.UNIT)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if "lenet-edge" in line]
+    assert (done.returncode, said) == (0, [])
