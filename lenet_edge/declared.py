@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import types
 import typing
 from typing import Any
-
-import numpy as np
 
 
 def check(value: Any, kind: Any = None, where: str = "") -> None:
@@ -44,7 +43,7 @@ def check(value: Any, kind: Any = None, where: str = "") -> None:
         for key, item in value.items():
             check(key, of[0], f"{where}, a key")
             check(item, of[1], f"{where}[{key!r:.40}]")
-    elif origin is np.ndarray and isinstance(value, np.ndarray):
+    elif (np := sys.modules.get("numpy")) and origin is np.ndarray and isinstance(value, origin):
         if not np.isfinite(value).all():
             raise ValueError(f"{where} holds what is no number")
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):

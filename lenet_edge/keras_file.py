@@ -24,6 +24,7 @@ _MAX_RATIO = 100  # of what is unpacked to the file; weights do not shrink by mo
 
 _OWN = re.compile(
     r"keras(\.(layers|models|activations|constraints|initializers|regularizers|dtype_policies"
+    r"|losses|metrics|optimizers(\.schedules)?"  # of a model within a model, which Keras compiles
     r"|random|src\.(models|ops|applications)\.\w+))?"
 )
 # Code in a file; other models, with code of theirs; and words that are read from any path.

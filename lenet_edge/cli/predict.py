@@ -59,7 +59,7 @@ def command(
     from lenet_edge.worker import Worker
 
     if not images and not camera:
-        raise click.UsageError("name an image, a folder of them, - or --camera")
+        raise click.UsageError("name an IMAGE, a folder of them, - or --camera")
     sources: list[tuple[str, bytes | None]] = [(source, None) for source in _sources(images)]
     if camera:
         from lenet_edge.data.camera import take_photo

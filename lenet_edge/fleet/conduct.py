@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import pickle
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -106,7 +105,7 @@ class Conductor:
 
     def _ask(self, board: Board, work: Work, asked: Call) -> None:
         future = self._client.submit(
-            _reply, pickle.dumps(asked),  # as bytes: Dask would look for tasks in all arguments
+            functools.partial(_reply, asked),  # in an argument Dask would look for tasks
             key=next(self._keys), workers=[board.address], resources={RESOURCE: 1}, pure=False,
         )  # fmt: skip
         deadline = time.monotonic() + asked.timeout_s + self._grace_s
@@ -162,10 +161,9 @@ class Conductor:
                 self._start(board, work_of)
 
 
-def _reply(asked: bytes) -> dict[str, Any]:
+def _reply(asked: Call) -> dict[str, Any]:
     """Do a call, on the board, and return its result or its error as plain data."""
-    call: Call = pickle.loads(asked)
-    return worker.reply(call.function, call.arguments)
+    return worker.reply(asked.function, asked.arguments)
 
 
 def _what_came(asked: Call, future: Future, result: Any) -> Any:

@@ -129,4 +129,4 @@ def test_a_read_only_folder(lenet_edge_here: LenetEdge, exports: Path) -> None:
     # Nobody, root included, makes files in /sys.
     done = lenet_edge_here("export", exports / "lenet.keras", "--output-dir", "/sys/lenet-edge")
     assert done.returncode == 1
-    assert "cannot write /sys/lenet-edge/" in one_line(done.stderr)
+    assert "cannot write into /sys/lenet-edge:" in one_line(done.stderr)
