@@ -244,7 +244,9 @@ def carry_out(
     done = call("doctor", "--job", "board", "--json", "doctor.json")
     findings = tuple(json.loads(fetch("doctor.json", done))["findings"])
     targets = [f"--target={TARGETS[name]}" for name in what.fitting.runtimes]
-    done = call("verify", *targets, "--json", "verify.json", "--logits", "logits.npz")
+    # By name, because a C file is run only where it is named.
+    models = [f"../releases/{what.bundle.id}/exported/{name}" for name in what.bundle.models]
+    done = call("verify", *models, *targets, "--json", "verify.json", "--logits", "logits.npz")
     verified = BenchRun.from_json(json.loads(fetch("verify.json", done)))
     with np.load(io.BytesIO(fetch("logits.npz", done)), allow_pickle=False) as arrays:
         answers = dict(arrays)
@@ -253,7 +255,7 @@ def carry_out(
     if good:
         sizes = ",".join(map(str, batch_sizes))
         times = f"--max-time={max_time_s:g}", f"--min-time={_min_time_s(max_time_s):g}"
-        done = call("bench", *targets, "--batch-size", sizes, *times, "--json", "bench.json")
+        done = call("bench", *models, *targets, "--batch-size", sizes, *times, "--json", "bench.json")
         timed = BenchRun.from_json(json.loads(fetch("bench.json", done)))
         found = dataclasses.replace(
             timed, parity=found.parity, skipped=found.skipped, git_commit=found.git_commit

@@ -41,10 +41,11 @@ def targets() -> Iterator[Target]:
 
 
 def file_for(target: Target, folder: Path) -> Path:
-    """Return the int8 file for a target, or the checkpoint; a C file is made in `folder`."""
+    """Return the smallest file for a target, or the checkpoint; a C file is made in `folder`."""
     format = target.formats[0]
     if format != "native":
-        return EXPORTED / ("lenet.keras" if format == "keras" else f"lenet_int8.{format}")
+        names = {"keras": "lenet.keras", "wasm": "lenet_dynamic.wasm"}
+        return EXPORTED / names.get(format, f"lenet_int8.{format}")
     made = folder / "lenet_native_float32.c"
     if not made.exists():
         from lenet_edge.export.exporter import export
