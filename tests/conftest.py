@@ -40,7 +40,7 @@ def take(dataset: Dataset, count: int) -> Dataset:
 
 
 # Each takes minutes: they are begun first, so that no process has one alone at the end.
-LONGEST = ("test_boards.py", "test_docs_commands.py", "test_run.py")
+LONGEST = ("test_deploy.py", "test_boards.py", "test_docs_commands.py", "test_run.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
