@@ -254,8 +254,9 @@ def carry_out(
     good = _verdict(found.parity) != "fail"
     if good:
         sizes = ",".join(map(str, batch_sizes))
-        times = f"--max-time={max_time_s:g}", f"--min-time={_min_time_s(max_time_s):g}"
-        done = call("bench", *models, *targets, "--batch-size", sizes, *times, "--json", "bench.json")
+        asked = (f"--batch-size={sizes}", f"--max-time={max_time_s:g}",
+                 f"--min-time={_min_time_s(max_time_s):g}")  # fmt: skip
+        done = call("bench", *models, *targets, *asked, "--json", "bench.json")
         timed = BenchRun.from_json(json.loads(fetch("bench.json", done)))
         found = dataclasses.replace(
             timed, parity=found.parity, skipped=found.skipped, git_commit=found.git_commit
