@@ -9,6 +9,7 @@ wheels/                 the runtime and what it needs, where they were asked for
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -47,7 +48,7 @@ class Bundle:
 
     files: dict[str, bytes]
 
-    @property
+    @functools.cached_property
     def hashes(self) -> dict[str, str]:
         """The SHA-256 of each file."""
         return {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lenet_edge.artifact import sha256_of
 from lenet_edge.errors import BoardError
 
 # Best first. Each is an extra of pyproject.toml, and the package that makes the runtime.
@@ -63,10 +64,10 @@ class Fitting:
     runtimes: tuple[str, ...]
     wheels: tuple[Path, ...]
 
-    @property
+    @functools.cached_property
     def hashes(self) -> dict[str, str]:
         """The SHA-256 of each wheel, by its file name."""
-        return {path.name: _sha256_of(path) for path in self.wheels}
+        return {path.name: sha256_of(path) for path in self.wheels}
 
     @property
     def id(self) -> str:
@@ -187,7 +188,3 @@ def _pip(command: list[str], system: System) -> None:
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "lenet-edge" / "wheels"
-
-
-def _sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

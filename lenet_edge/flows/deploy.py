@@ -95,7 +95,7 @@ def decide(board: Board, artifacts: Sequence[Artifact], runtimes: Sequence[str] 
     facts = board.ask("look")
     system = _system(board.host, facts)
     fitting = fit(system, runtimes)
-    if system.is_32_bit_arm and not facts["packages"]["numpy"]:
+    if system.is_32_bit_arm and not facts["has_numpy"]:
         raise BoardError(
             f"{board.host}: 32-bit systems need Debian's NumPy; on the board:"
             " sudo apt install python3-numpy"

@@ -55,15 +55,19 @@ def deployment_view(
                 *(_us(m.p50_s if m else None) for m in timed),
                 style=_style(one),
             )
-    doubts = {m.invalid for m in board.measurements if m.invalid}
+    doubts = [
+        Text(f"invalid: {reason}", style="red")
+        for reason in sorted({m.invalid for m in board.measurements if m.invalid})
+    ]
+    if emulated := board.environment.emulated:
+        said = f"emulated: {emulated}; these latencies say nothing of a board"
+        doubts.insert(0, Text(said, style="yellow"))
     return Group(
         Text("The board: ").append_text(_machine(board.environment)),
         Text("Here: ").append_text(_machine(here.environment)),
         *blocks.tables,
         Text(f"\nMedian latency of a batch; {_NOTHING} where it was not measured.", style="dim"),
-        *(Text(f"emulated: {board.environment.emulated}; these latencies say nothing of a board",
-               style="yellow") for _ in [0] if board.environment.emulated),
-        *(Text(f"invalid: {one}", style="red") for one in sorted(doubts)),
+        *doubts,
         *(Text(f"{one['check']}: {one['found']}. {one['fix']}", style="yellow")
           for one in findings if one["status"] in ("warning", "failure")),
         *_skipped([one for one in board.skipped if one.artifact]),
