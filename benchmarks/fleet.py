@@ -212,6 +212,22 @@ def _file(found: Fleet, path: Path) -> dict[str, Any]:
         "file_bytes": path.stat().st_size,
         "save_s": time.monotonic() - started,
         "client_peak_after_save_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **_report(path),
+    }
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """Return what it takes to make the page of that file."""
+    started = time.monotonic()
+    page = str(path.with_suffix(".html"))
+    command = [sys.executable, "-m", "lenet_edge", "report", str(path), "--output", page]
+    process = subprocess.Popen(command, stdout=sys.stderr)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, "lenet-edge report failed"
+    return {
+        "report_s": time.monotonic() - started,
+        "report_cpu_s": used.ru_utime + used.ru_stime,
+        "report_peak_bytes": used.ru_maxrss * 1024,
     }
 
 

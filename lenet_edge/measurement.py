@@ -50,9 +50,9 @@ class Measurement:
         """What names the same cell in another run: file name, target, batch size, threads."""
         return self.artifact, self.target, self.batch_size, self.num_threads
 
-    @functools.cached_property
+    @property
     def latencies_s(self) -> Samples:
-        """The samples of all processes, float64 of shape (N,), in seconds."""
+        """The samples of all processes, float64 of shape (N,), in seconds; joined, not kept."""
         return np.concatenate([trial.latencies_s for trial in self.trials])
 
     @property

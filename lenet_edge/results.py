@@ -26,9 +26,10 @@ import json
 import re
 import subprocess
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lenet_edge import declared
 from lenet_edge.artifact import atomic_write
@@ -45,7 +46,8 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA_VERSION = 4
-_MAX_BYTES = 2**28
+_MAX_BYTES = 2**28  # of one machine
+_BOARDS, _END = b',\n"boards": [\n', b"]}\n"  # of a fleet's file, around a line for each board
 
 
 @dataclass(frozen=True)
@@ -196,12 +198,13 @@ class Fleet:
         return {"schema_version": SCHEMA_VERSION, "lost": lost}
 
     def save(self, path: Path) -> None:
-        """Write one JSON file, atomically, and board by board: as text, all would need memory."""
+        """Write one JSON file, atomically, a line for each board: all at once would need memory."""
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(self._head)[:-1] + ', "boards": [')
-            for number, run in enumerate(self.runs):
-                file.write("," * bool(number) + "\n" + json.dumps(run.to_json(), indent=1))
-            file.write("]}\n")
+            file.write(json.dumps(self._head)[:-1] + _BOARDS.decode())
+            for number, run in enumerate(self.runs, 1):
+                comma = "," if number < len(self.runs) else ""
+                file.write(f"{json.dumps(run.to_json())}{comma}\n")
+            file.write(_END.decode())
 
 
 def load_runs(path: Path) -> tuple[BenchRun, ...]:
@@ -212,27 +215,55 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-        if len(text) > _MAX_BYTES:
-            raise DataError(f"{path} has more than {_MAX_BYTES:,} bytes; no result file has")
-        facts = json.loads(text)
-        if facts["schema_version"] > SCHEMA_VERSION:
-            raise DataError(
-                f"{path} was written by a newer lenet-edge"
-                f" (schema {facts['schema_version']}); upgrade lenet-edge to read it"
-            )
-        runs = tuple(BenchRun.from_json(one) for one in facts.get("boards", [facts]))
-        for run in runs:
-            declared.check(run)
-            _check_plausible(run)
-        return runs
+            return tuple(_run(facts) for facts in _facts(file))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except _Unreadable as error:
+        raise DataError(f"{path} {error}") from error
     except (
         ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
         RecursionError, zlib.error,
     ) as error:  # fmt: skip
         raise DataError(f"{path} is not a result file that can be read ({error})") from error
+
+
+class _Unreadable(Exception):
+    """Says what is with a file, instead of what in it could not be read."""
+
+
+def _facts(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Yield the facts of each run, those of a fleet line by line, as `Fleet.save` laid them out."""
+    text = _piece(file.readline) + _piece(file.readline)
+    if not text.endswith(_BOARDS):
+        facts = _of_known_schema(json.loads(text + _piece(file.read)))
+        yield from facts.get("boards", [facts])
+        return
+    _of_known_schema(json.loads(text + _END))
+    while (text := _piece(file.readline)) != _END:
+        yield json.loads(text.rstrip(b",\n"))  # nothing is no JSON: so where the end is missing
+
+
+def _piece(read: Callable[[int], bytes]) -> bytes:
+    text = read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise _Unreadable(f"has more than {_MAX_BYTES:,} bytes for one machine; no result file has")
+    return text
+
+
+def _of_known_schema(facts: dict[str, Any]) -> dict[str, Any]:
+    if facts["schema_version"] > SCHEMA_VERSION:
+        raise _Unreadable(
+            f"was written by a newer lenet-edge (schema {facts['schema_version']});"
+            " upgrade lenet-edge to read it"
+        )
+    return facts
+
+
+def _run(facts: dict[str, Any]) -> BenchRun:
+    run = BenchRun.from_json(facts)
+    declared.check(run)
+    _check_plausible(run)
+    return run
 
 
 def _check_plausible(run: BenchRun) -> None:

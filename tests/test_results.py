@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lenet_edge import results
 from lenet_edge.conditions import Conditions
 from lenet_edge.environment import capture
 from lenet_edge.errors import DataError, LenetEdgeError
@@ -289,6 +290,31 @@ def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
         BenchRun.load(tmp_path / "fleet.json")
     Fleet(tuple(runs[:1])).save(tmp_path / "one.json")
     assert BenchRun.load(tmp_path / "one.json") == runs[0]
+    for indent in (None, 1):  # as other tools write it
+        (tmp_path / "other.json").write_text(json.dumps(fleet.to_json(), indent=indent))
+        assert load_runs(tmp_path / "other.json") == tuple(runs)
+
+
+def test_the_file_of_a_fleet_may_be_larger_than_that_of_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, run = tmp_path / "fleet.json", BenchRun.here()
+    Fleet((run,) * 9).save(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    monkeypatch.setattr(results, "_MAX_BYTES", len(lines[2]))
+    assert load_runs(path) == (run,) * 9
+    monkeypatch.setattr(results, "_MAX_BYTES", len(lines[2]) - 1)
+    with pytest.raises(DataError, match="for one machine; no result file has"):
+        load_runs(path)
+
+
+@pytest.mark.parametrize("cut", range(1, 4))
+def test_the_file_of_a_fleet_that_ends_too_early(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "fleet.json"
+    Fleet((BenchRun.here(),) * 2).save(path)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-cut]))
+    with pytest.raises(DataError, match="is not a result file that can be read"):
+        load_runs(path)
 
 
 def test_samples_that_unpack_without_end(tmp_path: Path) -> None:
