@@ -54,8 +54,18 @@ def recorded() -> dict[tuple[str, str, int], dict[str, Any]]:
 
 def host(scheduler: str, folder: str, first: int, count: int) -> None:
     """Be so many boards, whose measurements are replayed."""
+    import dask
     from distributed import Worker
 
+    # Each looks at its process and its event loop many times a second. Here hundreds of them look
+    # at the same ones, which would be all that they do.
+    dask.config.set(
+        {
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.system-monitor.interval": "1h",
+            "distributed.admin.tick.interval": "1h",
+        }
+    )
     cells = recorded()
     parity = {(one.candidate, one.target): one for one in BenchRun.load(RECORDED).parity}
 
@@ -96,13 +106,12 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
 @contextlib.contextmanager
 def simulated(num_boards: int, folder: Path) -> Iterator[tuple[str, dict[str, list[int]]]]:
     """Yield the scheduler's address and the process ids, when all boards have joined."""
-    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
     with (folder / "log").open("wb") as log:
 
         def start(*command: str) -> subprocess.Popen[bytes]:
             return subprocess.Popen(
                 [sys.executable, "-m", *command],
-                stdout=log, stderr=log, cwd=ROOT, env=environment,
+                stdout=log, stderr=log, cwd=ROOT,
             )  # fmt: skip
 
         address_file = folder / "scheduler.json"
