@@ -2,9 +2,10 @@
 
 A real scheduler, real workers (1,000 if left out; many in a process, each with its own name,
 connections and folder) and the real client: files are sent, boards introduce themselves, checks
-and cells are asked for one by one. Only what a board measures is replayed from a recorded run, at
-once, so that what remains is the cost of the fleet itself: 25 cells in ROUNDS rounds (4) make
-100 processes a board. What is kept: seconds, processor time and memory of each part, and the file.
+and cells are asked for one by one. Only what a board is and measures is replayed from a recorded
+run, at once, so that what remains is the cost of the fleet itself: 25 cells in ROUNDS rounds (4)
+make 100 processes a board. What is kept: seconds, processor time and memory of each part, the
+file, and what it takes to make a report of it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from benchmarks.record import EXPORTED, ROOT, keep
 from lenet_edge import worker
 from lenet_edge.bench import plan
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.fleet import board
 from lenet_edge.fleet.boards import boards_of, connect
 from lenet_edge.flows import fleet
 from lenet_edge.flows.crew import Choice
@@ -68,7 +70,8 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
         }
     )
     cells = recorded()
-    parity = {(one.candidate, one.target): one for one in BenchRun.load(RECORDED).parity}
+    run = BenchRun.load(RECORDED)
+    parity = {(one.candidate, one.target): one for one in run.parity}
 
     def replay(function: str, **asked: Any) -> Any:
         if function == "bench.peak:peak_macs_per_s":
@@ -87,6 +90,7 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
 
     worker.call = replay  # type: ignore[assignment]
     verify.verify_pair = replay_proof
+    board.capture = lambda: run.environment  # type: ignore[assignment, attr-defined]
 
     async def serve() -> None:
         executor = ThreadPoolExecutor(1)
