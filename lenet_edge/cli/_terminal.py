@@ -100,17 +100,26 @@ def _held(lock_file: Path, purpose: str) -> Iterator[None]:
         def wait(holder: str) -> None:
             waiting.close()
             say(f"Waiting {purpose}: {holder}; Ctrl-C gives up")
-            if sys.stderr.isatty():
-                from rich.console import Console
-                from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
-
-                columns, console = (SpinnerColumn(), TimeElapsedColumn()), Console(stderr=True)
-                bar = waiting.enter_context(Progress(*columns, console=console, transient=True))
-                bar.add_task("", total=None)
+            waiting.enter_context(spinner(""))
 
         with lock.hold(lock_file, click.get_current_context().command_path, wait):
             waiting.close()
             yield
+
+
+@contextlib.contextmanager
+def spinner(title: str) -> Iterator[None]:
+    """Show on a terminal that something goes on, and how long already."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(title, total=None)
+        yield
 
 
 @contextlib.contextmanager

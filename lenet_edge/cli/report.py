@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._options import json_option
-from lenet_edge.cli._terminal import output, say
+from lenet_edge.cli._terminal import output, say, spinner
 
 _UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -90,12 +90,13 @@ def command(
             raise DataError(
                 f"there is no {results[0]}; make it with: lenet-edge run, or name result files"
             )
-    machines = page.write(
-        page_file,
-        [(path.name, run) for path in results for run in load_runs(path)],
-        Limits(max_accuracy_drop, max_latency, max_bytes, batch_size),
-        None if base is None else (base.name, BenchRun.load(base)),
-    )
+    with spinner("Making the report"):  # that of a large fleet takes minutes
+        machines = page.write(
+            page_file,
+            [(path.name, run) for path in results for run in load_runs(path)],
+            Limits(max_accuracy_drop, max_latency, max_bytes, batch_size),
+            None if base is None else (base.name, BenchRun.load(base)),
+        )
     from rich.console import Group
     from rich.text import Text
 

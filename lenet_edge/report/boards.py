@@ -20,7 +20,7 @@ from lenet_edge.report.terminal import _skipped, _us, _verdicts, machine_name, p
 from lenet_edge.results import BenchRun, Fleet, Measurement
 
 _SLOWER = 1.1  # as many times as long as its equals: more than processes of one board disagree
-_MOST_BOARDS = 24  # in one table of the terminal; the page has all
+_MOST_BOARDS = 24  # to be read from top to bottom, and in one table of the terminal
 _MOST_FILES = 7
 
 
@@ -119,7 +119,11 @@ def boards_section(boards: Sequence[BenchRun]) -> Section:
     files, rows, what = _matrix(boards)
     texts, styles = [], []
     odd = outliers(boards)
-    for run, cells, slower in zip(boards, rows, slowness(boards), strict=True):
+    by_board = list(zip(boards, rows, slowness(boards), strict=True))
+    if len(boards) > _MOST_BOARDS:
+        by_board.sort(key=lambda one: -(one[2] or 0.0))
+        what += " The slowest come first."
+    for run, cells, slower in by_board:
         name = run.board or NOTHING
         texts.append(
             (name, *(_us(one.p50_s if one else None) for one in cells),

@@ -126,6 +126,17 @@ def test_the_matrix_has_a_row_for_each_board_and_a_dash_for_what_is_wrong() -> N
     assert table.rows == (("a", "10.0", "20.0", "1.00"), ("b", "–", "20.0", "1.00"))
 
 
+def test_of_many_boards_the_slowest_come_first() -> None:
+    section = boards_section(
+        [board(f"n{number:02}", slow=1 + number / 100) for number in range(25)]
+    )
+    assert section.table
+    assert [row[0] for row in section.table.rows] == [
+        f"n{number:02}" for number in range(24, -1, -1)
+    ]
+    assert section.notes[0].endswith("The slowest come first.")
+
+
 def test_the_terminal_has_a_block_for_each_kind_and_says_who_was_lost() -> None:
     skipped = (Skipped("litert-xnnpack", "b was lost", "a.tflite"),)
     said = text(
