@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge import npz
-from lenet_edge.artifact import Artifact, atomic_write
+from lenet_edge.artifact import Artifact
 from lenet_edge.errors import ModelFileError
+from lenet_edge.files import atomic_write
 from lenet_edge.target import Logits
 
 

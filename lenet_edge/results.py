@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lenet_edge import declared
-from lenet_edge.artifact import atomic_write
 from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError
+from lenet_edge.files import atomic_write
 from lenet_edge.measurement import Measurement
 from lenet_edge.parity_report import ParityReport
 from lenet_edge.target import Delegation

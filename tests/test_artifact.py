@@ -21,16 +21,15 @@ from lenet_edge.artifact import (
     Artifact,
     TensorSpec,
     announce,
-    atomic_write,
     check_format,
     describe,
     has_manifest,
     load_artifact,
     manifest_path,
-    sha256_of,
     write_manifest,
 )
 from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.files import atomic_write, sha256_of
 from lenet_edge.runtimes import _probe
 
 SPECS = st.builds(
@@ -359,7 +358,7 @@ KILLED_WHILE_WRITING = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from lenet_edge.artifact import atomic_write
+from lenet_edge.files import atomic_write
 with atomic_write(Path(sys.argv[1])) as temporary, temporary.open("w") as file:
     file.write("half of the n")
     file.flush()

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lenet_edge.artifact import check_format, load_artifact, manifest_path, sha256_of
+from lenet_edge.artifact import check_format, load_artifact, manifest_path
 from lenet_edge.data import arrays, handwriting, idx
 from lenet_edge.embedded import external_data, read_contract
 from lenet_edge.errors import DataError, LenetEdgeError
+from lenet_edge.files import sha256_of
 from lenet_edge.parity_report import Bounds
 from lenet_edge.reference import Reference
 from lenet_edge.report.comparison import compare

@@ -65,7 +65,7 @@ def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
 
 def write_json(json_file: Path, facts: Any) -> None:
     """Write facts as --json asks for them; "-" is standard output."""
-    from lenet_edge.artifact import atomic_write
+    from lenet_edge.files import atomic_write
 
     text = json.dumps(facts, indent=1) + "\n"
     if str(json_file) == "-":

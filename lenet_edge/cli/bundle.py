@@ -58,10 +58,10 @@ def command(
     \b
     Example: lenet-edge bundle exported/lenet_int8.tflite --wheels bookworm-arm64
     """
-    from lenet_edge.artifact import sha256_of
     from lenet_edge.cli._terminal import write_json
     from lenet_edge.deploy import bundle
     from lenet_edge.deploy.wheels import SYSTEMS, fit
+    from lenet_edge.files import sha256_of
     from lenet_edge.selection import load_files
 
     if num_images != "all" and not num_images.isdecimal():

@@ -63,7 +63,6 @@ def command(
     """
     if output.suffix != ".keras":
         raise click.BadParameter(f"{output} must end in .keras", param_hint="--output")
-    alone_in(output.parent)
     say("Loading TensorFlow ...")
     from lenet_edge.flows import datasets
     from lenet_edge.flows.train import assist, train
@@ -85,6 +84,7 @@ def command(
             assist(training, test, chosen, seed, report, workers)
         say("Done; the first worker has the checkpoint")
         return
+    alone_in(output.parent)  # not sooner: workers that write nothing may be in the same folder
     try:
         with training_progress() as report:
             artifact, history = train(output, training, test, chosen, seed, resume, report, workers)

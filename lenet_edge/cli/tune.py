@@ -40,8 +40,9 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     \b
     Example: lenet-edge tune
     """
-    from lenet_edge.artifact import atomic_write, check_format
+    from lenet_edge.artifact import check_format
     from lenet_edge.errors import MissingPackageError, TargetError
+    from lenet_edge.files import atomic_write
     from lenet_edge.runtimes import find_targets
 
     check_format(model)

@@ -197,7 +197,7 @@ def _write_arrays(path: Path, arrays: dict[str, Logits]) -> None:
 
     import numpy as np
 
-    from lenet_edge.artifact import atomic_write
+    from lenet_edge.files import atomic_write
 
     stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
     np.savez_compressed(stored, **cast("dict[str, Any]", arrays))

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 import lenet_edge
-from lenet_edge.artifact import Artifact, atomic_write, manifest_path, manifest_text
+from lenet_edge.artifact import Artifact, manifest_path, manifest_text
 from lenet_edge.data.test_set import test_set
 from lenet_edge.errors import DataError
+from lenet_edge.files import atomic_write
 from lenet_edge.reference import reference_for, reference_path
 from lenet_edge.runtimes.native import build_for, built_beside
 

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -20,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenet_edge.artifact import sha256_of
 from lenet_edge.errors import BoardError
+from lenet_edge.files import cache_folder, sha256_of
 
 # Best first. Each is an extra of pyproject.toml, and the package that makes the runtime.
 _PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "onnx": "onnxruntime"}
@@ -108,7 +107,7 @@ class _NoWheel(BoardError):
 def _fetch(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...]:
     wanted = _requirements(system, runtimes)
     key = hashlib.sha256(repr((system, wanted)).encode()).hexdigest()[:12]
-    folder = _cache() / f"{system.machine}-{key}"
+    folder = cache_folder("wheels") / f"{system.machine}-{key}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
@@ -183,8 +182,3 @@ def _pip(command: list[str], system: System) -> None:
         raise _NoWheel(f"{missing.group(1)} has no wheel for {system}")
     lines = [one for one in done.stderr.splitlines() if one.startswith("ERROR")] or ["no reason"]
     raise BoardError(f"pip download failed: {lines[0].removeprefix('ERROR: ')}")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lenet-edge" / "wheels"

@@ -16,13 +16,11 @@ from lenet_edge.artifact import (
     Artifact,
     TensorSpec,
     announce,
-    atomic_write,
     check_format,
     contract,
     describe,
     has_manifest,
     load_artifact,
-    sha256_of,
     write_manifest,
 )
 from lenet_edge.data.dataset import Dataset, to_input
@@ -33,6 +31,7 @@ from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
 from lenet_edge.export.embed import embed
 from lenet_edge.export.native.text import identifier
+from lenet_edge.files import atomic_write, sha256_of
 from lenet_edge.quiet import quiet
 from lenet_edge.reference import Reference, reference_path
 from lenet_edge.runtimes import get_target, open_session

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.artifact import Artifact, atomic_write, sha256_of
+from lenet_edge.artifact import Artifact
 from lenet_edge.environment import capture
 from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.files import atomic_write, sha256_of
 from lenet_edge.reference import reference_path
 from lenet_edge.results import Skipped
 from lenet_edge.selection import select

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import atomic_write
+from lenet_edge.files import atomic_write
 from lenet_edge.results import BenchRun, Measurement
 
 _FACTS = ("artifact", "artifact_sha256", "size_bytes", "target", "runtime_version", "batch_size",

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import __version__
-from lenet_edge.artifact import atomic_write
 from lenet_edge.errors import DataError, MissingPackageError
+from lenet_edge.files import atomic_write
 from lenet_edge.report import digits
 from lenet_edge.report.candidates import Limits
 from lenet_edge.report.charts.accuracy import Point, pareto

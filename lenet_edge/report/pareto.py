@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lenet_edge.artifact import atomic_write
 from lenet_edge.errors import MissingPackageError
+from lenet_edge.files import atomic_write
 
 
 def front_view(facts: dict[str, Any]) -> RenderableType:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import atomic_write
 from lenet_edge.errors import MissingPackageError
+from lenet_edge.files import atomic_write
 from lenet_edge.results import ParityReport
 
 _MOST_FLIPS = 48  # on the sheet

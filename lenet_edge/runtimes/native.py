@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, TensorSpec, atomic_write
+from lenet_edge import files
+from lenet_edge.artifact import Artifact, TensorSpec
 from lenet_edge.embedded import read_contract
 from lenet_edge.errors import TargetError
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
@@ -170,7 +171,7 @@ def _build(content: bytes, name: str, compiler: list[str], about: str) -> Path:
     key = hashlib.sha256("\0".join([*compiler, about, machine, *FLAGS, ""]).encode() + content)
     library = cache_folder() / f"{key.hexdigest()}.so"
     if not library.exists():
-        with atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
+        with files.atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
             source, built = Path(folder, name), Path(folder, "built.so")
             source.write_bytes(content)
             try:
@@ -187,9 +188,7 @@ def cache_folder() -> Path:
     Raises:
         TargetError: it belongs to somebody else, or others may write to it.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    folder = root / "lenet-edge" / "native"
+    folder = files.cache_folder("native")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()

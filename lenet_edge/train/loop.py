@@ -11,16 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import model as lenet  # imported first: it quiets TensorFlow
-from lenet_edge.artifact import (
-    Artifact,
-    TensorSpec,
-    announce,
-    atomic_write,
-    describe,
-    write_manifest,
-)
+from lenet_edge.artifact import Artifact, TensorSpec, announce, describe, write_manifest
 from lenet_edge.data.dataset import Dataset, check, to_input
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.files import atomic_write
 from lenet_edge.train import augmentation
 from lenet_edge.train.fast_forward import fast_forward
 from lenet_edge.train.recipe import DEFAULT, Recipe

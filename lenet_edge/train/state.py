@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge import npz
-from lenet_edge.artifact import atomic_write
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.files import atomic_write
 from lenet_edge.train.recipe import Augmentation, Recipe
 
 LOSS_EVERY = 100  # steps

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact, sha256_of, write_manifest
+from lenet_edge.artifact import Artifact, load_artifact, write_manifest
 from lenet_edge.bench import plan
 from lenet_edge.bench.plan import Plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import DataError
+from lenet_edge.files import sha256_of
 from lenet_edge.results import BenchRun, Skipped
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair

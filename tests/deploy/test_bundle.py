@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import sha256_of
 from lenet_edge.deploy import bundle
 from lenet_edge.deploy.wheels import SYSTEMS, fit
 from lenet_edge.errors import BoardError
+from lenet_edge.files import sha256_of
 from lenet_edge.selection import load_files
 from tests.conftest import LenetEdge
 

@@ -85,6 +85,36 @@ def test_two_workers_with_half_batches_step_like_one_with_the_whole(tmp_path: Pa
         np.testing.assert_allclose(first[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
+def test_the_commands_of_two_workers_may_write_into_one_folder(
+    tmp_path: Path, test_part: Dataset
+) -> None:
+    images, labels = test_part.images, test_part.labels
+    np.savez(
+        tmp_path / "few.npz",
+        x_train=images[100:1600], y_train=labels[100:1600],
+        x_test=images[:100], y_test=labels[:100],
+    )  # fmt: skip
+    command = [
+        sys.executable, "-m", "lenet_edge", "train", "--strategy", "multi-worker", "--epochs", "1",
+        "--dataset", "few.npz", "--output", "lenet.keras",
+    ]  # fmt: skip
+    workers = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env={**os.environ, "TF_CONFIG": json.dumps(config)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for config in cluster_of(2)
+    ]  # fmt: skip
+    (first, _), (second, said) = (worker.communicate(timeout=300) for worker in workers)
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert "of 100 test images right" in first
+    assert (second, said.splitlines()[-1]) == ("", "Done; the first worker has the checkpoint")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "few.npz", "lenet.keras", "lenet.keras.json", "lenet.training",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact, sha256_of, write_manifest
+from lenet_edge.artifact import Artifact, load_artifact, write_manifest
 from lenet_edge.errors import ModelFileError
+from lenet_edge.files import sha256_of
 from lenet_edge.reference import Reference, reference_path
 from lenet_edge.results import BenchRun
 from lenet_edge.runtimes import get_target
