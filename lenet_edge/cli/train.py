@@ -68,7 +68,7 @@ def command(
     from lenet_edge.flows.train import assist, train
     from lenet_edge.train.recipe import RECIPES
     from lenet_edge.train.state import STATE, folder_of
-    from lenet_edge.train.workers import make_workers
+    from lenet_edge.train.workers import MULTI_WORKER, make_workers
 
     usual = RECIPES[recipe]
     chosen = dataclasses.replace(
@@ -77,6 +77,8 @@ def command(
         batch_size=batch_size or usual.batch_size,
         learning_rate=learning_rate or usual.learning_rate,
     )
+    if strategy == MULTI_WORKER:
+        say("Waiting for all workers of TF_CONFIG; Ctrl-C gives up")
     workers = make_workers(strategy) if strategy else None
     training, test = datasets.load(dataset, data_dir)
     if workers and not workers.is_chief:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,12 +41,28 @@ def make_workers(strategy: str) -> Workers:
         return Workers(tf.distribute.MirroredStrategy())
     _check_config(os.environ.get("TF_CONFIG"))
     try:
-        return Workers(tf.distribute.MultiWorkerMirroredStrategy())
+        with _interruptible():
+            return Workers(tf.distribute.MultiWorkerMirroredStrategy())
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise LenetEdgeError(
             f"the workers of TF_CONFIG did not come together ({_first_line(error)}); start this"
             " command on each of them, with its own task index"
         ) from error
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the program while TensorFlow waits and does not come back to Python.
+
+    It also takes SIGTERM for itself, and lives on: what was there before is put back.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_config(text: str | None) -> None:

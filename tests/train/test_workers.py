@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,42 @@ def test_two_workers_with_half_batches_step_like_one_with_the_whole(tmp_path: Pa
         np.testing.assert_allclose(first[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+def train(folder: Path, config: object, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lenet_edge", "train", "--strategy", "multi-worker"]
+    return subprocess.Popen(
+        [*command, "--epochs", "1", "--output", "lenet.keras", *options],
+        cwd=folder, env={**os.environ, "TF_CONFIG": json.dumps(config)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_worker_that_waits_for_another_can_be_stopped(tmp_path: Path) -> None:
+    with train(tmp_path, cluster_of(2)[0]) as worker:
+        assert worker.stderr
+        while "Waiting for all workers of TF_CONFIG" not in worker.stderr.readline():
+            assert worker.poll() is None
+        time.sleep(3)
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(20) == -signal.SIGINT
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_worker_says_so_when_another_is_stopped(tmp_path: Path) -> None:
+    first, second = (train(tmp_path, config, "--epochs", "50") for config in cluster_of(2))
+    with first, second:
+        assert second.stderr
+        while not second.stderr.readline().startswith("epoch 1/50: "):
+            assert second.poll() is None
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(20) == -signal.SIGTERM
+        _, said = first.communicate(timeout=120)
+    assert first.returncode == 1
+    assert "Error: another worker went away" in said.splitlines()[-1]
+    assert said.endswith("start all of them again with --resume\n")
+
+
 @pytest.mark.slow
 def test_the_commands_of_two_workers_may_write_into_one_folder(
     tmp_path: Path, test_part: Dataset
@@ -95,17 +133,7 @@ def test_the_commands_of_two_workers_may_write_into_one_folder(
         x_train=images[100:1600], y_train=labels[100:1600],
         x_test=images[:100], y_test=labels[:100],
     )  # fmt: skip
-    command = [
-        sys.executable, "-m", "lenet_edge", "train", "--strategy", "multi-worker", "--epochs", "1",
-        "--dataset", "few.npz", "--output", "lenet.keras",
-    ]  # fmt: skip
-    workers = [
-        subprocess.Popen(
-            command, cwd=tmp_path, env={**os.environ, "TF_CONFIG": json.dumps(config)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for config in cluster_of(2)
-    ]  # fmt: skip
+    workers = [train(tmp_path, config, "--dataset", "few.npz") for config in cluster_of(2)]
     (first, _), (second, said) = (worker.communicate(timeout=300) for worker in workers)
     assert [worker.returncode for worker in workers] == [0, 0]
     assert "of 100 test images right" in first
