@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -45,7 +46,7 @@ def make_workers(strategy: str) -> Workers:
             return Workers(tf.distribute.MultiWorkerMirroredStrategy())
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise LenetEdgeError(
-            f"the workers of TF_CONFIG did not come together ({_first_line(error)}); start this"
+            f"the workers of TF_CONFIG did not come together ({_cause(error)}); start this"
             " command on each of them, with its own task index"
         ) from error
 
@@ -163,10 +164,11 @@ def watch() -> Iterator[None]:
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError,
             tf.errors.DeadlineExceededError, tf.errors.CancelledError) as error:  # fmt: skip
         raise LenetEdgeError(
-            f"another worker went away ({_first_line(error)}); start all of them again with"
-            " --resume"
+            f"another worker went away ({_cause(error)}); start all of them again with --resume"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _cause(error: Exception) -> str:
+    text = str(error).strip()
+    found = re.search(r"aborted by: *(.+)", text)  # behind a trace of our own program
+    return (found[1] if found else text.partition("\n")[0] or type(error).__name__)[:200]
