@@ -81,7 +81,10 @@ def load(path: Path) -> tuple[Dataset, Dataset]:
     labels = {
         part: _labels(found[f"y_{part}"], f"y_{part} in {path}") for part in ("train", "test")
     }
-    names = tuple(map(str, found.get("class_names", ())))
+    named = found.get("class_names", np.array((), str))
+    if named.ndim != 1:
+        raise DataError(f"class_names in {path} has shape {named.shape}; give one name a class")
+    names = tuple(map(str, named))
     if not names and len(labels["train"]):
         names = tuple(str(number) for number in range(int(labels["train"].max()) + 1))
     parts = [

@@ -103,6 +103,7 @@ def test_floats_and_grey_images(tmp_path: Path) -> None:
         ({"x_train": np.zeros((40, 168), np.uint8)}, "images have shape"),
         ({"x_test": np.zeros((10, 14, 14, 3), np.uint8)}, "make them the same size"),
         ({"x_train": np.zeros((0, 12, 14, 3), np.uint8), "y_train": np.arange(0)}, "no images in"),
+        ({"class_names": np.array("abcd")}, r"has shape \(\); give one name a class"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )
