@@ -49,7 +49,6 @@
 /* Variables by name, and not arrays of them, are what every compiler keeps in registers. */
 #define FOUR(DO) DO(0) DO(1) DO(2) DO(3)
 #define FIVE(DO) FOUR(DO) DO(4)
-#define EIGHT(DO) FIVE(DO) DO(5) DO(6) DO(7)
 
 #ifdef CHOOSE_AT_RUN_TIME
 #include <immintrin.h>
@@ -3428,17 +3427,25 @@ INLINE AVX512 int find_nonzero_avx512(const float *in, int count, int *places) {
   return found;
 }
 
+#if 16 == 4 && !defined(__ARM_NEON)
+#define MOST 6
+#define EACH(DO) FIVE(DO) DO(5)
+#else
+#define MOST 8
+#define EACH(DO) FIVE(DO) DO(5) DO(6) DO(7)
+#endif
+
 INLINE AVX512 void dense_block_avx512(const float *in, const int *places, int found, const int8_t *weights,
                         int padded, int blocks, const float *scales, const float *bias, int relu,
                         float *out) {
 #define START(b) vec_avx512 sum##b = {0};
-  EIGHT(START)
+  EACH(START)
   for (int n = 0; n < found; n++) {
     const int8_t *w = weights + places[n] * padded;
     const float value = in[places[n]];
 #define MULTIPLY(b)                                                                                \
   if (b < blocks) sum##b += value * load_int8_avx512(w + b * 16);
-    EIGHT(MULTIPLY)
+    EACH(MULTIPLY)
   }
 #define FINISH(b)                                                                                  \
   if (b < blocks) {                                                                                \
@@ -3446,7 +3453,7 @@ INLINE AVX512 void dense_block_avx512(const float *in, const int *places, int fo
     sum##b += load_avx512(bias + b * 16);                                                              \
     store_avx512(out + b * 16, relu ? larger_avx512(sum##b, (vec_avx512){0}) : sum##b);                              \
   }
-  EIGHT(FINISH)
+  EACH(FINISH)
 #undef START
 #undef MULTIPLY
 #undef FINISH
@@ -3454,14 +3461,16 @@ INLINE AVX512 void dense_block_avx512(const float *in, const int *places, int fo
 
 INLINE AVX512 void dense_avx512(const float *in, int count, const int8_t *weights, const float *scales,
                   const float *bias, int padded, int relu, int *places, float *out) {
-  const int found = find_nonzero_avx512(in, count, places), whole = padded / (8 * 16) * (8 * 16);
-  for (int k = 0; k < whole; k += 8 * 16)
-    dense_block_avx512(in, places, found, weights + k, padded, 8, scales ? scales + k : scales, bias + k, relu,
+  const int found = find_nonzero_avx512(in, count, places), whole = padded - padded % (MOST * 16);
+  for (int k = 0; k < whole; k += MOST * 16)
+    dense_block_avx512(in, places, found, weights + k, padded, MOST, scales ? scales + k : scales, bias + k, relu,
                 out + k);
   if (whole < padded)
     dense_block_avx512(in, places, found, weights + whole, padded, (padded - whole) / 16,
                 scales ? scales + whole : scales, bias + whole, relu, out + whole);
 }
+#undef MOST
+#undef EACH
 
 static AVX512 void run_avx512(const float *image, float *logits) {
   _Alignas(64) float planes[1536];
@@ -3694,17 +3703,25 @@ INLINE AVX2 int find_nonzero_avx2(const float *in, int count, int *places) {
   return found;
 }
 
+#if 8 == 4 && !defined(__ARM_NEON)
+#define MOST 6
+#define EACH(DO) FIVE(DO) DO(5)
+#else
+#define MOST 8
+#define EACH(DO) FIVE(DO) DO(5) DO(6) DO(7)
+#endif
+
 INLINE AVX2 void dense_block_avx2(const float *in, const int *places, int found, const int8_t *weights,
                         int padded, int blocks, const float *scales, const float *bias, int relu,
                         float *out) {
 #define START(b) vec_avx2 sum##b = {0};
-  EIGHT(START)
+  EACH(START)
   for (int n = 0; n < found; n++) {
     const int8_t *w = weights + places[n] * padded;
     const float value = in[places[n]];
 #define MULTIPLY(b)                                                                                \
   if (b < blocks) sum##b += value * load_int8_avx2(w + b * 8);
-    EIGHT(MULTIPLY)
+    EACH(MULTIPLY)
   }
 #define FINISH(b)                                                                                  \
   if (b < blocks) {                                                                                \
@@ -3712,7 +3729,7 @@ INLINE AVX2 void dense_block_avx2(const float *in, const int *places, int found,
     sum##b += load_avx2(bias + b * 8);                                                              \
     store_avx2(out + b * 8, relu ? larger_avx2(sum##b, (vec_avx2){0}) : sum##b);                              \
   }
-  EIGHT(FINISH)
+  EACH(FINISH)
 #undef START
 #undef MULTIPLY
 #undef FINISH
@@ -3720,14 +3737,16 @@ INLINE AVX2 void dense_block_avx2(const float *in, const int *places, int found,
 
 INLINE AVX2 void dense_avx2(const float *in, int count, const int8_t *weights, const float *scales,
                   const float *bias, int padded, int relu, int *places, float *out) {
-  const int found = find_nonzero_avx2(in, count, places), whole = padded / (8 * 8) * (8 * 8);
-  for (int k = 0; k < whole; k += 8 * 8)
-    dense_block_avx2(in, places, found, weights + k, padded, 8, scales ? scales + k : scales, bias + k, relu,
+  const int found = find_nonzero_avx2(in, count, places), whole = padded - padded % (MOST * 8);
+  for (int k = 0; k < whole; k += MOST * 8)
+    dense_block_avx2(in, places, found, weights + k, padded, MOST, scales ? scales + k : scales, bias + k, relu,
                 out + k);
   if (whole < padded)
     dense_block_avx2(in, places, found, weights + whole, padded, (padded - whole) / 8,
                 scales ? scales + whole : scales, bias + whole, relu, out + whole);
 }
+#undef MOST
+#undef EACH
 
 static AVX2 void run_avx2(const float *image, float *logits) {
   _Alignas(64) float planes[1536];
@@ -3993,18 +4012,27 @@ INLINE int find_nonzero(const float *in, int count, int *places) {
   return found;
 }
 
+/* How many sums are made at a time; of vectors of four, browsers keep no more in registers. */
+#if LANES == 4 && !defined(__ARM_NEON)
+#define MOST 6
+#define EACH(DO) FIVE(DO) DO(5)
+#else
+#define MOST 8
+#define EACH(DO) FIVE(DO) DO(5) DO(6) DO(7)
+#endif
+
 /* `blocks` vectors of outputs, one input after the other. weights[input][output]. */
 INLINE void dense_block(const float *in, const int *places, int found, const int8_t *weights,
                         int padded, int blocks, const float *scales, const float *bias, int relu,
                         float *out) {
 #define START(b) vec sum##b = {0};
-  EIGHT(START)
+  EACH(START)
   for (int n = 0; n < found; n++) {
     const int8_t *w = weights + places[n] * padded;
     const float value = in[places[n]];
 #define MULTIPLY(b)                                                                                \
   if (b < blocks) sum##b += value * load_int8(w + b * LANES);
-    EIGHT(MULTIPLY)
+    EACH(MULTIPLY)
   }
 #define FINISH(b)                                                                                  \
   if (b < blocks) {                                                                                \
@@ -4012,7 +4040,7 @@ INLINE void dense_block(const float *in, const int *places, int found, const int
     sum##b += load(bias + b * LANES);                                                              \
     store(out + b * LANES, relu ? larger(sum##b, (vec){0}) : sum##b);                              \
   }
-  EIGHT(FINISH)
+  EACH(FINISH)
 #undef START
 #undef MULTIPLY
 #undef FINISH
@@ -4021,14 +4049,16 @@ INLINE void dense_block(const float *in, const int *places, int found, const int
 /* A dense layer. Lanes are outputs, padded to `padded`. */
 INLINE void dense(const float *in, int count, const int8_t *weights, const float *scales,
                   const float *bias, int padded, int relu, int *places, float *out) {
-  const int found = find_nonzero(in, count, places), whole = padded / (8 * LANES) * (8 * LANES);
-  for (int k = 0; k < whole; k += 8 * LANES)
-    dense_block(in, places, found, weights + k, padded, 8, scales ? scales + k : scales, bias + k, relu,
+  const int found = find_nonzero(in, count, places), whole = padded - padded % (MOST * LANES);
+  for (int k = 0; k < whole; k += MOST * LANES)
+    dense_block(in, places, found, weights + k, padded, MOST, scales ? scales + k : scales, bias + k, relu,
                 out + k);
   if (whole < padded)
     dense_block(in, places, found, weights + whole, padded, (padded - whole) / LANES,
                 scales ? scales + whole : scales, bias + whole, relu, out + whole);
 }
+#undef MOST
+#undef EACH
 
 static void run(const float *image, float *logits) {
   _Alignas(64) float planes[1536];

@@ -1,4 +1,4 @@
-/* lenet_native_dynamic.c, sha256 d54645ff98797cbacb7165674a9e68283501f058fb01addaa895e34509231b04. Made by lenet-edge; do not edit.
+/* lenet_native_dynamic.c, sha256 6b9a8dbff05bb0ef842e85997bd859fc16df1b919f64b2b72eed99340320c94e. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.

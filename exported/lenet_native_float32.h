@@ -1,4 +1,4 @@
-/* lenet_native_float32.c, sha256 03809f74f4a7356d8535319dde528a4d7e06e41f2eaca077c7a9367ce92c0bce. Made by lenet-edge; do not edit.
+/* lenet_native_float32.c, sha256 e84104842536fd385b01603fe2de1914527526056a0dcfbb46ab57e9b90e4bfa. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.

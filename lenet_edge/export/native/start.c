@@ -37,4 +37,3 @@
 /* Variables by name, and not arrays of them, are what every compiler keeps in registers. */
 #define FOUR(DO) DO(0) DO(1) DO(2) DO(3)
 #define FIVE(DO) FOUR(DO) DO(4)
-#define EIGHT(DO) FIVE(DO) DO(5) DO(6) DO(7)
