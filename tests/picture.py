@@ -30,7 +30,8 @@ def main() -> None:
         bottom = "document.querySelector('#pareto-1').getBoundingClientRect().bottom + 20"
         chromium.screenshot(PICTURE, height=int(chromium.script(bottom)))
     # The colours of a page are few: as a palette the file is half. Those of small marks must stay.
-    Image.open(PICTURE).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(PICTURE, optimize=True)
+    colours = Image.open(PICTURE).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+    colours.save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":
