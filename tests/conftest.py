@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.runtimes import _vulkan
 from tests import browser
 
+# A shell has what it starts in the background ignore Ctrl-C, and some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # No deadline: other work on the machine makes any example slow.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("house"), max_examples=2000)
