@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.boards.faces import FACES
 from tests.boards.userland import ENTER, Userland, build
+from tests.fleet.cluster import free_port
 
 _PI = 1000
 _PATIENCE_S = 60
@@ -83,7 +84,7 @@ def start(
         folder = Path(name)
         layer, root = folder / "layer", folder / "root"
         root.mkdir()
-        port = port or _free_port()
+        port = port or free_port()
         cpu = FACES[face].cpu if userland.architecture == "arm64" else "cortex-a15"
         FACES[face].write(layer)
         said = {"QEMU_CPU": cpu, "LANG": "C.UTF-8"}
@@ -172,13 +173,6 @@ def _keys_and_settings(folder: Path, layer: Path, port: int, said: dict[str, str
         f"  UserKnownHostsFile {folder / 'known_hosts'}\n"
         "  StrictHostKeyChecking yes\n",
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
