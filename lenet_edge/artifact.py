@@ -271,6 +271,8 @@ def check_format(path: Path) -> str:
         ModelFileError: the file is missing, empty, too large, unknown, or something else than it
             says; or it would run code of its own, or reach for files outside of its folder.
     """
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; name the files in it")
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
     named = FORMATS.get(path.suffix)

@@ -246,8 +246,11 @@ def test_no_content_makes_it_stumble(
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
-    for name in ("none.onnx", "folder.onnx"):
-        with pytest.raises(ModelFileError, match=rf"{name}: no such file; .*export"):
+    for name, wrong in (
+        ("none.onnx", ": no such file; .*export"),
+        ("folder.onnx", " is a folder; name the files in it"),
+    ):
+        with pytest.raises(ModelFileError, match=name + wrong):
             load_artifact(tmp_path / name)
 
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 import click
 
 from lenet_edge import __version__
-from lenet_edge.cli._terminal import tame
+from lenet_edge.cli._terminal import INTERRUPTED, say, tame
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
 
 # What `train`, `export` and `run` import as they start, and a board does not have.
@@ -47,9 +47,15 @@ class _Commands(click.Group):
 
 @contextlib.contextmanager
 def _one_line_errors(ctx: click.Context) -> Iterator[None]:
-    """Turn an error made for the user into one red line: exit status 1, or 2 for wrong usage."""
+    """Turn an error made for the user into one red line: exit status 1, or 2 for wrong usage.
+
+    Ctrl-C is the user's own: one plain line, and the shell's status for it.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        say("Stopped")
+        sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -169,7 +170,46 @@ def progress_begun(title: str) -> Iterator[Callable[[int], Callable[[str], None]
 
 @contextlib.contextmanager
 def training_progress() -> Iterator[Callable[[Progress], None]]:
-    """Yield what `loop.train` reports to: a live line on a terminal, plain lines elsewhere."""
+    """Yield what `loop.train` reports to, and where Ctrl-C takes effect."""
+    with _training_line() as show_progress, _ctrl_c_waits() as stop_if_pressed:
+
+        def report(now: Progress) -> None:
+            show_progress(now)
+            stop_if_pressed()
+
+        yield report
+        stop_if_pressed()
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[Callable[[], None]]:
+    """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed; nothing else does.
+
+    TensorFlow's native code calls Python without expecting that: it reports another error, or
+    crashes.
+    """
+    pressed = False
+
+    def remember(number: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    def stop_if_pressed() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.default_int_handler:  # and not where a shell has it ignored
+        signal.signal(signal.SIGINT, remember)
+    try:
+        yield stop_if_pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _training_line() -> Iterator[Callable[[Progress], None]]:
+    """Yield what shows a training: a live line on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _print_training
         return

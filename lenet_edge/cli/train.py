@@ -87,17 +87,20 @@ def command(
         say("Done; the first worker has the checkpoint")
         return
     alone_in(output.parent)  # not sooner: workers that write nothing may be in the same folder
+    done = None
     try:
         with training_progress() as report:
-            artifact, history = train(output, training, test, chosen, seed, resume, report, workers)
+            done = train(output, training, test, chosen, seed, resume, report, workers)
     except KeyboardInterrupt:
-        kept = (folder_of(output) / STATE).exists()
-        say(
-            "Stopped; go on with the same command and --resume"
-            if kept
-            else "Stopped before the first epoch was done; nothing was kept"
-        )
-        raise SystemExit(INTERRUPTED) from None
+        if not done:  # there was something left to stop
+            kept = (folder_of(output) / STATE).exists()
+            say(
+                "Stopped; go on with the same command and --resume"
+                if kept
+                else "Stopped before the first epoch was done; nothing was kept"
+            )
+            raise SystemExit(INTERRUPTED) from None
+    artifact, history = done
     click.echo(
         f"{artifact.path}: {history.test_accuracy:.2%} of {len(test):,} test images right"
         f" ({artifact.size_bytes:,} bytes)"

@@ -111,6 +111,39 @@ def test_ctrl_c_keeps_the_last_epoch(lenet_edge: LenetEdge, data: Path, tmp_path
     assert (tmp_path / "mine.training" / "state.npz").read_bytes() == state
 
 
+# The command, and Ctrl-C while native code of TensorFlow's asks Python for something, once the
+# state of an epoch is there.
+CTRL_C_INSIDE = """
+import os, signal, sys
+from pathlib import Path
+from tensorflow.python.eager.context import Context
+from lenet_edge.cli import main
+
+handle, state = Context._handle.fget, Path("mine.training/state.npz")
+
+def interrupted(self):
+    if state.exists() and not sent:
+        sent.append(True)
+        os.kill(os.getpid(), signal.SIGINT)
+    return handle(self)
+
+sent = []
+Context._handle = property(interrupted)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_inside_of_tensorflow_stops_as_anywhere_else(data: Path, tmp_path: Path) -> None:
+    arguments = command(data, tmp_path / "mine.keras")[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", CTRL_C_INSIDE, *arguments],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "Stopped; go on with the same command and --resume"
+
+
 def test_nothing_to_resume(lenet_edge: LenetEdge) -> None:
     done = lenet_edge("train", "--resume", "--output", "new.keras")
     assert done.returncode == 1
