@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lenet_edge.errors import LenetEdgeError
+
 if TYPE_CHECKING:
     from lenet_edge.train.loop import Progress
 
@@ -203,6 +205,9 @@ def _ctrl_c_waits() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, remember)
     try:
         yield stop_if_pressed
+    except LenetEdgeError:
+        stop_if_pressed()  # the other workers of a terminal were stopped as well, and went first
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -128,6 +128,20 @@ def test_a_worker_says_so_when_another_is_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_ctrl_c_stops_all_workers_of_a_terminal(tmp_path: Path) -> None:
+    workers = [train(tmp_path, config, "--epochs", "50") for config in cluster_of(2)]
+    with workers[0], workers[1]:
+        assert workers[0].stderr
+        while not workers[0].stderr.readline().startswith("epoch 1/50: "):
+            assert workers[0].poll() is None
+        for worker in workers:
+            worker.send_signal(signal.SIGINT)
+        said = [worker.communicate(timeout=120)[1].splitlines()[-1] for worker in workers]
+    assert said == ["Stopped; go on with the same command and --resume", "Stopped"]
+    assert [worker.returncode for worker in workers] == [130, 130]
+
+
+@pytest.mark.slow
 def test_the_commands_of_two_workers_may_write_into_one_folder(
     tmp_path: Path, test_part: Dataset
 ) -> None:
