@@ -1,13 +1,17 @@
-"""Arrays out of .npz files of anybody's: nothing is unpickled, and nothing unpacks without end."""
+"""Arrays in .npz files: written whole; of anybody's, none is unpickled or unpacks without end."""
 
 from __future__ import annotations
 
+import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from lenet_edge.files import atomic_write
 
 MAX_BYTES = 2**30  # unpacked; the 70,000 images of MNIST are 55 million
 
@@ -36,3 +40,15 @@ def read(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
         if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its bytes
             raise ValueError(f"{name} is no array")
     return found
+
+
+def write(path: Path, arrays: Mapping[str, Any], compress: bool = True) -> None:
+    """Write arrays, or what becomes one, by their names, atomically.
+
+    Raises:
+        LenetEdgeError: the folder cannot be written to, or the disk is full.
+    """
+    stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
+    (np.savez_compressed if compress else np.savez)(stored, **arrays)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(stored.getbuffer())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy.typing as npt
 from lenet_edge import npz
 from lenet_edge.artifact import Artifact
 from lenet_edge.errors import ModelFileError
-from lenet_edge.files import atomic_write
 from lenet_edge.target import Logits
 
 
@@ -33,11 +31,7 @@ class Reference:
 
     def save(self, path: Path) -> None:
         """Write the .npz file, atomically."""
-        facts: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
-        stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
-        np.savez_compressed(stored, **facts)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(stored.getbuffer())
+        npz.write(path, {name: value for name, value in vars(self).items() if value is not None})
 
     def check(self) -> None:
         """Make sure that the arrays are what they should be and fit each other.

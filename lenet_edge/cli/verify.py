@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -111,6 +111,7 @@ def command(
     \b
     Example: lenet-edge verify exported/lenet_int8.tflite --target litert
     """
+    from lenet_edge import npz
     from lenet_edge.report.terminal import parity_view
     from lenet_edge.results import BenchRun
     from lenet_edge.selection import load_files, select
@@ -159,7 +160,7 @@ def command(
     if layers:
         reports = _with_layers(reports, held, pairs, other if reference else None)
     if logits_file:
-        _write_arrays(logits_file, answered)
+        npz.write(logits_file, answered)
     run = BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
     output(parity_view(run), run.to_json(), json_file)
     _judge(reports, bool(failed))
@@ -190,19 +191,6 @@ def _on_fleet(
     output(proofs_view(found), found.to_json(), json_file)
     failed = [one for run in found.runs for one in run.skipped if one.artifact]
     _judge([one for run in found.runs for one in run.parity], bool(failed or found.lost))
-
-
-def _write_arrays(path: Path, arrays: dict[str, Logits]) -> None:
-    import io
-
-    import numpy as np
-
-    from lenet_edge.files import atomic_write
-
-    stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
-    np.savez_compressed(stored, **cast("dict[str, Any]", arrays))
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(stored.getbuffer())
 
 
 def _with_layers(

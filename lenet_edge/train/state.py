@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from lenet_edge import npz
@@ -101,10 +99,8 @@ class State:
     def save(self, folder: Path) -> None:
         """Write state.npz, atomically: whenever the process ends, a whole state is on disk."""
         about = json.dumps(dataclasses.asdict(self.history))
-        stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
-        np.savez(stored, *self.arrays, about=about)
-        with atomic_write(folder / STATE) as temporary:
-            temporary.write_bytes(stored.getbuffer())
+        arrays = {f"arr_{i}": array for i, array in enumerate(self.arrays)}
+        npz.write(folder / STATE, {**arrays, "about": about}, compress=False)
 
     @classmethod
     def load(cls, folder: Path) -> State:
