@@ -18,7 +18,7 @@ from typing import NoReturn
 import click
 
 from lenet_edge import __version__
-from lenet_edge.cli._terminal import INTERRUPTED, say, tame
+from lenet_edge.cli._terminal import say, tame
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
 
 # What `train`, `export` and `run` import as they start, and a board does not have.
@@ -45,17 +45,21 @@ class _Commands(click.Group):
             return super().invoke(ctx)
 
 
+_INTERRUPTED = 130  # the shell's own for Ctrl-C
+
+
 @contextlib.contextmanager
 def _one_line_errors(ctx: click.Context) -> Iterator[None]:
     """Turn an error made for the user into one red line: exit status 1, or 2 for wrong usage.
 
-    Ctrl-C is the user's own: one plain line, and the shell's status for it.
+    Ctrl-C is the user's own: one plain line, which a command may give as KeyboardInterrupt's text,
+    and the shell's status for it.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        say("Stopped")
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        say(str(interrupt) or "Stopped")
+        sys.exit(_INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:

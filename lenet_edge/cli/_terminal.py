@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 3  # the exit status when a file did not pass
 INCONCLUSIVE = 4  # when there were too few images to tell
-INTERRUPTED = 130  # the shell's own for Ctrl-C
 
 
 # What moves the cursor, sets colours or titles, or turns the direction of writing, and what no

@@ -19,7 +19,6 @@ from lenet_edge.cli._options import (
     target_option,
 )
 from lenet_edge.cli._terminal import (
-    INTERRUPTED,
     measuring_alone,
     output,
     progress_bar,
@@ -198,8 +197,7 @@ def command(
     output(bench_view(run), run.to_json(), json_file)
     if stopped:
         more = "; go on with the same command and --resume" if kept else ""
-        say(f"Stopped with {run.remaining} processes left to run{more}")
-        raise SystemExit(INTERRUPTED)
+        raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run{more}")
     if not run.measurements:
         raise TargetError("nothing could be measured; the reasons are above")
 
@@ -268,7 +266,6 @@ def _on_fleet(
         output(fleet_view(latest), latest.to_json(), json_file)
     if stopped:
         more = "; go on with the same command and --resume" if kept else ""
-        say(f"Stopped{more}")
-        raise SystemExit(INTERRUPTED)
+        raise KeyboardInterrupt(f"Stopped{more}")
     if latest is None or not any(run.measurements for run in latest.runs):
         raise TargetError("nothing could be measured; the reasons are above")

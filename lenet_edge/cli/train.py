@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, recipe_options
-from lenet_edge.cli._terminal import INTERRUPTED, alone_in, say, training_progress
+from lenet_edge.cli._terminal import alone_in, say, training_progress
 
 
 @click.command("train")
@@ -94,12 +94,11 @@ def command(
     except KeyboardInterrupt:
         if not done:  # there was something left to stop
             kept = (folder_of(output) / STATE).exists()
-            say(
+            raise KeyboardInterrupt(
                 "Stopped; go on with the same command and --resume"
                 if kept
                 else "Stopped before the first epoch was done; nothing was kept"
-            )
-            raise SystemExit(INTERRUPTED) from None
+            ) from None
     artifact, history = done
     click.echo(
         f"{artifact.path}: {history.test_accuracy:.2%} of {len(test):,} test images right"
