@@ -25,11 +25,11 @@ import numpy.typing as npt
 
 from benchmarks.native import CHECKPOINT
 from benchmarks.record import ROOT, keep
+from lenet_edge.artifacts.reference import Reference
 from lenet_edge.bench.interleave import NUM_PROCESSES
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.reference import Reference
 from tests import browser
 
 PACKAGES = ("@litertjs/core@2.5.3", "onnxruntime-web@1.30.0")

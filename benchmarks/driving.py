@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.record import EXPORTED, keep
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.bench.interleave import compare
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair

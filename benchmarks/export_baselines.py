@@ -87,8 +87,8 @@ def make_files(folder: Path) -> list[str]:
     from lenet_edge.export import exporter
     from lenet_edge.export.checkpoint import load_checkpoint
     from lenet_edge.flows.tune import tune
-    from lenet_edge.quiet import quiet
     from lenet_edge.runtimes import get_target
+    from lenet_edge.support.quiet import quiet
 
     training = mnist.load("train")
     print("Exporting and tuning ...", file=sys.stderr)

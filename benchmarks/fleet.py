@@ -30,11 +30,11 @@ from benchmarks.record import EXPORTED, ROOT, keep
 from lenet_edge import worker
 from lenet_edge.bench import plan
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet import board
-from lenet_edge.fleet.boards import boards_of, connect
+from lenet_edge.fleet import on_board
+from lenet_edge.fleet.connection import boards_of, connect
 from lenet_edge.flows import fleet
-from lenet_edge.flows.crew import Choice
-from lenet_edge.results import BenchRun, Fleet
+from lenet_edge.flows.fleet_session import Choice
+from lenet_edge.results.result_file import BenchRun, Fleet
 from lenet_edge.selection import Pair, load_files
 
 RECORDED = ROOT / "benchmarks" / "results" / "amd-epyc" / "20261125T010842-ed4129261adc.json"
@@ -90,7 +90,7 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
 
     worker.call = replay  # type: ignore[assignment]
     verify.verify_pair = replay_proof
-    board.capture = lambda root=ROOT: run.environment  # type: ignore[attr-defined]
+    on_board.capture = lambda root=ROOT: run.environment  # type: ignore[attr-defined]
 
     async def serve() -> None:
         executor = ThreadPoolExecutor(1)

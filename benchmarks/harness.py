@@ -25,13 +25,13 @@ import numpy as np
 from benchmarks import slowed
 from benchmarks.record import RESULTS, ROOT
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule, take
 from lenet_edge.bench.timing import make_batches
 from lenet_edge.cli._terminal import progress_bar
 from lenet_edge.report.comparison import compare
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
 

@@ -22,13 +22,13 @@ import numpy.typing as npt
 
 from benchmarks.record import ROOT, keep
 from lenet_edge import worker
-from lenet_edge.artifact import load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import load_artifact, write_manifest
 from lenet_edge.bench.interleave import NUM_PROCESSES
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
-from lenet_edge.files import sha256_of
 from lenet_edge.inspection import inspect
 from lenet_edge.runtimes.native import FLAGS
+from lenet_edge.support.files import sha256_of
 
 CHECKPOINT = ROOT / "exported" / "lenet.keras"
 REFERENCE = "lenet_float32.tflite on litert-xnnpack"

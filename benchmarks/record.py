@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.artifact import FORMATS
+from lenet_edge.artifacts.artifact import FORMATS
 from lenet_edge.bench import plan
 from lenet_edge.cli._terminal import progress_bar, show
-from lenet_edge.files import atomic_write
 from lenet_edge.report.terminal import summary_view
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.selection import load_files, pair_up
+from lenet_edge.support.files import atomic_write
 from lenet_edge.verify.verify import verify
 
 ROOT = Path(__file__).parents[1]

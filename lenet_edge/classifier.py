@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import TensorSpec
+from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import TargetError
 from lenet_edge.target import Images, Logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lenet_edge.quiet import quiet
+from lenet_edge.support.quiet import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with quiet():  # TensorFlow greets with lines about GPUs that are not there

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.classifier import by_class, fit, probabilities, scale
 from lenet_edge.data import handwriting, image_file
 from lenet_edge.errors import DataError, LenetEdgeError, TargetError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import worker
-from lenet_edge.artifact import (
+from lenet_edge.artifacts.artifact import (
     FORMATS,
     Artifact,
     TensorSpec,
@@ -20,7 +20,7 @@ from lenet_edge.artifact import (
     load_artifact,
 )
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
-from lenet_edge.results import Skipped
+from lenet_edge.results.result_file import Skipped
 from lenet_edge.runtimes import (
     NOT_BY_DEFAULT,
     absence,

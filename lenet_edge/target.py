@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import TensorSpec
+from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.errors import TargetError
 
 Images = npt.NDArray[np.float32]

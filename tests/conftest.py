@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.runtimes import _vulkan

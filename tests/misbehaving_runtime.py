@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.runtimes.null import NullSession
 from lenet_edge.target import Session, Target
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from lenet_edge.report import page
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests import browser
 from tests.report.test_page import RECORDED, ROOT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.estimate import estimate
 from tests.conftest import LenetEdge

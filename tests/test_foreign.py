@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import load_files

@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lenet_edge.artifact import check_format, load_artifact, manifest_path
+from lenet_edge.artifacts.artifact import check_format, load_artifact, manifest_path
+from lenet_edge.artifacts.embedded import external_data, read_contract
+from lenet_edge.artifacts.reference import Reference
 from lenet_edge.data import arrays, handwriting, idx
-from lenet_edge.embedded import external_data, read_contract
 from lenet_edge.errors import DataError, LenetEdgeError
-from lenet_edge.files import sha256_of
-from lenet_edge.parity_report import Bounds
-from lenet_edge.reference import Reference
 from lenet_edge.report.comparison import compare
 from lenet_edge.report.latency import bench_view, comparison_view
 from lenet_edge.report.terminal import parity_view
-from lenet_edge.results import BenchRun
+from lenet_edge.results.parity_report import Bounds
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import _probe
+from lenet_edge.support.files import sha256_of
 from lenet_edge.verify.verdict import DEFAULTS, bounds_for, read_settings
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))

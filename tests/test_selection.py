@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets, find_targets, get_target
 from lenet_edge.selection import best_target, load_files, pair_up

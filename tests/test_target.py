@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lenet_edge.artifact import TensorSpec
+from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.target import dequantize, quantize
 
 

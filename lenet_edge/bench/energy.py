@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lenet_edge.conditions import ask_vcgencmd, read
+from lenet_edge.machine.conditions import ask_vcgencmd, read
 
 _PHASE_S = 0.5
 _ZONES = "sys/class/powercap/intel-rapl:*"

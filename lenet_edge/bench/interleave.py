@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge import worker
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.bench.timing import make_batches
-from lenet_edge.proof import prove
+from lenet_edge.inspection.delegation import prove
+from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
-from lenet_edge.stats import median_interval
 
 # The range of 6 independent medians holds the true one with a confidence of 1 - 2 / 2**6 = 97 %.
 NUM_PROCESSES = 6

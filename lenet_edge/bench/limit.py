@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError
 
 

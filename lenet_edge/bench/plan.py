@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench import limit
 from lenet_edge.bench.sampling import StopRule
-from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import DataError, LenetEdgeError
-from lenet_edge.results import BenchRun, Measurement, Skipped
+from lenet_edge.machine.environment import Environment, capture
+from lenet_edge.results.result_file import BenchRun, Measurement, Skipped
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 

@@ -18,10 +18,10 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge.results.process_samples import MIN_SAMPLES_P99
+from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes.null import NullSession
-from lenet_edge.stats import median_interval
 from lenet_edge.target import Images, Session
-from lenet_edge.trial import MIN_SAMPLES_P99
 
 # A pair of clock reads may cost this much of what it measures: of a call, or else of a block.
 MAX_CLOCK_OF_CALL, MAX_CLOCK_OF_BLOCK = 0.05, 0.01

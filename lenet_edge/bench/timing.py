@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, check_unchanged
+from lenet_edge.artifacts.artifact import Artifact, check_unchanged
 from lenet_edge.bench import energy
 from lenet_edge.bench.sampling import (
     StopRule,
@@ -27,15 +27,15 @@ from lenet_edge.bench.sampling import (
     take,
     warm_up,
 )
-from lenet_edge.conditions import observe, remedy
 from lenet_edge.data.dataset import to_input
 from lenet_edge.data.test_set import has_test_images, images_for
 from lenet_edge.errors import TargetError
-from lenet_edge.measurement import Measurement
-from lenet_edge.proof import prove
+from lenet_edge.inspection.delegation import prove
+from lenet_edge.machine.conditions import observe, remedy
+from lenet_edge.results.measurement import Measurement
+from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Session, Target
-from lenet_edge.trial import Trial
 
 _DISTINCT_BATCHES = 16
 
@@ -102,7 +102,7 @@ def _held_back(throttled: tuple[str, ...]) -> str | None:
     return f"the board says: {', '.join(throttled)}; {remedy(throttled)}" if throttled else None
 
 
-def _sample(session: Session, batches: list[Images], rule: StopRule) -> Trial:
+def _sample(session: Session, batches: list[Images], rule: StopRule) -> ProcessSamples:
     gc.collect()  # once: `take` keeps the collector away, and TensorFlow's heap takes it long
     clock_s = clock_cost_s()
     warmup = warm_up(session, batches)
@@ -111,7 +111,7 @@ def _sample(session: Session, batches: list[Images], rule: StopRule) -> Trial:
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     rows = take(session, batches, calls, rule)
     preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
-    return Trial(
+    return ProcessSamples(
         latencies_s=rows[:, 1],
         load_time_s=0.0,
         first_inference_s=0.0,

@@ -67,7 +67,7 @@ def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
 
 def write_json(json_file: Path, facts: Any) -> None:
     """Write facts as --json asks for them; "-" is standard output."""
-    from lenet_edge.files import atomic_write
+    from lenet_edge.support.files import atomic_write
 
     text = json.dumps(facts, indent=1) + "\n"
     if str(json_file) == "-":
@@ -79,7 +79,7 @@ def write_json(json_file: Path, facts: Any) -> None:
 
 def alone_in(folder: Path) -> None:
     """Be the only command that writes into a folder, until this one ends."""
-    from lenet_edge import lock
+    from lenet_edge.support import lock
 
     held = _held(lock.of_folder(folder), f"to write into {folder}")
     click.get_current_context().with_resource(held)
@@ -87,7 +87,7 @@ def alone_in(folder: Path) -> None:
 
 def measuring_alone() -> contextlib.AbstractContextManager[None]:
     """Be the only command that measures on this machine, for a while."""
-    from lenet_edge import lock
+    from lenet_edge.support import lock
 
     return _held(lock.of_machine(), "to measure alone")
 
@@ -95,7 +95,7 @@ def measuring_alone() -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def _held(lock_file: Path, purpose: str) -> Iterator[None]:
     """Hold a lock; while another process does, say which, and wait for it."""
-    from lenet_edge import lock
+    from lenet_edge.support import lock
 
     with contextlib.ExitStack() as waiting:
 

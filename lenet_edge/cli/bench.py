@@ -29,8 +29,8 @@ from lenet_edge.cli._terminal import (
 
 if TYPE_CHECKING:
     from lenet_edge.bench.plan import Plan
-    from lenet_edge.flows.crew import Choice
-    from lenet_edge.results import BenchRun, Fleet, ParityReport, Skipped
+    from lenet_edge.flows.fleet_session import Choice
+    from lenet_edge.results.result_file import BenchRun, Fleet, ParityReport, Skipped
     from lenet_edge.selection import Pair
 
 
@@ -138,7 +138,7 @@ def command(
     from lenet_edge.report import formats
     from lenet_edge.report.latency import bench_view
     from lenet_edge.report.rank import SCENARIOS
-    from lenet_edge.results import BenchRun, load_runs
+    from lenet_edge.results.result_file import BenchRun, load_runs
     from lenet_edge.selection import load_files, select
 
     kept = json_file if str(json_file) != "-" else None
@@ -174,7 +174,7 @@ def command(
 
     artifacts = load_files(files, DEFAULT_DIR, say)
     if scheduler:
-        from lenet_edge.flows.crew import Choice
+        from lenet_edge.flows.fleet_session import Choice
 
         choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
         before = load_runs(kept) if resume and kept and kept.exists() else ()
@@ -213,7 +213,7 @@ def _run(
     import dataclasses
 
     from lenet_edge.bench import plan
-    from lenet_edge.results import BenchRun
+    from lenet_edge.results.result_file import BenchRun
 
     latest = earlier or BenchRun.here(skipped=tuple(missing), parity=tuple(parity))
 
@@ -242,7 +242,7 @@ def _on_fleet(
 ) -> None:
     """Measure on every board, and show what is known however it ends."""
     from lenet_edge.errors import TargetError
-    from lenet_edge.fleet.boards import connect
+    from lenet_edge.fleet.connection import connect
     from lenet_edge.flows import fleet
     from lenet_edge.report.boards import fleet_view
 

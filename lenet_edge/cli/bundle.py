@@ -61,8 +61,8 @@ def command(
     from lenet_edge.cli._terminal import write_json
     from lenet_edge.deploy import bundle
     from lenet_edge.deploy.wheels import SYSTEMS, fit
-    from lenet_edge.files import sha256_of
     from lenet_edge.selection import load_files
+    from lenet_edge.support.files import sha256_of
 
     if num_images != "all" and not num_images.isdecimal():
         raise click.BadParameter('must be a number or "all"', param_hint="--num-images")

@@ -34,7 +34,7 @@ def command(base: Path, new: Path, fail_above: float, json_file: Path | None) ->
     """
     from lenet_edge.report.comparison import compare
     from lenet_edge.report.latency import comparison_view
-    from lenet_edge.results import BenchRun
+    from lenet_edge.results.result_file import BenchRun
 
     old = BenchRun.load(base)
     changes, lonely = compare(old, BenchRun.load(new))

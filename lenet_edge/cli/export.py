@@ -81,7 +81,7 @@ def command(
     Example: lenet-edge export theirs.keras --int8 --calibration images.npz
     Example: lenet-edge export --format native --dynamic --int8
     """
-    from lenet_edge.artifact import Artifact, check_format
+    from lenet_edge.artifacts.artifact import Artifact, check_format
 
     check_format(model)  # before the seconds that TensorFlow takes to load
     asked = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}

@@ -55,20 +55,20 @@ def up(names: tuple[str, ...], inventory: Path, port: int) -> None:
     \b
     Example: lenet-edge fleet up pi5
     """
-    from lenet_edge.fleet import start
+    from lenet_edge.fleet import launch
     from lenet_edge.fleet.inventory import read
 
     entries = read(inventory, names)
     logs = inventory.with_suffix(".logs")
 
-    def told(one: start.Started) -> None:
+    def told(one: launch.Started) -> None:
         say(f"{one.entry.name}: {one.reason or 'joined'}")
 
-    started = start.up(entries, port, logs, told)
+    started = launch.up(entries, port, logs, told)
     there = sum(one.reason is None for one in started)
     click.echo(
-        f"{there} of {len(started)} boards are at {start.address(port)}; for all of them:"
-        f" lenet-edge bench --scheduler {start.address(port)}"
+        f"{there} of {len(started)} boards are at {launch.address(port)}; for all of them:"
+        f" lenet-edge bench --scheduler {launch.address(port)}"
     )
     if there < len(started):
         raise SystemExit(GATE_FAILED)
@@ -86,7 +86,7 @@ def status(inventory: Path, port: int, json_file: Path | None) -> None:
     """
     from rich.table import Table
 
-    from lenet_edge.fleet.start import address
+    from lenet_edge.fleet.launch import address
     from lenet_edge.fleet.status import look
 
     found = look(inventory, address(port))
@@ -113,6 +113,6 @@ def down(port: int) -> None:
     \b
     Example: lenet-edge fleet down
     """
-    from lenet_edge.fleet import start
+    from lenet_edge.fleet import launch
 
-    click.echo(f"Stopped {start.down(start.address(port))} boards and their scheduler.")
+    click.echo(f"Stopped {launch.down(launch.address(port))} boards and their scheduler.")

@@ -15,7 +15,7 @@ from lenet_edge.cli._terminal import tame, write_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lenet_edge.artifact import Artifact
+    from lenet_edge.artifacts.artifact import Artifact
     from lenet_edge.worker import Worker
 
 _STANDARD_INPUT, _CAMERA = "-", "camera"
@@ -116,7 +116,12 @@ def _sources(images: tuple[str, ...]) -> Iterator[str]:
 
 def _artifacts(model: Path | None) -> list[Artifact]:
     """Return the file to ask, or those that may be asked, the best first."""
-    from lenet_edge.artifact import check_format, has_manifest, is_described, load_artifact
+    from lenet_edge.artifacts.artifact import (
+        check_format,
+        has_manifest,
+        is_described,
+        load_artifact,
+    )
     from lenet_edge.errors import ModelFileError
 
     if model:

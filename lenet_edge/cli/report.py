@@ -82,7 +82,7 @@ def command(
     from lenet_edge.errors import DataError
     from lenet_edge.report import page
     from lenet_edge.report.candidates import Limits
-    from lenet_edge.results import BenchRun, load_runs
+    from lenet_edge.results.result_file import BenchRun, load_runs
 
     if not results:
         results = (Path("demo") / "results.json",)

@@ -57,7 +57,7 @@ def command(
     \b
     Example: lenet-edge run --output-dir demo
     """
-    from lenet_edge.artifact import check_format
+    from lenet_edge.artifacts.artifact import check_format
 
     if model is not None:
         check_format(model)

@@ -40,10 +40,10 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     \b
     Example: lenet-edge tune
     """
-    from lenet_edge.artifact import check_format
+    from lenet_edge.artifacts.artifact import check_format
     from lenet_edge.errors import MissingPackageError, TargetError
-    from lenet_edge.files import atomic_write
     from lenet_edge.runtimes import find_targets
+    from lenet_edge.support.files import atomic_write
 
     check_format(model)
     for package, extra in (("litert_quantizer", "host"), ("matplotlib", "report")):

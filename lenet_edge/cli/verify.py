@@ -27,12 +27,12 @@ from lenet_edge.cli._terminal import (
 )
 
 if TYPE_CHECKING:
-    from lenet_edge.artifact import Artifact
-    from lenet_edge.flows.crew import Choice
-    from lenet_edge.results import ParityReport
+    from lenet_edge.artifacts.artifact import Artifact
+    from lenet_edge.flows.fleet_session import Choice
+    from lenet_edge.results.result_file import ParityReport
     from lenet_edge.selection import Pair
     from lenet_edge.target import Logits
-    from lenet_edge.verify.truth import Truth
+    from lenet_edge.verify.expected import Truth
 
 _BY_PRECISION = "Its default goes by precision"
 
@@ -111,11 +111,11 @@ def command(
     \b
     Example: lenet-edge verify exported/lenet_int8.tflite --target litert
     """
-    from lenet_edge import npz
     from lenet_edge.report.terminal import parity_view
-    from lenet_edge.results import BenchRun
+    from lenet_edge.results.result_file import BenchRun
     from lenet_edge.selection import load_files, select
-    from lenet_edge.verify.truth import of_file
+    from lenet_edge.support import npz
+    from lenet_edge.verify.expected import of_file
     from lenet_edge.verify.verdict import DEFAULTS, read_settings
     from lenet_edge.verify.verify import verify
 
@@ -131,7 +131,7 @@ def command(
                 "--reference, --layers, --logits and --plots are for one machine, and --scheduler"
                 " for many"
             )
-        from lenet_edge.flows.crew import Choice
+        from lenet_edge.flows.fleet_session import Choice
 
         choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
         _on_fleet(scheduler, choice, settings, num_threads, json_file)
@@ -182,7 +182,7 @@ def _on_fleet(
     json_file: Path | None,
 ) -> None:
     """Verify on every board; each has to prove it."""
-    from lenet_edge.fleet.boards import connect
+    from lenet_edge.fleet.connection import connect
     from lenet_edge.flows import fleet
     from lenet_edge.report.boards import proofs_view
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge import npz
 from lenet_edge.data.dataset import Dataset, check
 from lenet_edge.errors import DataError
+from lenet_edge.support import npz
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.reference import Reference, reference_for, reference_path
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
-from lenet_edge.reference import Reference, reference_for, reference_path
 
 
 def test_set(reference: Reference, class_names: tuple[str, ...]) -> Dataset:

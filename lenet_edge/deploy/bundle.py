@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 import lenet_edge
-from lenet_edge.artifact import Artifact, manifest_path, manifest_text
+from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
+from lenet_edge.artifacts.reference import reference_for, reference_path
 from lenet_edge.data.test_set import test_set
 from lenet_edge.errors import DataError
-from lenet_edge.files import atomic_write
-from lenet_edge.reference import reference_for, reference_path
 from lenet_edge.runtimes.native import build_for, built_beside
+from lenet_edge.support.files import atomic_write
 
 NAME = "lenet-edge"  # the folder in the archive
 DEFAULT_NUM_IMAGES = 4000

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import BoardError
-from lenet_edge.files import cache_folder, sha256_of
+from lenet_edge.support.files import cache_folder, sha256_of
 
 # Best first. Each is an extra of pyproject.toml, and the package that makes the runtime.
 _PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "onnx": "onnxruntime"}

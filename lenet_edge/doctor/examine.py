@@ -6,10 +6,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from lenet_edge.conditions import observe
 from lenet_edge.doctor import machine, software
 from lenet_edge.doctor.finding import Finding
-from lenet_edge.environment import capture
+from lenet_edge.machine.conditions import observe
+from lenet_edge.machine.environment import capture
 
 
 def usual_job() -> str:

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from lenet_edge.conditions import read, remedy
 from lenet_edge.doctor.finding import Finding
-from lenet_edge.environment import Environment
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.machine.conditions import read, remedy
+from lenet_edge.machine.environment import Environment
 
 _ROOT = Path("/")
 _GIB = 2**30
@@ -127,7 +127,7 @@ def devices(root: Path = _ROOT) -> Iterator[Finding]:
 
 def files(folder: Path) -> Iterator[Finding]:
     """Look whether the exported files are those that their manifests describe."""
-    from lenet_edge.artifact import FORMATS, has_manifest, load_artifact
+    from lenet_edge.artifacts.artifact import FORMATS, has_manifest, load_artifact
 
     names = sorted(
         path

@@ -11,8 +11,8 @@ from pathlib import Path
 from lenet_edge import worker
 from lenet_edge.doctor.finding import Finding, Status
 from lenet_edge.doctor.known import BOARD, explain
-from lenet_edge.elf import architecture, own_architecture
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.machine.elf import architecture, own_architecture
 
 # What each job needs beside a runtime: package to import, and the extra that brings it.
 _NEEDED = {

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.errors import ModelFileError
-from lenet_edge.files import atomic_write
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.runtimes.tflite_micro import ALIGNMENT, MicroSession
+from lenet_edge.support.files import atomic_write
 from lenet_edge.target import Images, quantize
 
 NUM_IMAGES = 100

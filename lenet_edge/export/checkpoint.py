@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
-from lenet_edge.artifact import check_format
+from lenet_edge.artifacts.artifact import check_format
 from lenet_edge.errors import ModelFileError
 
 import tensorflow as tf  # isort: skip

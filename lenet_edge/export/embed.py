@@ -1,10 +1,10 @@
-"""Write the contract into a model file; `lenet_edge.embedded` reads it back on a board."""
+"""Write the contract into a model file; `artifacts.embedded` reads it back on a board."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lenet_edge.embedded import KEY, wasm_sections
+from lenet_edge.artifacts.embedded import KEY, wasm_sections
 
 
 def embed(content: bytes, format: str, contract: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import (
+from lenet_edge.artifacts.artifact import (
     SUFFIXES,
     Artifact,
     TensorSpec,
@@ -23,6 +23,7 @@ from lenet_edge.artifact import (
     load_artifact,
     write_manifest,
 )
+from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
@@ -31,10 +32,9 @@ from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
 from lenet_edge.export.embed import embed
 from lenet_edge.export.native.text import identifier
-from lenet_edge.files import atomic_write, sha256_of
-from lenet_edge.quiet import quiet
-from lenet_edge.reference import Reference, reference_path
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.support.files import atomic_write, sha256_of
+from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Images
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx, "native": native, "wasm": wasm}

@@ -10,7 +10,7 @@ from typing import Any
 
 from lenet_edge.export.embed import read_tflite, write_tflite
 from lenet_edge.export.tflite import name_ends
-from lenet_edge.quiet import quiet
+from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Images
 
 # float: as it was. dynamic: int8 weights, and an input that is quantized as it comes. int8: weights

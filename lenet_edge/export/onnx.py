@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.environment import capture
 from lenet_edge.export.checkpoint import inference_function
 from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
+from lenet_edge.machine.environment import capture
 from lenet_edge.target import Images
 
 import onnx  # isort: skip

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import __version__
-from lenet_edge.artifact import TensorSpec
-from lenet_edge.embedded import read_wasm
+from lenet_edge.artifacts.artifact import TensorSpec
+from lenet_edge.artifacts.embedded import read_wasm
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import native
 from lenet_edge.export.embed import embed

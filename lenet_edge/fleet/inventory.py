@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
-from lenet_edge.fleet.boards import EXTRA
+from lenet_edge.fleet.connection import EXTRA
 
 DEFAULT = Path("fleet.toml")
 _KEYS = {"ssh": str, "python": str, "tags": list}

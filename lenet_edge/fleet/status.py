@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.fleet.boards import connect
+from lenet_edge.fleet.connection import connect
 from lenet_edge.fleet.inventory import Entry, read
 
 

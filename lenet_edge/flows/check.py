@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lenet_edge.bench.plan import Plan
 from lenet_edge.data.test_set import has_reference
-from lenet_edge.results import ParityReport, Skipped
+from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.verify.verdict import read_settings
 from lenet_edge.verify.verify import verify
 

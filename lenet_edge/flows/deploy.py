@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.deploy import bundle
 from lenet_edge.deploy.ssh import Board
 from lenet_edge.deploy.wheels import Fitting, System, fit
 from lenet_edge.errors import BoardError
-from lenet_edge.results import BenchRun, ParityReport
+from lenet_edge.results.result_file import BenchRun, ParityReport
 from lenet_edge.runtimes import absence, get_target
 from lenet_edge.selection import Pair
 from lenet_edge.target import Logits

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from lenet_edge.bench import limit
 from lenet_edge.bench.plan import Cell, Plan, Progress
 from lenet_edge.data.test_set import has_reference
-from lenet_edge.fleet.boards import Board
+from lenet_edge.fleet.connection import Board
 from lenet_edge.flows.check import NUM_IMAGES
-from lenet_edge.flows.crew import Choice, Crew, Report, prove
-from lenet_edge.results import BenchRun, Fleet, ParityReport, Skipped
+from lenet_edge.flows.fleet_session import Choice, FleetSession, Report, prove
+from lenet_edge.results.result_file import BenchRun, Fleet, ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verdict import read_settings
 from lenet_edge.worker import Work
@@ -39,9 +39,9 @@ def verify(
         begin: called with how many proofs there will be; what it returns, as each is done.
 
     Raises:
-        LenetEdgeError: as `Crew`.
+        LenetEdgeError: as `FleetSession`.
     """
-    crew = Crew(client, choice)
+    crew = FleetSession(client, choice)
     report = begin(sum(len(one.pairs) for one in crew.stations.values()))
     left = {board: list(station.pairs) for board, station in crew.stations.items()}
     parity: dict[Board, list[ParityReport]] = {board: [] for board in left}
@@ -99,10 +99,10 @@ def bench(
         earlier: what the same plan had found when it was stopped; only the rest is measured.
 
     Raises:
-        LenetEdgeError: as `Crew`; or the scheduler went away.
+        LenetEdgeError: as `FleetSession`; or the scheduler went away.
         DataError: `earlier` is of other machines or another plan.
     """
-    crew = Crew(client, choice)
+    crew = FleetSession(client, choice)
     bench = _Bench(crew, choice, make_plan, keep, earlier)
     bench.deal(share)
     bench.report = begin(bench.num_processes)
@@ -118,7 +118,7 @@ class _Bench:
 
     def __init__(
         self,
-        crew: Crew,
+        crew: FleetSession,
         choice: Choice,
         make_plan: Callable[[Sequence[Pair]], Plan],
         keep: Callable[[Fleet], None],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.runtimes import get_target, open_session

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
-from lenet_edge.artifact import manifest_path
+from lenet_edge.artifacts.artifact import manifest_path
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export.exporter import export
 from lenet_edge.runtimes._probe import FOLDER, IMAGE_SHAPE, NUM_CLASSES, weights

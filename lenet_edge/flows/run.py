@@ -12,7 +12,7 @@ from lenet_edge.bench import plan
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export import exporter
 from lenet_edge.flows.train import train
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.selection import load_files, pair_up
 from lenet_edge.train.recipe import DEFAULT, Recipe
 from lenet_edge.train.state import STATE, folder_of

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import MissingPackageError
-from lenet_edge.files import remove
 from lenet_edge.report.plots import training_curve
+from lenet_edge.support.files import remove
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import DEFAULT, Recipe
 from lenet_edge.train.state import STATE, History, folder_of

@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench.interleave import Ratio, compare
 from lenet_edge.data import mnist
-from lenet_edge.environment import Environment, capture
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, mix, tflite
 from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.exporter import write_artifact
 from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, images_of
-from lenet_edge.quiet import quiet
+from lenet_edge.machine.environment import Environment, capture
 from lenet_edge.selection import Pair
+from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Logits, Target
 from lenet_edge.verify.parity import compare as compare_logits
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import worker
-from lenet_edge.artifact import check_format
+from lenet_edge.artifacts.artifact import check_format
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, ModelFileError
 from lenet_edge.inspection.layer import Layer
 

@@ -17,7 +17,7 @@ from lenet_edge.report.machines import by_kind, join
 from lenet_edge.report.recommend import recommend
 from lenet_edge.report.tables import NOTHING, Section, Table
 from lenet_edge.report.terminal import _skipped, _us, _verdicts, machine_name, parity_view
-from lenet_edge.results import BenchRun, Fleet, Measurement
+from lenet_edge.results.result_file import BenchRun, Fleet, Measurement
 
 _SLOWER = 1.1  # as many times as long as its equals: more than processes of one board disagree
 _MOST_BOARDS = 24  # to be read from top to bottom, and in one table of the terminal

@@ -9,7 +9,7 @@ from typing import Any
 
 from lenet_edge.errors import DataError
 from lenet_edge.report.rank import latency_s
-from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
 
 @dataclass(frozen=True)

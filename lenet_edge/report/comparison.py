@@ -8,8 +8,8 @@ from typing import Any
 
 from lenet_edge.errors import DataError
 from lenet_edge.report.rank import quantile_of
-from lenet_edge.results import BenchRun, Measurement, ParityReport
-from lenet_edge.stats import Ratio
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
+from lenet_edge.results.stats import Ratio
 
 
 @dataclass(frozen=True)

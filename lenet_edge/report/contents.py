@@ -20,7 +20,7 @@ from lenet_edge.report.tables import (
     parity_section,
     skipped_section,
 )
-from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lenet_edge.report.terminal import (
     _us,
     _verdicts,
 )
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 
 
 def deployment_view(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import MissingPackageError
-from lenet_edge.results import ParityReport
+from lenet_edge.results.result_file import ParityReport
 
 _MOST = 48  # images on the sheet
 

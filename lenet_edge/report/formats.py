@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.files import atomic_write
-from lenet_edge.results import BenchRun, Measurement
+from lenet_edge.results.result_file import BenchRun, Measurement
+from lenet_edge.support.files import atomic_write
 
 _FACTS = ("artifact", "artifact_sha256", "size_bytes", "target", "runtime_version", "batch_size",
           "num_threads", "inputs", "calls_per_sample", "invalid")  # fmt: skip

@@ -9,7 +9,7 @@ from statistics import median
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lenet_edge.environment import Environment
+from lenet_edge.machine.environment import Environment
 from lenet_edge.report.comparison import Change
 from lenet_edge.report.rank import quantile_of, ranks
 from lenet_edge.report.terminal import (
@@ -23,7 +23,7 @@ from lenet_edge.report.terminal import (
     _verdicts,
     delegations,
 )
-from lenet_edge.results import BenchRun, Measurement
+from lenet_edge.results.result_file import BenchRun, Measurement
 
 _MOST_DOUBTS = 8
 

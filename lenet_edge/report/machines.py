@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
 _WORSE = {"pass": 0, "inconclusive": 1, "fail": 2}
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from lenet_edge import __version__
 from lenet_edge.errors import DataError, MissingPackageError
-from lenet_edge.files import atomic_write
 from lenet_edge.report import digits
 from lenet_edge.report.candidates import Limits
 from lenet_edge.report.charts.accuracy import Point, pareto
@@ -23,7 +22,8 @@ from lenet_edge.report.machines import by_kind
 from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.report.recommend import Recommendation
 from lenet_edge.report.svg import NUM_SERIES
-from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
+from lenet_edge.support.files import atomic_write
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MARKS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖", "*": "★"}

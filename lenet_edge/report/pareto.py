@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_edge.errors import MissingPackageError
-from lenet_edge.files import atomic_write
+from lenet_edge.support.files import atomic_write
 
 
 def front_view(facts: dict[str, Any]) -> RenderableType:

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lenet_edge.parity_report import LayerError, ParityReport
+from lenet_edge.results.parity_report import LayerError, ParityReport
 
 _MOST = 10  # rows of a list; all of them are in the JSON
 

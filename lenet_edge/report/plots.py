@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.errors import MissingPackageError
-from lenet_edge.files import atomic_write
-from lenet_edge.results import ParityReport
+from lenet_edge.results.result_file import ParityReport
+from lenet_edge.support.files import atomic_write
 
 _MOST_FLIPS = 48  # on the sheet
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from lenet_edge.results import BenchRun, Measurement
+from lenet_edge.results.result_file import BenchRun, Measurement
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from lenet_edge.report.candidates import Candidate, Limits, cell, edge_cells, judge, threads, us
 from lenet_edge.report.rank import latency_s, quantile_of
-from lenet_edge.results import BenchRun, Measurement, ParityReport
-from lenet_edge.stats import Ratio
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
+from lenet_edge.results.stats import Ratio
 
 _MOST_NAMED = 2  # ties, or nearest candidates, in one sentence
 # What a file that is as fast costs more, and what the simpler one has.

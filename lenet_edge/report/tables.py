@@ -10,7 +10,7 @@ from lenet_edge.report.candidates import Candidate, threads, us
 from lenet_edge.report.comparison import Change
 from lenet_edge.report.rank import latency_s, quantile_of, ranks
 from lenet_edge.report.recommend import NothingFits, Recommendation
-from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
 
 NOTHING = "–"
 _MOST_OTHERS, _MOST_DOUBTS = 6, 6

@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lenet_edge.environment import Environment
+from lenet_edge.machine.environment import Environment
 from lenet_edge.report.parity_details import layers_view, parity_details
 from lenet_edge.report.recommend import recommend
-from lenet_edge.results import BenchRun, Measurement, ParityReport, Skipped
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
 
 _NAME_WIDTH = 20
 _NOTHING = "–"

@@ -15,7 +15,7 @@ import pkgutil
 from types import ModuleType
 from typing import cast
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.target import Session, Target
 

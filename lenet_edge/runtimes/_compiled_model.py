@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
-from lenet_edge.embedded import elements, field, u32
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.embedded import elements, field, u32
 from lenet_edge.errors import TargetError
-from lenet_edge.quiet import quiet
 from lenet_edge.runtimes._tflite import delegation_of, only_tensors, tensor_spec
+from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, quantize
 
 # Source: tensorflow/lite/schema/schema.fbs.

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.elf import architecture, own_architecture
 from lenet_edge.errors import TargetError
+from lenet_edge.machine.elf import architecture, own_architecture
 from lenet_edge.target import Target
 
 # By the name that people give them; each is found where the dynamic linker looks.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import SUFFIXES, load_artifact
+from lenet_edge.artifacts.artifact import SUFFIXES, load_artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Target

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.runtimes import _delegates
 from lenet_edge.target import (

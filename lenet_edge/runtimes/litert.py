@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.runtimes import _vulkan
 from lenet_edge.runtimes._compiled_model import NPU_IS_HERE, CompiledSession
 from lenet_edge.runtimes._tflite import open_interpreter

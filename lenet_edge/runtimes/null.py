@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.target import Delegation, Images, Logits, Session, Target
 
 TARGETS = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import _providers, _vulkan
 from lenet_edge.target import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Delegation, Images, Logits, Session, Target

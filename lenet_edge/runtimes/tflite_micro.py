@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes._tflite import only_tensors, plain_interpreter, tensor_spec
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize

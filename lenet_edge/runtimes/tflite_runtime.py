@@ -6,7 +6,7 @@ import importlib.metadata
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target

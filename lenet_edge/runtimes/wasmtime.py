@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, TensorSpec
-from lenet_edge.embedded import read_contract
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import TargetError
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 

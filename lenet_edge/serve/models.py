@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError, TargetError, WorkerError
-from lenet_edge.results import Skipped
+from lenet_edge.results.result_file import Skipped
 from lenet_edge.worker import Worker
 
 _TIMEOUT_S = 10.0  # of one call

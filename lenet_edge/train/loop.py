@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import model as lenet  # imported first: it quiets TensorFlow
-from lenet_edge.artifact import Artifact, TensorSpec, announce, describe, write_manifest
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec, announce, describe, write_manifest
 from lenet_edge.data.dataset import Dataset, check, to_input
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.files import atomic_write
+from lenet_edge.support.files import atomic_write
 from lenet_edge.train import augmentation
-from lenet_edge.train.fast_forward import fast_forward
+from lenet_edge.train.fused_forward import fused_forward
 from lenet_edge.train.recipe import DEFAULT, Recipe
 from lenet_edge.train.state import LOSS_EVERY, STATE, History, Settings, State
 from lenet_edge.train.workers import Workers
@@ -137,7 +137,7 @@ class Epochs:
         self._variables = model.trainable_variables
         self._optimizer = _optimizer(recipe, self.num_steps)
         self._optimizer.build(self._variables)
-        self._forward = fast_forward(model)
+        self._forward = fused_forward(model)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
         self._workers = workers

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lenet_edge import npz
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.files import atomic_write
+from lenet_edge.support import npz
+from lenet_edge.support.files import atomic_write
 from lenet_edge.train.recipe import Augmentation, Recipe
 
 LOSS_EVERY = 100  # steps

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.classifier import fit, scale
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.runtimes._tflite import plain_interpreter

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.classifier import fit, scale
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.runtimes import open_session
 from lenet_edge.selection import Pair
 from lenet_edge.target import Images, Target
+from lenet_edge.verify.expected import Truth, in_worker
 from lenet_edge.verify.infer import BATCH_SIZE, infer_all
-from lenet_edge.verify.truth import Truth, in_worker
 
 NUM_IMAGES = 300
 # An alternative explains a failure when it leaves this little of the error, and of the flips.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import Artifact, check_unchanged
+from lenet_edge.artifacts.artifact import Artifact, check_unchanged
 from lenet_edge.classifier import by_class, fit, scale
-from lenet_edge.proof import prove
+from lenet_edge.inspection.delegation import prove
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import FORMATS, Artifact, has_manifest, load_artifact
+from lenet_edge.artifacts.artifact import FORMATS, Artifact, has_manifest, load_artifact
 from lenet_edge.errors import LenetEdgeError, ModelFileError
-from lenet_edge.parity_report import LayerError, layer_error
+from lenet_edge.results.parity_report import LayerError, layer_error
 from lenet_edge.verify.activations import Activation, walk_onnx, walk_tflite
-from lenet_edge.verify.truth import Truth, in_worker
+from lenet_edge.verify.expected import Truth, in_worker
 
 NUM_IMAGES = 200
 BIT_DB = 6.02  # one bit: a layer that loses less is as it should be

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lenet_edge.classifier import probabilities
 from lenet_edge.errors import DataError
-from lenet_edge.parity_report import ClassCount, Flip
+from lenet_edge.results.parity_report import ClassCount, Flip
 from lenet_edge.target import Logits
 
 MAX_CONFUSION_CLASSES = 100  # above, the matrix would be most of the result file

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.parity_report import Bounds
+from lenet_edge.results.parity_report import Bounds
 
 # What each precision can be expected to keep, with room for the luck of one training.
 DEFAULTS = {

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import DataError, LenetEdgeError
-from lenet_edge.results import ParityReport, Skipped
+from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.target import Delegation, Logits, Target
 from lenet_edge.verify import diagnosis
+from lenet_edge.verify.expected import Truth, answers, recorded
 from lenet_edge.verify.parity import compare
-from lenet_edge.verify.truth import Truth, answers, recorded
 from lenet_edge.verify.verdict import bounds_for, judge
 
 Keep = Callable[[ParityReport, Truth, Logits], None]

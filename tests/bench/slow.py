@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.runtimes.null import NullSession
 from lenet_edge.target import Images
 

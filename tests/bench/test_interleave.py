@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.interleave import compare, ratios, sample
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair

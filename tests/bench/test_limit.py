@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.bench import limit, peak
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 
 EXPORTED = Path(__file__).parents[2] / "exported"
 FILES = [load_artifact(path) for path in EXPORTED.iterdir() if path.suffix in (".tflite", ".onnx")]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import Artifact, load_artifact, write_manifest
 from lenet_edge.bench import plan
 from lenet_edge.bench.plan import Plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import DataError
-from lenet_edge.files import sha256_of
-from lenet_edge.results import BenchRun, Skipped
+from lenet_edge.results.result_file import BenchRun, Skipped
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
+from lenet_edge.support.files import sha256_of
 
 BATCH_SIZES = (1, 8, 32)
 QUICK = StopRule(min_time_s=0, max_time_s=0.1, precision=1)

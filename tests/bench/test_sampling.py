@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench import sampling, timing
 from lenet_edge.bench.sampling import StopRule, calls_per_sample, clock_cost_s, take, warm_up
+from lenet_edge.results.process_samples import MIN_SAMPLES_P99
 from lenet_edge.runtimes.null import NullSession
 from lenet_edge.target import Images
-from lenet_edge.trial import MIN_SAMPLES_P99
 from tests.bench.slow import SlowSession
 
 AT_ONCE = StopRule(min_time_s=0, max_time_s=5, precision=1e9)

@@ -10,15 +10,21 @@ from pathlib import Path
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact, TensorSpec, describe, load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import (
+    Artifact,
+    TensorSpec,
+    describe,
+    load_artifact,
+    write_manifest,
+)
 from lenet_edge.bench import timing
 from lenet_edge.bench.sampling import StopRule, take
 from lenet_edge.errors import TargetError
-from lenet_edge.results import Measurement
+from lenet_edge.results.process_samples import MIN_SAMPLES_P99
+from lenet_edge.results.result_file import Measurement
+from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes import get_target
-from lenet_edge.stats import median_interval
 from lenet_edge.target import Delegation
-from lenet_edge.trial import MIN_SAMPLES_P99
 from tests.bench.slow import SlowSession
 
 AT_ONCE = StopRule(min_time_s=0, max_time_s=5, precision=1e9)

@@ -52,7 +52,7 @@ def test_a_board_is_what_it_says(
         facts = json.loads(
             python(
                 board,
-                "import dataclasses, json; from lenet_edge.environment import capture;"
+                "import dataclasses, json; from lenet_edge.machine.environment import capture;"
                 "print(json.dumps(dataclasses.asdict(capture())))",
             )
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lenet_edge
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests.conftest import LenetEdge
 
 PACKAGE = Path(lenet_edge.__file__).parent

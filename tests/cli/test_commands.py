@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.data import mnist
-from lenet_edge.reference import Reference, reference_path
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests.conftest import LenetEdge
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.results import BenchRun, Measurement
+from lenet_edge.results.result_file import BenchRun, Measurement
 from tests.conftest import LenetEdge
 from tests.report.test_recommend import measurement, parity, trial
 

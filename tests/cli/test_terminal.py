@@ -111,7 +111,7 @@ def test_names_of_strangers_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
     import onnx
 
-    from lenet_edge.artifact import load_artifact, write_manifest
+    from lenet_edge.artifacts.artifact import load_artifact, write_manifest
     from lenet_edge.runtimes import _probe
 
     model = tmp_path / f"{STEERING.replace('/', '')}.onnx"
@@ -119,7 +119,7 @@ def test_names_of_strangers_cannot_steer_the_terminal(tmp_path: Path) -> None:
     graph.graph.node[0].name = STEERING
     onnx.save(graph, model)
     probe = load_artifact(_probe.FOLDER / "probe.onnx")
-    from lenet_edge.files import sha256_of
+    from lenet_edge.support.files import sha256_of
 
     labels = tuple(f"{STEERING}{place}" for place in range(probe.outputs[0].shape[-1] or 0))
     write_manifest(replace(probe, path=model, labels=labels, sha256=sha256_of(model)))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import image_file
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.data.handwriting import normalize

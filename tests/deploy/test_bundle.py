@@ -15,8 +15,8 @@ import pytest
 from lenet_edge.deploy import bundle
 from lenet_edge.deploy.wheels import SYSTEMS, fit
 from lenet_edge.errors import BoardError
-from lenet_edge.files import sha256_of
 from lenet_edge.selection import load_files
+from lenet_edge.support.files import sha256_of
 from tests.conftest import LenetEdge
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests.boards.board import Board, start
 from tests.boards.userland import USERLANDS
 from tests.conftest import LenetEdge

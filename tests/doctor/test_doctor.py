@@ -17,10 +17,10 @@ import pytest
 
 from lenet_edge.doctor import machine
 from lenet_edge.doctor.known import FAILURES, explain
-from lenet_edge.environment import capture
+from lenet_edge.machine.environment import capture
 from tests.conftest import LenetEdge
-from tests.test_conditions import tree
-from tests.test_layers import COMMANDS
+from tests.machine.test_conditions import tree
+from tests.test_import_rules import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

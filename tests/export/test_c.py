@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import ModelFileError
@@ -93,7 +93,7 @@ def test_answers_that_differ_are_refused(matrix: Matrix, tmp_path: Path) -> None
     assert found["largest_difference"] == 0
     # What a wrong kernel would do: the file is one, the scales it is read with are another's.
     output = dataclasses.replace(artifact.outputs[0], zero_point=7)
-    from lenet_edge.artifact import write_manifest
+    from lenet_edge.artifacts.artifact import write_manifest
 
     write_manifest(dataclasses.replace(artifact, path=moved, outputs=(output,)))
     with pytest.raises(ModelFileError, match="answers otherwise in tflite-micro"):

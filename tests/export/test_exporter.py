@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.calibration import NUM_IMAGES
 from lenet_edge.export.exporter import export
-from lenet_edge.reference import Reference, reference_path
 from tests.conftest import PRECISIONS, take
 
 MODELS = [

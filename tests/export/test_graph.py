@@ -12,7 +12,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from onnx import TensorProto, helper, numpy_helper
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.export import exporter
@@ -21,7 +21,7 @@ from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
-from lenet_edge.verify.truth import answers as answers_of
+from lenet_edge.verify.expected import answers as answers_of
 from tests.conftest import take
 
 Matrix = dict[tuple[str, str], Artifact]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet_edge.artifact import Artifact, load_artifact
-from lenet_edge.embedded import read_contract
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.embed import embed
 from tests.conftest import LenetEdge
@@ -56,7 +56,7 @@ def test_reading_needs_no_vendor(matrix: Matrix) -> None:
     program = """
 import sys
 from pathlib import Path
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 load_artifact(Path(sys.argv[1]))
 sys.exit(any(name in sys.modules for name in ("onnx", "flatbuffers", "tensorflow", "numpy")))
 """

@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from lenet_edge import worker
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.export import mix

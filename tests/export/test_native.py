@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.artifacts.reference import Reference
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.export.native.floats import LEVELS
-from lenet_edge.reference import Reference
 from lenet_edge.target import Images, quantize
 
 PRECISIONS = ("float32", "dynamic", "int8")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lenet_edge.artifact import load_artifact
-from lenet_edge.embedded import read_contract
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import native
 from lenet_edge.export.native.text import identifier, with_contract

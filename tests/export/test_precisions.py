@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact, manifest_path
+from lenet_edge.artifacts.artifact import Artifact, load_artifact, manifest_path
+from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export import exporter
 from lenet_edge.export.onnx import needs_reduced_range
-from lenet_edge.reference import reference_path
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verify import verify
@@ -47,7 +47,7 @@ def test_the_matrix_is_whole(matrix: Matrix) -> None:
 
 @pytest.mark.parametrize(("format", "precision"), LIMITS)
 def test_size(matrix: Matrix, format: str, precision: str) -> None:
-    from lenet_edge.artifact import contract
+    from lenet_edge.artifacts.artifact import contract
 
     artifact = matrix[format, precision]
     length = len(contract(artifact).encode())

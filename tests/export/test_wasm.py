@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact
-from lenet_edge.embedded import read_contract, wasm_sections
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.embedded import read_contract, wasm_sections
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.export import wasm
 from lenet_edge.export.embed import embed

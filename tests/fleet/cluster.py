@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet.boards import boards_of, connect
+from lenet_edge.fleet.connection import boards_of, connect
 
 
 def free_port() -> int:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule
-from lenet_edge.fleet.boards import connect
+from lenet_edge.fleet.connection import connect
 from lenet_edge.flows import fleet
-from lenet_edge.flows.crew import Choice
+from lenet_edge.flows.fleet_session import Choice
 from tests.boards.board import Board, start
 from tests.boards.userland import USERLANDS, missing
 from tests.fleet.cluster import Cluster

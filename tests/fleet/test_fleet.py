@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet import conduct
-from lenet_edge.fleet.boards import connect
+from lenet_edge.fleet import scheduler
+from lenet_edge.fleet.connection import connect
 from lenet_edge.flows import fleet
-from lenet_edge.flows.crew import Choice
-from lenet_edge.results import BenchRun, Fleet, load_runs
+from lenet_edge.flows.fleet_session import Choice
+from lenet_edge.results.result_file import BenchRun, Fleet, load_runs
 from lenet_edge.selection import Pair
 from tests.conftest import LenetEdge
 from tests.fleet.cluster import Cluster, cluster
@@ -138,7 +138,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing_needlessly(
 def test_a_board_that_stalls_costs_only_itself(
     choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conduct, "GRACE_S", 2.0)
+    monkeypatch.setattr(scheduler, "GRACE_S", 2.0)
     with cluster(tmp_path, "a", "b") as made:
         stalled: list[str] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests.conftest import LenetEdge
 
 

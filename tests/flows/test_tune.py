@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import Artifact, describe, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, describe, load_artifact
 from lenet_edge.bench.interleave import Ratio
 from lenet_edge.flows.tune import Candidate, Parity, _mark_front
 from tests.conftest import LenetEdge

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import load_artifact, manifest_path, write_manifest
+from lenet_edge.artifacts.artifact import load_artifact, manifest_path, write_manifest
 from lenet_edge.export.embed import read_tflite, write_tflite
-from lenet_edge.files import sha256_of
 from lenet_edge.runtimes import _probe
+from lenet_edge.support.files import sha256_of
 from tests.hostile.harm import KERAS, external_weights, keras_with
 
 EXPORTED = Path(__file__).parents[2] / "exported"

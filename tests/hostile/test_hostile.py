@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge import keras_file, npz
-from lenet_edge.artifact import check_format
-from lenet_edge.embedded import read_contract
+from lenet_edge.artifacts import keras_file
+from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.runtimes import _probe
+from lenet_edge.support import npz
 from tests.conftest import LenetEdge
 from tests.hostile.harm import KERAS, external_weights, keras_with
 from tests.hostile.mutate import SHARES, digest, make

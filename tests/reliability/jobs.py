@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import FORMATS, load_artifact
+from lenet_edge.artifacts.artifact import FORMATS, load_artifact
+from lenet_edge.artifacts.reference import Reference
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.reference import Reference
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.train.state import STATE, State
 
 ROOT = Path(__file__).parents[2]

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.artifacts.reference import reference_for
 from lenet_edge.data.mnist import load
-from lenet_edge.reference import reference_for
 from lenet_edge.runtimes import absence, all_targets, get_target, open_session
 from lenet_edge.target import Target
 from tests.reliability.jobs import EXPORTED, ROOT

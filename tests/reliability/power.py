@@ -110,7 +110,7 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
 
 
-class Trial:
+class ProcessSamples:
     """One command on one disk, killed again and again."""
 
     def __init__(self, job: Job, disk: Disk | Folder, inputs: Path, log: Path) -> None:
@@ -202,7 +202,7 @@ def kill_often(job: Job, kills: int, inputs: Path, work: Path, seed: int = 0) ->
     """Kill one command `kills` times, spread over its run."""
     generator = random.Random(f"{job.name} {seed}")
     with place(work / job.name) as disk:
-        trial = Trial(job, disk, inputs, work / f"{job.name}.log")
+        trial = ProcessSamples(job, disk, inputs, work / f"{job.name}.log")
         try:
             while trial.outcome.kills < kills and not trial.outcome.failures:
                 done = trial.outcome.kills

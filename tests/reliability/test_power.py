@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.files import atomic_write
+from lenet_edge.support.files import atomic_write
 from tests.reliability.disk import Disk, why_no_disk
 from tests.reliability.jobs import JOBS, Job, NotWholeError, look
 from tests.reliability.power import kill_often

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge import lock
-from lenet_edge.artifact import load_artifact
-from lenet_edge.results import BenchRun
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.results.result_file import BenchRun
+from lenet_edge.support import lock
 from tests.reliability.jobs import EXPORTED, JOBS, look
 
 Arguments = Callable[[Path, int], Sequence[object]]

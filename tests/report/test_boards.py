@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lenet_edge.conditions import Conditions
+from lenet_edge.machine.conditions import Conditions
 from lenet_edge.report import page
 from lenet_edge.report.boards import boards_section, fleet_view, outliers, slowness
 from lenet_edge.report.machines import by_kind, join
 from lenet_edge.report.recommend import recommend
-from lenet_edge.results import BenchRun, Fleet, Lost, Measurement, Skipped
+from lenet_edge.results.result_file import BenchRun, Fleet, Lost, Measurement, Skipped
 from tests.report.test_recommend import measurement, parity, trial
 
 

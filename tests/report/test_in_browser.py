@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lenet_edge.report import page
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests import browser
 from tests.browser import Browser
 from tests.report.test_page import RECORDED, hostile

@@ -7,7 +7,7 @@ import dataclasses
 from lenet_edge.report.machines import by_machine
 from lenet_edge.report.rank import ranks
 from lenet_edge.report.recommend import recommend
-from lenet_edge.results import BenchRun, Skipped
+from lenet_edge.results.result_file import BenchRun, Skipped
 from tests.report.test_recommend import measurement, parity
 
 BENCH = dataclasses.replace(

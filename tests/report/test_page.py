@@ -15,10 +15,10 @@ from markdown_it import MarkdownIt
 from lenet_edge.errors import DataError
 from lenet_edge.report import page
 from lenet_edge.report.candidates import Limits
-from lenet_edge.results import BenchRun, Skipped
+from lenet_edge.results.result_file import BenchRun, Skipped
 from tests.report.test_machines import BENCH, VERIFY
 from tests.report.test_recommend import measurement, parity
-from tests.test_results import RUNS
+from tests.results.test_result_file import RUNS
 
 ROOT = Path(__file__).parents[2]
 RECORDED = [

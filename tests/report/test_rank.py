@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from lenet_edge.report.rank import ranks
-from lenet_edge.results import BenchRun, Measurement
+from lenet_edge.results.result_file import BenchRun, Measurement
 from tests.report.test_recommend import measurement, trial
 
 

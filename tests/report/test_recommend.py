@@ -12,9 +12,9 @@ import pytest
 from lenet_edge.errors import DataError
 from lenet_edge.report.candidates import Limits
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
-from lenet_edge.results import BenchRun, Measurement, ParityReport
+from lenet_edge.results.process_samples import ProcessSamples
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.target import Delegation
-from lenet_edge.trial import Trial
 
 
 def measurement(artifact: str, p50_us: float, size_bytes: int, batch_size: int = 1) -> Measurement:
@@ -27,10 +27,10 @@ def measurement(artifact: str, p50_us: float, size_bytes: int, batch_size: int =
     )  # fmt: skip
 
 
-def trial(latencies_s: npt.NDArray[np.float64], **facts: Any) -> Trial:
+def trial(latencies_s: npt.NDArray[np.float64], **facts: Any) -> ProcessSamples:
     known = {"load_time_s": 0.01, "first_inference_s": 0.001, "prepare_s": 1e-6,
              "readout_s": 1e-6, "warmup_runs": 3, "peak_rss_bytes": 1}  # fmt: skip
-    return Trial(latencies_s, **{**known, **facts})
+    return ProcessSamples(latencies_s, **{**known, **facts})
 
 
 def parity(artifact: str, passed: bool = True, drop: float = 0.0) -> ParityReport:

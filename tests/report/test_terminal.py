@@ -8,10 +8,10 @@ import io
 import pytest
 from rich.console import Console
 
-from lenet_edge.parity_report import ClassCount, Flip, LayerError
 from lenet_edge.report.latency import bench_view
 from lenet_edge.report.terminal import parity_view, summary_view
-from lenet_edge.results import BenchRun, Skipped
+from lenet_edge.results.parity_report import ClassCount, Flip, LayerError
+from lenet_edge.results.result_file import BenchRun, Skipped
 from tests.report.test_recommend import measurement, parity
 
 VIEWS = {"parity": parity_view, "bench": bench_view, "summary": summary_view}

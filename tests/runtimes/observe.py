@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.target import Images, Logits, Session
 

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifact import TensorSpec, describe, load_artifact
+from lenet_edge.artifacts.artifact import TensorSpec, describe, load_artifact
+from lenet_edge.artifacts.reference import Reference
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import TargetError
-from lenet_edge.reference import Reference
-from lenet_edge.results import BenchRun, Measurement
+from lenet_edge.results.result_file import BenchRun, Measurement
 from lenet_edge.runtimes import get_target
 from lenet_edge.runtimes._compiled_model import with_batch_size
 from lenet_edge.runtimes.tflite_micro import smallest_arena

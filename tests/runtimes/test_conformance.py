@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifact import FORMATS, TensorSpec, load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import FORMATS, TensorSpec, load_artifact, write_manifest
+from lenet_edge.artifacts.reference import Reference
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError, TargetError, WorkerError
-from lenet_edge.files import sha256_of
-from lenet_edge.reference import Reference
 from lenet_edge.runtimes import absence, all_targets, is_installed, open_session
+from lenet_edge.support.files import sha256_of
 from lenet_edge.target import Target
 from tests.conftest import can_build_wasm, gpu_environment
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests.conftest import LenetEdge
 
 SOURCE = Path(__file__).with_name("toy_delegate.c")

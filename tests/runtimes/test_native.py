@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import _probe, get_target, open_session
 from lenet_edge.runtimes.native import cache_folder
@@ -69,7 +69,7 @@ def test_many_at_once_build_one_library(exports: Path, cache: Path) -> None:
     """Each writes a file of its own and renames it, so that none meets half a library."""
     code = (
         "import sys, numpy as np; from pathlib import Path;"
-        "from lenet_edge.artifact import load_artifact;"
+        "from lenet_edge.artifacts.artifact import load_artifact;"
         "from lenet_edge.runtimes import get_target, open_session;"
         "s = open_session(load_artifact(Path(sys.argv[1])), get_target('native-cpu'));"
         "s.prepare(np.zeros((1, 28, 28, 1), np.float32)); s.infer(); print(s.logits().sum())"

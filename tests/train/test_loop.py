@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, LenetEdgeError

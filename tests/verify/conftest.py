@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifact import load_artifact, manifest_path, write_manifest
-from lenet_edge.files import sha256_of
+from lenet_edge.artifacts.artifact import load_artifact, manifest_path, write_manifest
+from lenet_edge.support.files import sha256_of
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.arrays import LabelledImages
-from lenet_edge.parity_report import ParityReport
-from lenet_edge.results import BenchRun
+from lenet_edge.results.parity_report import ParityReport
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
-from lenet_edge.verify.truth import of_file
+from lenet_edge.verify.expected import of_file
 from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge, take
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export import exporter, onnx
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
+from lenet_edge.verify.expected import answers
 from lenet_edge.verify.parity import compare
-from lenet_edge.verify.truth import answers
 
 COUNT = 1003  # no multiple of 7 or 1000
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import LenetEdgeError
@@ -17,9 +17,9 @@ from lenet_edge.export import onnx as to_onnx
 from lenet_edge.export import tflite as to_tflite
 from lenet_edge.export.checkpoint import load_checkpoint
 from lenet_edge.export.embed import read_tflite, write_tflite
-from lenet_edge.parity_report import LayerError
+from lenet_edge.results.parity_report import LayerError
+from lenet_edge.verify.expected import recorded
 from lenet_edge.verify.layers import compare_layers, find_sibling
-from lenet_edge.verify.truth import recorded
 from tests.conftest import LenetEdge
 from tests.verify.conftest import rewrite
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_edge.errors import DataError
-from lenet_edge.parity_report import wilson_interval
+from lenet_edge.results.parity_report import wilson_interval
 from lenet_edge.verify.parity import compare as compare_fields
 from lenet_edge.verify.parity import mcnemar_p
 

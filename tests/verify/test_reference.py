@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import load_artifact, write_manifest
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.export.embed import read_tflite, write_tflite
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from tests.conftest import LenetEdge
 from tests.test_foreign import write_onnx
 
@@ -113,7 +113,7 @@ def test_images_lying_on_their_side(lenet_edge: LenetEdge, theirs: Path, exports
     """The reference's answers are those to upright images; the file gets them transposed."""
     from lenet_edge.runtimes import get_target
     from lenet_edge.selection import Pair
-    from lenet_edge.verify.truth import recorded
+    from lenet_edge.verify.expected import recorded
     from lenet_edge.verify.verify import verify
 
     artifact = load_artifact(exports / "lenet_float32.onnx")

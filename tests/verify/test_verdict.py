@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.parity_report import Bounds
+from lenet_edge.results.parity_report import Bounds
 from lenet_edge.verify.parity import compare
 from lenet_edge.verify.verdict import DEFAULTS, bounds_for, judge, read_settings
 from tests.conftest import LenetEdge

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifact import Artifact, load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import Artifact, load_artifact, write_manifest
+from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.errors import ModelFileError
-from lenet_edge.files import sha256_of
-from lenet_edge.reference import Reference, reference_path
-from lenet_edge.results import BenchRun
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
+from lenet_edge.support.files import sha256_of
 from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge
 

@@ -11,7 +11,7 @@ import numpy as np
 from lenet_edge.data import idx
 from lenet_edge.data.mnist import FILES, FOLDER, MD5
 from lenet_edge.errors import DataError
-from lenet_edge.files import atomic_write
+from lenet_edge.support.files import atomic_write
 
 
 def pack(source: Path) -> None:

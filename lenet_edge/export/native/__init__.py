@@ -10,10 +10,10 @@ import dataclasses
 from typing import Any
 
 from lenet_edge import __version__
-from lenet_edge.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.export.native import floats, integers, network, text
 from lenet_edge.export.native.calls import MOST_LANES
-from lenet_edge.files import atomic_write
+from lenet_edge.support.files import atomic_write
 from lenet_edge.target import Images
 
 CONVERTER = f"lenet-edge {__version__} native"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import TensorSpec
+from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.embed import read_tflite
 from lenet_edge.export.native.text import array, prototypes, template

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact
 
 _WIDTH = 100
 _MARK = " * lenet_edge: "  # the contract stands behind it; `embedded` reads it there

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lenet_edge.measurement import Measurement
 from lenet_edge.report.charts.drawing import Chart, Styles, both, microseconds, short_names
 from lenet_edge.report.svg import INK, MUTED, SURFACE, figure
-from lenet_edge.results import BenchRun
+from lenet_edge.results.measurement import Measurement
+from lenet_edge.results.result_file import BenchRun
 
 
 def scaling(run: BenchRun, cells: Sequence[Measurement], styles: Styles, name: str) -> Chart:

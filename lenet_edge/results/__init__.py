@@ -1,0 +1,1 @@
+"""Results: measurements, parity reports, their statistics, and the files that hold them."""

@@ -1,0 +1,221 @@
+"""A Measurement: the samples that several processes took of one cell, and what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lenet_edge.results.process_samples import (
+    MIN_SAMPLES_P90,
+    MIN_SAMPLES_P99,
+    ProcessSamples,
+    instability,
+)
+from lenet_edge.results.stats import (
+    Ratio,
+    Samples,
+    count_outliers,
+    pooled_median_interval,
+    quantile_interval,
+    ratio,
+)
+from lenet_edge.target import Delegation
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Latencies of one file on one target at one batch size and number of threads.
+
+    Each of `trials` comes from a process of its own; everything said of them is derived from the
+    samples of all. `inputs` says what was fed. `energy_covers` says what the meter of the trials'
+    energy includes. `arena_bytes` is the memory that a microcontroller would need for the tensors.
+    `invalid` says why the figures should not be used; None means that they may.
+    """
+
+    artifact: str
+    artifact_sha256: str
+    size_bytes: int
+    target: str
+    runtime_version: str
+    batch_size: int
+    num_threads: int
+    trials: tuple[ProcessSamples, ...]
+    delegation: Delegation | None = None
+    inputs: str = "test images"
+    arena_bytes: int | None = None
+    energy_covers: str | None = None
+    invalid: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What names the same cell in another run: file name, target, batch size, threads."""
+        return self.artifact, self.target, self.batch_size, self.num_threads
+
+    @property
+    def latencies_s(self) -> Samples:
+        """The samples of all processes, float64 of shape (N,), in seconds; joined, not kept."""
+        return np.concatenate([trial.latencies_s for trial in self.trials])
+
+    @property
+    def processes(self) -> list[Samples]:
+        """The samples of each process."""
+        return [trial.latencies_s for trial in self.trials]
+
+    def _median(self, name: str) -> float | None:
+        values = [getattr(trial, name) for trial in self.trials]
+        return None if any(value is None for value in values) else float(np.median(values))
+
+    @property
+    def load_time_s(self) -> float:
+        """Median over the processes of the time to open the file and prepare its first batch."""
+        return float(np.median([trial.load_time_s for trial in self.trials]))
+
+    @property
+    def first_inference_s(self) -> float:
+        """Median over the processes of the first call's latency."""
+        return float(np.median([trial.first_inference_s for trial in self.trials]))
+
+    @property
+    def prepare_s(self) -> float:
+        """Median time to quantize a batch and copy it in."""
+        return float(np.median([trial.prepare_s for trial in self.trials]))
+
+    @property
+    def readout_s(self) -> float:
+        """Median time to copy the answers out and dequantize them."""
+        return float(np.median([trial.readout_s for trial in self.trials]))
+
+    @property
+    def end_to_end_s(self) -> float:
+        """Prepare, infer and read-out together: the sum of their medians."""
+        return self.prepare_s + self.p50_s + self.readout_s
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The most resident memory that any of the processes had."""
+        return max(trial.peak_rss_bytes for trial in self.trials)
+
+    @functools.cached_property
+    def p50_s(self) -> float:
+        """Median latency of one call."""
+        return float(np.median(self.latencies_s))
+
+    def quantile_s(self, quantile: float) -> float:
+        """Return a quantile of the latency, however few the samples."""
+        return float(np.quantile(self.latencies_s, quantile))
+
+    @property
+    def mean_s(self) -> float:
+        """Mean latency of one call."""
+        return float(np.mean(self.latencies_s))
+
+    @property
+    def p90_s(self) -> float | None:
+        """90th percentile; None below the 64 samples that it needs."""
+        return self._percentile(0.9, MIN_SAMPLES_P90)
+
+    @property
+    def p99_s(self) -> float | None:
+        """99th percentile; None below the 662 samples that it needs."""
+        return self._percentile(0.99, MIN_SAMPLES_P99)
+
+    def _percentile(self, quantile: float, min_samples: int) -> float | None:
+        # The mean of several calls has another tail than a call.
+        if len(self.latencies_s) < min_samples or self.calls_per_sample > 1:
+            return None
+        return self.quantile_s(quantile)
+
+    @property
+    def calls_per_sample(self) -> int:
+        """How many calls one sample is the mean of: 1 where the clock weighs nothing."""
+        return max(trial.calls_per_sample for trial in self.trials)
+
+    @functools.cached_property
+    def p50_interval_s(self) -> tuple[float, float]:
+        """95 % confidence interval of the median, over calls and processes."""
+        low, high = pooled_median_interval(self.processes)
+        return min(low, self.p50_s), max(high, self.p50_s)
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval of the median, relative to the median."""
+        low, high = self.p50_interval_s
+        return (high - low) / 2 / self.p50_s if self.p50_s else 0.0
+
+    @property
+    def images_per_s(self) -> float:
+        """Throughput: images over the mean latency, in which every slow call counts."""
+        return self.batch_size / self.mean_s if self.mean_s else 0.0
+
+    @property
+    def energy_j(self) -> float | None:
+        """Joules for one image, whatever `energy_covers` says; None where nothing tells."""
+        energy = self._median("energy_j")
+        return None if energy is None else energy / self.batch_size
+
+    def over(
+        self,
+        other: Measurement,
+        paired: bool = False,
+        resolution: float = 0.0,
+        quantile: float | None = 0.5,
+    ) -> Ratio:
+        """Return how many times as long as another this takes; see `stats.ratio`."""
+        return ratio(self.processes, other.processes, paired, resolution, quantile)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a JSON file holds: the raw samples, packed, and what is derived of them."""
+        facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        facts["trials"] = [trial.to_json() for trial in self.trials]
+        facts["delegation"] = self.delegation and dataclasses.asdict(self.delegation)
+        return {**facts, "derived": self.derived}
+
+    @functools.cached_property
+    def derived(self) -> dict[str, Any]:
+        """Every figure that is computed from the samples, by name."""
+        samples = self.latencies_s
+        p90, p99 = self.p90_s, self.p99_s
+        return {
+            "num_runs": len(samples),
+            "num_processes": len(self.trials),
+            "p50_s": self.p50_s,
+            "p50_interval_s": self.p50_interval_s,
+            "p90_s": p90,
+            "p90_interval_s": None if p90 is None else quantile_interval(samples, 0.9),
+            "p99_s": p99,
+            "p99_interval_s": None if p99 is None else quantile_interval(samples, 0.99),
+            "mean_s": self.mean_s,
+            "stdev_s": float(np.std(samples)),
+            "min_s": float(np.min(samples)),
+            "outliers": count_outliers(samples),
+            "images_per_s": self.images_per_s,
+            "load_time_s": self.load_time_s,
+            "first_inference_s": self.first_inference_s,
+            "prepare_s": self.prepare_s,
+            "readout_s": self.readout_s,
+            "end_to_end_s": self.end_to_end_s,
+            "timer_s": self._median("timer_s"),
+            "null_s": self._median("null_s"),
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "rss_growth_bytes": self._median("rss_growth_bytes"),
+            "energy_j_per_image": self.energy_j,
+            "instability": self.instability,
+        }
+
+    @functools.cached_property
+    def instability(self) -> tuple[str, ...]:
+        """What makes the figures doubtful, in words."""
+        return instability(self.trials)
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Measurement:
+        """Return the Measurement that `to_json` wrote; what was derived is derived again."""
+        names = {f.name for f in dataclasses.fields(cls)}
+        known = {name: value for name, value in facts.items() if name in names}
+        known["trials"] = tuple(ProcessSamples.from_json(one) for one in facts["trials"])
+        known["delegation"] = Delegation.from_json(facts["delegation"])
+        return cls(**known)

@@ -1,0 +1,111 @@
+"""What a file is held against: images, and what the reference answers to them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge import worker
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.reference import reference_for, reference_path
+from lenet_edge.data.arrays import LabelledImages
+from lenet_edge.data.test_set import test_set
+from lenet_edge.errors import DataError, ModelFileError
+from lenet_edge.selection import Pair, best_target
+from lenet_edge.target import Logits
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the reference called `name` answers to `images`, and their labels if there are any."""
+
+    name: str
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[np.int32] | None
+    class_names: tuple[str, ...]
+    logits: Logits
+
+    def first(self, count: int | None) -> Truth:
+        """Return the same of the first `count` images; of all, where that is None."""
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, images=self.images[:count], labels=labels, logits=self.logits[:count])
+
+
+def recorded(artifact: Artifact) -> Truth:
+    """Return the recorded answers of the checkpoint that a file was made from.
+
+    Raises:
+        ModelFileError: they are missing or belong to another.
+    """
+    if artifact.precision == "unknown" and artifact.parent_sha256 is None:
+        raise ModelFileError(
+            f"{artifact.name} does not say which model it was made from; give one to compare with:"
+            " --reference FILE --data IMAGES.npz"
+        )
+    found = reference_for(artifact)
+    data = test_set(found, artifact.labels)
+    name = f"checkpoint {found.checkpoint_sha256[:12]}"
+    return Truth(name, data.images, data.labels, data.class_names, found.logits)
+
+
+def of_file(reference: Artifact, data: LabelledImages | None, num_threads: int = 1) -> Truth:
+    """Return what another file answers, by running it; a recorded checkpoint is not run again.
+
+    Args:
+        reference: the file to compare with.
+        data: images and labels; None means those recorded beside the reference.
+        num_threads: threads for one inference.
+
+    Raises:
+        DataError: there are no images.
+        LenetEdgeError: the file cannot be run.
+    """
+    if data is None:
+        checkpoint = reference.parent_sha256 or reference.sha256
+        if not reference_path(reference.path.parent, checkpoint).exists():
+            raise DataError(
+                f"there are no images to compare on beside {reference.name}; give some with"
+                " --data FILE.npz"
+            )
+        if reference.parent_sha256 is None:
+            return recorded(reference)
+        known = recorded(reference)
+        data = LabelledImages(known.images, known.labels)
+    pair = Pair(reference, best_target(reference.format))
+    logits, _ = answers(pair, data.images, num_threads)
+    return Truth(reference.name, data.images, data.labels, reference.labels, logits)
+
+
+def answers(
+    pair: Pair, images: npt.NDArray[Any], num_threads: int, **how: Any
+) -> tuple[Logits, dict[str, Any]]:
+    """Return the logits of a file on a target, and how they came; `how` goes to `worker.call`."""
+    found, facts = in_worker(
+        "verify.infer:record_logits",
+        images,
+        artifact=pair.artifact.to_json(),
+        target=asdict(pair.target),
+        num_threads=num_threads,
+        **how,
+    )
+    return found, facts
+
+
+def in_worker(
+    function: str,
+    images: npt.NDArray[Any],
+    read: Callable[[Path], Any] = lambda path: np.load(path, allow_pickle=False),
+    **arguments: Any,
+) -> tuple[Any, Any]:
+    """Call a function with images in a file; return the arrays that it wrote, and its answer."""
+    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
+        given, output = Path(folder, "images.npy"), Path(folder, "answers.npy")
+        np.save(given, images)
+        facts = worker.call(function, images=str(given), output=str(output), **arguments)
+        return (read(output) if output.exists() else None), facts

@@ -1,0 +1,147 @@
+"""What the machine says of itself: here, and as other machines' files have it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.machine.conditions import Conditions, observe, pi_throttled
+from lenet_edge.machine.environment import capture, emulated_by
+from lenet_edge.results.process_samples import instability
+from tests.report.test_recommend import trial as make_trial
+
+
+def tree(root: Path, **files: str) -> Path:
+    """Write files under `root`; in their names, "__" stands for "/"."""
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_this_machine() -> None:
+    found = observe()
+    assert found.load is not None
+    assert found.load >= 0
+    assert found.stolen_s is not None
+    assert found.stolen_s >= 0
+    assert found.throttled == ()
+
+
+def test_a_board(tmp_path: Path) -> None:
+    cpu = "sys__devices__system__cpu__cpu0"
+    root = tree(
+        tmp_path,
+        **{
+            f"{cpu}__cpufreq__scaling_cur_freq": "1800000\n",
+            f"{cpu}__cpufreq__scaling_governor": "ondemand\n",
+            "sys__class__thermal__thermal_zone0__temp": "48312\n",
+            "sys__class__thermal__thermal_zone1__temp": "61000\n",
+            "sys__firmware__devicetree__base__model": "Raspberry Pi 4 Model B Rev 1.4\0",
+            "proc__loadavg": "3.10 1.00 0.50 2/200 999\n",
+            "proc__cpuinfo": "processor\t: 0\nFeatures\t: fp asimd crc32 asimddp\n"
+            "CPU implementer\t: 0x41\n",
+        },
+    )
+    now = observe(root)
+    assert (now.frequency_mhz, now.temperature_celsius, now.load) == (1800, 61, 3.1)
+    assert (now.stolen_s, now.throttle_events) == (None, None)
+    found = capture(root)
+    assert found.machine == "Raspberry Pi 4 Model B Rev 1.4"
+    assert found.cpu_features == ("asimd", "asimddp")
+    assert (found.virtualized, found.hypervisor, found.container) == (False, None, None)
+    said = " ".join(dataclasses.replace(found, cores=4, emulated=None).warnings)
+    assert "the governor is ondemand" in said
+    assert "load 3.1 on 4 cores" in said
+
+
+def test_an_x86_guest_in_a_container(tmp_path: Path) -> None:
+    cpu = "sys__devices__system__cpu"
+    root = tree(
+        tmp_path,
+        **{
+            "proc__cpuinfo": "vendor_id\t: GenuineIntel\nmodel name\t: Xeon\ncpu MHz\t\t: 2600.5\n"
+            "flags\t\t: fpu avx2 avx512_vnni hypervisor\n",
+            "proc__stat": "cpu  100 0 50 800 5 0 3 250 0 0\ncpu0 1 2 3\n",
+            "proc__1__cgroup": "0::/kubepods/burstable/pod1\n",
+            "sys__class__dmi__id__sys_vendor": "QEMU\n",
+            f"{cpu}__cpu0__thermal_throttle__core_throttle_count": "3\n",
+            f"{cpu}__cpu1__thermal_throttle__core_throttle_count": "4\n",
+        },
+    )
+    now = observe(root)
+    assert now.frequency_mhz == 2600.5
+    assert now.throttle_events == 7
+    assert now.stolen_s == 250 / os.sysconf("SC_CLK_TCK")
+    found = capture(root)
+    assert (found.virtualized, found.hypervisor, found.container) == (True, "QEMU", "kubepods")
+    assert found.cpu_features == ("avx2", "avx512_vnni")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "cpuinfo", "reason"),
+    [
+        ("x86_64", "model name\t: QEMU TCG CPU version 2.5+\n", "QEMU TCG CPU version 2.5+"),
+        ("aarch64", "vendor_id\t: AuthenticAMD\n", "uname says aarch64"),
+        ("x86_64", "vendor_id\t: x\nmodel name\t: VirtualApple @ 2.50GHz\n", "VirtualApple"),
+        ("x86_64", "vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n", None),
+        ("aarch64", "CPU implementer\t: 0x41\n", None),
+    ],
+)
+def test_emulation_is_seen(
+    tmp_path: Path, architecture: str, cpuinfo: str, reason: str | None
+) -> None:
+    found = emulated_by(tmp_path, architecture, cpuinfo)
+    assert found is None if reason is None else reason in (found or "")
+
+
+def test_a_container_for_another_cpu_is_emulated(tmp_path: Path) -> None:
+    """A real one is in tests/boards/."""
+    program = tmp_path / "proc/thread-self/exe"
+    program.parent.mkdir(parents=True)
+    program.symlink_to("/usr/bin/qemu-aarch64-static")
+    cpuinfo = "CPU implementer\t: 0x41\n"
+    assert "qemu-aarch64-static" in (emulated_by(tmp_path, "aarch64", cpuinfo) or "")
+    program.unlink()
+    program.symlink_to("/usr/bin/python3.11")
+    assert emulated_by(tmp_path, "aarch64", cpuinfo) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("throttled=0x0\n", ()),
+        (None, ()),
+        ("throttled=0x50005\n", ("under-voltage", "throttled", "under-voltage since boot",
+                                 "throttled since boot")),
+        ("throttled=0x80008", ("soft temperature limit", "soft temperature limit since boot")),
+    ],
+)  # fmt: skip
+def test_a_pi_says_what_holds_it_back(answer: str | None, words: tuple[str, ...]) -> None:
+    assert pi_throttled(answer) == words
+
+
+def test_what_disturbed_a_cell_is_said() -> None:
+    before = Conditions(frequency_mhz=1500, throttle_events=3, stolen_s=10)
+    after = Conditions(frequency_mhz=600, throttle_events=5, stolen_s=10.5)
+    one = make_trial(
+        np.full(1000, 1e-5), before=before, after=after, seconds=2.0, preempted=900, settled=False
+    )
+    assert instability((one,)) == (
+        "the warm-up never settled",
+        "the hypervisor took 25% of the time",
+        "preempted 450 times a second",
+        "the CPU was throttled by its temperature",
+        "the clock went from 600 to 1500 MHz",
+    )
+    calm = make_trial(np.full(1000, 1e-5), before=before, after=before, seconds=2.0, preempted=9)
+    assert instability((calm,)) == ()
+    coarse = [make_trial(np.full(1000, t), timer_s=4e-8) for t in (1.7e-8, 1.9e-8)]
+    assert instability(coarse) == ()
+    few = make_trial(np.full(100, 1e-5))
+    assert instability((few,)) == ("100 samples, too few for p99",)

@@ -1,0 +1,345 @@
+"""Results survive their JSON file, and say no more than the samples do."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lenet_edge.errors import DataError, LenetEdgeError
+from lenet_edge.machine.conditions import Conditions
+from lenet_edge.machine.environment import capture
+from lenet_edge.results import result_file
+from lenet_edge.results.parity_report import Bounds, ClassCount, Flip, LayerError, wilson_interval
+from lenet_edge.results.result_file import (
+    SCHEMA_VERSION,
+    BenchRun,
+    Fleet,
+    Lost,
+    Measurement,
+    ParityReport,
+    ProcessSamples,
+    Skipped,
+    load_runs,
+)
+from lenet_edge.target import Delegation
+
+# Whole nanoseconds, which is what the clock gives and the file keeps.
+LATENCIES = arrays(np.int64, st.integers(1, 1000), elements=st.integers(1, 2**32 - 1)).map(
+    lambda nanoseconds: nanoseconds / 1e9
+)
+TEXT = st.text(max_size=20)
+COUNT = st.integers(0, 2**40)
+FLOAT = st.floats(0, 1e6)
+CONDITIONS = st.builds(
+    Conditions, frequency_mhz=st.none() | FLOAT, temperature_celsius=st.none() | FLOAT,
+    load=st.none() | FLOAT, throttled=st.lists(TEXT, max_size=2),
+    throttle_events=st.none() | COUNT, stolen_s=st.none() | FLOAT,
+)  # fmt: skip
+TRIALS = st.builds(
+    ProcessSamples, latencies_s=LATENCIES, load_time_s=FLOAT,
+    first_inference_s=FLOAT, prepare_s=FLOAT,
+    readout_s=FLOAT, warmup_runs=COUNT, peak_rss_bytes=COUNT, settled=st.booleans(),
+    calls_per_sample=st.integers(1, 100), timer_s=st.none() | FLOAT, null_s=st.none() | FLOAT,
+    rss_growth_bytes=st.none() | COUNT, preempted=st.none() | COUNT, energy_j=st.none() | FLOAT,
+    seconds=st.none() | FLOAT, before=CONDITIONS, after=CONDITIONS,
+)  # fmt: skip
+DELEGATIONS = st.none() | st.builds(
+    Delegation, TEXT, COUNT, COUNT, st.lists(TEXT, max_size=2).map(tuple), st.none() | COUNT,
+    st.none() | COUNT, st.none() | TEXT, st.booleans(), st.none() | TEXT,
+)  # fmt: skip
+MEASUREMENTS = st.builds(
+    Measurement, artifact=TEXT, artifact_sha256=TEXT, size_bytes=COUNT, target=TEXT,
+    runtime_version=TEXT, batch_size=st.integers(1, 10_000), num_threads=COUNT,
+    trials=st.lists(TRIALS, min_size=1, max_size=3).map(tuple), delegation=DELEGATIONS,
+    inputs=TEXT, arena_bytes=st.none() | COUNT, energy_covers=st.none() | TEXT,
+    invalid=st.none() | TEXT,
+)  # fmt: skip
+FLIPS = st.lists(st.builds(Flip, COUNT, COUNT, COUNT, st.integers(-1, 9)), max_size=3).map(tuple)
+REPORTS = st.builds(
+    ParityReport, reference=TEXT, candidate=TEXT, candidate_sha256=TEXT, target=TEXT,
+    num_samples=COUNT, reference_accuracy=FLOAT, candidate_accuracy=st.none() | st.floats(0, 1),
+    accuracy_drop=FLOAT,
+    top1_agreement=FLOAT, flips=FLIPS, mcnemar_p=FLOAT, max_abs_error=FLOAT, mean_abs_error=FLOAT,
+    non_finite=COUNT, verdict=st.sampled_from(["pass", "fail", "inconclusive"]),
+    reasons=st.lists(TEXT, max_size=2).map(tuple),
+    bounds=st.builds(Bounds, FLOAT, st.none() | FLOAT, st.none() | FLOAT),
+    per_class=st.lists(st.builds(ClassCount, TEXT, COUNT, COUNT, COUNT), max_size=2).map(tuple),
+    confusion=st.lists(st.tuples(COUNT, COUNT), max_size=2).map(tuple),
+    diagnosis=st.none() | TEXT, delegation=DELEGATIONS,
+    layers=st.lists(
+        st.builds(LayerError, TEXT, TEXT, st.none() | FLOAT, FLOAT, FLOAT, FLOAT,
+                  st.none() | st.tuples(FLOAT, FLOAT), st.tuples(FLOAT, FLOAT), TEXT),
+        max_size=2,
+    ).map(tuple),
+)  # fmt: skip
+RUNS = st.builds(
+    BenchRun,
+    environment=st.just(capture()),
+    measurements=st.lists(MEASUREMENTS, max_size=2).map(tuple),
+    parity=st.lists(REPORTS, max_size=2).map(tuple),
+    skipped=st.lists(st.builds(Skipped, TEXT, TEXT, st.none() | TEXT), max_size=2).map(tuple),
+    settings=st.dictionaries(TEXT, FLOAT | TEXT, max_size=2),
+    remaining=COUNT,
+    macs=st.dictionaries(TEXT, COUNT, max_size=2),
+    peak_macs_per_s=st.dictionaries(st.integers(1, 256), FLOAT, max_size=2),
+    git_commit=st.none() | TEXT,
+)
+
+
+def plain(run: BenchRun) -> dict[str, Any]:
+    """Return a run as what == can compare: arrays are lists."""
+    facts = dataclasses.asdict(run)
+    for one in facts["measurements"]:
+        for trial in one["trials"]:
+            trial["latencies_s"] = trial["latencies_s"].tolist()
+    return facts
+
+
+@given(RUNS)
+def test_a_run_comes_back_from_its_json(run: BenchRun) -> None:
+    text = json.dumps(run.to_json(), allow_nan=False)
+    assert plain(BenchRun.from_json(json.loads(text))) == plain(run)
+
+
+def test_a_run_comes_back_from_its_file(tmp_path: Path) -> None:
+    run = BenchRun.here(skipped=(Skipped("t", "é\n", None),))
+    run.save(tmp_path / "run.json")
+    assert BenchRun.load(tmp_path / "run.json") == run
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def measurement(latencies: npt.NDArray[np.float64]) -> Measurement:
+    return Measurement("a", "b", 1, "t", "1", 8, 1, (ProcessSamples(latencies, 1, 1, 1, 1, 3, 1),))
+
+
+@given(LATENCIES)
+def test_percentiles_are_numpys(latencies: npt.NDArray[np.float64]) -> None:
+    one = measurement(latencies)
+    ordered = np.sort(latencies)
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    assert one.p50_s == pytest.approx(middle.mean())
+    assert one.images_per_s == pytest.approx(8 / latencies.mean())
+    for percent, found, needed in ((90, one.p90_s, 64), (99, one.p99_s, 662)):
+        if len(latencies) < needed:
+            assert found is None
+        else:
+            assert found == np.percentile(latencies, percent)
+    low, high = one.p50_interval_s
+    assert latencies.min() <= low <= one.p50_s <= high <= latencies.max()
+
+
+@pytest.mark.parametrize(
+    ("count", "p90", "p99"), [(63, 0, 0), (64, 1, 0), (661, 1, 0), (662, 1, 1)]
+)
+def test_percentiles_need_enough_samples(count: int, p90: bool, p99: bool) -> None:
+    one = measurement(np.linspace(0.001, 0.002, count))
+    derived = one.to_json()["derived"]
+    assert (one.p90_s is not None) == (derived["p90_s"] is not None) == p90
+    assert (one.p99_s is not None) == (derived["p99_s"] is not None) == p99
+
+
+def test_percentiles_of_calls_are_not_told_from_blocks() -> None:
+    """The mean of 50 calls hides the one that was slow."""
+    trial = dataclasses.replace(measurement(np.full(1000, 1e-6)).trials[0], calls_per_sample=50)
+    one = dataclasses.replace(measurement(np.full(1000, 1e-6)), trials=(trial,))
+    assert (one.p90_s, one.p99_s, one.p50_s) == (None, None, 1e-6)
+
+
+def test_processes_that_disagree_widen_the_interval() -> None:
+    first, second = measurement(np.full(1000, 1e-5)), measurement(np.full(1000, 1.2e-5))
+    both = dataclasses.replace(first, trials=(*first.trials, *second.trials))
+    assert first.p50_interval_s == (1e-5, 1e-5)
+    low, high = both.p50_interval_s
+    assert low < 1e-5 < 1.2e-5 < high
+    assert "processes disagree: 10 to 12 µs" in both.instability
+
+
+def test_what_is_derived_is_never_believed() -> None:
+    facts = measurement(np.full(700, 0.001)).to_json()
+    facts["derived"] = dict.fromkeys(facts["derived"], 99.0)
+    assert Measurement.from_json(facts).p50_s == pytest.approx(0.001)
+
+
+def saved(tmp_path: Path) -> Path:
+    BenchRun.here((measurement(np.full(3, 0.001)),)).save(tmp_path / "run.json")
+    return tmp_path / "run.json"
+
+
+def spoil(path: Path, *keys: str | int, value: Any = None) -> None:
+    facts = json.loads(path.read_text())
+    inner = facts
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(facts))
+
+
+def test_a_newer_schema_says_so(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    spoil(path, "schema_version", value=SCHEMA_VERSION + 1)
+    with pytest.raises(DataError, match=r"newer lenet-edge.*upgrade"):
+        BenchRun.load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"null", b"3", b'"x"', b"\xff\xfe", b'{"schema_version": 1}',
+                b'{"schema_version": "new"}', b'{"benchmarks": []}'],
+)  # fmt: skip
+def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"run\.json is not a result file"):
+        BenchRun.load(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("measurements", 0, "trials", 0, "latencies_s", "data"), "AAAA"),
+        (("measurements", 0, "trials", 0, "latencies_s", "data"), "not base64!"),
+        (("measurements", 0, "trials"), None),
+        (("measurements",), 5),
+        (("environment",), []),
+        (("environment", "unknown"), 1),
+        (("parity",), [{}]),
+        (("skipped",), [3]),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, keys: tuple[str, ...], value: Any) -> None:
+    path = saved(tmp_path)
+    spoil(path, *keys, value=value)
+    with pytest.raises(DataError, match=r"run\.json is not a result file"):
+        BenchRun.load(path)
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        BenchRun.load(tmp_path / "none.json")
+    with pytest.raises(DataError, match="Is a directory"):
+        BenchRun.load(tmp_path)
+    saved(tmp_path)
+    with pytest.raises(LenetEdgeError, match="cannot write"):
+        BenchRun.here().save(tmp_path / "run.json" / "below.json")
+
+
+GOLDEN = sorted(Path(__file__).parents[1].glob("golden/*.json"))
+RECORDED = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*/2*.json"))
+    if "measurements" in json.loads(path.read_text())
+]
+
+
+def test_there_is_a_golden_file_of_each_schema() -> None:
+    versions = [json.loads(path.read_text())["schema_version"] for path in GOLDEN]
+    assert versions == list(range(1, SCHEMA_VERSION + 1))
+
+
+@pytest.mark.parametrize("path", [*GOLDEN, *RECORDED], ids=lambda path: path.name)
+def test_files_of_every_schema_still_load(path: Path, tmp_path: Path) -> None:
+    facts = json.loads(path.read_text())
+    run = BenchRun.load(path)
+    assert len(run.measurements) == len(facts["measurements"]) > 0
+    for one, then in zip(run.measurements, facts["measurements"], strict=True):
+        assert one.p50_s == then["derived"]["p50_s"]
+        assert len(one.latencies_s) == then["derived"]["num_runs"]
+        trials = then.get("trials", [then])
+        assert [t.load_time_s for t in one.trials] == [t["load_time_s"] for t in trials]
+    run.save(tmp_path / "again.json")
+    again = BenchRun.load(tmp_path / "again.json")
+    assert plain(again) == plain(run)
+    assert json.loads((tmp_path / "again.json").read_text())["schema_version"] == SCHEMA_VERSION
+
+
+def test_parity_of_schema_1_is_still_read(tmp_path: Path) -> None:
+    facts = BenchRun.here().to_json()
+    old = {
+        "reference": "r", "candidate": "c", "candidate_sha256": "s", "target": "t",
+        "num_samples": 100, "reference_accuracy": 0.9, "candidate_accuracy": 0.8,
+        "accuracy_drop": 10.0, "top1_agreement": 0.9, "mcnemar_p": 0.5, "max_abs_error": 1.0,
+        "flips": [{"index": 3, "label": 1, "was": 1, "now": 2}], "mean_abs_error": 0.1,
+        "non_finite": 0, "tolerance": 0.1, "passed": False,
+    }  # fmt: skip
+    facts.update(schema_version=1, parity=[old])
+    (tmp_path / "old.json").write_text(json.dumps(facts))
+    (report,) = BenchRun.load(tmp_path / "old.json").parity
+    assert (report.verdict, report.bounds) == ("fail", Bounds(max_accuracy_drop=0.1))
+    assert report.flips == (Flip(3, 1, 1, 2),)
+    assert report.accuracy_interval == wilson_interval(80, 100)
+
+
+def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
+    runs = [dataclasses.replace(BenchRun.here(), board=name) for name in ("a", "b")]
+    fleet = Fleet(tuple(runs), (Lost("c", "its worker is gone"),))
+    fleet.save(tmp_path / "fleet.json")
+    assert json.loads((tmp_path / "fleet.json").read_text()) == json.loads(
+        json.dumps(fleet.to_json())
+    )
+    assert load_runs(tmp_path / "fleet.json") == tuple(runs)
+    with pytest.raises(DataError, match=r"holds the runs of 2 boards.*lenet-edge report reads all"):
+        BenchRun.load(tmp_path / "fleet.json")
+    Fleet(tuple(runs[:1])).save(tmp_path / "one.json")
+    assert BenchRun.load(tmp_path / "one.json") == runs[0]
+    for indent in (None, 1):  # as other tools write it
+        (tmp_path / "other.json").write_text(json.dumps(fleet.to_json(), indent=indent))
+        assert load_runs(tmp_path / "other.json") == tuple(runs)
+
+
+def test_the_file_of_a_fleet_may_be_larger_than_that_of_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, run = tmp_path / "fleet.json", BenchRun.here()
+    Fleet((run,) * 9).save(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    monkeypatch.setattr(result_file, "_MAX_BYTES", len(lines[2]))
+    assert load_runs(path) == (run,) * 9
+    monkeypatch.setattr(result_file, "_MAX_BYTES", len(lines[2]) - 1)
+    with pytest.raises(DataError, match="for one machine; no result file has"):
+        load_runs(path)
+
+
+@pytest.mark.parametrize("cut", range(1, 4))
+def test_the_file_of_a_fleet_that_ends_too_early(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "fleet.json"
+    Fleet((BenchRun.here(),) * 2).save(path)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-cut]))
+    with pytest.raises(DataError, match="is not a result file that can be read"):
+        load_runs(path)
+
+
+def test_samples_that_unpack_without_end(tmp_path: Path) -> None:
+    facts = json.loads(GOLDEN[-1].read_text())
+    bomb = base64.b64encode(zlib.compress(bytes(2**25))).decode()
+    facts["measurements"][0]["trials"][0]["latencies_s"]["data"] = bomb
+    (tmp_path / "bomb.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="a process has no samples, or over"):
+        BenchRun.load(tmp_path / "bomb.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("measurements", "batch_size", 0), ("measurements", "trials", []),
+        ("measurements", "target", 7), ("parity", "top1_agreement", 3.5),
+        ("parity", "flips", "none"), ("parity", "num_samples", -1),
+    ],
+)  # fmt: skip
+def test_figures_that_cannot_be(tmp_path: Path, kind: str, name: str, value: object) -> None:
+    facts = next(
+        facts for facts in (json.loads(path.read_text()) for path in GOLDEN[1:]) if facts[kind]
+    )
+    facts[kind][0][name] = value
+    (tmp_path / "strange.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="is not a result file that can be read"):
+        BenchRun.load(tmp_path / "strange.json")
