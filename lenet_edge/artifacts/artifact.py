@@ -98,7 +98,7 @@ class Artifact:
         }
         names = {which: tuple(facts.get(which, ())) for which in ("labels", "settings")}
         made = cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
-        typed_json.check(made)
+        typed_json.check_types(made)
         return made
 
 

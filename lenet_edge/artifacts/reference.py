@@ -30,7 +30,9 @@ class Reference:
 
     def save(self, path: Path) -> None:
         """Write the .npz file, atomically."""
-        npz.write(path, {name: value for name, value in vars(self).items() if value is not None})
+        npz.write_arrays(
+            path, {name: value for name, value in vars(self).items() if value is not None}
+        )
 
     def check(self) -> None:
         """Make sure that the arrays are what they should be and fit each other.
@@ -55,7 +57,7 @@ class Reference:
             ModelFileError: it is missing or damaged.
         """
         try:
-            arrays = npz.read(path)
+            arrays = npz.read_arrays(path)
             found = cls(
                 str(arrays["checkpoint_sha256"]),
                 str(arrays["dataset"]),

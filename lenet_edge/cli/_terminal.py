@@ -81,7 +81,7 @@ def alone_in(folder: Path) -> None:
     """Be the only command that writes into a folder, until this one ends."""
     from lenet_edge.support import lock
 
-    held = _held(lock.of_folder(folder), f"to write into {folder}")
+    held = _held(lock.folder_lock_path(folder), f"to write into {folder}")
     click.get_current_context().with_resource(held)
 
 
@@ -89,7 +89,7 @@ def measuring_alone() -> contextlib.AbstractContextManager[None]:
     """Be the only command that measures on this machine, for a while."""
     from lenet_edge.support import lock
 
-    return _held(lock.of_machine(), "to measure alone")
+    return _held(lock.machine_lock_path(), "to measure alone")
 
 
 @contextlib.contextmanager

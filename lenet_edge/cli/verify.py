@@ -160,7 +160,7 @@ def command(
     if layers:
         reports = _with_layers(reports, held, pairs, other if reference else None)
     if logits_file:
-        npz.write(logits_file, answered)
+        npz.write_arrays(logits_file, answered)
     run = BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
     output(parity_view(run), run.to_json(), json_file)
     _judge(reports, bool(failed))

@@ -58,7 +58,7 @@ def load_images(path: Path) -> LabelledImages:
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        return npz.read(path)
+        return npz.read_arrays(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give an .npz file that is there") from None
     except ValueError as error:

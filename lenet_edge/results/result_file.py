@@ -267,7 +267,7 @@ def _of_known_schema(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _run(facts: dict[str, Any]) -> BenchRun:
     run = BenchRun.from_json(facts)
-    typed_json.check(run)
+    typed_json.check_types(run)
     _check_plausible(run)
     return run
 
@@ -286,7 +286,7 @@ def _check_plausible(run: BenchRun) -> None:
         if two.num_samples < 0 or not all(one is None or 0 <= one <= 1 for one in shares):
             raise ValueError(f"{two.candidate} is right on more images than there are")
     precision, scenario = run.settings.get("precision", 0.0), run.settings.get("scenario")
-    typed_json.check((precision, scenario), tuple[float, str | None], "settings")
+    typed_json.check_types((precision, scenario), tuple[float, str | None], "settings")
 
 
 def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:

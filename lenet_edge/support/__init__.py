@@ -1,1 +1,1 @@
-"""Helpers without domain knowledge: files, locks, arrays in .npz files, and typed JSON."""
+"""Helpers without domain knowledge: files, locks, .npz files, quiet native code, typed JSON."""

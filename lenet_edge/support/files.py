@@ -1,4 +1,4 @@
-"""Files on disk: replaced whole or not at all, known by their hash, cached where users expect."""
+"""File helpers: atomic replacement, SHA-256 and the cache folder of the user."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lenet_edge.support import lock
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(2**20):
-            found.update(chunk)
-    return found.hexdigest()
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes `path` when the block ends well.
+    """Yield a temporary path, and rename it to `path` when the block ends without an exception.
 
-    Whatever was at `path` survives a crash, a power cut, a full disk or an exception in the block.
-    What a killed process has left of an earlier try is deleted.
+    An existing file at `path` survives a crash, a power cut, a full disk or an exception in the
+    block. Temporary files of killed processes are deleted.
 
     Raises:
         LenetEdgeError: the folder cannot be written to, or the disk is full.
@@ -37,12 +37,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _clear_leftovers(path)
-            temporary = stack.enter_context(_temporary(path))
+            _delete_abandoned_files(path)
+            temporary = stack.enter_context(_temporary_file(path))
             yield temporary
             _sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)  # or the new name may be lost, or come before its content
+            _sync(path.parent)  # makes the rename survive a power cut
         except OSError as error:
             reason = error.strerror or str(error)
             raise LenetEdgeError(
@@ -51,13 +51,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Yield the name of an empty file that is locked while it is written, and then deleted."""
-    # The suffix stays, because some writers (Keras) choose the format by it.
+def _temporary_file(path: Path) -> Iterator[Path]:
+    """Create an empty file beside `path`, lock it during the block, and delete it afterwards."""
+    # Keep the suffix: some writers, such as Keras, choose the file format by it.
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        lock.is_free(descriptor)
+        lock.try_lock(descriptor)
         yield temporary
     finally:
         with contextlib.suppress(OSError):
@@ -65,33 +65,34 @@ def _temporary(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _clear_leftovers(path: Path) -> None:
-    for old in path.parent.glob(f".tmp-????????-{glob.escape(path.name)}"):
-        with contextlib.suppress(OSError), old.open("r+b") as file:
-            if lock.is_free(file.fileno()):  # its writer is gone
-                old.unlink()
+def _delete_abandoned_files(path: Path) -> None:
+    """Delete the temporary files for `path` that no living process has locked."""
+    for temporary in path.parent.glob(f".tmp-????????-{glob.escape(path.name)}"):
+        with contextlib.suppress(OSError), temporary.open("r+b") as file:
+            if lock.try_lock(file.fileno()):
+                temporary.unlink()
 
 
 def remove(path: Path) -> None:
-    """Delete a file for good: after a power cut it would otherwise be there again."""
+    """Delete a file and sync its folder, so that a power cut does not bring the file back."""
     path.unlink()
     _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk itself."""
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that cannot sync a folder
+        if error.errno != errno.EINVAL:  # some file systems cannot sync a folder
             raise
     finally:
         os.close(descriptor)
 
 
 def cache_folder(name: str) -> Path:
-    """Return where this user keeps what can be made again; source: XDG Base Directory."""
-    base = os.environ.get("XDG_CACHE_HOME", "")  # a relative one is to be ignored
+    """Return the folder for cached files of one kind; source: XDG Base Directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")  # the specification ignores relative paths
     root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     return root / "lenet-edge" / name

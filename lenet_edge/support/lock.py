@@ -1,7 +1,7 @@
-"""One at a time: who writes into a folder, and who measures on this machine.
+"""Locks between processes: one command writes into a folder, one command measures on a machine.
 
-A lock is the kernel's (flock): it ends with its process, however that ends, so that none is ever
-stale. The file it is on says who holds it, for those who wait, and goes with its holder.
+The lock is an flock, which the kernel releases when its process ends. A lock is therefore never
+stale. The lock file names the holder for waiting commands, and the holder deletes it at the end.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pathlib import Path
 from lenet_edge.errors import LenetEdgeError
 
 _POLL_S = 0.2
-# NFS and FUSE may have no locks; to work without them is better than not at all.
+# NFS and FUSE may not support locks. Working without a lock is better than not working.
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
-def of_folder(folder: Path) -> Path:
-    """Return the lock file of what is written into a folder."""
+def folder_lock_path(folder: Path) -> Path:
+    """Return the lock file for commands that write into a folder."""
     return folder / ".lenet-edge.lock"
 
 
-def of_machine() -> Path:
-    """Return the lock file of what is timed by this user on this machine."""
-    # Not in the user's home, which may be many machines' (NFS).
-    own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    folder = own if os.path.isdir(own) else tempfile.gettempdir()
+def machine_lock_path() -> Path:
+    """Return the lock file for commands of this user that measure on this machine."""
+    # Not in the home folder: several machines may share it over NFS.
+    runtime_folder = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    folder = runtime_folder if os.path.isdir(runtime_folder) else tempfile.gettempdir()
     return Path(folder, f"lenet-edge-{os.getuid()}.lock")
 
 
@@ -42,37 +42,38 @@ def of_machine() -> Path:
 def hold(
     path: Path, command: str, wait: Callable[[str], None] = lambda holder: None
 ) -> Iterator[None]:
-    """Hold the lock at `path`, once every other process has let it go.
+    """Hold the lock at `path` during the block; wait until no other process holds it.
 
     Args:
-        path: from `of_folder` or `of_machine`.
-        command: what others are told of this process.
-        wait: called with who holds it, whenever that is somebody new.
+        path: from `folder_lock_path` or `machine_lock_path`.
+        command: the name of this command, which waiting commands print.
+        wait: called with a description of the holder, once for each new holder.
 
     Raises:
-        LenetEdgeError: the file cannot be made.
+        LenetEdgeError: the lock file cannot be created.
     """
-    told = None
-    while (descriptor := _take(path)) is None:
-        holder = _holder(path)
-        if holder != told:
+    reported = None
+    while (descriptor := _open_locked(path)) is None:
+        holder = _describe_holder(path)
+        if holder != reported:
             wait(holder)
-            told = holder
+            reported = holder
         time.sleep(_POLL_S)
-    about = {"command": command, "pid": os.getpid(), "host": platform.node(), "since": time.time()}
+    facts = {"command": command, "pid": os.getpid(), "host": platform.node(), "since": time.time()}
     try:
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without its words
+        with contextlib.suppress(OSError):  # on a full disk the lock works without a description
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(about).encode())
+            os.write(descriptor, json.dumps(facts).encode())
         yield
     finally:
+        # Unlink before unlocking: a waiter that locks the deleted inode detects it and retries.
         with contextlib.suppress(OSError):
-            path.unlink()  # still locked: who gets hold of this one sees that it is gone
+            path.unlink()
         os.close(descriptor)
 
 
-def _take(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, or None while another does."""
+def _open_locked(path: Path) -> int | None:
+    """Open and lock the lock file; return None if another process holds the lock."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,16 +84,19 @@ def _take(path: Path) -> int | None:
                 f"cannot write into {path.parent}: {error.strerror}; check the folder and its"
                 " free space"
             ) from error
-        if not is_free(descriptor):
+        if not try_lock(descriptor):
             os.close(descriptor)
             return None
-        if _is_at(descriptor, path):
+        if _is_still_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # its holder has just gone, and has taken it along
+        os.close(descriptor)  # the previous holder has just deleted this file
 
 
-def is_free(descriptor: int) -> bool:
-    """Lock an open file, and tell whether that was possible: no other process holds it."""
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file without waiting; return False if another process has locked it.
+
+    On file systems without locks, return True.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -100,21 +104,22 @@ def is_free(descriptor: int) -> bool:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _is_still_at(descriptor: int, path: Path) -> bool:
+    """Return whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _holder(path: Path) -> str:
-    """Return who holds a lock, in words; anybody may have written into the file."""
+def _describe_holder(path: Path) -> str:
+    """Return the description of the holder; any user may have written into the lock file."""
     try:
-        about = json.loads(path.read_text(encoding="utf-8")[:2000])
-        since = datetime.datetime.fromtimestamp(about["since"]).strftime("%H:%M")
-        elsewhere = f" on {about['host'][:100]}" if about["host"] != platform.node() else ""
-        who = f"{about['command'][:200]} (process {int(about['pid'])}{elsewhere})"
+        facts = json.loads(path.read_text(encoding="utf-8")[:2000])
+        since = datetime.datetime.fromtimestamp(facts["since"]).strftime("%H:%M")
+        host = f" on {facts['host'][:100]}" if facts["host"] != platform.node() else ""
+        holder = f"{facts['command'][:200]} (process {int(facts['pid'])}{host})"
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return "another process has the lock"
-    printable = "".join(one for one in who if one.isprintable())
-    return f"{printable} has the lock since {since}"
+        return "another process holds the lock"
+    printable = "".join(character for character in holder if character.isprintable())
+    return f"{printable} has held the lock since {since}"

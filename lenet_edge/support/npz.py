@@ -1,4 +1,4 @@
-"""Arrays in .npz files: written whole; of anybody's, none is unpickled or unpacks without end."""
+"""Read and write .npz files. Reads reject pickles and limit the unpacked size."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ import numpy.typing as npt
 
 from lenet_edge.support.files import atomic_write
 
-MAX_BYTES = 2**30  # unpacked; the 70,000 images of MNIST are 55 million
+MAX_BYTES = 2**30  # unpacked; the 70,000 images of MNIST take 55 million bytes
 
 
-def read(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of an .npz file by their names.
+def read_arrays(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an .npz file by name.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no .npz file, is damaged, or too large.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, too large or not an .npz file.
     """
     if not path.is_file():
         raise FileNotFoundError
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(one.file_size for one in archive.infolist())
+            size = sum(member.file_size for member in archive.infolist())
         if size > max_bytes:
             raise ValueError(f"its arrays are {size:,} bytes, and the limit is {max_bytes:,}")
         with np.load(path, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
     except (FileNotFoundError, ValueError):
         raise
-    except Exception as error:  # NumPy, zipfile and the decompressors each raise their own
+    except Exception as error:  # NumPy, zipfile and the decompressors raise many types
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-    for name, array in found.items():
-        if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its bytes
-            raise ValueError(f"{name} is no array")
-    return found
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # np.load returns other members as bytes
+            raise ValueError(f"{name} is not an array")
+    return arrays
 
 
-def write(path: Path, arrays: Mapping[str, Any], compress: bool = True) -> None:
-    """Write arrays, or what becomes one, by their names, atomically.
+def write_arrays(path: Path, arrays: Mapping[str, Any], compress: bool = True) -> None:
+    """Write arrays, or values that NumPy converts to arrays, by name; the write is atomic.
 
     Raises:
         LenetEdgeError: the folder cannot be written to, or the disk is full.
     """
-    stored = io.BytesIO()  # a zip file that meets a full disk complains once more as it goes
-    (np.savez_compressed if compress else np.savez)(stored, **arrays)
+    # In memory first: on a full disk, closing a zip file would raise a second error.
+    packed = io.BytesIO()
+    (np.savez_compressed if compress else np.savez)(packed, **arrays)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(stored.getbuffer())
+        temporary.write_bytes(packed.getbuffer())

@@ -1,4 +1,4 @@
-"""Keep what native libraries print to themselves, unless something goes wrong."""
+"""Suppress the output of native libraries, unless the call fails."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[list[str]]:
-    """Hold back everything written to standard error, native code's lines too, and warnings.
+    """Hold back standard error, including that of native code, and Python warnings.
 
-    It is for calls that greet, warn of nothing the user can change, or print their settings. When
-    the block raises, what was held back is printed after all, because it may hold the reason. The
-    list that it yields has the lines once the block has ended, however it ended.
+    Use it for library calls that print banners, settings, or warnings that the user cannot act
+    on. If the block raises, the held output is printed, because it may contain the reason.
+
+    Yields:
+        A list that holds the lines after the block has ended, with or without an exception.
     """
     sys.stderr.flush()
-    real = os.dup(2)
+    original_stderr = os.dup(2)
     lines: list[str] = []
     with tempfile.TemporaryFile() as held, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -28,11 +30,11 @@ def quiet() -> Iterator[list[str]]:
             yield lines
         except BaseException:
             held.seek(0)
-            os.write(real, held.read())
+            os.write(original_stderr, held.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(real, 2)
-            os.close(real)
+            os.dup2(original_stderr, 2)
+            os.close(original_stderr)
             held.seek(0)
             lines += held.read().decode(errors="replace").splitlines()

@@ -1,7 +1,7 @@
-"""Hold what was made of somebody's JSON to the types that its dataclass declares.
+"""Validate dataclasses built from untrusted JSON against their type annotations.
 
-Python does not: ``TensorSpec(**facts)`` takes a text for a shape, and what stumbles over it stands
-far from the file that holds it.
+Python does not check annotations: ``TensorSpec(**facts)`` accepts a string as a shape. The error
+would then occur far from the code that read the file.
 """
 
 from __future__ import annotations
@@ -14,62 +14,66 @@ import typing
 from typing import Any
 
 
-def check(value: Any, kind: Any = None, where: str = "") -> None:
-    """Make sure that a value is of a declared type, down to the last item in it.
+def check_types(value: Any, annotation: Any = None, where: str = "") -> None:
+    """Check that a value has its annotated type, down to the last item in it.
 
-    Whole numbers fit into 64 bits, text can be written as UTF-8.
+    Integers must fit into 64 bits. Strings must be valid UTF-8.
 
     Args:
-        value: a dataclass, or what one of its fields holds.
-        kind: the annotation; the value's own class if left out.
-        where: the names that lead to the value, for the error.
+        value: a dataclass instance, or the value of one of its fields.
+        annotation: the expected type; the class of the value by default.
+        where: the path of names to the value, for the error message.
 
     Raises:
-        ValueError: it is not; the message says where and what is there.
+        ValueError: the type is wrong; the message names the place and the value.
     """
-    kind = type(value) if kind is None else kind
-    origin, of = typing.get_origin(kind), typing.get_args(kind)
+    annotation = type(value) if annotation is None else annotation
+    origin, parameters = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        _check_union(value, of, where)
-    elif kind is Any:
+        _check_optional(value, parameters, where)
+    elif annotation is Any:
         return
-    elif origin is tuple and of[-1] is Ellipsis and isinstance(value, tuple):
-        for place, item in enumerate(value):
-            check(item, of[0], f"{where}[{place}]")
-    elif origin is tuple and isinstance(value, tuple) and len(value) == len(of):
-        for place, (item, its) in enumerate(zip(value, of, strict=True)):
-            check(item, its, f"{where}[{place}]")
+    elif origin is tuple and parameters[-1] is Ellipsis and isinstance(value, tuple):
+        for index, item in enumerate(value):
+            check_types(item, parameters[0], f"{where}[{index}]")
+    elif origin is tuple and isinstance(value, tuple) and len(value) == len(parameters):
+        for index, (item, item_type) in enumerate(zip(value, parameters, strict=True)):
+            check_types(item, item_type, f"{where}[{index}]")
     elif origin is dict and isinstance(value, dict):
         for key, item in value.items():
-            check(key, of[0], f"{where}, a key")
-            check(item, of[1], f"{where}[{key!r:.40}]")
+            check_types(key, parameters[0], f"{where}, a key")
+            check_types(item, parameters[1], f"{where}[{key!r:.40}]")
     elif (np := sys.modules.get("numpy")) and origin is np.ndarray and isinstance(value, origin):
         if not np.isfinite(value).all():
-            raise ValueError(f"{where} holds what is no number")
-    elif isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
-        for name, its in _fields(kind).items():
-            check(getattr(value, name), its, f"{where}.{name}".lstrip("."))
-    elif not _is_plain(value, kind):
+            raise ValueError(f"{where} contains values that are not finite numbers")
+    elif (
+        isinstance(annotation, type)
+        and dataclasses.is_dataclass(annotation)
+        and isinstance(value, annotation)
+    ):
+        for name, field_type in _field_types(annotation).items():
+            check_types(getattr(value, name), field_type, f"{where}.{name}".lstrip("."))
+    elif not _is_scalar_of(value, annotation):
         raise ValueError(f"{where} is {value!r:.60}")
 
 
-def _check_union(value: Any, kinds: tuple[Any, ...], where: str) -> None:
-    if value is None and type(None) in kinds:
+def _check_optional(value: Any, types_of_union: tuple[Any, ...], where: str) -> None:
+    if value is None and type(None) in types_of_union:
         return
-    for kind in kinds:
-        if kind is not type(None):
-            check(value, kind, where)  # ours are all "something or None"
+    for annotation in types_of_union:
+        if annotation is not type(None):
+            check_types(value, annotation, where)  # all unions here are "X | None"
 
 
 @functools.cache
-def _fields(kind: type) -> dict[str, Any]:
+def _field_types(kind: type) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-def _is_plain(value: Any, kind: Any) -> bool:
-    if kind is float:
-        kind = (int, float)
+def _is_scalar_of(value: Any, annotation: Any) -> bool:
+    """Return whether a scalar has the annotated type; an int is accepted as a float."""
+    kind = (int, float) if annotation is float else annotation
     if not isinstance(kind, (type, tuple)) or not isinstance(value, kind):
         return False
     if isinstance(value, bool):

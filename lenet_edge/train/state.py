@@ -100,7 +100,7 @@ class State:
         """Write state.npz, atomically: whenever the process ends, a whole state is on disk."""
         about = json.dumps(dataclasses.asdict(self.history))
         arrays = {f"arr_{i}": array for i, array in enumerate(self.arrays)}
-        npz.write(folder / STATE, {**arrays, "about": about}, compress=False)
+        npz.write_arrays(folder / STATE, {**arrays, "about": about}, compress=False)
 
     @classmethod
     def load(cls, folder: Path) -> State:
@@ -111,7 +111,7 @@ class State:
         """
         path = folder / STATE
         try:
-            stored = npz.read(path)
+            stored = npz.read_arrays(path)
             about = json.loads(str(stored["about"]))
             arrays = tuple(stored[f"arr_{i}"] for i in range(len(stored) - 1))
             settings = about.pop("settings")

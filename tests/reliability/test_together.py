@@ -21,7 +21,7 @@ from tests.reliability.jobs import EXPORTED, JOBS, look
 
 Arguments = Callable[[Path, int], Sequence[object]]
 ARGUMENTS: dict[str, Arguments] = {job.name: job.arguments for job in JOBS}
-WAITS = r"Waiting to {}: .* \(process {}\) has the lock since \d\d:\d\d; Ctrl-C gives up"
+WAITS = r"Waiting to {}: .* \(process {}\) has held the lock since \d\d:\d\d; Ctrl-C gives up"
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def parents(folder: Path) -> set[str | None]:
 @pytest.mark.slow
 def test_two_exports_into_one_folder(inputs: Path, tmp_path: Path) -> None:
     """The files are those of the second alone: of its checkpoint, in every format."""
-    held = lock.of_folder(tmp_path / "out")
+    held = lock.folder_lock_path(tmp_path / "out")
     first, second = (ARGUMENTS["export"](inputs, which) for which in (0, 1))
     both(tmp_path, held, "write into out", first, second)
     checkpoint = load_artifact(inputs / "1" / "lenet.keras")
@@ -88,7 +88,7 @@ def test_a_training_and_an_export_of_what_it_trains(inputs: Path, tmp_path: Path
     old = load_artifact(tmp_path / "out" / "mine.keras")
     train = ARGUMENTS["train"](inputs, 1)
     export = ("export", "out/mine.keras", "--dataset", inputs / "some.npz", "--output-dir", "out")
-    both(tmp_path, lock.of_folder(tmp_path / "out"), "write into out", train, export)
+    both(tmp_path, lock.folder_lock_path(tmp_path / "out"), "write into out", train, export)
     new = load_artifact(tmp_path / "out" / "mine.keras")
     assert new.sha256 != old.sha256
     assert parents(tmp_path / "out") == {new.sha256}
@@ -100,14 +100,14 @@ def test_two_benches_measure_one_after_the_other(tmp_path: Path) -> None:
     common = (EXPORTED / "lenet_int8.tflite", "--target", "litert", "--batch-size", 1, "--rounds",
               1, "--min-time", 0.05, "--max-time", 0.1)  # fmt: skip
     first, second = (("bench", *common, "--json", f"{name}.json") for name in "ab")
-    said = both(tmp_path, lock.of_machine(), "measure alone", first, second)
+    said = both(tmp_path, lock.machine_lock_path(), "measure alone", first, second)
     for name, printed in zip("ab", said, strict=True):
         assert "litert-xnnpack" in printed
         assert len(BenchRun.load(tmp_path / f"{name}.json").measurements) == 1
 
 
 def test_ctrl_c_gives_up_waiting(tmp_path: Path) -> None:
-    held = lock.of_folder(tmp_path / "out")
+    held = lock.folder_lock_path(tmp_path / "out")
     arguments = ("export", EXPORTED / "lenet.keras", "--output-dir", "out")
     with lock.hold(held, "lenet-edge train"), started(tmp_path, arguments) as waiting:
         assert waiting.stderr

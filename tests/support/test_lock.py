@@ -1,4 +1,4 @@
-"""One at a time: who waits is told for whom; a dead process holds nothing."""
+"""Tests of the locks between processes: exclusion, waiting messages, dead holders."""
 
 from __future__ import annotations
 
@@ -31,47 +31,48 @@ with lock.hold(Path(sys.argv[1]), "lenet-edge export"):
 
 @contextmanager
 def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock, until its standard input ends."""
+    """Start a process that holds the lock until its standard input is closed."""
     command = [sys.executable, "-c", HOLDER, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
-        assert one.stdout
-        assert one.stdout.readline() == "held\n"
-        yield one
-        if one.poll() is None and one.stdin:
-            one.stdin.close()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+        if process.poll() is None and process.stdin:
+            process.stdin.close()
 
 
-def test_who_waits_is_told_for_whom(tmp_path: Path) -> None:
-    path = lock.of_folder(tmp_path)
-    said: list[str] = []
+def test_waiting_command_is_given_the_holder(tmp_path: Path) -> None:
+    path = lock.folder_lock_path(tmp_path)
+    descriptions: list[str] = []
     with holder(path) as other:
 
-        def wait(who: str) -> None:
-            said.append(who)
+        def wait(description: str) -> None:
+            descriptions.append(description)
             assert other.stdin
             other.stdin.close()
 
         with lock.hold(path, "lenet-edge train", wait):
             assert other.wait(10) == 0
-    (line,) = said
-    when = r"has the lock since \d\d:\d\d"
-    assert re.fullmatch(rf"lenet-edge export \(process {other.pid}\) {when}", line)
+    (line,) = descriptions
+    since = r"has held the lock since \d\d:\d\d"
+    assert re.fullmatch(rf"lenet-edge export \(process {other.pid}\) {since}", line)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    path = lock.of_folder(tmp_path)
+def test_killed_process_releases_lock(tmp_path: Path) -> None:
+    path = lock.folder_lock_path(tmp_path)
     with holder(path) as other:
         other.kill()
         other.wait()
-        assert json.loads(path.read_text())["pid"] == other.pid  # it could not take that along
+        assert json.loads(path.read_text())["pid"] == other.pid  # it could not delete the file
         with lock.hold(path, "lenet-edge train", pytest.fail):
             assert json.loads(path.read_text())["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stopped_process_still_holds_it(tmp_path: Path) -> None:
-    path = lock.of_folder(tmp_path)
+def test_stopped_process_keeps_lock(tmp_path: Path) -> None:
+    path = lock.folder_lock_path(tmp_path)
     with holder(path) as other:
         other.send_signal(signal.SIGSTOP)
         with pytest.raises(TimeoutError), lock.hold(path, "me", _give_up):
@@ -79,8 +80,8 @@ def test_a_stopped_process_still_holds_it(tmp_path: Path) -> None:
         other.send_signal(signal.SIGCONT)
 
 
-def _give_up(who: str) -> None:
-    raise TimeoutError(who)
+def _give_up(holder: str) -> None:
+    raise TimeoutError(holder)
 
 
 COUNTER = """
@@ -97,40 +98,40 @@ for _ in range(25):
 """
 
 
-def test_never_two_at_once(tmp_path: Path) -> None:
-    """Each takes the lock's file along as it goes, which is where another could slip in."""
+def test_never_two_holders_at_once(tmp_path: Path) -> None:
+    """Each holder deletes the lock file; a waiter must not lock the deleted file and go on."""
     lock_poll = "lock._POLL_S = 0.001\n"
     code = COUNTER.replace("path = ", lock_poll + "path = ", 1)
     (tmp_path / "count").write_text("0")
-    crowd = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(6)]
-    assert [one.wait(60) for one in crowd] == [0] * 6
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(6)]
+    assert [process.wait(60) for process in processes] == [0] * 6
     assert (tmp_path / "count").read_text() == "150"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["count"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["count"]
 
 
 @pytest.mark.parametrize(
-    "words", [b"", b"{", b"\xff\xfe", b"[]", b'{"since": 1e999, "command": "x"}', b"[" * 9999]
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b'{"since": 1e999, "command": "x"}', b"[" * 9999]
 )
-def test_whatever_is_in_the_file(tmp_path: Path, words: bytes) -> None:
-    path = lock.of_folder(tmp_path)
+def test_damaged_lock_file_is_tolerated(tmp_path: Path, content: bytes) -> None:
+    path = lock.folder_lock_path(tmp_path)
     with holder(path):
-        path.write_bytes(words)
-        with pytest.raises(TimeoutError, match="another process has the lock"):
+        path.write_bytes(content)
+        with pytest.raises(TimeoutError, match="another process holds the lock"):
             with lock.hold(path, "me", _give_up):
                 raise AssertionError("both held it")
 
 
-def test_what_is_in_the_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
-    path = lock.of_folder(tmp_path)
+def test_control_characters_in_lock_file_are_removed(tmp_path: Path) -> None:
+    path = lock.folder_lock_path(tmp_path)
     with holder(path):
-        about = {"command": "\x1b[31mred\n", "pid": 1, "host": "\x07", "since": 0}
-        path.write_text(json.dumps(about))
+        facts = {"command": "\x1b[31mred\n", "pid": 1, "host": "\x07", "since": 0}
+        path.write_text(json.dumps(facts))
         with pytest.raises(TimeoutError) as caught, lock.hold(path, "me", _give_up):
             raise AssertionError("both held it")
     assert str(caught.value).isprintable()
 
 
-def test_threads_wait_too(tmp_path: Path) -> None:
+def test_threads_wait_for_each_other(tmp_path: Path) -> None:
     path, order = tmp_path / "lock", []
 
     def other() -> None:
@@ -146,15 +147,15 @@ def test_threads_wait_too(tmp_path: Path) -> None:
     assert order == ["main", "thread"]
 
 
-def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LenetEdgeError, match=rf"cannot write into {tmp_path}/file: .*; check"):
-        with lock.hold(lock.of_folder(tmp_path / "file"), "me"):
+        with lock.hold(lock.folder_lock_path(tmp_path / "file"), "me"):
             raise AssertionError("not reached")
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    """The machine's lock may lie in /tmp, where others can make links."""
+def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    """The lock of the machine may be in /tmp, where other users can create links."""
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
     with pytest.raises(LenetEdgeError, match="cannot write into"):
