@@ -34,7 +34,7 @@ from lenet_edge.fleet import on_board
 from lenet_edge.fleet.connection import boards_of, connect
 from lenet_edge.flows import fleet
 from lenet_edge.flows.fleet_session import Choice
-from lenet_edge.results.result_file import BenchRun, Fleet
+from lenet_edge.results.result_file import BenchRun, FleetRun
 from lenet_edge.selection import Pair, load_files
 
 RECORDED = ROOT / "benchmarks" / "results" / "amd-epyc" / "20261125T010842-ed4129261adc.json"
@@ -49,7 +49,7 @@ def recorded() -> dict[tuple[str, str, int], dict[str, Any]]:
     cells = [one for one in run.measurements if not one.artifact.endswith(".keras")][:NUM_CELLS]
     return {
         (one.artifact, one.target, one.batch_size): dataclasses.replace(
-            one, trials=one.trials[:1]
+            one, processes=one.processes[:1]
         ).to_json()
         for one in cells
     }
@@ -220,7 +220,7 @@ def measure(num_boards: int, rounds: int) -> dict[str, Any]:
     return facts
 
 
-def _file(found: Fleet, path: Path) -> dict[str, Any]:
+def _file(found: FleetRun, path: Path) -> dict[str, Any]:
     started = time.monotonic()
     found.save(path)
     return {

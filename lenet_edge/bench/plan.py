@@ -220,7 +220,9 @@ class Progress:
     def is_done(self, cell: Cell, rounds: int) -> bool:
         """Tell whether a cell has failed, or been measured by that many processes."""
         measured = self.measured.get(cell.key)
-        return cell.key in self._failed or (measured is not None and len(measured.trials) >= rounds)
+        return cell.key in self._failed or (
+            measured is not None and len(measured.processes) >= rounds
+        )
 
     def _call(self, cell: Cell) -> worker.Call:
         plan = self._plan
@@ -242,11 +244,11 @@ class Progress:
         if before is not None:
             found = dataclasses.replace(
                 found,
-                trials=(*before.trials, *found.trials),
+                processes=(*before.processes, *found.processes),
                 invalid=before.invalid or found.invalid,
             )
         self.measured[cell.key] = found
-        return f"{cell}: {found.trials[-1].p50_s * 1e6:,.1f} us"
+        return f"{cell}: {found.processes[-1].p50_s * 1e6:,.1f} us"
 
     def fail(self, cell: Cell, reason: str) -> None:
         """Give a cell up: what crashes or hangs once would cost every round its time."""
@@ -257,7 +259,7 @@ class Progress:
             self.skipped.append(skip)
         before = self.measured.get(cell.key)
         if before is not None:
-            done, rounds = len(before.trials), self._plan.rounds
+            done, rounds = len(before.processes), self._plan.rounds
             self.measured[cell.key] = dataclasses.replace(
                 before, invalid=f"process {done + 1} of {rounds} failed: {reason}"
             )

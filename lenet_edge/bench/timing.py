@@ -89,7 +89,7 @@ def measure(
             runtime_version=session.runtime_version,
             batch_size=batch_size,
             num_threads=num_threads,
-            trials=(trial,),
+            processes=(trial,),
             delegation=taken,
             arena_bytes=getattr(session, "arena_bytes", None),
             inputs="test images" if has_test_images(file) else "random",

@@ -30,7 +30,7 @@ from lenet_edge.cli._terminal import (
 if TYPE_CHECKING:
     from lenet_edge.bench.plan import Plan
     from lenet_edge.flows.fleet_session import Choice
-    from lenet_edge.results.result_file import BenchRun, Fleet, ParityReport, Skipped
+    from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
     from lenet_edge.selection import Pair
 
 
@@ -135,7 +135,7 @@ def command(
     from lenet_edge.bench.sampling import StopRule
     from lenet_edge.errors import TargetError
     from lenet_edge.flows.check import check
-    from lenet_edge.report import formats
+    from lenet_edge.report import csv_and_pytest
     from lenet_edge.report.latency import bench_view
     from lenet_edge.report.rank import SCENARIOS
     from lenet_edge.results.result_file import BenchRun, load_runs
@@ -191,9 +191,9 @@ def command(
         planned, parity, failed = check(planned, step)
     run, stopped = _run(planned, [*missing, *failed], parity, earlier, kept)
     if csv_file:
-        formats.write(csv_file, formats.as_csv(run))
+        csv_and_pytest.write(csv_file, csv_and_pytest.as_csv(run))
     if pytest_file:
-        formats.write(pytest_file, formats.as_pytest_benchmark(run))
+        csv_and_pytest.write(pytest_file, csv_and_pytest.as_pytest_benchmark(run))
     output(bench_view(run), run.to_json(), json_file)
     if stopped:
         more = "; go on with the same command and --resume" if kept else ""
@@ -244,11 +244,11 @@ def _on_fleet(
     from lenet_edge.errors import TargetError
     from lenet_edge.fleet.connection import connect
     from lenet_edge.flows import fleet
-    from lenet_edge.report.boards import fleet_view
+    from lenet_edge.report.equal_boards import fleet_view
 
-    latest: Fleet | None = None
+    latest: FleetRun | None = None
 
-    def keep(found: Fleet) -> None:
+    def keep(found: FleetRun) -> None:
         nonlocal latest
         latest = found
         if kept:

@@ -81,7 +81,7 @@ def command(
     """
     from lenet_edge.errors import DataError
     from lenet_edge.report import page
-    from lenet_edge.report.candidates import Limits
+    from lenet_edge.report.eligibility import Limits
     from lenet_edge.results.result_file import BenchRun, load_runs
 
     if not results:

@@ -184,7 +184,7 @@ def _on_fleet(
     """Verify on every board; each has to prove it."""
     from lenet_edge.fleet.connection import connect
     from lenet_edge.flows import fleet
-    from lenet_edge.report.boards import proofs_view
+    from lenet_edge.report.equal_boards import proofs_view
 
     with connect(scheduler) as client, progress_begun("Verify") as begin:
         found = fleet.verify(client, choice, settings, num_threads, begin)

@@ -14,7 +14,7 @@ from lenet_edge.data.test_set import has_reference
 from lenet_edge.fleet.connection import Board
 from lenet_edge.flows.check import NUM_IMAGES
 from lenet_edge.flows.fleet_session import Choice, FleetSession, Report, prove
-from lenet_edge.results.result_file import BenchRun, Fleet, ParityReport, Skipped
+from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verdict import read_settings
 from lenet_edge.worker import Work
@@ -28,7 +28,7 @@ _SAVING_SHARE = 0.05  # of the time may go into keeping what was found: it grows
 
 def verify(
     client: Client, choice: Choice, settings: Mapping[str, Any], num_threads: int, begin: Begin
-) -> Fleet:
+) -> FleetRun:
     """Return what every board answers against the recorded float model: a proof for each board.
 
     Args:
@@ -69,7 +69,7 @@ def verify(
         BenchRun.here((), tuple(parity[board]), tuple(skipped[board]), station.environment)
         for board, station in crew.stations.items()
     )
-    return Fleet(
+    return FleetRun(
         tuple(
             dataclasses.replace(run, board=board.name)
             for run, board in zip(runs, left, strict=True)
@@ -84,9 +84,9 @@ def bench(
     make_plan: Callable[[Sequence[Pair]], Plan],
     share: bool,
     begin: Begin,
-    keep: Callable[[Fleet], None] = lambda fleet: None,
+    keep: Callable[[FleetRun], None] = lambda fleet: None,
     earlier: Sequence[BenchRun] = (),
-) -> Fleet:
+) -> FleetRun:
     """Return what every board measures, after it has checked each file on the first test images.
 
     Args:
@@ -121,7 +121,7 @@ class _Bench:
         crew: FleetSession,
         choice: Choice,
         make_plan: Callable[[Sequence[Pair]], Plan],
-        keep: Callable[[Fleet], None],
+        keep: Callable[[FleetRun], None],
         earlier: Sequence[BenchRun],
     ) -> None:
         self._crew, self._keep, self._next_keep = crew, keep, 0.0
@@ -229,7 +229,7 @@ class _Bench:
             now = time.monotonic()
             self._next_keep = now + (now - started) / _SAVING_SHARE
 
-    def found(self) -> Fleet:
+    def found(self) -> FleetRun:
         """Return all that is known."""
         runs = (
             dataclasses.replace(
@@ -237,4 +237,4 @@ class _Bench:
             )
             for board, progress in self._progress.items()
         )
-        return Fleet((*runs, *self._absent), tuple(self._crew.lost))
+        return FleetRun((*runs, *self._absent), tuple(self._crew.lost))

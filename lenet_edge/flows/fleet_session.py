@@ -13,7 +13,7 @@ from lenet_edge.fleet.connection import Board, boards_of, check_versions
 from lenet_edge.fleet.on_board import pack, place_of
 from lenet_edge.fleet.scheduler import Conductor
 from lenet_edge.machine.environment import Environment
-from lenet_edge.results.result_file import Lost, ParityReport, Skipped
+from lenet_edge.results.result_file import LostBoard, ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.target import Target
 from lenet_edge.worker import Call, Work
@@ -69,7 +69,7 @@ class FleetSession:
 
     def __init__(self, client: Client, choice: Choice) -> None:
         self._client = client
-        self.lost: list[Lost] = []
+        self.lost: list[LostBoard] = []
         self.stations: dict[Board, Station] = {}
         boards = boards_of(client)
         check_versions(client, boards)
@@ -105,7 +105,7 @@ class FleetSession:
 
     def lose(self, board: Board, reason: str) -> None:
         """Note that a board is gone, and how that was seen."""
-        self.lost.append(Lost(board.name, reason))
+        self.lost.append(LostBoard(board.name, reason))
 
     def equals(self, board: Board) -> list[Board]:
         """Return the other boards of the same kind that are still there."""

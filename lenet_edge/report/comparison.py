@@ -9,7 +9,7 @@ from typing import Any
 from lenet_edge.errors import DataError
 from lenet_edge.report.rank import quantile_of
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
-from lenet_edge.results.stats import Ratio
+from lenet_edge.results.stats import LatencyRatio
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Change:
 
     base: Measurement
     new: Measurement
-    ratio: Ratio
+    ratio: LatencyRatio
     base_parity: ParityReport | None
     new_parity: ParityReport | None
 

@@ -80,7 +80,7 @@ def _legend(run: BenchRun) -> str:
     by = {0.5: "p50", 0.9: "p90", 0.99: "p99", None: "img/s"}[quantile_of(run)]
     said = [f"±: 95 % interval of p50, half-width. rank: by {by} at that batch; = cannot be told"
             " apart."]  # fmt: skip
-    trials = [t for one in run.measurements for t in one.trials if t.calls_per_sample == 1]
+    trials = [t for one in run.measurements for t in one.processes if t.calls_per_sample == 1]
     timer = [trial.timer_s for trial in trials if trial.timer_s is not None]
     null = [trial.null_s for trial in trials if trial.null_s is not None]
     if timer and null:

@@ -10,18 +10,18 @@ from typing import Any
 
 from lenet_edge import __version__
 from lenet_edge.errors import DataError, MissingPackageError
-from lenet_edge.report import digits
-from lenet_edge.report.candidates import Limits
-from lenet_edge.report.charts.accuracy import Point, pareto
-from lenet_edge.report.charts.drawing import Chart, Styles
-from lenet_edge.report.charts.scaling import limits_s, scaling
-from lenet_edge.report.charts.spreads import spreads
+from lenet_edge.report import flipped_digits
+from lenet_edge.report.charts.accuracy_latency import Point, pareto
+from lenet_edge.report.charts.batch_scaling import limits_s, scaling
+from lenet_edge.report.charts.common import Chart, Styles
+from lenet_edge.report.charts.latency_spread import spreads
+from lenet_edge.report.charts.svg import NUM_SERIES
 from lenet_edge.report.comparison import compare
-from lenet_edge.report.contents import Machine, describe, with_changes
-from lenet_edge.report.machines import by_kind
+from lenet_edge.report.eligibility import Limits
+from lenet_edge.report.join_runs import by_kind
+from lenet_edge.report.machine_report import Machine, describe, with_changes
 from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.report.recommend import Recommendation
-from lenet_edge.report.svg import NUM_SERIES
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.support.files import atomic_write
 
@@ -42,7 +42,7 @@ class Drawn:
     spreads: Chart | None = None
     scaling: Chart | None = None
     scaling_note: str = ""
-    digits: tuple[digits.Digit, ...] = ()
+    digits: tuple[flipped_digits.Digit, ...] = ()
     num_digits: int = 0
 
 
@@ -118,7 +118,7 @@ def _draw(machine: Machine, name: str) -> Drawn:
         for one in run.measurements
         if not one.artifact.endswith(".keras") and one.target != "null" and not one.invalid
     ]
-    sheet, num_digits = digits.sheet(run.parity)
+    sheet, num_digits = flipped_digits.sheet(run.parity)
     if not cells:
         return Drawn(digits=tuple(sheet), num_digits=num_digits)
     styles = Styles([one.target for one in cells])

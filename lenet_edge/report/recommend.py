@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_edge.report.candidates import Candidate, Limits, cell, edge_cells, judge, threads, us
+from lenet_edge.report.eligibility import JudgedCell, Limits, cell, edge_cells, judge, threads, us
 from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
-from lenet_edge.results.stats import Ratio
+from lenet_edge.results.stats import LatencyRatio
 
 _MOST_NAMED = 2  # ties, or nearest candidates, in one sentence
 # What a file that is as fast costs more, and what the simpler one has.
@@ -27,8 +27,8 @@ class Recommendation:
     measurement: Measurement
     parity: ParityReport
     figure: str
-    ties: tuple[Candidate, ...]
-    others: tuple[Candidate, ...]
+    ties: tuple[JudgedCell, ...]
+    others: tuple[JudgedCell, ...]
 
     @property
     def choice(self) -> str:
@@ -68,7 +68,7 @@ class Recommendation:
 class NothingFits:
     """No cell may be shipped; `nearest` are the candidates, what missed by the least first."""
 
-    nearest: tuple[Candidate, ...]
+    nearest: tuple[JudgedCell, ...]
 
     def __bool__(self) -> bool:
         return False
@@ -120,7 +120,7 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     best = min(fit, key=lambda one: _first(one.measurement, quantile)).measurement
     resolution = run.settings.get("precision", 0.0)
 
-    def over(one: Candidate, other: Measurement) -> Ratio:
+    def over(one: JudgedCell, other: Measurement) -> LatencyRatio:
         return one.measurement.over(other, run.paired, resolution, quantile)
 
     cells = sorted(

@@ -16,7 +16,7 @@ from lenet_edge.results.process_samples import (
     instability,
 )
 from lenet_edge.results.stats import (
-    Ratio,
+    LatencyRatio,
     Samples,
     count_outliers,
     pooled_median_interval,
@@ -43,7 +43,7 @@ class Measurement:
     runtime_version: str
     batch_size: int
     num_threads: int
-    trials: tuple[ProcessSamples, ...]
+    processes: tuple[ProcessSamples, ...]
     delegation: Delegation | None = None
     inputs: str = "test images"
     arena_bytes: int | None = None
@@ -58,36 +58,36 @@ class Measurement:
     @property
     def latencies_s(self) -> Samples:
         """The samples of all processes, float64 of shape (N,), in seconds; joined, not kept."""
-        return np.concatenate([trial.latencies_s for trial in self.trials])
+        return np.concatenate([process.latencies_s for process in self.processes])
 
     @property
-    def processes(self) -> list[Samples]:
+    def samples_by_process(self) -> list[Samples]:
         """The samples of each process."""
-        return [trial.latencies_s for trial in self.trials]
+        return [process.latencies_s for process in self.processes]
 
     def _median(self, name: str) -> float | None:
-        values = [getattr(trial, name) for trial in self.trials]
+        values = [getattr(process, name) for process in self.processes]
         return None if any(value is None for value in values) else float(np.median(values))
 
     @property
     def load_time_s(self) -> float:
         """Median over the processes of the time to open the file and prepare its first batch."""
-        return float(np.median([trial.load_time_s for trial in self.trials]))
+        return float(np.median([process.load_time_s for process in self.processes]))
 
     @property
     def first_inference_s(self) -> float:
         """Median over the processes of the first call's latency."""
-        return float(np.median([trial.first_inference_s for trial in self.trials]))
+        return float(np.median([process.first_inference_s for process in self.processes]))
 
     @property
     def prepare_s(self) -> float:
         """Median time to quantize a batch and copy it in."""
-        return float(np.median([trial.prepare_s for trial in self.trials]))
+        return float(np.median([process.prepare_s for process in self.processes]))
 
     @property
     def readout_s(self) -> float:
         """Median time to copy the answers out and dequantize them."""
-        return float(np.median([trial.readout_s for trial in self.trials]))
+        return float(np.median([process.readout_s for process in self.processes]))
 
     @property
     def end_to_end_s(self) -> float:
@@ -97,7 +97,7 @@ class Measurement:
     @property
     def peak_rss_bytes(self) -> int:
         """The most resident memory that any of the processes had."""
-        return max(trial.peak_rss_bytes for trial in self.trials)
+        return max(process.peak_rss_bytes for process in self.processes)
 
     @functools.cached_property
     def p50_s(self) -> float:
@@ -132,12 +132,12 @@ class Measurement:
     @property
     def calls_per_sample(self) -> int:
         """How many calls one sample is the mean of: 1 where the clock weighs nothing."""
-        return max(trial.calls_per_sample for trial in self.trials)
+        return max(process.calls_per_sample for process in self.processes)
 
     @functools.cached_property
     def p50_interval_s(self) -> tuple[float, float]:
         """95 % confidence interval of the median, over calls and processes."""
-        low, high = pooled_median_interval(self.processes)
+        low, high = pooled_median_interval(self.samples_by_process)
         return min(low, self.p50_s), max(high, self.p50_s)
 
     @property
@@ -163,14 +163,16 @@ class Measurement:
         paired: bool = False,
         resolution: float = 0.0,
         quantile: float | None = 0.5,
-    ) -> Ratio:
+    ) -> LatencyRatio:
         """Return how many times as long as another this takes; see `stats.ratio`."""
-        return ratio(self.processes, other.processes, paired, resolution, quantile)
+        return ratio(
+            self.samples_by_process, other.samples_by_process, paired, resolution, quantile
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what a JSON file holds: the raw samples, packed, and what is derived of them."""
         facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        facts["trials"] = [trial.to_json() for trial in self.trials]
+        facts["trials"] = [process.to_json() for process in facts.pop("processes")]
         facts["delegation"] = self.delegation and dataclasses.asdict(self.delegation)
         return {**facts, "derived": self.derived}
 
@@ -181,7 +183,7 @@ class Measurement:
         p90, p99 = self.p90_s, self.p99_s
         return {
             "num_runs": len(samples),
-            "num_processes": len(self.trials),
+            "num_processes": len(self.processes),
             "p50_s": self.p50_s,
             "p50_interval_s": self.p50_interval_s,
             "p90_s": p90,
@@ -209,13 +211,13 @@ class Measurement:
     @functools.cached_property
     def instability(self) -> tuple[str, ...]:
         """What makes the figures doubtful, in words."""
-        return instability(self.trials)
+        return instability(self.processes)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Measurement:
         """Return the Measurement that `to_json` wrote; what was derived is derived again."""
         names = {f.name for f in dataclasses.fields(cls)}
         known = {name: value for name, value in facts.items() if name in names}
-        known["trials"] = tuple(ProcessSamples.from_json(one) for one in facts["trials"])
+        known["processes"] = tuple(map(ProcessSamples.from_json, facts["trials"]))
         known["delegation"] = Delegation.from_json(facts["delegation"])
         return cls(**known)

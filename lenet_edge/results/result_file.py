@@ -7,9 +7,9 @@
     ├── ParityReport *      is one file on one target still right?
     └── Skipped *           what did not run, and why
 
-    Fleet                   the runs of many machines in one file
+    FleetRun                   the runs of many machines in one file
     ├── BenchRun *          one for each board
-    └── Lost *              a board that went away, and how
+    └── LostBoard *              a board that went away, and how
 
 Schema versions: 1 (2026-11), one process a measurement; 2 (2026-11), trials, and verdicts with
 their bounds; 3 (2026-11), what a delegate took in an object of its own, with its device;
@@ -43,8 +43,8 @@ from lenet_edge.target import Delegation
 __all__ = [
     "SCHEMA_VERSION",
     "BenchRun",
-    "Fleet",
-    "Lost",
+    "FleetRun",
+    "LostBoard",
     "Measurement",
     "ParityReport",
     "ProcessSamples",
@@ -180,7 +180,7 @@ class BenchRun:
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostBoard:
     """A board that went away while it was at work, and how that was seen."""
 
     board: str
@@ -188,11 +188,11 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetRun:
     """What the boards of a fleet found out, each by itself."""
 
     runs: tuple[BenchRun, ...]
-    lost: tuple[Lost, ...] = ()
+    lost: tuple[LostBoard, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return all runs as what JSON can hold."""
@@ -214,7 +214,7 @@ class Fleet:
 
 
 def load_runs(path: Path) -> tuple[BenchRun, ...]:
-    """Read what `BenchRun.save` or `Fleet.save` wrote: a run for each machine in it.
+    """Read what `BenchRun.save` or `FleetRun.save` wrote: a run for each machine in it.
 
     Raises:
         DataError: it is missing, damaged, or of a newer schema.
@@ -238,7 +238,7 @@ class _Unreadable(Exception):
 
 
 def _facts(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Yield the facts of each run, those of a fleet line by line, as `Fleet.save` laid them out."""
+    """Yield the JSON object of each run; read a `FleetRun.save` file line by line."""
     text = _piece(file.readline) + _piece(file.readline)
     if not text.endswith(_BOARDS):
         facts = _of_known_schema(json.loads(text + _piece(file.read)))
@@ -279,7 +279,7 @@ def _check_plausible(run: BenchRun) -> None:
         ValueError: it cannot be true.
     """
     for one in run.measurements:
-        if not one.trials or min(one.batch_size, one.num_threads) < 1:
+        if not one.processes or min(one.batch_size, one.num_threads) < 1:
             raise ValueError(f"{one.artifact} was measured in no process, or with no image")
     for two in run.parity:
         shares = (two.reference_accuracy, two.candidate_accuracy, two.top1_agreement)

@@ -63,7 +63,7 @@ def pooled_median_interval(processes: Sequence[Samples]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Ratio:
+class LatencyRatio:
     """How many times one latency is another, with its 95 % confidence interval."""
 
     value: float
@@ -82,7 +82,7 @@ def ratio(
     paired: bool = False,
     resolution: float = 0.0,
     quantile: float | None = 0.5,
-) -> Ratio:
+) -> LatencyRatio:
     """Return a quantile of `one` over that of `other`.
 
     Args:
@@ -109,7 +109,7 @@ def ratio(
         half = t_95(error**4 / shares) * error if shares else 0.0
     middle = middle_1 - middle_2
     half += math.log1p(resolution)
-    return Ratio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
+    return LatencyRatio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
 def _logs(processes: Sequence[Samples], quantile: float | None) -> Samples:

@@ -80,7 +80,7 @@ def test_a_cell_that_fails_costs_itself_and_nothing_else(pairs: list[Pair], tmp_
         ("lenet_float32.onnx", 1),
         ("lenet_float32.onnx", 4),
     ]
-    assert [len(one.trials) for one in run.measurements] == [2, 2]
+    assert [len(one.processes) for one in run.measurements] == [2, 2]
     (reason,) = run.skipped  # the same reason at both batches is told once
     assert (reason.artifact, reason.target) == ("lenet_int8.tflite", "litert-xnnpack")
     assert reason.reason
@@ -104,10 +104,10 @@ def test_what_was_stopped_goes_on_where_it_was(stopped: tuple[Plan, BenchRun]) -
     started: list[str] = []
     run = plan.run(planned, started.append, earlier=earlier)
     assert sum("nothing left to do" in line for line in started) == 3
-    assert [len(one.trials) for one in run.measurements] == [2, 2]
-    before = {one.key: one.trials for one in earlier.measurements}
+    assert [len(one.processes) for one in run.measurements] == [2, 2]
+    before = {one.key: one.processes for one in earlier.measurements}
     for one in run.measurements:
-        assert one.trials[: len(before[one.key])] == before[one.key]
+        assert one.processes[: len(before[one.key])] == before[one.key]
     assert run.remaining == 0
 
 

@@ -69,7 +69,7 @@ def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) ->
         "XNNPACK", nodes_total=8, nodes_taken=8, macs_total=199_968, macs_taken=199_968
     )
     assert found.runtime_version[0].isdigit()
-    (trial,) = found.trials
+    (trial,) = found.processes
     assert trial.warmup_runs >= 3
     assert trial.calls_per_sample == 1
     assert trial.timer_s is not None

@@ -44,7 +44,7 @@ def test_runtimes_that_misbehave_cost_their_own_cells(
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out.json")
     assert {one.target for one in run.measurements} == {"litert-xnnpack", "misbehaving-babble"}
-    assert all(len(one.trials) == 2 and not one.invalid for one in run.measurements)
+    assert all(len(one.processes) == 2 and not one.invalid for one in run.measurements)
     # The check before the timing meets them first.
     reasons = {
         one.target: one.reason.removeprefix("verify.infer:record_logits ") for one in run.skipped
@@ -91,11 +91,11 @@ def test_a_bench_that_is_stopped_goes_on(
     assert done.stderr.count("nothing left to do") == 12 - stopped.remaining
     run = BenchRun.load(out)
     assert run.remaining == 0
-    assert [len(one.trials) for one in run.measurements] == [3] * 4
-    earlier = {one.key: [trial.p50_s for trial in one.trials] for one in stopped.measurements}
+    assert [len(one.processes) for one in run.measurements] == [3] * 4
+    earlier = {one.key: [trial.p50_s for trial in one.processes] for one in stopped.measurements}
     for one in run.measurements:
         before = earlier.get(one.key, [])
-        assert [trial.p50_s for trial in one.trials][: len(before)] == before
+        assert [trial.p50_s for trial in one.processes][: len(before)] == before
 
 
 def test_resume_of_another_plan_is_refused(

@@ -20,7 +20,7 @@ def timed(name: str, p50_us: float, seed: int = 0) -> Measurement:
     random = np.random.default_rng(seed)
     own = p50_us * 1e-6 * np.exp(random.normal(0, 0.005, 6))
     trials = tuple(trial(one * random.normal(1, 0.01, 500)) for one in own)
-    return dataclasses.replace(measurement(name, p50_us, 100), trials=trials)
+    return dataclasses.replace(measurement(name, p50_us, 100), processes=trials)
 
 
 def saved(path: Path, *measurements: Measurement, drop: float = 0.0, passed: bool = True) -> Path:

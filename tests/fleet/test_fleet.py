@@ -20,7 +20,7 @@ from lenet_edge.fleet import scheduler
 from lenet_edge.fleet.connection import connect
 from lenet_edge.flows import fleet
 from lenet_edge.flows.fleet_session import Choice
-from lenet_edge.results.result_file import BenchRun, Fleet, load_runs
+from lenet_edge.results.result_file import BenchRun, FleetRun, load_runs
 from lenet_edge.selection import Pair
 from tests.conftest import LenetEdge
 from tests.fleet.cluster import Cluster, cluster
@@ -54,7 +54,7 @@ def bench(
     share: bool,
     when: Callable[[str], None] = lambda said: None,
     **more: Any,
-) -> tuple[Fleet, list[str]]:
+) -> tuple[FleetRun, list[str]]:
     """Bench on a cluster, calling `when` with each line; return what was found and all lines."""
     said: list[str] = []
 
@@ -68,7 +68,7 @@ def bench(
 
 
 def whole(run: BenchRun) -> set[Any]:
-    return {one.key for one in run.measurements if len(one.trials) == ROUNDS and not one.invalid}
+    return {one.key for one in run.measurements if len(one.processes) == ROUNDS and not one.invalid}
 
 
 def test_every_board_measures_all_and_it_is_one_file(
@@ -89,7 +89,7 @@ def test_every_board_measures_all_and_it_is_one_file(
             assert run.environment.packages["ai-edge-litert"]
             assert {one.candidate for one in run.parity} == {path.name for path in files}
     for run in runs:
-        assert [(one.artifact, len(one.trials)) for one in run.measurements] == [
+        assert [(one.artifact, len(one.processes)) for one in run.measurements] == [
             ("lenet_float32.tflite", 3),
             ("lenet_int8.tflite", 3),
         ]
@@ -183,7 +183,7 @@ def test_the_last_of_its_kind_is_reported(choice: Choice, tmp_path: Path) -> Non
 def test_a_scheduler_that_dies_is_one_error_and_what_was_found_is_kept(
     choice: Choice, tmp_path: Path
 ) -> None:
-    kept: list[Fleet] = []
+    kept: list[FleetRun] = []
     with cluster(tmp_path, "a") as made:
 
         def kill(line: str) -> None:

@@ -138,4 +138,4 @@ def test_a_file_that_is_exported_again_is_not_measured_as_the_old_one(tmp_path: 
     assert {one.reason for one in run.skipped if one.artifact} == {
         f"{path.name} has changed meanwhile; start again"
     }
-    assert all(len(one.trials) < 3 and one.invalid for one in run.measurements)
+    assert all(len(one.processes) < 3 and one.invalid for one in run.measurements)

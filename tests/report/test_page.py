@@ -14,9 +14,9 @@ from markdown_it import MarkdownIt
 
 from lenet_edge.errors import DataError
 from lenet_edge.report import page
-from lenet_edge.report.candidates import Limits
+from lenet_edge.report.eligibility import Limits
 from lenet_edge.results.result_file import BenchRun, Skipped
-from tests.report.test_machines import BENCH, VERIFY
+from tests.report.test_join_runs import BENCH, VERIFY
 from tests.report.test_recommend import measurement, parity
 from tests.results.test_result_file import RUNS
 

@@ -43,7 +43,7 @@ def test_the_scenario_says_what_counts() -> None:
     often_slow = np.where(np.arange(1000) % 5 == 0, 50e-6, 10e-6)
     steady = np.full(1000, 12e-6)
     cells = [
-        dataclasses.replace(measurement(name, 1, 1), trials=(trial(samples),))
+        dataclasses.replace(measurement(name, 1, 1), processes=(trial(samples),))
         for name, samples in (("often slow", often_slow), ("steady", steady))
     ]
     assert ranked(*cells) == {"often slow": "1", "steady": "2"}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge.errors import DataError
-from lenet_edge.report.candidates import Limits
+from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
 from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
@@ -23,7 +23,7 @@ def measurement(artifact: str, p50_us: float, size_bytes: int, batch_size: int =
     return Measurement(
         artifact=artifact, artifact_sha256=artifact, size_bytes=size_bytes, target="litert-xnnpack",
         runtime_version="1", batch_size=batch_size, num_threads=1,
-        trials=(trial(p50_us * 1e-6 * spread),),
+        processes=(trial(p50_us * 1e-6 * spread),),
     )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def test_equal_speed_of_one_file_goes_to_the_runtime_that_takes_less_memory() ->
     light = measurement("a.tflite", 10, 100)
     heavy = dataclasses.replace(
         measurement("a.tflite", 9.999, 100), target="openvino-cpu",
-        trials=(trial(light.latencies_s * 0.9999, peak_rss_bytes=2),),
+        processes=(trial(light.latencies_s * 0.9999, peak_rss_bytes=2),),
     )  # fmt: skip
     reports = [parity("a.tflite"), dataclasses.replace(parity("a.tflite"), target="openvino-cpu")]
     advice = recommend(run([heavy, light], reports))

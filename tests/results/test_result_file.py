@@ -24,8 +24,8 @@ from lenet_edge.results.parity_report import Bounds, ClassCount, Flip, LayerErro
 from lenet_edge.results.result_file import (
     SCHEMA_VERSION,
     BenchRun,
-    Fleet,
-    Lost,
+    FleetRun,
+    LostBoard,
     Measurement,
     ParityReport,
     ProcessSamples,
@@ -61,7 +61,7 @@ DELEGATIONS = st.none() | st.builds(
 MEASUREMENTS = st.builds(
     Measurement, artifact=TEXT, artifact_sha256=TEXT, size_bytes=COUNT, target=TEXT,
     runtime_version=TEXT, batch_size=st.integers(1, 10_000), num_threads=COUNT,
-    trials=st.lists(TRIALS, min_size=1, max_size=3).map(tuple), delegation=DELEGATIONS,
+    processes=st.lists(TRIALS, min_size=1, max_size=3).map(tuple), delegation=DELEGATIONS,
     inputs=TEXT, arena_bytes=st.none() | COUNT, energy_covers=st.none() | TEXT,
     invalid=st.none() | TEXT,
 )  # fmt: skip
@@ -101,7 +101,7 @@ def plain(run: BenchRun) -> dict[str, Any]:
     """Return a run as what == can compare: arrays are lists."""
     facts = dataclasses.asdict(run)
     for one in facts["measurements"]:
-        for trial in one["trials"]:
+        for trial in one["processes"]:
             trial["latencies_s"] = trial["latencies_s"].tolist()
     return facts
 
@@ -151,14 +151,14 @@ def test_percentiles_need_enough_samples(count: int, p90: bool, p99: bool) -> No
 
 def test_percentiles_of_calls_are_not_told_from_blocks() -> None:
     """The mean of 50 calls hides the one that was slow."""
-    trial = dataclasses.replace(measurement(np.full(1000, 1e-6)).trials[0], calls_per_sample=50)
-    one = dataclasses.replace(measurement(np.full(1000, 1e-6)), trials=(trial,))
+    trial = dataclasses.replace(measurement(np.full(1000, 1e-6)).processes[0], calls_per_sample=50)
+    one = dataclasses.replace(measurement(np.full(1000, 1e-6)), processes=(trial,))
     assert (one.p90_s, one.p99_s, one.p50_s) == (None, None, 1e-6)
 
 
 def test_processes_that_disagree_widen_the_interval() -> None:
     first, second = measurement(np.full(1000, 1e-5)), measurement(np.full(1000, 1.2e-5))
-    both = dataclasses.replace(first, trials=(*first.trials, *second.trials))
+    both = dataclasses.replace(first, processes=(*first.processes, *second.processes))
     assert first.p50_interval_s == (1e-5, 1e-5)
     low, high = both.p50_interval_s
     assert low < 1e-5 < 1.2e-5 < high
@@ -255,7 +255,7 @@ def test_files_of_every_schema_still_load(path: Path, tmp_path: Path) -> None:
         assert one.p50_s == then["derived"]["p50_s"]
         assert len(one.latencies_s) == then["derived"]["num_runs"]
         trials = then.get("trials", [then])
-        assert [t.load_time_s for t in one.trials] == [t["load_time_s"] for t in trials]
+        assert [t.load_time_s for t in one.processes] == [t["load_time_s"] for t in trials]
     run.save(tmp_path / "again.json")
     again = BenchRun.load(tmp_path / "again.json")
     assert plain(again) == plain(run)
@@ -281,7 +281,7 @@ def test_parity_of_schema_1_is_still_read(tmp_path: Path) -> None:
 
 def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
     runs = [dataclasses.replace(BenchRun.here(), board=name) for name in ("a", "b")]
-    fleet = Fleet(tuple(runs), (Lost("c", "its worker is gone"),))
+    fleet = FleetRun(tuple(runs), (LostBoard("c", "its worker is gone"),))
     fleet.save(tmp_path / "fleet.json")
     assert json.loads((tmp_path / "fleet.json").read_text()) == json.loads(
         json.dumps(fleet.to_json())
@@ -289,7 +289,7 @@ def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
     assert load_runs(tmp_path / "fleet.json") == tuple(runs)
     with pytest.raises(DataError, match=r"holds the runs of 2 boards.*lenet-edge report reads all"):
         BenchRun.load(tmp_path / "fleet.json")
-    Fleet(tuple(runs[:1])).save(tmp_path / "one.json")
+    FleetRun(tuple(runs[:1])).save(tmp_path / "one.json")
     assert BenchRun.load(tmp_path / "one.json") == runs[0]
     for indent in (None, 1):  # as other tools write it
         (tmp_path / "other.json").write_text(json.dumps(fleet.to_json(), indent=indent))
@@ -300,7 +300,7 @@ def test_the_file_of_a_fleet_may_be_larger_than_that_of_a_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, run = tmp_path / "fleet.json", BenchRun.here()
-    Fleet((run,) * 9).save(path)
+    FleetRun((run,) * 9).save(path)
     lines = path.read_bytes().splitlines(keepends=True)
     monkeypatch.setattr(result_file, "_MAX_BYTES", len(lines[2]))
     assert load_runs(path) == (run,) * 9
@@ -312,7 +312,7 @@ def test_the_file_of_a_fleet_may_be_larger_than_that_of_a_machine(
 @pytest.mark.parametrize("cut", range(1, 4))
 def test_the_file_of_a_fleet_that_ends_too_early(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "fleet.json"
-    Fleet((BenchRun.here(),) * 2).save(path)
+    FleetRun((BenchRun.here(),) * 2).save(path)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-cut]))
     with pytest.raises(DataError, match="is not a result file that can be read"):
         load_runs(path)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.report.charts.drawing import Chart, Styles, both, microseconds, short_names
-from lenet_edge.report.svg import INK, MUTED, SURFACE, figure
+from lenet_edge.report.charts.common import Chart, Styles, both, microseconds, short_names
+from lenet_edge.report.charts.svg import INK, MUTED, SURFACE, figure
 from lenet_edge.results.measurement import Measurement
 
 

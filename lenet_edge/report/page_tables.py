@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lenet_edge.report.candidates import Candidate, threads, us
 from lenet_edge.report.comparison import Change
+from lenet_edge.report.eligibility import JudgedCell, threads, us
 from lenet_edge.report.rank import latency_s, quantile_of, ranks
 from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
@@ -49,7 +49,7 @@ def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> Secti
     """Return the candidates that were not chosen, and why."""
     quantile = quantile_of(run)
     if isinstance(advice, NothingFits):
-        listed: Sequence[Candidate] = advice.nearest
+        listed: Sequence[JudgedCell] = advice.nearest
         title = "Why nothing fits"
     else:
         listed = (*advice.ties, *advice.others)

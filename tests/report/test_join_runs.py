@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from lenet_edge.report.machines import by_machine
+from lenet_edge.report.join_runs import by_machine
 from lenet_edge.report.rank import ranks
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results.result_file import BenchRun, Skipped

@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lenet_edge.report.machines import by_kind, join
+from lenet_edge.report.join_runs import by_kind, join
+from lenet_edge.report.page_tables import NOTHING, Section, Table
 from lenet_edge.report.recommend import recommend
-from lenet_edge.report.tables import NOTHING, Section, Table
 from lenet_edge.report.terminal import _skipped, _us, _verdicts, machine_name, parity_view
-from lenet_edge.results.result_file import BenchRun, Fleet, Measurement
+from lenet_edge.results.result_file import BenchRun, FleetRun, Measurement
 
 _SLOWER = 1.1  # as many times as long as its equals: more than processes of one board disagree
 _MOST_BOARDS = 24  # to be read from top to bottom, and in one table of the terminal
@@ -73,7 +73,7 @@ def outliers(boards: Sequence[BenchRun]) -> dict[str, str]:
         why = []
         if slower is not None and slower > _SLOWER:
             why.append(f"takes {slower:.2f} times as long as its equals")
-        trials = [trial for one in run.measurements for trial in one.trials]
+        trials = [trial for one in run.measurements for trial in one.processes]
         throttled = dict.fromkeys(
             reason for t in trials for when in (t.before, t.after) for reason in when.throttled
         )
@@ -138,7 +138,7 @@ def boards_section(boards: Sequence[BenchRun]) -> Section:
     return Section("boards", "Board by board", tuple(notes), table if files else None)
 
 
-def fleet_view(fleet: Fleet) -> RenderableType:
+def fleet_view(fleet: FleetRun) -> RenderableType:
     """Return a block for each kind of board: its boards by files, and which file is best there."""
     parts: list[RenderableType] = []
     for boards in by_kind(fleet.runs):
@@ -156,7 +156,7 @@ def fleet_view(fleet: Fleet) -> RenderableType:
     return Group(*parts)
 
 
-def proofs_view(fleet: Fleet) -> RenderableType:
+def proofs_view(fleet: FleetRun) -> RenderableType:
     """Return each board's proofs, board by board."""
     parts: list[RenderableType] = []
     for run in fleet.runs:

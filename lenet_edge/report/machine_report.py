@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lenet_edge.report.boards import boards_section, kind_name, outliers
-from lenet_edge.report.candidates import Limits, us
 from lenet_edge.report.comparison import Change
-from lenet_edge.report.machines import join
-from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
-from lenet_edge.report.tables import (
+from lenet_edge.report.eligibility import Limits, us
+from lenet_edge.report.equal_boards import boards_section, kind_name, outliers
+from lenet_edge.report.join_runs import join
+from lenet_edge.report.page_tables import (
     Section,
     changes_section,
     facts_section,
@@ -20,6 +19,7 @@ from lenet_edge.report.tables import (
     parity_section,
     skipped_section,
 )
+from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_edge.report.svg import series, style, to_svg
+from lenet_edge.report.charts.svg import series, style, to_svg
 
 _MARKS = "osD^vPX*"
 _SIZES = (("wide", 8.4), ("narrow", 3.9))  # inches of 72 units

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from lenet_edge.machine.conditions import Conditions
 from lenet_edge.report import page
-from lenet_edge.report.boards import boards_section, fleet_view, outliers, slowness
-from lenet_edge.report.machines import by_kind, join
+from lenet_edge.report.equal_boards import boards_section, fleet_view, outliers, slowness
+from lenet_edge.report.join_runs import by_kind, join
 from lenet_edge.report.recommend import recommend
-from lenet_edge.results.result_file import BenchRun, Fleet, Lost, Measurement, Skipped
+from lenet_edge.results.result_file import BenchRun, FleetRun, LostBoard, Measurement, Skipped
 from tests.report.test_recommend import measurement, parity, trial
 
 
@@ -27,7 +27,7 @@ def board(name: str, machine: str = "Pi 5", slow: float = 1.0, **facts: Any) -> 
     return dataclasses.replace(run, board=name, environment=environment, **facts)
 
 
-def text(fleet: Fleet) -> str:
+def text(fleet: FleetRun) -> str:
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(fleet_view(fleet))
     return console.export_text()
@@ -38,7 +38,7 @@ def test_kinds_are_apart_and_boards_of_a_kind_are_pooled() -> None:
     assert [[run.board for run in kind] for kind in (fives, fours)] == [["a", "b"], ["x"]]
     joined = join(fives)
     for one in joined.measurements:
-        assert len(one.trials) == 2
+        assert len(one.processes) == 2
         assert np.array_equal(
             one.latencies_s,
             np.concatenate([
@@ -110,7 +110,7 @@ def test_a_throttled_board_is_pointed_out_with_its_heat() -> None:
     hot = Conditions(throttled=("frequency capped",), temperature_celsius=84.0)
     times = np.full(100, 1e-5)
     cells: tuple[Measurement, ...] = (
-        dataclasses.replace(measurement("a.tflite", 10, 300), trials=(trial(times, after=hot),)),
+        dataclasses.replace(measurement("a.tflite", 10, 300), processes=(trial(times, after=hot),)),
     )
     odd = dataclasses.replace(board("hot"), measurements=cells)
     assert outliers([board("a"), odd]) == {
@@ -140,9 +140,9 @@ def test_of_many_boards_the_slowest_come_first() -> None:
 def test_the_terminal_has_a_block_for_each_kind_and_says_who_was_lost() -> None:
     skipped = (Skipped("litert-xnnpack", "b was lost", "a.tflite"),)
     said = text(
-        Fleet(
+        FleetRun(
             (board("a"), board("b", slow=1.5, skipped=skipped), board("x", "Pi 4", 3)),
-            (Lost("b", "its worker is gone"),),
+            (LostBoard("b", "its worker is gone"),),
         )
     )
     assert "Pi 5" in said

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lenet_edge.report.charts.drawing import Chart, Styles, both, microseconds, short_names
-from lenet_edge.report.svg import INK, MUTED, SURFACE, figure
+from lenet_edge.report.charts.common import Chart, Styles, both, microseconds, short_names
+from lenet_edge.report.charts.svg import INK, MUTED, SURFACE, figure
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.result_file import BenchRun
 

@@ -67,7 +67,9 @@ def _alike(boards: Sequence[BenchRun]) -> bool:
 
     Then what makes a board slow cancels when two cells are compared.
     """
-    done = [{one.key: (len(one.trials), one.invalid) for one in run.measurements} for run in boards]
+    done = [
+        {one.key: (len(one.processes), one.invalid) for one in run.measurements} for run in boards
+    ]
     counts = set(done[0].values())
     return (
         len(counts) == 1
@@ -82,8 +84,8 @@ def _pool(cells: Sequence[Measurement]) -> Measurement:
     valid = [one for one in cells if not one.invalid]
     if not valid:
         return cells[0]
-    trials = tuple(trial for one in valid for trial in one.trials)
-    return dataclasses.replace(valid[0], trials=trials)
+    trials = tuple(trial for one in valid for trial in one.processes)
+    return dataclasses.replace(valid[0], processes=trials)
 
 
 def _join(runs: Sequence[BenchRun]) -> BenchRun:

@@ -28,7 +28,7 @@ class Limits:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class JudgedCell:
     """A cell that could have been chosen, and in words why it was not.
 
     `missed` are the factors by which it misses the limits; infinity where none could help.
@@ -68,7 +68,7 @@ def edge_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
     return [one for one in cells if batch_size in (None, one.batch_size)]
 
 
-def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | None) -> Candidate:
+def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | None) -> JudgedCell:
     """Say what excludes a cell: its parity, its own measurement, a fallback, or the limits."""
     accepted = "pass" if any(report.passed for report in run.parity) else "inconclusive"
     parity = next(
@@ -77,19 +77,19 @@ def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | Non
         None,
     )  # fmt: skip
     if parity is None:
-        return Candidate(one, None, "was not verified", (math.inf,))
+        return JudgedCell(one, None, "was not verified", (math.inf,))
     if parity.verdict != accepted:
         said = "fails parity" if parity.verdict == "fail" else "was verified on too few images"
-        return Candidate(one, parity, ": ".join((said, *parity.reasons[:1])), (math.inf,))
+        return JudgedCell(one, parity, ": ".join((said, *parity.reasons[:1])), (math.inf,))
     if one.invalid:
-        return Candidate(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
+        return JudgedCell(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
     if run.environment.emulated:
-        return Candidate(one, parity, "was measured on an emulated processor", (math.inf,))
+        return JudgedCell(one, parity, "was measured on an emulated processor", (math.inf,))
     if one.delegation and not one.delegation.is_whole:
-        return Candidate(one, parity, f"is partial: {one.delegation}", (math.inf,))
+        return JudgedCell(one, parity, f"is partial: {one.delegation}", (math.inf,))
     missed = list(_missed(one, parity, limits, quantile))
     words, factors = " and ".join(said for said, _ in missed), tuple(by for _, by in missed)
-    return Candidate(one, parity, words, factors)
+    return JudgedCell(one, parity, words, factors)
 
 
 def _missed(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.report.charts.drawing import Chart, Styles, both, microseconds
-from lenet_edge.report.svg import GRID, INK, MUTED, figure
+from lenet_edge.report.charts.common import Chart, Styles, both, microseconds
+from lenet_edge.report.charts.svg import GRID, INK, MUTED, figure
 from lenet_edge.results.measurement import Measurement
 
 _BINS = 140  # of the logarithm of the latency, over all that is shown
