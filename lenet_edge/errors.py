@@ -1,6 +1,7 @@
 """The errors this package raises on purpose.
 
     LenetEdgeError            the base: "what is wrong; how to fix it", in one line
+    ├── UsageError            arguments that contradict each other
     ├── DataError             images, labels or a data set that cannot be used
     ├── ModelFileError        a model file or its manifest that cannot be used
     ├── TargetError           a target that cannot run here, or not this file
@@ -16,6 +17,10 @@ from __future__ import annotations
 
 class LenetEdgeError(Exception):
     """Say what is wrong and how to fix it, in one line a user can act on."""
+
+
+class UsageError(LenetEdgeError):
+    """Arguments contradict each other; a command ends with exit status 2."""
 
 
 class DataError(LenetEdgeError):

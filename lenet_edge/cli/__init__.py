@@ -19,7 +19,7 @@ import click
 
 from lenet_edge import __version__
 from lenet_edge.cli._terminal import say, tame
-from lenet_edge.errors import LenetEdgeError, MissingPackageError
+from lenet_edge.errors import LenetEdgeError, MissingPackageError, UsageError
 
 # What `train`, `export` and `run` import as they start, and a board does not have.
 _HOST_PACKAGES = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx")
@@ -65,6 +65,9 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else ctx.command_path
         _stop(f"{error.format_message().rstrip('.')}; see: {command} --help", error.exit_code)
+    except UsageError as error:
+        command = f"{ctx.command_path} {ctx.invoked_subcommand}"
+        _stop(f"{error}; see: {command} --help", 2)
     except LenetEdgeError as error:
         if ctx.meta.get(_DEBUG):
             raise

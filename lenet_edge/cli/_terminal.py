@@ -77,12 +77,11 @@ def write_json(json_file: Path, facts: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def alone_in(folder: Path) -> None:
-    """Be the only command that writes into a folder, until this one ends."""
+def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Be the only command that writes into a folder, for a while."""
     from lenet_edge.support import lock
 
-    held = _held(lock.folder_lock_path(folder), f"to write into {folder}")
-    click.get_current_context().with_resource(held)
+    return _held(lock.folder_lock_path(folder), f"to write into {folder}")
 
 
 def measuring_alone() -> contextlib.AbstractContextManager[None]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._options import (
     DEFAULT_DIR,
     batch_size_option,
@@ -18,20 +18,11 @@ from lenet_edge.cli._options import (
     scheduler_option,
     target_option,
 )
-from lenet_edge.cli._terminal import (
-    measuring_alone,
-    output,
-    progress_bar,
-    progress_begun,
-    say,
-    show,
-)
+from lenet_edge.cli._terminal import output, say, show
 
 if TYPE_CHECKING:
-    from lenet_edge.bench.plan import Plan
+    from lenet_edge.flows.bench import BenchSettings
     from lenet_edge.flows.fleet_session import Choice
-    from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
-    from lenet_edge.selection import Pair
 
 
 def _threads(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
@@ -131,65 +122,40 @@ def command(
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
     Example: lenet-edge bench --scheduler tcp://127.0.0.1:8786 --json fleet.json
     """
-    from lenet_edge.bench import plan
-    from lenet_edge.bench.sampling import StopRule
-    from lenet_edge.errors import TargetError
-    from lenet_edge.flows.check import check
+    from lenet_edge.errors import TargetError, UsageError
+    from lenet_edge.flows.bench import BenchSettings, bench
+    from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.report import csv_and_pytest
     from lenet_edge.report.latency import bench_view
-    from lenet_edge.report.rank import SCENARIOS
-    from lenet_edge.results.result_file import BenchRun, load_runs
-    from lenet_edge.selection import load_files, select
+    from lenet_edge.selection import load_files
 
     kept = json_file if str(json_file) != "-" else None
     if resume and kept is None:
-        raise click.BadParameter("it needs the run's file: --json FILE", param_hint="--resume")
-    if max_time < min_time:
-        raise click.BadParameter("must not be below --min-time", param_hint="--max-time")
-    if scenario:
-        usual = SCENARIOS[scenario].batch_sizes
-        asked = click.get_current_context().get_parameter_source("batch_sizes")
-        if asked is not click.core.ParameterSource.COMMANDLINE:
-            batch_sizes = usual
-        elif scenario != "offline" and batch_sizes != usual:
-            raise click.BadParameter(
-                f"{scenario} means batches of {usual[0]}", param_hint="--batch-size"
-            )
+        raise UsageError("--resume needs the run's file: --json FILE")
+    source = click.get_current_context().get_parameter_source("batch_sizes")
+    settings = BenchSettings(
+        batch_sizes if source is click.core.ParameterSource.COMMANDLINE else None,
+        num_threads,
+        scenario,
+        precision,
+        min_time,
+        max_time,
+        rounds,
+        timeout,
+        pythons,
+    )
     if share and not scheduler:
-        raise click.UsageError("--share is for a fleet; give its --scheduler")
+        raise UsageError("--share is for a fleet; give its --scheduler")
     if scheduler and (pythons or csv_file or pytest_file):
-        raise click.UsageError(
+        raise UsageError(
             "--python, --csv and --pytest-benchmark are for one machine, and --scheduler for many"
         )
-
-    def make_plan(pairs: Sequence[Pair]) -> Plan:
-        return plan.Plan(
-            plan.expand(pairs, batch_sizes, num_threads),
-            rounds=rounds,
-            stop=StopRule(min_time, max_time, precision),
-            timeout_s=timeout,
-            pythons=pythons,
-            scenario=scenario,
-        )
-
     artifacts = load_files(files, DEFAULT_DIR, say)
+    choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
     if scheduler:
-        from lenet_edge.flows.fleet_session import Choice
-
-        choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
-        before = load_runs(kept) if resume and kept and kept.exists() else ()
-        _on_fleet(scheduler, choice, make_plan, share, json_file, kept, before)
+        _on_fleet(scheduler, choice, settings, share, json_file, kept, resume)
         return
-    pairs, missing = select(artifacts, targets, delegate, delegate_options, allow_fallback)
-    others, missing = plan.elsewhere(artifacts, missing, pythons)
-    pairs += others
-    say(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
-    planned = make_plan(pairs)
-    click.get_current_context().with_resource(measuring_alone())
-    earlier = BenchRun.load(kept) if resume and kept and kept.exists() else None
-    with progress_bar("Check", len(pairs)) as step:
-        planned, parity, failed = check(planned, step)
-    run, stopped = _run(planned, [*missing, *failed], parity, earlier, kept)
+    run, stopped = bench(choice, settings, TERMINAL, kept, resume)
     if csv_file:
         csv_and_pytest.write(csv_file, csv_and_pytest.as_csv(run))
     if pytest_file:
@@ -202,70 +168,27 @@ def command(
         raise TargetError("nothing could be measured; the reasons are above")
 
 
-def _run(
-    planned: Plan,
-    missing: list[Skipped],
-    parity: Sequence[ParityReport],
-    earlier: BenchRun | None,
-    kept: Path | None,
-) -> tuple[BenchRun, bool]:
-    """Return what was found, and whether Ctrl-C stopped it before the end."""
-    import dataclasses
-
-    from lenet_edge.bench import plan
-    from lenet_edge.results.result_file import BenchRun
-
-    latest = earlier or BenchRun.here(skipped=tuple(missing), parity=tuple(parity))
-
-    def keep(run: BenchRun) -> None:
-        nonlocal latest
-        latest = dataclasses.replace(run, parity=tuple(parity))
-        if kept:
-            latest.save(kept)
-
-    try:
-        with progress_bar("Bench", len(planned.steps())) as step:
-            keep(plan.run(planned, step, keep, earlier, missing))
-    except KeyboardInterrupt:
-        return latest, True
-    return latest, False
-
-
 def _on_fleet(
     scheduler: str,
     choice: Choice,
-    make_plan: Callable[[Sequence[Pair]], Plan],
+    settings: BenchSettings,
     share: bool,
     json_file: Path | None,
     kept: Path | None,
-    earlier: Sequence[BenchRun],
+    resume: bool,
 ) -> None:
     """Measure on every board, and show what is known however it ends."""
     from lenet_edge.errors import TargetError
-    from lenet_edge.fleet.connection import connect
-    from lenet_edge.flows import fleet
+    from lenet_edge.flows.bench import bench_fleet
     from lenet_edge.report.equal_boards import fleet_view
 
-    latest: FleetRun | None = None
-
-    def keep(found: FleetRun) -> None:
-        nonlocal latest
-        latest = found
-        if kept:
-            found.save(kept)
-
-    stopped = False
-    with connect(scheduler) as client, progress_begun("Bench") as begin:
-        try:
-            fleet.bench(client, choice, make_plan, share, begin, keep, earlier)
-        except KeyboardInterrupt:
-            stopped = True
-    if latest is not None and kept:  # the file is written, and a large one takes its time
-        show(fleet_view(latest))
-    elif latest is not None:
-        output(fleet_view(latest), latest.to_json(), json_file)
+    fleet, stopped = bench_fleet(scheduler, choice, settings, TERMINAL, share, kept, resume)
+    if fleet is not None and kept:  # the file is written, and a large one takes its time
+        show(fleet_view(fleet))
+    elif fleet is not None:
+        output(fleet_view(fleet), fleet.to_json(), json_file)
     if stopped:
         more = "; go on with the same command and --resume" if kept else ""
         raise KeyboardInterrupt(f"Stopped{more}")
-    if latest is None or not any(run.measurements for run in latest.runs):
+    if fleet is None or not any(run.measurements for run in fleet.runs):
         raise TargetError("nothing could be measured; the reasons are above")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
-from lenet_edge.cli._terminal import alone_in, say
 
 
 @click.command("export")
@@ -81,32 +81,19 @@ def command(
     Example: lenet-edge export theirs.keras --int8 --calibration images.npz
     Example: lenet-edge export --format native --dynamic --int8
     """
-    from lenet_edge.artifacts.artifact import Artifact, check_format
+    from lenet_edge.flows.export import export
 
-    check_format(model)  # before the seconds that TensorFlow takes to load
-    asked = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
-    precisions = ("float32", *(name for name, wanted in asked.items() if wanted or everything))
-    if "wasm" in formats:
-        from lenet_edge.export import wasm
-
-        wasm.compiler()
-    alone_in(output_dir)
-    say("Loading TensorFlow ...")
-    from lenet_edge.export.exporter import export
-    from lenet_edge.flows import datasets
-
-    def report(artifact: Artifact) -> None:
-        click.echo(f"{artifact.path}: {artifact.size_bytes:,} bytes")
-
+    chosen = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
     export(
         model,
         output_dir,
-        *datasets.load(dataset, data_dir),
-        formats=formats,
-        precisions=precisions,
-        report=report,
-        batch_size=batch_size,
-        cpu=cpu,
-        calibration_file=calibration,
-        note=say,
+        TERMINAL,
+        formats,
+        ("float32", *(name for name, wanted in chosen.items() if wanted or everything)),
+        dataset,
+        data_dir,
+        cpu,
+        batch_size,
+        calibration,
+        report=lambda file: click.echo(f"{file.path}: {file.size_bytes:,} bytes"),
     )

@@ -61,7 +61,7 @@ def command(
 
     if model is not None:
         check_format(model)
-    alone_in(output_dir)
+    click.get_current_context().with_resource(alone_in(output_dir))
     say("Loading TensorFlow ...")
     from lenet_edge.errors import MissingPackageError
     from lenet_edge.flows import datasets

@@ -86,7 +86,9 @@ def command(
             assist(training, test, chosen, seed, report, workers)
         say("Done; the first worker has the checkpoint")
         return
-    alone_in(output.parent)  # not sooner: workers that write nothing may be in the same folder
+    click.get_current_context().with_resource(
+        alone_in(output.parent)
+    )  # not sooner: workers that write nothing may be in the same folder
     done = None
     try:
         with training_progress() as report:

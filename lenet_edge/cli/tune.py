@@ -52,7 +52,7 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     target = find_targets(target_name)[0]
     if "tflite" not in target.formats:
         raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
-    alone_in(output_dir)
+    click.get_current_context().with_resource(alone_in(output_dir))
     say("Loading TensorFlow ...")
     import json
 

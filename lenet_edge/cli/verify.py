@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._options import (
     DEFAULT_DIR,
     delegate_options,
@@ -17,22 +17,11 @@ from lenet_edge.cli._options import (
     scheduler_option,
     target_option,
 )
-from lenet_edge.cli._terminal import (
-    GATE_FAILED,
-    INCONCLUSIVE,
-    output,
-    progress_bar,
-    progress_begun,
-    say,
-)
+from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, say
 
 if TYPE_CHECKING:
-    from lenet_edge.artifacts.artifact import Artifact
     from lenet_edge.flows.fleet_session import Choice
-    from lenet_edge.results.result_file import ParityReport
-    from lenet_edge.selection import Pair
-    from lenet_edge.target import Logits
-    from lenet_edge.verify.expected import Truth
+    from lenet_edge.flows.verify import VerifySettings
 
 _BY_PRECISION = "Its default goes by precision"
 
@@ -111,115 +100,35 @@ def command(
     \b
     Example: lenet-edge verify exported/lenet_int8.tflite --target litert
     """
+    from lenet_edge.flows.fleet_session import Choice
+    from lenet_edge.flows.verify import VerifySettings, verdict, verify
     from lenet_edge.report.terminal import parity_view
-    from lenet_edge.results.result_file import BenchRun
-    from lenet_edge.selection import load_files, select
-    from lenet_edge.support import npz
-    from lenet_edge.verify.expected import of_file
-    from lenet_edge.verify.verdict import DEFAULTS, read_settings
-    from lenet_edge.verify.verify import verify
+    from lenet_edge.selection import load_files
 
-    if data and not reference:
-        raise click.UsageError("--data needs --reference, the file to compare with")
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = read_settings(Path())
-    settings |= {name: {**settings.get(name, {}), **given} for name in DEFAULTS}
+    settings = VerifySettings(options, num_threads, reference, data, layers, logits_file, plots)
     artifacts = load_files(files, DEFAULT_DIR, say)
+    choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
     if scheduler:
-        if reference or layers or plots or logits_file:
-            raise click.UsageError(
-                "--reference, --layers, --logits and --plots are for one machine, and --scheduler"
-                " for many"
-            )
-        from lenet_edge.flows.fleet_session import Choice
-
-        choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
-        _on_fleet(scheduler, choice, settings, num_threads, json_file)
+        _on_fleet(scheduler, choice, settings, json_file)
         return
-    pairs, missing = select(artifacts, targets, delegate, delegate_options, allow_fallback)
-    against = None
-    if reference:
-        from lenet_edge.data.arrays import load_images
-
-        (other,) = load_files([reference], DEFAULT_DIR)
-        against = of_file(other, load_images(data) if data else None, num_threads)
-
-    held: list[Truth] = []
-    answered: dict[str, Logits] = {}
-
-    def keep(found: ParityReport, truth: Truth, logits: Logits) -> None:
-        held.append(truth)
-        answered[f"{found.candidate} on {found.target}"] = logits
-        if plots:
-            from lenet_edge.report.plots import parity_pictures
-
-            parity_pictures(found, truth.images, logits - truth.logits, truth.class_names, plots)
-
-    with progress_bar("Verify", len(pairs)) as step:
-        reports, failed = verify(pairs, settings, num_threads, step, against, keep)
-    if layers:
-        reports = _with_layers(reports, held, pairs, other if reference else None)
-    if logits_file:
-        npz.write_arrays(logits_file, answered)
-    run = BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
+    run = verify(choice, settings, TERMINAL)
     output(parity_view(run), run.to_json(), json_file)
-    _judge(reports, bool(failed))
-
-
-def _judge(reports: Sequence[ParityReport], failed: bool) -> None:
-    """End with the exit status that tells what was proven."""
-    if failed or not reports or any(one.verdict == "fail" for one in reports):
-        raise click.exceptions.Exit(GATE_FAILED)
-    if not all(reports):
-        raise click.exceptions.Exit(INCONCLUSIVE)
+    _end(verdict([run]))
 
 
 def _on_fleet(
-    scheduler: str,
-    choice: Choice,
-    settings: dict[str, Any],
-    num_threads: int,
-    json_file: Path | None,
+    scheduler: str, choice: Choice, settings: VerifySettings, json_file: Path | None
 ) -> None:
     """Verify on every board; each has to prove it."""
-    from lenet_edge.fleet.connection import connect
-    from lenet_edge.flows import fleet
+    from lenet_edge.flows.verify import verdict, verify_fleet
     from lenet_edge.report.equal_boards import proofs_view
 
-    with connect(scheduler) as client, progress_begun("Verify") as begin:
-        found = fleet.verify(client, choice, settings, num_threads, begin)
-    output(proofs_view(found), found.to_json(), json_file)
-    failed = [one for run in found.runs for one in run.skipped if one.artifact]
-    _judge([one for run in found.runs for one in run.parity], bool(failed or found.lost))
+    fleet = verify_fleet(scheduler, choice, settings, TERMINAL)
+    output(proofs_view(fleet), fleet.to_json(), json_file)
+    _end(verdict(fleet.runs, complete=not fleet.lost))
 
 
-def _with_layers(
-    reports: list[ParityReport],
-    held: list[Truth],
-    pairs: list[Pair],
-    reference: Artifact | None,
-) -> list[ParityReport]:
-    """Return the reports with the layers of each quantized file in the first of its own."""
-    import dataclasses
-
-    from lenet_edge.errors import LenetEdgeError
-    from lenet_edge.verify.layers import compare_layers, find_sibling
-
-    files = {pair.artifact.sha256: pair.artifact for pair in pairs}
-    found, done = [], set()
-    for report, truth in zip(reports, held, strict=True):
-        file = files[report.candidate_sha256]
-        quantized = file.format in ("tflite", "onnx") and file.precision != "float32"
-        if quantized and file.sha256 not in done:
-            done.add(file.sha256)
-            usable = reference is not None and reference.format == file.format
-            sibling = reference if reference and usable else find_sibling(file)
-            layers = tuple(compare_layers(file, sibling, truth))
-            report = dataclasses.replace(report, layers=layers)  # noqa: PLW2901
-        found.append(report)
-    if not done:
-        raise LenetEdgeError(
-            "--layers compares quantized .tflite and .onnx files with their float siblings, and"
-            " none of these is one"
-        )
-    return found
+def _end(verdict: str) -> None:
+    """End with the exit status of a verdict."""
+    if verdict != "pass":
+        raise click.exceptions.Exit(GATE_FAILED if verdict == "fail" else INCONCLUSIVE)

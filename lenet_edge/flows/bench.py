@@ -1,0 +1,179 @@
+"""Benchmark files on this machine, or on every board of a fleet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_edge.bench import plan
+from lenet_edge.bench.plan import Plan
+from lenet_edge.bench.sampling import StopRule
+from lenet_edge.errors import UsageError
+from lenet_edge.flows.check import check
+from lenet_edge.flows.console import Console, late_bar
+from lenet_edge.report.rank import SCENARIOS
+from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped, load_runs
+from lenet_edge.selection import Pair, select
+
+if TYPE_CHECKING:
+    from lenet_edge.flows.fleet_session import Choice
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """The settings of a benchmark, as the options of `lenet-edge bench` name them.
+
+    `batch_sizes` None means the batch sizes of `scenario`, or 1, 8, 32 and 128 without one.
+    `precision` is a fraction of the median. `pythons` are interpreters of other environments by
+    the name of a target or runtime; "" stands for all others.
+
+    Raises:
+        UsageError: two settings contradict each other.
+    """
+
+    batch_sizes: tuple[int, ...] | None = None
+    num_threads: tuple[int, ...] = (1,)
+    scenario: str | None = None
+    precision: float = 0.01
+    min_time_s: float = 0.3
+    max_time_s: float = 5.0
+    rounds: int = 3
+    timeout_s: float = 300.0
+    pythons: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.max_time_s < self.min_time_s:
+            raise UsageError("--max-time must not be below --min-time")
+        if self.scenario is None or self.scenario == "offline" or self.batch_sizes is None:
+            return
+        usual = SCENARIOS[self.scenario].batch_sizes
+        if self.batch_sizes != usual:
+            raise UsageError(
+                f"{self.scenario} means batches of {usual[0]}; give --batch-size {usual[0]}"
+            )
+
+    def plan(self, pairs: Sequence[Pair]) -> Plan:
+        """Return the plan that measures these pairs."""
+        usual = SCENARIOS[self.scenario].batch_sizes if self.scenario else plan.DEFAULT_BATCH_SIZES
+        return Plan(
+            plan.expand(pairs, self.batch_sizes or usual, self.num_threads),
+            rounds=self.rounds,
+            stop=StopRule(self.min_time_s, self.max_time_s, self.precision),
+            timeout_s=self.timeout_s,
+            pythons=self.pythons,
+            scenario=self.scenario,
+        )
+
+
+def bench(
+    choice: Choice,
+    settings: BenchSettings,
+    console: Console,
+    results_file: Path | None = None,
+    resume: bool = False,
+) -> tuple[BenchRun, bool]:
+    """Check each file on the first test images, then measure its latency on this machine.
+
+    Args:
+        choice: the files and targets.
+        settings: the settings of the plan.
+        console: the display.
+        results_file: a JSON file that is rewritten after each process; None keeps nothing.
+        resume: continue the run that `results_file` holds.
+
+    Returns:
+        The run, and True if Ctrl-C stopped it before its end.
+
+    Raises:
+        LenetEdgeError: no file fits the targets, or the run to resume has another plan.
+    """
+    pairs, missing = select(
+        choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
+    )
+    others, missing = plan.elsewhere(choice.artifacts, missing, settings.pythons)
+    pairs += others
+    console.note(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
+    planned = settings.plan(pairs)
+    with console.measuring_alone():
+        earlier = None
+        if resume and results_file and results_file.exists():
+            earlier = BenchRun.load(results_file)
+        with console.progress_bar("Check", len(pairs)) as step:
+            planned, parity, failed = check(planned, step)
+        return _measure(planned, [*missing, *failed], parity, earlier, console, results_file)
+
+
+def _measure(
+    planned: Plan,
+    skipped: Sequence[Skipped],
+    parity: Sequence[ParityReport],
+    earlier: BenchRun | None,
+    console: Console,
+    results_file: Path | None,
+) -> tuple[BenchRun, bool]:
+    latest = earlier or BenchRun.here(skipped=tuple(skipped), parity=tuple(parity))
+
+    def keep(run: BenchRun) -> None:
+        nonlocal latest
+        latest = dataclasses.replace(run, parity=tuple(parity))
+        if results_file:
+            latest.save(results_file)
+
+    try:
+        with console.progress_bar("Bench", len(planned.steps())) as step:
+            keep(plan.run(planned, step, keep, earlier, skipped))
+    except KeyboardInterrupt:
+        return latest, True
+    return latest, False
+
+
+def bench_fleet(
+    scheduler: str,
+    choice: Choice,
+    settings: BenchSettings,
+    console: Console,
+    share: bool = False,
+    results_file: Path | None = None,
+    resume: bool = False,
+) -> tuple[FleetRun | None, bool]:
+    """Check and measure each file on every board of a fleet.
+
+    Args:
+        scheduler: the address of the Dask scheduler.
+        choice: the files and targets.
+        settings: the settings of each board's plan; `pythons` do not apply.
+        console: the display.
+        share: equal boards divide the cells among themselves.
+        results_file: a JSON file that is rewritten now and then; None keeps nothing.
+        resume: continue the run that `results_file` holds.
+
+    Returns:
+        The runs of all boards, None if Ctrl-C came before the first; and True if Ctrl-C stopped
+        the benchmark before its end.
+
+    Raises:
+        LenetEdgeError: the fleet has no board that can take the files.
+    """
+    from lenet_edge.fleet.connection import connect
+    from lenet_edge.flows import fleet
+
+    earlier: Sequence[BenchRun] = ()
+    if resume and results_file and results_file.exists():
+        earlier = load_runs(results_file)
+    latest: FleetRun | None = None
+
+    def keep(known: FleetRun) -> None:
+        nonlocal latest
+        latest = known
+        if results_file:
+            known.save(results_file)
+
+    with connect(scheduler) as client, late_bar(console, "Bench") as begin:
+        try:
+            fleet.bench(client, choice, settings.plan, share, begin, keep, earlier)
+        except KeyboardInterrupt:
+            return latest, True
+    return latest, False

@@ -1,0 +1,65 @@
+"""Export a checkpoint under the lock of its output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lenet_edge.artifacts.artifact import Artifact, check_format
+from lenet_edge.flows.console import Console
+
+
+def export(
+    model: Path,
+    output_dir: Path,
+    console: Console,
+    formats: Sequence[str] = ("tflite", "onnx"),
+    precisions: Sequence[str] = ("float32",),
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
+    cpu: str = "auto",
+    batch_size: int | None = None,
+    calibration: Path | None = None,
+    report: Callable[[Artifact], None] = lambda artifact: None,
+) -> list[Artifact]:
+    """Export a checkpoint to each format in each precision; see `exporter.export`.
+
+    Args:
+        model: the checkpoint, a .keras file.
+        output_dir: the folder for the files and their manifests.
+        console: the display.
+        formats: "tflite", "onnx", "native", "wasm" and "c".
+        precisions: "float32", "float16", "dynamic", "int8" and "int16x8".
+        dataset: see `datasets.load`.
+        data_dir: see `datasets.load`.
+        cpu: the processor that int8 ONNX files will run on: "x86", "arm", or "auto".
+        batch_size: a fixed batch size; None leaves it free.
+        calibration: an .npz file of images that calibrates int8 files.
+        report: called with each artifact when it is on disk.
+
+    Raises:
+        LenetEdgeError: the checkpoint cannot be exported, or the images do not fit it.
+        ModuleNotFoundError: TensorFlow or a converter is not installed.
+    """
+    check_format(model)  # before TensorFlow, which takes seconds to load
+    if "wasm" in formats:
+        from lenet_edge.export import wasm
+
+        wasm.compiler()
+    with console.alone_in(output_dir):
+        console.note("Loading TensorFlow ...")
+        from lenet_edge.export import exporter
+        from lenet_edge.flows import datasets
+
+        return exporter.export(
+            model,
+            output_dir,
+            *datasets.load(dataset, data_dir),
+            formats=formats,
+            precisions=precisions,
+            report=report,
+            batch_size=batch_size,
+            cpu=cpu,
+            calibration_file=calibration,
+            note=console.note,
+        )
