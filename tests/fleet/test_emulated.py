@@ -42,7 +42,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:",
          "--python-version", version, *tags, "--platform", "manylinux2014_aarch64",
-         "--constraint", str(ROOT / "constraints.txt"),
+         "--constraint", str(ROOT / f"constraints/{version}.txt"),
          "--dest", str(tmp_path / "wheels"), *pinned],
         check=True, timeout=300,
     )  # fmt: skip
