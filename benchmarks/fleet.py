@@ -90,7 +90,7 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
 
     worker.call = replay  # type: ignore[assignment]
     verify.verify_pair = replay_proof
-    on_board.capture = lambda root=ROOT: run.environment  # type: ignore[attr-defined]
+    on_board.read_environment = lambda root=ROOT: run.environment  # type: ignore[attr-defined]
 
     async def serve() -> None:
         executor = ThreadPoolExecutor(1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lenet_edge.machine.conditions import ask_vcgencmd, read
+from lenet_edge.machine.conditions import read_system_file, run_vcgencmd
 
 _PHASE_S = 0.5
 _ZONES = "sys/class/powercap/intel-rapl:*"
@@ -39,12 +39,12 @@ def find_meter(root: Path = Path("/")) -> Meter | None:
         for zone in sorted(root.glob(_ZONES))
         # A zone below another ("intel-rapl:0:0", the cores) is part of it. Reading needs root.
         if zone.name.count(":") == 1
-        and (read(zone / "name") or "").startswith("package")
-        and read(zone / "energy_uj")
+        and (read_system_file(zone / "name") or "").startswith("package")
+        and read_system_file(zone / "energy_uj")
     )
     if zones:
         return Rapl(zones)
-    if pmic_watts(ask_vcgencmd("pmic_read_adc")) is not None:
+    if pmic_watts(run_vcgencmd("pmic_read_adc")) is not None:
         return Pmic()
     return None
 
@@ -58,7 +58,9 @@ class Rapl:
     @property
     def covers(self) -> str:
         """Name the packages."""
-        return f"RAPL {', '.join(read(zone / 'name') or zone.name for zone in self.zones)}"
+        return (
+            f"RAPL {', '.join(read_system_file(zone / 'name') or zone.name for zone in self.zones)}"
+        )
 
     def joules_per_call(self, call: Callable[[], object]) -> float | None:
         """Return the packages' energy over half a second, divided by the calls in it."""
@@ -69,12 +71,12 @@ class Rapl:
             return None
         total = 0
         for zone, old, new in zip(self.zones, before, after, strict=True):
-            wraps_at = int(read(zone / "max_energy_range_uj") or 0)
+            wraps_at = int(read_system_file(zone / "max_energy_range_uj") or 0)
             total += new - old if new >= old else new - old + wraps_at
         return total / 1e6 / calls
 
     def _microjoules(self) -> list[int] | None:
-        values = [read(zone / "energy_uj") for zone in self.zones]
+        values = [read_system_file(zone / "energy_uj") for zone in self.zones]
         return None if None in values else [int(value) for value in values if value]
 
 
@@ -90,7 +92,7 @@ class Pmic:
 
         def watch() -> None:
             while not done.is_set():
-                found = pmic_watts(ask_vcgencmd("pmic_read_adc"))
+                found = pmic_watts(run_vcgencmd("pmic_read_adc"))
                 if found is not None:
                     watts.append(found)
                 done.wait(0.05)

@@ -14,7 +14,7 @@ from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench import limit
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import DataError, LenetEdgeError
-from lenet_edge.machine.environment import Environment, capture
+from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.results.result_file import BenchRun, Measurement, Skipped
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
@@ -138,7 +138,7 @@ def run(
     Raises:
         DataError: `earlier` is of another machine or another plan.
     """
-    progress = Progress(plan, capture(), skipped)
+    progress = Progress(plan, read_environment(), skipped)
     if earlier is not None:
         progress.resume(earlier)
     worker.do(progress.work(plan.cells, report, lambda: keep(progress.found())))

@@ -31,7 +31,7 @@ from lenet_edge.data.dataset import to_input
 from lenet_edge.data.test_set import has_test_images, images_for
 from lenet_edge.errors import TargetError
 from lenet_edge.inspection.delegation import prove
-from lenet_edge.machine.conditions import observe, remedy
+from lenet_edge.machine.conditions import read_conditions, throttling_remedy
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.runtimes import open_session
@@ -58,7 +58,7 @@ def measure(
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
     check_unchanged(file)
     batches = make_batches(file, batch_size)
-    before, resident = observe(), _status_bytes("VmRSS")
+    before, resident = read_conditions(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
         session.prepare(batches[0])  # some runtimes allocate, or compile, only here
@@ -70,7 +70,7 @@ def measure(
         trial = _sample(session, batches, rule)
         meter = energy.find_meter()
         joules = meter.joules_per_call(session.infer) if meter else None
-        after = observe()
+        after = read_conditions()
         trial = dataclasses.replace(
             trial,
             load_time_s=loaded - started,
@@ -99,7 +99,11 @@ def measure(
 
 
 def _held_back(throttled: tuple[str, ...]) -> str | None:
-    return f"the board says: {', '.join(throttled)}; {remedy(throttled)}" if throttled else None
+    return (
+        f"the board says: {', '.join(throttled)}; {throttling_remedy(throttled)}"
+        if throttled
+        else None
+    )
 
 
 def _sample(session: Session, batches: list[Images], rule: StopRule) -> ProcessSamples:

@@ -35,10 +35,10 @@ def command(job: str | None, json_file: Path | None) -> None:
     """
     from dataclasses import asdict
 
-    from lenet_edge.doctor.examine import examine, usual_job
+    from lenet_edge.doctor.checks import default_job, run_checks
 
-    job = job or usual_job()
-    findings = examine(job, DEFAULT_DIR, lambda what: say(f"Try {what}"))
+    job = job or default_job()
+    findings = run_checks(job, DEFAULT_DIR, lambda what: say(f"Try {what}"))
     able = not any(one.status == "failure" for one in findings)
     facts = {"job": job, "able": able, "findings": [asdict(one) for one in findings]}
     output(_view(findings, job, able), facts, json_file)

@@ -1,1 +1,1 @@
-"""What keeps a machine from its job, found by trying: causes, fixes, and where they are written."""
+"""Checks of a machine for its job. Each finding has a cause, a fix and a reference."""

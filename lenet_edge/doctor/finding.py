@@ -1,21 +1,30 @@
-"""One thing that was looked at."""
+"""The result of one check."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-# A failure keeps the machine from its job; a warning makes its figures doubtful or will hurt
-# later; a note is something that it could do as well, but does not.
-Status = Literal["ok", "note", "warning", "failure"]
+# failure: the machine cannot do its job. warning: its measurements are doubtful, or it will have
+# problems later. note: an optional capability is missing.
+Severity = Literal["ok", "note", "warning", "failure"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found; where it is not ok, the cause, the fix, and where to read of it."""
+    """The result of one check; the field names are the keys in the JSON output.
+
+    Attributes:
+        check: the name of what was checked.
+        status: how serious the result is.
+        found: the observed state or the error message.
+        cause: the likely cause; empty where the status is "ok".
+        fix: the command or action that solves the problem.
+        see: a reference to documentation.
+    """
 
     check: str
-    status: Status
+    status: Severity
     found: str
     cause: str = ""
     fix: str = ""

@@ -11,7 +11,7 @@ import numpy as np
 from lenet_edge.export.checkpoint import inference_function
 from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
-from lenet_edge.machine.environment import capture
+from lenet_edge.machine.environment import read_environment
 from lenet_edge.target import Images
 
 import onnx  # isort: skip
@@ -79,7 +79,7 @@ def needs_reduced_range(cpu: str) -> bool:
     """
     if cpu != "auto":
         return cpu == "x86"
-    here = capture()
+    here = read_environment()
     is_x86 = here.architecture.lower() in ("x86_64", "amd64", "i386", "i686")
     return is_x86 and not any("vnni" in feature for feature in here.cpu_features)
 

@@ -11,7 +11,7 @@ from typing import Any
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.errors import LenetEdgeError, ModelFileError
-from lenet_edge.machine.environment import capture
+from lenet_edge.machine.environment import read_environment
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.selection import select
 from lenet_edge.support.files import atomic_write, sha256_of
@@ -64,7 +64,7 @@ def look(artifacts: list[dict[str, Any]], how: dict[str, Any]) -> dict[str, Any]
     except LenetEdgeError as error:
         pairs, skipped = [], [Skipped(", ".join(how["names"]) or "any target", str(error))]
     return {
-        "environment": asdict(capture()),
+        "environment": asdict(read_environment()),
         "pairs": [(one.artifact.to_json(), asdict(one.target)) for one in pairs],
         "skipped": [asdict(one) for one in skipped],
     }

@@ -22,7 +22,7 @@ from lenet_edge.export import calibration, mix, tflite
 from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.exporter import write_artifact
 from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, images_of
-from lenet_edge.machine.environment import Environment, capture
+from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.selection import Pair
 from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Logits, Target
@@ -194,7 +194,7 @@ def tune(
             chosen.artifact.path.read_bytes(),
             **_own_facts(chosen.artifact),
         )
-    return Tuned(tuple(finalists), len(made), winner, chosen, test, target.name, capture())
+    return Tuned(tuple(finalists), len(made), winner, chosen, test, target.name, read_environment())
 
 
 def _own_facts(artifact: Artifact) -> dict[str, Any]:

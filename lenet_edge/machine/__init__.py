@@ -1,1 +1,1 @@
-"""The machine: its description, its condition at a moment, and the architecture of a library."""
+"""Facts about the machine: its description, its current conditions, and ELF architectures."""

@@ -1,4 +1,7 @@
-"""How the machine is doing at one moment: what makes the same call fast now and slow later."""
+"""The conditions of the machine at one moment: clock, temperature, load and throttling.
+
+They explain why the same call is fast at one time and slow at another.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,15 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class Conditions:
-    """What can be read of the machine's state; what it does not tell is None.
+    """The conditions of the machine at one moment; None where the system does not report a value.
 
-    `frequency_mhz` is of the first core, `temperature_celsius` the hottest zone, `load` the mean
-    number of runnable processes in the last minute. `throttled` names what holds the machine
-    back. `throttle_events` counts how often an x86 core was, `stolen_s` the CPU seconds that a
-    hypervisor gave to others: both since the machine started.
+    Attributes:
+        frequency_mhz: clock of the first core.
+        temperature_celsius: temperature of the hottest thermal zone.
+        load: mean number of runnable processes in the last minute.
+        throttled: causes for which the firmware reduces the clock.
+        throttle_events: number of times that x86 cores were throttled since the machine started.
+        stolen_s: CPU seconds that the hypervisor gave to other guests since the machine started.
     """
 
     frequency_mhz: float | None = None
@@ -39,45 +45,46 @@ class Conditions:
         object.__setattr__(self, "throttled", tuple(self.throttled))
 
 
-def observe(root: Path = _ROOT) -> Conditions:
-    """Read the machine's state now; `root` is where /sys and /proc lie."""
+def read_conditions(root: Path = _ROOT) -> Conditions:
+    """Read the current conditions of the machine from the /sys and /proc under `root`."""
     return Conditions(
         frequency_mhz=frequency_mhz(root),
         temperature_celsius=_temperature(root),
         load=_load(root),
-        throttled=pi_throttled(ask_vcgencmd("get_throttled")),
+        throttled=parse_throttled(run_vcgencmd("get_throttled")),
         throttle_events=_throttle_events(root),
         stolen_s=_stolen_s(root),
     )
 
 
 def frequency_mhz(root: Path = _ROOT) -> float | None:
-    """Return the clock of the first core, in MHz."""
-    kilohertz = read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
+    """Return the clock of the first core in MHz, or None if the system does not report it."""
+    kilohertz = read_system_file(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
     if kilohertz:
         return int(kilohertz) / 1e3
-    found = re.search(r"^cpu MHz\s*: ([\d.]+)", read(root / "proc/cpuinfo") or "", re.MULTILINE)
-    return float(found.group(1)) if found else None
+    cpuinfo = read_system_file(root / "proc/cpuinfo") or ""
+    match = re.search(r"^cpu MHz\s*: ([\d.]+)", cpuinfo, re.MULTILINE)
+    return float(match.group(1)) if match else None
 
 
 def _temperature(root: Path) -> float | None:
-    zones = [read(path) for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
+    zones = [read_system_file(path) for path in root.glob("sys/class/thermal/thermal_zone*/temp")]
     return max((int(value) / 1e3 for value in zones if value), default=None)
 
 
 def _load(root: Path) -> float | None:
-    text = read(root / "proc/loadavg")
+    text = read_system_file(root / "proc/loadavg")
     return float(text.split()[0]) if text else None
 
 
 def _throttle_events(root: Path) -> int | None:
     pattern = "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"
-    counts = [read(path) for path in root.glob(pattern)]
+    counts = [read_system_file(path) for path in root.glob(pattern)]
     return sum(int(value) for value in counts if value) if counts else None
 
 
 def _stolen_s(root: Path) -> float | None:
-    text = read(root / "proc/stat")
+    text = read_system_file(root / "proc/stat")
     if not text:
         return None
     # user nice system idle iowait irq softirq steal ..., in clock ticks; source: proc(5)
@@ -85,36 +92,49 @@ def _stolen_s(root: Path) -> float | None:
     return int(fields[7]) / os.sysconf("SC_CLK_TCK") if len(fields) > 7 else None
 
 
-def pi_throttled(answer: str | None) -> tuple[str, ...]:
-    """Return in words what ``throttled=0x50005`` means; nothing for 0x0 and off a Pi."""
-    found = re.search(r"throttled=(0x[0-9a-fA-F]+)", answer or "")
-    bits = int(found.group(1), 16) if found else 0
-    return tuple(words for bit, words in _PI_BITS.items() if bits >> bit & 1)
+def parse_throttled(output: str | None) -> tuple[str, ...]:
+    """Decode the output of ``vcgencmd get_throttled``, such as ``throttled=0x50005``.
+
+    Args:
+        output: the line that the command printed; None if the machine is not a Raspberry Pi.
+
+    Returns:
+        A description of each bit that is set.
+    """
+    match = re.search(r"throttled=(0x[0-9a-fA-F]+)", output or "")
+    bits = int(match.group(1), 16) if match else 0
+    return tuple(description for bit, description in _PI_BITS.items() if bits >> bit & 1)
 
 
-def remedy(throttled: tuple[str, ...]) -> str:
-    """Return what to do about a board that is held back."""
-    if any("voltage" in one for one in throttled):
-        return "take the board's own power supply and a short cable"
-    return "cool it: a heat sink, a fan, more air; what is said since boot ends with a restart"
+def throttling_remedy(throttled: tuple[str, ...]) -> str:
+    """Return the advice for a throttled board; `throttled` is that of `Conditions`."""
+    if any("voltage" in cause for cause in throttled):
+        return "use the board's own power supply and a short cable"
+    return (
+        "cool the board with a heat sink, a fan or more air; a restart clears the entries 'since"
+        " boot'"
+    )
 
 
-def ask_vcgencmd(*question: str) -> str | None:
-    """Return what a Raspberry Pi's firmware answers; None off a Pi."""
+def run_vcgencmd(*arguments: str) -> str | None:
+    """Return the output of vcgencmd, which queries the firmware of a Raspberry Pi.
+
+    Return None if the command is missing or fails.
+    """
     command = shutil.which("vcgencmd")
     if command is None:
         return None
     try:
         done = subprocess.run(
-            [command, *question], capture_output=True, text=True, check=False, timeout=5
+            [command, *arguments], capture_output=True, text=True, check=False, timeout=5
         )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
-def read(path: Path) -> str | None:
-    """Return the text of a file of /sys or /proc; None where it is missing or empty."""
+def read_system_file(path: Path) -> str | None:
+    """Return the text of a file in /sys or /proc, or None if it is missing or empty."""
     try:
         return path.read_text(errors="replace").strip("\0\n ") or None
     except OSError:

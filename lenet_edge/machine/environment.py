@@ -1,4 +1,4 @@
-"""What the machine is, so that a figure can be read next to where it was measured."""
+"""The description of the machine, stored with each measurement taken on it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.machine.conditions import frequency_mhz, observe, read
+from lenet_edge.machine.conditions import frequency_mhz, read_conditions, read_system_file
 
 _PACKAGES = (
     "lenet-edge", "numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino",
     "tensorflow", "keras", "onnx", "tf2onnx",
 )  # fmt: skip
-# What decides how fast a quantized or float matrix product can be, in /proc/cpuinfo's names.
+# The CPU features that determine the speed of matrix products, as /proc/cpuinfo names them.
 _CPU_FEATURES = (
     "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
     "neon", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve",
@@ -28,11 +28,14 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class Environment:
-    """The facts of one machine. A fact that the machine does not tell is None or empty.
+    """The facts about one machine; None or empty where the system does not report a fact.
 
-    `cores` are those this process may use, `affinity` their numbers. `container` and `hypervisor`
-    name what the system runs in, and `emulated` says how it is known that another CPU is being
-    imitated: then no figure says anything of the real one.
+    Attributes:
+        cores: number of CPU cores that this process may use.
+        affinity: the numbers of these cores.
+        container: the container software that the system runs in.
+        hypervisor: the hypervisor that the system runs in.
+        emulated: evidence that the CPU is emulated. Latencies then say nothing about a real CPU.
     """
 
     machine: str
@@ -57,35 +60,39 @@ class Environment:
 
     @property
     def identity(self) -> tuple[str, str, str, int, bool]:
-        """What two runs must share to be compared: machine, CPU, architecture, cores, emulation."""
+        """The facts that must be equal in two runs that are compared."""
         return self.machine, self.cpu, self.architecture, self.cores, self.emulated is not None
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes every figure of this machine doubtful, in words."""
-        said = []
+        """The reasons to doubt every measurement of this machine, one sentence each."""
+        reasons = []
         if self.emulated:
-            said.append(f"emulated ({self.emulated}): these figures say nothing of a real machine")
+            reasons.append(
+                f"emulated ({self.emulated}): these figures say nothing about a real machine"
+            )
         if self.governor not in (None, "performance"):
-            said.append(f"the governor is {self.governor}: the clock may change while measuring")
+            reasons.append(
+                f"the governor is {self.governor}: the clock may change during a measurement"
+            )
         if self.load is not None and self.load > 0.5 * self.cores:
-            said.append(f"other work ran here: load {self.load:.1f} on {self.cores} cores")
-        return tuple(said)
+            reasons.append(f"other programs ran: load {self.load:.1f} on {self.cores} cores")
+        return tuple(reasons)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Environment:
-        """Return the Environment that a JSON file holds."""
+        """Return the Environment that `facts`, read from JSON, describe."""
         tuples = {name: tuple(facts[name]) for name in ("cpu_features", "affinity")}
         return cls(**{**facts, **tuples})
 
 
-def capture(root: Path = _ROOT) -> Environment:
-    """Read the facts of this machine, now; `root` is where /sys, /proc and /etc lie."""
-    cpuinfo = read(root / "proc/cpuinfo") or ""
+def read_environment(root: Path = _ROOT) -> Environment:
+    """Describe this machine from the /sys, /proc and /etc under `root`."""
+    cpuinfo = read_system_file(root / "proc/cpuinfo") or ""
     flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features") or "").split())
-    board = read(root / "sys/firmware/devicetree/base/model")
+    board = read_system_file(root / "sys/firmware/devicetree/base/model")
     cpu = _field(cpuinfo, "model name") or board or platform.processor() or platform.machine()
-    now = observe(root)
+    conditions = read_conditions(root)
     affinity = tuple(sorted(os.sched_getaffinity(0)))
     hypervisor = _hypervisor(root, flags)
     return Environment(
@@ -98,54 +105,54 @@ def capture(root: Path = _ROOT) -> Environment:
         operating_system=_operating_system(root),
         kernel=platform.release(),
         python=platform.python_version(),
-        governor=read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=read_system_file(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         frequency_mhz=frequency_mhz(root),
-        temperature_celsius=now.temperature_celsius,
+        temperature_celsius=conditions.temperature_celsius,
         virtualized=hypervisor is not None if flags else None,
         packages=_packages(),
         affinity=affinity,
         hypervisor=hypervisor,
         container=_container(root),
-        emulated=emulated_by(root, platform.machine(), cpuinfo),
-        load=now.load,
+        emulated=detect_emulation(root, platform.machine(), cpuinfo),
+        load=conditions.load,
     )
 
 
 def _field(text: str, name: str) -> str | None:
-    found = re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1).strip() if found else None
+    match = re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
+    return match.group(1).strip() if match else None
 
 
 def _hypervisor(root: Path, flags: set[str]) -> str | None:
-    named = read(root / "sys/hypervisor/type")
+    named = read_system_file(root / "sys/hypervisor/type")
     if named:
         return named
-    tree = read(root / "sys/firmware/devicetree/base/hypervisor/compatible")
+    tree = read_system_file(root / "sys/firmware/devicetree/base/hypervisor/compatible")
     if tree:
         return tree.split("\0")[0]
     if "hypervisor" in flags:
-        return read(root / "sys/class/dmi/id/sys_vendor") or "unnamed"
+        return read_system_file(root / "sys/class/dmi/id/sys_vendor") or "unnamed"
     return None
 
 
 def _container(root: Path) -> str | None:
     if (root / ".dockerenv").exists():
         return "docker"
-    podman = read(root / "run/.containerenv")
+    podman = read_system_file(root / "run/.containerenv")
     if podman is not None or (root / "run/.containerenv").exists():
         return "podman"
-    groups = read(root / "proc/1/cgroup") or ""
-    found = re.search(r"docker|kubepods|lxc|containerd", groups)
-    return found.group() if found else None
+    groups = read_system_file(root / "proc/1/cgroup") or ""
+    match = re.search(r"docker|kubepods|lxc|containerd", groups)
+    return match.group() if match else None
 
 
-def emulated_by(root: Path, architecture: str, cpuinfo: str) -> str | None:
-    """Return how it is known that another CPU is being imitated, or None.
+def detect_emulation(root: Path, architecture: str, cpuinfo: str) -> str | None:
+    """Return the evidence that the CPU is emulated, or None if there is none.
 
     Args:
-        root: where /proc lies.
-        architecture: what uname says, such as "aarch64".
-        cpuinfo: the text of /proc/cpuinfo, which older QEMU passes on from the host.
+        root: the folder that contains /proc.
+        architecture: the machine name from uname, such as "aarch64".
+        cpuinfo: the text of /proc/cpuinfo; older QEMU versions show that of the host.
     """
     model = _field(cpuinfo, "model name") or ""
     if re.search(r"QEMU (TCG|Virtual)|VirtualApple", model):
@@ -155,30 +162,31 @@ def emulated_by(root: Path, architecture: str, cpuinfo: str) -> str | None:
         is_x86 and re.search(r"^CPU implementer\s*:", cpuinfo, re.MULTILINE)
     ):
         return f"uname says {architecture}, /proc/cpuinfo another"
-    # QEMU's user mode answers for /proc/self/exe itself, but not for this name of the same link.
+    # QEMU user mode fakes /proc/self/exe but not /proc/thread-self/exe, which is the same link.
     with contextlib.suppress(OSError):
-        runs = (root / "proc/thread-self/exe").readlink().name
-        if "qemu" in runs:
-            return f"programs for {architecture} run in {runs}"
+        program = (root / "proc/thread-self/exe").readlink().name
+        if "qemu" in program:
+            return f"programs for {architecture} run in {program}"
     return None
 
 
 def _memory_bytes(root: Path) -> int | None:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", read(root / "proc/meminfo") or "", re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+    meminfo = read_system_file(root / "proc/meminfo") or ""
+    match = re.search(r"^MemTotal:\s*(\d+) kB", meminfo, re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
 
 
 def _operating_system(root: Path) -> str:
-    text = read(root / "etc/os-release") or ""
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', text, re.MULTILINE)
-    return found.group(1) if found else sys.platform
+    text = read_system_file(root / "etc/os-release") or ""
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', text, re.MULTILINE)
+    return match.group(1) if match else sys.platform
 
 
 def _packages() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

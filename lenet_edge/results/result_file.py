@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lenet_edge.errors import DataError
-from lenet_edge.machine.environment import Environment, capture
+from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.process_samples import ProcessSamples
@@ -102,7 +102,7 @@ class BenchRun:
         environment: Environment | None = None,
     ) -> BenchRun:
         """Return a run of this machine, at this commit; `environment` as it was at the start."""
-        here = environment or capture()
+        here = environment or read_environment()
         return cls(here, measurements, parity, skipped, git_commit=_git_commit())
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import TargetError
-from lenet_edge.machine.elf import architecture, own_architecture
+from lenet_edge.machine.elf import elf_architecture, python_architecture
 from lenet_edge.target import Target
 
 # By the name that people give them; each is found where the dynamic linker looks.
@@ -45,7 +45,7 @@ def find_library(name: str) -> str:
 
 def _check_machine(path: Path) -> None:
     """Tell a library of another architecture, of which the linker says that it does not exist."""
-    built_for, wanted = architecture(path), own_architecture()
+    built_for, wanted = elf_architecture(path), python_architecture()
     if built_for is None:
         raise TargetError(f"{path} is no shared library; give a TFLite delegate's .so file")
     if built_for != wanted:

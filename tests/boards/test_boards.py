@@ -17,7 +17,7 @@ from tests.boards.userland import USERLANDS, missing
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-# All that capture() needs of this package; a board gets the rest by `lenet-edge deploy`.
+# All that read_environment() needs of this package; a board gets the rest by `lenet-edge deploy`.
 MODULES = ("__init__", "environment", "conditions")
 
 
@@ -52,8 +52,9 @@ def test_a_board_is_what_it_says(
         facts = json.loads(
             python(
                 board,
-                "import dataclasses, json; from lenet_edge.machine.environment import capture;"
-                "print(json.dumps(dataclasses.asdict(capture())))",
+                "import dataclasses, json\n"
+                "from lenet_edge.machine.environment import read_environment\n"
+                "print(json.dumps(dataclasses.asdict(read_environment())))",
             )
         )
         assert facts["machine"] == model

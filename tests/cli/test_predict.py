@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.bare_venv import BARE, BareVenv
 from tests.cli.test_errors import one_line
 from tests.conftest import LenetEdge
 from tests.data.draw import FOLDER
-from tests.doctor.test_doctor import BARE, Board
 
 EXPORTED = Path(__file__).parents[2] / "exported"
 SEVEN, THREE = FOLDER / "7-hasty-crayon.jpg", FOLDER / "3-hasty-crayon.jpg"
@@ -150,11 +150,11 @@ def test_other_classes_see_the_image_as_it_is(lenet_edge: LenetEdge, tmp_path: P
 
 @pytest.mark.parametrize(("command", "extra"), [("predict", "predict"), ("serve", "serve")])
 def test_a_board_without_the_extra_is_told_which(tmp_path: Path, command: str, extra: str) -> None:
-    board = Board(tmp_path / "venv")
-    board.add(*BARE, "tflite_runtime")
+    venv = BareVenv(tmp_path / "venv")
+    venv.add(*BARE, "tflite_runtime")
     arguments = [SEVEN, *MODEL] if command == "predict" else [MODEL[1]]
     done = subprocess.run(
-        [str(one) for one in (board.python, "-m", "lenet_edge", command, *arguments)],
+        [str(one) for one in (venv.python, "-m", "lenet_edge", command, *arguments)],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""What the machine says of itself: here, and as other machines' files have it."""
+"""Tests of the conditions and the description of this machine and of imitated machines."""
 
 from __future__ import annotations
 
@@ -9,33 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.machine.conditions import Conditions, observe, pi_throttled
-from lenet_edge.machine.environment import capture, emulated_by
+from lenet_edge.machine.conditions import Conditions, parse_throttled, read_conditions
+from lenet_edge.machine.environment import detect_emulation, read_environment
 from lenet_edge.results.process_samples import instability
+from tests.machine.system_tree import write_tree
 from tests.report.test_recommend import trial as make_trial
 
 
-def tree(root: Path, **files: str) -> Path:
-    """Write files under `root`; in their names, "__" stands for "/"."""
-    for name, text in files.items():
-        path = root / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+def test_conditions_of_this_machine() -> None:
+    conditions = read_conditions()
+    assert conditions.load is not None
+    assert conditions.load >= 0
+    assert conditions.stolen_s is not None
+    assert conditions.stolen_s >= 0
+    assert conditions.throttled == ()
 
 
-def test_this_machine() -> None:
-    found = observe()
-    assert found.load is not None
-    assert found.load >= 0
-    assert found.stolen_s is not None
-    assert found.stolen_s >= 0
-    assert found.throttled == ()
-
-
-def test_a_board(tmp_path: Path) -> None:
+def test_raspberry_pi(tmp_path: Path) -> None:
     cpu = "sys__devices__system__cpu__cpu0"
-    root = tree(
+    root = write_tree(
         tmp_path,
         **{
             f"{cpu}__cpufreq__scaling_cur_freq": "1800000\n",
@@ -48,21 +40,23 @@ def test_a_board(tmp_path: Path) -> None:
             "CPU implementer\t: 0x41\n",
         },
     )
-    now = observe(root)
-    assert (now.frequency_mhz, now.temperature_celsius, now.load) == (1800, 61, 3.1)
-    assert (now.stolen_s, now.throttle_events) == (None, None)
-    found = capture(root)
-    assert found.machine == "Raspberry Pi 4 Model B Rev 1.4"
-    assert found.cpu_features == ("asimd", "asimddp")
-    assert (found.virtualized, found.hypervisor, found.container) == (False, None, None)
-    said = " ".join(dataclasses.replace(found, cores=4, emulated=None).warnings)
-    assert "the governor is ondemand" in said
-    assert "load 3.1 on 4 cores" in said
+    conditions = read_conditions(root)
+    assert (conditions.frequency_mhz, conditions.temperature_celsius) == (1800, 61)
+    assert conditions.load == 3.1
+    assert (conditions.stolen_s, conditions.throttle_events) == (None, None)
+    environment = read_environment(root)
+    assert environment.machine == "Raspberry Pi 4 Model B Rev 1.4"
+    assert environment.cpu_features == ("asimd", "asimddp")
+    assert (environment.hypervisor, environment.container) == (None, None)
+    assert environment.virtualized is False
+    warnings = " ".join(dataclasses.replace(environment, cores=4, emulated=None).warnings)
+    assert "the governor is ondemand" in warnings
+    assert "load 3.1 on 4 cores" in warnings
 
 
-def test_an_x86_guest_in_a_container(tmp_path: Path) -> None:
+def test_x86_guest_in_a_container(tmp_path: Path) -> None:
     cpu = "sys__devices__system__cpu"
-    root = tree(
+    root = write_tree(
         tmp_path,
         **{
             "proc__cpuinfo": "vendor_id\t: GenuineIntel\nmodel name\t: Xeon\ncpu MHz\t\t: 2600.5\n"
@@ -74,13 +68,14 @@ def test_an_x86_guest_in_a_container(tmp_path: Path) -> None:
             f"{cpu}__cpu1__thermal_throttle__core_throttle_count": "4\n",
         },
     )
-    now = observe(root)
-    assert now.frequency_mhz == 2600.5
-    assert now.throttle_events == 7
-    assert now.stolen_s == 250 / os.sysconf("SC_CLK_TCK")
-    found = capture(root)
-    assert (found.virtualized, found.hypervisor, found.container) == (True, "QEMU", "kubepods")
-    assert found.cpu_features == ("avx2", "avx512_vnni")
+    conditions = read_conditions(root)
+    assert conditions.frequency_mhz == 2600.5
+    assert conditions.throttle_events == 7
+    assert conditions.stolen_s == 250 / os.sysconf("SC_CLK_TCK")
+    environment = read_environment(root)
+    assert (environment.hypervisor, environment.container) == ("QEMU", "kubepods")
+    assert environment.virtualized is True
+    assert environment.cpu_features == ("avx2", "avx512_vnni")
 
 
 @pytest.mark.parametrize(
@@ -93,27 +88,27 @@ def test_an_x86_guest_in_a_container(tmp_path: Path) -> None:
         ("aarch64", "CPU implementer\t: 0x41\n", None),
     ],
 )
-def test_emulation_is_seen(
+def test_emulation_is_detected(
     tmp_path: Path, architecture: str, cpuinfo: str, reason: str | None
 ) -> None:
-    found = emulated_by(tmp_path, architecture, cpuinfo)
-    assert found is None if reason is None else reason in (found or "")
+    evidence = detect_emulation(tmp_path, architecture, cpuinfo)
+    assert evidence is None if reason is None else reason in (evidence or "")
 
 
-def test_a_container_for_another_cpu_is_emulated(tmp_path: Path) -> None:
-    """A real one is in tests/boards/."""
+def test_container_for_another_cpu_is_emulated(tmp_path: Path) -> None:
+    """tests/boards tests a real container."""
     program = tmp_path / "proc/thread-self/exe"
     program.parent.mkdir(parents=True)
     program.symlink_to("/usr/bin/qemu-aarch64-static")
     cpuinfo = "CPU implementer\t: 0x41\n"
-    assert "qemu-aarch64-static" in (emulated_by(tmp_path, "aarch64", cpuinfo) or "")
+    assert "qemu-aarch64-static" in (detect_emulation(tmp_path, "aarch64", cpuinfo) or "")
     program.unlink()
     program.symlink_to("/usr/bin/python3.11")
-    assert emulated_by(tmp_path, "aarch64", cpuinfo) is None
+    assert detect_emulation(tmp_path, "aarch64", cpuinfo) is None
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("output", "descriptions"),
     [
         ("throttled=0x0\n", ()),
         (None, ()),
@@ -122,17 +117,17 @@ def test_a_container_for_another_cpu_is_emulated(tmp_path: Path) -> None:
         ("throttled=0x80008", ("soft temperature limit", "soft temperature limit since boot")),
     ],
 )  # fmt: skip
-def test_a_pi_says_what_holds_it_back(answer: str | None, words: tuple[str, ...]) -> None:
-    assert pi_throttled(answer) == words
+def test_throttled_bits_are_decoded(output: str | None, descriptions: tuple[str, ...]) -> None:
+    assert parse_throttled(output) == descriptions
 
 
-def test_what_disturbed_a_cell_is_said() -> None:
+def test_disturbances_of_a_cell_are_listed() -> None:
     before = Conditions(frequency_mhz=1500, throttle_events=3, stolen_s=10)
     after = Conditions(frequency_mhz=600, throttle_events=5, stolen_s=10.5)
-    one = make_trial(
+    disturbed = make_trial(
         np.full(1000, 1e-5), before=before, after=after, seconds=2.0, preempted=900, settled=False
     )
-    assert instability((one,)) == (
+    assert instability((disturbed,)) == (
         "the warm-up never settled",
         "the hypervisor took 25% of the time",
         "preempted 450 times a second",

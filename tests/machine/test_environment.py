@@ -1,4 +1,4 @@
-"""The facts of this machine, against other ways to ask for them."""
+"""Tests of the description of this machine, compared with other sources of the same facts."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from pathlib import Path
 import numpy as np
 
 from lenet_edge import __version__
-from lenet_edge.machine.environment import capture
+from lenet_edge.machine.environment import read_environment
 
 
-def test_the_facts_of_this_machine() -> None:
-    found = capture()
-    assert found.machine
-    assert found.cpu
-    assert 1 <= found.cores <= (os.cpu_count() or 1)
-    assert found.memory_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert found.architecture == os.uname().machine
-    assert found.kernel == os.uname().release
-    assert found.python == sys.version.split()[0]
-    assert found.operating_system == platform.freedesktop_os_release()["PRETTY_NAME"]
-    assert found.packages["numpy"] == np.__version__
-    assert found.packages["lenet-edge"] == __version__
+def test_facts_match_other_sources() -> None:
+    environment = read_environment()
+    assert environment.machine
+    assert environment.cpu
+    assert 1 <= environment.cores <= (os.cpu_count() or 1)
+    assert environment.memory_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert environment.architecture == os.uname().machine
+    assert environment.kernel == os.uname().release
+    assert environment.python == sys.version.split()[0]
+    assert environment.operating_system == platform.freedesktop_os_release()["PRETTY_NAME"]
+    assert environment.packages["numpy"] == np.__version__
+    assert environment.packages["lenet-edge"] == __version__
 
 
-def test_what_the_machine_may_not_tell() -> None:
-    found = capture()
-    assert found.governor is None or found.governor.isidentifier()
-    assert found.frequency_mhz is None or 100 < found.frequency_mhz < 10_000
-    assert found.temperature_celsius is None or -20 < found.temperature_celsius < 120
-    assert set(found.cpu_features) <= set(Path("/proc/cpuinfo").read_text().split())
+def test_optional_facts_are_plausible() -> None:
+    environment = read_environment()
+    assert environment.governor is None or environment.governor.isidentifier()
+    assert environment.frequency_mhz is None or 100 < environment.frequency_mhz < 10_000
+    assert environment.temperature_celsius is None or -20 < environment.temperature_celsius < 120
+    assert set(environment.cpu_features) <= set(Path("/proc/cpuinfo").read_text().split())
 
 
-def test_it_is_plain_data() -> None:
-    found = capture()
-    again = json.loads(json.dumps(dataclasses.asdict(found)))
-    assert again["cpu"] == found.cpu
-    assert tuple(again["cpu_features"]) == found.cpu_features
+def test_environment_is_json_data() -> None:
+    environment = read_environment()
+    restored = json.loads(json.dumps(dataclasses.asdict(environment)))
+    assert restored["cpu"] == environment.cpu
+    assert tuple(restored["cpu_features"]) == environment.cpu_features

@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.machine.conditions import Conditions
-from lenet_edge.machine.environment import capture
+from lenet_edge.machine.environment import read_environment
 from lenet_edge.results import result_file
 from lenet_edge.results.parity_report import Bounds, ClassCount, Flip, LayerError, wilson_interval
 from lenet_edge.results.result_file import (
@@ -85,7 +85,7 @@ REPORTS = st.builds(
 )  # fmt: skip
 RUNS = st.builds(
     BenchRun,
-    environment=st.just(capture()),
+    environment=st.just(read_environment()),
     measurements=st.lists(MEASUREMENTS, max_size=2).map(tuple),
     parity=st.lists(REPORTS, max_size=2).map(tuple),
     skipped=st.lists(st.builds(Skipped, TEXT, TEXT, st.none() | TEXT), max_size=2).map(tuple),

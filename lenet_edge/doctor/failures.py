@@ -1,4 +1,4 @@
-"""Known ways in which a runtime fails, told by what it says, with cause and fix."""
+"""Known failures of runtimes, recognized by their error messages, with causes and fixes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ _MEMORY = "https://docs.kernel.org/admin-guide/mm/concepts.html"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A failure: the pattern it is known by, in any message or a worker's last words."""
+class KnownFailure:
+    """A failure with the pattern that recognizes its message, its cause and its fix.
+
+    Groups of the pattern replace {0}, {1} ... in the cause and the fix.
+    """
 
     pattern: str
     cause: str
@@ -21,79 +24,78 @@ class Known:
     see: str
 
 
-# The first that fits is taken; groups of the pattern may stand in the cause and the fix.
-FAILURES = (
-    Known(
+# The first entry whose pattern matches is used.
+KNOWN_FAILURES = (
+    KnownFailure(
         r"needs NumPy 1 and NumPy (\S+) is installed|_ARRAY_API not found|compiled using NumPy 1",
-        "tflite-runtime was built for NumPy 1: under NumPy 2 it imports, and then cannot run",
+        "tflite-runtime was built for NumPy 1: under NumPy 2 it can be imported but not run",
         "pip install 'numpy<2', or pip install 'lenet-edge[litert]' instead",
         f"{BOARD}; {_NUMPY}",
     ),
-    Known(
+    KnownFailure(
         r"GLIBC(?:XX)?_([\d.]+)' not found|GLIBCXX_([\d.]+)",
         "the package was built for a newer system than this one",
         "upgrade the system, or install an older version of the package",
         _LINKER,
     ),
-    Known(
+    KnownFailure(
         r"wrong ELF class|invalid ELF header|another architecture|Exec format error",
         "the library is for another processor, or for 32 instead of 64 bits",
-        "remove the package and install it on this very machine; copy no venv between machines",
+        "remove the package and install it on this machine; do not copy a venv between machines",
         f"{BOARD}; {_LINKER}",
     ),
-    Known(
+    KnownFailure(
         r"(lib[\w.+-]+\.so[\d.]*): cannot open shared object file",
-        "the package needs the system's library {0}, which is missing, or is for another processor",
+        "the system library {0}, which the package needs, is missing or is for another processor",
         "find its package with: apt-file search {0}; for libopenblas: apt-get install libopenblas0,"
         " for libatomic: apt-get install libatomic1, for libvulkan: apt-get install libvulkan1",
         _LINKER,
     ),
-    Known(
+    KnownFailure(
         r"SIGILL|Illegal instruction",
         "the package uses instructions that this processor does not have",
-        "install an older version of it, or take another runtime",
+        "install an older version of it, or use another runtime",
         BOARD,
     ),
-    Known(
+    KnownFailure(
         r"SIGKILL|more than the [\d.]+ GiB of memory|bad_alloc|Cannot allocate memory|MemoryError",
         "there was not enough memory",
-        "stop other programs, add swap, or take a smaller runtime",
+        "stop other programs, add swap, or use a smaller runtime",
         _MEMORY,
     ),
-    Known(
+    KnownFailure(
         r"Didn't find op for builtin opcode|Unsupported model IR version|opset \d+ is under dev",
-        "the runtime is older than the file's converter",
+        "the runtime is older than the converter that wrote the file",
         "install a newer runtime, or export the file for an older one",
         BOARD,
     ),
-    Known(
+    KnownFailure(
         r"No module named '([\w.]+)'|cannot import name '\w+' from '([\w.]+)'",
-        "the package {0} is missing, or only half installed",
-        "pip install --force-reinstall the runtime's package",
+        "the package {0} is missing or only partly installed",
+        "pip install --force-reinstall the package of the runtime",
         BOARD,
     ),
-    Known(
+    KnownFailure(
         r"did not finish within",
         "the runtime hangs, often in a driver",
-        "update the driver, or take another target",
+        "update the driver, or use another target",
         BOARD,
     ),
-    Known(
-        r"answers wrong",
-        "the runtime or its driver computes something else on this machine",
-        "take another target; verify your files on it with: lenet-edge verify",
+    KnownFailure(
+        r"answers wrong|wrong results|wrong output",
+        "the runtime or its driver computes wrong results on this machine",
+        "use another target, and verify your files on it with: lenet-edge verify",
         "lenet-edge verify --help",
     ),
 )
 
 
-def explain(message: str) -> Known | None:
-    """Return what is known of a failure that says this, with its names filled in."""
-    for known in FAILURES:
-        found = re.search(known.pattern, message)
-        if found:
-            names = [name for name in found.groups() if name]
-            return Known(
-                known.pattern, known.cause.format(*names), known.fix.format(*names), known.see
-            )
+def find_failure(message: str) -> KnownFailure | None:
+    """Return the known failure that matches an error message, with its groups filled in."""
+    for failure in KNOWN_FAILURES:
+        match = re.search(failure.pattern, message)
+        if match:
+            groups = [group for group in match.groups() if group]
+            cause, fix = failure.cause.format(*groups), failure.fix.format(*groups)
+            return KnownFailure(failure.pattern, cause, fix, failure.see)
     return None
