@@ -1,8 +1,8 @@
-"""The commands, one file each: ``cli/bench.py`` holds ``lenet-edge bench``.
+"""The command line ``lenet-edge``: each file of this folder holds the command of its name.
 
-A command's file imports click and nothing heavier; what it needs it imports when it runs, so
-that ``--help`` answers at once and a board without TensorFlow can run all that it can run.
-Files whose name starts with an underscore are shared by commands and are none themselves.
+A command's file imports only click and imports the rest when the command runs. This keeps
+``--help`` fast, and a board without TensorFlow can run the commands that do not need it.
+Files whose name starts with an underscore hold code that the commands share.
 """
 
 from __future__ import annotations
@@ -13,47 +13,66 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from lenet_edge import __version__
+from lenet_edge.cli._help import Group, usage_message
 from lenet_edge.cli._terminal import say, tame
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, UsageError
 
-# What `train`, `export` and `run` import as they start, and a board does not have.
+# Packages that `train`, `export` and `run` import at their start. A board does not have them.
 _HOST_PACKAGES = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx")
 
 
-class _Commands(click.Group):
-    """A group whose commands are the files of this folder."""
+class _Commands(Group):
+    """The command group that finds its commands in the files of this folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in alphabetical order."""
         return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the file of a command and return the command; None if there is no such file."""
         if cmd_name not in self.list_commands(ctx):
             return None
         command = importlib.import_module(f"{__name__}.{cmd_name}").command
         assert isinstance(command, click.Command)
         if not any(option.name == "debug" for option in command.params):
-            command.params.append(_debug_option())  # so that it may stand at the end of the line
+            command.params.append(_debug_option())  # accepts --debug after the command as well
         return command
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the options before the command, with errors as one line each."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            _stop_usage(usage_message(error), "lenet-edge")
+
     def invoke(self, ctx: click.Context) -> object:
+        """Run the command, with errors as one line each."""
         with _one_line_errors(ctx):
             return super().invoke(ctx)
 
 
-_INTERRUPTED = 130  # the shell's own for Ctrl-C
+_INTERRUPTED = 130  # exit status of a shell command that Ctrl-C ended
 
 
 @contextlib.contextmanager
 def _one_line_errors(ctx: click.Context) -> Iterator[None]:
-    """Turn an error made for the user into one red line: exit status 1, or 2 for wrong usage.
+    """Print errors that are meant for the user as one red line and exit.
 
-    Ctrl-C is the user's own: one plain line, which a command may give as KeyboardInterrupt's text,
-    and the shell's status for it.
+    The exit status is 1, or 2 for wrong usage. Ctrl-C prints one plain line, which is the text of
+    the KeyboardInterrupt if it has one, and exits with 130.
     """
     try:
         yield
@@ -64,10 +83,9 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         raise
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else ctx.command_path
-        _stop(f"{error.format_message().rstrip('.')}; see: {command} --help", error.exit_code)
+        _stop_usage(usage_message(error), command)
     except UsageError as error:
-        command = f"{ctx.command_path} {ctx.invoked_subcommand}"
-        _stop(f"{error}; see: {command} --help", 2)
+        _stop_usage(str(error), f"{ctx.command_path} {ctx.invoked_subcommand}")
     except LenetEdgeError as error:
         if ctx.meta.get(_DEBUG):
             raise
@@ -79,14 +97,19 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         _stop(str(MissingPackageError(package, "host")), 1)
 
 
-_SHOWN = 400  # characters of an error's beginning, and of its end
+def _stop_usage(message: str, command: str) -> NoReturn:
+    see = " See" if message.endswith("?") else "; see"
+    _stop(f"{message}{see}: {command} --help", 2)
+
+
+_SHOWN = 400  # characters of a long error message, at its start and at its end
 
 
 def _stop(message: str, status: int) -> NoReturn:
     message = tame(" ".join(message.split()))
-    if len(message) > 2 * _SHOWN:  # Keras repeats the whole model; --debug shows it
+    if len(message) > 2 * _SHOWN:  # Keras quotes the whole model; --debug shows all
         message = f"{message[:_SHOWN]} … {message[-_SHOWN:]}"
-    plain = False if os.environ.get("NO_COLOR") else None  # no-color.org; click does not look
+    plain = False if os.environ.get("NO_COLOR") else None  # see no-color.org; click ignores it
     click.secho(f"Error: {message}", fg="red", err=True, color=plain)
     sys.exit(status)
 
@@ -104,16 +127,16 @@ def _debug_option() -> click.Option:
         is_flag=True,
         expose_value=False,
         callback=remember,
-        help="Show the traceback of an error.",
+        help="Show the traceback if an error occurs.",
     )
 
 
 @click.command(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start here: lenet-edge run",
+    epilog="The help of each command has an example: lenet-edge bench --help",
     params=[_debug_option()],
 )
 @click.version_option(__version__, prog_name="lenet-edge")
 def main() -> None:
-    """Train LeNet, export it for the edge, prove each file is right, and time it."""
+    """Train LeNet, export it for edge devices, and verify and time each file."""

@@ -3,176 +3,231 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+from lenet_edge.cli._help import (
+    DATA,
+    FLEET,
+    MEASURING,
+    OUTPUT,
+    TARGETS,
+    TRAINING,
+    Decorated,
+    StringChoice,
+    option,
+)
 
-# A bundle's run.sh says where its files are, wherever it is called from.
+# The run.sh of a bundle sets the folder, so that it works from any working directory.
 DEFAULT_DIR = Path(os.environ.get("LENET_EDGE_EXPORTED", "exported"))
 MAX_BATCH_SIZE = 10_000
+MAX_THREADS = 256
 
 
 def files_argument(command: Decorated) -> Decorated:
-    """[FILES]...: model files; none means every exported file in ./exported."""
+    """Add [FILES]..., model files; an empty list means every exported file in ./exported."""
     return click.argument("files", nargs=-1, type=click.Path(path_type=Path))(command)
 
 
 def json_option(command: Decorated) -> Decorated:
-    """--json FILE: the same facts for machines; "-" is standard output."""
-    return click.option(
+    """Add --json FILE, which writes the result as JSON; "-" is standard output."""
+    return option(
+        OUTPUT,
         "json_file",
         "--json",
         type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
         metavar="FILE",
-        help='Write the result as JSON too; "-" prints it, and nothing else, on standard output.',
+        help='Also write the result as JSON to FILE. "-" prints only the JSON.',
     )(command)
 
 
 def target_option(command: Decorated) -> Decorated:
-    """--target NAME, repeatable: a target, a runtime or a format."""
-    return click.option(
+    """Add the repeatable --target NAME: a target, a runtime or a format."""
+    return option(
+        TARGETS,
         "targets",
         "--target",
         multiple=True,
         metavar="NAME",
-        help="A target, a runtime, or a format (tflite, onnx: the best runtime installed)."
-        " Repeatable; all that are installed if left out.",
+        help="Run the files on this target, runtime or format (tflite, onnx: its best installed"
+        " runtime). Repeatable. Default: every installed target.",
     )(command)
 
 
 def _delegate_options(
-    ctx: click.Context, option: click.Parameter, value: tuple[str, ...]
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
-    for one in value:
-        if "=" not in one:
-            raise click.BadParameter(f"{one!r} is not KEY=VALUE")
-    return tuple((key, rest) for key, _, rest in (one.partition("=") for one in value))
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+    return tuple((key, text) for key, _, text in (value.partition("=") for value in values))
 
 
 def delegate_options(command: Decorated) -> Decorated:
-    """--delegate, --delegate-option and --allow-fallback: who computes, and how much of it."""
-    for option in (
-        click.option(
+    """Add --delegate, --delegate-option and --allow-fallback."""
+    for decorator in (
+        option(
+            TARGETS,
             "--allow-fallback",
             is_flag=True,
-            help="Accept a delegate or device that leaves nodes to the CPU; that is labelled.",
+            help="Accept a delegate or device that leaves nodes to the CPU. Results are labelled.",
         ),
-        click.option(
+        option(
+            TARGETS,
             "delegate_options",
             "--delegate-option",
             multiple=True,
             callback=_delegate_options,
             metavar="KEY=VALUE",
-            help="What the delegate, or ONNX Runtime's provider, is created with. Repeatable.",
+            help="Pass an option to the delegate, or to ONNX Runtime's execution provider."
+            " Repeatable.",
         ),
-        click.option(
+        option(
+            TARGETS,
             "--delegate",
             metavar="PATH|NAME",
-            help="Run .tflite files with an external TFLite delegate: its .so file, or armnn,"
-            " edgetpu, ethosu, qnn, teflon, vx.",
+            help="Run .tflite files with an external TFLite delegate: the path of its .so file,"
+            " or armnn, edgetpu, ethosu, qnn, teflon or vx.",
         ),
     ):
-        command = option(command)
+        command = decorator(command)
     return command
 
 
 def scheduler_option(command: Decorated) -> Decorated:
-    """--scheduler ADDRESS: every board of a fleet does it."""
-    return click.option(
+    """Add --scheduler ADDRESS, which runs the command on every board of a fleet."""
+    return option(
+        FLEET,
         "--scheduler",
         metavar="ADDRESS",
-        help="Do it on every board of a fleet: the Dask scheduler they are at, such as"
+        help="Run on every board of the fleet with this Dask scheduler, such as"
         " tcp://127.0.0.1:8786; see lenet-edge fleet.",
     )(command)
 
 
 def num_threads_option(command: Decorated) -> Decorated:
-    """--num-threads N."""
-    return click.option(
+    """Add --num-threads N."""
+    return option(
+        TARGETS,
         "--num-threads",
-        type=click.IntRange(1, 256),
+        type=click.IntRange(1, MAX_THREADS),
+        metavar="N",
         default=1,
         show_default=True,
-        help="Threads for one inference.",
+        help="Number of threads for each inference.",
     )(command)
 
 
-def _batch_sizes(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(sorted({int(size) for size in value.split(",")}))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,8,32") from None
+def thread_counts(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    """Return the sorted thread counts in a list such as "1,4".
+
+    Raises:
+        click.BadParameter: the text is not such a list, or a count is out of range.
+    """
+    counts = _integers(text, "1,4")
+    if counts[0] < 1 or counts[-1] > MAX_THREADS:
+        raise click.BadParameter(f"{text!r} is out of range; give 1 to {MAX_THREADS} threads")
+    return counts
+
+
+def _batch_sizes(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    sizes = _integers(text, "1,8,32")
     if sizes[0] < 1 or sizes[-1] > MAX_BATCH_SIZE:
-        raise click.BadParameter(f"{value!r}: a batch holds 1 to {MAX_BATCH_SIZE:,} images")
+        raise click.BadParameter(
+            f"{text!r} is out of range; a batch holds 1 to {MAX_BATCH_SIZE:,} images"
+        )
     return sizes
 
 
-def percent(ctx: click.Context, option: click.Parameter, value: str) -> float:
-    """Return the fraction that "5%" or "5" stands for."""
+def _integers(text: str, example: str) -> tuple[int, ...]:
     try:
-        found = float(value.removesuffix("%"))
+        return tuple(sorted({int(number) for number in text.split(",")}))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not a percentage such as 5%") from None
-    if not 0 <= found <= 100:
-        raise click.BadParameter(f"{value!r}: 0 to 100 %")
-    return found / 100
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as {example}") from None
+
+
+def percent(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
+    """Return the fraction that a percentage such as "5%" or "5" stands for.
+
+    Raises:
+        click.BadParameter: the text is not a percentage from 0 to 100.
+    """
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a percentage such as 5%") from None
+    if not 0 <= number <= 100:
+        raise click.BadParameter(f"{text!r} is out of range; give 0% to 100%")
+    return number / 100
 
 
 def batch_size_option(command: Decorated) -> Decorated:
-    """--batch-size N,N,...: the batches to measure at."""
-    return click.option(
+    """Add --batch-size N,N,...: the batch sizes to measure."""
+    return option(
+        MEASURING,
         "batch_sizes",
         "--batch-size",
         callback=_batch_sizes,
         metavar="N,N...",
         default="1,8,32,128",
         show_default=True,
-        help="Images in one inference; a list is measured one by one.",
+        help="Measure each of these batch sizes: the number of images in one inference.",
     )(command)
 
 
 def recipe_options(command: Decorated) -> Decorated:
-    """--recipe, --epochs and --seed: how to train."""
-    for option in (
-        click.option(
+    """Add --recipe, --epochs and --seed."""
+    from lenet_edge.train.recipe import RECIPES  # a bundle for a board has no lenet_edge.train
+
+    for decorator in (
+        option(
+            TRAINING,
             "--seed",
             type=click.IntRange(0),
+            metavar="N",
             default=1,
             show_default=True,
-            help="The same seed trains the same model.",
+            help="Seed of the random numbers. The same seed trains the same model.",
         ),
-        click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
-        click.option(
+        option(
+            TRAINING,
+            "--epochs",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Number of epochs. Default: the recipe's.",
+        ),
+        option(
+            TRAINING,
             "--recipe",
-            type=click.Choice(["quick", "best", "classic"]),
+            type=StringChoice(list(RECIPES)),
             default="quick",
             show_default=True,
+            help="Training settings; see lenet-edge train --help.",
         ),
     ):
-        command = option(command)
+        command = decorator(command)
     return command
 
 
 def dataset_options(command: Decorated) -> Decorated:
-    """--dataset and --data-dir: which images."""
-    for option in (
-        click.option(
+    """Add --dataset and --data-dir."""
+    for decorator in (
+        option(
+            DATA,
             "--data-dir",
             type=click.Path(path_type=Path, file_okay=False, exists=True),
-            help="Where Fashion-MNIST's IDX files lie; downloaded if left out.",
+            help="Folder with the IDX files of Fashion-MNIST. Default: download them.",
         ),
-        click.option(
+        option(
+            DATA,
             "--dataset",
             default="mnist",
             show_default=True,
             metavar="NAME|FILE.npz|FOLDER",
-            help="mnist, fashion-mnist, an .npz of x_train, y_train, x_test, y_test, or a folder"
-            " with a folder of images for each class.",
+            help="mnist, fashion-mnist, an .npz file with the arrays x_train, y_train, x_test and"
+            " y_test, or a folder with one folder of images for each class.",
         ),
     ):
-        command = option(command)
+        command = decorator(command)
     return command

@@ -1,4 +1,4 @@
-"""lenet-edge bench"""
+"""The command ``lenet-edge bench``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lenet_edge.cli._console import TERMINAL
+from lenet_edge.cli._help import (
+    FLEET,
+    MEASURING,
+    OUTPUT,
+    TARGETS,
+    Command,
+    Section,
+    StringChoice,
+    option,
+)
 from lenet_edge.cli._options import (
     DEFAULT_DIR,
     batch_size_option,
@@ -17,6 +27,7 @@ from lenet_edge.cli._options import (
     percent,
     scheduler_option,
     target_option,
+    thread_counts,
 )
 from lenet_edge.cli._terminal import output, say, show
 
@@ -25,69 +36,59 @@ if TYPE_CHECKING:
     from lenet_edge.flows.fleet_session import Choice
 
 
-def _threads(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        threads = tuple(sorted({int(one) for one in value.split(",")}))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,4") from None
-    if threads[0] < 1 or threads[-1] > 256:
-        raise click.BadParameter(f"{value!r}: 1 to 256 threads")
-    return threads
-
-
-def _pythons(ctx: click.Context, option: click.Parameter, value: tuple[str, ...]) -> Any:
-    found = {}
-    for one in value:
-        name, _, path = one.rpartition("=")
+def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
+    pythons = {}
+    for value in values:
+        target, _, path = value.rpartition("=")
         if not Path(path).is_file():
-            raise click.BadParameter(f"{path} is no Python; give the path of a venv's bin/python")
-        found[name] = Path(path).absolute()
-    return found
+            raise click.BadParameter(
+                f"{path} is not a Python interpreter; give the path of a venv's bin/python"
+            )
+        pythons[target] = Path(path).absolute()
+    return pythons
 
 
-@click.command("bench")
+@click.command("bench", cls=Command, section=Section.MEASURE, position=2)
 @files_argument
 @target_option
-@batch_size_option
-@click.option(
-    "--num-threads",
-    callback=_threads,
-    metavar="N,N...",
-    default="1",
-    show_default=True,
-    help="Threads for one inference; a list is measured one by one.",
-)
-@click.option(
-    "--scenario",
-    type=click.Choice(["single-stream", "offline", "multi-stream"]),
-    help="As MLPerf has them: p90 of single images, throughput, or p99 of 8 at a time.",
-)
-@click.option(
-    "--precision", callback=percent, default="1%", show_default=True, metavar="P%",
-    help="Stop when the median's 95 % interval is within this, half-width.",
-)  # fmt: skip
-@click.option("--min-time", type=click.FloatRange(0), default=0.3, show_default=True,
-              metavar="S", help="Sample each cell this long at the least.")  # fmt: skip
-@click.option("--max-time", type=click.FloatRange(0, min_open=True), default=5.0,
-              show_default=True, metavar="S", help="And this long at the most.")  # fmt: skip
-@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True,
-              help="Processes that share a cell's time and pool their samples.")  # fmt: skip
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=300.0, metavar="S",
-              show_default=True, help="A process that takes longer is killed.")  # fmt: skip
-@click.option(
-    "pythons", "--python", multiple=True, callback=_pythons, metavar="[TARGET=]PATH",
-    help="Run the workers (of a target or runtime) with another venv's Python. Repeatable.",
+@option(
+    TARGETS, "pythons", "--python", multiple=True, callback=_pythons, metavar="[TARGET=]PATH",
+    help="Run the workers (of this target or runtime) with the Python of another venv. Repeatable.",
 )  # fmt: skip
 @delegate_options
 @scheduler_option
-@click.option("--share", is_flag=True,
-              help="With --scheduler: equal boards divide the cells among them.")  # fmt: skip
+@option(FLEET, "--share", is_flag=True,
+        help="With --scheduler: divide the cells among equal boards.")  # fmt: skip
+@batch_size_option
+@option(MEASURING, "--num-threads", callback=thread_counts, metavar="N,N...", default="1",
+        show_default=True, help="Measure each of these numbers of threads.")  # fmt: skip
+@option(
+    MEASURING, "--scenario", type=StringChoice(["single-stream", "offline", "multi-stream"]),
+    help="Use a scenario of MLPerf: single-stream is the p90 of single images, offline the"
+    " throughput, multi-stream the p99 of batches of 8.",
+)  # fmt: skip
+@option(
+    MEASURING, "--precision", callback=percent, default="1%", show_default=True, metavar="P%",
+    help="Stop when the half-width of the median's 95% interval is below this percentage.",
+)  # fmt: skip
+@option(MEASURING, "--min-time", type=click.FloatRange(0), default=0.3, show_default=True,
+        metavar="S", help="Sample each cell for at least this many seconds.")  # fmt: skip
+@option(MEASURING, "--max-time", type=click.FloatRange(0, min_open=True), default=5.0,
+        show_default=True, metavar="S",
+        help="Sample each cell for at most this many seconds.")  # fmt: skip
+@option(MEASURING, "--rounds", type=click.IntRange(1, 100), default=3, show_default=True,
+        metavar="N", help="Number of processes that share the time of a cell.")  # fmt: skip
+@option(MEASURING, "--timeout", type=click.FloatRange(0, min_open=True), default=300.0,
+        metavar="S", show_default=True,
+        help="Stop a process that takes longer than this many seconds.")  # fmt: skip
 @json_option
-@click.option("--resume", is_flag=True, help="Go on with the run that --json FILE holds.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False),
-              metavar="FILE", help="Write a row for each cell too.")  # fmt: skip
-@click.option("--pytest-benchmark", "pytest_file", type=click.Path(path_type=Path, dir_okay=False),
-              metavar="FILE", help="Write what `pytest-benchmark compare` reads too.")  # fmt: skip
+@option(OUTPUT, "--resume", is_flag=True,
+        help="Continue the run in the file of --json.")  # fmt: skip
+@option(OUTPUT, "--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE", help="Also write one row for each cell to FILE.")  # fmt: skip
+@option(OUTPUT, "--pytest-benchmark", "pytest_file",
+        type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+        help="Also write a file for pytest-benchmark compare.")  # fmt: skip
 def command(
     files: tuple[Path, ...],
     targets: tuple[str, ...],
@@ -110,13 +111,14 @@ def command(
     csv_file: Path | None,
     pytest_file: Path | None,
 ) -> None:
-    """Measure the latency of each file, batch by batch.
+    """Measure the latency of each file at each batch size.
 
-    FILES are exported models; every one in ./exported if left out. Each is checked first, on 256
-    test images: what answers wrong gets no rank. Each figure comes from several fresh processes,
-    in rounds, so that what drifts hits all alike. What is timed is inference alone; quantizing
-    the input and reading the output are measured apart (see --json). With --json FILE each
-    finished process is kept at once, and --resume goes on from there.
+    FILES are exported models; the default is every file in ./exported. First, bench checks each
+    file on 256 test images; files with wrong predictions get no rank. Each figure comes from
+    several fresh processes, in rounds over all cells, so that drift affects all cells alike. The
+    latency is that of the inference alone. The times for quantizing the input and for reading the
+    output are in the JSON. With --json FILE, bench saves each finished process at once, and
+    --resume continues from there.
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32

@@ -1,4 +1,4 @@
-"""lenet-edge bundle"""
+"""The command ``lenet-edge bundle``."""
 
 from __future__ import annotations
 
@@ -6,38 +6,45 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._help import OUTPUT, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, files_argument, json_option
 from lenet_edge.cli._terminal import say
 
+_CONTENT = "What to pack"
 
-@click.command("bundle")
+
+@click.command("bundle", cls=Command, section=Section.BOARDS, position=1)
 @files_argument
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("lenet-edge.tar.xz"),
-    show_default=True,
-    help="The archive.",
-)
-@click.option(
+@option(
+    _CONTENT,
     "--num-images",
     default="4000",
     show_default=True,
     metavar="N|all",
-    help="Test images to go along, evenly spread over the 10,000.",
+    help="Number of test images to add, evenly spread over the 10,000.",
 )
-@click.option(
+@option(
+    _CONTENT,
     "--wheels",
     metavar="SYSTEM",
-    help="Add the runtime's wheels, for a board without a network: bookworm-arm64 (Raspberry Pi"
-    " OS, 64 bit), bookworm-armhf (32 bit), trixie-arm64, or -amd64.",
+    help="Add the wheels of a runtime, for a board without a network. SYSTEM is bookworm or trixie"
+    " with -arm64 (Raspberry Pi OS, 64 bit), -armhf (32 bit) or -amd64, such as bookworm-arm64.",
 )
-@click.option(
+@option(
+    _CONTENT,
     "--runtime",
     "runtimes",
     multiple=True,
-    type=click.Choice(["litert", "tflite", "onnx", "native"]),
-    help="With --wheels: which runtime. Repeatable; the first that has a wheel if left out.",
+    type=StringChoice(["litert", "tflite", "onnx", "native"]),
+    help="With --wheels: the runtime to add. Repeatable. Default: the first that has a wheel.",
+)
+@option(
+    OUTPUT,
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("lenet-edge.tar.xz"),
+    show_default=True,
+    help="Archive to write.",
 )
 @json_option
 def command(
@@ -48,12 +55,13 @@ def command(
     runtimes: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
-    """Pack what a board needs into one small archive.
+    """Pack everything that a board needs into one small archive.
 
-    FILES are exported models; every .tflite and .onnx file in ./exported if left out. With them go
-    their manifests, test images with the float model's answers, and the part of lenet-edge that
-    runs on a board. There: unpack it and call ./run.sh verify, which needs Python 3.10 and one
-    runtime. The same files make the same archive, to the byte.
+    FILES are exported models; the default is every .tflite, .onnx and native .c file in ./exported.
+    The archive also holds their manifests, test images with the predictions of the float model,
+    and the part of lenet-edge that runs on a board. On the board, unpack it and call
+    ./run.sh verify, which needs Python 3.10 and one runtime. Packing the same files again makes
+    the same archive, byte for byte.
 
     \b
     Example: lenet-edge bundle exported/lenet_int8.tflite --wheels bookworm-arm64

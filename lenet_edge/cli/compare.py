@@ -1,4 +1,4 @@
-"""lenet-edge compare"""
+"""The command ``lenet-edge compare``."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._help import Command, Section, option
 from lenet_edge.cli._options import json_option, percent
 from lenet_edge.cli._terminal import GATE_FAILED, output
 
 
-@click.command("compare")
+@click.command("compare", cls=Command, section=Section.MEASURE, position=4)
 @click.argument("base", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("new", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
+@option(
+    "How to compare",
     "--fail-above",
     callback=percent,
     metavar="P%",
     default="0%",
     show_default=True,
-    help="How much slower a cell may be; one not shown to be slower always passes.",
+    help="Fail if a cell is proven to be slower by more than this percentage.",
 )
 @json_option
 def command(base: Path, new: Path, fail_above: float, json_file: Path | None) -> None:
-    """Tell what became faster, slower or wrong between two runs of one machine.
+    """Show what became faster, slower or wrong between two runs.
 
-    BASE and NEW are files of bench --json (or the results.json of run). Two latencies differ
-    when the 95 % interval of their ratio, over calls and processes, does not contain 1. The exit
-    status is 3 when a cell is slower, no longer valid or no longer passes parity.
+    BASE and NEW are files of bench --json, or the results.json of run, from the same machine. Two
+    latencies differ if the 95 % interval of their ratio, over calls and processes, does not
+    contain 1. The exit status is 3 if a cell is slower, no longer valid or no longer passes
+    parity.
 
     \b
     Example: lenet-edge compare base.json new.json --fail-above 5%

@@ -1,4 +1,4 @@
-"""lenet-edge deploy"""
+"""The command ``lenet-edge deploy``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lenet_edge.cli._help import MEASURING, OUTPUT, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, batch_size_option, files_argument, json_option
 from lenet_edge.cli._terminal import (
     GATE_FAILED,
@@ -23,36 +24,40 @@ if TYPE_CHECKING:
     from lenet_edge.flows.deploy import Deployment
 
 
-@click.command("deploy")
+_ACTION, _BOARD = "What to do", "The board"
+
+
+@click.command("deploy", cls=Command, section=Section.BOARDS, position=2)
 @click.argument("host")
 @files_argument
-@click.option(
-    "--runtime",
-    "runtimes",
-    multiple=True,
-    type=click.Choice(["litert", "tflite", "onnx", "native"]),
-    help="What to install there. Repeatable; the best that has a wheel for it if left out.",
-)
+@option(
+    _ACTION, "--runtime", "runtimes", multiple=True,
+    type=StringChoice(["litert", "tflite", "onnx", "native"]),
+    help="Install this runtime on the board. Repeatable. Default: the best that has a wheel for"
+    " the board.",
+)  # fmt: skip
+@option(_ACTION, "--again", is_flag=True,
+        help="Verify and bench even if nothing has changed.")  # fmt: skip
+@option(_ACTION, "--service", is_flag=True,
+        help="Let systemd run lenet-edge serve on the board, now and after each boot.")  # fmt: skip
+@option(_ACTION, "--dry-run", is_flag=True,
+        help="Inspect the board and print what deploy would do.")  # fmt: skip
+@option(_ACTION, "--uninstall", is_flag=True,
+        help="Remove everything that deploy has installed on the board.")  # fmt: skip
+@option(_BOARD, "--python", default="python3", show_default=True,
+        help="Python interpreter of the board.")  # fmt: skip
+@option(
+    _BOARD, "ssh_options", "-o", "--ssh-option", multiple=True, metavar="KEY=VALUE",
+    help="Pass an option to ssh -o, such as Port=2222. Repeatable.",
+)  # fmt: skip
 @batch_size_option
-@click.option("--max-time", type=click.FloatRange(0, min_open=True), default=5.0,
-              show_default=True, metavar="S",
-              help="Sample each cell this long at the most.")  # fmt: skip
-@click.option(
-    "--results-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("benchmarks/results"),
-    show_default=True,
-    help="The board's figures go into a folder of its name there.",
-)
-@click.option("--service", is_flag=True,
-              help="Have systemd run `serve` there, now and after each start.")  # fmt: skip
-@click.option("--again", is_flag=True, help="Verify and bench even if nothing has changed.")
-@click.option("--dry-run", is_flag=True, help="Look at the board and say what would be done.")
-@click.option("--uninstall", is_flag=True, help="Remove all that was ever deployed there.")
-@click.option("--python", default="python3", show_default=True, help="The board's Python.")
-@click.option(
-    "ssh_options", "-o", "--ssh-option", multiple=True, metavar="KEY=VALUE",
-    help="As for ssh -o, such as Port=2222. Repeatable.",
+@option(MEASURING, "--max-time", type=click.FloatRange(0, min_open=True), default=5.0,
+        show_default=True, metavar="S",
+        help="Sample each cell for at most this many seconds.")  # fmt: skip
+@option(
+    OUTPUT, "--results-dir", type=click.Path(path_type=Path, file_okay=False),
+    default=Path("benchmarks/results"), show_default=True,
+    help="Write the board's results to a folder with the board's name in this folder.",
 )  # fmt: skip
 @json_option
 def command(
@@ -70,13 +75,13 @@ def command(
     ssh_options: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
-    """Bring files to a board, prove them there, and time them there.
+    """Copy files to a board over ssh, verify them and time them there.
 
-    HOST is what ssh takes: pi@raspberrypi.local, or a name of your ~/.ssh/config. FILES are
-    exported models; every one in ./exported that the board's runtime reads if left out. The
-    runtime comes along in a virtual environment of its own, so the board needs Python 3.10 and no
-    network. Cut off at any moment, the same command goes on from there. The exit status is 3 when
-    a file does not pass on the board, which then keeps what it had.
+    HOST is an ssh destination such as pi@raspberrypi.local, or a name in your ~/.ssh/config. FILES
+    are exported models; the default is every file in ./exported that the board's runtime reads.
+    deploy installs the runtime in its own virtual environment, so the board needs Python 3.10 but
+    no network. After an interruption, the same command continues. The exit status is 3 if a
+    file does not pass on the board. The board then keeps its previous files.
 
     \b
     Example: lenet-edge deploy pi@raspberrypi.local exported/lenet_int8.tflite

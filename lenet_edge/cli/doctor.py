@@ -1,4 +1,4 @@
-"""lenet-edge doctor"""
+"""The command ``lenet-edge doctor``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lenet_edge.cli._help import Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, json_option
 from lenet_edge.cli._terminal import GATE_FAILED, output, say
 
@@ -16,19 +17,20 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "failure": "red"}
 
 
-@click.command("doctor")
-@click.option(
+@click.command("doctor", cls=Command, section=Section.MACHINE, position=1)
+@option(
+    "What to check",
     "--job",
-    type=click.Choice(["host", "board"]),
-    help="What the machine is for: a host trains and exports, a board runs. A host is what has"
-    " TensorFlow, if left out.",
+    type=StringChoice(["host", "board"]),
+    help="Purpose of the machine: a host trains and exports, a board runs models. Default: host"
+    " if TensorFlow is installed.",
 )
 @json_option
 def command(job: str | None, json_file: Path | None) -> None:
-    """Say what keeps this machine from its job, why, and how to mend it.
+    """Find problems of this machine, with their causes and fixes.
 
-    Runtimes and packages are tried, each in a process of its own. The exit status is 3 when the
-    job cannot be done; warnings and notes do not change it.
+    doctor tries each runtime and package in its own process. The exit status is 3 if the machine
+    cannot do its job. Warnings and notes do not change it.
 
     \b
     Example: lenet-edge doctor --job board

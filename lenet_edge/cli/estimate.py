@@ -1,4 +1,4 @@
-"""lenet-edge estimate"""
+"""The command ``lenet-edge estimate``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lenet_edge.cli._help import TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, files_argument, json_option
 from lenet_edge.cli._terminal import output, progress_bar
 
@@ -15,22 +16,24 @@ if TYPE_CHECKING:
     from lenet_edge.estimate import Estimate
 
 
-@click.command("estimate")
+@click.command("estimate", cls=Command, section=Section.MEASURE, position=6)
 @files_argument
-@click.option(
+@option(
+    TARGETS,
     "accelerators",
     "--accelerator",
     multiple=True,
     metavar="NAME",
-    help="ethos-u55-32, -64, -128, -256; ethos-u65-256, -512; ethos-u85-128 to -2048. Repeatable;"
-    " the U55s and U65s if left out.",
+    help="Accelerator: ethos-u55-32, -64, -128, -256; ethos-u65-256, -512; ethos-u85-128 to -2048."
+    " Repeatable. Default: every U55 and U65.",
 )
 @json_option
 def command(files: tuple[Path, ...], accelerators: tuple[str, ...], json_file: Path | None) -> None:
-    """Estimate what int8 files would take on an Arm Ethos-U.
+    """Estimate the latency and memory of int8 files on an Arm Ethos-U.
 
-    FILES are .tflite files; ./exported/lenet_int8.tflite if left out. Arm's compiler Vela estimates
-    latency and memory; nothing is run, so this is never ranked with what `bench` measures.
+    FILES are .tflite files; the default is ./exported/lenet_int8.tflite. Arm's compiler Vela
+    estimates latency and memory without running the model. Estimates are never ranked together
+    with the measurements of bench.
 
     \b
     Example: lenet-edge estimate --accelerator ethos-u55-128

@@ -1,4 +1,4 @@
-"""lenet-edge export"""
+"""The command ``lenet-edge export``."""
 
 from __future__ import annotations
 
@@ -7,53 +7,68 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._console import TERMINAL
+from lenet_edge.cli._help import DATA, OUTPUT, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
 
+_PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
 
-@click.command("export")
+
+@click.command("export", cls=Command, section=Section.MAKE, position=2)
 @click.argument(
     "model", type=click.Path(path_type=Path), default=DEFAULT_DIR / "lenet.keras", required=False
 )
-@click.option("--int8", is_flag=True, help="Full-integer int8 (TFLite) and QDQ int8 (ONNX) too.")
-@click.option("--float16", is_flag=True, help="float16 weights too: half the bytes.")
-@click.option("--dynamic", is_flag=True, help="int8 weights with float activations too (TFLite).")
-@click.option("--int16x8", is_flag=True, help="int16 activations, int8 weights too (TFLite).")
-@click.option("--all", "everything", is_flag=True, help="Every precision.")
-@click.option(
+@option(_PRECISIONS, "--int8", is_flag=True,
+        help="Also write full-integer int8 (TFLite) and QDQ int8 (ONNX) files.")  # fmt: skip
+@option(_PRECISIONS, "--float16", is_flag=True,
+        help="Also write files with float16 weights, half the size.")  # fmt: skip
+@option(_PRECISIONS, "--dynamic", is_flag=True,
+        help="Also write files with int8 weights and float activations (TFLite).")  # fmt: skip
+@option(_PRECISIONS, "--int16x8", is_flag=True,
+        help="Also write files with int16 activations and int8 weights (TFLite).")  # fmt: skip
+@option(_PRECISIONS, "--all", "everything", is_flag=True, help="Write every precision.")
+@option(
+    _FORMATS,
     "formats",
     "--format",
-    type=click.Choice(["tflite", "onnx", "native", "wasm", "c"]),
+    type=StringChoice(["tflite", "onnx", "native", "wasm", "c"]),
     multiple=True,
     default=("tflite", "onnx"),
     show_default="tflite and onnx",
-    help="Repeatable. native: the network itself as C, which needs no runtime. wasm: that C for"
-    " browsers. c: the int8 TFLite file, and the same as a C array for TensorFlow Lite Micro.",
+    help="Repeatable. native is the network as C code, which needs no runtime. wasm is that code"
+    " for browsers. c is the int8 TFLite file and the same file as a C array for TensorFlow Lite"
+    " Micro.",
 )
-@click.option(
+@option(
+    _FORMATS,
     "--cpu",
-    type=click.Choice(["auto", "x86", "arm"]),
+    type=StringChoice(["auto", "x86", "arm"]),
     default="auto",
     show_default=True,
-    help="Where int8 ONNX will run: any x86 needs 7-bit weights, Arm does not; auto: as here.",
+    help="CPU that will run int8 ONNX files: x86 needs 7-bit weights, Arm does not. auto is the"
+    " CPU of this machine.",
 )
-@click.option(
+@option(
+    _FORMATS,
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH_SIZE),
     metavar="N",
-    help="Fix the batch, for delegates that need that; free if left out.",
+    help="Fix the batch size, for delegates that need it. Default: any batch size.",
 )
-@click.option(
+@dataset_options
+@option(
+    DATA,
     "--calibration",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.npz",
-    help="Images to calibrate int8 with; 1,000 MNIST training images if left out.",
+    help="Calibrate int8 with these images. Default: the first 1,000 training images.",
 )
-@dataset_options
-@click.option(
+@option(
+    OUTPUT,
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_DIR,
     show_default=True,
+    help="Folder for the exported files.",
 )
 def command(
     model: Path,
@@ -72,13 +87,14 @@ def command(
 ) -> None:
     """Export a checkpoint to TFLite, ONNX, plain C or WebAssembly.
 
-    MODEL is a .keras file, exported/lenet.keras by default; any Keras classifier with one input
-    will do. It makes float32 files, and those of the precisions asked for. Each file carries its
-    labels, its pixel scale and where it is from, and has a manifest beside it that says the same.
+    MODEL is a .keras file; the default is exported/lenet.keras. Any Keras classifier with one
+    input works. export writes float32 files and files of the other precisions that you select.
+    Each file contains its labels, its pixel scale and its origin. The manifest beside it repeats
+    them.
 
     \b
     Example: lenet-edge export --int8 --dynamic
-    Example: lenet-edge export theirs.keras --int8 --calibration images.npz
+    Example: lenet-edge export other.keras --int8 --calibration images.npz
     Example: lenet-edge export --format native --dynamic --int8
     """
     from lenet_edge.flows.export import export

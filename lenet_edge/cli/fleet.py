@@ -1,4 +1,4 @@
-"""lenet-edge fleet"""
+"""The command ``lenet-edge fleet``."""
 
 from __future__ import annotations
 
@@ -7,39 +7,45 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lenet_edge.cli._help import FLEET, Group, Section, option
 from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import GATE_FAILED, output, say
 
 if TYPE_CHECKING:
-    from lenet_edge.cli._options import Decorated
+    from lenet_edge.cli._help import Decorated
 
 
 def _inventory(command: Decorated) -> Decorated:
-    return click.option(
+    return option(
+        FLEET,
         "--inventory",
         type=click.Path(path_type=Path, dir_okay=False),
         default=Path("fleet.toml"),
         show_default=True,
-        help="The boards: name, ssh address, Python, tags.",
+        help="File that lists the boards: name, ssh address, Python, tags.",
     )(command)
 
 
 def _port(command: Decorated) -> Decorated:
-    return click.option(
+    return option(
+        FLEET,
         "--port",
         type=click.IntRange(1024, 60_000),
+        metavar="PORT",
         default=8786,
         show_default=True,
-        help="Of the scheduler, on the loopback address; boards have those after it.",
+        help="Port of the scheduler on the loopback address. The boards use the next ports.",
     )(command)
 
 
-@click.group("fleet", epilog="Example: lenet-edge fleet up")
+@click.group(
+    "fleet", cls=Group, section=Section.BOARDS, position=3, epilog="Example: lenet-edge fleet up"
+)
 def command() -> None:
-    """Start workers on many boards over ssh, show them, stop them.
+    """Start, show and stop workers on many boards over ssh.
 
-    Then bench and verify take --scheduler tcp://127.0.0.1:8786. Nothing listens on a network:
-    ssh carries all, with your own keys and configuration.
+    Afterwards, run bench and verify with --scheduler tcp://127.0.0.1:8786. No process listens on
+    the network: all connections go through ssh, with your own keys and configuration.
     """
 
 
@@ -48,9 +54,9 @@ def command() -> None:
 @_inventory
 @_port
 def up(names: tuple[str, ...], inventory: Path, port: int) -> None:
-    """Start a scheduler here, and a worker on each board that has none.
+    """Start a scheduler on this machine and a worker on each board.
 
-    NAMES are boards or tags; all boards if left out.
+    NAMES are boards or tags; the default is all boards. Boards that already have a worker keep it.
 
     \b
     Example: lenet-edge fleet up pi5
@@ -79,7 +85,7 @@ def up(names: tuple[str, ...], inventory: Path, port: int) -> None:
 @_port
 @json_option
 def status(inventory: Path, port: int, json_file: Path | None) -> None:
-    """Show which boards are there, what they are, and what they do.
+    """List the boards with their tags and states.
 
     \b
     Example: lenet-edge fleet status
@@ -108,7 +114,7 @@ def status(inventory: Path, port: int, json_file: Path | None) -> None:
 @command.command("down")
 @_port
 def down(port: int) -> None:
-    """Stop every worker, and the scheduler.
+    """Stop every worker and the scheduler.
 
     \b
     Example: lenet-edge fleet down

@@ -1,4 +1,4 @@
-"""lenet-edge inspect"""
+"""The command ``lenet-edge inspect``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lenet_edge.cli._help import Command, Section
 from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import output
 
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
     from lenet_edge.inspection import Layer
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command, section=Section.MEASURE, position=3)
 @click.argument("model", type=click.Path(path_type=Path))
 @json_option
 def command(model: Path, json_file: Path | None) -> None:
-    """Show the layers of a model, and where its parameters and multiplications are.
+    """Show the layers of a model with their parameters and MACs.
 
-    MODEL is a .keras, .tflite or .onnx file, of this toolkit or of someone else. MACs are the
-    multiply-accumulates for one image.
+    MODEL is a .keras, .tflite or .onnx file from this toolkit or from elsewhere. MACs are the
+    multiply-accumulate operations for one image.
 
     \b
     Example: lenet-edge inspect exported/lenet_int8.tflite

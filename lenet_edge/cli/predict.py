@@ -1,4 +1,4 @@
-"""lenet-edge predict"""
+"""The command ``lenet-edge predict``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lenet_edge.cli._help import DATA, TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, json_option, num_threads_option
 from lenet_edge.cli._terminal import tame, write_json
 
@@ -21,19 +22,22 @@ if TYPE_CHECKING:
 _STANDARD_INPUT, _CAMERA = "-", "camera"
 
 
-@click.command("predict")
+@click.command("predict", cls=Command, section=Section.USE, position=1)
 @click.argument("images", nargs=-1, metavar="[IMAGE...]")
-@click.option("--camera", is_flag=True, help="Take a photo with a Raspberry Pi's camera.")
-@click.option(
+@option(DATA, "--camera", is_flag=True, help="Take a photo with the camera of a Raspberry Pi.")
+@option(
+    TARGETS,
     "--model",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The exported file to ask; the smallest in ./exported if left out, TFLite before ONNX.",
+    help="Exported file that predicts. Default: the smallest .tflite file in ./exported, or else"
+    " the smallest .onnx file.",
 )
-@click.option(
+@option(
+    TARGETS,
     "--target",
     metavar="NAME",
-    help="A target, a runtime or a format; the best that is installed if left out.",
+    help="Target, runtime or format. Default: the best that is installed.",
 )
 @num_threads_option
 @json_option
@@ -45,11 +49,12 @@ def command(
     num_threads: int,
     json_file: Path | None,
 ) -> None:
-    """Say which digit is in an image.
+    """Classify images: print which digit each image shows.
 
-    IMAGE is a PNG or JPEG file, a folder of them, or "-" for standard input. A photo of ink on
-    paper is cut out, inverted and centred as MNIST's images were made; for a model of other
-    classes an image is only scaled. The exit status is 1 when an image could not be used.
+    IMAGE is a PNG or JPEG file, a folder of them, or "-" for standard input. predict crops,
+    inverts and centres a photo of ink on paper in the way in which MNIST's images were made. For a
+    model with other classes it only scales the image. The exit status is 1 if an image could not
+    be used.
 
     \b
     Example: lenet-edge predict photo.jpg --model exported/lenet_int8.tflite

@@ -1,4 +1,4 @@
-"""lenet-edge report"""
+"""The command ``lenet-edge report``."""
 
 from __future__ import annotations
 
@@ -7,56 +7,60 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import output, say, spinner
 
 _UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
-def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    if value is None:
+def _seconds(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    if text is None:
         return None
-    found = re.fullmatch(r"([\d.]+) ?(us|µs|ms|s)", value)
-    try:
-        return float(found[1]) * _UNITS[found[2]] if found else _no_time(value)
-    except ValueError:
-        return _no_time(value)
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?(us|µs|ms|s)", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a time such as 50us, 2ms or 1s")
+    return float(match[1]) * _UNITS[match[2]]
 
 
-def _no_time(value: str) -> float:
-    raise click.BadParameter(f"{value!r} is not a time such as 50us, 2ms or 1s")
+_LIMITS = "Limits for the recommended file"
 
 
-@click.command("report")
+@click.command("report", cls=Command, section=Section.MEASURE, position=5)
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
+@option(
+    _LIMITS,
+    "--max-accuracy-drop",
+    type=click.FloatRange(0, 100),
+    metavar="PP",
+    help="Maximum loss of accuracy in percentage points. Default: the bound of verify.",
+)
+@option(
+    _LIMITS, "--max-latency", callback=_seconds, metavar="TIME",
+    help="Maximum latency of a batch, such as 50us, 2ms or 1s.",
+)  # fmt: skip
+@option(_LIMITS, "--max-bytes", type=click.IntRange(1), metavar="N",
+        help="Maximum size of the file in bytes.")  # fmt: skip
+@option(
+    _LIMITS,
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Recommend a file for this batch size. Default: the smallest that was measured.",
+)
+@option(
+    OUTPUT,
     "page_file",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("report.html"),
     show_default=True,
-    help="A page (.html) or the same as Markdown (.md).",
+    help="Report to write, as a web page (.html) or as Markdown (.md).",
 )
-@click.option(
-    "--max-accuracy-drop",
-    type=click.FloatRange(0, 100),
-    metavar="PP",
-    help="Percentage points that the file may lose; what parity allows if left out.",
-)
-@click.option(
-    "--max-latency", callback=_seconds, metavar="TIME",
-    help="What a batch may take, such as 50us, 2ms or 1s.",
-)  # fmt: skip
-@click.option("--max-bytes", type=click.IntRange(1), metavar="N", help="What the file may weigh.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Choose for this batch; for the smallest that was measured if left out.",
-)
-@click.option(
-    "--compare", "base", type=click.Path(path_type=Path, dir_okay=False), metavar="BASE.json",
-    help="Tell the change since this earlier run of the same machine.",
+@option(
+    OUTPUT, "--compare", "base", type=click.Path(path_type=Path, dir_okay=False),
+    metavar="BASE.json",
+    help="Add the changes since this earlier run of the same machine.",
 )  # fmt: skip
 @json_option
 def command(
@@ -69,12 +73,12 @@ def command(
     base: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Turn results into one page that says which file to ship, and why.
+    """Write a page that recommends one file and gives the reasons.
 
-    RESULTS are files of bench --json, verify --json or run; demo/results.json if left out. Those
-    of one machine are joined, those of several machines keep a ranking each; the equal boards of
-    a fleet share one, beside a table of what each of them does. The page needs no
-    other file and no network.
+    RESULTS are files of bench --json, verify --json or run; the default is demo/results.json.
+    report joins the results of one machine and makes a ranking for each machine. Equal boards of a
+    fleet share a ranking, and a table shows each of them. The page needs no other file and no
+    network.
 
     \b
     Example: lenet-edge report demo/results.json --max-latency 50us

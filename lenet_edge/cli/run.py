@@ -1,4 +1,4 @@
-"""lenet-edge run"""
+"""The command ``lenet-edge run``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import (
     batch_size_option,
     dataset_options,
@@ -23,20 +24,21 @@ from lenet_edge.cli._terminal import (
 )
 
 
-@click.command("run")
+@click.command("run", cls=Command, section=Section.START)
 @click.argument(
     "model", type=click.Path(path_type=Path, dir_okay=False), required=False, default=None
-)
-@click.option(
-    "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("demo"),
-    show_default=True,
-    help="Where the model, the exported files, results.json and report.html go.",
 )
 @recipe_options
 @dataset_options
 @batch_size_option
+@option(
+    OUTPUT,
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for the model, the exported files, results.json and report.html.",
+)
 @json_option
 def command(
     model: Path | None,
@@ -49,10 +51,10 @@ def command(
     batch_sizes: tuple[int, ...],
     json_file: Path | None,
 ) -> None:
-    """Do everything in a row, and say which file to ship.
+    """Train, export, verify and bench, and recommend one file.
 
-    It trains, exports, verifies and benches, and ends in one table and one page, report.html.
-    With MODEL, a .keras checkpoint, nothing is trained.
+    run prints one table and writes one page, report.html. With MODEL, a .keras checkpoint, it
+    does not train.
 
     \b
     Example: lenet-edge run --output-dir demo

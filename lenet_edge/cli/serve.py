@@ -1,4 +1,4 @@
-"""lenet-edge serve"""
+"""The command ``lenet-edge serve``."""
 
 from __future__ import annotations
 
@@ -7,37 +7,44 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._help import TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, files_argument
 from lenet_edge.cli._terminal import say
 
+_NETWORK = "Network"
 
-@click.command("serve")
+
+@click.command("serve", cls=Command, section=Section.USE, position=2)
 @files_argument
-@click.option(
+@option(
+    TARGETS,
     "--target",
     metavar="NAME",
-    help="A target, a runtime or a format; for each file the best installed if left out.",
+    help="Target, runtime or format. Default: the best that is installed, for each file.",
 )
-@click.option(
+@option(
+    _NETWORK,
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Where to listen; 0.0.0.0 lets other machines in, who need the token that is printed.",
+    help="Address to listen on. 0.0.0.0 admits other machines, which need the printed token.",
 )
-@click.option(
+@option(
+    _NETWORK,
     "--port",
     type=click.IntRange(0, 65_535),
+    metavar="PORT",
     default=8000,
     show_default=True,
-    help="0 takes any that is free.",
+    help="Port to listen on. 0 selects a free port.",
 )
 def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -> None:
-    """Draw a digit in the browser and see what each file says to it.
+    """Serve a web page that classifies the digits you draw.
 
-    FILES are exported models; every one in ./exported if left out. A .wasm file runs in the
-    browser itself. The page takes photos too. POST /predict answers programs: a PNG or JPEG as the
-    body, or the JSON {"pixels": [[...], ...]} with 28 rows of 28 numbers. Ctrl-C or SIGTERM ends
-    it.
+    FILES are exported models; the default is every file in ./exported. The page shows the
+    prediction of each file for a drawing or a photo. The browser itself runs .wasm files. Programs
+    send POST /predict with a PNG or JPEG file as the body, or the JSON {"pixels": [[...], ...]}
+    with 28 rows of 28 numbers. Ctrl-C or SIGTERM stops the server.
 
     \b
     Example: lenet-edge serve --port 8080

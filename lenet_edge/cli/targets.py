@@ -1,4 +1,4 @@
-"""lenet-edge targets"""
+"""The command ``lenet-edge targets``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lenet_edge.cli._help import Command, Section
 from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import output, progress_bar
 
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from lenet_edge.selection import Status
 
 
-@click.command("targets")
+@click.command("targets", cls=Command, section=Section.MACHINE, position=2)
 @json_option
 def command(json_file: Path | None) -> None:
-    """List what can run here, found out by running it.
+    """List the targets that can run models on this machine.
 
-    Each target answers a tiny model in a process of its own. What cannot run is listed too, with
-    the reason.
+    targets runs a tiny model on each target, in its own process, and checks the result. Targets
+    that cannot run are listed with the reason.
 
     \b
     Example: lenet-edge targets

@@ -1,4 +1,4 @@
-"""lenet-edge train"""
+"""The command ``lenet-edge train``."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._help import OUTPUT, TRAINING, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, recipe_options
 from lenet_edge.cli._terminal import alone_in, say, training_progress
 
 
-@click.command("train")
+@click.command("train", cls=Command, section=Section.MAKE, position=1)
 @recipe_options
-@click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option(
+@option(TRAINING, "--batch-size", type=click.IntRange(1), metavar="N",
+        help="Number of images in a batch. Default: the recipe's.")  # fmt: skip
+@option(
+    TRAINING,
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
-    help="Instead of the recipe's (its peak, where there is a schedule).",
+    metavar="RATE",
+    help="Learning rate, or its peak if the recipe has a schedule. Default: the recipe's.",
 )
-@dataset_options
-@click.option(
+@option(
+    TRAINING,
     "--strategy",
-    type=click.Choice(["one", "mirrored", "multi-worker"]),
-    help="Share each batch as tf.distribute does: on one device, every GPU, or every process that"
-    " TF_CONFIG names. This process alone if left out.",
+    type=StringChoice(["one", "mirrored", "multi-worker"]),
+    help="Share each batch with tf.distribute: one device, all GPUs (mirrored), or all processes"
+    " in TF_CONFIG (multi-worker). Default: this process alone.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the training that stopped.")
-@click.option(
+@option(TRAINING, "--resume", is_flag=True, help="Continue a training that was interrupted.")
+@dataset_options
+@option(
+    OUTPUT,
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     default=DEFAULT_DIR / "lenet.keras",
     show_default=True,
-    help="The checkpoint to write.",
+    help="Checkpoint to write.",
 )
 def command(
     recipe: str,
@@ -46,15 +52,17 @@ def command(
     resume: bool,
     output: Path,
 ) -> None:
-    """Train LeNet, on MNIST or on your own images.
+    """Train LeNet on MNIST or on your own images.
 
     \b
-    quick    all of best in a quarter of its epochs: under 3 minutes on 2 cores
-    best     augmentation, schedule, weight decay, averaged weights: over 99.5 %
-    classic  the published recipe: ten epochs of Adam, watching the test images
+    Recipes:
+      quick    best with a quarter of its epochs: under 3 minutes on 2 cores
+      best     augmentation, schedule, weight decay, averaged weights: over 99.5 %
+      classic  the published recipe: ten epochs of Adam, watching the test images
 
-    The state is kept after each epoch in NAME.training beside the checkpoint, with history.json,
-    a training curve and TensorBoard's events; --resume ends where an unbroken training would have.
+    train saves its state after each epoch in the folder NAME.training beside the checkpoint,
+    together with history.json, a training curve and event files for TensorBoard. A training that
+    is continued with --resume ends with the same model as an uninterrupted one.
 
     \b
     Example: lenet-edge train --recipe best

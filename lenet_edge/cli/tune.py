@@ -1,4 +1,4 @@
-"""lenet-edge tune"""
+"""The command ``lenet-edge tune``."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._help import OUTPUT, TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, json_option
 from lenet_edge.cli._terminal import alone_in, measuring_alone, output, say
 
 
-@click.command("tune")
+@click.command("tune", cls=Command, section=Section.MAKE, position=3)
 @click.argument(
     "model", type=click.Path(path_type=Path), default=DEFAULT_DIR / "lenet.keras", required=False
 )
-@click.option(
+@option(
+    TARGETS,
     "--target",
     "target_name",
     default="litert",
     show_default=True,
     metavar="NAME",
-    help="A target or a runtime that runs .tflite files.",
+    help="Target or runtime that runs .tflite files.",
 )
-@click.option(
+@option(
+    OUTPUT,
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_DIR,
     show_default=True,
+    help="Folder for the fastest file, the Pareto front and its picture.",
 )
 @json_option
 def command(model: Path, target_name: str, output_dir: Path, json_file: Path | None) -> None:
-    """Find the fastest TFLite file: which layers in float, which in int8.
+    """Find the fastest TFLite file that mixes float and int8 layers.
 
-    MODEL is a .keras file, exported/lenet.keras by default. Every mix that answers as the float
-    model does on held-out training images is measured on this machine. It writes the winner,
-    the Pareto front (accuracy, latency, bytes) as JSON, and a picture of it.
+    MODEL is a .keras file; the default is exported/lenet.keras. tune measures, on this machine,
+    every mix that agrees with the float model on held-out training images. It writes the fastest
+    file, the Pareto front (accuracy, latency, bytes) as JSON, and a picture of the front.
 
     \b
     Example: lenet-edge tune

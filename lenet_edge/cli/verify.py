@@ -1,4 +1,4 @@
-"""lenet-edge verify"""
+"""The command ``lenet-edge verify``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lenet_edge.cli._console import TERMINAL
+from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import (
     DEFAULT_DIR,
     delegate_options,
@@ -23,56 +24,69 @@ if TYPE_CHECKING:
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.flows.verify import VerifySettings
 
-_BY_PRECISION = "Its default goes by precision"
+_BOUNDS, _REFERENCE = "Bounds", "Reference"
+_BY_PRECISION = "The default depends on the precision"
 
 
-@click.command("verify")
+@click.command("verify", cls=Command, section=Section.MEASURE, position=1)
 @files_argument
 @target_option
 @num_threads_option
-@click.option(
+@delegate_options
+@scheduler_option
+@option(
+    _BOUNDS,
     "--max-accuracy-drop",
     type=click.FloatRange(0, 100),
-    help=f"Percentage points that a file may lose. {_BY_PRECISION} (0.1).",
+    metavar="PP",
+    help=f"Maximum loss of accuracy in percentage points. {_BY_PRECISION} (0.1).",
 )
-@click.option(
+@option(
+    _BOUNDS,
     "--min-agreement",
     type=click.FloatRange(0, 100),
-    help=f"Percent of the images with the same top class. {_BY_PRECISION} (int8: 99).",
+    metavar="P",
+    help="Minimum percentage of the images for which file and reference predict the same class."
+    f" {_BY_PRECISION} (int8: 99).",
 )
-@click.option(
+@option(
+    _BOUNDS,
     "--max-abs-error",
     type=click.FloatRange(0),
-    help=f"How far off a logit may be. {_BY_PRECISION} (float32: 0.01, int8: any).",
+    metavar="X",
+    help=f"Maximum error of a logit. {_BY_PRECISION} (float32: 0.01, int8: any).",
 )
-@click.option(
+@option(
+    _REFERENCE,
     "--reference",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Compare with this model file, not with the recorded float model.",
+    help="Compare with this model file. Default: the recorded logits of the float model.",
 )
-@click.option(
+@option(
+    _REFERENCE,
     "--data",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.npz",
-    help="With --reference: its images, and labels if there are any.",
+    help="With --reference: use these images, and their labels if the file has labels.",
 )
-@delegate_options
-@click.option("--layers", is_flag=True, help="Show which layer of a quantized file is worst.")
-@click.option(
+@option(OUTPUT, "--layers", is_flag=True,
+        help="Show which layer of a quantized file has the largest error.")  # fmt: skip
+@option(
+    OUTPUT,
     "--logits",
     "logits_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.npz",
-    help='Write what each file answered, as arrays named "FILE on TARGET".',
+    help='Write the logits of each pair as an array with the name "FILE on TARGET".',
 )
-@click.option(
+@option(
+    OUTPUT,
     "--plots",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Draw flipped images, confusion matrix and logit errors as PNG files.",
+    help="Draw flipped images, the confusion matrix and the logit errors as PNG files in DIR.",
 )
-@scheduler_option
 @json_option
 def command(
     files: tuple[Path, ...],
@@ -90,12 +104,12 @@ def command(
     json_file: Path | None,
     **options: float | None,
 ) -> None:
-    """Prove that each file is as accurate as the float model.
+    """Check that each file is as accurate as the float model.
 
-    FILES are exported models, or anybody's with --reference; every one in ./exported if left
-    out. Each answers all test images on every target that is installed. The exit status is 3
-    when one fails, 4 when there are too few images to tell. A [tool.lenet-edge] section in
-    ./pyproject.toml may hold the bounds, and tables of them for each precision.
+    FILES are exported models, or any model files with --reference; the default is every file in
+    ./exported. verify runs each file on all test images and on every installed target. The exit
+    status is 3 if a pair fails, and 4 if there are too few images to decide. A [tool.lenet-edge]
+    section in ./pyproject.toml can hold the bounds, with a table for each precision.
 
     \b
     Example: lenet-edge verify exported/lenet_int8.tflite --target litert
