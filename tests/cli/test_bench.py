@@ -179,4 +179,4 @@ def test_the_runtime_of_another_venv(lenet_edge: LenetEdge, exports: Path, tmp_p
     done = lenet_edge(*command, str(empty / "bin" / "python"))
     assert "No module named 'numpy'" in done.stderr
     done = lenet_edge(*command, "litert=/none")
-    assert (done.returncode, "/none is no Python" in done.stderr) == (2, True)
+    assert (done.returncode, "/none is not a Python interpreter" in done.stderr) == (2, True)
