@@ -242,8 +242,8 @@ def main() -> None:
         found[name] = PARTS[name]()
         show(name, found[name])
     if len(found) == len(PARTS):
-        here = BenchRun.here()
-        path = here.place(RESULTS).with_name("harness.json")
+        here = BenchRun.of_this_machine()
+        path = here.default_path(RESULTS).with_name("harness.json")
         facts = {"created_at": here.created_at, "git_commit": here.git_commit,
                  "environment": here.to_json()["environment"]}  # fmt: skip
         path.write_text(json.dumps({**facts, **found}, indent=1) + "\n")

@@ -33,7 +33,7 @@ def main() -> None:
     with progress_bar("Bench", len(planned.steps())) as step:
         timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
     run = dataclasses.replace(timed, parity=tuple(parity))
-    path = run.place(RESULTS)
+    path = run.default_path(RESULTS)
     run.save(path)
     show(summary_view(run))
     print(f"Kept in {path.relative_to(ROOT)}")
@@ -41,14 +41,14 @@ def main() -> None:
 
 def keep(name: str, facts: dict[str, Any]) -> Path:
     """Write other results than a `BenchRun`, with machine, versions and commit, and say where."""
-    here = BenchRun.here()
+    here = BenchRun.of_this_machine()
     about = {
         "schema_version": 1,
         "created_at": here.created_at,
         "git_commit": here.git_commit,
         "environment": dataclasses.asdict(here.environment),
     }
-    path = here.place(RESULTS)
+    path = here.default_path(RESULTS)
     path = path.with_name(f"{path.stem}-{name}.json")
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps({**about, **facts}, indent=1) + "\n", encoding="utf-8")

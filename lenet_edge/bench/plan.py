@@ -267,7 +267,7 @@ class Progress:
     def found(self) -> BenchRun:
         """Return all that is known."""
         return dataclasses.replace(
-            BenchRun.here(
+            BenchRun.of_this_machine(
                 _sorted(self.measured.values()),
                 skipped=tuple(self.skipped),
                 environment=self._here,

@@ -114,7 +114,7 @@ def _measure(
     console: Console,
     results_file: Path | None,
 ) -> tuple[BenchRun, bool]:
-    latest = earlier or BenchRun.here(skipped=tuple(skipped), parity=tuple(parity))
+    latest = earlier or BenchRun.of_this_machine(skipped=tuple(skipped), parity=tuple(parity))
 
     def keep(run: BenchRun) -> None:
         nonlocal latest

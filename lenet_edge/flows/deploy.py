@@ -250,7 +250,7 @@ def carry_out(
     verified = BenchRun.from_json(json.loads(fetch("verify.json", done)))
     with np.load(io.BytesIO(fetch("logits.npz", done)), allow_pickle=False) as arrays:
         answers = dict(arrays)
-    found = dataclasses.replace(verified, git_commit=BenchRun.here().git_commit)
+    found = dataclasses.replace(verified, git_commit=BenchRun.of_this_machine().git_commit)
     good = _verdict(found.parity) != "fail"
     if good:
         sizes = ",".join(map(str, batch_sizes))
@@ -264,7 +264,7 @@ def carry_out(
     say("The same on this machine")
     with measuring_alone():
         here, ours = _here(what, batch_sizes, max_time_s, progress_bar)
-    kept = found.place(results)
+    kept = found.default_path(results)
     found.save(kept)
     command = board.ask("use", **what.place)["command"] if good else None
     differences = tuple(_differences(what.artifacts, answers, ours, found, here))

@@ -66,7 +66,9 @@ def verify(
 
     crew.work(list(left), work, lose)
     runs = (
-        BenchRun.here((), tuple(parity[board]), tuple(skipped[board]), station.environment)
+        BenchRun.of_this_machine(
+            (), tuple(parity[board]), tuple(skipped[board]), station.environment
+        )
         for board, station in crew.stations.items()
     )
     return FleetRun(

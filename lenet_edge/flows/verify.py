@@ -109,7 +109,7 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         reports = _with_layers(reports, expected, pairs, sibling)
     if settings.logits_file:
         npz.write_arrays(settings.logits_file, logits_of)
-    return BenchRun.here(parity=tuple(reports), skipped=(*missing, *failed))
+    return BenchRun.of_this_machine(parity=tuple(reports), skipped=(*missing, *failed))
 
 
 def verify_fleet(

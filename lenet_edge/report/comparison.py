@@ -95,7 +95,7 @@ def compare(base: BenchRun, new: BenchRun) -> tuple[list[Change], list[str]]:
         Change(
             old[key],
             now[key],
-            now[key].over(old[key], resolution=resolution, quantile=quantile_of(new)),
+            now[key].ratio_to(old[key], resolution=resolution, quantile=quantile_of(new)),
             before.get(key[:2]),
             after.get(key[:2]),
         )

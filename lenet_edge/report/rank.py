@@ -83,7 +83,7 @@ def _tied(
     groups: list[list[Measurement]] = []
     for one in sorted(cells, key=lambda one: latency_s(one, quantile)):
         if groups:
-            ratio = one.over(groups[-1][0], paired, resolution, quantile)
+            ratio = one.ratio_to(groups[-1][0], paired, resolution, quantile)
             if ratio.low <= 1:
                 groups[-1].append(one)
                 continue

@@ -121,7 +121,7 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     resolution = run.settings.get("precision", 0.0)
 
     def over(one: JudgedCell, other: Measurement) -> LatencyRatio:
-        return one.measurement.over(other, run.paired, resolution, quantile)
+        return one.measurement.ratio_to(other, run.paired, resolution, quantile)
 
     cells = sorted(
         (one for one in cells if one.measurement.batch_size == best.batch_size),

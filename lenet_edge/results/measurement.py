@@ -1,4 +1,4 @@
-"""A Measurement: the samples that several processes took of one cell, and what they say."""
+"""Latencies of one cell, pooled over several worker processes."""
 
 from __future__ import annotations
 
@@ -19,21 +19,33 @@ from lenet_edge.results.stats import (
     LatencyRatio,
     Samples,
     count_outliers,
+    latency_ratio,
     pooled_median_interval,
     quantile_interval,
-    ratio,
 )
 from lenet_edge.target import Delegation
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Latencies of one file on one target at one batch size and number of threads.
+    """Latencies of one artifact on one target at one batch size and thread count.
 
-    Each of `trials` comes from a process of its own; everything said of them is derived from the
-    samples of all. `inputs` says what was fed. `energy_covers` says what the meter of the trials'
-    energy includes. `arena_bytes` is the memory that a microcontroller would need for the tensors.
-    `invalid` says why the figures should not be used; None means that they may.
+    Every statistic is derived from the samples of all processes.
+
+    Attributes:
+        artifact: file name of the artifact.
+        artifact_sha256: digest of the file.
+        size_bytes: size of the file.
+        target: name of the target.
+        runtime_version: version of the runtime.
+        batch_size: images per call.
+        num_threads: threads of the session.
+        processes: samples of each worker process. The JSON key is "trials".
+        delegation: nodes that a delegate or device took; None if it is unknown.
+        inputs: "test images" or "random".
+        arena_bytes: memory that a microcontroller would need for the tensors.
+        energy_covers: parts of the machine whose energy the meter includes.
+        invalid: reason not to use the figures; None if they are valid.
     """
 
     artifact: str
@@ -52,31 +64,32 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, str, int, int]:
-        """What names the same cell in another run: file name, target, batch size, threads."""
+        """Key of the cell in every run: file name, target, batch size, threads."""
         return self.artifact, self.target, self.batch_size, self.num_threads
 
     @property
     def latencies_s(self) -> Samples:
-        """The samples of all processes, float64 of shape (N,), in seconds; joined, not kept."""
-        return np.concatenate([process.latencies_s for process in self.processes])
+        """Samples of all processes in seconds, float64 of shape (N,); joined on each access."""
+        return np.concatenate(self.samples_by_process)
 
     @property
     def samples_by_process(self) -> list[Samples]:
-        """The samples of each process."""
+        """Samples of each process in seconds, float64 of shape (N,)."""
         return [process.latencies_s for process in self.processes]
 
     def _median(self, name: str) -> float | None:
+        """Return the median of a field over the processes; None if any process lacks it."""
         values = [getattr(process, name) for process in self.processes]
         return None if any(value is None for value in values) else float(np.median(values))
 
     @property
     def load_time_s(self) -> float:
-        """Median over the processes of the time to open the file and prepare its first batch."""
+        """Time to open the file and prepare the first batch: median over the processes."""
         return float(np.median([process.load_time_s for process in self.processes]))
 
     @property
     def first_inference_s(self) -> float:
-        """Median over the processes of the first call's latency."""
+        """Latency of the first call: median over the processes."""
         return float(np.median([process.first_inference_s for process in self.processes]))
 
     @property
@@ -86,17 +99,17 @@ class Measurement:
 
     @property
     def readout_s(self) -> float:
-        """Median time to copy the answers out and dequantize them."""
+        """Median time to copy the logits out and dequantize them."""
         return float(np.median([process.readout_s for process in self.processes]))
 
     @property
     def end_to_end_s(self) -> float:
-        """Prepare, infer and read-out together: the sum of their medians."""
+        """Sum of the medians of preparing, inference and read-out."""
         return self.prepare_s + self.p50_s + self.readout_s
 
     @property
     def peak_rss_bytes(self) -> int:
-        """The most resident memory that any of the processes had."""
+        """Largest resident memory of any of the processes."""
         return max(process.peak_rss_bytes for process in self.processes)
 
     @functools.cached_property
@@ -105,7 +118,7 @@ class Measurement:
         return float(np.median(self.latencies_s))
 
     def quantile_s(self, quantile: float) -> float:
-        """Return a quantile of the latency, however few the samples."""
+        """Return a quantile of the latency, even if there are few samples."""
         return float(np.quantile(self.latencies_s, quantile))
 
     @property
@@ -115,23 +128,23 @@ class Measurement:
 
     @property
     def p90_s(self) -> float | None:
-        """90th percentile; None below the 64 samples that it needs."""
+        """90th percentile; None below 64 samples."""
         return self._percentile(0.9, MIN_SAMPLES_P90)
 
     @property
     def p99_s(self) -> float | None:
-        """99th percentile; None below the 662 samples that it needs."""
+        """99th percentile; None below 662 samples."""
         return self._percentile(0.99, MIN_SAMPLES_P99)
 
     def _percentile(self, quantile: float, min_samples: int) -> float | None:
-        # The mean of several calls has another tail than a call.
+        # A mean of several calls hides the slow calls, so it has no tail to report.
         if len(self.latencies_s) < min_samples or self.calls_per_sample > 1:
             return None
         return self.quantile_s(quantile)
 
     @property
     def calls_per_sample(self) -> int:
-        """How many calls one sample is the mean of: 1 where the clock weighs nothing."""
+        """Number of calls that one sample is the mean of; 1 if every call was timed."""
         return max(process.calls_per_sample for process in self.processes)
 
     @functools.cached_property
@@ -142,35 +155,35 @@ class Measurement:
 
     @property
     def half_width(self) -> float:
-        """Half the interval of the median, relative to the median."""
+        """Half the width of the median's interval, relative to the median."""
         low, high = self.p50_interval_s
         return (high - low) / 2 / self.p50_s if self.p50_s else 0.0
 
     @property
     def images_per_s(self) -> float:
-        """Throughput: images over the mean latency, in which every slow call counts."""
+        """Throughput, from the mean latency: every slow call counts."""
         return self.batch_size / self.mean_s if self.mean_s else 0.0
 
     @property
     def energy_j(self) -> float | None:
-        """Joules for one image, whatever `energy_covers` says; None where nothing tells."""
+        """Joules per image, for the parts in `energy_covers`; None without a meter."""
         energy = self._median("energy_j")
         return None if energy is None else energy / self.batch_size
 
-    def over(
+    def ratio_to(
         self,
         other: Measurement,
         paired: bool = False,
         resolution: float = 0.0,
         quantile: float | None = 0.5,
     ) -> LatencyRatio:
-        """Return how many times as long as another this takes; see `stats.ratio`."""
-        return ratio(
+        """Return this latency divided by another's; see `stats.latency_ratio`."""
+        return latency_ratio(
             self.samples_by_process, other.samples_by_process, paired, resolution, quantile
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a JSON file holds: the raw samples, packed, and what is derived of them."""
+        """Return the fields, the packed samples and the derived figures as a JSON object."""
         facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         facts["trials"] = [process.to_json() for process in facts.pop("processes")]
         facts["delegation"] = self.delegation and dataclasses.asdict(self.delegation)
@@ -178,7 +191,7 @@ class Measurement:
 
     @functools.cached_property
     def derived(self) -> dict[str, Any]:
-        """Every figure that is computed from the samples, by name."""
+        """Figures computed from the samples, by name."""
         samples = self.latencies_s
         p90, p99 = self.p90_s, self.p99_s
         return {
@@ -210,12 +223,12 @@ class Measurement:
 
     @functools.cached_property
     def instability(self) -> tuple[str, ...]:
-        """What makes the figures doubtful, in words."""
+        """Reasons to doubt the figures, each as a phrase."""
         return instability(self.processes)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Measurement:
-        """Return the Measurement that `to_json` wrote; what was derived is derived again."""
+        """Return the measurement that `to_json` wrote; compute the derived figures again."""
         names = {f.name for f in dataclasses.fields(cls)}
         known = {name: value for name, value in facts.items() if name in names}
         known["processes"] = tuple(map(ProcessSamples.from_json, facts["trials"]))

@@ -1,10 +1,10 @@
-"""Whether a file on a target is still right, as plain data.
+"""Comparison of an artifact on a target with its reference.
 
-ParityReport            of one file on one target
-├── Bounds              what it was held to
-├── Flip *              the images whose predicted class changed
-├── ClassCount *        each class by itself
-└── LayerError *        where the file loses what it loses
+ParityReport        one pair
+├── Bounds          limits that decide the verdict
+├── Flip *          images whose predicted class changed
+├── ClassCount *    images of one class that each model gets right
+└── LayerError *    quantization error of one layer
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from lenet_edge.target import Delegation
 
 @dataclass(frozen=True)
 class Flip:
-    """A test image whose predicted class the candidate changed.
+    """Test image that reference and candidate predict differently.
 
-    `label` is None where it is not known; `now` is -1 where the answer is no number. The
-    confidences are the softmax probabilities of `was` and `now`, each by the model that chose it.
+    Attributes:
+        index: index of the image.
+        label: class in the labels; None without labels.
+        was: class that the reference predicts.
+        now: class that the candidate predicts; -1 if its logits are not numbers.
+        was_confidence: softmax probability of `was` by the reference.
+        confidence: softmax probability of `now` by the candidate.
     """
 
     index: int
@@ -35,7 +40,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How many images of one class there are, and how many each model gets right."""
+    """Number of images of one class, and how many of them each model gets right."""
 
     name: str
     num_samples: int
@@ -45,11 +50,18 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class LayerError:
-    """What one layer of a quantized file does to the values of its float sibling.
+    """Error of one layer of a quantized file, against the same layer of its float sibling.
 
-    `sqnr_db` is the signal-to-quantization-noise ratio of the layer's output, and `lost_db` how
-    much of it was lost in this very layer; None stands for no noise at all. `saturation` is the
-    share of values outside the `range` that the layer can hold; `seen` is the range of the values.
+    Attributes:
+        name: name of the layer's output.
+        kind: type of the operator.
+        sqnr_db: signal-to-quantization-noise ratio of the output; None without any noise.
+        lost_db: reduction of that ratio by this layer alone.
+        max_abs_error: largest absolute error of a value.
+        saturation: fraction of the values outside `range`.
+        range: smallest and largest value that the layer can hold; None if it is not quantized.
+        seen: smallest and largest value of the float sibling.
+        hint: likely cause, and how to fix it.
     """
 
     name: str
@@ -62,13 +74,21 @@ class LayerError:
     seen: tuple[float, float]
     hint: str = ""
 
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> LayerError:
+        """Return the layer whose fields a JSON object holds."""
+        limits = facts["range"]
+        return cls(**{**facts, "seen": tuple(facts["seen"]), "range": limits and tuple(limits)})
+
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a file may lose and still pass; None is not looked at.
+    """Limits that an artifact must keep to pass; None sets no limit.
 
-    `max_accuracy_drop` is in percentage points, `min_agreement` in percent of the images,
-    `max_abs_error` in units of the logits.
+    Attributes:
+        max_accuracy_drop: in percentage points.
+        min_agreement: in percent of the images.
+        max_abs_error: in units of the logits.
     """
 
     max_accuracy_drop: float | None = None
@@ -78,15 +98,37 @@ class Bounds:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Whether a file on a target still answers as the float model, or another file, does.
+    """Comparison of a candidate (an artifact on a target) with a reference.
 
-    `verdict` is "pass", "fail" or "inconclusive" (too few images to tell), and `reasons` say why
-    in words. Accuracies and agreement are fractions of `num_samples`; `accuracy_drop` is in
-    percentage points, positive where the candidate is worse. What needs labels is None without
-    them. Errors are in units of the logits; `non_finite` counts images answered with NaN or
-    infinity. `confusion` counts images by (label, predicted class), left out above 100 classes.
-    Confidences are means over the images of the winning class's probability; `confidence_drift` is
-    the mean absolute change of it. `diagnosis` says what is wrong with the input, where that is it.
+    The reference is the checkpoint or another model file. Accuracies and agreement are fractions
+    of `num_samples`. Figures that need labels are None without them.
+
+    Attributes:
+        reference: name of the reference.
+        candidate: file name of the artifact.
+        candidate_sha256: digest of that file.
+        target: name of the target.
+        num_samples: number of images.
+        reference_accuracy: accuracy of the reference.
+        candidate_accuracy: accuracy of the candidate.
+        accuracy_drop: in percentage points, positive if the candidate is worse.
+        top1_agreement: images for which both predict the same class.
+        flips: images for which they do not.
+        mcnemar_p: p-value of McNemar's test on the right and wrong predictions.
+        max_abs_error: largest difference of a logit.
+        mean_abs_error: mean absolute difference of the logits.
+        non_finite: number of images with NaN or infinity among the candidate's logits.
+        verdict: "pass", "fail" or "inconclusive" (too few images).
+        reasons: reasons for the verdict, each as a phrase.
+        bounds: limits that decided the verdict.
+        per_class: accuracy of each class.
+        confusion: number of images by label and predicted class; empty above 100 classes.
+        reference_confidence: mean probability of the class that the reference predicts.
+        candidate_confidence: mean probability of the class that the candidate predicts.
+        confidence_drift: mean absolute change of that probability.
+        diagnosis: error in the model's input that explains a failure; None if there is none.
+        layers: errors of the layers, the worst first.
+        delegation: nodes that a delegate or device took.
     """
 
     reference: str
@@ -120,7 +162,7 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """Whether the verdict is "pass"."""
+        """True if the verdict is "pass"."""
         return self.verdict == "pass"
 
     @property
@@ -131,13 +173,13 @@ class ParityReport:
         return wilson_interval(round(self.candidate_accuracy * self.num_samples), self.num_samples)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a JSON file holds: the fields, and what is derived of them."""
+        """Return the fields and the derived figures as a JSON object."""
         derived = {"accuracy_interval": self.accuracy_interval}
         return {**dataclasses.asdict(self), "passed": self.passed, "derived": derived}
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> ParityReport:
-        """Return the report that `to_json` wrote; what was derived is derived again."""
+        """Return the report that `to_json` wrote; compute the derived figures again."""
         names = {f.name for f in dataclasses.fields(cls)}
         known = {name: value for name, value in facts.items() if name in names}
         return cls(
@@ -146,32 +188,26 @@ class ParityReport:
                 "flips": tuple(Flip(**flip) for flip in facts["flips"]),
                 "reasons": tuple(facts.get("reasons", ())),
                 "bounds": Bounds(**facts["bounds"]),
-                "per_class": tuple(ClassCount(**one) for one in facts.get("per_class", ())),
+                "per_class": tuple(ClassCount(**count) for count in facts.get("per_class", ())),
                 "confusion": tuple(tuple(row) for row in facts.get("confusion", ())),
-                "layers": tuple(layer_error(one) for one in facts.get("layers", ())),
+                "layers": tuple(map(LayerError.from_json, facts.get("layers", ()))),
                 "delegation": Delegation.from_json(facts["delegation"]),
             }
         )
 
 
-def layer_error(facts: dict[str, Any]) -> LayerError:
-    """Return the layer that JSON holds."""
-    limits = facts["range"]
-    return LayerError(**{**facts, "seen": tuple(facts["seen"]), "range": limits and tuple(limits)})
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a proportion.
+def wilson_interval(successes: int, count: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the proportion `successes / count`.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     Journal of the American Statistical Association 22, 1927.
     """
-    if trials == 0:
+    if count == 0:
         return 0.0, 1.0
     z2 = 1.959963984540054**2
-    share = successes / trials
-    middle = share + z2 / (2 * trials)
-    spread = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials)
-    low, high = ((middle + sign * spread) / (1 + z2 / trials) for sign in (-1, 1))
-    # At the ends the formula gives exactly 0 or 1, but for the last bit.
-    return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+    share = successes / count
+    middle = share + z2 / (2 * count)
+    spread = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * count)) / count)
+    low, high = ((middle + sign * spread) / (1 + z2 / count) for sign in (-1, 1))
+    # At the ends the exact result is 0 or 1. Rounding would change the last bit.
+    return (0.0 if successes == 0 else low), (1.0 if successes == count else high)

@@ -1,4 +1,4 @@
-"""The samples that one process took of one cell, and how stable several of them are."""
+"""Samples that one worker process took of one cell, and signs that they are unstable."""
 
 from __future__ import annotations
 
@@ -15,24 +15,38 @@ import numpy as np
 from lenet_edge.machine.conditions import Conditions
 from lenet_edge.results.stats import Samples, two_modes
 
-_MAX_SAMPLES = 2**22  # far more than --max-time leaves room for; what is packed may be a bomb
+# Far more than --max-time permits. The limit stops a small file from unpacking to gigabytes.
+_MAX_SAMPLES = 2**22
 _ENCODING = "base64 of zlib of little-endian uint32 nanoseconds"
 
-# MLPerf inference rules: below these counts a percentile says more about luck than about the tail.
+# Source: MLPerf inference rules. With fewer samples, chance decides the value of the percentile.
 MIN_SAMPLES_P90 = 64
 MIN_SAMPLES_P99 = 662
 
 
 @dataclass(frozen=True)
 class ProcessSamples:
-    """What one process found.
+    """Samples, costs and conditions of one worker process.
 
-    `latencies_s` holds the samples of `infer`, in the order they were taken; each is one call or,
-    where the clock would weigh too much, the mean of `calls_per_sample`. `prepare_s` and
-    `readout_s` are medians. `timer_s` is what an empty pair of clock reads took, and `null_s`
-    what the null session's `infer` took when sampled as this one was. `rss_growth_bytes` is how
-    far resident memory rose from before the runtime was loaded to its peak; `preempted` how often
-    another process took the core; `energy_j` is joules for each call, whatever the meter covers.
+    Attributes:
+        latencies_s: samples of `infer` in the order of measurement, float64 of shape (N,). Each
+            is the time of one call, or the mean of `calls_per_sample` calls if reading the clock
+            would cost too much.
+        load_time_s: time to open the model and prepare the first batch.
+        first_inference_s: time of the first call.
+        prepare_s: median time to quantize a batch and copy it in.
+        readout_s: median time to copy the logits out and dequantize them.
+        warmup_runs: number of calls before sampling.
+        peak_rss_bytes: largest resident memory of the process.
+        settled: True if the latency stopped falling during the warm-up.
+        timer_s: time of two clock reads with nothing between them.
+        null_s: latency of the null session's `infer`, sampled in the same way.
+        rss_growth_bytes: peak resident memory minus that before the runtime was loaded.
+        preempted: number of times that another process took the core.
+        energy_j: joules per call, for the parts that `Measurement.energy_covers` names.
+        seconds: duration of sampling.
+        before: conditions of the machine before sampling.
+        after: conditions of the machine after sampling.
     """
 
     latencies_s: Samples
@@ -64,64 +78,77 @@ class ProcessSamples:
         return base64.b64encode(zlib.compress(nanoseconds.tobytes(), 6)).decode()
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a JSON file holds."""
+        """Return the samples as a JSON object; the latencies are packed."""
         facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for when in ("before", "after"):
-            facts[when] = dataclasses.asdict(facts[when])
+        for moment in ("before", "after"):
+            facts[moment] = dataclasses.asdict(facts[moment])
         return {**facts, "latencies_s": {"encoding": _ENCODING, "data": self._packed}}
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> ProcessSamples:
-        """Return the ProcessSamples that `to_json` wrote."""
+        """Return the samples that `to_json` wrote.
+
+        Raises:
+            ValueError: there are no samples, or too many.
+        """
         unpack = zlib.decompressobj()
         packed = unpack.decompress(base64.b64decode(facts["latencies_s"]["data"]), 4 * _MAX_SAMPLES)
         if not packed or not unpack.eof:
             raise ValueError(f"a process has no samples, or over {_MAX_SAMPLES:,}")
-        moments: dict[str, Any] = {
-            when: Conditions(**facts[when]) for when in ("before", "after") if when in facts
+        conditions: dict[str, Any] = {
+            moment: Conditions(**facts[moment]) for moment in ("before", "after") if moment in facts
         }
-        found = cls(**{**facts, **moments, "latencies_s": np.frombuffer(packed, "<u4") / 1e9})
-        found.__dict__["_packed"] = facts["latencies_s"]["data"]  # it is written as it was read
-        return found
+        samples = cls(**{**facts, **conditions, "latencies_s": np.frombuffer(packed, "<u4") / 1e9})
+        samples.__dict__["_packed"] = facts["latencies_s"]["data"]  # saves packing it again
+        return samples
 
 
-def instability(trials: Sequence[ProcessSamples]) -> tuple[str, ...]:
-    """Return what makes the samples of these processes doubtful, in words."""
-    said = []
-    samples = np.concatenate([trial.latencies_s for trial in trials])
+def instability(processes: Sequence[ProcessSamples]) -> tuple[str, ...]:
+    """Return the reasons to doubt the samples of one cell, each as a phrase."""
+    reasons = []
+    samples = np.concatenate([process.latencies_s for process in processes])
     if len(samples) < MIN_SAMPLES_P99:
-        said.append(f"{len(samples)} samples, too few for p99")
-    medians = [trial.p50_s for trial in trials]
-    step = max(trial.timer_s or 0.0 for trial in trials)  # less than that is the clock's own
-    if max(medians) > 1.05 * min(medians) + step:
-        said.append(f"processes disagree: {min(medians) * 1e6:.3g} to {max(medians) * 1e6:.3g} µs")
+        reasons.append(f"{len(samples)} samples, too few for p99")
+    medians = [process.p50_s for process in processes]
+    # The clock cannot resolve smaller differences.
+    resolution = max(process.timer_s or 0.0 for process in processes)
+    if max(medians) > 1.05 * min(medians) + resolution:
+        low, high = min(medians) * 1e6, max(medians) * 1e6
+        reasons.append(f"the medians of the processes range from {low:.3g} to {high:.3g} µs")
     modes = two_modes(samples)
-    if modes and modes[1] - modes[0] > step:
-        said.append(f"two modes: {modes[0] * 1e6:.3g} and {modes[1] * 1e6:.3g} µs")
-    if not all(trial.settled for trial in trials):
-        said.append("the warm-up never settled")
-    return (*said, *_disturbances(trials))
+    if modes and modes[1] - modes[0] > resolution:
+        low, high = modes[0] * 1e6, modes[1] * 1e6
+        reasons.append(f"the latencies have two modes, at {low:.3g} and {high:.3g} µs")
+    if not all(process.settled for process in processes):
+        reasons.append("the latency was still falling at the end of the warm-up")
+    return (*reasons, *_disturbances(processes))
 
 
-def _disturbances(trials: Sequence[ProcessSamples]) -> list[str]:
-    said = []
+def _disturbances(processes: Sequence[ProcessSamples]) -> list[str]:
+    reasons = []
     stolen = sum(
-        trial.after.stolen_s - trial.before.stolen_s
-        for trial in trials
-        if trial.after.stolen_s is not None and trial.before.stolen_s is not None
+        process.after.stolen_s - process.before.stolen_s
+        for process in processes
+        if process.after.stolen_s is not None and process.before.stolen_s is not None
     )
-    seconds = sum(trial.seconds or 0.0 for trial in trials)
+    seconds = sum(process.seconds or 0.0 for process in processes)
     if seconds and stolen > 0.01 * seconds:
-        said.append(f"the hypervisor took {stolen / seconds:.0%} of the time")
-    preempted = sum(trial.preempted or 0 for trial in trials)
+        reasons.append(f"the hypervisor took {stolen / seconds:.0%} of the CPU time")
+    preempted = sum(process.preempted or 0 for process in processes)
     if seconds and preempted > 100 * seconds:
-        said.append(f"preempted {preempted / seconds:.0f} times a second")
-    events = [(trial.before.throttle_events, trial.after.throttle_events) for trial in trials]
-    if any(b is not None and a is not None and a > b for b, a in events):
-        said.append("the CPU was throttled by its temperature")
+        reasons.append(f"other processes preempted it {preempted / seconds:.0f} times a second")
+    events = [
+        (process.before.throttle_events, process.after.throttle_events) for process in processes
+    ]
+    if any(before is not None and after is not None and after > before for before, after in events):
+        reasons.append("the CPU was throttled because it was too hot")
     frequencies = [
-        one.frequency_mhz for t in trials for one in (t.before, t.after) if one.frequency_mhz
+        conditions.frequency_mhz
+        for process in processes
+        for conditions in (process.before, process.after)
+        if conditions.frequency_mhz
     ]
     if frequencies and max(frequencies) > 1.1 * min(frequencies):
-        said.append(f"the clock went from {min(frequencies):.0f} to {max(frequencies):.0f} MHz")
-    return said
+        low, high = min(frequencies), max(frequencies)
+        reasons.append(f"the CPU clock varied from {low:.0f} to {high:.0f} MHz")
+    return reasons

@@ -1,20 +1,17 @@
-"""What a stage found out, as plain data, and the JSON file that holds it.
+"""Results of `verify` and `bench` as plain data, and the JSON file that holds them.
 
-    BenchRun                one run of `verify`, `bench` or both, on one machine
-    ├── Environment         the machine
-    ├── Measurement *       latencies of one file on one target at one batch size
-    │   └── ProcessSamples *         what one process found: raw samples, costs, conditions
-    ├── ParityReport *      is one file on one target still right?
-    └── Skipped *           what did not run, and why
+    BenchRun                    one run of `verify`, `bench` or both, on one machine
+    ├── Environment             the machine
+    ├── Measurement *           latencies of one cell
+    │   └── ProcessSamples *    raw samples, costs and conditions of one worker process
+    ├── ParityReport *          comparison of one pair with the reference
+    └── Skipped *               a pair that did not run, and the reason
 
-    FleetRun                   the runs of many machines in one file
-    ├── BenchRun *          one for each board
-    └── LostBoard *              a board that went away, and how
+    FleetRun                    the runs of many machines in one file
+    ├── BenchRun *              one for each board
+    └── LostBoard *             a board that disconnected
 
-Schema versions: 1 (2026-11), one process a measurement; 2 (2026-11), trials, and verdicts with
-their bounds; 3 (2026-11), what a delegate took in an object of its own, with its device;
-4 (2026-11), a run has its board's name, and a file may hold a fleet's.
-A file of an earlier version is upgraded as it is read.
+Files of earlier schema versions are upgraded while they are read; see `old_schemas`.
 """
 
 from __future__ import annotations
@@ -34,11 +31,11 @@ from typing import Any, BinaryIO
 from lenet_edge.errors import DataError
 from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.results.measurement import Measurement
+from lenet_edge.results.old_schemas import upgrade
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write
-from lenet_edge.target import Delegation
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -52,13 +49,17 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA_VERSION = 4
-_MAX_BYTES = 2**28  # of one machine
-_BOARDS, _END = b',\n"boards": [\n', b"]}\n"  # of a fleet's file, around a line for each board
+_MAX_BYTES = 2**28  # for the JSON of one machine
+# A fleet's file has one line per board between these two.
+_FLEET_START, _FLEET_END = b',\n"boards": [\n', b"]}\n"
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file on a target that did not run, and the reason."""
+    """Artifact on a target that did not run, with the reason.
+
+    `artifact` is None if the target could not run any artifact.
+    """
 
     target: str
     reason: str
@@ -67,13 +68,22 @@ class Skipped:
 
 @dataclass(frozen=True)
 class BenchRun:
-    """Everything one run found out on one machine.
+    """Results of one run on one machine.
 
-    `settings` are those of the plan. `remaining` counts the processes that it still had to start
-    when this was written: 0 in a run that came to its end. `macs` are the multiply-accumulates
-    for one image, by the sha256 of the file; `peak_macs_per_s` are the float32 ones that this
-    machine reached in a matrix product, by the number of threads. Both are empty where not known.
-    `board` is what a fleet calls the machine.
+    Attributes:
+        environment: facts of the machine.
+        measurements: latencies, one for each cell.
+        parity: comparisons with the reference, one for each pair.
+        skipped: pairs that did not run.
+        settings: settings of the plan.
+        remaining: processes of the plan that had not started; 0 in a complete run.
+        macs: multiply-accumulates for one image, by the sha256 of the artifact.
+        peak_macs_per_s: float32 multiply-accumulates per second that this machine reached in a
+            matrix product, by thread count.
+        git_commit: commit of the working directory; None outside a repository.
+        board: name of the machine in its fleet; None without a fleet.
+        created_at: time of creation, ISO 8601 in UTC.
+        schema_version: version of the JSON schema.
     """
 
     environment: Environment
@@ -94,24 +104,32 @@ class BenchRun:
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
-    def here(
+    def of_this_machine(
         cls,
         measurements: tuple[Measurement, ...] = (),
         parity: tuple[ParityReport, ...] = (),
         skipped: tuple[Skipped, ...] = (),
         environment: Environment | None = None,
     ) -> BenchRun:
-        """Return a run of this machine, at this commit; `environment` as it was at the start."""
-        here = environment or read_environment()
-        return cls(here, measurements, parity, skipped, git_commit=_git_commit())
+        """Return a run of this machine at the current commit.
+
+        `environment` holds the facts at the start of the run; by default they are read now.
+        """
+        return cls(
+            environment or read_environment(),
+            measurements,
+            parity,
+            skipped,
+            git_commit=_git_commit(),
+        )
 
     @property
     def paired(self) -> bool:
-        """Whether process i of every cell ran in the same round; not where runs were joined."""
+        """True if process i of every cell ran in the same round. Joined runs are not paired."""
         return "joined" not in self.settings
 
     def to_json(self) -> dict[str, Any]:
-        """Return the whole run as what JSON can hold."""
+        """Return the run as a JSON object."""
         return {
             "schema_version": self.schema_version,
             "created_at": self.created_at,
@@ -122,36 +140,31 @@ class BenchRun:
             "remaining": self.remaining,
             "macs": self.macs,
             "peak_macs_per_s": self.peak_macs_per_s,
-            "measurements": [one.to_json() for one in self.measurements],
-            "parity": [one.to_json() for one in self.parity],
-            "skipped": [dataclasses.asdict(one) for one in self.skipped],
+            "measurements": [measurement.to_json() for measurement in self.measurements],
+            "parity": [report.to_json() for report in self.parity],
+            "skipped": [dataclasses.asdict(skip) for skip in self.skipped],
         }
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> BenchRun:
-        """Return the run that `to_json` wrote, here or in an earlier version."""
-        if facts["schema_version"] == 1:
-            facts = _upgrade_1(facts)
-        if facts["schema_version"] == 2:
-            facts = _upgrade_2(facts)
-        if facts["schema_version"] == 3:
-            facts = {**facts, "board": None}
+        """Return the run that `to_json` wrote, in this or an earlier schema version."""
+        facts = upgrade(facts)
         return cls(
             environment=Environment.from_json(facts["environment"]),
-            measurements=tuple(Measurement.from_json(one) for one in facts["measurements"]),
-            parity=tuple(ParityReport.from_json(one) for one in facts["parity"]),
-            skipped=tuple(Skipped(**one) for one in facts["skipped"]),
+            measurements=tuple(map(Measurement.from_json, facts["measurements"])),
+            parity=tuple(map(ParityReport.from_json, facts["parity"])),
+            skipped=tuple(Skipped(**skip) for skip in facts["skipped"]),
             settings=facts["settings"],
             remaining=facts["remaining"],
-            macs=facts.get("macs", {}),  # not in the first files of schema 2
+            macs=facts.get("macs", {}),  # the first files of schema 2 lack it
             peak_macs_per_s={int(n): x for n, x in facts.get("peak_macs_per_s", {}).items()},
             git_commit=facts["git_commit"],
             board=facts["board"],
             created_at=facts["created_at"],
         )
 
-    def place(self, folder: Path) -> Path:
-        """Return where in a folder of results this run belongs: <machine>/<time>-<commit>.json."""
+    def default_path(self, folder: Path) -> Path:
+        """Return the path of this run in a folder of results: <machine>/<time>-<commit>.json."""
         machine = re.sub(r"[^a-z0-9]+", "-", self.environment.machine.lower()).strip("-")
         if self.environment.emulated:
             machine += "-emulated"
@@ -168,12 +181,12 @@ class BenchRun:
         """Read a file that `save` wrote.
 
         Raises:
-            DataError: it is missing, damaged, of a newer schema, or holds several machines.
+            DataError: the file is missing or damaged, has a newer schema, or holds several boards.
         """
         runs = load_runs(path)
         if len(runs) != 1:
             raise DataError(
-                f"{path} holds the runs of {len(runs)} boards, and one is asked for here;"
+                f"{path} holds the runs of {len(runs)} boards, but this command takes one run;"
                 " lenet-edge report reads all"
             )
         return runs[0]
@@ -181,7 +194,7 @@ class BenchRun:
 
 @dataclass(frozen=True)
 class LostBoard:
-    """A board that went away while it was at work, and how that was seen."""
+    """Board that disconnected during its work, with the reason."""
 
     board: str
     reason: str
@@ -189,83 +202,92 @@ class LostBoard:
 
 @dataclass(frozen=True)
 class FleetRun:
-    """What the boards of a fleet found out, each by itself."""
+    """Results of a fleet: one run for each board, and the boards that disconnected."""
 
     runs: tuple[BenchRun, ...]
     lost: tuple[LostBoard, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return all runs as what JSON can hold."""
+        """Return all runs as a JSON object."""
         return {**self._head, "boards": [run.to_json() for run in self.runs]}
 
     @property
     def _head(self) -> dict[str, Any]:
-        lost = [dataclasses.asdict(one) for one in self.lost]
+        lost = [dataclasses.asdict(board) for board in self.lost]
         return {"schema_version": SCHEMA_VERSION, "lost": lost}
 
     def save(self, path: Path) -> None:
-        """Write one JSON file, atomically, a line for each board: all at once would need memory."""
+        """Write one JSON file, atomically, with one line per board.
+
+        Encoding one board at a time keeps memory low for a large fleet.
+        """
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(self._head)[:-1] + _BOARDS.decode())
+            file.write(json.dumps(self._head)[:-1] + _FLEET_START.decode())
             for number, run in enumerate(self.runs, 1):
                 comma = "," if number < len(self.runs) else ""
                 file.write(f"{json.dumps(run.to_json())}{comma}\n")
-            file.write(_END.decode())
+            file.write(_FLEET_END.decode())
 
 
 def load_runs(path: Path) -> tuple[BenchRun, ...]:
-    """Read what `BenchRun.save` or `FleetRun.save` wrote: a run for each machine in it.
+    """Read a file that `BenchRun.save` or `FleetRun.save` wrote; return one run per machine.
 
     Raises:
-        DataError: it is missing, damaged, or of a newer schema.
+        DataError: the file is missing or damaged, or has a newer schema.
     """
     try:
         with path.open("rb") as file:
-            return tuple(_run(facts) for facts in _facts(file))
+            return tuple(map(_checked_run, _read_runs(file)))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except _Unreadable as error:
+    except _UnreadableFileError as error:
         raise DataError(f"{path} {error}") from error
     except (
         ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
         RecursionError, zlib.error,
     ) as error:  # fmt: skip
-        raise DataError(f"{path} is not a result file that can be read ({error})") from error
+        raise DataError(
+            f"{path} is not a result file, or it is damaged ({error}); write one with:"
+            " lenet-edge bench --json FILE"
+        ) from error
 
 
-class _Unreadable(Exception):
-    """Says what is with a file, instead of what in it could not be read."""
+class _UnreadableFileError(Exception):
+    """Reason not to read a file at all; the message continues the file's name."""
 
 
-def _facts(file: BinaryIO) -> Iterator[dict[str, Any]]:
+def _read_runs(file: BinaryIO) -> Iterator[dict[str, Any]]:
     """Yield the JSON object of each run; read a `FleetRun.save` file line by line."""
-    text = _piece(file.readline) + _piece(file.readline)
-    if not text.endswith(_BOARDS):
-        facts = _of_known_schema(json.loads(text + _piece(file.read)))
+    text = _read_limited(file.readline) + _read_limited(file.readline)
+    if not text.endswith(_FLEET_START):
+        facts = _with_known_schema(json.loads(text + _read_limited(file.read)))
         yield from facts.get("boards", [facts])
         return
-    _of_known_schema(json.loads(text + _END))
-    while (text := _piece(file.readline)) != _END:
-        yield json.loads(text.rstrip(b",\n"))  # nothing is no JSON: so where the end is missing
+    _with_known_schema(json.loads(text + _FLEET_END))
+    while (text := _read_limited(file.readline)) != _FLEET_END:
+        # A file without its end yields an empty line, which is not JSON: ValueError.
+        yield json.loads(text.rstrip(b",\n"))
 
 
-def _piece(read: Callable[[int], bytes]) -> bytes:
+def _read_limited(read: Callable[[int], bytes]) -> bytes:
     text = read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
-        raise _Unreadable(f"has more than {_MAX_BYTES:,} bytes for one machine; no result file has")
+        raise _UnreadableFileError(
+            f"has more than {_MAX_BYTES:,} bytes for one machine, so it is not a result file"
+        )
     return text
 
 
-def _of_known_schema(facts: dict[str, Any]) -> dict[str, Any]:
+def _with_known_schema(facts: dict[str, Any]) -> dict[str, Any]:
     if facts["schema_version"] > SCHEMA_VERSION:
-        raise _Unreadable(
+        raise _UnreadableFileError(
             f"was written by a newer lenet-edge (schema {facts['schema_version']});"
             " upgrade lenet-edge to read it"
         )
     return facts
 
 
-def _run(facts: dict[str, Any]) -> BenchRun:
+def _checked_run(facts: dict[str, Any]) -> BenchRun:
     run = BenchRun.from_json(facts)
     typed_json.check_types(run)
     _check_plausible(run)
@@ -273,55 +295,21 @@ def _run(facts: dict[str, Any]) -> BenchRun:
 
 
 def _check_plausible(run: BenchRun) -> None:
-    """Make sure of what the types in a result file do not say, as far as figures rest on it.
+    """Check the values that types do not constrain and later arithmetic relies on.
 
     Raises:
-        ValueError: it cannot be true.
+        ValueError: a value is impossible.
     """
-    for one in run.measurements:
-        if not one.processes or min(one.batch_size, one.num_threads) < 1:
-            raise ValueError(f"{one.artifact} was measured in no process, or with no image")
-    for two in run.parity:
-        shares = (two.reference_accuracy, two.candidate_accuracy, two.top1_agreement)
-        if two.num_samples < 0 or not all(one is None or 0 <= one <= 1 for one in shares):
-            raise ValueError(f"{two.candidate} is right on more images than there are")
+    for measurement in run.measurements:
+        if not measurement.processes or min(measurement.batch_size, measurement.num_threads) < 1:
+            raise ValueError(f"{measurement.artifact} was measured in no process, or with no image")
+    for report in run.parity:
+        fractions = (report.reference_accuracy, report.candidate_accuracy, report.top1_agreement)
+        possible = all(fraction is None or 0 <= fraction <= 1 for fraction in fractions)
+        if report.num_samples < 0 or not possible:
+            raise ValueError(f"{report.candidate} is right on more images than there are")
     precision, scenario = run.settings.get("precision", 0.0), run.settings.get("scenario")
     typed_json.check_types((precision, scenario), tuple[float, str | None], "settings")
-
-
-def _upgrade_1(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return as schema 2 what schema 1 held: one process a measurement, one bound a report."""
-    of_a_trial = {f.name for f in dataclasses.fields(ProcessSamples)}
-    measurements = []
-    for one in facts["measurements"]:
-        trial = {name: value for name, value in one.items() if name in of_a_trial}
-        kept = {name: value for name, value in one.items() if name not in of_a_trial}
-        measurements.append({**kept, "trials": [trial]})
-    parity = [
-        {
-            **one,
-            "verdict": "pass" if one["passed"] else "fail",
-            "bounds": {"max_accuracy_drop": one["tolerance"]},
-        }
-        for one in facts["parity"]
-    ]
-    environment = {**facts["environment"], "affinity": ()}
-    more = {"environment": environment, "parity": parity, "settings": {}, "remaining": 0}
-    return {**facts, **more, "measurements": measurements, "schema_version": 2}
-
-
-def _upgrade_2(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return as schema 3 what schema 2 held: a delegate's name and its nodes, each by itself."""
-
-    def upgraded(one: dict[str, Any]) -> dict[str, Any]:
-        total, taken = one.get("nodes_total"), one.get("nodes_taken")
-        if total is None or taken is None:
-            return {**one, "delegation": None}
-        found = Delegation(one.get("delegate") or one["target"], total, taken)
-        return {**one, "delegation": dataclasses.asdict(found)}
-
-    both = {kind: [upgraded(one) for one in facts[kind]] for kind in ("measurements", "parity")}
-    return {**facts, **both, "schema_version": 3}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What samples say, and how surely: intervals of quantiles and ratios, outliers, two modes."""
+"""Statistics of latency samples: intervals of quantiles and ratios, outliers, modes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ _T_95 = {
 
 
 def t_95(degrees_of_freedom: float) -> float:
-    """Return Student's t that holds 95 % between -t and t; between table rows, linear in 1/df."""
+    """Return the t for which Student's distribution has 95 % between -t and t.
+
+    Between the rows of the table the result is interpolated, linear in 1 / degrees_of_freedom.
+    """
     inverse = [1 / df for df in _T_95]
-    at = 1 / max(degrees_of_freedom, 1)
-    return float(np.interp(at, inverse[::-1], list(_T_95.values())[::-1]))
+    wanted = 1 / max(degrees_of_freedom, 1)
+    return float(np.interp(wanted, inverse[::-1], list(_T_95.values())[::-1]))
 
 
 def quantile_interval(samples: Samples, quantile: float) -> tuple[float, float]:
     """Return the 95 % confidence interval of a quantile, by order statistics.
 
     Args:
-        samples: float64 of shape (N,), taken to be independent.
+        samples: float64 of shape (N,), assumed to be independent.
         quantile: 0 to 1.
 
     Source: W. J. Conover, "Practical Nonparametric Statistics", 3rd ed., section 3.2.
@@ -50,13 +53,16 @@ def median_interval(samples: Samples) -> tuple[float, float]:
 def pooled_median_interval(processes: Sequence[Samples]) -> tuple[float, float]:
     """Return the 95 % confidence interval of the median of samples from several processes.
 
-    Samples of one process share its memory layout and its moment, so that they understate what
-    another process would find. From two processes on the interval is also at least as wide as
-    Student's for the logarithms of the processes' medians.
+    The samples of one process share its memory layout and its time of day. Their spread is
+    smaller than the spread between processes. With two or more processes, the interval is
+    therefore at least as wide as Student's interval for the logarithms of their medians.
+
+    Args:
+        processes: samples of each process, float64 of shape (N,).
     """
     low, high = median_interval(np.concatenate(processes))
     if len(processes) > 1:
-        middle, error = _log(processes, 0.5)
+        middle, error = _mean_log(processes, 0.5)
         half = t_95(len(processes) - 1) * error
         low, high = min(low, math.exp(middle - half)), max(high, math.exp(middle + half))
     return low, high
@@ -64,7 +70,7 @@ def pooled_median_interval(processes: Sequence[Samples]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class LatencyRatio:
-    """How many times one latency is another, with its 95 % confidence interval."""
+    """Quotient of two latencies, with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -72,55 +78,60 @@ class LatencyRatio:
 
     @property
     def equal(self) -> bool:
-        """Whether the interval contains 1: neither is shown to be the faster."""
+        """True if the interval contains 1, so that neither latency is known to be smaller."""
         return self.low <= 1 <= self.high
 
 
-def ratio(
-    one: Sequence[Samples],
-    other: Sequence[Samples],
+def latency_ratio(
+    numerator: Sequence[Samples],
+    denominator: Sequence[Samples],
     paired: bool = False,
     resolution: float = 0.0,
     quantile: float | None = 0.5,
 ) -> LatencyRatio:
-    """Return a quantile of `one` over that of `other`.
+    """Return the quotient of a quantile of two latencies.
 
     Args:
-        one: the samples of each of its processes.
-        other: those of what it is compared with.
-        paired: process i of both ran in the same round, so that drift cancels.
-        resolution: the relative precision that the samples were asked for. It widens the
-            interval, because no process sees what its neighbours in time have in common.
+        numerator: samples of each process, float64 of shape (N,).
+        denominator: samples of each process, float64 of shape (N,).
+        paired: True if process i of both ran in the same round, so that drift cancels.
+        resolution: relative precision of the samples. It widens the interval, because processes
+            that run close together share disturbances that their spread does not show.
         quantile: 0 to 1, or None for the mean.
 
     Source: B. L. Welch, "The generalization of Student's problem when several different
     population variances are involved", Biometrika 34, 1947; Student's paired test.
     """
-    (middle_1, error_1), (middle_2, error_2) = (_log(one, quantile), _log(other, quantile))
-    error = math.hypot(error_1, error_2)
-    if min(len(one), len(other)) < 2:
+    top, top_error = _mean_log(numerator, quantile)
+    bottom, bottom_error = _mean_log(denominator, quantile)
+    error = math.hypot(top_error, bottom_error)
+    if min(len(numerator), len(denominator)) < 2:
         half = 1.96 * error
-    elif paired and len(one) == len(other):
-        differences = _logs(one, quantile) - _logs(other, quantile)
+    elif paired and len(numerator) == len(denominator):
+        differences = _logs(numerator, quantile) - _logs(denominator, quantile)
         count = len(differences)
         half = t_95(count - 1) * float(np.std(differences, ddof=1)) / math.sqrt(count)
     else:
-        shares = (error_1**4 / (len(one) - 1)) + (error_2**4 / (len(other) - 1))
+        shares = top_error**4 / (len(numerator) - 1) + bottom_error**4 / (len(denominator) - 1)
         half = t_95(error**4 / shares) * error if shares else 0.0
-    middle = middle_1 - middle_2
+    middle = top - bottom
     half += math.log1p(resolution)
     return LatencyRatio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
 def _logs(processes: Sequence[Samples], quantile: float | None) -> Samples:
-    found = [np.mean(s) if quantile is None else np.quantile(s, quantile) for s in processes]
-    # A clock may read 0 for a call that does nothing, and 0 has no logarithm.
-    logs: Samples = np.log(np.maximum(found, 1e-9))
+    """Return the logarithm of each process's quantile, or of its mean if `quantile` is None."""
+    latencies = [np.mean(s) if quantile is None else np.quantile(s, quantile) for s in processes]
+    # The clock may measure 0 s for a call that does nothing, and 0 has no logarithm.
+    logs: Samples = np.log(np.maximum(latencies, 1e-9))
     return logs
 
 
-def _log(processes: Sequence[Samples], quantile: float | None) -> tuple[float, float]:
-    """Return the mean of the logarithms of the processes' quantiles, and its standard error."""
+def _mean_log(processes: Sequence[Samples], quantile: float | None) -> tuple[float, float]:
+    """Return the mean of the logarithms of the processes' quantiles, and its standard error.
+
+    With a single process, the error is estimated from its samples.
+    """
     logs = _logs(processes, quantile)
     if len(logs) > 1:
         return float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(len(logs))
@@ -132,7 +143,7 @@ def _log(processes: Sequence[Samples], quantile: float | None) -> tuple[float, f
 
 
 def count_outliers(samples: Samples) -> int:
-    """Return how many samples lie above the third quartile by more than 1.5 times the middle half.
+    """Return the number of samples above the third quartile plus 1.5 interquartile ranges.
 
     Source: J. W. Tukey, "Exploratory Data Analysis", 1977: the inner fence.
     """
@@ -141,10 +152,13 @@ def count_outliers(samples: Samples) -> int:
 
 
 def two_modes(samples: Samples) -> tuple[float, float] | None:
-    """Return the two latencies that samples gather at, or None where they gather at one.
+    """Return the latencies of two modes of the samples, or None if there is only one mode.
 
-    Two modes are two peaks of the histogram (without the slowest twentieth) at least 5 % apart,
-    each with a tenth of the samples, and between them a valley under half of the lower peak.
+    The histogram leaves out the slowest 5 % of the samples. Two of its peaks are modes under
+    three conditions:
+      - They are at least 5 % apart.
+      - Each has at least a tenth of the samples on its side.
+      - The valley between them is lower than half of the lower peak.
     """
     if len(samples) < 100:
         return None

@@ -14,7 +14,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import FORMATS, Artifact, has_manifest, load_artifact
 from lenet_edge.errors import LenetEdgeError, ModelFileError
-from lenet_edge.results.parity_report import LayerError, layer_error
+from lenet_edge.results.parity_report import LayerError
 from lenet_edge.verify.activations import Activation, walk_onnx, walk_tflite
 from lenet_edge.verify.expected import Truth, in_worker
 
@@ -59,7 +59,7 @@ def compare_layers(artifact: Artifact, sibling: Artifact, truth: Truth) -> list[
         artifact=artifact.to_json(),
         sibling=sibling.to_json(),
     )
-    layers = [layer_error(one) for one in found]
+    layers = [LayerError.from_json(facts) for facts in found]
     if not layers:
         raise LenetEdgeError(f"{artifact.name} and {sibling.name} have no layer of the same name")
     return sorted(layers, key=lambda one: -one.lost_db)

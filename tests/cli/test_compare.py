@@ -12,20 +12,20 @@ import pytest
 
 from lenet_edge.results.result_file import BenchRun, Measurement
 from tests.conftest import LenetEdge
-from tests.report.test_recommend import measurement, parity, trial
+from tests.report.builders import measurement, parity_report, process_samples
 
 
 def timed(name: str, p50_us: float, seed: int = 0) -> Measurement:
     """Six processes, whose medians differ by about half a percent."""
     random = np.random.default_rng(seed)
     own = p50_us * 1e-6 * np.exp(random.normal(0, 0.005, 6))
-    trials = tuple(trial(one * random.normal(1, 0.01, 500)) for one in own)
+    trials = tuple(process_samples(one * random.normal(1, 0.01, 500)) for one in own)
     return dataclasses.replace(measurement(name, p50_us, 100), processes=trials)
 
 
 def saved(path: Path, *measurements: Measurement, drop: float = 0.0, passed: bool = True) -> Path:
-    reports = tuple(parity(one.artifact, passed, drop) for one in measurements)
-    run = BenchRun.here(measurements, reports)
+    reports = tuple(parity_report(one.artifact, passed, drop) for one in measurements)
+    run = BenchRun.of_this_machine(measurements, reports)
     dataclasses.replace(run, settings={"precision": 0.01}).save(path)
     return path
 

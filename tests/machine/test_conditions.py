@@ -13,7 +13,7 @@ from lenet_edge.machine.conditions import Conditions, parse_throttled, read_cond
 from lenet_edge.machine.environment import detect_emulation, read_environment
 from lenet_edge.results.process_samples import instability
 from tests.machine.system_tree import write_tree
-from tests.report.test_recommend import trial as make_trial
+from tests.report.builders import process_samples
 
 
 def test_conditions_of_this_machine() -> None:
@@ -124,19 +124,21 @@ def test_throttled_bits_are_decoded(output: str | None, descriptions: tuple[str,
 def test_disturbances_of_a_cell_are_listed() -> None:
     before = Conditions(frequency_mhz=1500, throttle_events=3, stolen_s=10)
     after = Conditions(frequency_mhz=600, throttle_events=5, stolen_s=10.5)
-    disturbed = make_trial(
+    disturbed = process_samples(
         np.full(1000, 1e-5), before=before, after=after, seconds=2.0, preempted=900, settled=False
     )
     assert instability((disturbed,)) == (
-        "the warm-up never settled",
-        "the hypervisor took 25% of the time",
-        "preempted 450 times a second",
-        "the CPU was throttled by its temperature",
-        "the clock went from 600 to 1500 MHz",
+        "the latency was still falling at the end of the warm-up",
+        "the hypervisor took 25% of the CPU time",
+        "other processes preempted it 450 times a second",
+        "the CPU was throttled because it was too hot",
+        "the CPU clock varied from 600 to 1500 MHz",
     )
-    calm = make_trial(np.full(1000, 1e-5), before=before, after=before, seconds=2.0, preempted=9)
+    calm = process_samples(
+        np.full(1000, 1e-5), before=before, after=before, seconds=2.0, preempted=9
+    )
     assert instability((calm,)) == ()
-    coarse = [make_trial(np.full(1000, t), timer_s=4e-8) for t in (1.7e-8, 1.9e-8)]
+    coarse = [process_samples(np.full(1000, t), timer_s=4e-8) for t in (1.7e-8, 1.9e-8)]
     assert instability(coarse) == ()
-    few = make_trial(np.full(100, 1e-5))
+    few = process_samples(np.full(100, 1e-5))
     assert instability((few,)) == ("100 samples, too few for p99",)

@@ -16,13 +16,13 @@ from lenet_edge.report.equal_boards import boards_section, fleet_view, outliers,
 from lenet_edge.report.join_runs import by_kind, join
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results.result_file import BenchRun, FleetRun, LostBoard, Measurement, Skipped
-from tests.report.test_recommend import measurement, parity, trial
+from tests.report.builders import measurement, parity_report, process_samples
 
 
 def board(name: str, machine: str = "Pi 5", slow: float = 1.0, **facts: Any) -> BenchRun:
     """A board that takes 10 µs for a.tflite and 20 for b.tflite, or `slow` times as long."""
     cells = (measurement("a.tflite", 10 * slow, 300), measurement("b.tflite", 20 * slow, 200))
-    run = BenchRun.here(cells, (parity("a.tflite"), parity("b.tflite")))
+    run = BenchRun.of_this_machine(cells, (parity_report("a.tflite"), parity_report("b.tflite")))
     environment = dataclasses.replace(run.environment, machine=machine, container=None)
     return dataclasses.replace(run, board=name, environment=environment, **facts)
 
@@ -79,7 +79,7 @@ def test_invalid_processes_are_left_out_and_the_worst_proof_counts() -> None:
             dataclasses.replace(one, invalid="the board says: throttled")
             for one in bad.measurements
         ),
-        parity=(parity("a.tflite", passed=False), parity("b.tflite")),
+        parity=(parity_report("a.tflite", passed=False), parity_report("b.tflite")),
     )
     joined = join([good, broken])
     assert [one.p50_s for one in joined.measurements] == [one.p50_s for one in good.measurements]
@@ -110,7 +110,9 @@ def test_a_throttled_board_is_pointed_out_with_its_heat() -> None:
     hot = Conditions(throttled=("frequency capped",), temperature_celsius=84.0)
     times = np.full(100, 1e-5)
     cells: tuple[Measurement, ...] = (
-        dataclasses.replace(measurement("a.tflite", 10, 300), processes=(trial(times, after=hot),)),
+        dataclasses.replace(
+            measurement("a.tflite", 10, 300), processes=(process_samples(times, after=hot),)
+        ),
     )
     odd = dataclasses.replace(board("hot"), measurements=cells)
     assert outliers([board("a"), odd]) == {
@@ -119,7 +121,7 @@ def test_a_throttled_board_is_pointed_out_with_its_heat() -> None:
 
 
 def test_the_matrix_has_a_row_for_each_board_and_a_dash_for_what_is_wrong() -> None:
-    wrong = dataclasses.replace(board("b"), parity=(parity("a.tflite", passed=False),))
+    wrong = dataclasses.replace(board("b"), parity=(parity_report("a.tflite", passed=False),))
     table = boards_section([board("a"), wrong]).table
     assert table
     assert table.columns == ("board", "a.tflite", "b.tflite", "× its equals")

@@ -8,16 +8,18 @@ from lenet_edge.report.join_runs import by_machine
 from lenet_edge.report.rank import ranks
 from lenet_edge.report.recommend import recommend
 from lenet_edge.results.result_file import BenchRun, Skipped
-from tests.report.test_recommend import measurement, parity
+from tests.report.builders import measurement, parity_report
 
 BENCH = dataclasses.replace(
-    BenchRun.here((measurement("a.tflite", 10, 300), measurement("b.tflite", 20, 300))),
+    BenchRun.of_this_machine((measurement("a.tflite", 10, 300), measurement("b.tflite", 20, 300))),
     created_at="2026-01-01T00:00:00+00:00",
     settings={"rounds": 3, "precision": 0.01, "scenario": None},
     peak_macs_per_s={1: 5e10},
 )
 VERIFY = dataclasses.replace(
-    BenchRun.here(parity=(parity("a.tflite"),), skipped=(Skipped("t", "no", "b.tflite"),)),
+    BenchRun.of_this_machine(
+        parity=(parity_report("a.tflite"),), skipped=(Skipped("t", "no", "b.tflite"),)
+    ),
     created_at="2026-01-02T00:00:00+00:00",
 )
 

@@ -16,8 +16,8 @@ from lenet_edge.errors import DataError
 from lenet_edge.report import page
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.results.result_file import BenchRun, Skipped
+from tests.report.builders import measurement, parity_report
 from tests.report.test_join_runs import BENCH, VERIFY
-from tests.report.test_recommend import measurement, parity
 from tests.results.test_result_file import RUNS
 
 ROOT = Path(__file__).parents[2]
@@ -134,9 +134,11 @@ HOSTILE = '<script>alert("1")</script>|$x$ [a](b) \n# *b* é漢.tflite'
 def hostile() -> BenchRun:
     environment = dataclasses.replace(BENCH.environment, machine=HOSTILE, governor=HOSTILE)
     cells = tuple(measurement(HOSTILE, 10 * batch, 300, batch) for batch in (1, 8))
-    failed = dataclasses.replace(parity("b", passed=False), reasons=(HOSTILE,), diagnosis=HOSTILE)
+    failed = dataclasses.replace(
+        parity_report("b", passed=False), reasons=(HOSTILE,), diagnosis=HOSTILE
+    )
     return dataclasses.replace(
-        BENCH, environment=environment, parity=(parity(HOSTILE), failed), measurements=cells,
+        BENCH, environment=environment, parity=(parity_report(HOSTILE), failed), measurements=cells,
         skipped=(Skipped(HOSTILE, HOSTILE, HOSTILE),), git_commit=HOSTILE,
         settings={HOSTILE: HOSTILE},
     )  # fmt: skip
@@ -174,7 +176,10 @@ def test_two_machines_have_a_ranking_each(tmp_path: Path) -> None:
     there = dataclasses.replace(BENCH.environment, machine="Raspberry Pi 5", virtualized=None)
     slow = (measurement("a.tflite", 500, 300), measurement("b.tflite", 400, 300))
     pi = dataclasses.replace(
-        BENCH, environment=there, measurements=slow, parity=(parity("a.tflite"), parity("b.tflite"))
+        BENCH,
+        environment=there,
+        measurements=slow,
+        parity=(parity_report("a.tflite"), parity_report("b.tflite")),
     )
     shown = Page(html(tmp_path, BENCH, VERIFY, pi))
     assert "What to ship, on 2 machines" in shown.text
@@ -193,8 +198,8 @@ def test_the_change_since_a_base(tmp_path: Path) -> None:
     assert "Change since base.json" in shown.text
     assert "1 slower, 1 equal" in shown.text
     assert "1.500" in shown.text
-    base = dataclasses.replace(BENCH, parity=(parity("a.tflite"),))
-    wrong = dataclasses.replace(BENCH, parity=(parity("a.tflite", passed=False),))
+    base = dataclasses.replace(BENCH, parity=(parity_report("a.tflite"),))
+    wrong = dataclasses.replace(BENCH, parity=(parity_report("a.tflite", passed=False),))
     page.write(tmp_path / "r.html", [("new.json", wrong)], base=("base.json", base))
     assert "batch 1: no longer passes parity." in Page((tmp_path / "r.html").read_text()).text
     other = dataclasses.replace(

@@ -8,12 +8,12 @@ import numpy as np
 
 from lenet_edge.report.rank import ranks
 from lenet_edge.results.result_file import BenchRun, Measurement
-from tests.report.test_recommend import measurement, trial
+from tests.report.builders import measurement, process_samples
 
 
 def ranked(*measurements: Measurement, scenario: str | None = None) -> dict[str, str]:
     settings = {"precision": 0.01, "scenario": scenario}
-    run = dataclasses.replace(BenchRun.here(measurements), settings=settings)
+    run = dataclasses.replace(BenchRun.of_this_machine(measurements), settings=settings)
     return {key[0]: place for key, place in ranks(run).items()}
 
 
@@ -34,7 +34,7 @@ def test_what_is_invalid_or_does_nothing_has_no_place() -> None:
 
 
 def test_batches_are_ranked_apart() -> None:
-    run = BenchRun.here((measurement("a", 10, 1, 1), measurement("a", 90, 1, 8)))
+    run = BenchRun.of_this_machine((measurement("a", 10, 1, 1), measurement("a", 90, 1, 8)))
     assert set(ranks(run).values()) == {"1"}
 
 
@@ -43,7 +43,7 @@ def test_the_scenario_says_what_counts() -> None:
     often_slow = np.where(np.arange(1000) % 5 == 0, 50e-6, 10e-6)
     steady = np.full(1000, 12e-6)
     cells = [
-        dataclasses.replace(measurement(name, 1, 1), processes=(trial(samples),))
+        dataclasses.replace(measurement(name, 1, 1), processes=(process_samples(samples),))
         for name, samples in (("often slow", often_slow), ("steady", steady))
     ]
     assert ranked(*cells) == {"often slow": "1", "steady": "2"}

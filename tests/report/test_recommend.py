@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from lenet_edge.errors import DataError
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
-from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.target import Delegation
-
-
-def measurement(artifact: str, p50_us: float, size_bytes: int, batch_size: int = 1) -> Measurement:
-    # 1,000 samples 1 % around the median: an interval of about 0.06 %.
-    spread = np.linspace(0.99, 1.01, 1000)
-    return Measurement(
-        artifact=artifact, artifact_sha256=artifact, size_bytes=size_bytes, target="litert-xnnpack",
-        runtime_version="1", batch_size=batch_size, num_threads=1,
-        processes=(trial(p50_us * 1e-6 * spread),),
-    )  # fmt: skip
-
-
-def trial(latencies_s: npt.NDArray[np.float64], **facts: Any) -> ProcessSamples:
-    known = {"load_time_s": 0.01, "first_inference_s": 0.001, "prepare_s": 1e-6,
-             "readout_s": 1e-6, "warmup_runs": 3, "peak_rss_bytes": 1}  # fmt: skip
-    return ProcessSamples(latencies_s, **{**known, **facts})
-
-
-def parity(artifact: str, passed: bool = True, drop: float = 0.0) -> ParityReport:
-    return ParityReport(
-        reference="checkpoint", candidate=artifact, candidate_sha256=artifact,
-        target="litert-xnnpack", num_samples=10_000, reference_accuracy=0.99,
-        candidate_accuracy=0.99 - drop / 100, accuracy_drop=drop, top1_agreement=1.0, flips=(),
-        mcnemar_p=1.0, max_abs_error=0.0, mean_abs_error=0.0, non_finite=0,
-        verdict="pass" if passed else "fail",
-        reasons=() if passed else (f"it loses {drop:.2f} points of accuracy",),
-    )  # fmt: skip
+from tests.report.builders import measurement, parity_report, process_samples
 
 
 def run(measurements: list[Measurement], reports: list[ParityReport]) -> BenchRun:
-    return BenchRun.here(tuple(measurements), tuple(reports))
+    return BenchRun.of_this_machine(tuple(measurements), tuple(reports))
 
 
 def chosen(advice: Recommendation | NothingFits) -> Measurement:
@@ -56,16 +26,16 @@ def chosen(advice: Recommendation | NothingFits) -> Measurement:
 def test_what_left_a_part_to_the_cpu_is_not_recommended() -> None:
     measured = [measurement("a.tflite", 10, 300), measurement("b.tflite", 5, 100)]
     partly = dataclasses.replace(measured[1], delegation=Delegation("GPU", 8, 3))
-    reports = [parity("a.tflite"), parity("b.tflite")]
+    reports = [parity_report("a.tflite"), parity_report("b.tflite")]
     assert chosen(recommend(run(measured, reports))).artifact == "b.tflite"
     advice = recommend(run([measured[0], partly], reports))
     assert chosen(advice).artifact == "a.tflite"
 
 
 def test_too_few_images_to_be_sure() -> None:
-    unsure = dataclasses.replace(parity("a.tflite"), verdict="inconclusive", num_samples=50)
+    unsure = dataclasses.replace(parity_report("a.tflite"), verdict="inconclusive", num_samples=50)
     measured = [measurement("a.tflite", 10, 300), measurement("b.tflite", 5, 100)]
-    advice = recommend(run(measured, [unsure, parity("b.tflite", passed=False)]))
+    advice = recommend(run(measured, [unsure, parity_report("b.tflite", passed=False)]))
     assert str(advice).startswith("Ship a.tflite on litert-xnnpack")
     assert str(advice).endswith("on 50 images. Too few images to be sure.")
 
@@ -74,7 +44,7 @@ def test_the_fastest_that_is_proven() -> None:
     advice = recommend(
         run(
             [measurement("fast.tflite", 10, 300), measurement("slow.tflite", 20, 100)],
-            [parity("fast.tflite"), parity("slow.tflite")],
+            [parity_report("fast.tflite"), parity_report("slow.tflite")],
         )
     )
     assert str(advice) == (
@@ -95,7 +65,10 @@ def test_what_failed_or_was_not_verified_is_never_shipped() -> None:
                 measurement("unverified.tflite", 2, 100),
                 measurement("right.tflite", 20, 100),
             ],
-            [parity("wrong.tflite", passed=False, drop=5), parity("right.tflite", drop=0.05)],
+            [
+                parity_report("wrong.tflite", passed=False, drop=5),
+                parity_report("right.tflite", drop=0.05),
+            ],
         )
     )
     assert chosen(advice).artifact == "right.tflite"
@@ -111,7 +84,7 @@ def test_equal_speed_goes_to_the_smaller_file_and_says_so() -> None:
     advice = recommend(
         run(
             [measurement("big.tflite", 10.0, 300), measurement("small.tflite", 10.001, 100)],
-            [parity("big.tflite"), parity("small.tflite")],
+            [parity_report("big.tflite"), parity_report("small.tflite")],
         )
     )
     assert chosen(advice).artifact == "small.tflite"
@@ -123,7 +96,9 @@ def test_equal_speed_goes_to_the_smaller_file_and_says_so() -> None:
 def test_equal_speed_goes_to_fewer_threads_before_fewer_bytes() -> None:
     many = dataclasses.replace(measurement("small.tflite", 9.999, 100), num_threads=4)
     few = measurement("big.tflite", 10, 300)
-    advice = recommend(run([many, few], [parity("big.tflite"), parity("small.tflite")]))
+    advice = recommend(
+        run([many, few], [parity_report("big.tflite"), parity_report("small.tflite")])
+    )
     assert chosen(advice) is few
     assert "as small.tflite on litert-xnnpack, 4 threads, with fewer threads;" in str(advice)
 
@@ -132,9 +107,12 @@ def test_equal_speed_of_one_file_goes_to_the_runtime_that_takes_less_memory() ->
     light = measurement("a.tflite", 10, 100)
     heavy = dataclasses.replace(
         measurement("a.tflite", 9.999, 100), target="openvino-cpu",
-        processes=(trial(light.latencies_s * 0.9999, peak_rss_bytes=2),),
+        processes=(process_samples(light.latencies_s * 0.9999, peak_rss_bytes=2),),
     )  # fmt: skip
-    reports = [parity("a.tflite"), dataclasses.replace(parity("a.tflite"), target="openvino-cpu")]
+    reports = [
+        parity_report("a.tflite"),
+        dataclasses.replace(parity_report("a.tflite"), target="openvino-cpu"),
+    ]
     advice = recommend(run([heavy, light], reports))
     assert chosen(advice) is light
     assert "as a.tflite on openvino-cpu, 1 thread, with less memory;" in str(advice)
@@ -148,7 +126,7 @@ def test_the_smallest_batch_decides_unless_another_is_asked_for() -> None:
             measurement("b.tflite", 20, 300, batch_size=1),
             measurement("b.tflite", 100, 300, batch_size=32),
         ],
-        [parity("a.tflite"), parity("b.tflite")],
+        [parity_report("a.tflite"), parity_report("b.tflite")],
     )
     assert chosen(recommend(found)).artifact == "a.tflite"
     at_32 = recommend(found, Limits(batch_size=32))
@@ -160,7 +138,7 @@ def test_the_smallest_batch_decides_unless_another_is_asked_for() -> None:
 def test_offline_the_best_throughput_decides_whatever_its_batch() -> None:
     found = run(
         [measurement("a.tflite", 10, 300, 1), measurement("a.tflite", 100, 300, 32)],
-        [parity("a.tflite")],
+        [parity_report("a.tflite")],
     )
     advice = recommend(dataclasses.replace(found, settings={"scenario": "offline"}))
     assert chosen(advice).batch_size == 32
@@ -173,7 +151,11 @@ THREE = run(
         measurement("int8.tflite", 5, 100),
         measurement("small.tflite", 50, 50),
     ],
-    [parity("float.tflite"), parity("int8.tflite", drop=0.3), parity("small.tflite", drop=0.1)],
+    [
+        parity_report("float.tflite"),
+        parity_report("int8.tflite", drop=0.3),
+        parity_report("small.tflite", drop=0.1),
+    ],
 )
 
 
@@ -210,7 +192,7 @@ def test_where_nothing_fits_the_nearest_are_named_with_what_excluded_them() -> N
 
 def test_an_accuracy_that_is_not_known_keeps_no_limit() -> None:
     unknown = dataclasses.replace(
-        parity("a.tflite"), candidate_accuracy=None, accuracy_drop=None, mcnemar_p=None
+        parity_report("a.tflite"), candidate_accuracy=None, accuracy_drop=None, mcnemar_p=None
     )
     found = run([measurement("a.tflite", 10, 300)], [unknown])
     assert chosen(recommend(found)).artifact == "a.tflite"
@@ -221,20 +203,23 @@ def test_nothing_proven_nothing_shipped() -> None:
     cell = measurement("a.tflite", 10, 300)
     for reports, says in (
         ([], "nothing was verified; add the results of: lenet-edge verify"),
-        ([parity("a.tflite", passed=False)], "a.tflite on litert-xnnpack, 1 thread fails parity"),
+        (
+            [parity_report("a.tflite", passed=False)],
+            "a.tflite on litert-xnnpack, 1 thread fails parity",
+        ),
     ):
         advice = recommend(run([cell], reports))
         assert not advice
         assert says in str(advice)
-    assert "nothing was timed" in str(recommend(run([], [parity("a.tflite")])))
+    assert "nothing was timed" in str(recommend(run([], [parity_report("a.tflite")])))
 
 
 def test_a_checkpoint_is_no_edge_file() -> None:
-    assert not recommend(run([measurement("a.keras", 1, 1)], [parity("a.keras")]))
+    assert not recommend(run([measurement("a.keras", 1, 1)], [parity_report("a.keras")]))
 
 
 def test_what_was_not_measured_well_is_not_shipped() -> None:
     throttled = dataclasses.replace(measurement("a.tflite", 10, 300), invalid="throttled")
     assert "was not measured well: throttled" in str(
-        recommend(run([throttled], [parity("a.tflite")]))
+        recommend(run([throttled], [parity_report("a.tflite")]))
     )

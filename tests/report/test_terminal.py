@@ -12,20 +12,23 @@ from lenet_edge.report.latency import bench_view
 from lenet_edge.report.terminal import parity_view, summary_view
 from lenet_edge.results.parity_report import ClassCount, Flip, LayerError
 from lenet_edge.results.result_file import BenchRun, Skipped
-from tests.report.test_recommend import measurement, parity
+from tests.report.builders import measurement, parity_report
 
 VIEWS = {"parity": parity_view, "bench": bench_view, "summary": summary_view}
 
 
 @pytest.fixture(scope="module")
 def run() -> BenchRun:
-    return BenchRun.here(
+    return BenchRun.of_this_machine(
         (
             measurement("lenet_float32.tflite", 17.44, 243_504),
             measurement("lenet_float32.tflite", 1234.5, 243_504, batch_size=128),
             measurement("lenet_int8.tflite", 25.8, 70_208),
         ),
-        (parity("lenet_float32.tflite"), parity("lenet_int8.tflite", passed=False, drop=0.25)),
+        (
+            parity_report("lenet_float32.tflite"),
+            parity_report("lenet_int8.tflite", passed=False, drop=0.25),
+        ),
         (Skipped("openvino-cpu", "openvino is not installed", "lenet_int8.tflite"),),
     )
 
@@ -79,7 +82,7 @@ def test_the_summary_ends_in_advice_and_warns_of_the_failure(run: BenchRun) -> N
 def test_parity_says_the_verdict_its_reason_and_its_diagnosis() -> None:
     layer = LayerError("dense1", "Gemm", 5.5, 33.5, 2.0, 0.25, (0, 1), (0, 8), "it clips")
     failed = dataclasses.replace(
-        parity("lenet_int8.tflite", passed=False, drop=0.25),
+        parity_report("lenet_int8.tflite", passed=False, drop=0.25),
         diagnosis="wrong input, not a wrong file",
         per_class=(ClassCount("a", 10, 9, 5), ClassCount("b", 10, 9, 9)),
         confusion=((5, 5), (1, 9)),
@@ -89,7 +92,7 @@ def test_parity_says_the_verdict_its_reason_and_its_diagnosis() -> None:
     )
     unsure = dataclasses.replace(failed, verdict="inconclusive", reasons=("7 images are too few",))
     for report, words in ((failed, "Do not use"), (unsure, "Inconclusive")):
-        shown = text("parity", BenchRun.here(parity=(report,)))
+        shown = text("parity", BenchRun.of_this_machine(parity=(report,)))
         assert max(map(len, shown.splitlines())) <= 80
         said = " ".join(shown.split())
         assert f"{words}" in said

@@ -1,4 +1,4 @@
-"""Results survive their JSON file, and say no more than the samples do."""
+"""Result files: JSON round trips, derived figures, old schemas and damaged files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lenet_edge.results.result_file import (
 )
 from lenet_edge.target import Delegation
 
-# Whole nanoseconds, which is what the clock gives and the file keeps.
+# Whole nanoseconds: the resolution of the clock and of the file.
 LATENCIES = arrays(np.int64, st.integers(1, 1000), elements=st.integers(1, 2**32 - 1)).map(
     lambda nanoseconds: nanoseconds / 1e9
 )
@@ -46,7 +46,7 @@ CONDITIONS = st.builds(
     load=st.none() | FLOAT, throttled=st.lists(TEXT, max_size=2),
     throttle_events=st.none() | COUNT, stolen_s=st.none() | FLOAT,
 )  # fmt: skip
-TRIALS = st.builds(
+PROCESSES = st.builds(
     ProcessSamples, latencies_s=LATENCIES, load_time_s=FLOAT,
     first_inference_s=FLOAT, prepare_s=FLOAT,
     readout_s=FLOAT, warmup_runs=COUNT, peak_rss_bytes=COUNT, settled=st.booleans(),
@@ -61,7 +61,7 @@ DELEGATIONS = st.none() | st.builds(
 MEASUREMENTS = st.builds(
     Measurement, artifact=TEXT, artifact_sha256=TEXT, size_bytes=COUNT, target=TEXT,
     runtime_version=TEXT, batch_size=st.integers(1, 10_000), num_threads=COUNT,
-    processes=st.lists(TRIALS, min_size=1, max_size=3).map(tuple), delegation=DELEGATIONS,
+    processes=st.lists(PROCESSES, min_size=1, max_size=3).map(tuple), delegation=DELEGATIONS,
     inputs=TEXT, arena_bytes=st.none() | COUNT, energy_covers=st.none() | TEXT,
     invalid=st.none() | TEXT,
 )  # fmt: skip
@@ -98,11 +98,11 @@ RUNS = st.builds(
 
 
 def plain(run: BenchRun) -> dict[str, Any]:
-    """Return a run as what == can compare: arrays are lists."""
+    """Return a run as dictionaries and lists, which == can compare."""
     facts = dataclasses.asdict(run)
-    for one in facts["measurements"]:
-        for trial in one["processes"]:
-            trial["latencies_s"] = trial["latencies_s"].tolist()
+    for measured in facts["measurements"]:
+        for process in measured["processes"]:
+            process["latencies_s"] = process["latencies_s"].tolist()
     return facts
 
 
@@ -113,7 +113,7 @@ def test_a_run_comes_back_from_its_json(run: BenchRun) -> None:
 
 
 def test_a_run_comes_back_from_its_file(tmp_path: Path) -> None:
-    run = BenchRun.here(skipped=(Skipped("t", "é\n", None),))
+    run = BenchRun.of_this_machine(skipped=(Skipped("t", "é\n", None),))
     run.save(tmp_path / "run.json")
     assert BenchRun.load(tmp_path / "run.json") == run
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
@@ -124,36 +124,37 @@ def measurement(latencies: npt.NDArray[np.float64]) -> Measurement:
 
 
 @given(LATENCIES)
-def test_percentiles_are_numpys(latencies: npt.NDArray[np.float64]) -> None:
-    one = measurement(latencies)
+def test_percentiles_equal_those_of_numpy(latencies: npt.NDArray[np.float64]) -> None:
+    measured = measurement(latencies)
     ordered = np.sort(latencies)
     middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
-    assert one.p50_s == pytest.approx(middle.mean())
-    assert one.images_per_s == pytest.approx(8 / latencies.mean())
-    for percent, found, needed in ((90, one.p90_s, 64), (99, one.p99_s, 662)):
+    assert measured.p50_s == pytest.approx(middle.mean())
+    assert measured.images_per_s == pytest.approx(8 / latencies.mean())
+    for percent, percentile_s, needed in ((90, measured.p90_s, 64), (99, measured.p99_s, 662)):
         if len(latencies) < needed:
-            assert found is None
+            assert percentile_s is None
         else:
-            assert found == np.percentile(latencies, percent)
-    low, high = one.p50_interval_s
-    assert latencies.min() <= low <= one.p50_s <= high <= latencies.max()
+            assert percentile_s == np.percentile(latencies, percent)
+    low, high = measured.p50_interval_s
+    assert latencies.min() <= low <= measured.p50_s <= high <= latencies.max()
 
 
 @pytest.mark.parametrize(
     ("count", "p90", "p99"), [(63, 0, 0), (64, 1, 0), (661, 1, 0), (662, 1, 1)]
 )
 def test_percentiles_need_enough_samples(count: int, p90: bool, p99: bool) -> None:
-    one = measurement(np.linspace(0.001, 0.002, count))
-    derived = one.to_json()["derived"]
-    assert (one.p90_s is not None) == (derived["p90_s"] is not None) == p90
-    assert (one.p99_s is not None) == (derived["p99_s"] is not None) == p99
+    measured = measurement(np.linspace(0.001, 0.002, count))
+    derived = measured.to_json()["derived"]
+    assert (measured.p90_s is not None) == (derived["p90_s"] is not None) == p90
+    assert (measured.p99_s is not None) == (derived["p99_s"] is not None) == p99
 
 
-def test_percentiles_of_calls_are_not_told_from_blocks() -> None:
-    """The mean of 50 calls hides the one that was slow."""
-    trial = dataclasses.replace(measurement(np.full(1000, 1e-6)).processes[0], calls_per_sample=50)
-    one = dataclasses.replace(measurement(np.full(1000, 1e-6)), processes=(trial,))
-    assert (one.p90_s, one.p99_s, one.p50_s) == (None, None, 1e-6)
+def test_means_of_several_calls_have_no_percentiles() -> None:
+    """The mean of 50 calls hides a slow call."""
+    every_call = measurement(np.full(1000, 1e-6))
+    process = dataclasses.replace(every_call.processes[0], calls_per_sample=50)
+    means = dataclasses.replace(every_call, processes=(process,))
+    assert (means.p90_s, means.p99_s, means.p50_s) == (None, None, 1e-6)
 
 
 def test_processes_that_disagree_widen_the_interval() -> None:
@@ -162,17 +163,17 @@ def test_processes_that_disagree_widen_the_interval() -> None:
     assert first.p50_interval_s == (1e-5, 1e-5)
     low, high = both.p50_interval_s
     assert low < 1e-5 < 1.2e-5 < high
-    assert "processes disagree: 10 to 12 µs" in both.instability
+    assert "the medians of the processes range from 10 to 12 µs" in both.instability
 
 
-def test_what_is_derived_is_never_believed() -> None:
+def test_derived_figures_in_a_file_are_ignored() -> None:
     facts = measurement(np.full(700, 0.001)).to_json()
     facts["derived"] = dict.fromkeys(facts["derived"], 99.0)
     assert Measurement.from_json(facts).p50_s == pytest.approx(0.001)
 
 
-def saved(tmp_path: Path) -> Path:
-    BenchRun.here((measurement(np.full(3, 0.001)),)).save(tmp_path / "run.json")
+def save_run(tmp_path: Path) -> Path:
+    BenchRun.of_this_machine((measurement(np.full(3, 0.001)),)).save(tmp_path / "run.json")
     return tmp_path / "run.json"
 
 
@@ -185,8 +186,8 @@ def spoil(path: Path, *keys: str | int, value: Any = None) -> None:
     path.write_text(json.dumps(facts))
 
 
-def test_a_newer_schema_says_so(tmp_path: Path) -> None:
-    path = saved(tmp_path)
+def test_a_newer_schema_is_refused_with_advice(tmp_path: Path) -> None:
+    path = save_run(tmp_path)
     spoil(path, "schema_version", value=SCHEMA_VERSION + 1)
     with pytest.raises(DataError, match=r"newer lenet-edge.*upgrade"):
         BenchRun.load(path)
@@ -217,20 +218,20 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, keys: tuple[str, ...], value: Any) -> None:
-    path = saved(tmp_path)
+    path = save_run(tmp_path)
     spoil(path, *keys, value=value)
     with pytest.raises(DataError, match=r"run\.json is not a result file"):
         BenchRun.load(path)
 
 
-def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_or_written_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         BenchRun.load(tmp_path / "none.json")
     with pytest.raises(DataError, match="Is a directory"):
         BenchRun.load(tmp_path)
-    saved(tmp_path)
+    save_run(tmp_path)
     with pytest.raises(LenetEdgeError, match="cannot write"):
-        BenchRun.here().save(tmp_path / "run.json" / "below.json")
+        BenchRun.of_this_machine().save(tmp_path / "run.json" / "below.json")
 
 
 GOLDEN = sorted(Path(__file__).parents[1].glob("golden/*.json"))
@@ -241,7 +242,7 @@ RECORDED = [
 ]
 
 
-def test_there_is_a_golden_file_of_each_schema() -> None:
+def test_a_golden_file_of_each_schema_exists() -> None:
     versions = [json.loads(path.read_text())["schema_version"] for path in GOLDEN]
     assert versions == list(range(1, SCHEMA_VERSION + 1))
 
@@ -251,19 +252,21 @@ def test_files_of_every_schema_still_load(path: Path, tmp_path: Path) -> None:
     facts = json.loads(path.read_text())
     run = BenchRun.load(path)
     assert len(run.measurements) == len(facts["measurements"]) > 0
-    for one, then in zip(run.measurements, facts["measurements"], strict=True):
-        assert one.p50_s == then["derived"]["p50_s"]
-        assert len(one.latencies_s) == then["derived"]["num_runs"]
-        trials = then.get("trials", [then])
-        assert [t.load_time_s for t in one.processes] == [t["load_time_s"] for t in trials]
+    for measured, saved in zip(run.measurements, facts["measurements"], strict=True):
+        assert measured.p50_s == saved["derived"]["p50_s"]
+        assert len(measured.latencies_s) == saved["derived"]["num_runs"]
+        processes = saved.get("trials", [saved])
+        assert [process.load_time_s for process in measured.processes] == [
+            process["load_time_s"] for process in processes
+        ]
     run.save(tmp_path / "again.json")
     again = BenchRun.load(tmp_path / "again.json")
     assert plain(again) == plain(run)
     assert json.loads((tmp_path / "again.json").read_text())["schema_version"] == SCHEMA_VERSION
 
 
-def test_parity_of_schema_1_is_still_read(tmp_path: Path) -> None:
-    facts = BenchRun.here().to_json()
+def test_parity_of_schema_1_still_loads(tmp_path: Path) -> None:
+    facts = BenchRun.of_this_machine().to_json()
     old = {
         "reference": "r", "candidate": "c", "candidate_sha256": "s", "target": "t",
         "num_samples": 100, "reference_accuracy": 0.9, "candidate_accuracy": 0.8,
@@ -279,9 +282,9 @@ def test_parity_of_schema_1_is_still_read(tmp_path: Path) -> None:
     assert report.accuracy_interval == wilson_interval(80, 100)
 
 
-def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
-    runs = [dataclasses.replace(BenchRun.here(), board=name) for name in ("a", "b")]
-    fleet = FleetRun(tuple(runs), (LostBoard("c", "its worker is gone"),))
+def test_a_fleet_run_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
+    runs = [dataclasses.replace(BenchRun.of_this_machine(), board=name) for name in ("a", "b")]
+    fleet = FleetRun(tuple(runs), (LostBoard("c", "its worker disconnected"),))
     fleet.save(tmp_path / "fleet.json")
     assert json.loads((tmp_path / "fleet.json").read_text()) == json.loads(
         json.dumps(fleet.to_json())
@@ -291,34 +294,34 @@ def test_a_fleet_is_one_file_with_a_run_for_each_board(tmp_path: Path) -> None:
         BenchRun.load(tmp_path / "fleet.json")
     FleetRun(tuple(runs[:1])).save(tmp_path / "one.json")
     assert BenchRun.load(tmp_path / "one.json") == runs[0]
-    for indent in (None, 1):  # as other tools write it
+    for indent in (None, 1):  # as other tools indent it
         (tmp_path / "other.json").write_text(json.dumps(fleet.to_json(), indent=indent))
         assert load_runs(tmp_path / "other.json") == tuple(runs)
 
 
-def test_the_file_of_a_fleet_may_be_larger_than_that_of_a_machine(
+def test_the_size_limit_of_a_fleet_file_holds_for_each_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, run = tmp_path / "fleet.json", BenchRun.here()
+    path, run = tmp_path / "fleet.json", BenchRun.of_this_machine()
     FleetRun((run,) * 9).save(path)
     lines = path.read_bytes().splitlines(keepends=True)
     monkeypatch.setattr(result_file, "_MAX_BYTES", len(lines[2]))
     assert load_runs(path) == (run,) * 9
     monkeypatch.setattr(result_file, "_MAX_BYTES", len(lines[2]) - 1)
-    with pytest.raises(DataError, match="for one machine; no result file has"):
+    with pytest.raises(DataError, match="bytes for one machine, so it is not a result file"):
         load_runs(path)
 
 
 @pytest.mark.parametrize("cut", range(1, 4))
-def test_the_file_of_a_fleet_that_ends_too_early(tmp_path: Path, cut: int) -> None:
+def test_a_truncated_fleet_file_is_refused(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "fleet.json"
-    FleetRun((BenchRun.here(),) * 2).save(path)
+    FleetRun((BenchRun.of_this_machine(),) * 2).save(path)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-cut]))
-    with pytest.raises(DataError, match="is not a result file that can be read"):
+    with pytest.raises(DataError, match="is not a result file, or it is damaged"):
         load_runs(path)
 
 
-def test_samples_that_unpack_without_end(tmp_path: Path) -> None:
+def test_samples_that_unpack_to_gigabytes_are_refused(tmp_path: Path) -> None:
     facts = json.loads(GOLDEN[-1].read_text())
     bomb = base64.b64encode(zlib.compress(bytes(2**25))).decode()
     facts["measurements"][0]["trials"][0]["latencies_s"]["data"] = bomb
@@ -335,11 +338,13 @@ def test_samples_that_unpack_without_end(tmp_path: Path) -> None:
         ("parity", "flips", "none"), ("parity", "num_samples", -1),
     ],
 )  # fmt: skip
-def test_figures_that_cannot_be(tmp_path: Path, kind: str, name: str, value: object) -> None:
+def test_impossible_figures_are_refused(
+    tmp_path: Path, kind: str, name: str, value: object
+) -> None:
     facts = next(
         facts for facts in (json.loads(path.read_text()) for path in GOLDEN[1:]) if facts[kind]
     )
     facts[kind][0][name] = value
     (tmp_path / "strange.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match="is not a result file that can be read"):
+    with pytest.raises(DataError, match="is not a result file, or it is damaged"):
         BenchRun.load(tmp_path / "strange.json")

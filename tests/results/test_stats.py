@@ -1,4 +1,4 @@
-"""Intervals hold what they say as often as they say; ties, outliers and modes are seen."""
+"""Statistics: coverage of the intervals, ties, outliers and modes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 
 from lenet_edge.results.stats import (
     count_outliers,
+    latency_ratio,
     median_interval,
     pooled_median_interval,
     quantile_interval,
-    ratio,
     t_95,
     two_modes,
 )
@@ -18,8 +18,8 @@ from lenet_edge.results.stats import (
 TRIES = 2000
 
 
-def test_the_interval_of_the_median_covers_it_as_often_as_it_says() -> None:
-    """Of 2,000 samples from a skewed distribution whose median is known."""
+def test_the_interval_of_the_median_has_its_nominal_coverage() -> None:
+    """Draw 2,000 times from a skewed distribution with a known median."""
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(TRIES):
@@ -28,7 +28,7 @@ def test_the_interval_of_the_median_covers_it_as_often_as_it_says() -> None:
     assert 0.94 <= covered / TRIES <= 0.98
 
 
-def test_the_interval_of_a_percentile_does_so_too() -> None:
+def test_the_interval_of_a_percentile_has_its_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(TRIES):
@@ -40,80 +40,84 @@ def test_the_interval_of_a_percentile_does_so_too() -> None:
 def processes(
     random: np.random.Generator, count: int, median: float = 1.0, spread: float = 0.02
 ) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Processes whose own medians differ, as those of real ones do."""
-    own = median * np.exp(random.normal(0, spread, count))
-    return [one * np.exp(random.normal(0, 0.005, 50)) for one in own]
+    """Return samples of processes whose medians differ, as those of real processes do."""
+    medians = median * np.exp(random.normal(0, spread, count))
+    return [own_median * np.exp(random.normal(0, 0.005, 50)) for own_median in medians]
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
-def test_pooling_knows_that_processes_differ(count: int) -> None:
+def test_the_pooled_interval_covers_the_spread_between_processes(count: int) -> None:
     random = np.random.default_rng(0)
-    covered = alone = 0
+    covered = covered_without_pooling = 0
     for _ in range(TRIES):
         samples = processes(random, count)
         low, high = pooled_median_interval(samples)
         covered += low <= 1 <= high
         low, high = median_interval(np.concatenate(samples))
-        alone += low <= 1 <= high
+        covered_without_pooling += low <= 1 <= high
     assert covered / TRIES >= 0.94
-    assert alone / TRIES < 0.8  # what samples alone would have promised
+    assert covered_without_pooling / TRIES < 0.8
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 3), (3, 6)])
-@pytest.mark.parametrize("truth", [1.0, 1.3])
-def test_the_interval_of_a_ratio_covers_it(counts: tuple[int, int], truth: float) -> None:
+@pytest.mark.parametrize("expected", [1.0, 1.3])
+def test_the_interval_of_a_ratio_has_its_nominal_coverage(
+    counts: tuple[int, int], expected: float
+) -> None:
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(TRIES):
-        found = ratio(processes(random, counts[0], truth), processes(random, counts[1]))
-        covered += found.low <= truth <= found.high
+        ratio = latency_ratio(processes(random, counts[0], expected), processes(random, counts[1]))
+        covered += ratio.low <= expected <= ratio.high
     assert 0.93 <= covered / TRIES <= 0.99
 
 
-def test_a_difference_of_5_percent_is_found() -> None:
+def test_a_difference_of_5_percent_is_detected() -> None:
     random = np.random.default_rng(0)
-    found = sum(
-        not ratio(
+    detected = sum(
+        not latency_ratio(
             processes(random, 6, 1.05, 0.01), processes(random, 6, 1.0, 0.01), resolution=0.01
         ).equal
         for _ in range(200)
     )
-    assert found >= 190
+    assert detected >= 190
 
 
-def test_drift_that_hits_both_alike_cancels_in_pairs() -> None:
+def test_drift_shared_by_both_cancels_in_pairs() -> None:
     random = np.random.default_rng(0)
     drift = np.exp(random.normal(0, 0.2, 5))
-    one = [1.1 * d * np.exp(random.normal(0, 0.005, 50)) for d in drift]
-    other = [d * np.exp(random.normal(0, 0.005, 50)) for d in drift]
-    assert ratio(one, other).equal
-    paired = ratio(one, other, paired=True)
+    slow = [1.1 * d * np.exp(random.normal(0, 0.005, 50)) for d in drift]
+    fast = [d * np.exp(random.normal(0, 0.005, 50)) for d in drift]
+    assert latency_ratio(slow, fast).equal
+    paired = latency_ratio(slow, fast, paired=True)
     assert not paired.equal
     assert 1.08 < paired.low < paired.value < paired.high < 1.12
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, None])
-def test_one_process_each_falls_back_on_its_samples(quantile: float | None) -> None:
+def test_the_ratio_of_single_processes_uses_the_spread_of_their_samples(
+    quantile: float | None,
+) -> None:
     random = np.random.default_rng(0)
-    one, other = (np.exp(random.normal(0, 0.1, 2000)) for _ in range(2))
-    found = ratio([one], [other], quantile=quantile)
-    assert found.equal
-    assert 0.9 < found.low < found.high < 1.1
-    assert not ratio([one * 1.1], [other], quantile=quantile).equal
+    first, second = (np.exp(random.normal(0, 0.1, 2000)) for _ in range(2))
+    ratio = latency_ratio([first], [second], quantile=quantile)
+    assert ratio.equal
+    assert 0.9 < ratio.low < ratio.high < 1.1
+    assert not latency_ratio([first * 1.1], [second], quantile=quantile).equal
 
 
-def test_what_was_not_asked_to_be_precise_is_not_told_apart() -> None:
-    one, other = [np.full(9, 1.004)] * 3, [np.full(9, 1.0)] * 3
-    assert not ratio(one, other).equal
-    assert ratio(one, other, resolution=0.01).equal
+def test_differences_below_the_resolution_are_ties() -> None:
+    slow, fast = [np.full(9, 1.004)] * 3, [np.full(9, 1.0)] * 3
+    assert not latency_ratio(slow, fast).equal
+    assert latency_ratio(slow, fast, resolution=0.01).equal
 
 
-def test_calls_that_the_clock_reads_as_0_have_a_ratio() -> None:
-    assert ratio([np.zeros(9)] * 2, [np.zeros(9)] * 2).equal
+def test_calls_measured_as_0_seconds_have_a_ratio() -> None:
+    assert latency_ratio([np.zeros(9)] * 2, [np.zeros(9)] * 2).equal
 
 
 @pytest.mark.parametrize(("df", "t"), [(1, 12.706), (4, 2.776), (30, 2.042), (1e9, 1.960)])
-def test_students_t(df: float, t: float) -> None:
+def test_t_95_matches_the_table(df: float, t: float) -> None:
     assert t_95(df) == pytest.approx(t, abs=1e-3)
     assert t_95(df + 0.5) <= t_95(df)
 
@@ -125,13 +129,13 @@ def test_outliers_are_counted() -> None:
     assert count_outliers(np.append(samples, [20.0] * 7)) == pytest.approx(usual + 7, abs=1)
 
 
-def test_two_modes_are_seen_and_one_is_not() -> None:
+def test_two_modes_are_detected() -> None:
     random = np.random.default_rng(0)
-    one, other = random.normal(10, 0.1, 1000), random.normal(12, 0.1, 1000)
-    found = two_modes(np.concatenate([one, other]))
-    assert found is not None
-    assert found == pytest.approx((10, 12), abs=0.2)
-    assert two_modes(one) is None
-    assert two_modes(np.append(one, other[:20])) is None  # a few slow ones are outliers
+    fast, slow = random.normal(10, 0.1, 1000), random.normal(12, 0.1, 1000)
+    modes = two_modes(np.concatenate([fast, slow]))
+    assert modes is not None
+    assert modes == pytest.approx((10, 12), abs=0.2)
+    assert two_modes(fast) is None
+    assert two_modes(np.append(fast, slow[:20])) is None  # 20 slow samples are outliers
     assert two_modes(random.exponential(size=5000)) is None
     assert two_modes(np.full(1000, 1e-8)) is None

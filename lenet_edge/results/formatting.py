@@ -1,0 +1,54 @@
+"""Figures and names of results as short text, for tables and sentences."""
+
+from __future__ import annotations
+
+from lenet_edge.machine.environment import Environment
+
+MISSING = "–"  # a table cell without a value
+
+
+def microseconds(seconds: float | None) -> str:
+    """Format a latency in microseconds, without the unit: "0.123", "4.7" or "1,234"."""
+    if seconds is None:
+        return MISSING
+    value = seconds * 1e6
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
+
+
+def latency(seconds: float) -> str:
+    """Format a latency with the unit that suits it: "4.7 µs", "1.2 ms" or "2.50 s"."""
+    if seconds >= 1:
+        return f"{seconds:,.2f} s"
+    return f"{seconds * 1e3:,.3g} ms" if seconds >= 1e-3 else f"{microseconds(seconds)} µs"
+
+
+def percent(fraction: float | None) -> str:
+    """Format a fraction as a percentage with two decimals, without the sign: "98.99"."""
+    return MISSING if fraction is None else f"{100 * fraction:.2f}"
+
+
+def points(value: float | None, sign: str = "") -> str:
+    """Format percentage points with two decimals; `sign` is "+" to mark gains."""
+    # Adding 0.0 turns -0.0 into 0.0.
+    return MISSING if value is None else f"{value + 0.0:{sign}.2f}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: "1 thread" or "4 threads"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def target_and_threads(target: str, num_threads: int) -> str:
+    """Format a target, with its threads if there are several: "litert-xnnpack ×4"."""
+    return f"{target} ×{num_threads}" if num_threads > 1 else target
+
+
+def machine_name(environment: Environment) -> str:
+    """Format a machine in a few words: "Raspberry Pi 5 (in docker), 4 cores"."""
+    notes = [
+        "EMULATED" if environment.emulated else None,
+        "virtual" if environment.virtualized else None,
+        f"in {environment.container}" if environment.container else None,
+    ]
+    note = ", ".join(filter(None, notes))
+    return f"{environment.machine}{f' ({note})' if note else ''}, {environment.cores} cores"
