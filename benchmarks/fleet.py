@@ -29,6 +29,8 @@ from typing import Any
 from benchmarks.record import EXPORTED, ROOT, keep
 from lenet_edge import worker
 from lenet_edge.bench import plan
+from lenet_edge.bench.peak import peak_macs_per_s
+from lenet_edge.bench.timing import measure as measure_cell
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet import on_board
 from lenet_edge.fleet.connection import boards_of, connect
@@ -36,6 +38,7 @@ from lenet_edge.flows import fleet
 from lenet_edge.flows.fleet_session import Choice
 from lenet_edge.results.result_file import BenchRun, FleetRun
 from lenet_edge.selection import Pair, load_files
+from lenet_edge.verify.verify import verify_pair
 
 RECORDED = ROOT / "benchmarks" / "results" / "amd-epyc" / "20261125T010842-ed4129261adc.json"
 NUM_CELLS = 25
@@ -73,23 +76,21 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
     run = BenchRun.load(RECORDED)
     parity = {(one.candidate, one.target): one for one in run.parity}
 
-    def replay(function: str, **asked: Any) -> Any:
-        if function == "bench.peak:peak_macs_per_s":
+    def replay(call: worker.Call[Any], python: Path | None = None) -> Any:
+        if call.function is peak_macs_per_s:
             return 1e10
-        assert function == "bench.timing:measure", function
-        file, target = asked["artifact"], asked["target"]["name"]
-        cell = cells[Path(file["path"]).name, target, asked["batch_size"]]
+        assert call.function is measure_cell, call
+        file, target = call.arguments["artifact"], call.arguments["target"]["name"]
+        cell = cells[Path(file["path"]).name, target, call.arguments["batch_size"]]
         return {**cell, "artifact_sha256": file["sha256"]}
 
-    def replay_proof(artifact: dict[str, Any], target: dict[str, Any], **how: Any) -> Any:
-        found = parity[Path(artifact["path"]).name, target["name"]].to_json()
-        found = {**found, "candidate_sha256": artifact["sha256"]}
-        return {"parity": [found], "skipped": []}
+    def replay_parity(artifact: dict[str, Any], target: dict[str, Any], **settings: Any) -> Any:
+        report = parity[Path(artifact["path"]).name, target["name"]].to_json()
+        report = {**report, "candidate_sha256": artifact["sha256"]}
+        return {"parity": [report], "skipped": []}
 
-    from lenet_edge.verify import verify
-
-    worker.call = replay  # type: ignore[assignment]
-    verify.verify_pair = replay_proof
+    worker.run = replay  # type: ignore[assignment]
+    verify_pair.__wrapped__ = replay_parity  # type: ignore[assignment]
     on_board.read_environment = lambda root=ROOT: run.environment  # type: ignore[attr-defined]
 
     async def serve() -> None:

@@ -199,11 +199,11 @@ def repeat() -> list[dict[str, Any]]:
     )
     first, again = (_bench(f"Run {name}", cells) for name in "AB")
     with tempfile.TemporaryDirectory() as folder:
-        worker._PACKAGE, real = slowed.package(Path(folder), SLOWED_BY), worker._PACKAGE
+        worker.PACKAGE, real = slowed.package(Path(folder), SLOWED_BY), worker.PACKAGE
         try:
             slow = _bench("Slowed", few)
         finally:
-            worker._PACKAGE = real
+            worker.PACKAGE = real
     rows = []
     for what, base, new in (("A/A", first, again), ("A/slowed by 5 %", first, slow)):
         changes, _ = compare(base, new)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from benchmarks.record import ROOT, keep
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import load_artifact, write_manifest
-from lenet_edge.bench.interleave import NUM_PROCESSES
+from lenet_edge.bench.interleave import NUM_PROCESSES, sample
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.inspection import inspect
@@ -105,15 +105,14 @@ def measure(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]])
     for number in range(NUM_PROCESSES):
         print(f"Batch {batch_size}, process {number + 1} of {NUM_PROCESSES}", file=sys.stderr)
         peaks.append([float(one) for one in subprocess.check_output([peak]).split()])
-        seconds = worker.call(
-            "bench.interleave:sample",
-            timeout_s=600,
-            files=[[str(folder / file), target] for file, target in pairs],
+        call = sample.bind(
+            files=[(folder / file, target) for file, target in pairs],
             batch_size=batch_size,
             num_threads=1,
             rounds=ROUNDS[batch_size],
             seed=number,
         )
+        seconds = worker.run(call.within(600))
         for name, one in zip(runs, seconds, strict=True):
             runs[name].append(np.array(one))
     return runs

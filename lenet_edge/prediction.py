@@ -1,7 +1,8 @@
 """What a model says to an image of anybody's; runs in a worker process, which keeps models open.
 
 `predict` and `serve` ask these functions, one call after another. Images are decoded here too: a
-decoder that a hostile image brings down takes no server along.
+decoder that a hostile image brings down takes no server along. Functions import what is heavy
+themselves, so that `predict`, which only binds calls, loads no NumPy.
 """
 
 from __future__ import annotations
@@ -13,29 +14,24 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.classifier import by_class, fit, probabilities, scale
-from lenet_edge.data import handwriting, image_file
 from lenet_edge.errors import DataError, LenetEdgeError, TargetError
-from lenet_edge.runtimes import (
-    NOT_BY_DEFAULT,
-    absence,
-    find_targets,
-    get_target,
-    open_session,
-)
-from lenet_edge.target import Session, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from lenet_edge.target import Session, Target
 
 DIGITS = tuple("0123456789")
 _CALLS = 11  # whose median is the latency
 _LONG_ENOUGH_S = 0.1  # a slow model is not run so often
 
 
+@worker.function
 def open_first(
     artifacts: Sequence[dict[str, Any]], target: str | None = None, num_threads: int = 1
 ) -> dict[str, Any]:
@@ -52,6 +48,8 @@ def open_first(
     Raises:
         TargetError: none runs; the message says why not.
     """
+    from lenet_edge.runtimes import absence
+
     reasons, absent = [], []
     for place, facts in enumerate(artifacts):
         for chosen in _targets(facts["format"], target):
@@ -75,6 +73,8 @@ def open_first(
 
 
 def _targets(format: str, name: str | None) -> list[Target]:
+    from lenet_edge.runtimes import NOT_BY_DEFAULT, find_targets
+
     named = [one for one in find_targets(name or format) if format in one.formats]
     usual = [one for one in named if one.preference < NOT_BY_DEFAULT]
     return named if name and len(named) == 1 else usual
@@ -82,9 +82,12 @@ def _targets(format: str, name: str | None) -> list[Target]:
 
 @functools.cache
 def _session(artifact: str, target: str, num_threads: int) -> Session:
+    from lenet_edge.runtimes import get_target, open_session
+
     return open_session(Artifact.from_json(json.loads(artifact)), get_target(target), num_threads)
 
 
+@worker.function
 def see(artifact: dict[str, Any], name: str, content: str, kind: str = "image") -> Any:
     """Return an image as a model wants to see it: pixels 0 to 255, of shape (H, W, channels).
 
@@ -101,6 +104,8 @@ def see(artifact: dict[str, Any], name: str, content: str, kind: str = "image") 
     Raises:
         DataError: it cannot be read, there is no digit in it, or its size is another.
     """
+    from lenet_edge.data import handwriting, image_file
+
     file = Artifact.from_json(artifact)
     height, width, channels = _image_shape(file)
     if kind == "json":
@@ -140,6 +145,8 @@ def _image_shape(artifact: Artifact) -> tuple[int, int, int]:
 
 
 def _given(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    import numpy as np
+
     height, width, channels = shape
     wanted = f'{{"pixels": ...}} with {height} rows of {width} numbers from 0 to 255'
     try:
@@ -153,6 +160,7 @@ def _given(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     return np.rint(pixels).astype(np.uint8).reshape(shape)
 
 
+@worker.function
 def classify(
     artifact: dict[str, Any], target: str, pixels: Any, num_threads: int = 1
 ) -> dict[str, Any]:
@@ -171,6 +179,10 @@ def classify(
     Raises:
         TargetError: it cannot be run, or is no classifier.
     """
+    import numpy as np
+
+    from lenet_edge.classifier import by_class, fit, probabilities, scale
+
     file = Artifact.from_json(artifact)
     session = _session(json.dumps(artifact), target, num_threads)
     image = fit(scale(np.asarray([pixels], np.uint8), file.pixel_scale), session.inputs[0])

@@ -31,6 +31,7 @@ from lenet_edge.runtimes import (
     open_session,
 )
 from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
+from lenet_edge.runtimes._probe import probe as run_probe
 from lenet_edge.target import Delegation, Target
 
 
@@ -82,7 +83,7 @@ def _foreign(path: Path) -> Artifact:
         if absence(target):
             continue
         try:
-            found = worker.call("selection:read_tensors", 120, path=str(path), target=target.name)
+            found = worker.run(read_tensors.bind(path, target.name).within(120))
         except LenetEdgeError as error:
             reasons.append(str(error))
             continue
@@ -107,10 +108,11 @@ def _foreign(path: Path) -> Artifact:
     )
 
 
-def read_tensors(path: str, target: str) -> dict[str, Any]:
-    """Return the input and output tensors of a model file, as JSON; called in a fresh process."""
+@worker.function
+def read_tensors(path: Path, target: str) -> dict[str, Any]:
+    """Return the fields of the input tensors ("in") and output tensors ("out") of a model file."""
     bare = describe(
-        Path(path), precision="unknown", batch_size=None, inputs=(), outputs=(),
+        path, precision="unknown", batch_size=None, inputs=(), outputs=(),
         parent_sha256=None, converter="unknown", calibration=None,
     )  # fmt: skip
     with closing(open_session(bare, get_target(target))) as session:
@@ -275,7 +277,7 @@ class Status:
 def probe(target: Target) -> Status:
     """Find out whether a target works here, by running a tiny model on it in a fresh process."""
     try:
-        answer: dict[str, Any] = worker.call("runtimes._probe:probe", 120, target=asdict(target))
+        answer = worker.run(run_probe.bind(asdict(target)).within(120))
     except LenetEdgeError as error:
         return Status(target, False, str(error))
     delegation = Delegation.from_json(answer["delegation"])

@@ -1,6 +1,6 @@
-"""What runtimes have been seen to do, for the worker to survive; see test_worker.py.
+"""Failures of real runtimes that a worker must survive; see test_worker.py.
 
-The test puts this file into a copy of the package, where a worker can import it.
+The test links this file into a copy of the package, as ``lenet_edge.misbehaving``.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lenet_edge import worker
 from lenet_edge.errors import MissingPackageError, ModelFileError
 
 _calls: list[None] = []
 
 
+@worker.function
 def echo(value: Any) -> Any:
-    """Answer what was asked."""
+    """Return the argument."""
     return value
 
 
+@worker.function
 def count() -> int:
-    """Answer how often this process was asked."""
+    """Return how often this process has run this function."""
     _calls.append(None)
     return len(_calls)
 
 
-def long_answer(length: int) -> str:
-    """Answer more than a pipe holds."""
+@worker.function
+def long_text(length: int) -> str:
+    """Return more text than a pipe buffers."""
     return "x" * length
 
 
+@worker.function
 def chatter() -> str:
-    """Print on every stream, from Python and below it, things that look like an answer."""
+    """Print text that looks like a reply on every stream, from Python and from C."""
     print('{"result": "wrong"}')
     print('{"result": "wrong"}', file=sys.stderr)
     sys.stdout.flush()
@@ -47,79 +52,98 @@ def chatter() -> str:
     return "right"
 
 
+@worker.function
 def refuse() -> None:
     """Raise an error of this package."""
     raise ModelFileError("that is no model; take another")
 
 
+@worker.function
 def miss_a_package() -> None:
-    """Raise the one error whose constructor takes something else than a message."""
+    """Raise the only error whose constructor takes no message."""
     raise MissingPackageError("openvino", "openvino")
 
 
+@worker.function
 def stumble() -> None:
-    """Raise what nobody foresaw."""
+    """Raise an error of another package."""
     raise ZeroDivisionError("an unforeseen division")
 
 
-def answer_what_json_cannot_hold() -> object:
-    """Return an object."""
+@worker.function
+def return_an_object() -> object:
+    """Return what a reply cannot carry."""
     return object()
 
 
+def unmarked() -> str:
+    """Return what no worker may return: this function lacks the decorator."""
+    return "wrong"
+
+
+@worker.function
 def abort() -> None:
-    """Do what a failed C++ assertion does."""
+    """Print and abort, as a failed C++ assertion does."""
     os.write(2, b"F0000 check failed: model != nullptr\n")
     os.abort()
 
 
+@worker.function
 def segfault() -> None:
     """Read address 0."""
     ctypes.string_at(0)
 
 
+@worker.function
 def vanish() -> None:
-    """Leave without a word."""
+    """Exit without output."""
     os._exit(7)
 
 
+@worker.function
 def leave() -> None:
-    """Leave as a script does."""
+    """Exit as a script does."""
     sys.exit("I am a script")
 
 
-def crash_after_answering() -> str:
-    """Answer, and leave a library that crashes when the interpreter is torn down."""
+@worker.function
+def crash_after_the_reply() -> str:
+    """Return, and crash when the interpreter shuts down."""
     import atexit
 
     atexit.register(segfault)
     return "right"
 
 
-def hang(pid_file: str) -> None:
-    """Say who one is, then do nothing for a minute, deaf to SIGTERM and SIGINT."""
+@worker.function
+def hang(pid_file: Path) -> None:
+    """Write the process id to a file, then sleep for a minute and ignore SIGTERM and SIGINT."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Path(pid_file + ".new").write_text(str(os.getpid()))
-    Path(pid_file + ".new").rename(pid_file)
+    unfinished = pid_file.with_suffix(".new")
+    unfinished.write_text(str(os.getpid()))
+    unfinished.rename(pid_file)
     time.sleep(60)
 
 
+@worker.function
 def babble() -> None:
-    """Print without end."""
+    """Print without limit."""
     while True:
         os.write(1, b"x" * 65_536)
 
 
+@worker.function
 def swell() -> None:
-    """Allocate without end, and use what was given."""
+    """Allocate memory without limit and write to it."""
     held = []
     while True:
         held.append(bytearray(2**24))
 
 
+@worker.function
 def swell_natively() -> None:
-    """Do what C++ does when its memory ends."""
+    """Allocate as C++ does, and abort when no memory is left."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     while True:
@@ -130,13 +154,15 @@ def swell_natively() -> None:
         ctypes.memset(block, 1, 2**24)
 
 
-def leave_a_child(pid_file: str) -> str:
-    """Answer, and leave a process that holds our standard output open."""
+@worker.function
+def leave_a_child(pid_file: Path) -> str:
+    """Return, and leave a child process that holds standard output open."""
     child = subprocess.Popen(["sleep", "60"])
-    Path(pid_file).write_text(str(child.pid))
+    pid_file.write_text(str(child.pid))
     return "right"
 
 
-def who() -> str:
-    """Tell which environment this is."""
+@worker.function
+def environment() -> str:
+    """Return the path of the environment that runs this."""
     return sys.prefix

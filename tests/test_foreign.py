@@ -17,7 +17,7 @@ from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import load_files
-from lenet_edge.verify.infer import infer_all
+from lenet_edge.verify.infer import infer_all, record_logits
 from tests.conftest import LenetEdge
 
 DTYPES = ("float32", "float16", "int8", "uint8", "int16")
@@ -122,14 +122,14 @@ def test_tflite_inputs_of_each_dtype(tmp_path: Path, dtype: str, target: str) ->
     assert (artifact.inputs[0].dtype, artifact.batch_size) == (dtype, 1)
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
-    worker.call(  # tflite-runtime does not like LiteRT in its process
-        "verify.infer:record_logits",
+    call = record_logits.bind(
         artifact=artifact.to_json(),
         target=asdict(get_target(target)),
         num_threads=1,
-        images=str(tmp_path / "images.npy"),
-        output=str(tmp_path / "logits.npy"),
+        images=tmp_path / "images.npy",
+        output=tmp_path / "logits.npy",
     )
+    worker.run(call)  # tflite-runtime and LiteRT must not share a process
     found = np.load(tmp_path / "logits.npy")
     np.testing.assert_allclose(found, images.reshape(5, 4), atol=2.5)
 

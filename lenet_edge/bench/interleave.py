@@ -65,13 +65,14 @@ def compare(
     """
     runs = []
     for number in range(num_processes):
-        seconds = worker.call(
-            "bench.interleave:sample",
-            files=[[str(pair.artifact.path), pair.target.name] for pair in pairs],
-            batch_size=batch_size,
-            num_threads=num_threads,
-            rounds=rounds,
-            seed=number,
+        seconds = worker.run(
+            sample.bind(
+                files=[(pair.artifact.path, pair.target.name) for pair in pairs],
+                batch_size=batch_size,
+                num_threads=num_threads,
+                rounds=rounds,
+                seed=number,
+            )
         )
         runs.append(np.array(seconds))
     return ratios(runs)
@@ -91,8 +92,9 @@ def ratios(runs: Sequence[npt.NDArray[np.float64]]) -> list[Ratio]:
     return found
 
 
+@worker.function
 def sample(
-    files: list[list[str]], batch_size: int, num_threads: int, rounds: int, seed: int
+    files: list[tuple[Path, str]], batch_size: int, num_threads: int, rounds: int, seed: int
 ) -> list[list[float]]:
     """Return the seconds of `infer`, for each file and round; called in a fresh process."""
     clock = time.perf_counter_ns
@@ -100,7 +102,7 @@ def sample(
     with ExitStack() as stack:
         opened = []
         for path, target in files:
-            artifact, chosen = load_artifact(Path(path)), get_target(target)
+            artifact, chosen = load_artifact(path), get_target(target)
             session = stack.enter_context(closing(open_session(artifact, chosen, num_threads)))
             batches = make_batches(artifact, batch_size)
             session.prepare(batches[0])

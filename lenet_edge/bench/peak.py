@@ -6,10 +6,13 @@ import os
 import sys
 import time
 
+from lenet_edge import worker
+
 _SIDE = 384  # three such matrices fit into a level-2 cache; smaller ones reach less
 _SECONDS = 0.25
 
 
+@worker.function
 def peak_macs_per_s(num_threads: int) -> float:
     """Return the float32 multiply-adds a second of NumPy's matrix product, at its best.
 

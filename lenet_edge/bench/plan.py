@@ -11,7 +11,7 @@ from typing import Any
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.bench import limit
+from lenet_edge.bench import limit, timing
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.machine.environment import Environment, read_environment
@@ -141,7 +141,7 @@ def run(
     progress = Progress(plan, read_environment(), skipped)
     if earlier is not None:
         progress.resume(earlier)
-    worker.do(progress.work(plan.cells, report, lambda: keep(progress.found())))
+    worker.run_locally(progress.work(plan.cells, report, lambda: keep(progress.found())))
     return progress.found()
 
 
@@ -189,7 +189,7 @@ class Progress:
         cells: Sequence[Cell],
         report: Callable[[str], None] = lambda what: None,
         keep: Callable[[], None] = lambda: None,
-    ) -> worker.Work:
+    ) -> worker.Job:
         """Measure these cells, round by round; each round also tries what the machine can do.
 
         Args:
@@ -202,7 +202,7 @@ class Progress:
         self.remaining = len(steps)
         for number, cell in enumerate(steps):
             if number % len(cells) == 0:
-                peaks = yield worker.Call("bench.limit:peaks", {"num_threads": threads})
+                peaks = yield from limit.peaks.bind(threads)
                 for count, peak in peaks.items():  # the best of all rounds counts
                     self._peaks[count] = max(peak, self._peaks.get(count, 0.0))
             self.remaining -= 1
@@ -210,7 +210,7 @@ class Progress:
                 report(f"{cell}: nothing left to do")
                 continue
             try:
-                said = self._take(cell, (yield self._call(cell)))
+                said = self._take(cell, (yield from self._call(cell)))
             except LenetEdgeError as error:
                 self.fail(cell, str(error))
                 said = f"{cell}: {error}"
@@ -224,19 +224,16 @@ class Progress:
             measured is not None and len(measured.processes) >= rounds
         )
 
-    def _call(self, cell: Cell) -> worker.Call:
+    def _call(self, cell: Cell) -> worker.Call[dict[str, Any]]:
         plan = self._plan
-        arguments = {
-            "function": "bench.timing:measure",
-            "timeout_s": plan.timeout_s,
-            "python": plan.python_for(cell.pair),
-            "artifact": cell.pair.artifact.to_json(),
-            "target": dataclasses.asdict(cell.pair.target),
-            "batch_size": cell.batch_size,
-            "num_threads": cell.num_threads,
-            "stop": dataclasses.asdict(plan.stop.share(plan.rounds)),
-        }
-        return worker.Call("worker:call", arguments, plan.timeout_s)
+        call = timing.measure.bind(
+            artifact=cell.pair.artifact.to_json(),
+            target=dataclasses.asdict(cell.pair.target),
+            batch_size=cell.batch_size,
+            num_threads=cell.num_threads,
+            stop=dataclasses.asdict(plan.stop.share(plan.rounds)),
+        )
+        return call.within(plan.timeout_s).in_new_process(plan.python_for(cell.pair))
 
     def _take(self, cell: Cell, answer: dict[str, Any]) -> str:
         """Add what one more process found of a cell, and say it in a line."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
 from lenet_edge.bench import energy
 from lenet_edge.bench.sampling import (
@@ -40,6 +41,7 @@ from lenet_edge.target import Images, Session, Target
 _DISTINCT_BATCHES = 16
 
 
+@worker.function
 def measure(
     artifact: dict[str, Any],
     target: dict[str, Any],

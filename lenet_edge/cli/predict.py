@@ -61,6 +61,7 @@ def command(
     """
     from contextlib import closing
 
+    from lenet_edge import prediction
     from lenet_edge.worker import Worker
 
     if not images and not camera:
@@ -72,12 +73,8 @@ def command(
         sources.append((_CAMERA, take_photo()))
     artifacts = _artifacts(model)
     with closing(Worker()) as worker:
-        chosen = worker.call(
-            "prediction:open_first",
-            artifacts=[one.to_json() for one in artifacts],
-            target=target,
-            num_threads=num_threads,
-        )
+        facts = [one.to_json() for one in artifacts]
+        chosen = worker.run(prediction.open_first.bind(facts, target, num_threads))
         artifact = artifacts[chosen["place"]]
         ask = {
             "artifact": artifact.to_json(), "target": chosen["target"], "num_threads": num_threads,
@@ -156,6 +153,7 @@ def _answer(
 
     `content` are the bytes of what is no file.
     """
+    from lenet_edge import prediction
     from lenet_edge.data.image_file import MAX_BYTES
     from lenet_edge.errors import DataError
 
@@ -168,8 +166,9 @@ def _answer(
     try:
         if content is not None and len(content) > MAX_BYTES:
             raise DataError(f"{name} has over {MAX_BYTES // 2**20} MiB; make the image smaller")
-        pixels = worker.call("prediction:see", artifact=ask["artifact"], name=name, **where)
-        return {"image": source, **worker.call("prediction:classify", pixels=pixels, **ask)}
+        pixels = worker.run(prediction.see.bind(artifact=ask["artifact"], name=name, **where))
+        found = worker.run(prediction.classify.bind(pixels=pixels, **ask))
+        return {"image": source, **found}
     except DataError as error:
         click.secho(f"Error: {tame(str(error))}", fg="red", err=True)
         return {"image": source, "error": str(error)}

@@ -49,7 +49,7 @@ def check_python() -> Iterator[Finding]:
 def check_packages(job: str) -> Iterator[Finding]:
     """Check that NumPy and the packages of a job can be imported."""
     try:
-        version = worker.call("doctor.software:version_of", _TIMEOUT_S, package="numpy")
+        version = worker.run(version_of.bind("numpy").within(_TIMEOUT_S))
         yield Finding("NumPy", "ok", version)
     except LenetEdgeError as error:
         yield _describe_failure("NumPy", "failure", error, "pip install --force-reinstall numpy")
@@ -63,7 +63,7 @@ def check_packages(job: str) -> Iterator[Finding]:
             )  # fmt: skip
             continue
         try:
-            version = worker.call("doctor.software:version_of", _TIMEOUT_S, package=package)
+            version = worker.run(version_of.bind(package).within(_TIMEOUT_S))
             yield Finding(name, "ok", version)
         except LenetEdgeError as error:
             severity: Severity = "failure" if is_essential else "warning"
@@ -71,8 +71,9 @@ def check_packages(job: str) -> Iterator[Finding]:
             yield _describe_failure(name, severity, error, default_fix)
 
 
+@worker.function
 def version_of(package: str) -> str:
-    """Import a package and return its version; a worker calls this function."""
+    """Import a package and return its version."""
     module = importlib.import_module(package)
     return str(getattr(module, "__version__", None) or getattr(module, "version", "installed"))
 

@@ -38,11 +38,7 @@ def write(artifact: Artifact, images: Images) -> tuple[Path, int]:
         TargetError: it cannot run there.
         ModelFileError: it answers otherwise than in LiteRT.
     """
-    found: dict[str, Any] = worker.call(
-        "export.c:try_micro",
-        path=str(artifact.path),
-        images=images[:NUM_IMAGES].tolist(),
-    )
+    found = worker.run(try_micro.bind(artifact.path, images[:NUM_IMAGES].tolist()))
     if found["largest_difference"] > 1:
         raise ModelFileError(
             f"{artifact.path} answers otherwise in tflite-micro than in LiteRT, by up to"
@@ -109,9 +105,10 @@ def _source(artifact: Artifact, symbol: str) -> str:
     )
 
 
-def try_micro(path: str, images: list[Any]) -> dict[str, int]:
-    """Return the smallest arena, and how far the answers are from LiteRT's; for a fresh process."""
-    artifact, values = load_artifact(Path(path)), np.array(images, np.float32)
+@worker.function
+def try_micro(path: Path, images: list[Any]) -> dict[str, int]:
+    """Return the smallest arena, and the largest difference from LiteRT's logits in steps."""
+    artifact, values = load_artifact(path), np.array(images, np.float32)
     micro = open_session(artifact, get_target("tflite-micro-cpu"))
     litert = open_session(artifact, get_target("litert-reference"))
     assert isinstance(micro, MicroSession)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.errors import LenetEdgeError, ModelFileError
@@ -37,6 +38,7 @@ def place_of(artifact: Artifact) -> str:
     return f"{hashlib.sha256(folder).hexdigest()[:12]}/{artifact.name}"
 
 
+@worker.function
 def unpack(parcel: dict[str, bytes]) -> str:
     """Write the files of a parcel to this worker's own folder, which ends with it; say where."""
     from distributed import get_worker
@@ -48,6 +50,7 @@ def unpack(parcel: dict[str, bytes]) -> str:
     return str(folder)
 
 
+@worker.function
 def look(artifacts: list[dict[str, Any]], how: dict[str, Any]) -> dict[str, Any]:
     """Return what this board is, which pairs it can run, and what it cannot, with the reason.
 

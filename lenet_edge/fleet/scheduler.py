@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_edge import worker
 from lenet_edge.errors import LenetEdgeError, WorkerError
 from lenet_edge.fleet.connection import RESOURCE, Board
-from lenet_edge.worker import Call, Work
+from lenet_edge.worker import Call, Job
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -32,8 +32,8 @@ class _Turn:
     """
 
     board: Board
-    work: Work
-    asked: Call
+    work: Job
+    asked: Call[Any]
     future: Future
     deadline: float
     missed: int = 0
@@ -63,7 +63,7 @@ class Conductor:
         self._keys = (f"lenet-edge-{uuid.uuid4().hex}-{n}" for n in itertools.count())
 
     def run(
-        self, boards: Sequence[Board], work_of: Callable[[Board], Work], at_once: int | None = None
+        self, boards: Sequence[Board], work_of: Callable[[Board], Job], at_once: int | None = None
     ) -> None:
         """Do every board's work, at the same time, until each is at its end or lost.
 
@@ -96,14 +96,14 @@ class Conductor:
             self._turns.clear()
             self._idle.clear()
 
-    def _start(self, board: Board, work_of: Callable[[Board], Work]) -> None:
+    def _start(self, board: Board, work_of: Callable[[Board], Job]) -> None:
         work = work_of(board)
         try:
             self._ask(board, work, next(work))
         except StopIteration:
             self._idle.append(board)
 
-    def _ask(self, board: Board, work: Work, asked: Call) -> None:
+    def _ask(self, board: Board, work: Job, asked: Call[Any]) -> None:
         future = self._client.submit(
             functools.partial(_reply, asked),  # in an argument Dask would look for tasks
             key=next(self._keys), workers=[board.address], resources={RESOURCE: 1}, pure=False,
@@ -133,7 +133,7 @@ class Conductor:
         else:
             self._ask(turn.board, turn.work, asked)
 
-    def _look(self, work_of: Callable[[Board], Work]) -> None:
+    def _look(self, work_of: Callable[[Board], Job]) -> None:
         """Give up the boards that are gone or silent; what they leave may be for those at rest."""
         try:
             here, now = self._client.nthreads(), time.monotonic()
@@ -147,7 +147,7 @@ class Conductor:
             if turn.missed > 1:  # an answer may still have been under way
                 gone.append((turn, "its worker is gone"))
             elif now > turn.deadline:
-                what, limit = turn.asked.function, turn.asked.timeout_s
+                what, limit = turn.asked.function.name, turn.asked.timeout_s
                 gone.append((turn, f"it did not answer {what} within {limit:g} s"))
         for turn, reason in gone:
             del self._turns[turn.future.key]
@@ -161,15 +161,15 @@ class Conductor:
                 self._start(board, work_of)
 
 
-def _reply(asked: Call) -> dict[str, Any]:
+def _reply(asked: Call[Any]) -> dict[str, Any]:
     """Do a call, on the board, and return its result or its error as plain data."""
-    return worker.reply(asked.function, asked.arguments)
+    return worker.encode_reply(asked)
 
 
-def _what_came(asked: Call, future: Future, result: Any) -> Any:
+def _what_came(asked: Call[Any], future: Future, result: Any) -> Any:
     """Return what a call returned, or raise what it raised, Dask's own errors as ours."""
     if future.status == "finished":
-        return worker.result_of(asked.function, result)
+        return worker.decode_reply(asked.function.name, result)
     cause = result[1] if isinstance(result, tuple) else result
     text = " ".join(str(cause).split()) or type(cause).__name__
-    raise WorkerError(f"{asked.function} did not run: {text}")
+    raise WorkerError(f"{asked.function.name} did not run: {text}")

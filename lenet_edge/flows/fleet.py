@@ -17,7 +17,7 @@ from lenet_edge.flows.fleet_session import Choice, FleetSession, Report, prove
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verdict import read_settings
-from lenet_edge.worker import Work
+from lenet_edge.worker import Job
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,7 +47,7 @@ def verify(
     parity: dict[Board, list[ParityReport]] = {board: [] for board in left}
     skipped = {board: list(station.skipped) for board, station in crew.stations.items()}
 
-    def work(board: Board) -> Work:
+    def work(board: Board) -> Job:
         while left[board]:
             pair = left[board][0]
             found, failed = yield from prove(pair, settings=settings, num_threads=num_threads)
@@ -188,7 +188,7 @@ class _Bench:
         """How many processes are to be started, those that check apart."""
         return sum(len(cells) * self._plans[board].rounds for board, cells in self._waiting.items())
 
-    def work(self, board: Board) -> Work:
+    def work(self, board: Board) -> Job:
         """Check and measure what a board was given, and what it is given meanwhile."""
         progress = self._progress[board]
         while self._waiting[board]:

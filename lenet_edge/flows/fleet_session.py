@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.fleet import on_board
 from lenet_edge.fleet.connection import Board, boards_of, check_versions
 from lenet_edge.fleet.on_board import pack, place_of
 from lenet_edge.fleet.scheduler import Conductor
@@ -16,7 +17,8 @@ from lenet_edge.machine.environment import Environment
 from lenet_edge.results.result_file import LostBoard, ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.target import Target
-from lenet_edge.worker import Call, Work
+from lenet_edge.verify.verify import verify_pair
+from lenet_edge.worker import Call, Job
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -79,10 +81,10 @@ class FleetSession:
         if not self.stations:
             raise LenetEdgeError(f"no board is left; {self.lost[-1].board}: {self.lost[-1].reason}")
 
-    def _introduce(self, board: Board, choice: Choice, parcel: dict[str, bytes]) -> Work:
+    def _introduce(self, board: Board, choice: Choice, parcel: dict[str, bytes]) -> Job:
         try:
-            folder = yield Call("fleet.on_board:unpack", {"parcel": parcel}, _SETUP_S)
-            facts = yield Call("fleet.on_board:look", choice.arguments(folder), _SETUP_S)
+            folder = yield from on_board.unpack.bind(parcel).within(_SETUP_S)
+            facts = yield from on_board.look.bind(**choice.arguments(folder)).within(_SETUP_S)
         except LenetEdgeError as error:
             self.lose(board, str(error))
             return
@@ -96,7 +98,7 @@ class FleetSession:
     def work(
         self,
         boards: Sequence[Board],
-        work_of: Callable[[Board], Work],
+        work_of: Callable[[Board], Job],
         lost: Callable[[Board, str], None],
         at_once: int | None = None,
     ) -> None:
@@ -121,12 +123,12 @@ class FleetSession:
 
 def prove(
     pair: Pair, timeout_s: float = 300.0, **how: Any
-) -> Generator[Call, Any, tuple[list[ParityReport], list[Skipped]]]:
+) -> Generator[Call[Any], Any, tuple[list[ParityReport], list[Skipped]]]:
     """Let a board verify a file on a target; `how` goes to `verify`."""
     artifact, target = pair.artifact.to_json(), dataclasses.asdict(pair.target)
-    asked = {"artifact": artifact, "target": target, "timeout_s": timeout_s, **how}
+    call = verify_pair.bind(artifact, target, timeout_s=timeout_s, **how)
     try:
-        found = yield Call("verify.verify:verify_pair", asked, _LONGER * timeout_s)
+        found = yield from call.within(_LONGER * timeout_s)
     except LenetEdgeError as error:
         return [], [Skipped(pair.target.name, str(error), pair.artifact.name)]
     return (

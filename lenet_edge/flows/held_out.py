@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
@@ -27,12 +28,13 @@ def images_of(part: str) -> Dataset:
     return mnist.load("train").take(slice(-NUM_HELD_OUT, None))
 
 
-def answer(paths: list[str], target: str, part: str, output: str) -> None:
+@worker.function
+def answer(paths: list[Path], target: str, part: str, output: Path) -> None:
     """Write the logits of each file that the target can run to the .npz `output`, by its index."""
     dataset = images_of(part)
     logits = {}
     for index, path in enumerate(paths):
-        artifact = load_artifact(Path(path))
+        artifact = load_artifact(path)
         images = to_input(dataset.images, artifact.pixel_scale)
         try:
             with closing(open_session(artifact, get_target(target))) as session:

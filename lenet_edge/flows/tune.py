@@ -21,7 +21,7 @@ from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, mix, tflite
 from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.exporter import write_artifact
-from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, images_of
+from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, answer, images_of
 from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.selection import Pair
 from lenet_edge.support.quiet import quiet
@@ -271,14 +271,8 @@ def _judge(
     """Compare each file with the first; those that the target cannot run are left out."""
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
         output = Path(folder, "logits.npz")
-        worker.call(
-            "flows.held_out:answer",
-            timeout_s=1800,
-            paths=[str(artifact.path) for artifact, _ in made],
-            target=target.name,
-            part=part,
-            output=str(output),
-        )
+        paths = [artifact.path for artifact, _ in made]
+        worker.run(answer.bind(paths, target.name, part, output).within(1800))
         with np.load(output, allow_pickle=False) as arrays:
             logits: dict[str, Logits] = dict(arrays)
     labels = images_of(part).labels

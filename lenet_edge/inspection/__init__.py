@@ -26,7 +26,7 @@ def inspect(path: Path) -> list[Layer]:
         MissingPackageError: nothing that is installed can read it.
     """
     try:
-        found = worker.call("inspection:read", path=str(path), format=check_format(path))
+        found = worker.run(read.bind(path, check_format(path)))
     except MissingPackageError:
         raise
     except LenetEdgeError as error:
@@ -34,9 +34,10 @@ def inspect(path: Path) -> list[Layer]:
     return [Layer(**{**one, "output_shape": tuple(one["output_shape"])}) for one in found]
 
 
-def read(path: str, format: str) -> list[dict[str, Any]]:
-    """Return the layers as JSON; called in a fresh process."""
-    return [vars(layer) for layer in layers_of(Path(path), format)]
+@worker.function
+def read(path: Path, format: str) -> list[dict[str, Any]]:
+    """Return the fields of each `Layer` of a model file."""
+    return [vars(layer) for layer in layers_of(path, format)]
 
 
 def layers_of(path: Path, format: str) -> list[Layer]:

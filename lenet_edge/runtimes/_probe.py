@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import SUFFIXES, load_artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import open_session
@@ -33,8 +34,15 @@ def weights() -> npt.NDArray[np.float32]:
     return matrix
 
 
+@worker.function
 def probe(target: dict[str, Any]) -> dict[str, Any]:
-    """Run the probe model on a target, given by its fields; called in a fresh process.
+    """Run the probe model on a target.
+
+    Args:
+        target: the fields of the `Target`.
+
+    Returns:
+        "runtime_version", and the fields of the `Delegation` or None.
 
     Raises:
         TargetError: the target cannot run it, leaves it to the CPU, or answers wrong.

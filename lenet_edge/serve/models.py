@@ -11,13 +11,15 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError, TargetError, WorkerError
 from lenet_edge.results.result_file import Skipped
-from lenet_edge.worker import Worker
+from lenet_edge.worker import Call, Worker
 
+R = TypeVar("R")
 _TIMEOUT_S = 10.0  # of one call
 _OPEN_TIMEOUT_S = 60.0  # a runtime may compile then, and C is built, on a slow board too
 
@@ -76,9 +78,8 @@ class Models:
                 self._leave_to_browser(artifact)
                 continue
             try:
-                found = self._call(
-                    "open_first", _OPEN_TIMEOUT_S, artifacts=[artifact.to_json()], target=target
-                )
+                call = prediction.open_first.bind([artifact.to_json()], target)
+                found = self._run(call, _OPEN_TIMEOUT_S)
                 self.served.append(Served(artifact, found["target"]))
             except LenetEdgeError as error:
                 self.skipped.append(Skipped(target or "any target", str(error), artifact.name))
@@ -119,28 +120,26 @@ class Models:
         answers, seen = [], {}
         if not self.served:
             facts = self.in_browser[0].artifact.to_json()
-            seen[""] = self._call("see", artifact=facts, **image)
+            seen[""] = self._run(prediction.see.bind(facts, **image))
         for one in self.served:
             facts = one.artifact.to_json()
             as_it_sees = _sees(one.artifact)
             if as_it_sees not in seen:
-                seen[as_it_sees] = self._call("see", artifact=facts, **image)
+                seen[as_it_sees] = self._run(prediction.see.bind(facts, **image))
             try:
-                said = self._call(
-                    "classify", artifact=facts, target=one.target, pixels=seen[as_it_sees]
-                )
+                said = self._run(prediction.classify.bind(facts, one.target, seen[as_it_sees]))
             except LenetEdgeError as error:
                 said = {"error": str(error)}
             answers.append({"file": one.artifact.name, "target": one.target, **said})
         return {"answers": answers, "seen": next(iter(seen.values()))}
 
-    def _call(self, function: str, timeout_s: float = _TIMEOUT_S, **arguments: Any) -> Any:
-        """Ask the worker; one that has died is replaced, and the new one is asked once more."""
+    def _run(self, call: Call[R], timeout_s: float = _TIMEOUT_S) -> R:
+        """Run a call in the worker; after a crash, run it once more in a new worker."""
         for last in (False, True):
             if self._worker is None:
                 self._worker = Worker()
             try:
-                return self._worker.call(f"prediction:{function}", timeout_s, **arguments)
+                return self._worker.run(call.within(timeout_s))
             except WorkerError:
                 self.close()
                 if last or self._stopping:

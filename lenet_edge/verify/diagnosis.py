@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.classifier import fit, scale
 from lenet_edge.errors import LenetEdgeError
@@ -34,10 +36,10 @@ def diagnose(pair: Pair, truth: Truth, found: Mapping[str, Any]) -> str | None:
     expected = truth.logits[:count]
     try:
         answers, ways = in_worker(
-            "verify.diagnosis:try_alternatives",
+            lambda images, output: try_alternatives.bind(
+                pair.artifact.to_json(), asdict(pair.target), images, output
+            ),
             truth.images[:count],
-            artifact=pair.artifact.to_json(),
-            target=asdict(pair.target),
         )
     except LenetEdgeError:  # it ran before; then this is no way to learn more
         return None
@@ -61,8 +63,9 @@ def diagnose(pair: Pair, truth: Truth, found: Mapping[str, Any]) -> str | None:
     )
 
 
+@worker.function
 def try_alternatives(
-    artifact: dict[str, Any], target: dict[str, Any], images: str, output: str
+    artifact: dict[str, Any], target: dict[str, Any], images: Path, output: Path
 ) -> list[str]:
     """Write a file's logits for each way of feeding it, and return the ways in words."""
     file, chosen = Artifact.from_json(artifact), Target.from_json(target)

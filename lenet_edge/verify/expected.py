@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from lenet_edge.data.test_set import test_set
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.selection import Pair, best_target
 from lenet_edge.target import Logits
+from lenet_edge.verify.infer import record_logits
+from lenet_edge.worker import Call
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -83,29 +87,48 @@ def of_file(reference: Artifact, data: LabelledImages | None, num_threads: int =
 
 
 def answers(
-    pair: Pair, images: npt.NDArray[Any], num_threads: int, **how: Any
+    pair: Pair,
+    images: npt.NDArray[Any],
+    num_threads: int,
+    timeout_s: float = 300.0,
+    python: Path | None = None,
 ) -> tuple[Logits, dict[str, Any]]:
-    """Return the logits of a file on a target, and how they came; `how` goes to `worker.call`."""
-    found, facts = in_worker(
-        "verify.infer:record_logits",
-        images,
-        artifact=pair.artifact.to_json(),
-        target=asdict(pair.target),
-        num_threads=num_threads,
-        **how,
-    )
-    return found, facts
+    """Return the logits of an artifact on a target, and the facts that `record_logits` returns.
+
+    Args:
+        pair: the artifact and its target.
+        images: the images, see `record_logits`.
+        num_threads: threads for one inference.
+        timeout_s: the worker's time limit in seconds.
+        python: the worker's interpreter; by default this one.
+    """
+
+    def call(images_file: Path, output: Path) -> Call[dict[str, Any]]:
+        artifact, target = pair.artifact.to_json(), asdict(pair.target)
+        return record_logits.bind(artifact, target, num_threads, images_file, output)
+
+    return in_worker(call, images, timeout_s, python)
 
 
 def in_worker(
-    function: str,
+    make_call: Callable[[Path, Path], Call[R]],
     images: npt.NDArray[Any],
-    read: Callable[[Path], Any] = lambda path: np.load(path, allow_pickle=False),
-    **arguments: Any,
-) -> tuple[Any, Any]:
-    """Call a function with images in a file; return the arrays that it wrote, and its answer."""
+    timeout_s: float = 300.0,
+    python: Path | None = None,
+) -> tuple[Any, R]:
+    """Run a call in a worker that reads images from one file and writes an array to another.
+
+    Args:
+        make_call: returns the call for the paths of the two .npy files.
+        images: the array to read.
+        timeout_s: the worker's time limit in seconds.
+        python: the worker's interpreter; by default this one.
+
+    Returns:
+        The array that the worker wrote, or None, and the result of the call.
+    """
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
-        given, output = Path(folder, "images.npy"), Path(folder, "answers.npy")
-        np.save(given, images)
-        facts = worker.call(function, images=str(given), output=str(output), **arguments)
-        return (read(output) if output.exists() else None), facts
+        images_file, output = Path(folder, "images.npy"), Path(folder, "answers.npy")
+        np.save(images_file, images)
+        result = worker.run(make_call(images_file, output).within(timeout_s), python)
+        return (np.load(output, allow_pickle=False) if output.exists() else None), result

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
 from lenet_edge.classifier import by_class, fit, scale
 from lenet_edge.inspection.delegation import prove
@@ -19,8 +21,9 @@ BATCH_SIZE = (
 )
 
 
+@worker.function
 def record_logits(
-    artifact: dict[str, Any], target: dict[str, Any], num_threads: int, images: str, output: str
+    artifact: dict[str, Any], target: dict[str, Any], num_threads: int, images: Path, output: Path
 ) -> dict[str, Any]:
     """Write a file's logits for the images in one .npy file to another, and say how they came.
 

@@ -8,10 +8,12 @@ number of bits could hold at best.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import FORMATS, Artifact, has_manifest, load_artifact
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.results.parity_report import LayerError
@@ -54,10 +56,8 @@ def compare_layers(artifact: Artifact, sibling: Artifact, truth: Truth) -> list[
             f" with {sibling.name}"
         )
     _, found = in_worker(
-        "verify.layers:measure",
+        lambda images, output: measure.bind(artifact.to_json(), sibling.to_json(), images),
         truth.images[:NUM_IMAGES],
-        artifact=artifact.to_json(),
-        sibling=sibling.to_json(),
     )
     layers = [LayerError.from_json(facts) for facts in found]
     if not layers:
@@ -65,10 +65,11 @@ def compare_layers(artifact: Artifact, sibling: Artifact, truth: Truth) -> list[
     return sorted(layers, key=lambda one: -one.lost_db)
 
 
+@worker.function
 def measure(
-    artifact: dict[str, Any], sibling: dict[str, Any], images: str, output: str
+    artifact: dict[str, Any], sibling: dict[str, Any], images: Path
 ) -> list[dict[str, Any]]:
-    """Return the layers in their order, as JSON; called in a fresh process."""
+    """Return the fields of the `LayerError` of each layer, in the order of the layers."""
     file, other = Artifact.from_json(artifact), Artifact.from_json(sibling)
     given = np.load(images, allow_pickle=False)
     batch = max(file.batch_size or 1, other.batch_size or 1)

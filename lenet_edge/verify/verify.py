@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.results.result_file import ParityReport, Skipped
@@ -90,9 +91,32 @@ def verify(
     return reports, skipped
 
 
-def verify_pair(artifact: dict[str, Any], target: dict[str, Any], **how: Any) -> dict[str, Any]:
-    """Return as JSON what `verify` finds of one file on one target; `how` goes to it."""
-    reports, skipped = verify([Pair(Artifact.from_json(artifact), Target.from_json(target))], **how)
+@worker.function
+def verify_pair(
+    artifact: dict[str, Any],
+    target: dict[str, Any],
+    settings: dict[str, Any],
+    num_threads: int = 1,
+    num_images: int | None = None,
+    timeout_s: float = 300.0,
+) -> dict[str, Any]:
+    """Verify one artifact on one target.
+
+    Args:
+        artifact: the artifact, as `Artifact.to_json` returns it.
+        target: the fields of the `Target`.
+        settings: as in `verify`, and the rest too.
+        num_threads: threads for one inference.
+        num_images: the number of images; None for all.
+        timeout_s: the time limit in seconds.
+
+    Returns:
+        The JSON of the parity reports ("parity"), and the fields of each `Skipped` ("skipped").
+    """
+    pair = Pair(Artifact.from_json(artifact), Target.from_json(target))
+    reports, skipped = verify(
+        [pair], settings, num_threads, num_images=num_images, timeout_s=timeout_s
+    )
     return {
         "parity": [one.to_json() for one in reports],
         "skipped": [dataclasses.asdict(one) for one in skipped],

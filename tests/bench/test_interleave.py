@@ -30,7 +30,7 @@ def test_nothing_is_faster_than_doing_nothing(exported: Callable[[str], Artifact
 
 
 def test_every_round_is_a_sample(exported: Callable[[str], Artifact]) -> None:
-    path = str(exported("lenet_float32.tflite").path)
-    found = sample([[path, "null"]] * 2, batch_size=3, num_threads=1, rounds=7, seed=0)
+    path = exported("lenet_float32.tflite").path
+    found = sample([(path, "null")] * 2, batch_size=3, num_threads=1, rounds=7, seed=0)
     assert np.shape(found) == (2, 7)
     assert np.min(found) > 0

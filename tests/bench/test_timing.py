@@ -53,13 +53,14 @@ def test_the_harness_itself_costs_next_to_nothing(exports: Path) -> None:
 def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) -> None:
     artifact = exported("lenet_float32.tflite")
     found = Measurement.from_json(
-        worker.call(
-            "bench.timing:measure",
-            artifact=artifact.to_json(),
-            target=dataclasses.asdict(get_target("litert-xnnpack")),
-            batch_size=64,
-            num_threads=2,
-            stop=dataclasses.asdict(AT_ONCE),
+        worker.run(
+            timing.measure.bind(
+                artifact=artifact.to_json(),
+                target=dataclasses.asdict(get_target("litert-xnnpack")),
+                batch_size=64,
+                num_threads=2,
+                stop=dataclasses.asdict(AT_ONCE),
+            )
         )
     )
     assert (found.artifact, found.artifact_sha256) == (artifact.name, artifact.sha256)

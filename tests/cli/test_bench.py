@@ -53,7 +53,7 @@ def test_runtimes_that_misbehave_cost_their_own_cells(
     assert (
         (reasons["misbehaving-abort"]) == "was killed by SIGABRT (it printed: check failed: model)"
     )
-    assert reasons["misbehaving-swell"].startswith("asked for more than the ")
+    assert reasons["misbehaving-swell"].startswith("needs more than the ")
     assert reasons["misbehaving-hang"] == "did not finish within 10 s and was stopped"
     assert set(reasons) == {
         f"misbehaving-{what}" for what in ("segfault", "abort", "swell", "hang")

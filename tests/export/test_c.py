@@ -89,7 +89,7 @@ def test_answers_that_differ_are_refused(matrix: Matrix, tmp_path: Path) -> None
     images = to_input(mnist.load("test").images[:3])
     moved = tmp_path / artifact.name
     shutil.copyfile(artifact.path, moved)
-    found = c.try_micro(str(moved), images.tolist())
+    found = c.try_micro(moved, images.tolist())
     assert found["largest_difference"] == 0
     # What a wrong kernel would do: the file is one, the scales it is read with are another's.
     output = dataclasses.replace(artifact.outputs[0], zero_point=7)

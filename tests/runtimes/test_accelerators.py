@@ -16,12 +16,15 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import TensorSpec, describe, load_artifact
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.bench.sampling import StopRule
+from lenet_edge.bench.timing import measure
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import TargetError
 from lenet_edge.results.result_file import BenchRun, Measurement
 from lenet_edge.runtimes import get_target
 from lenet_edge.runtimes._compiled_model import with_batch_size
 from lenet_edge.runtimes.tflite_micro import smallest_arena
+from lenet_edge.selection import read_tensors
+from lenet_edge.verify.infer import record_logits
 from tests.conftest import LenetEdge
 
 Logits = npt.NDArray[np.float32]
@@ -37,13 +40,14 @@ ON_ACCELERATORS = [
 def answers(path: Path, target: str, images: Any, folder: Path, **changes: Any) -> Any:
     """Return the logits of a file on a target, in a worker, and what the worker says."""
     np.save(folder / "images.npy", images)
-    facts = worker.call(
-        "verify.infer:record_logits",
-        artifact=load_artifact(path).to_json(),
-        target=dataclasses.asdict(dataclasses.replace(get_target(target), **changes)),
-        num_threads=1,
-        images=str(folder / "images.npy"),
-        output=str(folder / "logits.npy"),
+    facts = worker.run(
+        record_logits.bind(
+            artifact=load_artifact(path).to_json(),
+            target=dataclasses.asdict(dataclasses.replace(get_target(target), **changes)),
+            num_threads=1,
+            images=folder / "images.npy",
+            output=folder / "logits.npy",
+        )
     )
     return np.load(folder / "logits.npy"), facts["delegation"]
 
@@ -139,12 +143,16 @@ def test_a_gpu_that_leaves_nodes_to_the_cpu(odd: Path) -> None:
     def measured(**changes: Any) -> Measurement:
         target = dataclasses.replace(get_target("litert-gpu"), **changes)
         return Measurement.from_json(
-            worker.call(
-                "bench.timing:measure", artifact=artifact.to_json(),
-                target=dataclasses.asdict(target), batch_size=1, num_threads=1,
-                stop=dataclasses.asdict(StopRule(0, 0.1, 1e9)),
+            worker.run(
+                measure.bind(
+                    artifact=artifact.to_json(),
+                    target=dataclasses.asdict(target),
+                    batch_size=1,
+                    num_threads=1,
+                    stop=dataclasses.asdict(StopRule(0, 0.1, 1e9)),
+                )
             )
-        )  # fmt: skip
+        )
 
     with pytest.raises(TargetError, match=r"GPU cannot take all of odd\.tflite: .*fallback"):
         measured()
@@ -194,7 +202,7 @@ def test_two_inputs_are_refused(target: str, tmp_path: Path) -> None:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
     path.write_bytes(converter.convert())
     with pytest.raises(TargetError, match="the model has 2 inputs and 1 outputs"):
-        worker.call("selection:read_tensors", path=str(path), target=target)
+        worker.run(read_tensors.bind(path, target))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 128])

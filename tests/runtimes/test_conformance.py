@@ -21,11 +21,13 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import FORMATS, TensorSpec, load_artifact, write_manifest
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.bench.sampling import StopRule
+from lenet_edge.bench.timing import measure
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError, TargetError, WorkerError
 from lenet_edge.runtimes import absence, all_targets, is_installed, open_session
 from lenet_edge.support.files import sha256_of
 from lenet_edge.target import Target
+from lenet_edge.verify.infer import record_logits
 from tests.conftest import can_build_wasm, gpu_environment
 
 FILES = (
@@ -217,13 +219,14 @@ def test_what_is_not_here_says_what_is_missing(exports: Path) -> None:
             continue
         file = next(name for name in FILES if FORMATS[Path(name).suffix] in target.formats)
         with pytest.raises(TargetError) as caught:
-            worker.call(
-                "bench.timing:measure",
-                artifact=load_artifact(exports / file).to_json(),
-                target=asdict(target),
-                batch_size=1,
-                num_threads=1,
-                stop=asdict(StopRule()),
+            worker.run(
+                measure.bind(
+                    artifact=load_artifact(exports / file).to_json(),
+                    target=asdict(target),
+                    batch_size=1,
+                    num_threads=1,
+                    stop=asdict(StopRule()),
+                )
             )
         assert "\n" not in str(caught.value)
         assert "install" in str(caught.value) or "takes a build" in str(caught.value)
@@ -262,13 +265,14 @@ def test_a_damaged_file_is_refused(
     write_manifest(replace(whole, path=path, size_bytes=path.stat().st_size, sha256=sha256))
     np.save(tmp_path / "images.npy", np.zeros((2, 28, 28, 1), np.uint8))
     with pytest.raises((TargetError, ModelFileError, WorkerError)) as caught:
-        worker.call(
-            "verify.infer:record_logits",
-            artifact=load_artifact(path).to_json(),
-            target=asdict(target),
-            num_threads=1,
-            images=str(tmp_path / "images.npy"),
-            output=str(tmp_path / "logits.npy"),
+        worker.run(
+            record_logits.bind(
+                artifact=load_artifact(path).to_json(),
+                target=asdict(target),
+                num_threads=1,
+                images=tmp_path / "images.npy",
+                output=tmp_path / "logits.npy",
+            )
         )
     assert "\n" not in str(caught.value)
     if isinstance(caught.value, WorkerError):  # tflite-runtime reads past the end of half a file

@@ -58,7 +58,7 @@ def test_a_wrong_answer_does_not_work(
     target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(target)
-    monkeypatch.setattr(worker, "_PACKAGE", wrong_package / "lenet_edge")
+    monkeypatch.setattr(worker, "PACKAGE", wrong_package / "lenet_edge")
     status = selection.probe(target)
     assert not status.works
     assert status.detail.startswith(f"{target.name} runs, but answers wrong: off by up to 0.")
