@@ -1,4 +1,4 @@
-"""What the documents name exists."""
+"""Commands, options, links, extras and folders that the documents name exist."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_option_in_the_documents_exists_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*PAGES.values(), ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md"],
+    [*PAGES.values(), *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CONTRIBUTING", "SECURITY"))],
     ids=lambda p: p.name,
 )
 def test_links_lead_somewhere(path: Path) -> None:
@@ -94,24 +94,15 @@ def test_the_extras_in_the_readme_exist() -> None:
     assert {target.extra for target in all_targets() if target.extra} <= extras
 
 
-def test_the_rooms_are_there() -> None:
-    table = ARCHITECTURE.split("| room |")[1].split("\n\n")[0]
-    rooms = [
-        room
-        for row in table.splitlines()[2:]
-        for room in re.findall(r"`([^`]+)`", row.split("|")[1])
+def test_the_folder_table_names_every_folder_and_nothing_else() -> None:
+    table = ARCHITECTURE.split("| folder |")[1].split("\n\n")[0]
+    listed = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    folders = [
+        f"{path.name}{'/' if path.is_dir() else ''}"
+        for path in (ROOT / "lenet_edge").iterdir()
+        if not path.name.startswith(("_", ".")) and path.name != "py.typed"
     ]
-    assert len(rooms) > 10
-    for room in rooms:
-        assert (ROOT / "lenet_edge" / room).exists(), room
-
-
-def test_every_room_is_in_the_table() -> None:
-    table = ARCHITECTURE.split("| room |")[1].split("\n\n")[0]
-    for path in (ROOT / "lenet_edge").iterdir():
-        if path.name.startswith(("_", ".")) or path.name == "py.typed":
-            continue
-        assert f"`{path.name}{'/' if path.is_dir() else ''}`" in table, path.name
+    assert sorted(listed) == sorted(folders)
 
 
 def test_the_changelog_has_this_version_or_an_unreleased_section() -> None:

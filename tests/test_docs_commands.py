@@ -105,7 +105,7 @@ def commands(page: str) -> list[str]:
 
 def test_every_page_has_commands_and_each_is_run_somewhere() -> None:
     for page in PAGES:
-        assert commands(page), page
+        assert commands(page) or page == "decisions.md", page
         for line in commands(page):
             assert line.startswith(RUN) or line in ELSEWHERE, (page, line)
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
