@@ -51,7 +51,10 @@ def test_every_option_in_the_documents_exists_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*PAGES.values(), *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CONTRIBUTING", "SECURITY"))],
+    [
+        *PAGES.values(),
+        *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CONTRIBUTING", "SECURITY")),
+    ],
     ids=lambda p: p.name,
 )
 def test_links_lead_somewhere(path: Path) -> None:

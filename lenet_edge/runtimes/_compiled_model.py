@@ -1,9 +1,9 @@
-"""LiteRT's CompiledModel: a whole graph on a GPU or an NPU, or a clear no.
+"""Session over LiteRT's CompiledModel, for a GPU or an NPU.
 
-What the vendor says of itself is not believed. `is_fully_accelerated()` is True when NPU|CPU was
-asked for and all of it runs on the CPU, so one accelerator alone is asked for, and what it took is
-read from what the compiler prints. `run` returns before a GPU is done, so reading the answer out is
-part of `infer`.
+`is_fully_accelerated()` is also True when NPU|CPU was requested and the whole graph runs on the
+CPU. The session therefore requests one accelerator alone, and reads the nodes it took from the
+output of the compiler. `run` returns before a GPU has finished, so `infer` includes reading the
+result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NPU_IS_HERE = any(Path("/dev/accel").glob("accel*"))
 
 
 class CompiledSession:
-    """A Session over a `CompiledModel`, compiled anew for each batch size."""
+    """Session over a `CompiledModel`, compiled again for each batch size."""
 
     def __init__(self, artifact: Artifact, target: Target) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -46,11 +46,12 @@ class CompiledSession:
             model_content=self._content,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
-        given, made = only_tensors(interpreter)
-        self.inputs, self.outputs = (tensor_spec(given),), (tensor_spec(made),)
+        input_details, output_details = only_tensors(interpreter)
+        self.inputs = (tensor_spec(input_details),)
+        self.outputs = (tensor_spec(output_details),)
         self._dtype = np.dtype(self.outputs[0].dtype).type
-        self._classes = tuple(int(size) for size in made["shape"][1:])
-        self._asked = delegation_of(interpreter, target.delegate or "")
+        self._classes = tuple(int(size) for size in output_details["shape"][1:])
+        self._requested = delegation_of(interpreter, target.delegate or "")
         self.runtime_version = importlib.metadata.version("ai-edge-litert")
         self._batch_size = 0
         self._compile(self.inputs[0].shape[0] or 1)
@@ -59,13 +60,13 @@ class CompiledSession:
         from ai_edge_litert.compiled_model import CompiledModel
 
         content = with_batch_size(self._content, batch_size)
-        said: list[str] = []
+        output: list[str] = []
         try:
-            with quiet() as said:
+            with quiet() as output:
                 self._model = CompiledModel.from_buffer(content, options=self._options())
         except RuntimeError as error:
-            raise TargetError(_why_not(self._artifact, self._target, said)) from error
-        self.delegation = _taken(self._asked, said, self._precision())
+            raise TargetError(_failure(self._artifact, self._target, output)) from error
+        self.delegation = _delegation(self._requested, output, self._precision())
         self._batch_size = batch_size
         self._in = self._model.create_input_buffers(0)
         self._out = self._model.create_output_buffers(0)
@@ -73,11 +74,11 @@ class CompiledSession:
         self._size = math.prod(self._shape)
 
     def _precision(self) -> str | None:
-        """Return what may be computed in: what the file holds, where the device can be made to."""
+        """Return the precision to compute in: the file's precision, if the device supports it."""
         if self._artifact.precision == "float16":
             return "float16"
         if self._target.device == "gpu":
-            return "float32"  # integers too are multiplied as floats
+            return "float32"  # a GPU multiplies integers as floats too
         if self._artifact.precision != "float32":
             return None
         return "float16" if NPU_IS_HERE else "float32"
@@ -89,15 +90,17 @@ class CompiledSession:
         accelerator = getattr(HardwareAccelerator, self._target.device.upper())
         if self._target.allow_fallback:
             accelerator |= HardwareAccelerator.CPU
-        chosen = options.Options(hardware_accelerators=accelerator)
+        compile_options = options.Options(hardware_accelerators=accelerator)
         if self._target.device == "gpu":
-            chosen.gpu_options.enforce_f32 = self._precision() == "float32"
-            return chosen
+            compile_options.gpu_options.enforce_f32 = self._precision() == "float32"
+            return compile_options
         backend = "NPU" if NPU_IS_HERE else "CPU"
-        chosen.intel_openvino_options.graph_backend = options.IntelOpenVinoGraphBackend[backend]
-        # The plugin drops its precision hint, and a CPU that has bfloat16 would compute in that.
+        compile_options.intel_openvino_options.graph_backend = options.IntelOpenVinoGraphBackend[
+            backend
+        ]
+        # The plugin ignores its precision hint, so a CPU with bfloat16 would compute in bfloat16.
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
-        return chosen
+        return compile_options
 
     def prepare(self, images: Images) -> None:
         """Quantize the images and write them into the input buffer."""
@@ -109,81 +112,81 @@ class CompiledSession:
         self._in[0].write(quantize(images, self.inputs[0]))
 
     def infer(self) -> None:
-        """Run the model and wait for its answer, which lies in host memory then."""
+        """Run the model and read its output into host memory."""
         self._model.run_by_index(0, self._in, self._out)
         self._values = self._out[0].read(self._size, self._dtype)
 
     def logits(self) -> Logits:
-        """Dequantize a copy of the answer."""
+        """Return a dequantized copy of the output."""
         return dequantize(self._values.reshape(self._shape), self.outputs[0])
 
     def close(self) -> None:
-        """Drop the model and its buffers."""
+        """Release the model and its buffers."""
         self._in = self._out = None
         self._model.close()
 
 
 def with_batch_size(content: bytes, batch_size: int) -> bytes:
-    """Return a .tflite file whose free batch axis is fixed, with the sizes exchanged in place.
+    """Return a .tflite file with its free batch axis set to `batch_size`.
 
-    `CompiledModel.resize_input_tensor` on a free batch corrupts the heap (ai-edge-litert 2.3), and
-    accelerators want sizes that they know.
+    The sizes are replaced in the bytes of the file. `CompiledModel.resize_input_tensor` on a free
+    batch corrupts the heap (ai-edge-litert 2.3), and accelerators need known sizes.
     """
-    changed = bytearray(content)
+    resized = bytearray(content)
     for graph in elements(content, field(content, u32(content, 0), _SUBGRAPHS)):
         for tensor in elements(content, field(content, graph, _TENSORS)):
             signature = _first_size(content, field(content, tensor, _SHAPE_SIGNATURE))
             if signature is None or struct.unpack_from("<i", content, signature)[0] != -1:
                 continue
-            for place in (signature, _first_size(content, field(content, tensor, _SHAPE))):
-                if place is not None:
-                    struct.pack_into("<i", changed, place, batch_size)
-    return bytes(changed)
+            for offset in (signature, _first_size(content, field(content, tensor, _SHAPE))):
+                if offset is not None:
+                    struct.pack_into("<i", resized, offset, batch_size)
+    return bytes(resized)
 
 
-def _first_size(content: bytes, at: int) -> int | None:
-    """Return where the first of a tensor's sizes lies; None where it has none."""
-    vector = at + u32(content, at) if at else 0
+def _first_size(content: bytes, offset: int) -> int | None:
+    """Return the offset of the first size of a tensor, or None if it has no sizes."""
+    vector = offset + u32(content, offset) if offset else 0
     return vector + 4 if vector and u32(content, vector) else None
 
 
-def _taken(asked: Delegation, said: Sequence[str], precision: str | None) -> Delegation:
-    """Return what the accelerator took, as the compiler printed it."""
-    text = "\n".join(said)
-    taken, left_behind = asked.nodes_total, _unsupported(said)
+def _delegation(requested: Delegation, output: Sequence[str], precision: str | None) -> Delegation:
+    """Return the nodes that the accelerator took, from the output of the compiler."""
+    text = "\n".join(output)
+    nodes_taken, left_behind = requested.nodes_total, _unsupported(output)
     partial = re.search(r"(\d+) operations will run on the GPU, and the remaining (\d+)", text)
     selected = re.search(r"selected (\d+) ops, from a total of (\d+) ops", text)
     if partial:
-        taken = asked.nodes_total - int(partial[2])
+        nodes_taken = requested.nodes_total - int(partial[2])
     elif selected:
-        taken = int(selected[1])
+        nodes_taken = int(selected[1])
     adapter = re.search(r"Selected adapter: (.*?), arch=.*adapterType=(.*)", text)
     backend = re.search(r"Using Intel OpenVINO device: (\w+)", text)
-    whole = taken == asked.nodes_total
+    is_whole = nodes_taken == requested.nodes_total
     return dataclasses.replace(
-        asked,
-        nodes_taken=taken,
-        left_behind=() if whole else left_behind,
-        macs_taken=asked.macs_total if whole else None,
+        requested,
+        nodes_taken=nodes_taken,
+        left_behind=() if is_whole else left_behind,
+        macs_taken=requested.macs_total if is_whole else None,
         device=adapter[1] if adapter else f"OpenVINO {backend[1]}" if backend else None,
         emulated="Software" in adapter[2] if adapter else not NPU_IS_HERE,
         precision=precision,
     )
 
 
-def _unsupported(said: Sequence[str]) -> tuple[str, ...]:
-    """Return the operators that the GPU compiler lists, each with its reason."""
-    start = next((n for n, line in enumerate(said) if "not supported by GPU" in line), None)
+def _unsupported(output: Sequence[str]) -> tuple[str, ...]:
+    """Return the operators that the GPU compiler lists as unsupported, each with its reason."""
+    start = next((n for n, line in enumerate(output) if "not supported by GPU" in line), None)
     if start is None:
         return ()
-    rest = said[start + 1 :]
+    rest = output[start + 1 :]
     end = next((n for n, line in enumerate(rest) if "operations will run" in line), len(rest))
     return tuple(line.strip().rstrip(".") for line in rest[:end] if line.strip())
 
 
-def _why_not(artifact: Artifact, target: Target, said: Sequence[str]) -> str:
-    """Say in a line why a model could not be compiled, from what was printed meanwhile."""
-    text = "\n".join(said)
+def _failure(artifact: Artifact, target: Target, output: Sequence[str]) -> str:
+    """Return one line with the reason why a model could not be compiled, and the remedy."""
+    text = "\n".join(output)
     if "No adapters found" in text or "vkCreateInstance" in text:
         return (
             "there is no GPU that Vulkan can use; install the GPU's Vulkan driver, or point"
@@ -196,13 +199,13 @@ def _why_not(artifact: Artifact, target: Target, said: Sequence[str]) -> str:
             f"the NPU plugin of ai-edge-litert needs OpenVINO {version};"
             f" pip install openvino=={version}"
         )
-    unsupported = _unsupported(said)
+    unsupported = _unsupported(output)
     operators = re.findall(r"op type (\d+) is not supported", text)
     if unsupported or operators or "not accelerated" in text:
-        what = "; ".join(unsupported) or f"operators {', '.join(operators)} of TFLite's list"
+        reason = "; ".join(unsupported) or f"operators {', '.join(operators)} of TFLite's list"
         return (
-            f"{target.delegate} cannot take all of {artifact.name}: {what}; --allow-fallback lets"
-            " the CPU do the rest"
+            f"{target.delegate} cannot take all of {artifact.name}: {reason}; with"
+            " --allow-fallback the CPU computes the rest"
         )
-    last = next((line for line in reversed(said) if "ERROR" in line), "no reason given")
+    last = next((line for line in reversed(output) if "ERROR" in line), "no reason given")
     return f"{target.delegate} cannot compile {artifact.name}: {last.strip()}"

@@ -1,4 +1,4 @@
-"""External TFLite delegates: finding one, loading it, and saying why it cannot be."""
+"""External TFLite delegates: lookup of the library, loading, and causes of failure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lenet_edge.errors import TargetError
 from lenet_edge.machine.elf import elf_architecture, python_architecture
 from lenet_edge.target import Target
 
-# By the name that people give them; each is found where the dynamic linker looks.
+# Common names of delegates. The dynamic linker finds the library.
 SHORTCUTS = {
     "armnn": "libarmnnDelegate.so",
     "edgetpu": "libedgetpu.so.1",
@@ -25,10 +25,13 @@ _ENTRY = "tflite_plugin_create_delegate"
 
 
 def find_library(name: str) -> str:
-    """Return the library that `name`, a shortcut or a path, stands for.
+    """Return the path or file name of a delegate's library.
+
+    Args:
+        name: a key of `SHORTCUTS`, or the path of a library.
 
     Raises:
-        TargetError: there is no such file, it is built for another machine, or is no delegate.
+        TargetError: there is no such file, or it is not a shared library for this machine.
     """
     library = SHORTCUTS.get(name, name)
     path = Path(library)
@@ -44,20 +47,27 @@ def find_library(name: str) -> str:
 
 
 def _check_machine(path: Path) -> None:
-    """Tell a library of another architecture, of which the linker says that it does not exist."""
-    built_for, wanted = elf_architecture(path), python_architecture()
-    if built_for is None:
-        raise TargetError(f"{path} is no shared library; give a TFLite delegate's .so file")
-    if built_for != wanted:
-        raise TargetError(f"{path} is built for {built_for}, and this Python is for {wanted};"
+    """Raise a `TargetError` for a library of another architecture.
+
+    The linker would only report that the file does not exist.
+    """
+    library, python = elf_architecture(path), python_architecture()
+    if library is None:
+        raise TargetError(f"{path} is not a shared library; give a TFLite delegate's .so file")
+    if library != python:
+        raise TargetError(f"{path} is built for {library}, and this Python is for {python};"
                           " get the library for this machine")  # fmt: skip
 
 
 def load(target: Target, load_delegate: Callable[..., Any]) -> list[Any]:
-    """Return the external delegate that a target names, loaded; an empty list where it names none.
+    """Load the external delegate of a target and return it in a list, empty without a delegate.
+
+    Args:
+        target: the target; its `library` is the delegate.
+        load_delegate: the function of the interpreter's package that loads a delegate.
 
     Raises:
-        TargetError: the library cannot be loaded, is no delegate, or finds no device.
+        TargetError: the library cannot be loaded, is not a delegate, or finds no device.
     """
     if target.library is None:
         return []
@@ -65,20 +75,20 @@ def load(target: Target, load_delegate: Callable[..., Any]) -> list[Any]:
     try:
         if not hasattr(ctypes.CDLL(target.library), _ENTRY):
             raise TargetError(
-                f"{name} is a library but no TFLite delegate: it lacks {_ENTRY}; give the"
+                f"{name} is a library but not a TFLite delegate: it lacks {_ENTRY}; give the"
                 " delegate's own .so file"
             )
         return [load_delegate(target.library, dict(target.options))]
-    except OSError as error:  # the linker's own words name what is missing
+    except OSError as error:  # its message names the missing library
         raise TargetError(
-            f"the delegate {name} cannot be loaded: {_one_line(error)}; install it, or what it"
-            " needs"
+            f"the delegate {name} cannot be loaded: {_one_line(error)}; install it, or the library"
+            " that it needs"
         ) from error
     except ValueError as error:
-        said = _one_line(error).removeprefix(f"Failed to load delegate from {target.library}")
+        reason = _one_line(error).removeprefix(f"Failed to load delegate from {target.library}")
         raise TargetError(
             f"the delegate {name} found no device, or cannot use it:"
-            f" {said.strip() or 'it gives no reason'}; check the device, its driver and its"
+            f" {reason.strip() or 'it gives no reason'}; check the device, its driver and its"
             " permissions"
         ) from error
 

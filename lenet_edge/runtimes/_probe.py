@@ -1,7 +1,7 @@
-"""Does a target work here? It does when it has opened a session and given the right answer.
+"""Probe of a target: run a tiny model on it and compare the result.
 
-The probe models answer, for a 4 x 4 image, ten logits: logit j is the sum of the pixels whose
-index ends in j. ``python -m lenet_edge.flows.make_probe`` makes them.
+A probe model computes ten logits of a 4 x 4 image. Logit j is the sum of the pixels whose index
+ends in j. ``python -m lenet_edge.flows.make_probe`` makes the models.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NUM_CLASSES = 10
 
 
 def weights() -> npt.NDArray[np.float32]:
-    """Return the probe model's one matrix: float32 of shape (pixels, classes), of 0 and 1."""
+    """Return the matrix of the probe model: zeros and ones, float32 of shape (pixels, classes)."""
     pixels = np.arange(np.prod(IMAGE_SHAPE))
     matrix: npt.NDArray[np.float32] = np.equal(
         pixels[:, None] % NUM_CLASSES, np.arange(NUM_CLASSES)
@@ -36,32 +36,33 @@ def weights() -> npt.NDArray[np.float32]:
 
 @worker.function
 def probe(target: dict[str, Any]) -> dict[str, Any]:
-    """Run the probe model on a target.
+    """Run the probe model on a target, in a worker.
 
     Args:
         target: the fields of the `Target`.
 
     Returns:
-        "runtime_version", and the fields of the `Delegation` or None.
+        The version of the runtime and the fields of the `Delegation`.
 
     Raises:
-        TargetError: the target cannot run it, leaves it to the CPU, or answers wrong.
+        TargetError: the target cannot run the model, leaves it to the CPU, or computes a wrong
+            result.
     """
-    chosen = Target.from_json(target)
-    artifact = load_artifact(FOLDER / f"probe{SUFFIXES[chosen.formats[0]]}")
+    probed = Target.from_json(target)
+    artifact = load_artifact(FOLDER / f"probe{SUFFIXES[probed.formats[0]]}")
     images = np.random.default_rng(0).random((3, *IMAGE_SHAPE), np.float32)
     expected = images.reshape(3, -1) @ weights()
-    with closing(open_session(artifact, chosen)) as session:
+    with closing(open_session(artifact, probed)) as session:
         session.prepare(images)
         session.infer()
-        found = session.logits()
-        if chosen.runtime != "null" and not np.allclose(found, expected, atol=1e-2):
-            off = np.abs(found - expected).max()
-            raise TargetError(f"{chosen.name} runs, but answers wrong: off by up to {off:.3g}")
-        taken = session.delegation
-        if taken and not taken.nodes_taken:
-            raise TargetError(f"{chosen.name} runs, but {taken} of a small model")
+        logits = session.logits()
+        if probed.runtime != "null" and not np.allclose(logits, expected, atol=1e-2):
+            error = np.abs(logits - expected).max()
+            raise TargetError(f"{probed.name} runs, but its results are wrong by up to {error:.3g}")
+        delegation = session.delegation
+        if delegation and not delegation.nodes_taken:
+            raise TargetError(f"{probed.name} runs, but {delegation} of a small model")
         return {
             "runtime_version": session.runtime_version,
-            "delegation": asdict(taken) if taken else None,
+            "delegation": asdict(delegation) if delegation else None,
         }

@@ -1,7 +1,7 @@
-"""ONNX Runtime's execution providers: those built into the package, and those that plug in.
+"""Execution providers of ONNX Runtime: built into the package, or installed as plug-ins.
 
-Plug-ins are packages with a shared library and two functions that say where it lies and what its
-provider is called: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries
+A plug-in is a package with a shared library, and two functions that return the library's path and
+the provider's name. Source: https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lenet_edge.errors import TargetError
 
 @dataclass(frozen=True)
 class Provider:
-    """One execution provider: its name, its device, and the packages that bring it.
+    """Execution provider: its name, its device, and the packages that contain it.
 
-    `plugin` is the module of its plug-in, and `package` the build of onnxruntime that holds it
-    already, each where there is one. `options` are what makes it right.
+    `plugin` is the module of its plug-in. `package` is the build of onnxruntime that contains it.
+    Each is None if there is none. `options` are needed for right results.
     """
 
     name: str
@@ -51,7 +51,7 @@ PROVIDERS = {
     "openvino": Provider(
         "OpenVINOExecutionProvider", "cpu", "onnxruntime_ep_openvino", "onnxruntime-openvino"
     ),
-    # Its backend is a library of its own; on x86 that emulates the NPU.
+    # Its backend is a separate library, which emulates the NPU on x86.
     "qnn": Provider(
         "QNNExecutionProvider", "npu", "onnxruntime_qnn", "onnxruntime-qnn",
         {"backend_path": "libQnnHtp.so"},
@@ -60,7 +60,7 @@ PROVIDERS = {
     "tensorrt": Provider("TensorrtExecutionProvider", "gpu", package="onnxruntime-gpu"),
     "vitisai": Provider("VitisAIExecutionProvider", "npu", package="onnxruntime-vitisai"),
     "vsinpu": Provider("VSINPUExecutionProvider", "npu"),
-    # Its own choice, NHWC, is wrong: logits are off by 12 (0.4.0, exported/lenet_float32.onnx).
+    # Its default layout, NHWC, is wrong by up to 12 (0.4.0, logits of exported/lenet_float32.onnx).
     "webgpu": Provider(
         "WebGpuExecutionProvider", "gpu", "onnxruntime_ep_webgpu", "onnxruntime-webgpu",
         {"preferredLayout": "NCHW"},
@@ -70,8 +70,8 @@ PROVIDERS = {
 
 
 def all_providers() -> dict[str, Provider]:
-    """Return the known providers and every other plug-in that is installed, by short name."""
-    known = {one.plugin for one in PROVIDERS.values()}
+    """Return the known providers and every other installed plug-in, by short name."""
+    known = {provider.plugin for provider in PROVIDERS.values()}
     prefix = "onnxruntime_ep_"
     others = {
         module.name.removeprefix(prefix).replace("_", "-"): Provider("", "unknown", module.name)
@@ -82,47 +82,47 @@ def all_providers() -> dict[str, Provider]:
 
 
 def is_plugged_in(provider: Provider) -> bool:
-    """Tell whether the provider's plug-in is installed."""
+    """Return whether the plug-in of the provider is installed."""
     return provider.plugin is not None and importlib.util.find_spec(provider.plugin) is not None
 
 
 def absence(provider: Provider) -> str | None:
-    """Return why ONNX Runtime has no such provider here; None where it has."""
+    """Return why ONNX Runtime lacks the provider, or None if it has it."""
     import onnxruntime
 
     if is_plugged_in(provider) or provider.name in onnxruntime.get_available_providers():
         return None
     packages = {
-        one.replace("_", "-") for one in (provider.plugin, provider.package) if one is not None
+        name.replace("_", "-") for name in (provider.plugin, provider.package) if name is not None
     }
-    get = "it takes a build of ONNX Runtime with it"
+    remedy = "it needs a build of ONNX Runtime that contains it"
     if packages:
-        get = f"pip install {' or '.join(sorted(packages))}"
-    return f"onnxruntime has no {provider.name}; {get}"
+        remedy = f"pip install {' or '.join(sorted(packages))}"
+    return f"onnxruntime has no {provider.name}; {remedy}"
 
 
 def add(
-    options: Any, provider: Provider, theirs: Iterable[tuple[str, str]], num_threads: int
+    options: Any, provider: Provider, user_options: Iterable[tuple[str, str]], num_threads: int
 ) -> tuple[str | None, bool]:
     """Add a provider to `SessionOptions`.
 
     Args:
-        options: the session's options.
-        provider: what to add.
-        theirs: the user's options for it, which go before ours.
-        num_threads: for a provider that computes on the CPU.
+        options: the options of the session.
+        provider: the provider to add.
+        user_options: the user's options of the provider. They override ours.
+        num_threads: the number of threads of a provider that computes on the CPU.
 
     Returns:
-        The name of its device, as far as it tells, and whether that is a CPU in disguise: a
-        software GPU, or an emulated NPU.
+        The name of the device, if the provider states it, and whether the device is emulated: a
+        software GPU or an emulated NPU.
 
     Raises:
-        TargetError: it is not installed, or finds no device.
+        TargetError: the provider is not installed, or finds no device.
     """
     reason = absence(provider)
     if reason:
         raise TargetError(reason)
-    settings = {**provider.options, **dict(theirs)}
+    settings = {**provider.options, **dict(user_options)}
     if not is_plugged_in(provider):
         if provider.name == "XnnpackExecutionProvider":
             settings["intra_op_num_threads"] = str(num_threads)
@@ -134,20 +134,20 @@ def add(
     plugin = importlib.import_module(provider.plugin)
     folder = Path(plugin.get_library_path()).parent
     name = plugin.get_ep_name()
-    if "backend_path" in settings:  # a path of the user's own stays as it is
+    if "backend_path" in settings:  # joining keeps an absolute path of the user
         settings["backend_path"] = str(folder / settings["backend_path"])
-    # A GPU in software is a device too; it is labelled as what it is.
+    # Accept a software GPU. The result is labelled as emulated.
     os.environ.setdefault("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "1")
     if name not in {device.ep_name for device in onnxruntime.get_ep_devices()}:
         onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
     devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     if not devices:
         raise TargetError(
-            f"{name} finds no device here; install the device's driver (for WebGPU: libvulkan1"
-            " and a Vulkan driver)"
+            f"{name} finds no device; install the driver of the device (for WebGPU: libvulkan1 and"
+            " a Vulkan driver)"
         )
-    # The accelerator before the CPU, where it offers both.
-    devices.sort(key=lambda one: _kind(one) == "CPU")
+    # If the provider offers both, use the accelerator rather than the CPU.
+    devices.sort(key=lambda device: _kind(device) == "CPU")
     options.add_provider_for_devices(devices[:1], settings)
     kind = _kind(devices[0])
     vendor = devices[0].device.vendor or devices[0].ep_vendor

@@ -1,4 +1,4 @@
-"""What the runtimes with a TFLite `Interpreter` share; they differ only in where it comes from."""
+"""Session for the runtimes that have a TFLite `Interpreter`: LiteRT, tflite-runtime, TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ from lenet_edge.target import (
     quantize,
 )
 
-# Where the operators that multiply have their weights: among their inputs.
+# Index of the weights among the inputs of each operator that multiplies.
 WEIGHTS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1}
 
 
 class InterpreterSession:
-    """A Session over a `tflite.Interpreter`, whichever package it is from."""
+    """Session over a TFLite `Interpreter` from any of its packages."""
 
     def __init__(self, interpreter: Any, target: Target, runtime_version: str) -> None:
         interpreter.allocate_tensors()
-        given, made = only_tensors(interpreter)
+        input_details, output_details = only_tensors(interpreter)
         self._interpreter = interpreter
-        self._input, self._output = given["index"], made["index"]
-        self._batch_size = int(given["shape"][0])
-        self.inputs, self.outputs = (tensor_spec(given),), (tensor_spec(made),)
+        self._input, self._output = input_details["index"], output_details["index"]
+        self._batch_size = int(input_details["shape"][0])
+        self.inputs = (tensor_spec(input_details),)
+        self.outputs = (tensor_spec(output_details),)
         self.runtime_version = runtime_version
         self.delegation = delegation_of(interpreter, target.delegate) if target.delegate else None
 
     def prepare(self, images: Images) -> None:
-        """Quantize the images and copy them into the input tensor, resized if need be."""
+        """Quantize the images and copy them into the input tensor, which is resized if necessary."""
         if len(images) != self._batch_size:
-            wanted = self.inputs[0].shape[1:]
-            if None not in wanted and images.shape[1:] != wanted:  # TensorFlow's would crash
-                raise TargetError(f"the model takes images of {wanted}, not {images.shape[1:]}")
+            expected = self.inputs[0].shape[1:]
+            # TensorFlow's interpreter would crash.
+            if None not in expected and images.shape[1:] != expected:
+                raise TargetError(f"the model takes images of {expected}, not {images.shape[1:]}")
             self._interpreter.resize_tensor_input(self._input, images.shape)
             self._interpreter.allocate_tensors()
             self._batch_size = len(images)
@@ -53,30 +55,30 @@ class InterpreterSession:
         self._interpreter.invoke()
 
     def logits(self) -> Logits:
-        """Copy the output tensor out and dequantize it."""
+        """Return a dequantized copy of the output tensor."""
         return dequantize(self._interpreter.get_tensor(self._output), self.outputs[0])
 
     def close(self) -> None:
-        """Drop the interpreter, and with it the model."""
+        """Release the interpreter and its model."""
         del self._interpreter
 
 
 def open_interpreter(
     vendor: Any, version: str, artifact: Artifact, target: Target, num_threads: int, plain: bool
 ) -> InterpreterSession:
-    """Open a .tflite file with the interpreter of a vendor.
+    """Open a .tflite file with the interpreter of one of the packages.
 
     Args:
         vendor: the module with `Interpreter`, `OpResolverType` and `load_delegate`.
-        version: of the vendor's package.
+        version: the version of the vendor's package.
         artifact: the file.
-        target: what runs it; its external delegate is loaded if it names one.
-        num_threads: threads that one inference may use.
-        plain: leave the vendor's own delegates out. Beside XNNPACK another delegate gets nothing,
-            so with an external one they are left out in any case.
+        target: the target; if it names an external delegate, the delegate is loaded.
+        num_threads: the number of threads for one inference.
+        plain: whether to leave out the vendor's default delegates. XNNPACK would take every node
+            before an external delegate, so with one the default delegates are always left out.
 
     Raises:
-        TargetError: the delegate cannot be loaded, or refuses the graph.
+        TargetError: the delegate cannot be loaded, or it refuses the graph.
     """
     resolver = vendor.OpResolverType
     delegates = _delegates.load(target, vendor.load_delegate)
@@ -92,18 +94,21 @@ def open_interpreter(
     except RuntimeError as error:
         if not delegates:
             raise
-        said = " ".join(str(error).split())
-        batch = "its batch is free, so try: lenet-edge export --batch-size 1"
-        fixed = "another precision or another delegate may fit"
+        reason = " ".join(str(error).split())
+        remedy = (
+            "its batch is free, so try: lenet-edge export --batch-size 1"
+            if artifact.batch_size is None
+            else "try another precision or another delegate"
+        )
         raise TargetError(
-            f"the delegate {target.delegate} refuses {artifact.name}{f' ({said})' if said else ''};"
-            f" {batch if artifact.batch_size is None else fixed}"
+            f"the delegate {target.delegate} refuses {artifact.name}"
+            f"{f' ({reason})' if reason else ''}; {remedy}"
         ) from error
     return InterpreterSession(interpreter, target, version)
 
 
 def plain_interpreter(path: str) -> Any:
-    """Return an allocated interpreter without delegates that keeps every tensor's values.
+    """Return an allocated interpreter without delegates that keeps the values of all tensors.
 
     Raises:
         MissingPackageError: neither LiteRT nor tflite-runtime is installed.
@@ -124,10 +129,10 @@ def plain_interpreter(path: str) -> Any:
 
 
 def only_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the details of an interpreter's one input and one output.
+    """Return the details of the only input and the only output of an interpreter.
 
     Raises:
-        TargetError: it has more of either.
+        TargetError: the model has several inputs or outputs.
     """
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     check_one_of_each(inputs, outputs)
@@ -135,44 +140,45 @@ def only_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def tensor_spec(details: dict[str, Any]) -> TensorSpec:
-    """Return the TensorSpec of what `get_input_details` or `get_output_details` says."""
+    """Return the TensorSpec of an entry of `get_input_details` or `get_output_details`."""
     signature = details.get("shape_signature", details["shape"])
     scale, zero_point = details["quantization"]
     return TensorSpec(
         name=details["name"],
         shape=tuple(None if size < 0 else int(size) for size in signature),
         dtype=np.dtype(details["dtype"]).name,
-        scale=float(scale) or None,  # 0.0 stands for "not quantized"
+        scale=float(scale) or None,  # 0.0 means "not quantized"
         zero_point=int(zero_point) if scale else None,
     )
 
 
 def count_macs(operator: dict[str, Any], tensors: dict[int, dict[str, Any]]) -> int:
-    """Return the multiply-accumulate operations of an operator for one image.
+    """Return the number of multiply-accumulate operations of an operator for one image.
 
     Args:
-        operator: one of `_get_ops_details`.
-        tensors: all of `get_tensor_details`, by their index.
+        operator: an entry of `_get_ops_details`.
+        tensors: the entries of `get_tensor_details`, by index.
     """
     kind, inputs = operator["op_name"], operator["inputs"]
     shape = tensors[operator["outputs"][0]]["shape"]
     if kind in WEIGHTS:
         weights = tensors[inputs[WEIGHTS[kind]]]["shape"]
-        where = tensors[inputs[2]]["shape"] if kind == "TRANSPOSE_CONV" else shape
-        return int(np.prod(weights) * np.prod(where[1:-1], dtype=int))
+        # A transposed convolution multiplies once per input position.
+        positions = tensors[inputs[2]]["shape"] if kind == "TRANSPOSE_CONV" else shape
+        return int(np.prod(weights) * np.prod(positions[1:-1], dtype=int))
     if kind == "BATCH_MATMUL":
         return int(np.prod(shape[1:]) * tensors[inputs[0]]["shape"][-1])
     return 0
 
 
 def delegation_of(interpreter: Any, delegate: str) -> Delegation:
-    """Return what a delegate took of the nodes of an interpreter, and which stayed behind.
+    """Return the nodes of an interpreter that a delegate took, and the nodes left to the CPU.
 
-    The interpreter keeps the replaced nodes in its list and appends one DELEGATE node for each
-    partition. A node is taken when it lies between a partition's outputs and its inputs.
+    The interpreter keeps replaced nodes in its list, and appends one DELEGATE node per partition.
+    The delegate took every node between the outputs and the inputs of a partition.
     """
     operators = interpreter._get_ops_details()
-    tensors = {one["index"]: one for one in interpreter.get_tensor_details()}
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     nodes = [node for node in operators if node["op_name"] != "DELEGATE"]
     producer = {tensor: node for node in nodes for tensor in node["outputs"]}
     taken: set[int] = set()

@@ -1,4 +1,4 @@
-"""Is there a GPU driver that Vulkan can find?"""
+"""Detection of the Vulkan loader and of a GPU driver for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _FOLDERS = ("/etc", "/usr/local/etc", "/usr/local/share", "/usr/share", "~/.loca
 
 
 def absence() -> str | None:
-    """Return why Vulkan cannot work here, as far as can be told without trying."""
+    """Return why Vulkan cannot work on this machine, or None if that needs a trial."""
     if not ctypes.util.find_library("vulkan"):
         return "there is no Vulkan loader; install libvulkan1 and the GPU's Vulkan driver"
-    named = any(os.environ.get(name) for name in _VARIABLES)
+    is_configured = any(os.environ.get(name) for name in _VARIABLES)
     folders = (Path(folder).expanduser() / "vulkan" / "icd.d" for folder in _FOLDERS)
-    if not named and not any(list(folder.glob("*.json")) for folder in folders):
-        return "there is no Vulkan driver; install the GPU's (mesa-vulkan-drivers has most)"
+    if not is_configured and not any(list(folder.glob("*.json")) for folder in folders):
+        return "there is no Vulkan driver; install the driver of the GPU (mesa-vulkan-drivers has most)"
     return None

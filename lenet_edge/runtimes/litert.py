@@ -1,4 +1,4 @@
-"""LiteRT (ai-edge-litert): its interpreter, and its compiled models for GPU and NPU."""
+"""LiteRT (ai-edge-litert): the interpreter on the CPU, and compiled models on a GPU or NPU."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def _target(
 
 TARGETS = (
     _target("xnnpack", 10, "XNNPACK"),
-    _target("reference", 90, None),  # the plain kernels: what to compare with, not what to ship
+    _target("reference", 90, None),  # plain kernels, for comparison and not for use
     _target("gpu", 40, "GPU", "gpu"),
-    # Without an NPU the same path runs on its CPU back end: to try it, not to ship it.
+    # Without an NPU, the plugin uses its CPU back end. It is slow, so it must be named.
     _target("npu", 41 if NPU_IS_HERE else 94, "NPU", "npu", "npu"),
 )
 
 
 def absence(target: Target) -> str | None:
-    """Return why there is no such device here, as far as can be told without trying."""
+    """Return why the device is absent, or None if that needs a trial."""
     if target.device == "gpu":
         return _vulkan.absence()
     if target.device == "npu" and importlib.util.find_spec("openvino") is None:
@@ -46,7 +46,7 @@ def absence(target: Target) -> str | None:
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Open a .tflite file on the CPU, or compiled for an accelerator."""
+    """Open a .tflite file on the CPU, or compile it for an accelerator."""
     if target.device != "cpu":
         return CompiledSession(artifact, target)
     from ai_edge_litert import interpreter

@@ -1,6 +1,6 @@
-"""A network as C, of ``export --format native``: built with this machine's compiler, and called.
+"""Networks as C files (``export --format native``), built with this machine's compiler.
 
-The library is kept in a folder of the user's, under the hash of what it was built from.
+The library is kept in the user's cache folder, under the hash of source, compiler and flags.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ TARGETS = (
         preference=10,
     ),
 )
-# What the files ask for at their top; no -march, they choose at run time.
+# The flags that each file names at its top. It selects the instruction set at run time: no -march.
 FLAGS = ("-O3", "-ffp-contract=fast", "-fPIC", "-shared")
-_CROSS_COMPILERS = {  # Debian's names: gcc-aarch64-linux-gnu, gcc-arm-linux-gnueabihf
+_CROSS_COMPILERS = {  # Debian packages: gcc-aarch64-linux-gnu, gcc-arm-linux-gnueabihf
     "aarch64": ("aarch64-linux-gnu-gcc",),
     "armv7l": ("arm-linux-gnueabihf-gcc", "-mfpu=neon"),
 }
@@ -49,7 +49,7 @@ _TIMEOUT_S = 300
 
 
 class NativeSession:
-    """A Session over the two functions of a shared library."""
+    """Session over the two functions of a shared library."""
 
     delegation: Delegation | None = None
 
@@ -58,14 +58,14 @@ class NativeSession:
     ) -> None:
         loaded = ctypes.CDLL(str(library))
         self._handle: int | None = loaded._handle
-        self._one, self._batch = loaded[name], loaded[f"{name}_batch"]
-        self._one.restype = self._batch.restype = None
+        self._single, self._batch = loaded[name], loaded[f"{name}_batch"]
+        self._single.restype = self._batch.restype = None
         self.inputs, self.outputs = specs[:1], specs[1:]
         self.runtime_version = runtime_version
         self._images: Any = np.empty((0,), np.float32)
 
     def prepare(self, images: Images) -> None:
-        """Copy the images in, quantized where the file wants integers."""
+        """Copy the images into the input buffer, quantized if the file takes integers."""
         if images.shape != self._images.shape:
             self._bind(images)
         np.copyto(self._images, quantize(images, self.inputs[0]))
@@ -78,33 +78,33 @@ class NativeSession:
             )
         self._images = np.zeros(images.shape, image.dtype)
         self._logits = np.zeros((len(images), logits.shape[-1] or 1), logits.dtype)
-        # The arguments are made once, so that `infer` is one bare call.
-        places = [ctypes.c_void_p(array.ctypes.data) for array in (self._images, self._logits)]
+        # The arguments are created once, so that `infer` is one bare call.
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self._images, self._logits)]
         vars(self)["infer"] = (
-            functools.partial(self._one, *places)
+            functools.partial(self._single, *pointers)
             if len(images) == 1
-            else functools.partial(self._batch, *places, ctypes.c_size_t(len(images)))
+            else functools.partial(self._batch, *pointers, ctypes.c_size_t(len(images)))
         )
 
     def infer(self) -> None:
-        """Run the network; `prepare` puts the bare call before this one."""
-        raise TargetError("the session is closed, or has no images yet; call prepare first")
+        """Run the network. `prepare` replaces this method by the bare call."""
+        raise TargetError("the session is closed or has no images; call prepare first")
 
     def logits(self) -> Logits:
-        """Copy the logits out, and dequantize them."""
+        """Return a dequantized copy of the logits."""
         return dequantize(self._logits, self.outputs[0])
 
     def close(self) -> None:
         """Unload the library."""
         if self._handle is not None:
             vars(self).pop("infer", None)
-            del self._one, self._batch
+            del self._single, self._batch
             _ctypes.dlclose(self._handle)
             self._handle = None
 
 
 def absence(target: Target) -> str | None:
-    """Return that there is no compiler, if so."""
+    """Return the reason if there is no C compiler, or None."""
     try:
         _compiler()
     except TargetError as error:
@@ -113,38 +113,43 @@ def absence(target: Target) -> str | None:
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Build a .c file of `export --format native`, or take what was built of it before."""
+    """Build a .c file of `export --format native`, or load the library built earlier."""
     if num_threads != 1:
         raise TargetError(f"{target.name} runs on one thread, not {num_threads}")
     content = artifact.path.read_bytes()
-    # The file says of itself what its tensors are, and defines a function and its batch variant.
+    # The file contains its contract, and defines a function and its batch variant.
     contract = json.loads(read_contract(artifact.path, "native") or "{}")
     name = re.search(rb"^void (\w+)_batch\(", content, re.MULTILINE)
     if name is None or not contract:
-        raise TargetError(f"{artifact.name} is no C file of lenet-edge; export it again")
+        raise TargetError(f"{artifact.name} is not a C file of lenet-edge; export it again")
     specs = (TensorSpec(**contract["inputs"][0]), TensorSpec(**contract["outputs"][0]))
     library = built_beside(artifact.path, content, os.uname().machine)
     if library.exists() and not is_writable_by_others(library.parent.stat()):
         return NativeSession(library, name[1].decode(), specs, "built elsewhere")
     compiler = _compiler()
-    about = _run([*compiler, "--version"]).partition("\n")[0]
-    library = _build(content, artifact.name, compiler, about)
-    version = re.search(r"\d+(\.\d+)+", about)
+    version_line = _run([*compiler, "--version"]).partition("\n")[0]
+    library = _build(content, artifact.name, compiler, version_line)
+    version = re.search(r"\d+(\.\d+)+", version_line)
     return NativeSession(
         library, name[1].decode(), specs, f"{version[0] if version else '?'} {compiler[0]}"
     )
 
 
 def built_beside(path: Path, content: bytes, machine: str) -> Path:
-    """Return where the library lies that was built of a C file for a machine, as uname names it.
+    """Return the path beside a C file of the library that was built from it for another machine.
 
-    `build_for` makes it, for a board without a compiler.
+    `build_for` makes this library for a board without a compiler.
+
+    Args:
+        path: the C file.
+        content: its content.
+        machine: the name of the machine, as uname prints it.
     """
     return path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}-{machine}.so")
 
 
 def build_for(machine: str, content: bytes, name: str) -> bytes | None:
-    """Return a shared library for another machine; None where there is no compiler for it here."""
+    """Return a shared library for another machine, or None without a cross compiler for it."""
     compiler = _CROSS_COMPILERS.get(machine, ("",))
     if shutil.which(compiler[0]) is None:
         return None
@@ -165,10 +170,12 @@ def _compiler() -> list[str]:
     return command
 
 
-def _build(content: bytes, name: str, compiler: list[str], about: str) -> Path:
-    """Return the shared library built of a C file."""
+def _build(content: bytes, name: str, compiler: list[str], version_line: str) -> Path:
+    """Return the path of the shared library of a C file, built if it is not in the cache."""
     machine = os.uname().machine
-    key = hashlib.sha256("\0".join([*compiler, about, machine, *FLAGS, ""]).encode() + content)
+    key = hashlib.sha256(
+        "\0".join([*compiler, version_line, machine, *FLAGS, ""]).encode() + content
+    )
     library = cache_folder() / f"{key.hexdigest()}.so"
     if not library.exists():
         with files.atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
@@ -178,34 +185,35 @@ def _build(content: bytes, name: str, compiler: list[str], about: str) -> Path:
                 _run([*compiler, *FLAGS, str(source), "-o", str(built)])
             except TargetError as error:
                 raise TargetError(f"{name} cannot be built: {error}") from error
-            shutil.copyfile(built, temporary)  # a linker makes a new file, which is not locked
+            # The linker would replace the temporary file and thereby drop its lock.
+            shutil.copyfile(built, temporary)
     return library
 
 
 def cache_folder() -> Path:
-    """Return the user's own folder of built libraries; nobody else may write to it.
+    """Return the user's folder of built libraries, which other users cannot write to.
 
     Raises:
-        TargetError: it belongs to somebody else, or others may write to it.
+        TargetError: the folder belongs to another user, or other users can write to it.
     """
     folder = files.cache_folder("native")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.stat()
+        status = folder.stat()
     except OSError as error:
         raise TargetError(
-            f"no folder to build in: {error}; set XDG_CACHE_HOME to one of yours"
+            f"no folder to build in: {error}; set XDG_CACHE_HOME to a folder of yours"
         ) from error
-    if about.st_uid != os.getuid() or is_writable_by_others(about):
+    if status.st_uid != os.getuid() or is_writable_by_others(status):
         raise TargetError(
-            f"others than you may write to {folder}, and what is built there is run; delete it"
+            f"other users can write to {folder}, and libraries in it are executed; delete it"
         )
     return folder
 
 
-def is_writable_by_others(about: os.stat_result) -> bool:
-    """Tell whether others than the owner may write to a folder."""
-    return bool(about.st_mode & 0o022)
+def is_writable_by_others(status: os.stat_result) -> bool:
+    """Return whether users other than the owner can write to a folder."""
+    return bool(status.st_mode & 0o022)
 
 
 def _run(command: list[str]) -> str:
@@ -217,6 +225,6 @@ def _run(command: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise TargetError(f"{command[0]} cannot be run: {error}") from error
     if done.returncode:
-        wrong = [line for line in done.stderr.splitlines() if "error" in line] or [""]
-        raise TargetError(f"{command[0]} says: {' '.join(wrong[0].split())[:200]}")
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or [""]
+        raise TargetError(f"{command[0]} reports: {' '.join(errors[0].split())[:200]}")
     return done.stdout

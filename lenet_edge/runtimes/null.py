@@ -1,4 +1,4 @@
-"""A runtime that does nothing: what it measures is what the harness itself costs."""
+"""Runtime that does nothing, to measure the cost of the harness."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TARGETS = (
 
 
 class NullSession:
-    """A Session whose every step is empty, and whose logits are all zero."""
+    """Session with empty steps, whose logits are all zero."""
 
     runtime_version = "-"
     delegation: Delegation | None = None
@@ -32,7 +32,7 @@ class NullSession:
         self._batch_size = 0
 
     def prepare(self, images: Images) -> None:
-        """Note how many images there are."""
+        """Keep the number of images."""
         self._batch_size = len(images)
 
     def infer(self) -> None:
@@ -47,5 +47,5 @@ class NullSession:
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Open nothing."""
+    """Return a session that computes nothing."""
     return NullSession(artifact.inputs, artifact.outputs)

@@ -1,8 +1,9 @@
-"""ONNX Runtime: the CPU, with inputs and outputs bound once, and every execution provider.
+"""ONNX Runtime: the CPU with bound inputs and outputs, and every execution provider.
 
-`InferenceSession.run` costs a few microseconds of Python for each call; a bound session does not.
-What is called is the compiled session within it: the wrapper looks for a captured GPU graph in each
-call. A call without options makes new ones. The two together were a tenth of LeNet's latency.
+`InferenceSession.run` costs a few microseconds of Python per call; a bound session avoids them. It
+calls the compiled session directly, because the Python wrapper looks for a captured GPU graph in
+each call. It passes its own run options, because a call without options creates new ones. Together
+these two were a tenth of LeNet's latency.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def _target(name: str, device: str, preference: int, delegate: str | None = None
 
 TARGETS = (
     _target("cpu", "cpu", preference=10),
-    _target("cpu-run", "cpu", preference=91),  # as most programs call it
+    _target("cpu-run", "cpu", preference=91),  # the call that most programs use
     *(
-        _target(name, one.device, preference=50, delegate=name)
-        for name, one in _providers.all_providers().items()
+        _target(name, provider.device, preference=50, delegate=name)
+        for name, provider in _providers.all_providers().items()
     ),
 )
 
@@ -60,7 +61,7 @@ _DTYPES = {
 
 
 class BoundSession:
-    """A Session over an `onnxruntime.InferenceSession` with an I/O binding."""
+    """Session over an `onnxruntime.InferenceSession` with an I/O binding."""
 
     delegation: Delegation | None = None
 
@@ -74,7 +75,7 @@ class BoundSession:
         self._buffer = np.empty((0,), np.float32)
 
     def prepare(self, images: Images) -> None:
-        """Copy the images into the bound input buffer, bound anew for another batch size."""
+        """Copy the images into the bound input buffer. A new batch size binds new buffers."""
         if images.shape != self._buffer.shape:
             self._bind(images.shape)
         np.copyto(self._buffer, quantize(images, self.inputs[0]))
@@ -82,18 +83,18 @@ class BoundSession:
     def _bind(self, shape: tuple[int, ...]) -> None:
         import onnxruntime
 
-        # The session reads and writes these arrays in place, for as long as they are bound.
-        spec, out = self.inputs[0], self.outputs[0]
-        self._buffer = np.zeros(shape, spec.dtype)
-        result: tuple[Any, ...] = out.shape[1:]
-        if None in result:  # the graph does not tell how many classes; one run does
-            (first,) = self._session.run([out.name], {spec.name: self._buffer})
-            result = first.shape[1:]
-        self._result = np.zeros((shape[0], *result), out.dtype)
+        # The session reads and writes these arrays in place while they are bound.
+        input_spec, output_spec = self.inputs[0], self.outputs[0]
+        self._buffer = np.zeros(shape, input_spec.dtype)
+        output_shape: tuple[Any, ...] = output_spec.shape[1:]
+        if None in output_shape:  # the graph does not state the number of classes; a run shows it
+            (output,) = self._session.run([output_spec.name], {input_spec.name: self._buffer})
+            output_shape = output.shape[1:]
+        self._result = np.zeros((shape[0], *output_shape), output_spec.dtype)
         binding = self._session.io_binding()
         for bind, name, array in (
-            (binding.bind_input, spec.name, self._buffer),
-            (binding.bind_output, out.name, self._result),
+            (binding.bind_input, input_spec.name, self._buffer),
+            (binding.bind_output, output_spec.name, self._result),
         ):
             bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         run, options = self._session._sess.run_with_iobinding, onnxruntime.RunOptions()
@@ -104,16 +105,16 @@ class BoundSession:
         self._run()
 
     def logits(self) -> Logits:
-        """Copy the bound output buffer."""
+        """Return a dequantized copy of the bound output buffer."""
         return dequantize(self._result, self.outputs[0])
 
     def close(self) -> None:
-        """Drop the session and its buffers."""
+        """Release the session and its buffers."""
         self._run = self._session = None
 
 
 class RunSession(BoundSession):
-    """The same through `run`, which takes the input and makes the output anew each time."""
+    """Session that calls `run`, which creates the output in each call."""
 
     def infer(self) -> None:
         """Run the session."""
@@ -125,11 +126,11 @@ class RunSession(BoundSession):
 
 
 class ProviderSession(RunSession):
-    """A Session on an execution provider, opened anew for each batch size.
+    """Session on an execution provider, opened again for each batch size.
 
-    A free batch is fixed to it, because some providers take no node whose size they do not know.
-    It goes through `run`, so that the way to the device and back is part of `infer`: a binding
-    would copy the input as it is bound, and answer for that one ever after.
+    A free batch is fixed, because some providers take no node of unknown size. The session calls
+    `run`, so that `infer` includes the copies to the device and back. A binding would copy the
+    input once, when it is bound, and then always compute the same result.
     """
 
     def __init__(self, artifact: Artifact, target: Target, num_threads: int) -> None:
@@ -163,34 +164,36 @@ class ProviderSession(RunSession):
         )
         try:
             self._session = onnxruntime.InferenceSession(str(self._artifact.path), options)
-        except Exception as error:  # each kind of failure has a class of its own
+        except Exception as error:  # ONNX Runtime raises a different class per failure
             raise TargetError(
                 f"{self._target.name} cannot open {self._artifact.name}: {_reason(error)}"
             ) from error
-        self.delegation = _taken(self._session, self._target.delegate, device, emulated)
+        self.delegation = _delegation(self._session, self._target.delegate, device, emulated)
         self._batch_size = batch_size
 
 
 def _reason(error: Exception) -> str:
-    """Return the message at the end of ONNX Runtime's chain of places and conditions."""
+    """Return the last part of an ONNX Runtime message, without source paths and conditions."""
     text = re.sub(r"^.*/onnxruntime_src/\S+ ", "", " ".join(str(error).split()))
     reason = text.rsplit(" was false. ", 1)[-1]
     if "No supported adapters" in reason:
-        reason += "; install the GPU's Vulkan driver, or point VK_ICD_FILENAMES at its .json file"
+        reason += "; install the GPU's Vulkan driver, or set VK_ICD_FILENAMES to its .json file"
     return reason
 
 
-def _taken(session: Any, delegate: str, device: str | None, emulated: bool) -> Delegation:
-    """Return which nodes are not the CPU's, as the session recorded it when it split the graph.
+def _delegation(session: Any, delegate: str, device: str | None, emulated: bool) -> Delegation:
+    """Return the nodes that the provider took, from the recorded partition of the graph.
 
-    `get_providers` proves nothing: it lists what was asked for.
+    `get_providers` is no evidence, because it lists the requested providers.
     """
     on_cpu, total = [], 0
     for part in session.get_provider_graph_assignment_info():
         nodes = part.get_nodes()
         total += len(nodes)
         if part.ep_name == "CPUExecutionProvider":
-            on_cpu += [f"{one.op_type} {re.sub(r'_token_[0-9]+$', '', one.name)}" for one in nodes]
+            on_cpu += [
+                f"{node.op_type} {re.sub(r'_token_[0-9]+$', '', node.name)}" for node in nodes
+            ]
     return Delegation(
         delegate,
         nodes_total=total,
@@ -204,12 +207,14 @@ def _taken(session: Any, delegate: str, device: str | None, emulated: bool) -> D
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     if value.type not in _DTYPES:
-        raise TargetError(f"{value.name} is a {value.type}, which lenet-edge does not feed")
+        raise TargetError(
+            f"{value.name} is a {value.type}; lenet-edge supports {', '.join(_DTYPES)}"
+        )
     return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES[value.type])
 
 
 def absence(target: Target) -> str | None:
-    """Return why ONNX Runtime has no such provider here; None where it has."""
+    """Return why ONNX Runtime lacks the provider, or None if it has it."""
     if target.delegate is None:
         return None
     if target.delegate == "webgpu" and _vulkan.absence():

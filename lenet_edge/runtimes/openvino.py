@@ -1,8 +1,7 @@
-"""OpenVINO on a CPU, GPU or NPU of Intel's, which reads .onnx and .tflite files alike.
+"""OpenVINO on the CPU, and on Intel's GPUs and NPUs. It reads .onnx and .tflite files.
 
-The fixed batch, the shared tensor and the bare request are on purpose: most of what `infer([x])`
-takes for a LeNet is its Python wrapping. What is called is the compiled request within it, which
-copies no results.
+For a LeNet, Python code takes most of the time of `infer([x])`. The session therefore fixes the
+batch, shares the input tensor, and calls the compiled request directly, which copies no results.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from lenet_edge.errors import TargetError
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
 
-def _target(device: str, preference: int, way: str = "") -> Target:
+def _target(device: str, preference: int, suffix: str = "") -> Target:
     return Target(
-        name=f"openvino-{device}{way}",
+        name=f"openvino-{device}{suffix}",
         runtime="openvino",
         formats=("onnx", "tflite"),
         device=device,
@@ -35,12 +34,12 @@ TARGETS = (
     _target("cpu", 30),
     _target("gpu", 45),
     _target("npu", 46),
-    _target("cpu", 92, "-infer"),  # as most programs call it
+    _target("cpu", 92, "-infer"),  # the call that most programs use
 )
 
 
 class OpenvinoSession:
-    """A Session over an `openvino.InferRequest` that reads our buffer in place."""
+    """Session over an `openvino.InferRequest` that reads a shared input buffer."""
 
     delegation: Delegation | None = None
 
@@ -49,11 +48,11 @@ class OpenvinoSession:
 
         self._core = openvino.Core()
         self._device = target.device.upper()
-        found = self._core.available_devices
-        if not any(one.split(".")[0] == self._device for one in found):
+        devices = self._core.available_devices
+        if not any(device.split(".")[0] == self._device for device in devices):
             raise TargetError(
-                f"OpenVINO finds no {self._device} here, only {', '.join(found)}; install the"
-                " driver of Intel's device"
+                f"OpenVINO finds no {self._device}, only {', '.join(devices)}; install the driver"
+                " of the Intel device"
             )
         self._model = self._core.read_model(artifact.path)
         self._half = artifact.precision == "float16"
@@ -64,7 +63,7 @@ class OpenvinoSession:
         self._buffer = np.empty((0,), np.float32)
 
     def prepare(self, images: Images) -> None:
-        """Copy the images into the shared buffer; another batch size compiles the model anew."""
+        """Copy the images into the shared buffer. A new batch size compiles the model again."""
         if images.shape != self._buffer.shape:
             self._compile(images.shape)
         np.copyto(self._buffer, quantize(images, self.inputs[0]))
@@ -76,15 +75,15 @@ class OpenvinoSession:
         half = self._device == "NPU" or (self._device == "GPU" and self._half)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            # Left to itself it takes float16 or bfloat16 where the device has it.
+            # The default is float16 or bfloat16 on devices that support it.
             "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
         }
         if self._device == "CPU":
             settings |= {"INFERENCE_NUM_THREADS": self._num_threads, "NUM_STREAMS": 1}
-            settings["ENABLE_CPU_PINNING"] = False  # a tenth faster where others work too
+            settings["ENABLE_CPU_PINNING"] = False  # 10 % faster beside other processes
         compiled = self._core.compile_model(self._model, self._device, settings)
         if self._device != "CPU":
-            # Without HETERO the whole graph runs there, or it does not compile.
+            # Without HETERO, the whole graph runs on the device or fails to compile.
             nodes = len(self._model.get_ops())
             name = compiled.get_property("EXECUTION_DEVICES")[0]
             self.delegation = Delegation(
@@ -101,30 +100,31 @@ class OpenvinoSession:
         self._run: Any = partial(bare.infer, {}, True, False)  # share_outputs, decode_strings
 
     def infer(self) -> None:
-        """Run the request, and wait for it."""
+        """Run the request and wait for its result."""
         self._run()
 
     def logits(self) -> Logits:
-        """Copy the output tensor out and dequantize it."""
+        """Return a dequantized copy of the output tensor."""
         return dequantize(self._request.get_output_tensor().data, self.outputs[0])
 
     def close(self) -> None:
-        """Drop the request and the model."""
+        """Release the request and the model."""
         self._run = self._request = self._model = None
 
 
 class InferSession(OpenvinoSession):
-    """The same as most programs have it: the batch left free, the settings left to OpenVINO.
+    """Session as most programs use OpenVINO: a free batch and default settings.
 
-    But for what would make it another job: the number of threads, and float32.
+    The number of threads and float32 are set, because results would not be comparable otherwise.
     """
 
     def _compile(self, shape: tuple[int, ...]) -> None:
         import openvino
 
-        taken = self._model.input().get_partial_shape()
-        if not taken.compatible(openvino.PartialShape(list(shape))):  # or it reads past their end
-            raise TargetError(f"the network takes images of shape {taken}, not {list(shape)}")
+        expected = self._model.input().get_partial_shape()
+        # OpenVINO would read past the end of smaller images.
+        if not expected.compatible(openvino.PartialShape(list(shape))):
+            raise TargetError(f"the network takes images of shape {expected}, not {list(shape)}")
         settings = {
             "INFERENCE_NUM_THREADS": self._num_threads,
             "INFERENCE_PRECISION_HINT": "f32",
@@ -135,26 +135,26 @@ class InferSession(OpenvinoSession):
         self._buffer = np.zeros(shape, self.inputs[0].dtype)
 
     def infer(self) -> None:
-        """Run the request, which takes the images and makes the results anew each time."""
+        """Run the request, which copies the images and creates the results in each call."""
         self._results = self._request.infer([self._buffer])
 
     def logits(self) -> Logits:
-        """Take the output from the results and dequantize it."""
+        """Return the dequantized output of the results."""
         return dequantize(self._results[0], self.outputs[0])
 
 
-def _spec(port: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
+def _spec(port: Any, manifest_specs: tuple[TensorSpec, ...]) -> TensorSpec:
     shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
     dtype = np.dtype(port.get_element_type().to_dtype()).name
-    # The graph does not say how its integers are scaled; the manifest does.
-    quantization = known[0] if known else TensorSpec("", (), dtype)
+    # The manifest states the scale of integers, the graph does not.
+    quantization = manifest_specs[0] if manifest_specs else TensorSpec("", (), dtype)
     return TensorSpec(
         port.get_any_name(), shape, dtype, quantization.scale, quantization.zero_point
     )
 
 
 def absence(target: Target) -> str | None:
-    """Return why there is no such device here, as far as can be told without trying."""
+    """Return why the device is absent, or None if that needs a trial."""
     if target.device == "gpu" and not list(Path("/dev/dri").glob("renderD*")):
         return "there is no /dev/dri; install the driver of the Intel GPU"
     if target.device == "npu" and not list(Path("/dev/accel").glob("accel*")):
@@ -163,6 +163,6 @@ def absence(target: Target) -> str | None:
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Read a model file; it is compiled when the first batch says its size."""
+    """Read a model file. The first batch compiles it for its size."""
     kind = InferSession if target.name == "openvino-cpu-infer" else OpenvinoSession
     return kind(artifact, target, num_threads)

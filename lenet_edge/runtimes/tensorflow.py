@@ -1,4 +1,4 @@
-"""TensorFlow itself: the float reference that people start from, and its own TFLite interpreter."""
+"""TensorFlow: the Keras model in float, and TensorFlow's TFLite interpreter."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ TARGETS = (
     _target("gpu", 55, device="gpu"),
     _target("xla", 91),
     _target("eager", 92),
-    _target("lite", 93, "tflite"),  # LiteRT's kernels once more, behind five seconds of import
+    _target("lite", 93, "tflite"),  # the same kernels as LiteRT, after five seconds of import
 )
 
 
 class KerasSession:
-    """A Session over a Keras model: eager, in one `tf.function`, or compiled by XLA."""
+    """Session over a Keras model: eager, in a `tf.function`, or compiled by XLA."""
 
     def __init__(self, model: Any, artifact: Artifact, target: Target) -> None:
         import tensorflow as tf
@@ -56,7 +56,7 @@ class KerasSession:
         self.delegation = self._on_gpu() if target.device == "gpu" else None
 
     def _on_gpu(self) -> Delegation:
-        # Soft placement is off: an operation that has no GPU kernel is an error, not a fallback.
+        # Soft placement is off, so an operation without a GPU kernel raises an error.
         image = self._tf.TensorSpec(self.inputs[0].shape, self.inputs[0].dtype)
         nodes = len(self._call.get_concrete_function(image).graph.get_operations())
         (device, *_) = self._tf.config.list_physical_devices("GPU")
@@ -70,7 +70,7 @@ class KerasSession:
             self._images = self._tf.constant(images)
 
     def infer(self) -> None:
-        """Call the model and wait for its answer; on the CPU a call returns when it is done."""
+        """Call the model and copy its result to the host, which waits for the device."""
         with self._tf.device(self._device):
             self._result = self._call(self._images).numpy()
 
@@ -79,25 +79,25 @@ class KerasSession:
         return np.array(self._result, np.float32)
 
     def close(self) -> None:
-        """Drop the function and the model in it."""
+        """Release the function and its model."""
         self._call = None
 
 
-def _spec(tensor: Any, known: tuple[TensorSpec, ...]) -> TensorSpec:
-    # Keras numbers its tensors anew in each process; the manifest's name stays.
-    name = known[0].name if known else tensor.name
+def _spec(tensor: Any, manifest_specs: tuple[TensorSpec, ...]) -> TensorSpec:
+    # Keras numbers its tensors in each process, so only the manifest's name is stable.
+    name = manifest_specs[0].name if manifest_specs else tensor.name
     return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype))
 
 
 def absence(target: Target) -> str | None:
-    """Return why there is no such device here, as far as can be told without trying."""
+    """Return why the device is absent, or None if that needs a trial."""
     if target.device == "gpu" and not Path("/dev/nvidiactl").exists():
-        return "there is no NVIDIA GPU; install its driver, and: pip install 'tensorflow[and-cuda]'"
+        return "there is no NVIDIA GPU; install its driver, and run: pip install 'tensorflow[and-cuda]'"
     return None
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Load a .keras file (never with pickled code in it) or a .tflite file for inference."""
+    """Load a .keras file (in safe mode, without pickled code) or a .tflite file."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -111,7 +111,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     if target.device == "gpu":
         if not tf.config.list_physical_devices("GPU"):
             raise TargetError(
-                "TensorFlow finds no GPU; install the NVIDIA driver and: pip install"
+                "TensorFlow finds no GPU; install the NVIDIA driver, and run: pip install"
                 " 'tensorflow[and-cuda]'"
             )
         tf.config.set_soft_device_placement(False)
@@ -122,7 +122,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
             threading.set_inter_op_parallelism_threads(1)
         except RuntimeError:
             raise TargetError(
-                "TensorFlow fixes its number of threads when it first runs; use a fresh process"
+                "TensorFlow fixes its number of threads at the first call; use a fresh process"
             ) from None
     model = tf.keras.models.load_model(artifact.path, compile=False, safe_mode=True)
     return KerasSession(model, artifact, target)

@@ -1,7 +1,7 @@
-"""TensorFlow Lite for Microcontrollers, running on this machine.
+"""TensorFlow Lite for Microcontrollers on this machine.
 
-Its kernels here are the portable ones, so its latency says nothing about a microcontroller; its
-answers and the arena that it needs do.
+It uses the portable kernels. Its results and its arena size hold for a microcontroller, its
+latency does not.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ TARGETS = (
     ),
 )
 
-ALIGNMENT = 16  # of the arena, as TensorFlow Lite for Microcontrollers asks
+ALIGNMENT = 16  # bytes, of the arena; required by TensorFlow Lite for Microcontrollers
 _MAX_ARENA_BYTES = 64 << 20
 
 
 class MicroSession:
-    """A Session over a `tflite_micro` interpreter, which knows no batch but the file's own.
+    """Session over a `tflite_micro` interpreter, which supports only the batch size of the file.
 
-    Several images are several invocations, each with its copies in and out.
+    A larger batch is several invocations, each with its copies.
     """
 
     delegation: Delegation | None = None
 
     def __init__(self, artifact: Artifact) -> None:
-        given, made = only_tensors(plain_interpreter(str(artifact.path)))
-        self.inputs, self.outputs = (tensor_spec(given),), (tensor_spec(made),)
-        self._batch_size = int(given["shape"][0])
+        input_details, output_details = only_tensors(plain_interpreter(str(artifact.path)))
+        self.inputs = (tensor_spec(input_details),)
+        self.outputs = (tensor_spec(output_details),)
+        self._batch_size = int(input_details["shape"][0])
         content = artifact.path.read_bytes()
         self.arena_bytes = smallest_arena(content, artifact.name)
         self._micro = _open(content, self.arena_bytes)
         self.runtime_version = importlib.metadata.version("tflite-micro")
 
     def prepare(self, images: Images) -> None:
-        """Quantize the images; where there is one batch of the file's own size, set it too."""
+        """Quantize the images, and set the first batch as the input."""
         if images.shape[1:] != self.inputs[0].shape[1:] or len(images) % self._batch_size:
             raise TargetError(
                 f"tflite-micro takes images of shape {self.inputs[0].shape[1:]},"
@@ -62,7 +63,7 @@ class MicroSession:
         self._micro.set_input(self._parts[0], 0)
 
     def infer(self) -> None:
-        """Invoke the interpreter, once for each batch of the file's own size."""
+        """Invoke the interpreter once for each batch of the file's size."""
         self._micro.invoke()
         if len(self._parts) == 1:
             return
@@ -71,7 +72,7 @@ class MicroSession:
             self._micro.set_input(part, 0)
             self._micro.invoke()
             self._answers.append(self._micro.get_output(0))
-        self._micro.set_input(self._parts[0], 0)  # so that infer can be called again
+        self._micro.set_input(self._parts[0], 0)  # for the next call of infer
 
     def logits(self) -> Logits:
         """Copy the answers out and dequantize them."""
@@ -84,12 +85,12 @@ class MicroSession:
 
 
 def smallest_arena(content: bytes, name: str) -> int:
-    """Return the bytes of the smallest arena that a .tflite file runs in.
+    """Return the size in bytes of the smallest arena that a .tflite file runs in.
 
-    That is measured with 64-bit pointers; a 32-bit microcontroller needs somewhat less.
+    It is measured with 64-bit pointers. A 32-bit microcontroller needs a little less.
 
     Raises:
-        TargetError: it runs in none; tflite-micro lacks one of its operators, as a rule.
+        TargetError: the file runs in no arena. Usually tflite-micro lacks one of its operators.
     """
     fits = ALIGNMENT << 6
     while _open(content, fits) is None:
@@ -97,7 +98,7 @@ def smallest_arena(content: bytes, name: str) -> int:
         if fits > _MAX_ARENA_BYTES:
             raise TargetError(
                 f"{name} cannot run in tflite-micro: it lacks an operator, or needs more than"
-                f" {_MAX_ARENA_BYTES >> 20} MiB; ship an int8 or a float32 file"
+                f" {_MAX_ARENA_BYTES >> 20} MiB; use an int8 or a float32 file"
             )
     too_small = fits // 2 if fits > ALIGNMENT << 6 else 0
     while fits - too_small > ALIGNMENT:

@@ -1,4 +1,4 @@
-"""tflite-runtime, the small interpreter that most Raspberry Pi guides name."""
+"""tflite-runtime: the small interpreter that most Raspberry Pi guides use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
 
 TARGETS = (
-    # It hands float nodes to the XNNPACK inside it and keeps int8 ones, so no delegate is promised.
+    # Its XNNPACK takes float nodes and leaves int8 nodes, so the target promises no delegate.
     Target(
         name="tflite-runtime-cpu",
         runtime="tflite-runtime",
@@ -27,12 +27,12 @@ TARGETS = (
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Open a .tflite file with the interpreter's own choice of kernels."""
+    """Open a .tflite file with the default kernels of the interpreter."""
     if int(np.__version__.split(".")[0]) >= 2:
-        # It would import, and then fail with a SystemError that explains nothing.
+        # The package imports under NumPy 2, and then fails with an unclear SystemError.
         raise TargetError(
-            f"tflite-runtime needs NumPy 1 and NumPy {np.__version__} is installed;"
-            " fix it with: pip install 'numpy<2', or use ai-edge-litert"
+            f"tflite-runtime needs NumPy 1, and NumPy {np.__version__} is installed;"
+            " pip install 'numpy<2', or use ai-edge-litert"
         )
     from tflite_runtime import interpreter
 

@@ -1,6 +1,6 @@
-"""A network as WebAssembly, of ``export --format wasm``, on a machine instead of in a browser.
+"""Networks as WebAssembly (``export --format wasm``), run by wasmtime.
 
-It is how `verify` proves such a file; a browser's own engine is what users will meet.
+`verify` proves such a file with it. Users run the file in a browser's engine instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PAGE_BYTES = 1 << 16
 
 
 class WasmtimeSession:
-    """A Session over an instance of a module, whose memory holds images and logits."""
+    """Session over an instance of a module, whose memory holds images and logits."""
 
     delegation: Delegation | None = None
 
@@ -42,11 +42,11 @@ class WasmtimeSession:
         self._store: Any = wasmtime.Store()
         module = wasmtime.Module(self._store.engine, content)
         exports = wasmtime.Instance(self._store, module, []).exports(self._store)
-        found: dict[str, Any] = {name: exports[name] for name in exports}
-        self._memory = found["memory"]
-        (name,) = (name for name in found if f"{name}_batch" in found)
-        self._one, self._batch = found[name], found[f"{name}_batch"]
-        self._free: int = found["__heap_base"].value(self._store)
+        items: dict[str, Any] = {name: exports[name] for name in exports}
+        self._memory = items["memory"]
+        (name,) = (name for name in items if f"{name}_batch" in items)
+        self._single, self._batch = items[name], items[f"{name}_batch"]
+        self._heap_base: int = items["__heap_base"].value(self._store)
         self.inputs, self.outputs = specs[:1], specs[1:]
         self.runtime_version = importlib.metadata.version("wasmtime")
         self._images: Any = np.empty((0,), np.float32)
@@ -64,30 +64,31 @@ class WasmtimeSession:
                 f"the network takes images of shape {image.shape[1:]}, not {images.shape[1:]}"
             )
         shapes = (images.shape, (len(images), logits.shape[-1] or 1))
-        at = self._free + 4 * images.size
-        missing = at + 4 * int(np.prod(shapes[1])) - self._memory.data_len(self._store)
+        logits_offset = self._heap_base + 4 * images.size
+        missing = logits_offset + 4 * int(np.prod(shapes[1])) - self._memory.data_len(self._store)
         if missing > 0:
             self._memory.grow(self._store, -(-missing // _PAGE_BYTES))
         memory = np.frombuffer(self._memory.get_buffer_ptr(self._store), np.uint8)
         self._images, self._logits = (
-            memory[place : place + 4 * int(np.prod(shape))].view(np.float32).reshape(shape)
-            for place, shape in zip((self._free, at), shapes, strict=True)
+            memory[offset : offset + 4 * int(np.prod(shape))].view(np.float32).reshape(shape)
+            for offset, shape in zip((self._heap_base, logits_offset), shapes, strict=True)
         )
-        self._places = (self._free, at) if len(images) == 1 else (self._free, at, len(images))
-        self._function = self._one if len(images) == 1 else self._batch
+        is_single = len(images) == 1
+        self._function = self._single if is_single else self._batch
+        self._arguments = (self._heap_base, logits_offset, *([] if is_single else [len(images)]))
 
     def infer(self) -> None:
-        """Call the network; on this way into a module wasmtime's Python spends most of the time."""
-        self._function(self._store, *self._places)
+        """Call the network. Most of the time is spent in wasmtime's Python code."""
+        self._function(self._store, *self._arguments)
 
     def logits(self) -> Logits:
-        """Copy the logits out."""
+        """Return a copy of the logits."""
         return dequantize(self._logits, self.outputs[0])
 
     def close(self) -> None:
-        """Drop the instance and its memory."""
+        """Release the instance and its memory."""
         self._images = self._logits = np.empty((0,), np.float32)
-        del self._function, self._one, self._batch, self._memory, self._store
+        del self._function, self._single, self._batch, self._memory, self._store
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
@@ -96,6 +97,6 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
         raise TargetError(f"{target.name} runs on one thread, not {num_threads}")
     contract = json.loads(read_contract(artifact.path, "wasm") or "{}")
     if not contract:
-        raise TargetError(f"{artifact.name} is no .wasm file of lenet-edge; export it again")
+        raise TargetError(f"{artifact.name} is not a .wasm file of lenet-edge; export it again")
     specs = (TensorSpec(**contract["inputs"][0]), TensorSpec(**contract["outputs"][0]))
     return WasmtimeSession(artifact.path.read_bytes(), specs)
