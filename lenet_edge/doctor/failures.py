@@ -82,7 +82,7 @@ KNOWN_FAILURES = (
         BOARD,
     ),
     KnownFailure(
-        r"answers wrong|wrong results|wrong output",
+        r"its results are wrong|wrong results|wrong output",
         "the runtime or its driver computes wrong results on this machine",
         "use another target, and verify your files on it with: lenet-edge verify",
         "lenet-edge verify --help",

@@ -189,8 +189,8 @@ def _failure(artifact: Artifact, target: Target, output: Sequence[str]) -> str:
     text = "\n".join(output)
     if "No adapters found" in text or "vkCreateInstance" in text:
         return (
-            "there is no GPU that Vulkan can use; install the GPU's Vulkan driver, or point"
-            " VK_ICD_FILENAMES at its .json file"
+            "there is no GPU that Vulkan can use; install the GPU's Vulkan driver, or set"
+            " VK_ICD_FILENAMES to its .json file"
         )
     library = re.search(r"libopenvino\.so\.(\d\d)(\d)(\d)", text)
     if target.device == "npu" and library:

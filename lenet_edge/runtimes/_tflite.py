@@ -39,7 +39,7 @@ class InterpreterSession:
         self.delegation = delegation_of(interpreter, target.delegate) if target.delegate else None
 
     def prepare(self, images: Images) -> None:
-        """Quantize the images and copy them into the input tensor, which is resized if necessary."""
+        """Quantize the images and copy them into the input tensor, resized if necessary."""
         if len(images) != self._batch_size:
             expected = self.inputs[0].shape[1:]
             # TensorFlow's interpreter would crash.

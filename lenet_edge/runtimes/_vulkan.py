@@ -18,5 +18,5 @@ def absence() -> str | None:
     is_configured = any(os.environ.get(name) for name in _VARIABLES)
     folders = (Path(folder).expanduser() / "vulkan" / "icd.d" for folder in _FOLDERS)
     if not is_configured and not any(list(folder.glob("*.json")) for folder in folders):
-        return "there is no Vulkan driver; install the driver of the GPU (mesa-vulkan-drivers has most)"
+        return "there is no Vulkan driver; install the GPU's driver (Debian: mesa-vulkan-drivers)"
     return None

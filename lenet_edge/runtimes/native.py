@@ -173,10 +173,8 @@ def _compiler() -> list[str]:
 def _build(content: bytes, name: str, compiler: list[str], version_line: str) -> Path:
     """Return the path of the shared library of a C file, built if it is not in the cache."""
     machine = os.uname().machine
-    key = hashlib.sha256(
-        "\0".join([*compiler, version_line, machine, *FLAGS, ""]).encode() + content
-    )
-    library = cache_folder() / f"{key.hexdigest()}.so"
+    build = "\0".join([*compiler, version_line, machine, *FLAGS, ""]).encode()
+    library = cache_folder() / f"{hashlib.sha256(build + content).hexdigest()}.so"
     if not library.exists():
         with files.atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
             source, built = Path(folder, name), Path(folder, "built.so")

@@ -92,7 +92,7 @@ def _spec(tensor: Any, manifest_specs: tuple[TensorSpec, ...]) -> TensorSpec:
 def absence(target: Target) -> str | None:
     """Return why the device is absent, or None if that needs a trial."""
     if target.device == "gpu" and not Path("/dev/nvidiactl").exists():
-        return "there is no NVIDIA GPU; install its driver, and run: pip install 'tensorflow[and-cuda]'"
+        return "there is no NVIDIA GPU; install its driver and 'tensorflow[and-cuda]'"
     return None
 
 

@@ -168,7 +168,7 @@ def test_a_vulkan_without_a_gpu(
     """The loader is there, and the driver that it is pointed at is not."""
     monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "none.json"))
     for target, suffix in (("litert-gpu", "tflite"), ("onnxruntime-webgpu", "onnx")):
-        with pytest.raises(TargetError, match="point VK_ICD_FILENAMES at its"):
+        with pytest.raises(TargetError, match="set VK_ICD_FILENAMES to its"):
             answers(exports / f"lenet_float32.{suffix}", target, test_part.images[:2], tmp_path)
 
 

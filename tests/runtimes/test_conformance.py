@@ -229,8 +229,8 @@ def test_what_is_not_here_says_what_is_missing(exports: Path) -> None:
                 )
             )
         assert "\n" not in str(caught.value)
-        assert "install" in str(caught.value) or "takes a build" in str(caught.value)
-        assert "install" in reason or "takes a build" in reason
+        assert "install" in str(caught.value) or "needs a build" in str(caught.value)
+        assert "install" in reason or "needs a build" in reason
 
 
 @pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)

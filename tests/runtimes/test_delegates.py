@@ -153,13 +153,13 @@ def test_what_is_no_delegate(lenet_edge: LenetEdge, file: Path, tmp_path: Path) 
     assert "none.so: no such file" in last
     assert "edgetpu" in last  # what it could have been named instead
     (tmp_path / "text.so").write_text("no library")
-    assert "text.so is no shared library" in verify("text.so").stderr.splitlines()[-1]
+    assert "text.so is not a shared library" in verify("text.so").stderr.splitlines()[-1]
     (tmp_path / "empty.c").write_text("int nothing;\n")
     compiled(tmp_path / "libempty.so", tmp_path / "empty.c")
     done = verify("libempty.so")
     assert done.returncode == 3
     said = " ".join(done.stdout.split())
-    assert "libempty.so is a library but no TFLite delegate" in said
+    assert "libempty.so is a library but not a TFLite delegate" in said
     assert "it lacks tflite_plugin_create_delegate" in said
 
 
@@ -182,7 +182,7 @@ def test_a_shortcut_that_is_not_installed(lenet_edge: LenetEdge, file: Path) -> 
     assert done.returncode == 3
     said = " ".join(done.stdout.split())
     assert "the delegate libedgetpu.so.1 cannot be loaded" in said
-    assert "install it, or what it needs" in said
+    assert "install it, or the library that it needs" in said
 
 
 @pytest.mark.skipif(shutil.which(CROSS_COMPILER) is None, reason=f"there is no {CROSS_COMPILER}")

@@ -61,7 +61,7 @@ def test_a_wrong_answer_does_not_work(
     monkeypatch.setattr(worker, "PACKAGE", wrong_package / "lenet_edge")
     status = selection.probe(target)
     assert not status.works
-    assert status.detail.startswith(f"{target.name} runs, but answers wrong: off by up to 0.")
+    assert status.detail.startswith(f"{target.name} runs, but its results are wrong by up to 0.")
 
 
 def test_a_package_that_cannot_be_imported_does_not_work(
