@@ -14,7 +14,7 @@ from benchmarks.record import ROOT, keep
 from lenet_edge.cli._terminal import progress_bar
 from lenet_edge.data import mnist
 from lenet_edge.export import exporter
-from lenet_edge.selection import load_files, pair_up
+from lenet_edge.selection import load_artifacts, pair_up
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import DEFAULT
 from lenet_edge.verify.verify import verify
@@ -31,11 +31,11 @@ def main() -> None:
         for seed in SEEDS:
             folder = Path(name, str(seed))
             model, history = loop.train(training, test, DEFAULT, seed)
-            checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
+            checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
             made = exporter.export(
                 checkpoint.path, folder, training, test, precisions=PRECISIONS, cpu="x86"
             )
-            files = load_files([artifact.path for artifact in made], folder)
+            files = load_artifacts([artifact.path for artifact in made], folder)
             for one in verify(pair_up(files, TARGETS)[0])[0]:
                 rows.append(
                     {

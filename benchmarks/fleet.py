@@ -37,7 +37,7 @@ from lenet_edge.fleet.connection import boards_of, connect
 from lenet_edge.flows import fleet
 from lenet_edge.flows.fleet_session import Choice
 from lenet_edge.results.result_file import BenchRun, FleetRun
-from lenet_edge.selection import Pair, load_files
+from lenet_edge.selection import Pair, load_artifacts
 from lenet_edge.verify.verify import verify_pair
 
 RECORDED = ROOT / "benchmarks" / "results" / "amd-epyc" / "20261125T010842-ed4129261adc.json"
@@ -169,7 +169,7 @@ def peak_bytes(pids: Sequence[int]) -> int:
 def measure(num_boards: int, rounds: int) -> dict[str, Any]:
     """Return what a fleet of that size costs."""
     keys = recorded()
-    files = load_files(sorted({EXPORTED / name for name, *_ in keys}), EXPORTED)
+    files = load_artifacts(sorted({EXPORTED / name for name, *_ in keys}), EXPORTED)
     choice = Choice(files, tuple(sorted({target for _, target, _ in keys})))
     begun = 0.0
     marks: dict[str, float] = {}

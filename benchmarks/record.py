@@ -14,7 +14,7 @@ from lenet_edge.bench import plan
 from lenet_edge.cli._terminal import progress_bar, show
 from lenet_edge.report.terminal import summary_view
 from lenet_edge.results.result_file import BenchRun
-from lenet_edge.selection import load_files, pair_up
+from lenet_edge.selection import load_artifacts, pair_up
 from lenet_edge.support.files import atomic_write
 from lenet_edge.verify.verify import verify
 
@@ -26,7 +26,7 @@ EXPORTED = Path(os.path.relpath(ROOT / "exported"))  # a result names no machine
 def main() -> None:
     # C files are run only where they are named.
     files = sorted(path for path in EXPORTED.iterdir() if path.suffix in FORMATS)
-    pairs, missing = pair_up(load_files(files, EXPORTED), ())
+    pairs, missing = pair_up(load_artifacts(files, EXPORTED), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)
     planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.record import EXPORTED, ROOT, keep
 from lenet_edge.deploy import bundle
 from lenet_edge.deploy.wheels import System, fit
-from lenet_edge.selection import load_files
+from lenet_edge.selection import load_artifacts
 
 IMAGE = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
 ROUNDS = 25
@@ -30,7 +30,7 @@ def make_board(folder: Path) -> Path:
     """Return an unpacked bundle of the int8 file and LiteRT, whose venv has been made."""
     glibc = int(os.confstr("CS_GNU_LIBC_VERSION").split(".")[1])  # type: ignore[union-attr]
     system = System(os.uname().machine, sys.version_info[:2], glibc)
-    artifacts = load_files([EXPORTED / "lenet_int8.tflite"], EXPORTED)
+    artifacts = load_artifacts([EXPORTED / "lenet_int8.tflite"], EXPORTED)
     archive = folder / "bundle.tar.xz"
     bundle.make(artifacts, wheels=fit(system, ["litert"]).wheels).save(archive)
     with tarfile.open(archive) as opened:

@@ -14,12 +14,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.runtimes import open_session
-from lenet_edge.selection import Pair, load_files, pair_up
+from lenet_edge.selection import Pair, load_artifacts, pair_up
 
 EXPORTED = Path(__file__).parents[1] / "exported"
 # TensorFlow would share this process, and its threads, with every runtime measured after it.
 FILES = sorted(path for path in EXPORTED.iterdir() if path.suffix in (".tflite", ".onnx"))
-PAIRS = pair_up(load_files(FILES, EXPORTED), ())[0]
+PAIRS = pair_up(load_artifacts(FILES, EXPORTED), ())[0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 32])

@@ -36,7 +36,7 @@ def speed(rounds: int) -> None:
     """Interleave epochs of the published eager loop and of ours, on the same images."""
     training = mnist.load("train")
     ours = {
-        name: loop.Epochs(lenet.build_lenet(), training, recipe, seed=1)
+        name: loop.EpochRunner(lenet.build_lenet(), training, recipe, seed=1).run_epoch
         for name, recipe in (("classic", CLASSIC), ("with augmentation", RECIPES["best"]))
     }
     eager = EagerEpochs(training)

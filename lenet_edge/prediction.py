@@ -32,7 +32,7 @@ _LONG_ENOUGH_S = 0.1  # a slow model is not run so often
 
 
 @worker.function
-def open_first(
+def open_first_runnable(
     artifacts: Sequence[dict[str, Any]], target: str | None = None, num_threads: int = 1
 ) -> dict[str, Any]:
     """Open the first of some files that runs here, on the best target that it runs on.
@@ -88,7 +88,7 @@ def _session(artifact: str, target: str, num_threads: int) -> Session:
 
 
 @worker.function
-def see(artifact: dict[str, Any], name: str, content: str, kind: str = "image") -> Any:
+def load_pixels(artifact: dict[str, Any], name: str, content: str, kind: str = "image") -> Any:
     """Return an image as a model wants to see it: pixels 0 to 255, of shape (H, W, channels).
 
     For a model of digits the image is cut out and centred as MNIST's are, see `data.handwriting`;
@@ -110,14 +110,16 @@ def see(artifact: dict[str, Any], name: str, content: str, kind: str = "image") 
     height, width, channels = _image_shape(file)
     if kind == "json":
         return _given(content, (height, width, channels)).tolist()
-    data = image_file.read(Path(content)) if kind == "path" else base64.b64decode(content)
-    image = image_file.decode(data, name)
-    if sees_digits(file):
-        return handwriting.normalize(image, name).tolist()
-    return image_file.resized(image, (height, width, channels)).tolist()
+    data = (
+        image_file.read_image_file(Path(content)) if kind == "path" else base64.b64decode(content)
+    )
+    image = image_file.decode_image(data, name)
+    if expects_digits(file):
+        return handwriting.normalize_digit(image, name).tolist()
+    return image_file.resize_image(image, (height, width, channels)).tolist()
 
 
-def sees_digits(artifact: Artifact) -> bool:
+def expects_digits(artifact: Artifact) -> bool:
     """Tell whether a model's classes are MNIST's ten digits; a file without labels may be."""
     classes = artifact.outputs[0].shape[-1] if artifact.outputs else 10
     return _image_shape(artifact) == (28, 28, 1) and (
@@ -169,7 +171,7 @@ def classify(
     Args:
         artifact: its file.
         target: the name of the target to run it on.
-        pixels: what `see` returned.
+        pixels: what `load_pixels` returned.
         num_threads: threads for one inference.
 
     Returns:
@@ -181,11 +183,18 @@ def classify(
     """
     import numpy as np
 
-    from lenet_edge.classifier import by_class, fit, probabilities, scale
+    from lenet_edge.classifier_io import (
+        arrange_images,
+        probabilities,
+        scale_pixels,
+        scores_by_class,
+    )
 
     file = Artifact.from_json(artifact)
     session = _session(json.dumps(artifact), target, num_threads)
-    image = fit(scale(np.asarray([pixels], np.uint8), file.pixel_scale), session.inputs[0])
+    image = arrange_images(
+        scale_pixels(np.asarray([pixels], np.uint8), file.pixel_scale), session.inputs[0]
+    )
     if file.batch_size:
         image = np.repeat(image, file.batch_size, axis=0)
     try:
@@ -195,7 +204,7 @@ def classify(
             started = time.perf_counter()
             session.infer()
             latencies.append(time.perf_counter() - started)
-        chances = probabilities(by_class(session.logits(), len(image)))[0]
+        chances = probabilities(scores_by_class(session.logits(), len(image)))[0]
     except LenetEdgeError:
         raise
     except Exception as error:  # each vendor raises its own kinds

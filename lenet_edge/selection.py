@@ -43,7 +43,7 @@ class Pair:
     target: Target
 
 
-def load_files(
+def load_artifacts(
     files: Sequence[Path], folder: Path, report: Callable[[str], None] = lambda what: None
 ) -> list[Artifact]:
     """Return the artifacts of `files`, or of every exported file in `folder` if there are none.
@@ -158,7 +158,7 @@ def pair_up(
     return sorted(pairs, key=lambda pair: order[pair.artifact.path]), skipped
 
 
-def select(
+def select_pairs(
     artifacts: Iterable[Artifact],
     names: Sequence[str],
     delegate: str | None = None,
@@ -253,7 +253,7 @@ def best_target(format: str) -> Target:
         if target.preference < NOT_BY_DEFAULT:
             reason = absence(target)
             if reason is None:
-                status = probe(target)
+                status = probe_target(target)
                 if status.works:
                     return target
                 reason = status.detail
@@ -262,7 +262,7 @@ def best_target(format: str) -> Target:
 
 
 @dataclass(frozen=True)
-class Status:
+class TargetStatus:
     """Whether a target works on this machine; `detail` is its version, or why it does not.
 
     `delegation` says on what device it ran the probe model, where something was delegated.
@@ -274,11 +274,11 @@ class Status:
     delegation: Delegation | None = None
 
 
-def probe(target: Target) -> Status:
+def probe_target(target: Target) -> TargetStatus:
     """Find out whether a target works here, by running a tiny model on it in a fresh process."""
     try:
         answer = worker.run(run_probe.bind(asdict(target)).within(120))
     except LenetEdgeError as error:
-        return Status(target, False, str(error))
+        return TargetStatus(target, False, str(error))
     delegation = Delegation.from_json(answer["delegation"])
-    return Status(target, True, answer["runtime_version"], delegation)
+    return TargetStatus(target, True, answer["runtime_version"], delegation)

@@ -66,7 +66,7 @@ class Delegation:
     precision: str | None = None
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether everything was taken."""
         return self.nodes_taken >= self.nodes_total
 
@@ -131,7 +131,7 @@ class Session(Protocol):
         """Give back what the session holds."""
 
 
-def check_one_of_each(inputs: Sized, outputs: Sized) -> None:
+def check_one_input_one_output(inputs: Sized, outputs: Sized) -> None:
     """Refuse a model that has not one input and one output.
 
     Raises:

@@ -39,7 +39,7 @@ def can_build_wasm() -> bool:
 
 def take(dataset: Dataset, count: int) -> Dataset:
     """Return the first `count` images of a data set."""
-    return dataset.take(slice(count))
+    return dataset.subset(slice(count))
 
 
 # Each takes minutes: they are begun first, so that no process has one alone at the end.
@@ -117,7 +117,7 @@ def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
         training = mnist.load("train")
         recipe = dataclasses.replace(CLASSIC, epochs=3)
         model, _ = loop.train(training, take(test_part, 1000), recipe)
-        checkpoint = loop.save(model, folder / "lenet.keras", training.class_names)
+        checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
         formats = ("tflite", "onnx", "native", *(["wasm"] if can_build_wasm() else []))
         export(checkpoint.path, folder, training, test_part, formats, PRECISIONS)
 

@@ -46,7 +46,7 @@ ELSEWHERE = {
     "lenet-edge bench --scheduler tls://192.168.1.2:8786": "fleet/test_tls.py",
     "TF_CONFIG='{\"cluster\": {\"worker\": [\"a:2222\", \"b:2222\"]}, \"task\":"
     " {\"type\": \"worker\", \"index\": 0}}' lenet-edge train --strategy multi-worker":
-        "train/test_workers.py",
+        "train/test_distribution.py",
     "python -m benchmarks.fleet": "too long; docs/scale.md has what it found",
     "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -O2 -fstack-usage -c firmware/lenet_native_int8.c"
     " -o lenet.o": "export/test_native.py",

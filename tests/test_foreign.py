@@ -16,8 +16,8 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import get_target, open_session
-from lenet_edge.selection import load_files
-from lenet_edge.verify.infer import infer_all, record_logits
+from lenet_edge.selection import load_artifacts
+from lenet_edge.verify.inference import infer_all, record_logits
 from tests.conftest import LenetEdge
 
 DTYPES = ("float32", "float16", "int8", "uint8", "int16")
@@ -53,7 +53,7 @@ def logits(artifact: Artifact, target: str, images: Any) -> Any:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_onnx_inputs_of_each_dtype(tmp_path: Path, dtype: str) -> None:
-    (artifact,) = load_files([write_onnx(tmp_path / "theirs.onnx", dtype)], tmp_path)
+    (artifact,) = load_artifacts([write_onnx(tmp_path / "theirs.onnx", dtype)], tmp_path)
     assert (artifact.inputs[0].dtype, artifact.inputs[0].shape) == (dtype, (None, 2, 2))
     assert (artifact.precision, artifact.pixel_scale, artifact.batch_size) == ("unknown", 1, None)
     images = np.array([[[0, 1], [2, 100]], [[3, 2], [1, 0]], [[5, 5], [5, 7]]], np.float32)
@@ -73,13 +73,15 @@ def test_classes_in_any_place(tmp_path: Path, shape: tuple[Any, ...]) -> None:
         onnx.save(model, path)
     else:
         write_onnx(path, "float32", shape)
-    (artifact,) = load_files([path], tmp_path)
+    (artifact,) = load_artifacts([path], tmp_path)
     images = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     np.testing.assert_array_equal(logits(artifact, "onnxruntime-cpu", images), images.reshape(3, 4))
 
 
 def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
-    (artifact,) = load_files([write_onnx(tmp_path / "a.onnx", "float32", ("n", 2, 2))], tmp_path)
+    (artifact,) = load_artifacts(
+        [write_onnx(tmp_path / "a.onnx", "float32", ("n", 2, 2))], tmp_path
+    )
     with pytest.raises(TargetError, match=r"2 images with shape \(2, 2, 2\); lenet-edge runs"):
         logits(artifact, "onnxruntime-cpu", np.zeros((3, 2, 2), np.float32))
 
@@ -118,7 +120,7 @@ def write_tflite(path: Path, dtype: str) -> Path:
 def test_tflite_inputs_of_each_dtype(tmp_path: Path, dtype: str, target: str) -> None:
     if (target, dtype) == ("openvino-cpu", "int16"):
         pytest.skip("OpenVINO reads no int16x8 file")
-    (artifact,) = load_files([write_tflite(tmp_path / "theirs.tflite", dtype)], tmp_path)
+    (artifact,) = load_artifacts([write_tflite(tmp_path / "theirs.tflite", dtype)], tmp_path)
     assert (artifact.inputs[0].dtype, artifact.batch_size) == (dtype, 1)
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
@@ -158,7 +160,7 @@ def test_a_file_that_aborts_its_reader_costs_one_line(tmp_path: Path) -> None:
     path = tmp_path / "theirs.tflite"
     path.write_bytes(b"\x20\0\0\0TFL3" + bytes(range(256)) * 4)
     with pytest.raises(LenetEdgeError, match=r"theirs\.tflite"):
-        load_files([path], tmp_path)
+        load_artifacts([path], tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])

@@ -19,7 +19,7 @@ from rich.console import Console
 from lenet_edge.artifacts.artifact import check_format, load_artifact, manifest_path
 from lenet_edge.artifacts.embedded import external_data, read_contract
 from lenet_edge.artifacts.reference import Reference
-from lenet_edge.data import arrays, handwriting, idx
+from lenet_edge.data import handwriting, idx, npz_file
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.report.comparison import compare
 from lenet_edge.report.latency import bench_view, comparison_view
@@ -28,7 +28,7 @@ from lenet_edge.results.parity_report import Bounds
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import _probe
 from lenet_edge.support.files import sha256_of
-from lenet_edge.verify.verdict import DEFAULTS, bounds_for, read_settings
+from lenet_edge.verify.verdict import DEFAULTS, bounds_for, read_bounds
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 EXPORTED = Path(__file__).parents[1] / "exported"
@@ -224,9 +224,9 @@ def test_reference_files(folder: Path, data: st.DataObject) -> None:
         found = Reference.load(path)
         assert found.logits.ndim == 2
     with contextlib.suppress(LenetEdgeError):
-        arrays.load_images(path)
+        npz_file.load_images(path)
     with contextlib.suppress(LenetEdgeError):
-        arrays.load(path)
+        npz_file.load(path)
 
 
 DTYPES = st.sampled_from(["u1", "i1", "i4", "u8", "f2", "f4", "f8", "c8", "?", "U3", "S2", "M8[s]"])
@@ -236,13 +236,14 @@ DTYPES = st.sampled_from(["u1", "i1", "i4", "u8", "f2", "f4", "f8", "c8", "?", "
 def test_arrays_of_every_type_and_shape(folder: Path, data: st.DataObject) -> None:
     made = {}
     for name in data.draw(st.lists(st.sampled_from(
-        [*arrays.NAMES, "images", "labels", "class_names", "logits", "checkpoint_sha256", "dataset"]
+        [*npz_file.NAMES, "images", "labels", "class_names", "logits", "checkpoint_sha256",
+         "dataset"]
     ), unique=True)):  # fmt: skip
         shape = data.draw(st.lists(st.integers(0, 3), max_size=5))
         numbers = np.array(data.draw(st.integers(-300, 300)))
         made[name] = np.full(shape, numbers).astype(data.draw(DTYPES))
     np.savez(folder / "any.npz", **made)
-    for reader in (arrays.load_images, arrays.load, Reference.load):
+    for reader in (npz_file.load_images, npz_file.load, Reference.load):
         with contextlib.suppress(LenetEdgeError):
             reader(folder / "any.npz")
 
@@ -264,7 +265,7 @@ def test_images_of_every_kind(height: int, width: int, seed: int, kind: str) -> 
     elif kind == "steps":
         image = np.sort(image, axis=int(random.integers(2)))
     with contextlib.suppress(DataError):
-        seen = handwriting.normalize(image)
+        seen = handwriting.normalize_digit(image)
         assert (seen.shape, str(seen.dtype)) == ((28, 28, 1), "uint8")
 
 
@@ -285,7 +286,7 @@ def test_settings(folder: Path, words: list[str], text: str) -> None:
             f"[tool.lenet-edge]\n{content}\n".encode("utf-8", "surrogatepass")
         )
         with contextlib.suppress(LenetEdgeError):
-            settings = read_settings(folder)
+            settings = read_bounds(folder)
             for precision in (*DEFAULTS, "max_abs_error"):
                 bounds = bounds_for(precision, settings)
                 assert isinstance(bounds, Bounds)

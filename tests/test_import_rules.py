@@ -57,7 +57,7 @@ def test_predict_leaves_what_is_heavy_to_its_worker() -> None:
 
 
 def test_the_board_s_stages_import_no_runtime() -> None:
-    stages = ("verify.verify", "verify.infer", "bench.plan", "bench.timing", "report.page",
+    stages = ("verify.verify", "verify.inference", "bench.plan", "bench.timing", "report.page",
               "prediction", "serve.server", "doctor.checks")  # fmt: skip
     loaded = modules_after("import " + ", ".join(f"lenet_edge.{stage}" for stage in stages))
     assert "numpy" in loaded

@@ -11,7 +11,7 @@ import pytest
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets, find_targets, get_target
-from lenet_edge.selection import best_target, load_files, pair_up
+from lenet_edge.selection import best_target, load_artifacts, pair_up
 
 
 def pairs_of(artifacts: list[Artifact], *wanted: str) -> set[tuple[str, str]]:
@@ -23,7 +23,7 @@ def test_no_files_means_every_exported_file(exports: Path, tmp_path: Path) -> No
     folder = Path(shutil.copytree(exports, tmp_path / "copy"))
     shutil.copy(exports / "lenet_int8.onnx", folder / "stray.onnx")  # with no manifest
     said: list[str] = []
-    found = load_files([], folder, said.append)
+    found = load_artifacts([], folder, said.append)
     assert [artifact.name for artifact in found] == sorted(
         path.name
         for path in exports.iterdir()
@@ -34,15 +34,15 @@ def test_no_files_means_every_exported_file(exports: Path, tmp_path: Path) -> No
     assert len(said) == len(programs) > 0
     for line, path in zip(said, programs, strict=True):
         assert line.startswith(f"Left out {folder / path.name}: a C file is a program")
-        assert load_files([path], folder)[0].format == "native"
-    (one,) = load_files([folder / "lenet_int8.onnx"], Path("nowhere"))
+        assert load_artifacts([path], folder)[0].format == "native"
+    (one,) = load_artifacts([folder / "lenet_int8.onnx"], Path("nowhere"))
     assert one.name == "lenet_int8.onnx"
 
 
 def test_no_exported_files_is_an_error(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(ModelFileError, match="lenet-edge export"):
-            load_files([], folder)
+            load_artifacts([], folder)
 
 
 def test_no_names_means_every_usual_target(exported: Callable[[str], Artifact]) -> None:

@@ -29,7 +29,7 @@ from lenet_edge.bench.sampling import (
     warm_up,
 )
 from lenet_edge.data.dataset import to_input
-from lenet_edge.data.test_set import has_test_images, images_for
+from lenet_edge.data.evaluation_images import evaluation_images, has_test_images
 from lenet_edge.errors import TargetError
 from lenet_edge.inspection.delegation import prove
 from lenet_edge.machine.conditions import read_conditions, throttling_remedy
@@ -141,6 +141,6 @@ def _status_bytes(name: str) -> int:
 
 def make_batches(artifact: Artifact, batch_size: int) -> list[Images]:
     """Return 16 batches of images, all different where there are enough, as a file takes them."""
-    images = images_for(artifact, _DISTINCT_BATCHES)
+    images = evaluation_images(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lenet_edge.cli import _terminal
 
 if TYPE_CHECKING:
-    from lenet_edge.train.loop import Progress
+    from lenet_edge.train.loop import TrainingProgress
 
 
 class TerminalConsole:
@@ -24,7 +24,7 @@ class TerminalConsole:
         """Open a bar on a terminal; elsewhere print a line for each step."""
         return _terminal.progress_bar(title, total)
 
-    def training_progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
+    def training_progress(self) -> AbstractContextManager[Callable[[TrainingProgress], None]]:
         """Open the display of a training, which Ctrl-C ends between two steps."""
         return _terminal.training_progress()
 

@@ -178,8 +178,10 @@ def batch_size_option(command: Decorated) -> Decorated:
 
 def recipe_options(command: Decorated) -> Decorated:
     """Add --recipe, --epochs and --seed."""
-    from lenet_edge.train.recipe import RECIPES  # a bundle for a board has no lenet_edge.train
+    # Imported here, because a bundle for a board has this module and no lenet_edge.train.
+    from lenet_edge.train.recipe import DEFAULT, RECIPES, SUMMARIES
 
+    summaries = "; ".join(f"{name}: {summary}" for name, summary in SUMMARIES.items())
     for decorator in (
         option(
             TRAINING,
@@ -201,9 +203,9 @@ def recipe_options(command: Decorated) -> Decorated:
             TRAINING,
             "--recipe",
             type=StringChoice(list(RECIPES)),
-            default="quick",
+            default=DEFAULT.name,
             show_default=True,
-            help="Training settings; see lenet-edge train --help.",
+            help=f"Training settings. {summaries}.",
         ),
     ):
         command = decorator(command)

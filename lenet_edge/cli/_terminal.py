@@ -21,7 +21,7 @@ import click
 from lenet_edge.errors import LenetEdgeError
 
 if TYPE_CHECKING:
-    from lenet_edge.train.loop import Progress
+    from lenet_edge.train.loop import TrainingProgress
 
 GATE_FAILED = 3  # the exit status when a file did not pass
 INCONCLUSIVE = 4  # when there were too few images to tell
@@ -169,11 +169,11 @@ def progress_begun(title: str) -> Iterator[Callable[[int], Callable[[str], None]
 
 
 @contextlib.contextmanager
-def training_progress() -> Iterator[Callable[[Progress], None]]:
+def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
     """Yield what `loop.train` reports to, and where Ctrl-C takes effect."""
     with _training_line() as show_progress, _ctrl_c_waits() as stop_if_pressed:
 
-        def report(now: Progress) -> None:
+        def report(now: TrainingProgress) -> None:
             show_progress(now)
             stop_if_pressed()
 
@@ -211,7 +211,7 @@ def _ctrl_c_waits() -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def _training_line() -> Iterator[Callable[[Progress], None]]:
+def _training_line() -> Iterator[Callable[[TrainingProgress], None]]:
     """Yield what shows a training: a live line on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _print_training
@@ -230,7 +230,7 @@ def _training_line() -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("", total=None, epoch="")
         watched = ""
 
-        def update(now: Progress) -> None:
+        def update(now: TrainingProgress) -> None:
             nonlocal watched
             if now.accuracy is not None:
                 watched = f"  right {now.accuracy:.2%}"
@@ -246,7 +246,7 @@ def _training_line() -> Iterator[Callable[[Progress], None]]:
         yield update
 
 
-def _print_training(now: Progress) -> None:
+def _print_training(now: TrainingProgress) -> None:
     if now.accuracy is not None:
         say(f"epoch {now.epoch}/{now.epochs}: {now.accuracy:.2%} of {now.watched}")
         return

@@ -129,7 +129,7 @@ def command(
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.report import csv_and_pytest
     from lenet_edge.report.latency import bench_view
-    from lenet_edge.selection import load_files
+    from lenet_edge.selection import load_artifacts
 
     kept = json_file if str(json_file) != "-" else None
     if resume and kept is None:
@@ -152,7 +152,7 @@ def command(
         raise UsageError(
             "--python, --csv and --pytest-benchmark are for one machine, and --scheduler for many"
         )
-    artifacts = load_files(files, DEFAULT_DIR, say)
+    artifacts = load_artifacts(files, DEFAULT_DIR, say)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
     if scheduler:
         _on_fleet(scheduler, choice, settings, share, json_file, kept, resume)

@@ -69,7 +69,7 @@ def command(
     from lenet_edge.cli._terminal import write_json
     from lenet_edge.deploy import bundle
     from lenet_edge.deploy.wheels import SYSTEMS, fit
-    from lenet_edge.selection import load_files
+    from lenet_edge.selection import load_artifacts
     from lenet_edge.support.files import sha256_of
 
     if num_images != "all" and not num_images.isdecimal():
@@ -80,7 +80,7 @@ def command(
         raise click.UsageError("--runtime needs --wheels, the system to get it for")
     others = ("keras", "wasm")  # a checkpoint, and what browsers run
     artifacts = [
-        one for one in load_files(files, DEFAULT_DIR, say) if files or one.format not in others
+        one for one in load_artifacts(files, DEFAULT_DIR, say) if files or one.format not in others
     ]
     fitting = fit(SYSTEMS[wheels], runtimes) if wheels else None
     made = bundle.make(

@@ -91,10 +91,12 @@ def command(
     from lenet_edge.deploy.ssh import Board
     from lenet_edge.flows.deploy import carry_out, decide
     from lenet_edge.report.deployment import deployment_view
-    from lenet_edge.selection import load_files
+    from lenet_edge.selection import load_artifacts
 
     if not uninstall:
-        artifacts = [one for one in load_files(files, DEFAULT_DIR, say) if one.format != "keras"]
+        artifacts = [
+            one for one in load_artifacts(files, DEFAULT_DIR, say) if one.format != "keras"
+        ]
     with closing(Board(host, ssh_options, python)) as board:
         if uninstall:
             removed = board.ask("uninstall")

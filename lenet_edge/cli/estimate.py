@@ -13,7 +13,7 @@ from lenet_edge.cli._options import DEFAULT_DIR, files_argument, json_option
 from lenet_edge.cli._terminal import output, progress_bar
 
 if TYPE_CHECKING:
-    from lenet_edge.estimate import Estimate
+    from lenet_edge.npu_estimate import NpuEstimate
 
 
 @click.command("estimate", cls=Command, section=Section.MEASURE, position=6)
@@ -38,8 +38,8 @@ def command(files: tuple[Path, ...], accelerators: tuple[str, ...], json_file: P
     \b
     Example: lenet-edge estimate --accelerator ethos-u55-128
     """
-    from lenet_edge.estimate import ACCELERATORS, estimate
-    from lenet_edge.selection import load_files
+    from lenet_edge.npu_estimate import ACCELERATORS, estimate_npu
+    from lenet_edge.selection import load_artifacts
 
     for name in accelerators:
         if name not in ACCELERATORS:
@@ -47,17 +47,17 @@ def command(files: tuple[Path, ...], accelerators: tuple[str, ...], json_file: P
                 f"{name!r}; choose from {', '.join(ACCELERATORS)}", param_hint="--accelerator"
             )
     chosen = accelerators or tuple(one for one in ACCELERATORS if "u85" not in one)
-    artifacts = load_files(files or (DEFAULT_DIR / "lenet_int8.tflite",), DEFAULT_DIR)
+    artifacts = load_artifacts(files or (DEFAULT_DIR / "lenet_int8.tflite",), DEFAULT_DIR)
     found = []
     with progress_bar("Estimate", len(artifacts) * len(chosen)) as step:
         for artifact in artifacts:
             for accelerator in chosen:
-                found.append(estimate(artifact, accelerator))
+                found.append(estimate_npu(artifact, accelerator))
                 step(f"{artifact.name} on {accelerator}")
     output(_view(found), [dataclasses.asdict(one) for one in found], json_file)
 
 
-def _view(found: list[Estimate]) -> object:
+def _view(found: list[NpuEstimate]) -> object:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

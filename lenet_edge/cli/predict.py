@@ -74,7 +74,7 @@ def command(
     artifacts = _artifacts(model)
     with closing(Worker()) as worker:
         facts = [one.to_json() for one in artifacts]
-        chosen = worker.run(prediction.open_first.bind(facts, target, num_threads))
+        chosen = worker.run(prediction.open_first_runnable.bind(facts, target, num_threads))
         artifact = artifacts[chosen["place"]]
         ask = {
             "artifact": artifact.to_json(), "target": chosen["target"], "num_threads": num_threads,
@@ -130,9 +130,9 @@ def _artifacts(model: Path | None) -> list[Artifact]:
         check_format(model)
         if is_described(model):
             return [load_artifact(model)]
-        from lenet_edge.selection import load_files
+        from lenet_edge.selection import load_artifacts
 
-        return load_files([model], DEFAULT_DIR)
+        return load_artifacts([model], DEFAULT_DIR)
     found = [
         load_artifact(path)
         for path in DEFAULT_DIR.glob("*")
@@ -166,7 +166,9 @@ def _answer(
     try:
         if content is not None and len(content) > MAX_BYTES:
             raise DataError(f"{name} has over {MAX_BYTES // 2**20} MiB; make the image smaller")
-        pixels = worker.run(prediction.see.bind(artifact=ask["artifact"], name=name, **where))
+        pixels = worker.run(
+            prediction.load_pixels.bind(artifact=ask["artifact"], name=name, **where)
+        )
         found = worker.run(prediction.classify.bind(pixels=pixels, **ask))
         return {"image": source, **found}
     except DataError as error:

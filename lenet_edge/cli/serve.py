@@ -57,12 +57,12 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
     import asyncio
     from contextlib import closing
 
-    from lenet_edge.selection import load_files
+    from lenet_edge.selection import load_artifacts
     from lenet_edge.serve import server
     from lenet_edge.serve.access import Access
     from lenet_edge.serve.models import Models
 
-    found = load_files(files, DEFAULT_DIR, say)
+    found = load_artifacts(files, DEFAULT_DIR, say)
     artifacts = [one for one in found if files or one.format != "keras"]
     access = Access(host)
     sockets = server.bind(host, port)

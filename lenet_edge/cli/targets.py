@@ -13,7 +13,7 @@ from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import output, progress_bar
 
 if TYPE_CHECKING:
-    from lenet_edge.selection import Status
+    from lenet_edge.selection import TargetStatus
 
 
 @click.command("targets", cls=Command, section=Section.MACHINE, position=2)
@@ -32,13 +32,13 @@ def command(json_file: Path | None) -> None:
     from rich.text import Text
 
     from lenet_edge.runtimes import absence, all_targets
-    from lenet_edge.selection import Status, probe
+    from lenet_edge.selection import TargetStatus, probe_target
 
     statuses = []
     with progress_bar("Probe", len(all_targets())) as step:
         for target in all_targets():
             reason = absence(target)
-            statuses.append(Status(target, False, reason) if reason else probe(target))
+            statuses.append(TargetStatus(target, False, reason) if reason else probe_target(target))
             step(target.name)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("works", "runs", "version and device"):
@@ -66,7 +66,7 @@ def command(json_file: Path | None) -> None:
     output(Group(table, title, *missing), facts, json_file)
 
 
-def _detail(status: Status) -> str:
+def _detail(status: TargetStatus) -> str:
     taken = status.delegation
     if taken is None or taken.device is None:
         return status.detail

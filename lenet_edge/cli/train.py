@@ -54,12 +54,6 @@ def command(
 ) -> None:
     """Train LeNet on MNIST or on your own images.
 
-    \b
-    Recipes:
-      quick    best with a quarter of its epochs: under 3 minutes on 2 cores
-      best     augmentation, schedule, weight decay, averaged weights: over 99.5 %
-      classic  the published recipe: ten epochs of Adam, watching the test images
-
     train saves its state after each epoch in the folder NAME.training beside the checkpoint,
     together with history.json, a training curve and event files for TensorBoard. A training that
     is continued with --resume ends with the same model as an uninterrupted one.
@@ -74,9 +68,9 @@ def command(
     say("Loading TensorFlow ...")
     from lenet_edge.flows import datasets
     from lenet_edge.flows.train import assist, train
+    from lenet_edge.train.distribution import MULTI_WORKER, make_replicas
     from lenet_edge.train.recipe import RECIPES
-    from lenet_edge.train.state import STATE, folder_of
-    from lenet_edge.train.workers import MULTI_WORKER, make_workers
+    from lenet_edge.train.saved_state import STATE_FILE, training_folder
 
     usual = RECIPES[recipe]
     chosen = dataclasses.replace(
@@ -87,11 +81,11 @@ def command(
     )
     if strategy == MULTI_WORKER:
         say("Waiting for all workers of TF_CONFIG; Ctrl-C gives up")
-    workers = make_workers(strategy) if strategy else None
+    replicas = make_replicas(strategy) if strategy else None
     training, test = datasets.load(dataset, data_dir)
-    if workers and not workers.is_chief:
+    if replicas and not replicas.is_chief:
         with training_progress() as report:
-            assist(training, test, chosen, seed, report, workers)
+            assist(training, test, chosen, seed, report, replicas)
         say("Done; the first worker has the checkpoint")
         return
     click.get_current_context().with_resource(
@@ -100,10 +94,10 @@ def command(
     done = None
     try:
         with training_progress() as report:
-            done = train(output, training, test, chosen, seed, resume, report, workers)
+            done = train(output, training, test, chosen, seed, resume, report, replicas)
     except KeyboardInterrupt:
         if not done:  # there was something left to stop
-            kept = (folder_of(output) / STATE).exists()
+            kept = (training_folder(output) / STATE_FILE).exists()
             raise KeyboardInterrupt(
                 "Stopped; go on with the same command and --resume"
                 if kept

@@ -117,10 +117,10 @@ def command(
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.flows.verify import VerifySettings, verdict, verify
     from lenet_edge.report.terminal import parity_view
-    from lenet_edge.selection import load_files
+    from lenet_edge.selection import load_artifacts
 
     settings = VerifySettings(options, num_threads, reference, data, layers, logits_file, plots)
-    artifacts = load_files(files, DEFAULT_DIR, say)
+    artifacts = load_artifacts(files, DEFAULT_DIR, say)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
     if scheduler:
         _on_fleet(scheduler, choice, settings, json_file)

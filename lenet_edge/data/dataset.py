@@ -33,14 +33,14 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, chosen: npt.NDArray[np.intp] | slice, name: str | None = None) -> Dataset:
+    def subset(self, chosen: npt.NDArray[np.intp] | slice, name: str | None = None) -> Dataset:
         """Return some of it: the images at these places, in this order."""
         return Dataset(
             name or self.name, self.images[chosen], self.labels[chosen], self.class_names
         )
 
 
-def check(data: Dataset) -> None:
+def check_dataset(data: Dataset) -> None:
     """Make sure that a data set can be used.
 
     Raises:

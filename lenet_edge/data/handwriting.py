@@ -39,7 +39,7 @@ Ink = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
-def normalize(image: npt.NDArray[np.uint8], name: str = "the image") -> npt.NDArray[np.uint8]:
+def normalize_digit(image: npt.NDArray[np.uint8], name: str = "the image") -> npt.NDArray[np.uint8]:
     """Return the digit in an image as MNIST would hold it: uint8 of shape (28, 28, 1).
 
     Args:

@@ -25,7 +25,7 @@ MAX_PIXELS = 50_000_000  # the largest that common phones take
 _KEPT_SIDE = 1024  # pixels; what is larger is reduced before anything else is made of it
 
 
-def read(path: Path) -> bytes:
+def read_image_file(path: Path) -> bytes:
     """Return the content of an image file.
 
     Raises:
@@ -46,7 +46,7 @@ def read(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the file") from error
 
 
-def decode(content: bytes, name: str) -> npt.NDArray[np.uint8]:
+def decode_image(content: bytes, name: str) -> npt.NDArray[np.uint8]:
     """Return an image as uint8 of shape (height, width, 3), at most about 1,024 pixels a side.
 
     It is turned as its EXIF data say, what is transparent becomes white, and grey, 16-bit, palette
@@ -117,7 +117,9 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Pillow.alpha_composite(white, image).convert("RGB")
 
 
-def resized(image: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def resize_image(
+    image: npt.NDArray[np.uint8], shape: tuple[int, int, int]
+) -> npt.NDArray[np.uint8]:
     """Return an RGB image scaled to (height, width, channels), as folders of images are read."""
     import numpy as np
     from PIL import Image

@@ -24,7 +24,7 @@ import numpy as np
 import lenet_edge
 from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
 from lenet_edge.artifacts.reference import reference_for, reference_path
-from lenet_edge.data.test_set import test_set
+from lenet_edge.data.evaluation_images import evaluation_dataset
 from lenet_edge.errors import DataError
 from lenet_edge.runtimes.native import build_for, built_beside
 from lenet_edge.support.files import atomic_write
@@ -35,7 +35,7 @@ _PACKAGE = Path(lenet_edge.__file__).parent
 _SCRIPTS = ("run.sh", "install.sh")
 # What only a host runs, or what is too large: the images of the reference are in the bundle.
 _LEFT_OUT = (
-    "train", "export", "deploy", "fleet", "model.py", "estimate.py", "data/mnist/train.npz",
+    "train", "export", "deploy", "fleet", "model.py", "npu_estimate.py", "data/mnist/train.npz",
     "data/mnist/test.npz", "data/mnist/__main__.py",
 )  # fmt: skip
 _COMMANDS = (
@@ -127,7 +127,7 @@ def make(
 def _reference(artifact: Artifact, num_images: int | None) -> bytes:
     """Return a reference that holds its images, as .npz without compression: xz does better."""
     reference = reference_for(artifact)
-    dataset = test_set(reference, artifact.labels)
+    dataset = evaluation_dataset(reference, artifact.labels)
     total = len(dataset.labels)
     count = total if num_images is None else num_images
     if not 1 <= count <= total:

@@ -84,7 +84,7 @@ def check_runtimes(report: Callable[[str], None] = lambda name: None) -> Iterato
     At least one target that reads .tflite or .onnx files must work.
     """
     from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets
-    from lenet_edge.selection import probe
+    from lenet_edge.selection import probe_target
 
     has_working_target = False
     for target in all_targets():
@@ -95,7 +95,7 @@ def check_runtimes(report: Callable[[str], None] = lambda name: None) -> Iterato
             yield Finding(target.name, "note", state, fix=fix.removeprefix("install it with: "))
             continue
         report(target.name)
-        status = probe(target)
+        status = probe_target(target)
         if status.works:
             is_exchange_format = not {"keras", "native", "wasm"} & set(target.formats)
             has_working_target = has_working_target or is_exchange_format

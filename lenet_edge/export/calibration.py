@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet_edge.data.arrays import load_images
 from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.data.npz_file import load_images
 from lenet_edge.errors import DataError
 from lenet_edge.target import Images
 
@@ -32,7 +32,7 @@ def from_dataset(dataset: Dataset, pixel_scale: float) -> Calibration:
 
 
 def from_file(path: Path, pixel_scale: float) -> Calibration:
-    """Return the images of an .npz file, as `data.arrays.load_images` finds them.
+    """Return the images of an .npz file, as `data.npz_file.load_images` finds them.
 
     Whole numbers are pixels, 0 to 255, and are multiplied by `pixel_scale`; floats are taken as
     they are, scaled as the model takes them.

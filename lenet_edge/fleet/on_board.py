@@ -14,7 +14,7 @@ from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.results.result_file import Skipped
-from lenet_edge.selection import select
+from lenet_edge.selection import select_pairs
 from lenet_edge.support.files import atomic_write, sha256_of
 
 
@@ -56,14 +56,14 @@ def look(artifacts: list[dict[str, Any]], how: dict[str, Any]) -> dict[str, Any]
 
     Args:
         artifacts: the files, where they lie here.
-        how: what `selection.select` takes beside them.
+        how: what `selection.select_pairs` takes beside them.
     """
     files = [Artifact.from_json(one) for one in artifacts]
     for file in files:
         if sha256_of(file.path) != file.sha256:
             raise ModelFileError(f"{file.name} arrived damaged; try again")
     try:
-        pairs, skipped = select(files, **how)
+        pairs, skipped = select_pairs(files, **how)
     except LenetEdgeError as error:
         pairs, skipped = [], [Skipped(", ".join(how["names"]) or "any target", str(error))]
     return {

@@ -16,7 +16,7 @@ from lenet_edge.flows.check import check
 from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.report.rank import SCENARIOS
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped, load_runs
-from lenet_edge.selection import Pair, select
+from lenet_edge.selection import Pair, select_pairs
 
 if TYPE_CHECKING:
     from lenet_edge.flows.fleet_session import Choice
@@ -90,7 +90,7 @@ def bench(
     Raises:
         LenetEdgeError: no file fits the targets, or the run to resume has another plan.
     """
-    pairs, missing = select(
+    pairs, missing = select_pairs(
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
     others, missing = plan.elsewhere(choice.artifacts, missing, settings.pythons)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lenet_edge.bench.plan import Plan
-from lenet_edge.data.test_set import has_reference
+from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.results.result_file import ParityReport, Skipped
-from lenet_edge.verify.verdict import read_settings
+from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
 NUM_IMAGES = 256  # few enough for a GPU in software, enough to see one that is wrong
@@ -28,7 +28,7 @@ def check(
     known = [pair for pair in pairs if has_reference(pair.artifact)]
     parity, failed = verify(
         known,
-        read_settings(Path()),
+        read_bounds(Path()),
         report=report,
         num_images=NUM_IMAGES,
         timeout_s=planned.timeout_s,

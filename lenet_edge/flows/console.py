@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from lenet_edge.train.loop import Progress
+    from lenet_edge.train.loop import TrainingProgress
 
 Step = Callable[[str], None]  # called with a few words when a step of a stage is done
 
@@ -28,7 +28,7 @@ class Console(Protocol):
     def progress_bar(self, title: str, total: int) -> AbstractContextManager[Step]:
         """Open a bar of `total` steps; its value is called after each step."""
 
-    def training_progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
+    def training_progress(self) -> AbstractContextManager[Callable[[TrainingProgress], None]]:
         """Open the display of a training; its value is called with each `Progress`."""
 
     def alone_in(self, folder: Path) -> AbstractContextManager[None]:

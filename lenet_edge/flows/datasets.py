@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lenet_edge.data import arrays, fashion_mnist, image_folder, mnist
+from lenet_edge.data import fashion_mnist, image_folder, mnist, npz_file
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
 
@@ -29,7 +29,7 @@ def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Da
     if path.is_dir():
         return image_folder.load(path)
     if path.suffix == ".npz":
-        return arrays.load(path)
+        return npz_file.load(path)
     raise DataError(
         f"{name} is no data set; give mnist, fashion-mnist, an .npz file or a folder of images"
     )

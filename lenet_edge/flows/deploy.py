@@ -332,11 +332,11 @@ def _here(
     pairs = [one for one in what.pairs if absence(one.target) is None]
     answers: dict[str, Logits] = {}
 
-    def keep(report: ParityReport, truth: object, logits: Logits) -> None:
+    def keep(report: ParityReport, expected: object, logits: Logits) -> None:
         answers[f"{report.candidate} on {report.target}"] = logits
 
     with progress_bar("Verify", len(pairs)) as step:
-        parity, skipped = verify(pairs, report=step, keep=keep)
+        parity, skipped = verify(pairs, report=step, on_report=keep)
     gone = {(one.artifact, one.target) for one in skipped}
     pairs = [one for one in pairs if (one.artifact.name, one.target.name) not in gone]
     planned = plan.Plan(

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_edge.bench import limit
 from lenet_edge.bench.plan import Cell, Plan, Progress
-from lenet_edge.data.test_set import has_reference
+from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.fleet.connection import Board
 from lenet_edge.flows.check import NUM_IMAGES
 from lenet_edge.flows.fleet_session import Choice, FleetSession, Report, prove
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
 from lenet_edge.selection import Pair
-from lenet_edge.verify.verdict import read_settings
+from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.worker import Job
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class _Bench:
     ) -> None:
         self._crew, self._keep, self._next_keep = crew, keep, 0.0
         self.report: Report = lambda what: None
-        self._settings = read_settings(Path())
+        self._settings = read_bounds(Path())
         self._known = {one.sha256 for one in choice.artifacts if has_reference(one)}
         stations = crew.stations.items()
         self._plans = {board: make_plan(station.pairs) for board, station in stations}

@@ -15,7 +15,7 @@ from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.runtimes import get_target, open_session
-from lenet_edge.verify.infer import BATCH_SIZE, infer_all
+from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
 NUM_HELD_OUT = 5000  # the last training images: choosing by the test images would flatter
 HELD_OUT, TEST = "held-out", "test"
@@ -25,7 +25,7 @@ def images_of(part: str) -> Dataset:
     """Return the held-out images or the test images."""
     if part == TEST:
         return mnist.load("test")
-    return mnist.load("train").take(slice(-NUM_HELD_OUT, None))
+    return mnist.load("train").subset(slice(-NUM_HELD_OUT, None))
 
 
 @worker.function

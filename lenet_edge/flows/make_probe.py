@@ -32,7 +32,7 @@ def make_probe() -> None:
     names = tuple(str(number) for number in range(NUM_CLASSES))
     blank = Dataset("blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = loop.save(model, Path(folder, "probe.keras"), names)
+        checkpoint = loop.save_checkpoint(model, Path(folder, "probe.keras"), names)
         formats = ("tflite", "onnx", "native", "wasm")
         made = export(checkpoint.path, Path(folder), blank, blank, formats=formats)
         for artifact in (checkpoint, *made):

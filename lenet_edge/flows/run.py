@@ -13,10 +13,10 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.export import exporter
 from lenet_edge.flows.train import train
 from lenet_edge.results.result_file import BenchRun
-from lenet_edge.selection import load_files, pair_up
+from lenet_edge.selection import load_artifacts, pair_up
 from lenet_edge.train.recipe import DEFAULT, Recipe
-from lenet_edge.train.state import STATE, folder_of
-from lenet_edge.verify.verdict import read_settings
+from lenet_edge.train.saved_state import STATE_FILE, training_folder
+from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
 RESULTS = "results.json"
@@ -27,7 +27,7 @@ FORMATS = ("tflite", "onnx", "native")
 
 # Given a title and a number of steps: a context whose value is called as each step is done.
 ProgressBar = Callable[[str, int], contextlib.AbstractContextManager[Callable[[str], None]]]
-# A context whose value is called with each `train.loop.Progress`.
+# A context whose value is called with each `train.loop.TrainingProgress`.
 TrainingProgress = Callable[[], contextlib.AbstractContextManager[Callable[[Any], None]]]
 
 
@@ -64,13 +64,13 @@ def run(
     """
     if model is None:
         model = output_dir / CHECKPOINT
-        resume = (folder_of(model) / STATE).exists()
+        resume = (training_folder(model) / STATE_FILE).exists()
         with training_progress() as report:
             train(model, training, test, recipe, seed, resume, report)
     files = _export(model, output_dir, training, test, progress_bar)
-    pairs, missing = pair_up(load_files(files, output_dir), ())
+    pairs, missing = pair_up(load_artifacts(files, output_dir), ())
     with progress_bar("Verify", len(pairs)) as step:
-        parity, wrong = verify(pairs, read_settings(Path()), report=step)
+        parity, wrong = verify(pairs, read_bounds(Path()), report=step)
     planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
     with measuring_alone(), progress_bar("Bench", len(planned.steps())) as step:
         timed = plan.run(planned, report=step, skipped=(*missing, *wrong))

@@ -12,9 +12,9 @@ from lenet_edge.errors import MissingPackageError
 from lenet_edge.report.plots import training_curve
 from lenet_edge.support.files import remove
 from lenet_edge.train import loop
+from lenet_edge.train.distribution import Replicas, report_lost_workers
 from lenet_edge.train.recipe import DEFAULT, Recipe
-from lenet_edge.train.state import STATE, History, folder_of
-from lenet_edge.train.workers import Workers, watch
+from lenet_edge.train.saved_state import STATE_FILE, History, training_folder
 
 import tensorflow as tf  # isort: skip
 
@@ -28,8 +28,8 @@ def train(
     recipe: Recipe = DEFAULT,
     seed: int = 1,
     resume: bool = False,
-    report: Callable[[loop.Progress], None] = lambda progress: None,
-    workers: Workers | None = None,
+    report: Callable[[loop.TrainingProgress], None] = lambda progress: None,
+    replicas: Replicas | None = None,
 ) -> tuple[Artifact, History]:
     """Train a LeNet, write it to `checkpoint`, and keep how it went in the folder beside it.
 
@@ -40,23 +40,23 @@ def train(
     Raises:
         LenetEdgeError: what `loop.train` raises, or a file cannot be written.
     """
-    folder = folder_of(checkpoint)
-    if not resume and not (folder / STATE).exists():
+    folder = training_folder(checkpoint)
+    if not resume and not (folder / STATE_FILE).exists():
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
     events = _Events(folder)
 
-    def both(progress: loop.Progress) -> None:
+    def both(progress: loop.TrainingProgress) -> None:
         events.write(progress)
         report(progress)
 
-    with watch() if workers else contextlib.nullcontext():
-        model, history = loop.train(training, test, recipe, seed, folder, resume, both, workers)
-    artifact = loop.save(model, checkpoint, training.class_names)
+    with report_lost_workers() if replicas else contextlib.nullcontext():
+        model, history = loop.train(training, test, recipe, seed, folder, resume, both, replicas)
+    artifact = loop.save_checkpoint(model, checkpoint, training.class_names)
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
         training_curve(history.epochs, title, folder / CURVE)
-    remove(folder / STATE)
+    remove(folder / STATE_FILE)
     return artifact, history
 
 
@@ -65,16 +65,16 @@ def assist(
     test: Dataset,
     recipe: Recipe,
     seed: int,
-    report: Callable[[loop.Progress], None],
-    workers: Workers,
+    report: Callable[[loop.TrainingProgress], None],
+    replicas: Replicas,
 ) -> None:
     """Take part in a training whose chief keeps the files, and learns of a state to resume.
 
     Raises:
         LenetEdgeError: what `loop.train` raises, or another worker went away.
     """
-    with watch():
-        loop.train(training, test, recipe, seed, report=report, workers=workers)
+    with report_lost_workers():
+        loop.train(training, test, recipe, seed, report=report, replicas=replicas)
 
 
 class _Events:
@@ -84,7 +84,7 @@ class _Events:
         self._folder = folder
         self._writer: tf.summary.SummaryWriter | None = None
 
-    def write(self, progress: loop.Progress) -> None:
+    def write(self, progress: loop.TrainingProgress) -> None:
         self._writer = self._writer or tf.summary.create_file_writer(str(self._folder))
         step = (progress.epoch - 1) * progress.steps_per_epoch + progress.step
         with self._writer.as_default(step=step):

@@ -26,7 +26,7 @@ from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.selection import Pair
 from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Logits, Target
-from lenet_edge.verify.parity import compare as compare_logits
+from lenet_edge.verify.parity import compare_logits
 
 SCHEMA_VERSION = 1
 MAX_DROP = 0.05  # percentage points of accuracy

@@ -12,12 +12,12 @@ from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError, UsageError
 from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport
-from lenet_edge.selection import Pair, load_files, select
+from lenet_edge.selection import Pair, load_artifacts, select_pairs
 from lenet_edge.support import npz
 from lenet_edge.target import Logits
 from lenet_edge.verify import verify as stage
-from lenet_edge.verify.expected import Truth, of_file
-from lenet_edge.verify.verdict import DEFAULTS, read_settings
+from lenet_edge.verify.expected import Expected, expected_from_file
+from lenet_edge.verify.verdict import DEFAULTS, read_bounds
 
 if TYPE_CHECKING:
     from lenet_edge.flows.fleet_session import Choice
@@ -61,7 +61,7 @@ class VerifySettings:
             LenetEdgeError: the section of pyproject.toml is malformed.
         """
         chosen = {name: value for name, value in self.bounds.items() if value is not None}
-        settings = read_settings(Path())
+        settings = read_bounds(Path())
         return settings | {name: {**settings.get(name, {}), **chosen} for name in DEFAULTS}
 
 
@@ -80,33 +80,33 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         LenetEdgeError: the reference is missing or does not fit, or no file fits the targets.
     """
     bounds = settings.read_bounds()
-    pairs, missing = select(
+    pairs, missing = select_pairs(
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
-    against, sibling = None, None
+    reference, sibling = None, None
     if settings.reference:
-        from lenet_edge.data.arrays import load_images
+        from lenet_edge.data.npz_file import load_images
 
         images = load_images(settings.data) if settings.data else None
-        (sibling,) = load_files([settings.reference], Path())
-        against = of_file(sibling, images, settings.num_threads)
+        (sibling,) = load_artifacts([settings.reference], Path())
+        reference = expected_from_file(sibling, images, settings.num_threads)
 
-    expected: list[Truth] = []
+    expectations: list[Expected] = []
     logits_of: dict[str, Logits] = {}
 
-    def keep(report: ParityReport, truth: Truth, logits: Logits) -> None:
-        expected.append(truth)
+    def keep(report: ParityReport, expected: Expected, logits: Logits) -> None:
+        expectations.append(expected)
         logits_of[f"{report.candidate} on {report.target}"] = logits
         if settings.plots:
             from lenet_edge.report.plots import parity_pictures
 
-            errors = logits - truth.logits
-            parity_pictures(report, truth.images, errors, truth.class_names, settings.plots)
+            errors = logits - expected.logits
+            parity_pictures(report, expected.images, errors, expected.class_names, settings.plots)
 
     with console.progress_bar("Verify", len(pairs)) as step:
-        reports, failed = stage.verify(pairs, bounds, settings.num_threads, step, against, keep)
+        reports, failed = stage.verify(pairs, bounds, settings.num_threads, step, reference, keep)
     if settings.layers:
-        reports = _with_layers(reports, expected, pairs, sibling)
+        reports = _with_layers(reports, expectations, pairs, sibling)
     if settings.logits_file:
         npz.write_arrays(settings.logits_file, logits_of)
     return BenchRun.of_this_machine(parity=tuple(reports), skipped=(*missing, *failed))
@@ -156,23 +156,23 @@ def verdict(runs: Sequence[BenchRun], complete: bool = True) -> str:
 
 def _with_layers(
     reports: Sequence[ParityReport],
-    expected: Sequence[Truth],
+    expectations: Sequence[Expected],
     pairs: Sequence[Pair],
     reference: Artifact | None,
 ) -> list[ParityReport]:
     """Return the reports; the first one of each quantized file has the errors of its layers."""
-    from lenet_edge.verify.layers import compare_layers, find_sibling
+    from lenet_edge.verify.layer_errors import compare_layers, find_sibling
 
     artifacts = {pair.artifact.sha256: pair.artifact for pair in pairs}
     extended, compared = [], set()
-    for report, truth in zip(reports, expected, strict=True):
+    for report, expected in zip(reports, expectations, strict=True):
         file = artifacts[report.candidate_sha256]
         quantized = file.format in ("tflite", "onnx") and file.precision != "float32"
         if quantized and file.sha256 not in compared:
             compared.add(file.sha256)
             usable = reference is not None and reference.format == file.format
             sibling = reference if reference and usable else find_sibling(file)
-            layers = tuple(compare_layers(file, sibling, truth))
+            layers = tuple(compare_layers(file, sibling, expected))
             report = dataclasses.replace(report, layers=layers)  # noqa: PLW2901
         extended.append(report)
     if not compared:

@@ -24,7 +24,7 @@ def prove(session: Session, artifact: Artifact, target: Target) -> Delegation | 
         return None
     if found.macs_total is None:
         found = _with_macs(found, artifact)
-    if found.nodes_taken and (found.is_whole or target.allow_fallback):
+    if found.nodes_taken and (found.is_complete or target.allow_fallback):
         return found
     names = list(found.left_behind[:_MOST_NAMES])
     if len(found.left_behind) > _MOST_NAMES:

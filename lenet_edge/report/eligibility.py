@@ -85,7 +85,7 @@ def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | Non
         return JudgedCell(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
     if run.environment.emulated:
         return JudgedCell(one, parity, "was measured on an emulated processor", (math.inf,))
-    if one.delegation and not one.delegation.is_whole:
+    if one.delegation and not one.delegation.is_complete:
         return JudgedCell(one, parity, f"is partial: {one.delegation}", (math.inf,))
     missed = list(_missed(one, parity, limits, quantile))
     words, factors = " and ".join(said for said, _ in missed), tuple(by for _, by in missed)

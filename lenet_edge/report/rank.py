@@ -64,7 +64,7 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
             if not one.invalid
             and one.target != "null"
             and (one.artifact_sha256, one.target) not in wrong
-            and (one.delegation is None or one.delegation.is_whole)
+            and (one.delegation is None or one.delegation.is_complete)
         ),
         key=alike,
     )

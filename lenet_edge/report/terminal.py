@@ -189,7 +189,7 @@ def delegations(rows: Sequence[Row]) -> list[Text]:
     for file, of_file in _by_file(rows):
         for one in of_file:
             taken = one.delegation
-            if taken and not taken.is_whole:
+            if taken and not taken.is_complete:
                 said[f"partial: {file} on {one.target}: {taken}"] = "yellow"
             elif taken and taken.device:
                 said[f"{file} on {one.target}: {taken}"] = "dim"

@@ -15,7 +15,7 @@ from lenet_edge.target import (
     Images,
     Logits,
     Target,
-    check_one_of_each,
+    check_one_input_one_output,
     dequantize,
     quantize,
 )
@@ -135,7 +135,7 @@ def only_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         TargetError: the model has several inputs or outputs.
     """
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    check_one_of_each(inputs, outputs)
+    check_one_input_one_output(inputs, outputs)
     return inputs[0], outputs[0]
 
 

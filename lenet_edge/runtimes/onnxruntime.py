@@ -23,7 +23,7 @@ from lenet_edge.target import (
     Logits,
     Session,
     Target,
-    check_one_of_each,
+    check_one_input_one_output,
     dequantize,
     quantize,
 )
@@ -67,7 +67,7 @@ class BoundSession:
 
     def __init__(self, session: Any, runtime_version: str) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        check_one_of_each(inputs, outputs)
+        check_one_input_one_output(inputs, outputs)
         self._session = session
         self.inputs = (_spec(inputs[0]),)
         self.outputs = (_spec(outputs[0]),)

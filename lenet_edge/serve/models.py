@@ -78,7 +78,7 @@ class Models:
                 self._leave_to_browser(artifact)
                 continue
             try:
-                call = prediction.open_first.bind([artifact.to_json()], target)
+                call = prediction.open_first_runnable.bind([artifact.to_json()], target)
                 found = self._run(call, _OPEN_TIMEOUT_S)
                 self.served.append(Served(artifact, found["target"]))
             except LenetEdgeError as error:
@@ -107,7 +107,7 @@ class Models:
         """Return what each model says to an image, and what it saw.
 
         Args:
-            body: a PNG or JPEG file; or JSON, see `prediction.see`.
+            body: a PNG or JPEG file; or JSON, see `prediction.load_pixels`.
             kind: "image" or "json".
 
         Raises:
@@ -120,12 +120,12 @@ class Models:
         answers, seen = [], {}
         if not self.served:
             facts = self.in_browser[0].artifact.to_json()
-            seen[""] = self._run(prediction.see.bind(facts, **image))
+            seen[""] = self._run(prediction.load_pixels.bind(facts, **image))
         for one in self.served:
             facts = one.artifact.to_json()
             as_it_sees = _sees(one.artifact)
             if as_it_sees not in seen:
-                seen[as_it_sees] = self._run(prediction.see.bind(facts, **image))
+                seen[as_it_sees] = self._run(prediction.load_pixels.bind(facts, **image))
             try:
                 said = self._run(prediction.classify.bind(facts, one.target, seen[as_it_sees]))
             except LenetEdgeError as error:

@@ -20,10 +20,12 @@ _GRID = 4  # pixels between the control points of the elastic warp, and the widt
 _AFFINE = 6  # rotation, two zooms, shear, two shifts
 
 
-def draw(batches: int, batch_size: int, image_shape: tuple[int, ...], seed: Any) -> tuple[Any, Any]:
+def draw_random_numbers(
+    batches: int, batch_size: int, image_shape: tuple[int, ...], seed: Any
+) -> tuple[Any, Any]:
     """Return the random numbers for that many batches: the same for the same seed.
 
-    They are drawn apart from `warp`, because XLA on a CPU draws ten times more slowly than
+    They are drawn apart from `warp_images`, because XLA on a CPU draws ten times more slowly than
     TensorFlow's own kernels.
 
     Args:
@@ -43,13 +45,13 @@ def draw(batches: int, batch_size: int, image_shape: tuple[int, ...], seed: Any)
     )
 
 
-def warp(images: Any, uniform: Any, normal: Any, how_far: Augmentation) -> Any:
+def warp_images(images: Any, uniform: Any, normal: Any, how_far: Augmentation) -> Any:
     """Return the images bent at random: float32 of the same shape (batch, height, width, channels).
 
     What comes in from outside of an image is 0.
     """
     batch, height, width, channels = images.shape
-    y, x = _source(height, width, uniform, normal, how_far)
+    y, x = source_coordinates(height, width, uniform, normal, how_far)
     top, left = tf.floor(y), tf.floor(x)
     down, right = (y - top)[..., None], (x - left)[..., None]
     # A frame of zeros, two wide, stands for everything outside.
@@ -67,7 +69,7 @@ def warp(images: Any, uniform: Any, normal: Any, how_far: Augmentation) -> Any:
     return (1 - down) * upper + down * lower
 
 
-def _source(
+def source_coordinates(
     height: int, width: int, uniform: Any, normal: Any, how_far: Augmentation
 ) -> tuple[Any, Any]:
     """Return, for each pixel of each image, the point (y, x) whose colour it takes."""

@@ -12,14 +12,20 @@ from typing import Any
 
 from lenet_edge import model as lenet  # imported first: it quiets TensorFlow
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec, announce, describe, write_manifest
-from lenet_edge.data.dataset import Dataset, check, to_input
+from lenet_edge.data.dataset import Dataset, check_dataset, to_input
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.support.files import atomic_write
 from lenet_edge.train import augmentation
+from lenet_edge.train.distribution import Replicas
 from lenet_edge.train.fused_forward import fused_forward
 from lenet_edge.train.recipe import DEFAULT, Recipe
-from lenet_edge.train.state import LOSS_EVERY, STATE, History, Settings, State
-from lenet_edge.train.workers import Workers
+from lenet_edge.train.saved_state import (
+    LOSS_EVERY,
+    STATE_FILE,
+    History,
+    TrainingSettings,
+    TrainingState,
+)
 
 import numpy as np  # isort: skip
 import numpy.typing as npt  # isort: skip
@@ -27,7 +33,7 @@ import tensorflow as tf  # isort: skip
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a training is: `loss` every 100 steps; `accuracy`, a fraction, after an epoch."""
 
     epoch: int
@@ -48,8 +54,8 @@ def train(
     seed: int = 1,
     folder: Path | None = None,
     resume: bool = False,
-    report: Callable[[Progress], None] = lambda progress: None,
-    workers: Workers | None = None,
+    report: Callable[[TrainingProgress], None] = lambda progress: None,
+    replicas: Replicas | None = None,
 ) -> tuple[Any, History]:
     """Train a LeNet and return the Keras model, and how it went.
 
@@ -62,60 +68,64 @@ def train(
         folder: where its state is kept after each epoch; None keeps nothing.
         resume: go on from the state in `folder`.
         report: called every 100 steps and after each epoch.
-        workers: who takes a part of each batch; None for this process alone, compiled as a whole.
+        replicas: who takes a part of each batch; None for this process alone, compiled as a whole.
 
     Raises:
         DataError: the images and labels do not fit each other or the network, or the batch cannot
-            be divided among the workers.
+            be divided among the replicas.
         LenetEdgeError: the loss stopped being a number; or `folder` holds an unfinished training
             and `resume` is not set; or it is and there is none, or one with other settings.
     """
-    check(training)
-    check(test)
-    history, arrays = _start(folder, resume, Settings.of(recipe, seed, training), training.name)
-    learnt_from, held_out = hold_out(training, recipe.validation_images)
+    check_dataset(training)
+    check_dataset(test)
+    history, arrays = _start(
+        folder, resume, TrainingSettings.of(recipe, seed, training), training.name
+    )
+    learnt_from, held_out = split_validation(training, recipe.validation_images)
     watched = held_out or test
 
     tf.keras.utils.set_random_seed(seed)
-    with workers.scope() if workers else contextlib.nullcontext():
+    with replicas.scope() if replicas else contextlib.nullcontext():
         model = lenet.build_lenet(len(training.class_names), training.image_shape)
-        epoch_of = Epochs(model, learnt_from, recipe, seed, workers)
-    epoch_of.restore(arrays)
+        runner = EpochRunner(model, learnt_from, recipe, seed, replicas)
+    runner.restore(arrays)
     done = len(history.epochs)
-    if workers:
-        workers.agree("settings", history.settings)
-        (done,), *arrays = workers.from_first([np.array([done]), *epoch_of.arrays()])
-        epoch_of.restore(arrays)
+    if replicas:
+        replicas.check_same_settings("settings", history.settings)
+        (done,), *arrays = replicas.broadcast_from_first(
+            [np.array([done]), *runner.variable_arrays()]
+        )
+        runner.restore(arrays)
     for epoch in range(done + 1, recipe.epochs + 1):
         started = time.perf_counter()
         losses: list[float] = []
-        for taken in epoch_of(epoch):
+        for taken in runner.run_epoch(epoch):
             losses += taken
-            now = Progress(
+            now = TrainingProgress(
                 epoch,
                 recipe.epochs,
                 len(losses),
-                epoch_of.num_steps,
-                epoch_of.learning_rate,
+                runner.num_steps,
+                runner.learning_rate,
                 loss=losses[-1],
-                images_per_s=len(losses) * epoch_of.batch_size / (time.perf_counter() - started),
+                images_per_s=len(losses) * runner.batch_size / (time.perf_counter() - started),
             )
             report(now)
-        with epoch_of.averaged():
+        with runner.temporarily_averaged():
             found = accuracy(model, watched)
-        history.add(losses, found, epoch_of.learning_rate, time.perf_counter() - started)
+        history.add(losses, found, runner.learning_rate, time.perf_counter() - started)
         if folder:
-            State(history, epoch_of.arrays()).save(folder)
+            TrainingState(history, runner.variable_arrays()).save(folder)
             history.save(folder)
         report(dataclasses.replace(now, accuracy=found, watched=watched.name))
-    epoch_of.finish()
+    runner.apply_averaged_weights()
     history.test_accuracy = accuracy(model, test)
     if folder:
         history.save(folder)
     return model, history
 
 
-class Epochs:
+class EpochRunner:
     """The epochs of one training: called with an epoch's number, it takes that epoch's steps.
 
     A step is plain: a tape, a loss, gradients, an optimizer. Around it, only what makes it fast:
@@ -128,7 +138,7 @@ class Epochs:
         data: Dataset,
         recipe: Recipe,
         seed: int,
-        workers: Workers | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self.batch_size = min(recipe.batch_size, len(data))
         self.num_steps = len(data) // self.batch_size
@@ -140,17 +150,17 @@ class Epochs:
         self._forward = fused_forward(model)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
-        self._workers = workers
-        if workers:
-            workers.check(self.batch_size)
+        self._replicas = replicas
+        if replicas:
+            replicas.check_batch_size(self.batch_size)
             self._loss_and_gradients = tf.function(self._gradients_of, jit_compile=True)
             self._steps = tf.function(self._steps_of)
         else:
             self._loss_and_gradients = self._gradients_of
             self._steps = tf.function(self._steps_of, jit_compile=True)
-        self._draw = tf.function(augmentation.draw)
+        self._draw = tf.function(augmentation.draw_random_numbers)
 
-    def __call__(self, epoch: int) -> Iterator[list[float]]:
+    def run_epoch(self, epoch: int) -> Iterator[list[float]]:
         """Take the epoch's steps, 100 in one call, and yield the losses of each call."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._images))
         # The last, incomplete batch is left out; another epoch leaves out other images.
@@ -183,8 +193,8 @@ class Epochs:
         losses = tf.zeros(len(batches))
         for i in tf.range(count):
             chosen, drawn = batches[i], [of_all[i] for of_all in numbers]
-            if self._workers:
-                loss = self._workers.run(self._share_of_step, images, labels, chosen, drawn)
+            if self._replicas:
+                loss = self._replicas.run(self._share_of_step, images, labels, chosen, drawn)
             else:
                 loss = self._step(*self._batch(images, labels, chosen, drawn))
             losses = tf.tensor_scatter_nd_update(losses, [[i]], [loss])
@@ -193,19 +203,21 @@ class Epochs:
     def _share_of_step(self, images: Any, labels: Any, chosen: Any, drawn: Any) -> Any:
         """Take a step on one worker's part of the batch; return the loss of the whole.
 
-        Under a strategy Keras divides a loss by the number of workers, and its optimizer adds up
+        Under a strategy Keras divides a loss by the number of replicas, and its optimizer adds up
         their gradients: what is applied is the mean.
         """
-        workers = self._workers
-        assert workers
-        part = self._batch(images, labels, *tf.nest.map_structure(workers.share, (chosen, drawn)))
-        return workers.total(self._step(*part))
+        replicas = self._replicas
+        assert replicas
+        part = self._batch(
+            images, labels, *tf.nest.map_structure(replicas.local_slice, (chosen, drawn))
+        )
+        return replicas.sum_over_replicas(self._step(*part))
 
     def _batch(self, images: Any, labels: Any, chosen: Any, drawn: Any) -> tuple[Any, Any]:
         batch = tf.cast(tf.gather(images, chosen), tf.float32) / 255
         if self._recipe.augmentation:
             uniform, normal = drawn
-            batch = augmentation.warp(batch, uniform, normal, self._recipe.augmentation)
+            batch = augmentation.warp_images(batch, uniform, normal, self._recipe.augmentation)
         return batch, tf.one_hot(tf.gather(labels, chosen), self._num_classes)
 
     def _random_numbers(self, epoch: int, first: int) -> Any:
@@ -219,7 +231,7 @@ class Epochs:
         """The optimizer's, now."""
         return float(self._optimizer.learning_rate)
 
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+    def variable_arrays(self) -> tuple[npt.NDArray[Any], ...]:
         """Return all that the next epoch depends on: the weights and the optimizer's variables."""
         return tuple(value.numpy() for value in (*self._variables, *self._optimizer.variables))
 
@@ -231,15 +243,15 @@ class Epochs:
                 variable.assign(value)
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def temporarily_averaged(self) -> Iterator[None]:
         """Give the model its averaged weights, where the recipe averages, for a while."""
         raw = [variable.numpy() for variable in self._variables]
-        self.finish()
+        self.apply_averaged_weights()
         yield
         for variable, value in zip(self._variables, raw, strict=True):
             variable.assign(value)
 
-    def finish(self) -> None:
+    def apply_averaged_weights(self) -> None:
         """Give the model its averaged weights, where the recipe averages, for good."""
         if self._recipe.ema:
             self._optimizer.finalize_variable_values(self._variables)
@@ -268,16 +280,16 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
 
 
 def _start(
-    folder: Path | None, resume: bool, settings: Settings, dataset: str
+    folder: Path | None, resume: bool, settings: TrainingSettings, dataset: str
 ) -> tuple[History, Sequence[npt.NDArray[Any]]]:
     """Return the history and the variables to start from: new ones, or those in `folder`."""
-    if folder is None or not (resume or (folder / STATE).exists()):
+    if folder is None or not (resume or (folder / STATE_FILE).exists()):
         return History(settings, dataset), ()
-    state = State.load(folder)
+    state = TrainingState.load(folder)
     done = f"a training that stopped after epoch {state.epoch} of {state.settings.recipe.epochs}"
     if not resume:
         raise LenetEdgeError(
-            f"{folder} holds {done}; go on with --resume, or delete {folder / STATE}"
+            f"{folder} holds {done}; go on with --resume, or delete {folder / STATE_FILE}"
         )
     for name, old, new in state.settings.differences(settings):
         raise LenetEdgeError(
@@ -286,7 +298,7 @@ def _start(
     return state.history, state.arrays
 
 
-def hold_out(data: Dataset, count: int) -> tuple[Dataset, Dataset | None]:
+def split_validation(data: Dataset, count: int) -> tuple[Dataset, Dataset | None]:
     """Split a data set into what is learnt from and up to `count` images held out, at most a tenth.
 
     The images are chosen at random, but always the same ones.
@@ -295,7 +307,7 @@ def hold_out(data: Dataset, count: int) -> tuple[Dataset, Dataset | None]:
     if count == 0:
         return data, None
     order = np.random.default_rng(0).permutation(len(data))
-    return data.take(order[count:]), data.take(order[:count], f"{data.name}, held out")
+    return data.subset(order[count:]), data.subset(order[:count], f"{data.name}, held out")
 
 
 def _finite(losses: list[float], epoch: int, first: int) -> list[float]:
@@ -320,7 +332,7 @@ def accuracy(model: Any, data: Dataset) -> float:
     return float(np.mean(predict_logits(model, data).argmax(axis=1) == data.labels))
 
 
-def save(model: Any, path: Path, class_names: tuple[str, ...]) -> Artifact:
+def save_checkpoint(model: Any, path: Path, class_names: tuple[str, ...]) -> Artifact:
     """Write the checkpoint and its manifest, and return its Artifact."""
     with atomic_write(path) as temporary:
         model.save(temporary)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.classifier import fit, scale
+from lenet_edge.classifier_io import arrange_images, scale_pixels
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.runtimes._tflite import plain_interpreter
 from lenet_edge.target import quantize
@@ -98,7 +98,9 @@ def walk_tflite(file: Artifact, other: Artifact, given: Any) -> Walk:
         tensor = _of_tflite(names[index], one["op_name"], inputs, ours[index])
         matches.append((tensor, index, match))
     batch = int(entry["shape"][0])
-    fed, expected = (fit(scale(given, one.pixel_scale), one.inputs[0]) for one in (file, other))
+    fed, expected = (
+        arrange_images(scale_pixels(given, one.pixel_scale), one.inputs[0]) for one in (file, other)
+    )
     for start in range(0, len(given) - batch + 1, batch):
         part = slice(start, start + batch)
         quantized.set_tensor(entry["index"], quantize(fed[part], file.inputs[0]))
@@ -217,7 +219,7 @@ def _run_onnx(model: Any, names: list[str], artifact: Artifact, given: Any) -> d
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     spec = artifact.inputs[0]
-    images = quantize(fit(scale(given, artifact.pixel_scale), spec), spec)
+    images = quantize(arrange_images(scale_pixels(given, artifact.pixel_scale), spec), spec)
     size = artifact.batch_size or len(images)
     wanted = [name for name in names if name != entry]
     starts = range(0, len(images) - size + 1, size)

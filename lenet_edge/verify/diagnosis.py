@@ -17,38 +17,38 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
-from lenet_edge.classifier import fit, scale
+from lenet_edge.classifier_io import arrange_images, scale_pixels
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.runtimes import open_session
 from lenet_edge.selection import Pair
 from lenet_edge.target import Images, Target
-from lenet_edge.verify.expected import Truth, in_worker
-from lenet_edge.verify.infer import BATCH_SIZE, infer_all
+from lenet_edge.verify.expected import Expected, call_with_images
+from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
 NUM_IMAGES = 300
 # An alternative explains a failure when it leaves this little of the error, and of the flips.
 _MUCH_BETTER = 0.25
 
 
-def diagnose(pair: Pair, truth: Truth, found: Mapping[str, Any]) -> str | None:
+def diagnose(pair: Pair, expected: Expected, found: Mapping[str, Any]) -> str | None:
     """Return in words which preprocessing would make a failed file agree; None where none does."""
-    count = min(NUM_IMAGES, len(truth.images))
-    expected = truth.logits[:count]
+    count = min(NUM_IMAGES, len(expected.images))
+    expected_logits = expected.logits[:count]
     try:
-        answers, ways = in_worker(
+        answers, ways = call_with_images(
             lambda images, output: try_alternatives.bind(
                 pair.artifact.to_json(), asdict(pair.target), images, output
             ),
-            truth.images[:count],
+            expected.images[:count],
         )
     except LenetEdgeError:  # it ran before; then this is no way to learn more
         return None
 
     def error(logits: Any) -> float:
-        return float(np.abs(np.nan_to_num(logits, nan=1e9) - expected).mean())
+        return float(np.abs(np.nan_to_num(logits, nan=1e9) - expected_logits).mean())
 
     def agreement(logits: Any) -> float:
-        return float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        return float((logits.argmax(axis=1) == expected_logits.argmax(axis=1)).mean())
 
     as_fed, *others = answers
     if not others:
@@ -72,9 +72,9 @@ def try_alternatives(
     given = np.load(images, allow_pickle=False)
     ways, answers = [], []
     with closing(open_session(file, chosen, 1)) as session:
-        for words, fed in _ways(scale(given, file.pixel_scale), session.inputs[0]):
+        for words, fed in _ways(scale_pixels(given, file.pixel_scale), session.inputs[0]):
             try:
-                fitted = fit(fed, session.inputs[0])
+                fitted = arrange_images(fed, session.inputs[0])
             except LenetEdgeError:
                 continue
             answers.append(infer_all(session, fitted, file.batch_size or BATCH_SIZE))

@@ -14,19 +14,19 @@ import numpy.typing as npt
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.reference import reference_for, reference_path
-from lenet_edge.data.arrays import LabelledImages
-from lenet_edge.data.test_set import test_set
+from lenet_edge.data.evaluation_images import evaluation_dataset
+from lenet_edge.data.npz_file import LabelledImages
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.selection import Pair, best_target
 from lenet_edge.target import Logits
-from lenet_edge.verify.infer import record_logits
+from lenet_edge.verify.inference import record_logits
 from lenet_edge.worker import Call
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Truth:
+class Expected:
     """What the reference called `name` answers to `images`, and their labels if there are any."""
 
     name: str
@@ -35,13 +35,13 @@ class Truth:
     class_names: tuple[str, ...]
     logits: Logits
 
-    def first(self, count: int | None) -> Truth:
+    def first(self, count: int | None) -> Expected:
         """Return the same of the first `count` images; of all, where that is None."""
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, images=self.images[:count], labels=labels, logits=self.logits[:count])
 
 
-def recorded(artifact: Artifact) -> Truth:
+def expected_from_reference(artifact: Artifact) -> Expected:
     """Return the recorded answers of the checkpoint that a file was made from.
 
     Raises:
@@ -53,12 +53,14 @@ def recorded(artifact: Artifact) -> Truth:
             " --reference FILE --data IMAGES.npz"
         )
     found = reference_for(artifact)
-    data = test_set(found, artifact.labels)
+    data = evaluation_dataset(found, artifact.labels)
     name = f"checkpoint {found.checkpoint_sha256[:12]}"
-    return Truth(name, data.images, data.labels, data.class_names, found.logits)
+    return Expected(name, data.images, data.labels, data.class_names, found.logits)
 
 
-def of_file(reference: Artifact, data: LabelledImages | None, num_threads: int = 1) -> Truth:
+def expected_from_file(
+    reference: Artifact, data: LabelledImages | None, num_threads: int = 1
+) -> Expected:
     """Return what another file answers, by running it; a recorded checkpoint is not run again.
 
     Args:
@@ -78,15 +80,15 @@ def of_file(reference: Artifact, data: LabelledImages | None, num_threads: int =
                 " --data FILE.npz"
             )
         if reference.parent_sha256 is None:
-            return recorded(reference)
-        known = recorded(reference)
+            return expected_from_reference(reference)
+        known = expected_from_reference(reference)
         data = LabelledImages(known.images, known.labels)
     pair = Pair(reference, best_target(reference.format))
-    logits, _ = answers(pair, data.images, num_threads)
-    return Truth(reference.name, data.images, data.labels, reference.labels, logits)
+    logits, _ = infer_in_worker(pair, data.images, num_threads)
+    return Expected(reference.name, data.images, data.labels, reference.labels, logits)
 
 
-def answers(
+def infer_in_worker(
     pair: Pair,
     images: npt.NDArray[Any],
     num_threads: int,
@@ -107,10 +109,10 @@ def answers(
         artifact, target = pair.artifact.to_json(), asdict(pair.target)
         return record_logits.bind(artifact, target, num_threads, images_file, output)
 
-    return in_worker(call, images, timeout_s, python)
+    return call_with_images(call, images, timeout_s, python)
 
 
-def in_worker(
+def call_with_images(
     make_call: Callable[[Path, Path], Call[R]],
     images: npt.NDArray[Any],
     timeout_s: float = 300.0,

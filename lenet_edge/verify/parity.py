@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.classifier import probabilities
+from lenet_edge.classifier_io import probabilities
 from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import ClassCount, Flip
 from lenet_edge.target import Logits
@@ -17,7 +17,7 @@ from lenet_edge.target import Logits
 MAX_CONFUSION_CLASSES = 100  # above, the matrix would be most of the result file
 
 
-def compare(
+def compare_logits(
     reference: Logits,
     candidate: Logits,
     labels: npt.NDArray[np.int32] | None = None,

@@ -40,7 +40,7 @@ def bounds_for(precision: str, settings: Mapping[str, Any]) -> Bounds:
     return dataclasses.replace(DEFAULTS[precision], **{**own, **settings.get(precision, {})})
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
+def read_bounds(folder: Path) -> dict[str, Any]:
     """Return the bounds in the ``[tool.lenet-edge]`` section of a folder's pyproject.toml, if any.
 
     Raises:
@@ -93,7 +93,7 @@ def _dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-def judge(found: Mapping[str, Any], bounds: Bounds) -> tuple[str, tuple[str, ...]]:
+def judge_parity(found: Mapping[str, Any], bounds: Bounds) -> tuple[str, tuple[str, ...]]:
     """Return the verdict ("pass", "fail" or "inconclusive") and its reasons, in words.
 
     The point estimate decides when there are so many images that a bound allows one to be lost.

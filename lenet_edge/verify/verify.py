@@ -14,11 +14,11 @@ from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.target import Delegation, Logits, Target
 from lenet_edge.verify import diagnosis
-from lenet_edge.verify.expected import Truth, answers, recorded
-from lenet_edge.verify.parity import compare
-from lenet_edge.verify.verdict import bounds_for, judge
+from lenet_edge.verify.expected import Expected, expected_from_reference, infer_in_worker
+from lenet_edge.verify.parity import compare_logits
+from lenet_edge.verify.verdict import bounds_for, judge_parity
 
-Keep = Callable[[ParityReport, Truth, Logits], None]
+OnReport = Callable[[ParityReport, Expected, Logits], None]
 
 
 def verify(
@@ -26,8 +26,8 @@ def verify(
     settings: Mapping[str, Any] | None = None,
     num_threads: int = 1,
     report: Callable[[str], None] = lambda what: None,
-    against: Truth | None = None,
-    keep: Keep = lambda found, truth, logits: None,
+    expected: Expected | None = None,
+    on_report: OnReport = lambda found, expected, logits: None,
     num_images: int | None = None,
     timeout_s: float = 300.0,
     python_for: Callable[[Pair], Path | None] = lambda pair: None,
@@ -39,8 +39,8 @@ def verify(
         settings: bounds instead of the defaults; see `verdict.bounds_for`.
         num_threads: threads for one inference.
         report: called with a name as each pair is done.
-        against: what to compare with; None means each file's own recorded float model.
-        keep: called with each report, what it was held against, and the file's logits.
+        expected: what to compare with; None means each file's own recorded float model.
+        on_report: called with each report, what it was held against, and the file's logits.
         num_images: how many to run, from the first on; all if left out.
         timeout_s: seconds until a pair is given up.
         python_for: the interpreter of another environment that a pair runs in, if any.
@@ -51,20 +51,20 @@ def verify(
     """
     reports, skipped = [], []
     for pair in pairs:
-        truth = (against or recorded(pair.artifact)).first(num_images)
+        wanted = (expected or expected_from_reference(pair.artifact)).first(num_images)
         where = f"{pair.artifact.name} on {pair.target.name}"
         try:
-            logits, facts = answers(
-                pair, truth.images, num_threads, timeout_s=timeout_s, python=python_for(pair)
+            logits, facts = infer_in_worker(
+                pair, wanted.images, num_threads, timeout_s=timeout_s, python=python_for(pair)
             )
         except LenetEdgeError as error:
             skipped.append(Skipped(pair.target.name, str(error), pair.artifact.name))
             report(f"{where}: {error}")
             continue
         try:
-            found = compare(truth.logits, logits, truth.labels, truth.class_names)
+            found = compare_logits(wanted.logits, logits, wanted.labels, wanted.class_names)
         except DataError as error:
-            raise DataError(f"{pair.artifact.name} against {truth.name}: {error}") from error
+            raise DataError(f"{pair.artifact.name} against {wanted.name}: {error}") from error
         delegation = Delegation.from_json(facts["delegation"])
         # What a device computes in may be less than what the file holds.
         less = delegation is not None and delegation.precision == "float16"
@@ -72,20 +72,20 @@ def verify(
         bounds = bounds_for(
             "float16" if less and precision == "float32" else precision, settings or {}
         )
-        verdict, reasons = judge(found, bounds)
+        verdict, reasons = judge_parity(found, bounds)
         one = ParityReport(
-            reference=truth.name,
+            reference=wanted.name,
             candidate=pair.artifact.name,
             candidate_sha256=pair.artifact.sha256,
             target=pair.target.name,
             verdict=verdict,
             reasons=reasons,
             bounds=bounds,
-            diagnosis=diagnosis.diagnose(pair, truth, found) if verdict == "fail" else None,
+            diagnosis=diagnosis.diagnose(pair, wanted, found) if verdict == "fail" else None,
             delegation=delegation,
             **found,
         )
-        keep(one, truth, logits)
+        on_report(one, wanted, logits)
         reports.append(one)
         report(where)
     return reports, skipped

@@ -47,7 +47,8 @@ def test_runtimes_that_misbehave_cost_their_own_cells(
     assert all(len(one.processes) == 2 and not one.invalid for one in run.measurements)
     # The check before the timing meets them first.
     reasons = {
-        one.target: one.reason.removeprefix("verify.infer:record_logits ") for one in run.skipped
+        one.target: one.reason.removeprefix("verify.inference:record_logits ")
+        for one in run.skipped
     }
     assert "was killed by SIGSEGV" in reasons["misbehaving-segfault"]
     assert (

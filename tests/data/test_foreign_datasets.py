@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from lenet_edge.data import arrays, fashion_mnist, idx, image_folder, mnist
+from lenet_edge.data import fashion_mnist, idx, image_folder, mnist, npz_file
 from lenet_edge.errors import DataError
 from lenet_edge.flows import datasets
 
@@ -78,12 +78,12 @@ def test_npz_arrays(tmp_path: Path) -> None:
     assert training.class_names == ("0", "1", "2", "3")
     assert training.labels.dtype == np.int32
     named = npz(tmp_path / "named.npz", class_names=np.array(["a", "b", "c", "d"]))
-    assert arrays.load(named)[1].class_names == ("a", "b", "c", "d")
+    assert npz_file.load(named)[1].class_names == ("a", "b", "c", "d")
 
 
 def test_floats_and_grey_images(tmp_path: Path) -> None:
     grey = RANDOM.random((40, 12, 14))
-    training, _ = arrays.load(
+    training, _ = npz_file.load(
         npz(tmp_path / "grey.npz", x_train=grey, x_test=np.full((10, 12, 14), 255.0))
     )
     np.testing.assert_array_equal(training.images[..., 0], np.rint(grey * 255))
@@ -109,14 +109,14 @@ def test_floats_and_grey_images(tmp_path: Path) -> None:
 )
 def test_bad_arrays(tmp_path: Path, changed: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError, match=says):
-        arrays.load(npz(tmp_path / "bad.npz", **changed))
+        npz_file.load(npz(tmp_path / "bad.npz", **changed))
 
 
 def test_a_truncated_npz(tmp_path: Path) -> None:
     path = npz(tmp_path / "cut.npz")
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"cut\.npz cannot be read as \.npz"):
-        arrays.load(path)
+        npz_file.load(path)
 
 
 def test_a_single_array_named_npz(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_single_array_named_npz(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, np.zeros((3, 4, 4)))
     with pytest.raises(DataError, match=r"one\.npz cannot be read as \.npz"):
-        arrays.load_images(path)
+        npz_file.load_images(path)
 
 
 def folder_of_images(folder: Path, classes: str = "ab", colour: bool = True) -> Path:

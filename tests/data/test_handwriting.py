@@ -13,7 +13,7 @@ import pytest
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import image_file
 from lenet_edge.data.dataset import Dataset, to_input
-from lenet_edge.data.handwriting import normalize
+from lenet_edge.data.handwriting import normalize_digit
 from lenet_edge.errors import DataError
 from lenet_edge.runtimes import get_target, open_session
 from tests.data import draw
@@ -37,7 +37,9 @@ def rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def test_drawn_digits_are_read() -> None:
     assert len(FILES) == 100
-    seen = [normalize(image_file.decode(path.read_bytes(), path.name)) for path in FILES]
+    seen = [
+        normalize_digit(image_file.decode_image(path.read_bytes(), path.name)) for path in FILES
+    ]
     wrong = [
         f"{path.name} as {was}"
         for path, was in zip(FILES, answers(seen), strict=True)
@@ -53,7 +55,7 @@ def test_the_images_are_those_that_the_script_draws(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == [path.name for path in FILES]
     for path in FILES:  # pixels, not bytes: another Pillow may compress otherwise
         ours, theirs = (
-            image_file.decode((folder / path.name).read_bytes(), path.name).astype(int)
+            image_file.decode_image((folder / path.name).read_bytes(), path.name).astype(int)
             for folder in (draw.FOLDER, tmp_path)
         )
         assert np.abs(ours - theirs).mean() < 0.5
@@ -63,7 +65,7 @@ def test_the_images_are_those_that_the_script_draws(tmp_path: Path) -> None:
 def test_mnist_s_own_images_stay_what_they_are(test_part: Dataset, inverted: bool) -> None:
     """Cut out, scaled and centred again, in either polarity, they lose nothing."""
     few = test_part.images[:500]
-    seen = [normalize(rgb(255 - one if inverted else one)) for one in few]
+    seen = [normalize_digit(rgb(255 - one if inverted else one)) for one in few]
     right = np.mean(answers(seen) == test_part.labels[:500])
     assert right >= np.mean(answers(list(few)) == test_part.labels[:500]) - 0.01
 
@@ -72,7 +74,7 @@ def test_it_is_what_mnist_is() -> None:
     """20 pixels at the longer side, the centre of mass in the middle, ink 255 on paper 0."""
     sheet = np.full((200, 300, 3), 255, np.uint8)
     sheet[40:120, 30:50] = sheet[100:120, 30:90] = (20, 20, 90)
-    found = normalize(sheet)
+    found = normalize_digit(sheet)
     assert found.shape == (28, 28, 1)
     assert found.dtype == np.uint8
     rows, columns = np.nonzero(found[..., 0])
@@ -90,7 +92,7 @@ def test_any_pen(pen: int) -> None:
     seen = []
     for strokes in draw.HANDS["round"].values():
         ink = draw.write((280, 280), strokes, 200, (140, 140), pen, rng)
-        seen.append(normalize(draw.inked(draw.paper((280, 280), (255,) * 3), ink, (0,) * 3)
+        seen.append(normalize_digit(draw.inked(draw.paper((280, 280), (255,) * 3), ink, (0,) * 3)
                               .astype(np.uint8)))  # fmt: skip
     assert sum(was == digit for digit, was in enumerate(answers(seen))) >= 9
 
@@ -101,9 +103,9 @@ def test_a_drawing_may_touch_the_edge() -> None:
     ink = draw.write((200, 200), five, 180, (100, 92), 12, np.random.default_rng(3))
     assert ink[0].any()
     sheet = draw.inked(draw.paper((200, 200), (255,) * 3), ink, (0,) * 3).astype(np.uint8)
-    seen, with_margin = normalize(sheet), normalize(np.pad(sheet, ((28, 28),) * 2 + ((0, 0),),
-                                                           constant_values=255))  # fmt: skip
-    assert (seen == with_margin).all()
+    seen = normalize_digit(sheet)
+    padded = np.pad(sheet, ((28, 28), (28, 28), (0, 0)), constant_values=255)
+    assert (seen == normalize_digit(padded)).all()
     assert answers([seen]) == [5]
 
 
@@ -126,7 +128,7 @@ def blank(kind: str) -> npt.NDArray[np.uint8]:
 )
 def test_what_has_no_ink_is_said(kind: str) -> None:
     with pytest.raises(DataError, match=r"there is no digit in x\.png; is it blank"):
-        normalize(blank(kind), "x.png")
+        normalize_digit(blank(kind), "x.png")
 
 
 def test_any_image_gives_an_answer_or_says_why_not() -> None:
@@ -135,6 +137,6 @@ def test_any_image_gives_an_answer_or_says_why_not() -> None:
         height, width = rng.integers(1, 90, 2)
         image = (rng.random((height, width, 3)) ** rng.integers(1, 9) * 255).astype(np.uint8)
         try:
-            assert normalize(image).shape == (28, 28, 1)
+            assert normalize_digit(image).shape == (28, 28, 1)
         except DataError:
             continue

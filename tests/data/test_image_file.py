@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lenet_edge.data import image_file
-from lenet_edge.data.image_file import decode
+from lenet_edge.data.image_file import decode_image
 from lenet_edge.errors import DataError
 
 
@@ -71,7 +71,7 @@ def sixteen_bits() -> Image.Image:
          "P tRNS", "16 bits", "JPEG", "progressive", "CMYK"],
 )  # fmt: skip
 def test_every_kind_of_pixel(content: bytes) -> None:
-    image = decode(content, "x")
+    image = decode_image(content, "x")
     assert image.shape == (20, 40, 3)
     assert image.dtype == np.uint8
     assert image[:, :18].max() < 30
@@ -85,7 +85,7 @@ def test_every_kind_of_pixel(content: bytes) -> None:
 def test_it_is_turned_as_the_camera_was(format: str, orientation: int, dark: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = decode(packed(half_dark(), format, exif=exif), "x")
+    image = decode_image(packed(half_dark(), format, exif=exif), "x")
     thirds = [image[:, :10], image[:, -10:], image[:6], image[-6:]]
     means = dict(zip(("left", "right", "top", "bottom"), (t.mean() for t in thirds), strict=True))
     assert min(means, key=lambda side: means[side]) == dark
@@ -95,7 +95,7 @@ def test_it_is_turned_as_the_camera_was(format: str, orientation: int, dark: str
 def test_a_photo_is_reduced(format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = decode(packed(half_dark("RGB", (4000, 3000)), format, exif=exif), "x")
+    image = decode_image(packed(half_dark("RGB", (4000, 3000)), format, exif=exif), "x")
     assert max(image.shape) <= 2048
     assert image.shape[0] > image.shape[1]
     assert image[10].mean() < 10
@@ -136,7 +136,7 @@ BAD = {
 def test_what_is_no_image_is_said_in_one_line(name: str) -> None:
     content, says = BAD[name]
     with pytest.raises(DataError) as caught:
-        decode(content, "x.png")
+        decode_image(content, "x.png")
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
 
@@ -149,8 +149,8 @@ def test_the_largest_image_needs_bounded_memory(format: str, tmp_path: Path) -> 
     path = tmp_path / "large"
     path.write_bytes(packed(image, format, **options))
     code = (
-        "import sys; from pathlib import Path; from lenet_edge.data.image_file import decode;"
-        "decode(Path(sys.argv[1]).read_bytes(), 'x');"
+        "import sys; from pathlib import Path; from lenet_edge.data.image_file import decode_image;"
+        "decode_image(Path(sys.argv[1]).read_bytes(), 'x');"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
@@ -165,19 +165,19 @@ def test_a_spoiled_file_is_read_or_refused(data: st.DataObject) -> None:
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(1, len(content))) :]
     with contextlib.suppress(DataError):
-        assert decode(bytes(content), "x").ndim == 3
+        assert decode_image(bytes(content), "x").ndim == 3
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        image_file.read(tmp_path / "missing.png")
+        image_file.read_image_file(tmp_path / "missing.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
-        image_file.read(tmp_path / "folder.png")
+        image_file.read_image_file(tmp_path / "folder.png")
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(DataError, match="it is no file"):
-        image_file.read(tmp_path / "pipe.png")
+        image_file.read_image_file(tmp_path / "pipe.png")
     with (tmp_path / "vast.png").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(DataError, match="the limit is 32"):
-        image_file.read(tmp_path / "vast.png")
+        image_file.read_image_file(tmp_path / "vast.png")

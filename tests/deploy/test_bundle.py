@@ -15,7 +15,7 @@ import pytest
 from lenet_edge.deploy import bundle
 from lenet_edge.deploy.wheels import SYSTEMS, fit
 from lenet_edge.errors import BoardError
-from lenet_edge.selection import load_files
+from lenet_edge.selection import load_artifacts
 from lenet_edge.support.files import sha256_of
 from tests.conftest import LenetEdge
 
@@ -45,7 +45,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
-    artifacts = load_files([EXPORTED / "lenet_int8.tflite"], EXPORTED)
+    artifacts = load_artifacts([EXPORTED / "lenet_int8.tflite"], EXPORTED)
     made = bundle.make(artifacts, 500)
     made.save(folder / "one.tar.xz")
     return unpack(folder / "one.tar.xz", folder)

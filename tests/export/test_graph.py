@@ -21,7 +21,7 @@ from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
-from lenet_edge.verify.expected import answers as answers_of
+from lenet_edge.verify.expected import infer_in_worker
 from tests.conftest import take
 
 Matrix = dict[tuple[str, str], Artifact]
@@ -117,7 +117,7 @@ def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
     expected = load_checkpoint(exports / "lenet.keras")(to_input(test.images)).numpy()
     for artifact, target in zip(made, ("litert-xnnpack", "onnxruntime-cpu"), strict=True):
         for count in (10, 3):  # the last batch, and the only one, are not full
-            found, _ = answers_of(Pair(artifact, get_target(target)), test.images[:count], 1)
+            found, _ = infer_in_worker(Pair(artifact, get_target(target)), test.images[:count], 1)
             np.testing.assert_allclose(found, expected[:count], atol=1e-4)
 
 

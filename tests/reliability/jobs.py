@@ -18,7 +18,7 @@ from lenet_edge.artifacts.artifact import FORMATS, load_artifact
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.result_file import BenchRun
-from lenet_edge.train.state import STATE, State
+from lenet_edge.train.saved_state import STATE_FILE, TrainingState
 
 ROOT = Path(__file__).parents[2]
 EXPORTED = ROOT / "exported"
@@ -50,7 +50,10 @@ def _train(inputs: Path, which: int) -> Sequence[object]:
 
 
 def _resume_training(folder: Path, usual: Sequence[object]) -> Sequence[object]:
-    return (*usual, *(["--resume"] if (folder / "out" / "mine.training" / STATE).exists() else []))
+    return (
+        *usual,
+        *(["--resume"] if (folder / "out" / "mine.training" / STATE_FILE).exists() else []),
+    )
 
 
 def _verify(inputs: Path, which: int) -> Sequence[object]:
@@ -107,7 +110,7 @@ def make_inputs(inputs: Path) -> None:
     )  # fmt: skip
     model = load_checkpoint(EXPORTED / "lenet.keras")
     for which in range(2):
-        loop.save(model, inputs / str(which) / "lenet.keras", training.class_names)
+        loop.save_checkpoint(model, inputs / str(which) / "lenet.keras", training.class_names)
         model.set_weights([0.9 * one for one in model.get_weights()])
 
 
@@ -149,8 +152,8 @@ def _read(path: Path) -> str:
         if artifact.parent_sha256 is None and path.suffix != ".keras":
             raise NotWholeError(f"{path.name} has lost its manifest")
         content = _weights(content) if path.suffix == ".keras" else content
-    elif path.name == STATE:
-        content = b"".join(one.tobytes() for one in State.load(path.parent).arrays)
+    elif path.name == STATE_FILE:
+        content = b"".join(one.tobytes() for one in TrainingState.load(path.parent).arrays)
     elif path.name.startswith("reference"):
         content = Reference.load(path).logits.tobytes()
     elif path.suffix == ".npz":

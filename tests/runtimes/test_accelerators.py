@@ -24,7 +24,7 @@ from lenet_edge.runtimes import get_target
 from lenet_edge.runtimes._compiled_model import with_batch_size
 from lenet_edge.runtimes.tflite_micro import smallest_arena
 from lenet_edge.selection import read_tensors
-from lenet_edge.verify.infer import record_logits
+from lenet_edge.verify.inference import record_logits
 from tests.conftest import LenetEdge
 
 Logits = npt.NDArray[np.float32]
@@ -86,7 +86,7 @@ def test_a_provider_that_is_wrong_by_itself_is_caught(
     assert wrong.verdict == "fail"
     assert wrong.max_abs_error > 1
     assert wrong.delegation is not None
-    assert wrong.delegation.is_whole
+    assert wrong.delegation.is_complete
     done = lenet_edge(*on_gpu)
     assert done.returncode == 0, done.stdout
     (right,) = BenchRun.load(tmp_path / "o.json").parity

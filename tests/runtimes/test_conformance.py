@@ -27,7 +27,7 @@ from lenet_edge.errors import ModelFileError, TargetError, WorkerError
 from lenet_edge.runtimes import absence, all_targets, is_installed, open_session
 from lenet_edge.support.files import sha256_of
 from lenet_edge.target import Target
-from lenet_edge.verify.infer import record_logits
+from lenet_edge.verify.inference import record_logits
 from tests.conftest import can_build_wasm, gpu_environment
 
 FILES = (

@@ -47,10 +47,10 @@ def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_right_answer_works(target: Target) -> None:
-    status = selection.probe(installed(target))
+    status = selection.probe_target(installed(target))
     assert status.works, status.detail
     assert status.detail[0].isdigit()  # a version
-    assert status.delegation is None or status.delegation.is_whole
+    assert status.delegation is None or status.delegation.is_complete
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
@@ -59,7 +59,7 @@ def test_a_wrong_answer_does_not_work(
 ) -> None:
     installed(target)
     monkeypatch.setattr(worker, "PACKAGE", wrong_package / "lenet_edge")
-    status = selection.probe(target)
+    status = selection.probe_target(target)
     assert not status.works
     assert status.detail.startswith(f"{target.name} runs, but its results are wrong by up to 0.")
 
@@ -74,6 +74,6 @@ def test_a_package_that_cannot_be_imported_does_not_work(
     (package / "interpreter.py").write_text("raise ImportError('libc.so.7 is missing')\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{PACKAGE.parent}")
     (target,) = (one for one in TARGETS if one.name == "litert-xnnpack")
-    status = selection.probe(target)
+    status = selection.probe_target(target)
     assert not status.works
     assert "libc.so.7 is missing" in status.detail

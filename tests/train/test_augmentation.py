@@ -26,7 +26,9 @@ def images() -> npt.NDArray[np.float32]:
 
 def warp(images: Any, uniform: Any, **how_far: float) -> Any:
     normal = np.zeros((len(images), 2, 8, 8), np.float32)
-    return augmentation.warp(images, uniform, normal, Augmentation(**{**STILL, **how_far})).numpy()
+    return augmentation.warp_images(
+        images, uniform, normal, Augmentation(**{**STILL, **how_far})
+    ).numpy()
 
 
 def moves(count: int, **by: float) -> npt.NDArray[np.float32]:
@@ -53,9 +55,9 @@ def test_a_quarter_turn_is_rot90(images: npt.NDArray[np.float32]) -> None:
 
 
 def test_the_elastic_warp_has_the_deviation_it_is_asked_for() -> None:
-    uniform, normal = augmentation.draw(1, 4000, (28, 28, 1), tf.constant([1, 2]))
+    uniform, normal = augmentation.draw_random_numbers(1, 4000, (28, 28, 1), tf.constant([1, 2]))
     how_far = Augmentation(**{**STILL, "elastic": 0.5})
-    y, x = augmentation._source(28, 28, uniform[0], normal[0], how_far)
+    y, x = augmentation.source_coordinates(28, 28, uniform[0], normal[0], how_far)
     rows, columns = np.mgrid[:28, :28]
     for found, still in ((y, rows), (x, columns)):
         assert np.std(found - still) == pytest.approx(0.5, rel=0.02)
@@ -65,7 +67,8 @@ def test_the_elastic_warp_has_the_deviation_it_is_asked_for() -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     first, again, other = (
-        augmentation.draw(2, 3, (28, 28, 1), tf.constant([7, key])) for key in (1, 1, 2)
+        augmentation.draw_random_numbers(2, 3, (28, 28, 1), tf.constant([7, key]))
+        for key in (1, 1, 2)
     )
     for one, two, three in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -74,8 +77,10 @@ def test_the_same_seed_draws_the_same() -> None:
 
 def test_colours_move_together() -> None:
     grey = np.random.default_rng(0).random((5, 32, 20, 1), np.float32)
-    uniform, normal = augmentation.draw(1, 5, (32, 20, 3), tf.constant([1, 1]))
-    bent = augmentation.warp(np.repeat(grey, 3, axis=-1), uniform[0], normal[0], Augmentation())
+    uniform, normal = augmentation.draw_random_numbers(1, 5, (32, 20, 3), tf.constant([1, 1]))
+    bent = augmentation.warp_images(
+        np.repeat(grey, 3, axis=-1), uniform[0], normal[0], Augmentation()
+    )
     assert bent.shape == (5, 32, 20, 3)
     np.testing.assert_array_equal(bent[..., 0], bent[..., 2])
     assert not np.allclose(bent[..., :1], grey, atol=0.01)

@@ -55,7 +55,7 @@ def test_a_seed_gives_the_same_weights_bit_for_bit(training: Dataset, test_image
 
 
 def test_it_learns_and_says_where_it_is(training: Dataset, test_images: Dataset) -> None:
-    said: list[loop.Progress] = []
+    said: list[loop.TrainingProgress] = []
     recipe = short(epochs=3, batch_size=16)
     model, history = loop.train(training, test_images, recipe, report=said.append)
     steps = 2000 // 16
@@ -98,7 +98,7 @@ def test_the_checkpoint_holds_the_model(
     import tensorflow as tf
 
     model, _ = loop.train(take(training, 200), test_images, short())
-    made = loop.save(model, tmp_path / "mine.keras", training.class_names)
+    made = loop.save_checkpoint(model, tmp_path / "mine.keras", training.class_names)
     assert load_artifact(made.path) == made
     assert made.labels == training.class_names
     again = tf.keras.models.load_model(made.path)

@@ -12,12 +12,12 @@ import pytest
 
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
-from lenet_edge.data.arrays import LabelledImages
+from lenet_edge.data.npz_file import LabelledImages
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
-from lenet_edge.verify.expected import of_file
+from lenet_edge.verify.expected import expected_from_file
 from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge, take
 
@@ -93,9 +93,9 @@ def report_of(folder: Path, file: str, target: str, given: Images) -> ParityRepo
     """Return the report of a file on `given`, held against what the classifier should answer."""
     right = np.load(folder / ("first.npz" if file.startswith("first") else "images.npz"))
     same = load_artifact(folder / f"{file.partition('_')[0]}_float32.onnx")
-    truth = of_file(same, LabelledImages(right["images"], right["labels"]))
+    expected = expected_from_file(same, LabelledImages(right["images"], right["labels"]))
     pair = Pair(load_artifact(folder / file), get_target(target))
-    (report,), skipped = verify([pair], against=dataclasses.replace(truth, images=given))
+    (report,), skipped = verify([pair], expected=dataclasses.replace(expected, images=given))
     assert not skipped
     return report
 

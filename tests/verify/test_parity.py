@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import wilson_interval
-from lenet_edge.verify.parity import compare as compare_fields
-from lenet_edge.verify.parity import mcnemar_p
+from lenet_edge.verify.parity import compare_logits, mcnemar_p
 
 
 def compare(*arguments: Any) -> SimpleNamespace:
-    return SimpleNamespace(**compare_fields(*arguments))
+    return SimpleNamespace(**compare_logits(*arguments))
 
 
 def binomial_p(first: int, second: int) -> Fraction:

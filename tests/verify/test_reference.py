@@ -113,13 +113,13 @@ def test_images_lying_on_their_side(lenet_edge: LenetEdge, theirs: Path, exports
     """The reference's answers are those to upright images; the file gets them transposed."""
     from lenet_edge.runtimes import get_target
     from lenet_edge.selection import Pair
-    from lenet_edge.verify.expected import recorded
+    from lenet_edge.verify.expected import expected_from_reference
     from lenet_edge.verify.verify import verify
 
     artifact = load_artifact(exports / "lenet_float32.onnx")
-    upright = recorded(artifact)
+    upright = expected_from_reference(artifact)
     lying = dataclasses.replace(upright, images=upright.images.swapaxes(1, 2))
-    (report,), _ = verify([Pair(artifact, get_target("onnxruntime-cpu"))], against=lying)
+    (report,), _ = verify([Pair(artifact, get_target("onnxruntime-cpu"))], expected=lying)
     assert report.verdict == "fail"
     assert report.diagnosis is not None
     assert "rows and columns swapped" in report.diagnosis

@@ -12,8 +12,8 @@ import pytest
 
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.parity_report import Bounds
-from lenet_edge.verify.parity import compare
-from lenet_edge.verify.verdict import DEFAULTS, bounds_for, judge, read_settings
+from lenet_edge.verify.parity import compare_logits
+from lenet_edge.verify.verdict import DEFAULTS, bounds_for, judge_parity, read_bounds
 from tests.conftest import LenetEdge
 
 
@@ -23,7 +23,7 @@ def found(count: int, wrong: int) -> dict[str, Any]:
     reference = np.eye(10, dtype=np.float32)[labels]
     candidate = reference.copy()
     candidate[:wrong] = np.roll(candidate[:wrong], 1, axis=1)
-    return compare(reference, candidate, labels)
+    return compare_logits(reference, candidate, labels)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def found(count: int, wrong: int) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_verdicts(count: int, wrong: int, bounds: Bounds, verdict: str, says: list[str]) -> None:
-    judged, reasons = judge(found(count, wrong), bounds)
+    judged, reasons = judge_parity(found(count, wrong), bounds)
     assert judged == verdict
     assert len(reasons) == (0 if verdict == "pass" else len(reasons) or 1)
     for words in says:
@@ -64,7 +64,7 @@ def test_answers_that_are_no_numbers_fail_whatever_the_bounds() -> None:
     logits = np.eye(10, dtype=np.float32)
     spoiled = logits.copy()
     spoiled[3, 4] = np.nan
-    judged, reasons = judge(compare(logits, spoiled), Bounds())
+    judged, reasons = judge_parity(compare_logits(logits, spoiled), Bounds())
     assert (judged, reasons) == ("fail", ("1 images are answered with NaN or infinity",))
 
 
@@ -83,14 +83,14 @@ needs_tomllib = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.
 
 @needs_tomllib
 def test_settings_from_pyproject(tmp_path: Path) -> None:
-    assert read_settings(tmp_path) == {}
+    assert read_bounds(tmp_path) == {}
     file = tmp_path / "pyproject.toml"
     file.write_text("[project]\nname = 'theirs'\n")
-    assert read_settings(tmp_path) == {}
+    assert read_bounds(tmp_path) == {}
     file.write_text(
         "[tool.lenet-edge]\nmax-accuracy-drop = 1\n[tool.lenet-edge.int8]\nmin-agreement = 97.5\n"
     )
-    assert read_settings(tmp_path) == {"max_accuracy_drop": 1.0, "int8": {"min_agreement": 97.5}}
+    assert read_bounds(tmp_path) == {"max_accuracy_drop": 1.0, "int8": {"min_agreement": 97.5}}
 
 
 @needs_tomllib
@@ -111,7 +111,7 @@ def test_settings_from_pyproject(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_used(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "pyproject.toml").write_text(f"[tool.lenet-edge]\n{text}\n")
     with pytest.raises(LenetEdgeError) as caught:
-        read_settings(tmp_path)
+        read_bounds(tmp_path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 

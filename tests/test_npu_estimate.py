@@ -10,13 +10,13 @@ import pytest
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
-from lenet_edge.estimate import estimate
+from lenet_edge.npu_estimate import estimate_npu
 from tests.conftest import LenetEdge
 
 
 def test_an_int8_file_runs_whole(exported: Callable[[str], Artifact]) -> None:
     artifact = exported("lenet_int8.tflite")
-    small, large = (estimate(artifact, f"ethos-u55-{macs}") for macs in (32, 256))
+    small, large = (estimate_npu(artifact, f"ethos-u55-{macs}") for macs in (32, 256))
     for one in (small, large):
         assert one.artifact_sha256 == artifact.sha256
         assert (one.nodes_taken, one.nodes_total) == (8, 8)
@@ -35,7 +35,7 @@ def test_an_int8_file_runs_whole(exported: Callable[[str], Artifact]) -> None:
 )
 def test_what_it_does_not_take(exported: Callable[[str], Artifact], name: str, said: str) -> None:
     with pytest.raises(TargetError, match=said):
-        estimate(exported(name), "ethos-u55-128")
+        estimate_npu(exported(name), "ethos-u55-128")
 
 
 def test_the_command(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:

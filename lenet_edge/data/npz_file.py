@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.data.dataset import Dataset, check
+from lenet_edge.data.dataset import Dataset, check_dataset
 from lenet_edge.errors import DataError
 from lenet_edge.support import npz
 
@@ -97,7 +97,7 @@ def load(path: Path) -> tuple[Dataset, Dataset]:
         for part in ("train", "test")
     ]
     for part in parts:
-        check(part)
+        check_dataset(part)
     training, test = parts
     if training.image_shape != test.image_shape:
         raise DataError(

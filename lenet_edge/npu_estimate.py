@@ -28,7 +28,7 @@ _MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
 
 @dataclass(frozen=True)
-class Estimate:
+class NpuEstimate:
     """What Vela says of one file on one accelerator, for one image.
 
     `accelerator` ends in its multiply-accumulate units. Clock and memories are those of
@@ -52,7 +52,7 @@ class Estimate:
     vela_version: str
 
 
-def estimate(artifact: Artifact, accelerator: str) -> Estimate:
+def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
     """Compile a .tflite file for an Ethos-U and return what Vela expects of it.
 
     Args:
@@ -92,7 +92,7 @@ def estimate(artifact: Artifact, accelerator: str) -> Estimate:
             f"{accelerator} takes none of the {cpu} nodes of {artifact.name}, because an Ethos-U"
             " computes with integers alone; make an int8 file with: lenet-edge export --int8"
         )
-    return Estimate(
+    return NpuEstimate(
         artifact=artifact.name,
         artifact_sha256=artifact.sha256,
         accelerator=accelerator,

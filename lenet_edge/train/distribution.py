@@ -25,7 +25,7 @@ import tensorflow as tf  # isort: skip
 ONE, MIRRORED, MULTI_WORKER = STRATEGIES = ("one", "mirrored", "multi-worker")
 
 
-def make_workers(strategy: str) -> Workers:
+def make_replicas(strategy: str) -> Replicas:
     """Return the workers of a strategy; call it before anything else is done with TensorFlow.
 
     Args:
@@ -37,13 +37,13 @@ def make_workers(strategy: str) -> Workers:
     """
     gpus = tf.config.list_physical_devices("GPU")
     if strategy == ONE:
-        return Workers(tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0"))
+        return Replicas(tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0"))
     if strategy == MIRRORED:
-        return Workers(tf.distribute.MirroredStrategy())
+        return Replicas(tf.distribute.MirroredStrategy())
     _check_config(os.environ.get("TF_CONFIG"))
     try:
         with _interruptible():
-            return Workers(tf.distribute.MultiWorkerMirroredStrategy())
+            return Replicas(tf.distribute.MultiWorkerMirroredStrategy())
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise LenetEdgeError(
             f"the workers of TF_CONFIG did not come together ({_cause(error)}); start this"
@@ -81,7 +81,7 @@ def _check_config(text: str | None) -> None:
         )
 
 
-class Workers:
+class Replicas:
     """The replicas that share a training, in this process and others."""
 
     def __init__(self, strategy: Any) -> None:
@@ -97,7 +97,7 @@ class Workers:
         """Return the context in which the model and its optimizer are built."""
         return self._strategy.scope()
 
-    def check(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int) -> None:
         """Refuse a batch that cannot be divided evenly: its gradients would not be the mean.
 
         Raises:
@@ -114,7 +114,7 @@ class Workers:
         found = self._strategy.run(step, args=arguments)
         return self._strategy.experimental_local_results(found)[0]
 
-    def share(self, whole: Any) -> Any:
+    def local_slice(self, whole: Any) -> Any:
         """Return this worker's part of a batch: equal slices of the first axis, in order."""
         size = whole.shape[0] // self.count
         first = _replica().replica_id_in_sync_group * size
@@ -122,31 +122,32 @@ class Workers:
         part.set_shape((size, *whole.shape[1:]))
         return part
 
-    def total(self, value: Any) -> Any:
+    def sum_over_replicas(self, value: Any) -> Any:
         """Return the sum of what each worker has."""
         return _replica().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
-    def agree(self, what: str, settings: Any) -> None:
+    def check_same_settings(self, what: str, settings: Any) -> None:
         """Check that all workers were started alike.
 
         Raises:
             LenetEdgeError: this one has not what the first has.
         """
         ours = np.frombuffer(hashlib.sha256(repr(settings).encode()).digest()[:4], np.int32)
-        (theirs,) = self.from_first([ours])
+        (theirs,) = self.broadcast_from_first([ours])
         if theirs != ours:
             raise LenetEdgeError(
                 f"this worker's {what} are not those of the first; start all with the same"
                 " command, on the same images"
             )
 
-    def from_first(self, values: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def broadcast_from_first(self, values: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Return what the first worker has, on each; shapes and types must be alike."""
 
         def share() -> list[Any]:
             first = tf.equal(_replica().replica_id_in_sync_group, 0)
             return [
-                self.total(tf.where(first, v, tf.zeros_like(v))) for v in map(tf.constant, values)
+                self.sum_over_replicas(tf.where(first, v, tf.zeros_like(v)))
+                for v in map(tf.constant, values)
             ]
 
         return [found.numpy() for found in self.run(tf.function(share))]
@@ -157,7 +158,7 @@ def _replica() -> Any:
 
 
 @contextlib.contextmanager
-def watch() -> Iterator[None]:
+def report_lost_workers() -> Iterator[None]:
     """Turn the loss of another worker into an error that says what to do."""
     try:
         yield

@@ -18,7 +18,7 @@ from lenet_edge.artifacts.artifact import FORMATS, Artifact, has_manifest, load_
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.results.parity_report import LayerError
 from lenet_edge.verify.activations import Activation, walk_onnx, walk_tflite
-from lenet_edge.verify.expected import Truth, in_worker
+from lenet_edge.verify.expected import Expected, call_with_images
 
 NUM_IMAGES = 200
 BIT_DB = 6.02  # one bit: a layer that loses less is as it should be
@@ -44,7 +44,7 @@ def find_sibling(artifact: Artifact) -> Artifact:
     )
 
 
-def compare_layers(artifact: Artifact, sibling: Artifact, truth: Truth) -> list[LayerError]:
+def compare_layers(artifact: Artifact, sibling: Artifact, expected: Expected) -> list[LayerError]:
     """Return the layers of a file against those of its float sibling, the worst first.
 
     Raises:
@@ -55,9 +55,9 @@ def compare_layers(artifact: Artifact, sibling: Artifact, truth: Truth) -> list[
             f"--layers compares .tflite with .tflite and .onnx with .onnx, not {artifact.name}"
             f" with {sibling.name}"
         )
-    _, found = in_worker(
-        lambda images, output: measure.bind(artifact.to_json(), sibling.to_json(), images),
-        truth.images[:NUM_IMAGES],
+    _, found = call_with_images(
+        lambda images, output: measure_layers.bind(artifact.to_json(), sibling.to_json(), images),
+        expected.images[:NUM_IMAGES],
     )
     layers = [LayerError.from_json(facts) for facts in found]
     if not layers:
@@ -66,7 +66,7 @@ def compare_layers(artifact: Artifact, sibling: Artifact, truth: Truth) -> list[
 
 
 @worker.function
-def measure(
+def measure_layers(
     artifact: dict[str, Any], sibling: dict[str, Any], images: Path
 ) -> list[dict[str, Any]]:
     """Return the fields of the `LayerError` of each layer, in the order of the layers."""

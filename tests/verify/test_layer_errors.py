@@ -18,8 +18,8 @@ from lenet_edge.export import tflite as to_tflite
 from lenet_edge.export.checkpoint import load_checkpoint
 from lenet_edge.export.embed import read_tflite, write_tflite
 from lenet_edge.results.parity_report import LayerError
-from lenet_edge.verify.expected import recorded
-from lenet_edge.verify.layers import compare_layers, find_sibling
+from lenet_edge.verify.expected import expected_from_reference
+from lenet_edge.verify.layer_errors import compare_layers, find_sibling
 from tests.conftest import LenetEdge
 from tests.verify.conftest import rewrite
 
@@ -28,7 +28,7 @@ FORMATS = ("tflite", "onnx")
 
 def layers_of(path: Path) -> list[LayerError]:
     artifact = load_artifact(path)
-    return compare_layers(artifact, find_sibling(artifact), recorded(artifact))
+    return compare_layers(artifact, find_sibling(artifact), expected_from_reference(artifact))
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -13,14 +13,14 @@ from lenet_edge.errors import TargetError
 from lenet_edge.target import Images, Logits
 
 
-def scale(images: npt.NDArray[Any], pixel_scale: float) -> Images:
+def scale_pixels(images: npt.NDArray[Any], pixel_scale: float) -> Images:
     """Return images as float32: whole numbers are pixels and are scaled, floats stay."""
     if images.dtype.kind == "f":
         return images.astype(np.float32, copy=False)
     return to_input(images, pixel_scale)
 
 
-def fit(images: Images, spec: TensorSpec) -> Images:
+def arrange_images(images: Images, spec: TensorSpec) -> Images:
     """Return images in the layout of an input.
 
     That is as they are, with or without an axis for one channel, with the channels first, or flat.
@@ -53,7 +53,7 @@ def _times(shape: tuple[int | None, ...]) -> str:
     return " x ".join(str(size or "any") for size in shape)
 
 
-def by_class(logits: Logits, count: int) -> Logits:
+def scores_by_class(logits: Logits, count: int) -> Logits:
     """Return logits of shape (N, C), (N, 1, 1, C) or (N, C, 1, 1) as (N, C).
 
     Raises:

@@ -19,8 +19,8 @@ import pytest
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.train import loop
+from lenet_edge.train.distribution import make_replicas
 from lenet_edge.train.recipe import BEST
-from lenet_edge.train.workers import make_workers
 from tests.conftest import take
 from tests.fleet.cluster import free_port
 
@@ -29,16 +29,16 @@ ROOT = Path(__file__).parents[2]
 STEPS = """
 import dataclasses, sys
 import numpy as np
-from lenet_edge.train.workers import make_workers
-workers = make_workers(sys.argv[1]) if sys.argv[1] != "none" else None
+from lenet_edge.train.distribution import make_replicas
+replicas = make_replicas(sys.argv[1]) if sys.argv[1] != "none" else None
 from lenet_edge.data import mnist
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import BEST
 batch, count = 128, int(sys.argv[3])
 recipe = dataclasses.replace(BEST, epochs=2, validation_images=0, batch_size=batch)
-training = mnist.load("train").take(slice(batch * count))
-model, history = loop.train(training, mnist.load("test").take(slice(500)), recipe, seed=5,
-                            workers=workers)
+training = mnist.load("train").subset(slice(batch * count))
+model, history = loop.train(training, mnist.load("test").subset(slice(500)), recipe, seed=5,
+                            replicas=replicas)
 losses = [epoch["loss"] for epoch in history.epochs]
 np.savez(sys.argv[2], *model.get_weights(), losses=losses, raw=losses)
 """
@@ -178,13 +178,13 @@ def test_tf_config_is_checked_before_anybody_is_waited_for(
     if config is not None:
         monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
     with pytest.raises(LenetEdgeError, match="needs the environment variable TF_CONFIG, such as"):
-        make_workers("multi-worker")
+        make_replicas("multi-worker")
 
 
 def test_a_batch_is_divided_evenly_or_not_at_all(test_part: Dataset) -> None:
-    workers = make_workers("one")
-    assert (workers.count, workers.is_chief) == (1, True)
-    workers.count = 3  # as on three devices
+    replicas = make_replicas("one")
+    assert (replicas.count, replicas.is_chief) == (1, True)
+    replicas.count = 3  # as on three devices
     recipe = dataclasses.replace(BEST, epochs=1, batch_size=128)
     with pytest.raises(DataError, match="a batch of 128 cannot be divided among 3 workers"):
-        loop.train(take(test_part, 2000), take(test_part, 100), recipe, workers=workers)
+        loop.train(take(test_part, 2000), take(test_part, 100), recipe, replicas=replicas)

@@ -18,12 +18,12 @@ from lenet_edge.support.files import atomic_write
 from lenet_edge.train.recipe import Augmentation, Recipe
 
 LOSS_EVERY = 100  # steps
-HISTORY = "history.json"
-STATE = "state.npz"
+HISTORY_FILE = "history.json"
+STATE_FILE = "state.npz"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What decides the weights that a training ends with, on one machine."""
 
     recipe: Recipe
@@ -31,13 +31,13 @@ class Settings:
     data_sha256: str
 
     @classmethod
-    def of(cls, recipe: Recipe, seed: int, training: Dataset) -> Settings:
+    def of(cls, recipe: Recipe, seed: int, training: Dataset) -> TrainingSettings:
         """Return the settings of a training on these images."""
         data = hashlib.sha256(training.images.tobytes())
         data.update(training.labels.tobytes())
         return cls(recipe, seed, data.hexdigest())
 
-    def differences(self, other: Settings) -> list[tuple[str, Any, Any]]:
+    def differences(self, other: TrainingSettings) -> list[tuple[str, Any, Any]]:
         """Return name, own value and other value of each setting that differs."""
         mine, theirs = ({**vars(one.recipe), **vars(one)} for one in (self, other))
         return [
@@ -55,7 +55,7 @@ class History:
     "learning_rate" and "seconds".
     """
 
-    settings: Settings
+    settings: TrainingSettings
     dataset: str
     epochs: list[dict[str, Any]] = field(default_factory=list)
     test_accuracy: float | None = None
@@ -75,19 +75,19 @@ class History:
 
     def save(self, folder: Path) -> None:
         """Write history.json, atomically."""
-        with atomic_write(folder / HISTORY) as temporary:
+        with atomic_write(folder / HISTORY_FILE) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """A training after a whole epoch: `arrays` are its weights, then its optimizer's variables."""
 
     history: History
     arrays: tuple[npt.NDArray[Any], ...]
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> TrainingSettings:
         """The settings it was started with."""
         return self.history.settings
 
@@ -100,16 +100,16 @@ class State:
         """Write state.npz, atomically: whenever the process ends, a whole state is on disk."""
         about = json.dumps(dataclasses.asdict(self.history))
         arrays = {f"arr_{i}": array for i, array in enumerate(self.arrays)}
-        npz.write_arrays(folder / STATE, {**arrays, "about": about}, compress=False)
+        npz.write_arrays(folder / STATE_FILE, {**arrays, "about": about}, compress=False)
 
     @classmethod
-    def load(cls, folder: Path) -> State:
+    def load(cls, folder: Path) -> TrainingState:
         """Read what `save` wrote.
 
         Raises:
             LenetEdgeError: there is none, or it is damaged.
         """
-        path = folder / STATE
+        path = folder / STATE_FILE
         try:
             stored = npz.read_arrays(path)
             about = json.loads(str(stored["about"]))
@@ -120,7 +120,7 @@ class State:
             recipe = Recipe(
                 augmentation=Augmentation(**augmentation) if augmentation else None, **recipe
             )
-            return cls(History(Settings(recipe=recipe, **settings), **about), arrays)
+            return cls(History(TrainingSettings(recipe=recipe, **settings), **about), arrays)
         except FileNotFoundError:
             raise LenetEdgeError(
                 f"there is no unfinished training in {folder}; start one without --resume"
@@ -131,6 +131,6 @@ class State:
             ) from error
 
 
-def folder_of(checkpoint: Path) -> Path:
+def training_folder(checkpoint: Path) -> Path:
     """Return the folder beside a checkpoint where its training is kept."""
     return checkpoint.with_suffix(".training")

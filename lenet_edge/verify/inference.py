@@ -11,7 +11,7 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
-from lenet_edge.classifier import by_class, fit, scale
+from lenet_edge.classifier_io import arrange_images, scale_pixels, scores_by_class
 from lenet_edge.inspection.delegation import prove
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
@@ -39,7 +39,7 @@ def record_logits(
     check_unchanged(file)
     given = np.load(images, allow_pickle=False)
     with closing(open_session(file, chosen, num_threads)) as session:
-        scaled = fit(scale(given, file.pixel_scale), session.inputs[0])
+        scaled = arrange_images(scale_pixels(given, file.pixel_scale), session.inputs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
         same_cpu = chosen.delegate == "XNNPACK"  # there, what it leaves is done by the interpreter
         taken = session.delegation if same_cpu else prove(session, file, chosen)
@@ -59,5 +59,5 @@ def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
             batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.float32)])
         session.prepare(batch)
         session.infer()
-        answers.append(by_class(session.logits(), batch_size)[: batch_size - padding])
+        answers.append(scores_by_class(session.logits(), batch_size)[: batch_size - padding])
     return np.concatenate(answers)

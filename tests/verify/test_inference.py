@@ -13,8 +13,8 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.export import exporter, onnx
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
-from lenet_edge.verify.expected import answers
-from lenet_edge.verify.parity import compare
+from lenet_edge.verify.expected import infer_in_worker
+from lenet_edge.verify.parity import compare_logits
 
 COUNT = 1003  # no multiple of 7 or 1000
 
@@ -47,9 +47,9 @@ def compare_batch_sizes(file: Artifact, target: str, test_part: Dataset) -> None
     for batch_size in (1, 7, 1000, 2000):
         artifact = dataclasses.replace(file, batch_size=batch_size)
         pair = Pair(artifact, get_target(target))
-        logits, _ = answers(pair, test_part.images[:COUNT], 1)
+        logits, _ = infer_in_worker(pair, test_part.images[:COUNT], 1)
         assert logits.shape == (COUNT, 10)
-        reports.append(compare(reference, logits, test_part.labels[:COUNT]))
+        reports.append(compare_logits(reference, logits, test_part.labels[:COUNT]))
     for report in reports[1:]:
         for field in (
             "candidate_accuracy",

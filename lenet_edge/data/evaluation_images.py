@@ -14,14 +14,14 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
 
 
-def test_set(reference: Reference, class_names: tuple[str, ...]) -> Dataset:
+def evaluation_dataset(reference: Reference, class_names: tuple[str, ...]) -> Dataset:
     """Return the images that a reference answers: its own, or the embedded MNIST's."""
     if reference.images is None or reference.labels is None:
         return mnist.load("test")
     return Dataset(reference.dataset, reference.images, reference.labels, class_names)
 
 
-def images_for(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
+def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
     """Return test images that fit a file.
 
     They are those of its reference; where it has none, MNIST's if they fit, and else `count`
@@ -31,7 +31,7 @@ def images_for(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
         DataError: the file leaves the size of its images free.
     """
     if has_reference(artifact):
-        return test_set(reference_for(artifact), artifact.labels).images
+        return evaluation_dataset(reference_for(artifact), artifact.labels).images
     if has_test_images(artifact):
         return mnist.load("test").images
     shape = _image_shape(artifact)
