@@ -29,7 +29,7 @@ class Console(Protocol):
         """Open a bar of `total` steps; its value is called after each step."""
 
     def training_progress(self) -> AbstractContextManager[Callable[[TrainingProgress], None]]:
-        """Open the display of a training; its value is called with each `Progress`."""
+        """Open the display of a training; its value is called with each `TrainingProgress`."""
 
     def alone_in(self, folder: Path) -> AbstractContextManager[None]:
         """Hold the lock of an output folder, after a wait for other processes."""
