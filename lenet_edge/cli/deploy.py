@@ -20,7 +20,7 @@ from lenet_edge.cli._terminal import (
 )
 
 if TYPE_CHECKING:
-    from lenet_edge.deploy.ssh import Board
+    from lenet_edge.deploy.ssh import SshConnection
     from lenet_edge.flows.deploy import Deployment
 
 
@@ -88,7 +88,7 @@ def command(
     """
     from contextlib import closing
 
-    from lenet_edge.deploy.ssh import Board
+    from lenet_edge.deploy.ssh import SshConnection
     from lenet_edge.flows.deploy import carry_out, decide
     from lenet_edge.report.deployment import deployment_view
     from lenet_edge.selection import load_artifacts
@@ -97,9 +97,9 @@ def command(
         artifacts = [
             one for one in load_artifacts(files, DEFAULT_DIR, say) if one.format != "keras"
         ]
-    with closing(Board(host, ssh_options, python)) as board:
+    with closing(SshConnection(host, ssh_options, python)) as board:
         if uninstall:
-            removed = board.ask("uninstall")
+            removed = board.call("uninstall")
             _tell(
                 f"{host}: removed {', '.join(removed) or 'nothing'}",
                 {"removed": removed},
@@ -153,6 +153,6 @@ def _about(what: Deployment) -> list[str]:
     return lines
 
 
-def _serve(board: Board) -> None:
-    for line in board.ask("serve", arguments=["serve", "--host", "0.0.0.0"]):
+def _serve(board: SshConnection) -> None:
+    for line in board.call("start_service", arguments=["serve", "--host", "0.0.0.0"]):
         click.echo(line)

@@ -1,1 +1,1 @@
-"""From the desk to a board: a bundle of files, an SSH connection, and what runs at its far end."""
+"""Deployment to a board: bundles, wheels, the SSH connection, and the program on the board."""

@@ -1,17 +1,18 @@
-"""What `lenet-edge deploy` runs on a board, through SSH and the board's own Python.
+"""The program that `lenet-edge deploy` runs on a board, through SSH and the board's Python.
 
-It is sent each time and stays in memory, needs nothing but the standard library, and reads its
-requests from standard input: a line of JSON, then as many bytes as the line says. It answers in
-lines of JSON. Where things lie on the board, all under one folder:
+The host sends this file with each deployment; it is never written to the board's disk. It uses
+only the standard library. Each request on standard input is a line of JSON, followed by as many
+bytes as the line states. Each reply on standard output is a line of JSON. All files on the board
+are in one folder:
 
-    blobs/SHA256            what was sent, until it is used
-    environments/ID/        a venv; it may be used once it holds `complete` (see install.sh)
-    releases/ID/            an unpacked bundle, renamed into place when it is whole
+    blobs/SHA256            files that were sent, until they are used
+    environments/ID/        a venv, complete once it contains a file `complete` (see install.sh)
+    releases/ID/            an unpacked bundle, renamed into place when it is complete
     work/                   the results of the last runs
-    lenet-edge              the command: it names the one release and environment that are in use
+    lenet-edge              the command: it names the release and the environment in use
 
-Nothing is run that is not whole, so that a deployment may be cut off anywhere and done again.
-It must be readable for Python 3.7, which then hears that it is too old.
+Only complete releases and environments are run, so an interrupted deployment can be repeated.
+Python 3.7 must be able to parse this file, so that it can report its version as too old.
 """
 
 from __future__ import annotations
@@ -38,38 +39,39 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_OURS = "lenet-edge "
+_PREFIX = "lenet-edge "  # distinguishes replies from the output of login scripts
 _HOME = Path(os.path.expanduser("~"))
 ROOT = _HOME / ".local" / "share" / "lenet-edge"
 COMMAND = ROOT / "lenet-edge"
 ON_PATH = _HOME / ".local" / "bin" / "lenet-edge"
 UNIT = _HOME / ".config" / "systemd" / "user" / "lenet-edge.service"
 _COMPLETE = "complete"
-_PATIENCE_S = 20  # for an earlier deployment to end
-_held: list[int] = []  # the lock's descriptor, for as long as this program lives
+_LOCK_TIMEOUT_S = 20
+_lock_descriptors: list[int] = []  # kept open until this program ends
 
 
-class Refused(Exception):
-    """What the board cannot do, in one line."""
+class DeploymentError(Exception):
+    """A step that the board cannot do; the message is one line."""
 
 
-def hello() -> None:
-    """Answer, so that a connection is known to work."""
+def ping() -> None:
+    """Do nothing; the reply shows that the connection works."""
 
 
-def look() -> dict[str, Any]:
-    """Return what this board is and has; nothing is changed."""
+def describe_board() -> dict[str, Any]:
+    """Return the facts about this board that decide the deployment; change nothing."""
     nearest = next(folder for folder in (ROOT, *ROOT.parents) if folder.exists())
-    release = _read("/etc/os-release") or ""
+    release = _read_text("/etc/os-release") or ""
     codename = re.search(r"^VERSION_CODENAME=(\w+)", release, re.MULTILINE)
     name = re.search(r'^PRETTY_NAME="?([^"\n]+)', release, re.MULTILINE)
     bits = struct.calcsize("P") * 8
     machine = platform.machine()
     return {
-        "model": _read("/proc/device-tree/model") or _read("/sys/firmware/devicetree/base/model"),
+        "model": _read_text("/proc/device-tree/model")
+        or _read_text("/sys/firmware/devicetree/base/model"),
         "system": name.group(1) if name else platform.platform(),
         "codename": codename.group(1) if codename else None,
-        # A 32-bit Python on a 64-bit kernel hears of the kernel: ask for the size of a pointer.
+        # On a 64-bit kernel, platform.machine() names the kernel even in a 32-bit Python.
         "machine": "armv7l" if bits == 32 and machine == "aarch64" else machine,
         "python": list(sys.version_info[:3]),
         "glibc": platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else None,
@@ -78,121 +80,137 @@ def look() -> dict[str, Any]:
         "free_bytes": shutil.disk_usage(str(nearest)).free,
         "time_s": time.time(),
         "temperature_celsius": _temperature(),
-        "throttled": _answer("vcgencmd", "get_throttled"),
+        "throttled": _output_of("vcgencmd", "get_throttled"),
         "systemd": Path("/run/systemd/system").is_dir(),
-        # Debian's own; a 32-bit board gets it from nowhere else.
+        # NumPy from Debian: the package index has no wheel for a 32-bit board.
         "has_numpy": importlib.util.find_spec("numpy") is not None,
-        "in_use": _in_use(),
-        "environments": [one.parent.name for one in ROOT.glob("environments/*/" + _COMPLETE)],
+        "in_use": _read_in_use(),
+        "environments": [path.parent.name for path in ROOT.glob("environments/*/" + _COMPLETE)],
     }
 
 
-def begin(who: str) -> None:
-    """Keep every other deployment out, for as long as this program lives.
+def lock_board(user: str) -> None:
+    """Exclude other deployments until this program ends.
 
-    One of the same person's is ended: its line may have been cut without the board noticing.
+    An earlier deployment of the same user is terminated: its connection may have been cut without
+    the board noticing.
+
+    Args:
+        user: the name of the user and the host that deploy.
 
     Raises:
-        Refused: another one is at work.
+        DeploymentError: another user is deploying.
     """
     ROOT.mkdir(parents=True, exist_ok=True)
     lock = os.open(str(ROOT / "lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    for attempt in range(_PATIENCE_S * 10):
+    for attempt in range(_LOCK_TIMEOUT_S * 10):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except OSError:
             pid, _, owner = os.pread(lock, 1000, 0).decode(errors="replace").partition(" ")
-            if owner != who:
-                said = f"{owner or 'another'} is deploying there; wait for its end"
-                raise Refused(said) from None
+            if owner != user:
+                raise DeploymentError(
+                    f"{owner or 'another user'} is deploying to it; wait until that ends"
+                ) from None
             if not attempt:
                 with contextlib.suppress(OSError, ValueError):
                     os.kill(int(pid), signal.SIGTERM)
             time.sleep(0.1)
     else:
-        raise Refused("an earlier deployment does not end there; restart the board")
+        raise DeploymentError("an earlier deployment does not end; restart the board")
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()} {who}".encode(), 0)
-    signal.signal(signal.SIGTERM, _leave)
-    _held.append(lock)
+    os.pwrite(lock, f"{os.getpid()} {user}".encode(), 0)
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    _lock_descriptors.append(lock)
     for unfinished in ROOT.glob("*/*.part"):
         _remove(unfinished)
     shutil.rmtree(str(ROOT / "work"), ignore_errors=True)
 
 
-def _leave(number: int, frame: object) -> None:
+def _exit_on_sigterm(number: int, frame: object) -> None:
     with contextlib.suppress(OSError):
-        _say({"error": "another deployment of yours has taken over"})
-    raise SystemExit(1)  # on its way out, what runs is ended
+        _reply({"error": "another deployment of yours has replaced this one"})
+    raise SystemExit(1)  # _run_watched then kills the running program
 
 
-def missing(
+def list_missing(
     release: str, files: dict[str, str], environment: str, wheels: dict[str, str]
 ) -> list[str]:
-    """Return those SHA-256 whose files have to be sent: what earlier releases have is taken there.
+    """Return the SHA-256 of each file that the host must send.
+
+    Files of earlier releases are reused and need not be sent.
 
     Args:
-        release: what the files are for.
-        files: the SHA-256 of each by its path in the release.
-        environment: what the wheels are for.
-        wheels: the SHA-256 of each by its file name.
+        release: the identifier of the release.
+        files: the SHA-256 of each file of the release, by path.
+        environment: the identifier of the environment.
+        wheels: the SHA-256 of each wheel of the environment, by file name.
     """
-    wanted = set()
-    if not _is_whole(ROOT / "releases" / release, files):
-        wanted |= set(files.values())
+    needed = set()
+    if not _is_complete(ROOT / "releases" / release, files):
+        needed |= set(files.values())
         for path in ROOT.glob("releases/*/**/*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 sha256 = _sha256_of(path)
-                if sha256 in wanted and not _blob(sha256).exists():
+                if sha256 in needed and not _blob(sha256).exists():
                     with path.open("rb") as content:
-                        put(sha256, content, path.stat().st_size)
+                        store_file(sha256, content, path.stat().st_size)
     if not (ROOT / "environments" / environment / _COMPLETE).exists():
-        wanted |= set(wheels.values())
-    for sha256 in wanted:
+        needed |= set(wheels.values())
+    for sha256 in needed:
         path = _blob(sha256)
         if path.exists() and _sha256_of(path) != sha256:
             path.unlink()
-    return sorted(one for one in wanted if not _blob(one).exists())
+    return sorted(sha256 for sha256 in needed if not _blob(sha256).exists())
 
 
-def put(sha256: str, content: BinaryIO, size: int) -> None:
-    """Keep a file that is sent.
+def store_file(sha256: str, content: BinaryIO, size: int) -> None:
+    """Read `size` bytes of content and store them as a blob.
 
     Raises:
-        Refused: it is not what was announced.
+        DeploymentError: the content has another SHA-256.
     """
     path = _blob(sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(sha256 + ".part")
-    digest, left = hashlib.sha256(), size
+    digest, remaining = hashlib.sha256(), size
     with part.open("wb") as file:
-        while left:
-            piece = content.read(min(left, 1 << 20))
-            if not piece:
+        while remaining:
+            chunk = content.read(min(remaining, 1 << 20))
+            if not chunk:
                 raise EOFError
-            digest.update(piece)
-            file.write(piece)
-            left -= len(piece)
+            digest.update(chunk)
+            file.write(chunk)
+            remaining -= len(chunk)
         file.flush()
         os.fsync(file.fileno())
     if digest.hexdigest() != sha256:
         part.unlink()
-        raise Refused("a file arrived damaged; deploy again")
+        raise DeploymentError("a file was damaged in transfer; deploy again")
     part.rename(path)
 
 
-def unpack(release: str, files: dict[str, str], executable: list[str]) -> None:
-    """Make a release of the files that were sent, by path and SHA-256."""
+def unpack_release(release: str, files: dict[str, str], executable: list[str]) -> None:
+    """Create a release from stored files.
+
+    Args:
+        release: the identifier of the release.
+        files: the SHA-256 of each file, by path in the release.
+        executable: the paths of the files that get execute permission.
+
+    Raises:
+        DeploymentError: a path leads out of the release.
+    """
     folder = ROOT / "releases" / release
-    if _is_whole(folder, files):
+    if _is_complete(folder, files):
         return
     part = folder.with_name(release + ".part")
     _remove(part)
     for name, sha256 in files.items():
         path = part / name
         if Path(name).is_absolute() or ".." in path.parts:
-            raise Refused(f"{name!r} is outside of the release")
+            raise DeploymentError(f"{name!r} is outside of the release")
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(_blob(sha256)), str(path))
         if name in executable:
@@ -202,11 +220,16 @@ def unpack(release: str, files: dict[str, str], executable: list[str]) -> None:
     part.rename(folder)
 
 
-def install(release: str, environment: str, wheels: dict[str, str]) -> None:
-    """Make a venv of the wheels that were sent, by file name and SHA-256, as the release does it.
+def create_environment(release: str, environment: str, wheels: dict[str, str]) -> None:
+    """Create a venv from stored wheels with the install.sh of the release.
+
+    Args:
+        release: the identifier of the release.
+        environment: the identifier of the environment.
+        wheels: the SHA-256 of each wheel, by file name.
 
     Raises:
-        Refused: pip cannot install them.
+        DeploymentError: pip cannot install the wheels.
     """
     folder = ROOT / "environments" / environment
     if (folder / _COMPLETE).exists():
@@ -217,32 +240,43 @@ def install(release: str, environment: str, wheels: dict[str, str]) -> None:
     for name, sha256 in wheels.items():
         shutil.copyfile(str(_blob(sha256)), str(packages / Path(name).name))
     script = ROOT / "releases" / release / "install.sh"
-    _call(["sh", str(script), str(packages), str(folder)], PYTHON3=sys.executable)
+    _run_checked(["sh", str(script), str(packages), str(folder)], PYTHON3=sys.executable)
     _remove(packages)
 
 
-def run(
+def run_command(
     release: str, environment: str, arguments: list[str], report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Run a command of lenet-edge there; its notes are progress. It ends when the caller does."""
+    """Run a lenet-edge command of a release, and kill it if the host disconnects.
+
+    Args:
+        release: the identifier of the release.
+        environment: the identifier of the environment.
+        arguments: the command and its arguments.
+        report: called with each line of standard error.
+
+    Returns:
+        The exit status, the standard output and the last line of standard error.
+    """
     work = ROOT / "work"
     work.mkdir(exist_ok=True)
     command = [str(ROOT / "releases" / release / "run.sh"), *arguments]
-    status, printed, last = _watch(command, report, str(work), PYTHON=str(_python(environment)))
+    python = str(_python(environment))
+    status, printed, last = _run_watched(command, report, str(work), PYTHON=python)
     return {"status": status, "printed": printed, "last": last}
 
 
-def fetch(name: str) -> str | None:
-    """Return a file that a run has written, in base64; None if it wrote none of that name."""
+def fetch_result(name: str) -> str | None:
+    """Return a file that a command wrote, in base64, or None if it does not exist."""
     path = ROOT / "work" / Path(name).name
     return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
 
 
-def use(release: str, environment: str) -> dict[str, Any]:
-    """Make a release the one that the command runs, and remove what is no longer needed."""
+def activate(release: str, environment: str) -> dict[str, Any]:
+    """Make the command run this release, and remove all other releases and environments."""
     _write(COMMAND, "\n".join([
         "#!/bin/sh",
-        "# Written by lenet-edge deploy; lenet-edge deploy --uninstall takes it away.",
+        "# Written by lenet-edge deploy; lenet-edge deploy --uninstall removes it.",
         f"# release {release} environment {environment}",
         "PYTHON={} exec {} \"$@\"".format(
             shlex.quote(str(_python(environment))),
@@ -253,44 +287,48 @@ def use(release: str, environment: str) -> dict[str, Any]:
         for old in ROOT.glob(kind + "/*"):
             if old.name != kept:
                 _remove(old)
-    taken = os.path.lexists(str(ON_PATH)) and not _is_ours(ON_PATH)
-    if not taken:
+    is_foreign = os.path.lexists(str(ON_PATH)) and not _is_link_to_command(ON_PATH)
+    if not is_foreign:
         ON_PATH.parent.mkdir(parents=True, exist_ok=True)
         _remove(ON_PATH)
         ON_PATH.symlink_to(COMMAND)
-    return {"command": str(COMMAND if taken else ON_PATH)}
+    return {"command": str(COMMAND if is_foreign else ON_PATH)}
 
 
-def serve(arguments: list[str]) -> list[str]:
-    """Have systemd run ``lenet-edge serve`` now and after each start; return its address lines.
+def start_service(arguments: list[str]) -> list[str]:
+    """Make systemd run ``lenet-edge serve`` now and after each boot.
+
+    Returns:
+        The line that `serve` prints with its address.
 
     Raises:
-        Refused: this board has no systemd, or it does not start.
+        DeploymentError: the board does not run systemd, or `serve` does not start.
     """
     if not Path("/run/systemd/system").is_dir():
-        raise Refused("it does not run systemd, so --service cannot have it started")
-    _write(UNIT, _unit(arguments), 0o600)
-    _call(["systemctl", "--user", "daemon-reload"])
-    _call(["systemctl", "--user", "enable", "lenet-edge.service"])
-    _call(["systemctl", "--user", "restart", "lenet-edge.service"])
-    # Without lingering it ends with the last login and does not start with the board.
-    _call(["loginctl", "enable-linger"])
+        raise DeploymentError("--service needs systemd, which this board does not run")
+    _write(UNIT, _unit_text(arguments), 0o600)
+    _run_checked(["systemctl", "--user", "daemon-reload"])
+    _run_checked(["systemctl", "--user", "enable", "lenet-edge.service"])
+    _run_checked(["systemctl", "--user", "restart", "lenet-edge.service"])
+    # Without lingering, the service stops at the last logout and does not start at boot.
+    _run_checked(["loginctl", "enable-linger"])
+    journal = ("journalctl", "--user", "-u", "lenet-edge", "-o", "cat", "-n", "20")
     for _ in range(30):
         time.sleep(1)
-        said = _answer("journalctl", "--user", "-u", "lenet-edge", "-o", "cat", "-n", "20") or ""
-        found = re.findall(r"Serving .*", said)
-        if found:
-            return [found[-1]]
-    raise Refused("serve did not start; on the board: journalctl --user -u lenet-edge")
+        lines = re.findall(r"Serving .*", _output_of(*journal) or "")
+        if lines:
+            return [lines[-1]]
+    raise DeploymentError("serve did not start; on the board: journalctl --user -u lenet-edge")
 
 
-def _unit(arguments: list[str]) -> str:
-    escaped = (one.replace("%", "%%").replace("$", "$$") for one in (str(COMMAND), *arguments))
-    quoted = " ".join(f'"{one}"' for one in escaped)
+def _unit_text(arguments: list[str]) -> str:
+    """Return the systemd unit that runs the command with these arguments."""
+    words = (word.replace("%", "%%").replace("$", "$$") for word in (str(COMMAND), *arguments))
+    quoted = " ".join(f'"{word}"' for word in words)
     return f"""\
-# Written by lenet-edge deploy; lenet-edge deploy --uninstall takes it away.
+# Written by lenet-edge deploy; lenet-edge deploy --uninstall removes it.
 [Unit]
-Description=Handwritten digits, read by lenet-edge
+Description=Handwritten digit recognition by lenet-edge
 After=network-online.target
 [Service]
 ExecStart={quoted}
@@ -303,38 +341,39 @@ WantedBy=default.target
 
 
 def uninstall() -> list[str]:
-    """Remove all that was ever deployed, and return what was removed."""
+    """Remove all files of all deployments, and return the removed paths."""
     removed = []
     if UNIT.exists():
-        _answer("systemctl", "--user", "disable", "--now", "lenet-edge.service")
+        _output_of("systemctl", "--user", "disable", "--now", "lenet-edge.service")
         removed.append(UNIT)
-    if _is_ours(ON_PATH):
+    if _is_link_to_command(ON_PATH):
         removed.append(ON_PATH)
     if ROOT.exists():
         removed.append(ROOT)
     for path in removed:
-        _remove_wholly(path)
+        _remove_with_empty_parents(path)
     return [str(path) for path in removed]
 
 
-def give_up() -> None:
-    """Remove what was sent for a deployment that cannot come to its end."""
+def discard_blobs() -> None:
+    """Remove the files that were sent for a deployment that cannot be completed."""
     _remove(ROOT / "blobs")
     if not COMMAND.exists():
-        _remove_wholly(ROOT)
+        _remove_with_empty_parents(ROOT)
 
 
-def _in_use() -> dict[str, str] | None:
-    said = _read(str(COMMAND)) or ""
-    found = re.search(r"^# release (\S+) environment (\S+)$", said, re.MULTILINE)
-    return {"release": found.group(1), "environment": found.group(2)} if found else None
+def _read_in_use() -> dict[str, str] | None:
+    """Return the release and the environment that the command names, or None without a command."""
+    script = _read_text(str(COMMAND)) or ""
+    match = re.search(r"^# release (\S+) environment (\S+)$", script, re.MULTILINE)
+    return {"release": match.group(1), "environment": match.group(2)} if match else None
 
 
-def _is_ours(link: Path) -> bool:
-    return link.is_symlink() and os.readlink(str(link)) == str(COMMAND)
+def _is_link_to_command(path: Path) -> bool:
+    return path.is_symlink() and os.readlink(str(path)) == str(COMMAND)
 
 
-def _is_whole(folder: Path, files: dict[str, str]) -> bool:
+def _is_complete(folder: Path, files: dict[str, str]) -> bool:
     return all(
         (folder / name).exists() and _sha256_of(folder / name) == sha256
         for name, sha256 in files.items()
@@ -352,8 +391,8 @@ def _python(environment: str) -> Path:
 def _sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -372,8 +411,8 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _remove_wholly(path: Path) -> None:
-    """Remove it, and the folders that only it was in."""
+def _remove_with_empty_parents(path: Path) -> None:
+    """Remove a path, and its parent folders that are empty afterwards."""
     _remove(path)
     for folder in path.parents:
         if folder == _HOME or any(folder.iterdir()):
@@ -381,7 +420,7 @@ def _remove_wholly(path: Path) -> None:
         folder.rmdir()
 
 
-def _read(path: str) -> str | None:
+def _read_text(path: str) -> str | None:
     try:
         return Path(path).read_text(errors="replace").strip("\0\n ") or None
     except OSError:
@@ -389,11 +428,13 @@ def _read(path: str) -> str | None:
 
 
 def _temperature() -> float | None:
-    zones = [_read(str(one)) for one in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    paths = Path("/sys/class/thermal").glob("thermal_zone*/temp")
+    zones = [_read_text(str(path)) for path in paths]
     return max((int(zone) / 1000 for zone in zones if zone), default=None)
 
 
-def _answer(*command: str) -> str | None:
+def _output_of(*command: str) -> str | None:
+    """Return the standard output of a command, or None if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=20)
     except (OSError, subprocess.SubprocessError):
@@ -401,24 +442,32 @@ def _answer(*command: str) -> str | None:
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
-def _call(command: list[str], **environment: str) -> None:
+def _run_checked(command: list[str], **environment: str) -> None:
+    """Run a program; raise DeploymentError with its last line if it fails."""
     lines: list[str] = []
-    status, printed, _ = _watch(command, lines.append, None, **environment)
+    status, printed, _ = _run_watched(command, lines.append, None, **environment)
     if status:
-        lines = [*printed.strip().splitlines(), *lines] or ["it said nothing"]
+        lines = [*printed.strip().splitlines(), *lines] or ["it printed nothing"]
         errors = [line for line in lines if line.startswith("ERROR")]
         if any("No space left" in line for line in lines):
             raise OSError(errno.ENOSPC, "No space left on device")
-        what = " ".join([Path(command[0]).name, *command[1:3]])
-        raise Refused(f"{what} failed: {(errors or lines)[-1]}")
+        shown_command = " ".join([Path(command[0]).name, *command[1:3]])
+        raise DeploymentError(f"{shown_command} failed: {(errors or lines)[-1]}")
 
 
-def _watch(
+def _run_watched(
     command: list[str], report: Callable[[str], None], folder: str | None, **environment: str
 ) -> tuple[int, str, str]:
-    """Run a program, which ends with its caller; return its status, output and last note.
+    """Run a program, and kill it and its children if the host disconnects.
 
-    `report` gets each line of its standard error.
+    Args:
+        command: the program and its arguments.
+        report: called with each line of standard error.
+        folder: the working folder.
+        environment: additional environment variables.
+
+    Returns:
+        The exit status, the standard output and the last line of standard error.
     """
     process = subprocess.Popen(
         command, cwd=folder, env=dict(os.environ, **environment), stdin=subprocess.DEVNULL,
@@ -431,16 +480,16 @@ def _watch(
     try:
         while open_pipes:
             readable, _, _ = select.select([0, *open_pipes], [], [])
-            if 0 in readable:  # nothing is asked before this has been answered: it is the end
+            if 0 in readable:  # the host sends no request meanwhile, so it has disconnected
                 raise EOFError
             for pipe in readable:
-                piece = os.read(pipe, 65536)
-                if not piece:
+                chunk = os.read(pipe, 65536)
+                if not chunk:
                     open_pipes.discard(pipe)
                 elif pipe == process.stdout.fileno():
-                    out.append(piece)
+                    out.append(chunk)
                 else:
-                    *lines, rest = (rest + piece).split(b"\n")
+                    *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         last = line.decode(errors="replace").strip() or last
                         report(last)
@@ -451,37 +500,38 @@ def _watch(
     return status, b"".join(out).decode(errors="replace"), last
 
 
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(_OURS + json.dumps(answer) + "\n")
+def _reply(message: dict[str, Any]) -> None:
+    sys.stdout.write(_PREFIX + json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
-def _report(line: str) -> None:
-    _say({"progress": line})
+def _report_progress(line: str) -> None:
+    _reply({"progress": line})
 
 
 def main() -> None:
-    """Answer requests until the caller closes its end."""
-    questions = (hello, look, begin, missing, put, unpack, install, run, fetch, use, serve,
-                 uninstall, give_up)  # fmt: skip
-    known = {one.__name__: one for one in questions}
+    """Serve requests until the host closes the connection."""
+    functions = (ping, describe_board, lock_board, list_missing, store_file, unpack_release,
+                 create_environment, run_command, fetch_result, activate, start_service,
+                 uninstall, discard_blobs)  # fmt: skip
+    by_name = {function.__name__: function for function in functions}
     requests = sys.stdin.buffer
     for line in iter(requests.readline, b""):
         request = json.loads(line.decode())
-        arguments = request["with"]
-        if request["do"] == "put":
+        arguments = request["arguments"]
+        if request["function"] == "store_file":
             arguments.update(content=requests, size=request["size"])
-        elif request["do"] == "run":
-            arguments.update(report=_report)
+        elif request["function"] == "run_command":
+            arguments.update(report=_report_progress)
         try:
-            _say({"result": known[request["do"]](**arguments)})
-        except Refused as error:
-            _say({"error": str(error)})
+            _reply({"result": by_name[request["function"]](**arguments)})
+        except DeploymentError as error:
+            _reply({"error": str(error)})
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                give_up()
+                discard_blobs()
             where = f" ({error.filename})" if error.filename else ""
-            _say({"error": f"{error.strerror or error}{where}"})
+            _reply({"error": f"{error.strerror or error}{where}"})
             return
         except EOFError:
             return

@@ -1,4 +1,4 @@
-"""A board reached by the user's own OpenSSH: their configuration, keys, agents and jump hosts."""
+"""The connection to a board through OpenSSH, with the configuration and keys of the user."""
 
 from __future__ import annotations
 
@@ -14,127 +14,131 @@ from typing import IO, Any
 
 from lenet_edge.errors import BoardError
 
-_AGENT = Path(__file__).parent / "on_board.py"
-# A board that was unplugged is noticed in 15 seconds.
+_PROGRAM = Path(__file__).parent / "on_board.py"
+# A board that loses power is detected after 15 seconds.
 _OPTIONS = (
     "Compression=yes",
     "ConnectTimeout=15",
     "ServerAliveInterval=5",
     "ServerAliveCountMax=3",
 )
-_OURS = b"lenet-edge "  # what each line of the far end starts with
-_FAILED = 255  # ssh's own exit status; any other is the far end's
+_PREFIX = b"lenet-edge "  # the start of each line that on_board.py prints
+_SSH_FAILED = 255  # the exit status of ssh itself; any other is that of the remote program
+# Patterns in the messages of ssh, with the explanations that are shown instead.
 _CAUSES = (
     (r"Could not resolve hostname", "no such host; check its name, or use its address"),
-    (r"Connection refused", "it refuses the port; is its SSH server on (raspi-config), is the"
-     " port right?"),
+    (r"Connection refused", "it refuses the port; check the port, and that its SSH server is"
+     " enabled (raspi-config)"),
     (r"timed out|No route to host|Network is unreachable|Host is down",
-     "it does not answer; is it on, and in this network?"),
+     "it does not respond; check that it is switched on and in this network"),
     (r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-     "it is not the machine that it was; if it was set up anew: ssh-keygen -R HOST"),
+     "its host key has changed; if the board was set up anew: ssh-keygen -R HOST"),
     (r"Host key verification failed|No .* host key is known",
-     "its host key is not known here; connect once with ssh and compare the fingerprint"),
+     "its host key is unknown; connect once with ssh and compare the fingerprint"),
     (r"Permission denied|Too many authentication failures",
-     "it does not accept your key or password; check the user's name, or give it your key:"
+     "it does not accept your key or password; check the user name, or copy your key to it with:"
      " ssh-copy-id"),
     (r"Bad configuration option|Bad port|extra arguments", "ssh does not accept an option"),
     (r"invalid characters|hostname contains", "that is not a host name"),
 )  # fmt: skip
 
 
-class Board:
-    """A conversation with the program `on_board.py`, which this sends to the board's Python.
+class SshConnection:
+    """An SSH connection to a board, whose Python runs `on_board.py`.
 
-    One connection serves for everything, so that a password is asked for once. When it is cut,
-    what runs at the far end is ended there.
+    One connection is used for the whole deployment, so that ssh asks for a password once. When it
+    is cut, the board kills the command that it is running.
     """
 
     def __init__(self, host: str, options: Sequence[str] = (), python: str = "python3") -> None:
-        """Connect.
+        """Connect to the board and start `on_board.py`.
 
         Args:
-            host: what ssh takes, such as "pi@raspberrypi.local" or a name of its configuration.
-            options: as ``ssh -o`` takes them, such as "Port=2222".
+            host: the destination for ssh, such as "pi@raspberrypi.local" or an alias from
+                ~/.ssh/config.
+            options: options for ``ssh -o``, such as "Port=2222".
             python: the interpreter on the board.
 
         Raises:
-            BoardError: there is no such host, it lets nobody in, or it has no such Python.
+            BoardError: the host does not exist, it refuses the login, or it has no such Python.
         """
         self.host = host
-        source = _AGENT.read_bytes()
+        source = _PROGRAM.read_bytes()
         start = f"import sys; exec(sys.stdin.buffer.read({len(source)}).decode())"
-        # A file and not a pipe: nobody has to empty it while the conversation goes on.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        # Not a pipe: a full pipe that nobody reads would block ssh.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         command = f"exec {shlex.quote(python)} -c {shlex.quote(start)}"
-        self._process = _spawn(host, options, command, self._said)
+        self._process = _start_ssh(host, options, command, self._stderr)
         with contextlib.suppress(BrokenPipeError):
-            self._to.write(source)
-            self._to.flush()
-        self.ask("hello")
+            self._requests.write(source)
+            self._requests.flush()
+        self.call("ping")
 
     @property
-    def _to(self) -> IO[bytes]:
+    def _requests(self) -> IO[bytes]:
         assert self._process.stdin
         return self._process.stdin
 
-    def ask(
+    def call(
         self,
-        question: str,
+        function: str,
         content: bytes = b"",
         report: Callable[[str], None] = lambda line: None,
         **arguments: Any,
     ) -> Any:
-        """Call a function of `on_board.py` and return what it returned.
+        """Call a function of `on_board.py` and return its result.
 
         Args:
-            question: the function's name.
-            content: bytes that it reads, where it takes any.
+            function: the name of the function.
+            content: the bytes that the function reads, if any.
             report: called with each line of progress.
-            arguments: what JSON can carry.
+            arguments: the keyword arguments of the function, as JSON values.
 
         Raises:
-            BoardError: the connection was lost, or the board could not do it.
+            BoardError: the connection was lost, or the function failed.
         """
-        request = {"do": question, "size": len(content), "with": arguments}
-        with contextlib.suppress(BrokenPipeError):  # it may have said why before it left
-            self._to.write(json.dumps(request).encode() + b"\n" + content)
-            self._to.flush()
+        request = {"function": function, "size": len(content), "arguments": arguments}
+        # If ssh has ended, the loop below reads the reason from its output.
+        with contextlib.suppress(BrokenPipeError):
+            self._requests.write(json.dumps(request).encode() + b"\n" + content)
+            self._requests.flush()
         assert self._process.stdout
         for line in self._process.stdout:
-            if not line.startswith(_OURS):  # what a login script printed
+            if not line.startswith(_PREFIX):  # output of a login script
                 continue
-            answer = json.loads(line[len(_OURS) :])
-            if "progress" in answer:
-                report(answer["progress"])
-            elif "error" in answer:
-                raise BoardError(f"{self.host}: {answer['error']}")
+            reply = json.loads(line[len(_PREFIX) :])
+            if "progress" in reply:
+                report(reply["progress"])
+            elif "error" in reply:
+                raise BoardError(f"{self.host}: {reply['error']}")
             else:
-                return answer["result"]
-        raise BoardError(f"{self.host}: {_why(*self._end())}")
+                return reply["result"]
+        raise BoardError(f"{self.host}: {_explain_exit(*self._disconnect())}")
 
-    def _end(self) -> tuple[int, str]:
+    def _disconnect(self) -> tuple[int, str]:
+        """Close the connection and return the exit status and the standard error of ssh."""
         with contextlib.suppress(BrokenPipeError):
-            self._to.close()
+            self._requests.close()
         status = self._process.wait()
-        self._said.seek(0)
-        return status, self._said.read().decode(errors="replace")
+        self._stderr.seek(0)
+        return status, self._stderr.read().decode(errors="replace")
 
     def close(self) -> None:
-        """End the conversation and the connection."""
-        self._end()
-        self._said.close()
+        """Close the connection."""
+        self._disconnect()
+        self._stderr.close()
 
 
-def _spawn(
-    host: str, options: Sequence[str], command: str, said: IO[bytes]
+def _start_ssh(
+    host: str, options: Sequence[str], command: str, stderr: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    if not host or host.startswith("-"):  # it would be an option
-        raise BoardError(f"{host!r} is not a host; it is named as for ssh: pi@raspberrypi.local")
-    given = [part for option in (*options, *_OPTIONS) for part in ("-o", option)]
+    if not host or host.startswith("-"):  # ssh would read it as an option
+        raise BoardError(f"{host!r} is not a host; name it as for ssh: pi@raspberrypi.local")
+    all_options = [part for option in (*options, *_OPTIONS) for part in ("-o", option)]
     try:
         return subprocess.Popen(
-            ["ssh", "-T", *given, "--", host, command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+            ["ssh", "-T", *all_options, "--", host, command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     except FileNotFoundError:
         raise BoardError(
@@ -142,15 +146,15 @@ def _spawn(
         ) from None
 
 
-def _why(status: int, said: str) -> str:
-    """Return what went wrong and what to do, from how ssh ended and what it printed."""
-    lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
-    for pattern, meaning in _CAUSES:
-        if status == _FAILED and re.search(pattern, said):
-            return meaning
-    last = lines[-1] if lines else "it said nothing"
+def _explain_exit(status: int, stderr: str) -> str:
+    """Return the cause and the fix for the exit status and the standard error of ssh."""
+    lines = [line.strip() for line in stderr.strip().splitlines() if line.strip()]
+    for pattern, explanation in _CAUSES:
+        if status == _SSH_FAILED and re.search(pattern, stderr):
+            return explanation
+    last_line = lines[-1] if lines else "ssh printed nothing"
     if status in (126, 127):
-        return f"it has no such Python ({last}); install it, or name another with --python"
-    if status == _FAILED or status < 0:  # ssh's own end, or a signal that ended it
-        return f"the connection was lost ({last}); the same command goes on from there"
-    return f"its Python ended with exit status {status} ({last})"
+        return f"it has no such Python ({last_line}); install it, or name another with --python"
+    if status == _SSH_FAILED or status < 0:  # ssh failed, or a signal killed it
+        return f"the connection was lost ({last_line}); repeat the command to continue"
+    return f"its Python ended with exit status {status} ({last_line})"

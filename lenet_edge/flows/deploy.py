@@ -23,7 +23,7 @@ from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.deploy import bundle
-from lenet_edge.deploy.ssh import Board
+from lenet_edge.deploy.ssh import SshConnection
 from lenet_edge.deploy.wheels import Fitting, System, fit
 from lenet_edge.errors import BoardError
 from lenet_edge.results.result_file import BenchRun, ParityReport
@@ -50,7 +50,7 @@ _SPARE_BYTES = 30_000_000  # results, bytecode, and what the system writes meanw
 class Deployment:
     """What goes to a board, decided from what the board says of itself.
 
-    `facts` are those of `on_board.look`, `left_out` the files that the runtimes do not read.
+    `facts` come from `on_board.describe_board`; `left_out` are files that the runtimes do not read.
     """
 
     facts: dict[str, Any]
@@ -81,7 +81,9 @@ class Deployment:
         ]
 
 
-def decide(board: Board, artifacts: Sequence[Artifact], runtimes: Sequence[str] = ()) -> Deployment:
+def decide(
+    board: SshConnection, artifacts: Sequence[Artifact], runtimes: Sequence[str] = ()
+) -> Deployment:
     """Look at a board and say what fits it; nothing is changed there.
 
     Args:
@@ -92,7 +94,7 @@ def decide(board: Board, artifacts: Sequence[Artifact], runtimes: Sequence[str] 
     Raises:
         BoardError: the board cannot run lenet-edge, and why.
     """
-    facts = board.ask("look")
+    facts = board.call("describe_board")
     system = _system(board.host, facts)
     fitting = fit(system, runtimes)
     if system.is_32_bit_arm and not facts["has_numpy"]:
@@ -206,7 +208,7 @@ class Outcome:
 
 
 def carry_out(
-    board: Board,
+    board: SshConnection,
     what: Deployment,
     batch_sizes: tuple[int, ...],
     max_time_s: float,
@@ -222,21 +224,23 @@ def carry_out(
     Raises:
         BoardError: the board cannot do it; its message says why.
     """
-    board.ask("begin", who=f"{getpass.getuser()}@{socket.gethostname()}")
+    board.call("lock_board", user=f"{getpass.getuser()}@{socket.gethostname()}")
     _send(board, what, progress_bar)
     say("Installing")
     files = what.bundle.hashes
     executable = [name for name in files if bundle.mode(name) & 0o111]
-    board.ask("unpack", release=what.bundle.id, files=files, executable=executable)
-    board.ask("install", **what.place, wheels=what.fitting.hashes)
+    board.call("unpack_release", release=what.bundle.id, files=files, executable=executable)
+    board.call("create_environment", **what.place, wheels=what.fitting.hashes)
 
     def call(*arguments: str) -> dict[str, Any]:
         say(f"On the board: lenet-edge {' '.join(arguments)}")
-        done: dict[str, Any] = board.ask("run", report=say, **what.place, arguments=arguments)
+        done: dict[str, Any] = board.call(
+            "run_command", report=say, **what.place, arguments=arguments
+        )
         return done
 
     def fetch(name: str, done: dict[str, Any]) -> bytes:
-        content = board.ask("fetch", name=name)
+        content = board.call("fetch_result", name=name)
         if content is None:
             raise BoardError(f"{board.host}: {done['last'] or 'it wrote no ' + name}")
         return base64.b64decode(content)
@@ -266,7 +270,7 @@ def carry_out(
         here, ours = _here(what, batch_sizes, max_time_s, progress_bar)
     kept = found.default_path(results)
     found.save(kept)
-    command = board.ask("use", **what.place)["command"] if good else None
+    command = board.call("activate", **what.place)["command"] if good else None
     differences = tuple(_differences(what.artifacts, answers, ours, found, here))
     return Outcome(found, here, differences, findings, kept, command)
 
@@ -281,10 +285,10 @@ def _min_time_s(max_time_s: float) -> float:
     return min(0.3, max_time_s)
 
 
-def _send(board: Board, what: Deployment, progress_bar: ProgressBar) -> None:
+def _send(board: SshConnection, what: Deployment, progress_bar: ProgressBar) -> None:
     """Send what the board does not have."""
     files, wheels = what.bundle.hashes, what.fitting.hashes
-    missing = set(board.ask("missing", **what.place, files=files, wheels=wheels))
+    missing = set(board.call("list_missing", **what.place, files=files, wheels=wheels))
     of_bundle = {h: what.bundle.files[name] for name, h in files.items() if h in missing}
     of_wheels = {wheels[path.name]: path for path in what.fitting.wheels}
     of_wheels = {h: path for h, path in of_wheels.items() if h in missing}
@@ -292,10 +296,10 @@ def _send(board: Board, what: Deployment, progress_bar: ProgressBar) -> None:
         return
     with progress_bar("Send", len(of_wheels) + bool(of_bundle)) as step:
         for sha256, path in of_wheels.items():
-            board.ask("put", path.read_bytes(), sha256=sha256)
+            board.call("store_file", path.read_bytes(), sha256=sha256)
             step(f"{path.name.split('-')[0]}, {path.stat().st_size / 1e6:.1f} MB")
         for sha256, content in of_bundle.items():
-            board.ask("put", content, sha256=sha256)
+            board.call("store_file", content, sha256=sha256)
         if of_bundle:
             size = sum(map(len, of_bundle.values()))
             step(f"{len(of_bundle)} files of the bundle, {size / 1e6:.1f} MB")

@@ -41,7 +41,7 @@ def test_systemd_takes_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     on_board = importlib.reload(on_board)  # its folders are below this home
     on_board._write(on_board.COMMAND, "#!/bin/sh\n", 0o755)
-    on_board._write(on_board.UNIT, on_board._unit(["serve", "--host", "0.0.0.0"]), 0o600)
+    on_board._write(on_board.UNIT, on_board._unit_text(["serve", "--host", "0.0.0.0"]), 0o600)
     done = subprocess.run(
         ["systemd-analyze", "--user", "verify", str(on_board.UNIT)],
         capture_output=True, text=True, timeout=60,
