@@ -74,7 +74,7 @@ def assist(
         LenetEdgeError: what `loop.train` raises, or another worker went away.
     """
     with report_lost_workers():
-        loop.train(training, test, recipe, seed, report=report, replicas=replicas)
+        loop.train(training, test, recipe, seed, on_progress=report, replicas=replicas)
 
 
 class _Events:

@@ -1,8 +1,8 @@
-"""The same network, computed in a way that XLA makes fast; for training only.
+"""A forward pass of LeNet that XLA compiles to fast code; used for training only.
 
-The gradient of max-pooling is the slowest operation of a training step. A 3 x 3 convolution whose
-2 x 2 pool takes the largest of four neighbours is one 4 x 4 convolution of stride 2 with four
-outputs for each channel, of which the largest is kept: a matrix product and three maxima.
+The gradient of max-pooling is the slowest operation of a training step. A 3 x 3 convolution
+followed by a 2 x 2 max-pool is equivalent to one 4 x 4 convolution of stride 2 that has four
+outputs for each channel, of which the largest is kept. That is a matrix product and three maxima.
 """
 
 from __future__ import annotations
@@ -10,16 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
+import lenet_edge.model  # noqa: F401  imported first: it silences TensorFlow
 
 import tensorflow as tf  # isort: skip
 
 
 def fused_forward(model: Any) -> Callable[[Any], Any]:
-    """Return a function that computes the same logits as `model`, from the same variables.
+    """Build a function that computes the same logits as `model`, from the same variables.
 
-    Each 3 x 3 convolution that is followed by its 2 x 2 pool is rewritten; the other layers are
-    called as they are.
+    The function replaces each 3 x 3 convolution and the 2 x 2 max-pool after it. It calls all
+    other layers unchanged.
+
+    Args:
+        model: the LeNet of `lenet_edge.model`; a pool must follow each convolution.
+
+    Returns:
+        A function from float32 images of shape (batch, height, width, channels) to float32 logits
+        of shape (batch, classes).
     """
 
     def forward(images: Any) -> Any:
@@ -38,7 +45,7 @@ def fused_forward(model: Any) -> Callable[[Any], Any]:
 
 
 def _convolve_and_pool(images: Any, kernel: Any) -> Any:
-    """Return max_pool_2x2(conv_3x3(images)), both without padding.
+    """Compute max_pool_2x2(conv_3x3(images)), both without padding.
 
     Args:
         images: (batch, height, width, channels).
@@ -46,21 +53,22 @@ def _convolve_and_pool(images: Any, kernel: Any) -> Any:
     """
     channels, filters = kernel.shape[2:]
     height, width = ((size - 2) // 2 for size in images.shape[1:3])  # of the result
-    # Tiles of 2 x 2 pixels; a 4 x 4 window of stride 2 is a tile and three of its neighbours.
+    # Split the images into tiles of 2 x 2 pixels. A 4 x 4 window of stride 2 is a tile and three
+    # of its neighbours.
     tiles = tf.nn.space_to_depth(images[:, : 2 * height + 2, : 2 * width + 2], 2)
     windows = tf.concat(
         [tiles[:, y : y + height, x : x + width] for y in (0, 1) for x in (0, 1)], axis=-1
     )
-    # The kernel at each of the four places in a 4 x 4 window, then in the order of the tiles.
-    four = tf.stack(
+    # Put the kernel at each of its four positions in a 4 x 4 window, in the order of the tiles.
+    shifted = tf.stack(
         [tf.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for x in (0, 1) for y in (0, 1)],
         axis=3,
     )
-    four = tf.reshape(four, (2, 2, 2, 2, channels, 4 * filters))
-    matrix = tf.reshape(tf.transpose(four, (0, 2, 1, 3, 4, 5)), (16 * channels, 4 * filters))
+    shifted = tf.reshape(shifted, (2, 2, 2, 2, channels, 4 * filters))
+    matrix = tf.reshape(tf.transpose(shifted, (0, 2, 1, 3, 4, 5)), (16 * channels, 4 * filters))
     phases = tf.reshape(windows, (-1, 16 * channels)) @ matrix
-    # Left against right, then upper against lower: of equals, the first gets the gradient, in the
-    # order in which max-pooling looks at them.
+    # Compare left with right, then upper with lower. If two values are equal, the first gets the
+    # gradient, which is the order of max-pooling.
     rows = tf.maximum(phases[:, : 2 * filters], phases[:, 2 * filters :])
     largest = tf.maximum(rows[:, :filters], rows[:, filters:])
     return tf.reshape(largest, (-1, height, width, filters))

@@ -1,4 +1,4 @@
-"""The training loop, written out: a gradient tape, a loss, an optimizer, and nothing hidden."""
+"""Training loop in plain TensorFlow: a gradient tape, a loss and an optimizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge import model as lenet  # imported first: it quiets TensorFlow
+from lenet_edge import model as lenet  # imported first: it silences TensorFlow
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec, announce, describe, write_manifest
 from lenet_edge.data.dataset import Dataset, check_dataset, to_input
 from lenet_edge.errors import LenetEdgeError
@@ -34,7 +34,11 @@ import tensorflow as tf  # isort: skip
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a training is: `loss` every 100 steps; `accuracy`, a fraction, after an epoch."""
+    """Progress of a training, reported after every 100 steps and after each epoch.
+
+    `epoch` and `step` count from 1. `loss` is that of the last step. After an epoch, `accuracy` is
+    the fraction of correct predictions on the data set named `watched`; before, it is None.
+    """
 
     epoch: int
     epochs: int
@@ -54,40 +58,45 @@ def train(
     seed: int = 1,
     folder: Path | None = None,
     resume: bool = False,
-    report: Callable[[TrainingProgress], None] = lambda progress: None,
+    on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
 ) -> tuple[Any, History]:
-    """Train a LeNet and return the Keras model, and how it went.
+    """Train a LeNet, and return the Keras model and the history of the training.
+
+    What follows an epoch depends only on the settings, the epoch and the saved state. A training
+    that is killed and resumed therefore ends with the same weights, bit for bit.
 
     Args:
-        training: what it learns from, less what the recipe holds out for validation.
-        test: the images of the last, unbiased word. Where the recipe holds nothing out, they are
-            watched after each epoch too; nothing is ever chosen by them.
-        recipe: every setting.
+        training: the images to train on. The recipe may hold some of them out for validation.
+        test: the images for the final accuracy. Without validation images, they are also
+            evaluated after each epoch. No setting is ever chosen by them.
+        recipe: the training settings.
         seed: two trainings with the same seed, on one machine, end with the same weights.
-        folder: where its state is kept after each epoch; None keeps nothing.
-        resume: go on from the state in `folder`.
-        report: called every 100 steps and after each epoch.
-        replicas: who takes a part of each batch; None for this process alone, compiled as a whole.
+        folder: the folder for the state after each epoch; None saves nothing.
+        resume: whether to continue from the state in `folder`.
+        on_progress: called after every 100 steps and after each epoch.
+        replicas: the replicas that share each batch. None trains in this process alone, with all
+            steps compiled by XLA.
 
     Raises:
-        DataError: the images and labels do not fit each other or the network, or the batch cannot
-            be divided among the replicas.
-        LenetEdgeError: the loss stopped being a number; or `folder` holds an unfinished training
-            and `resume` is not set; or it is and there is none, or one with other settings.
+        DataError: a data set is empty or its labels are invalid, or the replicas cannot divide a
+            batch evenly.
+        LenetEdgeError: the loss is not finite; or `folder` holds an unfinished training and
+            `resume` is false; or `resume` is true and `folder` holds none, or one with other
+            settings.
     """
     check_dataset(training)
     check_dataset(test)
     history, arrays = _start(
         folder, resume, TrainingSettings.of(recipe, seed, training), training.name
     )
-    learnt_from, held_out = split_validation(training, recipe.validation_images)
-    watched = held_out or test
+    learning, validation = split_validation(training, recipe.validation_images)
+    watched = validation or test
 
     tf.keras.utils.set_random_seed(seed)
     with replicas.scope() if replicas else contextlib.nullcontext():
         model = lenet.build_lenet(len(training.class_names), training.image_shape)
-        runner = EpochRunner(model, learnt_from, recipe, seed, replicas)
+        runner = EpochRunner(model, learning, recipe, seed, replicas)
     runner.restore(arrays)
     done = len(history.epochs)
     if replicas:
@@ -99,9 +108,9 @@ def train(
     for epoch in range(done + 1, recipe.epochs + 1):
         started = time.perf_counter()
         losses: list[float] = []
-        for taken in runner.run_epoch(epoch):
-            losses += taken
-            now = TrainingProgress(
+        for new_losses in runner.run_epoch(epoch):
+            losses += new_losses
+            progress = TrainingProgress(
                 epoch,
                 recipe.epochs,
                 len(losses),
@@ -110,14 +119,14 @@ def train(
                 loss=losses[-1],
                 images_per_s=len(losses) * runner.batch_size / (time.perf_counter() - started),
             )
-            report(now)
+            on_progress(progress)
         with runner.temporarily_averaged():
-            found = accuracy(model, watched)
-        history.add(losses, found, runner.learning_rate, time.perf_counter() - started)
+            watched_accuracy = accuracy(model, watched)
+        history.add(losses, watched_accuracy, runner.learning_rate, time.perf_counter() - started)
         if folder:
             TrainingState(history, runner.variable_arrays()).save(folder)
             history.save(folder)
-        report(dataclasses.replace(now, accuracy=found, watched=watched.name))
+        on_progress(dataclasses.replace(progress, accuracy=watched_accuracy, watched=watched.name))
     runner.apply_averaged_weights()
     history.test_accuracy = accuracy(model, test)
     if folder:
@@ -126,10 +135,10 @@ def train(
 
 
 class EpochRunner:
-    """The epochs of one training: called with an epoch's number, it takes that epoch's steps.
+    """Runner of the epochs of one training.
 
-    A step is plain: a tape, a loss, gradients, an optimizer. Around it, only what makes it fast:
-    many steps are one compiled call, and the images stay on the device.
+    One step is plain TensorFlow: a tape, a loss, gradients, an optimizer. For speed, up to 100
+    steps are one compiled call, and the images stay on the device.
     """
 
     def __init__(
@@ -161,21 +170,29 @@ class EpochRunner:
         self._draw = tf.function(augmentation.draw_random_numbers)
 
     def run_epoch(self, epoch: int) -> Iterator[list[float]]:
-        """Take the epoch's steps, 100 in one call, and yield the losses of each call."""
+        """Run the steps of an epoch, 100 in one call, and yield the losses of each call.
+
+        Args:
+            epoch: the number of the epoch, from 1. It determines the order of the images.
+
+        Raises:
+            LenetEdgeError: a loss is not finite.
+        """
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._images))
-        # The last, incomplete batch is left out; another epoch leaves out other images.
+        # Leave out the last, incomplete batch. Each epoch leaves out other images.
         batches = order[: self.num_steps * self.batch_size].reshape(-1, self.batch_size)
         for first in range(0, self.num_steps, LOSS_EVERY):
-            chosen = batches[first : first + LOSS_EVERY]
-            padding = ((0, LOSS_EVERY - len(chosen)), (0, 0))  # one shape is compiled once
+            part = batches[first : first + LOSS_EVERY]
+            # Pad to a constant shape, so that TensorFlow compiles the steps only once.
+            padding = ((0, LOSS_EVERY - len(part)), (0, 0))
             losses = self._steps(
                 self._images,
                 self._labels,
-                tf.constant(np.pad(chosen, padding)),
-                tf.constant(len(chosen)),
+                tf.constant(np.pad(part, padding)),
+                tf.constant(len(part)),
                 self._random_numbers(epoch, first),
             )
-            yield _finite(losses.numpy()[: len(chosen)].tolist(), epoch, first)
+            yield _finite(losses.numpy()[: len(part)].tolist(), epoch, first)
 
     def _gradients_of(self, images: Any, one_hot_labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
@@ -184,7 +201,7 @@ class EpochRunner:
         return loss, tape.gradient(loss, self._variables)
 
     def _step(self, images: Any, one_hot_labels: Any) -> Any:
-        """Take one step of the training and return its loss."""
+        """Run one training step and return its loss."""
         loss, gradients = self._loss_and_gradients(images, one_hot_labels)
         self._optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
         return loss
@@ -192,33 +209,31 @@ class EpochRunner:
     def _steps_of(self, images: Any, labels: Any, batches: Any, count: Any, numbers: Any) -> Any:
         losses = tf.zeros(len(batches))
         for i in tf.range(count):
-            chosen, drawn = batches[i], [of_all[i] for of_all in numbers]
+            indices, random = batches[i], [array[i] for array in numbers]
             if self._replicas:
-                loss = self._replicas.run(self._share_of_step, images, labels, chosen, drawn)
+                loss = self._replicas.run(self._replica_step, images, labels, indices, random)
             else:
-                loss = self._step(*self._batch(images, labels, chosen, drawn))
+                loss = self._step(*self._batch(images, labels, indices, random))
             losses = tf.tensor_scatter_nd_update(losses, [[i]], [loss])
         return losses
 
-    def _share_of_step(self, images: Any, labels: Any, chosen: Any, drawn: Any) -> Any:
-        """Take a step on one worker's part of the batch; return the loss of the whole.
+    def _replica_step(self, images: Any, labels: Any, indices: Any, random: Any) -> Any:
+        """Run a step on one replica's part of the batch; return the loss of the whole batch.
 
-        Under a strategy Keras divides a loss by the number of replicas, and its optimizer adds up
-        their gradients: what is applied is the mean.
+        Under a strategy, Keras divides the loss by the number of replicas and its optimizer sums
+        their gradients. The optimizer therefore applies the mean gradient.
         """
         replicas = self._replicas
         assert replicas
-        part = self._batch(
-            images, labels, *tf.nest.map_structure(replicas.local_slice, (chosen, drawn))
-        )
-        return replicas.sum_over_replicas(self._step(*part))
+        part = tf.nest.map_structure(replicas.local_slice, (indices, random))
+        return replicas.sum_over_replicas(self._step(*self._batch(images, labels, *part)))
 
-    def _batch(self, images: Any, labels: Any, chosen: Any, drawn: Any) -> tuple[Any, Any]:
-        batch = tf.cast(tf.gather(images, chosen), tf.float32) / 255
+    def _batch(self, images: Any, labels: Any, indices: Any, random: Any) -> tuple[Any, Any]:
+        batch = tf.cast(tf.gather(images, indices), tf.float32) / 255
         if self._recipe.augmentation:
-            uniform, normal = drawn
+            uniform, normal = random
             batch = augmentation.warp_images(batch, uniform, normal, self._recipe.augmentation)
-        return batch, tf.one_hot(tf.gather(labels, chosen), self._num_classes)
+        return batch, tf.one_hot(tf.gather(labels, indices), self._num_classes)
 
     def _random_numbers(self, epoch: int, first: int) -> Any:
         if not self._recipe.augmentation:
@@ -228,15 +243,15 @@ class EpochRunner:
 
     @property
     def learning_rate(self) -> float:
-        """The optimizer's, now."""
+        """The current learning rate of the optimizer."""
         return float(self._optimizer.learning_rate)
 
     def variable_arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """Return all that the next epoch depends on: the weights and the optimizer's variables."""
+        """Return the weights and the optimizer's variables, which determine the next epoch."""
         return tuple(value.numpy() for value in (*self._variables, *self._optimizer.variables))
 
     def restore(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
-        """Take up what `arrays` gave; nothing, where there is none."""
+        """Assign the arrays that `variable_arrays` returned; do nothing if there are none."""
         if arrays:
             values = (*self._variables, *self._optimizer.variables)
             for variable, value in zip(values, arrays, strict=True):
@@ -244,7 +259,7 @@ class EpochRunner:
 
     @contextlib.contextmanager
     def temporarily_averaged(self) -> Iterator[None]:
-        """Give the model its averaged weights, where the recipe averages, for a while."""
+        """Give the model its averaged weights inside a context, if the recipe averages weights."""
         raw = [variable.numpy() for variable in self._variables]
         self.apply_averaged_weights()
         yield
@@ -252,7 +267,7 @@ class EpochRunner:
             variable.assign(value)
 
     def apply_averaged_weights(self) -> None:
-        """Give the model its averaged weights, where the recipe averages, for good."""
+        """Give the model its averaged weights, if the recipe averages weights."""
         if self._recipe.ema:
             self._optimizer.finalize_variable_values(self._variables)
 
@@ -272,7 +287,7 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
         rate,
         weight_decay=recipe.weight_decay,
         use_ema=bool(recipe.ema),
-        # A short training would otherwise end with an average of how it began.
+        # In a short training, a larger momentum would keep the initial weights in the average.
         ema_momentum=max(0.0, min(recipe.ema, 1 - 10 / total)),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -282,26 +297,37 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
 def _start(
     folder: Path | None, resume: bool, settings: TrainingSettings, dataset: str
 ) -> tuple[History, Sequence[npt.NDArray[Any]]]:
-    """Return the history and the variables to start from: new ones, or those in `folder`."""
+    """Return a new history without variables, or the saved history and variables in `folder`."""
     if folder is None or not (resume or (folder / STATE_FILE).exists()):
         return History(settings, dataset), ()
     state = TrainingState.load(folder)
-    done = f"a training that stopped after epoch {state.epoch} of {state.settings.recipe.epochs}"
+    unfinished = (
+        f"a training that stopped after epoch {state.epoch} of {state.settings.recipe.epochs}"
+    )
     if not resume:
         raise LenetEdgeError(
-            f"{folder} holds {done}; go on with --resume, or delete {folder / STATE_FILE}"
+            f"{folder} holds {unfinished}; continue it with --resume, or delete"
+            f" {folder / STATE_FILE}"
         )
     for name, old, new in state.settings.differences(settings):
         raise LenetEdgeError(
-            f"{folder} holds {done} with {name} {old}, not {new}; resume it with the same settings"
+            f"{folder} holds {unfinished} with {name} {old}, not {new}; resume it with the same"
+            " settings"
         )
     return state.history, state.arrays
 
 
 def split_validation(data: Dataset, count: int) -> tuple[Dataset, Dataset | None]:
-    """Split a data set into what is learnt from and up to `count` images held out, at most a tenth.
+    """Split a data set into images to train on and images held out for validation.
 
-    The images are chosen at random, but always the same ones.
+    The choice is random and always the same.
+
+    Args:
+        data: the data set to split.
+        count: the number of images to hold out, limited to a tenth of `data`.
+
+    Returns:
+        The two parts; the second is None if no image is held out.
     """
     count = min(count, len(data) // 10)
     if count == 0:
@@ -321,19 +347,32 @@ def _finite(losses: list[float], epoch: int, first: int) -> list[float]:
 
 
 def predict_logits(model: Any, data: Dataset, batch_size: int = 1000) -> npt.NDArray[np.float32]:
-    """Return the model's logits for every image: float32 of shape (N, classes)."""
+    """Run the Keras model on every image.
+
+    Returns:
+        The logits, float32 of shape (N, classes).
+    """
     images = to_input(data.images)
     starts = range(0, len(images), batch_size)
     return np.concatenate([model(images[i : i + batch_size], training=False) for i in starts])
 
 
 def accuracy(model: Any, data: Dataset) -> float:
-    """Return the fraction of `data` that the model classifies right."""
+    """Return the fraction of `data` that the model classifies correctly."""
     return float(np.mean(predict_logits(model, data).argmax(axis=1) == data.labels))
 
 
 def save_checkpoint(model: Any, path: Path, class_names: tuple[str, ...]) -> Artifact:
-    """Write the checkpoint and its manifest, and return its Artifact."""
+    """Write the model as a checkpoint with its manifest, and return the artifact.
+
+    Args:
+        model: the trained Keras model.
+        path: the .keras file to write.
+        class_names: the names of the classes, in the order of the logits.
+
+    Raises:
+        LenetEdgeError: the file cannot be written.
+    """
     with atomic_write(path) as temporary:
         model.save(temporary)
         artifact = describe(

@@ -1,4 +1,4 @@
-"""Recipes: every setting of a training, each with its reason."""
+"""Recipes: named sets of training settings, and the reason for each setting."""
 
 from __future__ import annotations
 
@@ -8,38 +8,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an image is bent, at most, before the network sees it; see `augmentation.warp`.
+    """Limits of the random distortion of training images; see `augmentation.warp_images`.
 
-    Small enough that a digit stays that digit: a 6 turned by 90 degrees would be none.
+    The limits are small enough that a digit keeps its class. A 6 turned by 90 degrees would not.
     """
 
-    rotation: float = 7.0  # degrees, to both sides
+    rotation: float = 7.0  # degrees, in both directions
     shift: float = 1.5  # pixels, along each axis
-    zoom: float = 0.08  # of the size, along each axis by itself
-    shear: float = 0.1  # pixels of slant for each pixel of height
-    elastic: float = 0.5  # pixels; standard deviation of a smooth displacement, as of a hand
+    zoom: float = 0.08  # fraction of the size, for each axis independently
+    shear: float = 0.1  # horizontal pixels for each vertical pixel
+    elastic: float = 0.5  # pixels: standard deviation of a smooth displacement, as in handwriting
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. The network is the same in each."""
+    """Settings of a training. All recipes train the same network.
+
+    Sources: D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015;
+    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019 (AdamW), and "SGDR:
+    stochastic gradient descent with warm restarts", 2017 (cosine schedule, here without restarts).
+    """
 
     name: str
     epochs: int
     batch_size: int = 128
-    learning_rate: float = 1e-3  # Adam's; the peak, where there is a schedule
-    warmup_epochs: int = 0  # 0: no schedule. Else it rises for so long, then falls as a cosine
-    weight_decay: float = 0.0  # of matrices, decoupled from the gradient (AdamW)
-    ema: float = 0.0  # the model is a running average of the weights, which forgets this slowly
+    learning_rate: float = 1e-3  # of Adam; with a schedule, its peak
+    warmup_epochs: int = 0  # 0: constant rate; otherwise a linear rise, then a cosine decay to 0
+    weight_decay: float = 0.0  # of the weights without the biases, decoupled from the gradient
+    ema: float = 0.0  # momentum of the exponential moving average of the weights; 0: no average
     augmentation: Augmentation | None = None
-    validation_images: int = 0  # held out of the training images to choose settings by
+    validation_images: int = 0  # held out of the training images, for the choice of settings
 
 
-# As published: ten epochs of Adam. Nothing was chosen, so that nothing is held out.
+# The published recipe: ten epochs of Adam. No setting was chosen, so no images are held out.
 CLASSIC = Recipe("classic", epochs=10)
 
-# For accuracy. No image is seen twice, so that the network can be trained long and hard (a peak six
-# times Adam's usual rate) and still generalises; the cosine and the average then settle the noise.
+# The most accurate recipe. Augmentation never repeats an image, so the network can train for long
+# and at a high rate (the peak is six times Adam's usual rate) and still generalize. The cosine
+# decay and the weight average then remove the noise.
 BEST = Recipe(
     "best",
     epochs=100,
@@ -51,10 +57,10 @@ BEST = Recipe(
     validation_images=5000,
 )
 
-# The same, as far as it goes in under three minutes on the slowest two cores it was tried on.
+# The same settings, with as many epochs as fit into three minutes on the slowest two cores tried.
 QUICK = dataclasses.replace(BEST, name="quick", epochs=25)
 
-# Each recipe with its line in --help, which the command line builds from this table.
+# Each recipe with its text in --help. The command line builds its choices from this table.
 _TABLE = (
     (QUICK, "all of best in a quarter of its epochs, under 3 minutes on 2 cores"),
     (BEST, "augmentation, schedule, weight decay and averaged weights, over 99.5 % accuracy"),

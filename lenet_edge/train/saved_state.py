@@ -1,4 +1,4 @@
-"""What a training that stops must leave behind, so that it can go on as if it never had."""
+"""Saved state of a training: its settings, history and variables, from which it can resume."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lenet_edge.support import npz
 from lenet_edge.support.files import atomic_write
 from lenet_edge.train.recipe import Augmentation, Recipe
 
-LOSS_EVERY = 100  # steps
+LOSS_EVERY = 100  # steps between two losses in the history, and steps in one compiled call
 HISTORY_FILE = "history.json"
 STATE_FILE = "state.npz"
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What decides the weights that a training ends with, on one machine."""
+    """Everything that determines the final weights of a training on one machine."""
 
     recipe: Recipe
     seed: int
@@ -32,27 +32,29 @@ class TrainingSettings:
 
     @classmethod
     def of(cls, recipe: Recipe, seed: int, training: Dataset) -> TrainingSettings:
-        """Return the settings of a training on these images."""
+        """Create the settings of a training on the images and labels of `training`."""
         data = hashlib.sha256(training.images.tobytes())
         data.update(training.labels.tobytes())
         return cls(recipe, seed, data.hexdigest())
 
     def differences(self, other: TrainingSettings) -> list[tuple[str, Any, Any]]:
-        """Return name, own value and other value of each setting that differs."""
-        mine, theirs = ({**vars(one.recipe), **vars(one)} for one in (self, other))
+        """List name, own value and other value of each setting that differs."""
+        own_values, other_values = (
+            {**vars(settings.recipe), **vars(settings)} for settings in (self, other)
+        )
         return [
-            (name.replace("_", " "), value, theirs[name])
-            for name, value in mine.items()
-            if value != theirs[name] and name != "recipe"
+            (name.replace("_", " "), value, other_values[name])
+            for name, value in own_values.items()
+            if value != other_values[name] and name != "recipe"
         ]
 
 
 @dataclass
 class History:
-    """How a training went, epoch by epoch.
+    """Record of a training, epoch by epoch.
 
-    `epochs` hold "epoch", "losses" (after each 100 steps), "loss" (mean), "accuracy" (a fraction),
-    "learning_rate" and "seconds".
+    Each element of `epochs` has the keys "epoch" (from 1), "losses" (after each 100 steps),
+    "loss" (the mean of all steps), "accuracy" (a fraction), "learning_rate" and "seconds".
     """
 
     settings: TrainingSettings
@@ -61,7 +63,14 @@ class History:
     test_accuracy: float | None = None
 
     def add(self, losses: list[float], accuracy: float, learning_rate: float, s: float) -> None:
-        """Add an epoch: the loss of each step, what came of it, and the seconds it took."""
+        """Add an epoch.
+
+        Args:
+            losses: the loss of each step.
+            accuracy: the fraction of correct predictions after the epoch.
+            learning_rate: the rate at the end of the epoch.
+            s: the duration in seconds.
+        """
         self.epochs.append(
             {
                 "epoch": len(self.epochs) + 1,
@@ -74,40 +83,43 @@ class History:
         )
 
     def save(self, folder: Path) -> None:
-        """Write history.json, atomically."""
+        """Write history.json atomically."""
         with atomic_write(folder / HISTORY_FILE) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A training after a whole epoch: `arrays` are its weights, then its optimizer's variables."""
+    """State of a training after a whole epoch.
+
+    `arrays` are the weights of the model, followed by the variables of the optimizer.
+    """
 
     history: History
     arrays: tuple[npt.NDArray[Any], ...]
 
     @property
     def settings(self) -> TrainingSettings:
-        """The settings it was started with."""
+        """The settings that the training was started with."""
         return self.history.settings
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
+        """The number of completed epochs."""
         return len(self.history.epochs)
 
     def save(self, folder: Path) -> None:
-        """Write state.npz, atomically: whenever the process ends, a whole state is on disk."""
+        """Write state.npz atomically: if the process is killed, a complete state is on disk."""
         about = json.dumps(dataclasses.asdict(self.history))
         arrays = {f"arr_{i}": array for i, array in enumerate(self.arrays)}
         npz.write_arrays(folder / STATE_FILE, {**arrays, "about": about}, compress=False)
 
     @classmethod
     def load(cls, folder: Path) -> TrainingState:
-        """Read what `save` wrote.
+        """Read the state.npz that `save` wrote.
 
         Raises:
-            LenetEdgeError: there is none, or it is damaged.
+            LenetEdgeError: the file is missing or damaged.
         """
         path = folder / STATE_FILE
         try:
@@ -127,10 +139,13 @@ class TrainingState:
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise LenetEdgeError(
-                f"{path} cannot be read ({error}); delete it and start anew without --resume"
+                f"{path} cannot be read ({error}); delete it and start again without --resume"
             ) from error
 
 
 def training_folder(checkpoint: Path) -> Path:
-    """Return the folder beside a checkpoint where its training is kept."""
+    """Return the folder beside a checkpoint that holds the history and the state of its training.
+
+    Its name is that of the checkpoint with the suffix ``.training``.
+    """
     return checkpoint.with_suffix(".training")

@@ -1,4 +1,4 @@
-"""Several workers take the steps that one would take; each is a process of its own."""
+"""Tests of distributed training, with several worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import take
 from tests.fleet.cluster import free_port
 
 ROOT = Path(__file__).parents[2]
-# What each process runs: so many steps of a training, and writes the weights and the losses.
+# Program of a worker process: train for some steps, then write the weights and the losses.
 STEPS = """
 import dataclasses, sys
 import numpy as np
@@ -53,8 +53,8 @@ def start(strategy: str, output: Path, steps: int, config: object = None) -> sub
 
 
 def finish(process: subprocess.Popen[str], output: Path) -> dict[str, npt.NDArray[np.float32]]:
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
     with np.load(output) as stored:
         return dict(stored)
 
@@ -68,11 +68,11 @@ def cluster_of(count: int) -> list[object]:
 
 
 @pytest.mark.slow
-def test_two_workers_with_half_batches_step_like_one_with_the_whole(tmp_path: Path) -> None:
-    """To float32's rounding, over four steps and with all that the best recipe does."""
-    alone, one = tmp_path / "alone.npz", tmp_path / "one.npz"
-    whole = finish(start("none", alone, 2), alone)
-    device = finish(start("one", one, 2), one)
+def test_two_workers_take_the_steps_of_one_process(tmp_path: Path) -> None:
+    """Equal up to float32 rounding, after four steps with all settings of the best recipe."""
+    alone_file, one_file = tmp_path / "alone.npz", tmp_path / "one.npz"
+    alone = finish(start("none", alone_file, 2), alone_file)
+    one_device = finish(start("one", one_file, 2), one_file)
     outputs = [tmp_path / f"{index}.npz" for index in range(2)]
     processes = [
         start("multi-worker", output, 2, config)
@@ -81,10 +81,10 @@ def test_two_workers_with_half_batches_step_like_one_with_the_whole(tmp_path: Pa
     first, second = (
         finish(process, output) for process, output in zip(processes, outputs, strict=True)
     )
-    assert first.keys() == whole.keys()
-    for name, value in whole.items():
+    assert first.keys() == alone.keys()
+    for name, value in alone.items():
         np.testing.assert_array_equal(first[name], second[name])
-        np.testing.assert_allclose(device[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(one_device[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
         np.testing.assert_allclose(first[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
@@ -98,7 +98,7 @@ def train(folder: Path, config: object, *options: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_waits_for_another_can_be_stopped(tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_worker_that_waits_for_another(tmp_path: Path) -> None:
     with train(tmp_path, cluster_of(2)[0]) as worker:
         assert worker.stderr
         while "Waiting for all workers of TF_CONFIG" not in worker.stderr.readline():
@@ -110,7 +110,7 @@ def test_a_worker_that_waits_for_another_can_be_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_says_so_when_another_is_stopped(tmp_path: Path) -> None:
+def test_a_worker_reports_that_another_was_stopped(tmp_path: Path) -> None:
     first, second = (train(tmp_path, config, "--epochs", "50") for config in cluster_of(2))
     with first, second:
         assert second.stderr
@@ -118,17 +118,17 @@ def test_a_worker_says_so_when_another_is_stopped(tmp_path: Path) -> None:
             assert second.poll() is None
         second.send_signal(signal.SIGTERM)
         assert second.wait(20) == -signal.SIGTERM
-        _, said = first.communicate(timeout=120)
+        _, stderr = first.communicate(timeout=120)
     assert first.returncode == 1
     assert re.fullmatch(
-        r"Error: another worker went away \(.*(onnection|ocket|peer).*\); start all of them again"
-        r" with --resume",
-        said.splitlines()[-1],
+        r"Error: another worker disconnected \(.*(onnection|ocket|peer).*\);"
+        r" start all workers again with --resume",
+        stderr.splitlines()[-1],
     )
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_workers_of_a_terminal(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_terminal_stops_all_its_workers(tmp_path: Path) -> None:
     workers = [train(tmp_path, config, "--epochs", "50") for config in cluster_of(2)]
     with workers[0], workers[1]:
         assert workers[0].stderr
@@ -136,15 +136,13 @@ def test_ctrl_c_stops_all_workers_of_a_terminal(tmp_path: Path) -> None:
             assert workers[0].poll() is None
         for worker in workers:
             worker.send_signal(signal.SIGINT)
-        said = [worker.communicate(timeout=120)[1].splitlines()[-1] for worker in workers]
-    assert said == ["Stopped; go on with the same command and --resume", "Stopped"]
+        last_lines = [worker.communicate(timeout=120)[1].splitlines()[-1] for worker in workers]
+    assert last_lines == ["Stopped; go on with the same command and --resume", "Stopped"]
     assert [worker.returncode for worker in workers] == [130, 130]
 
 
 @pytest.mark.slow
-def test_the_commands_of_two_workers_may_write_into_one_folder(
-    tmp_path: Path, test_part: Dataset
-) -> None:
+def test_two_workers_can_share_one_output_folder(tmp_path: Path, test_part: Dataset) -> None:
     images, labels = test_part.images, test_part.labels
     np.savez(
         tmp_path / "few.npz",
@@ -152,10 +150,10 @@ def test_the_commands_of_two_workers_may_write_into_one_folder(
         x_test=images[:100], y_test=labels[:100],
     )  # fmt: skip
     workers = [train(tmp_path, config, "--dataset", "few.npz") for config in cluster_of(2)]
-    (first, _), (second, said) = (worker.communicate(timeout=300) for worker in workers)
+    (first, _), (second, stderr) = (worker.communicate(timeout=300) for worker in workers)
     assert [worker.returncode for worker in workers] == [0, 0]
     assert "of 100 test images right" in first
-    assert (second, said.splitlines()[-1]) == ("", "Done; the first worker has the checkpoint")
+    assert (second, stderr.splitlines()[-1]) == ("", "Done; the first worker has the checkpoint")
     assert {path.name for path in tmp_path.iterdir()} == {
         "few.npz", "lenet.keras", "lenet.keras.json", "lenet.training",
     }  # fmt: skip
@@ -171,7 +169,7 @@ def test_the_commands_of_two_workers_may_write_into_one_folder(
         {"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}},
     ],
 )
-def test_tf_config_is_checked_before_anybody_is_waited_for(
+def test_an_invalid_tf_config_is_an_error_before_any_wait(
     config: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
@@ -181,10 +179,10 @@ def test_tf_config_is_checked_before_anybody_is_waited_for(
         make_replicas("multi-worker")
 
 
-def test_a_batch_is_divided_evenly_or_not_at_all(test_part: Dataset) -> None:
+def test_a_batch_that_replicas_cannot_divide_is_an_error(test_part: Dataset) -> None:
     replicas = make_replicas("one")
     assert (replicas.count, replicas.is_chief) == (1, True)
     replicas.count = 3  # as on three devices
     recipe = dataclasses.replace(BEST, epochs=1, batch_size=128)
-    with pytest.raises(DataError, match="a batch of 128 cannot be divided among 3 workers"):
+    with pytest.raises(DataError, match="a batch of 128 cannot be divided among 3 replicas"):
         loop.train(take(test_part, 2000), take(test_part, 100), recipe, replicas=replicas)

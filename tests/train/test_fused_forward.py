@@ -1,4 +1,4 @@
-"""The network as it is trained is the network as it is read in model.py."""
+"""Tests that the fused forward pass computes the network of model.py."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import tensorflow as tf  # isort: skip
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 20, 3), (27, 31, 1)], ids=str)
-def test_logits_and_gradients_are_those_of_the_model(shape: tuple[int, int, int]) -> None:
+def test_logits_and_gradients_equal_those_of_the_model(shape: tuple[int, int, int]) -> None:
     tf.keras.utils.set_random_seed(3)
     model = build_lenet(10, shape)
-    if shape == (28, 28, 1):  # real images have large blank parts, where all four neighbours tie
+    if shape == (28, 28, 1):  # in the blank parts of real images, all four neighbours are equal
         images = to_input(mnist.load("test").images[:64])
     else:
         images = np.random.default_rng(3).random((64, *shape), np.float32)
@@ -33,9 +33,9 @@ def test_logits_and_gradients_are_those_of_the_model(shape: tuple[int, int, int]
         return logits, tape.gradient(loss, model.trainable_variables)
 
     logits, gradients = run(model)
-    ours, our_gradients = run(tf.function(fused_forward(model), jit_compile=True))
-    np.testing.assert_allclose(ours, logits, atol=1e-6)
-    for variable, mine, theirs in zip(
-        model.trainable_variables, our_gradients, gradients, strict=True
+    fused_logits, fused_gradients = run(tf.function(fused_forward(model), jit_compile=True))
+    np.testing.assert_allclose(fused_logits, logits, atol=1e-6)
+    for variable, fused, expected in zip(
+        model.trainable_variables, fused_gradients, gradients, strict=True
     ):
-        np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=variable.path)
+        np.testing.assert_allclose(fused, expected, atol=1e-6, err_msg=variable.path)

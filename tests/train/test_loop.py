@@ -1,4 +1,4 @@
-"""The training loop: the same seed trains the same model, and bad data is told."""
+"""Tests of the training loop: reproducibility, progress, invalid data and the checkpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def weights(model: Any) -> npt.NDArray[np.float32]:
     return np.concatenate([array.ravel() for array in model.get_weights()])
 
 
-def test_the_network_as_published() -> None:
+def test_the_network_has_the_published_shape() -> None:
     model = build_lenet()
     assert model.count_params() == 60_074
     assert (model.input_shape, model.output_shape) == ((None, 28, 28, 1), (None, 10))
@@ -54,21 +54,21 @@ def test_a_seed_gives_the_same_weights_bit_for_bit(training: Dataset, test_image
     assert not np.allclose(first, other, atol=1e-3)
 
 
-def test_it_learns_and_says_where_it_is(training: Dataset, test_images: Dataset) -> None:
-    said: list[loop.TrainingProgress] = []
+def test_training_learns_and_reports_its_progress(training: Dataset, test_images: Dataset) -> None:
+    reported: list[loop.TrainingProgress] = []
     recipe = short(epochs=3, batch_size=16)
-    model, history = loop.train(training, test_images, recipe, report=said.append)
+    model, history = loop.train(training, test_images, recipe, on_progress=reported.append)
     steps = 2000 // 16
-    accuracies = [one.accuracy for one in said if one.accuracy is not None]
-    assert {one.steps_per_epoch for one in said} == {steps}
-    assert [one.epoch for one in said if one.accuracy is not None] == [1, 2, 3]
+    accuracies = [p.accuracy for p in reported if p.accuracy is not None]
+    assert {p.steps_per_epoch for p in reported} == {steps}
+    assert [p.epoch for p in reported if p.accuracy is not None] == [1, 2, 3]
     assert history.epochs[-1]["loss"] < history.epochs[0]["loss"] / 2
     assert accuracies[-1] == history.test_accuracy == loop.accuracy(model, test_images) > 0.8
-    assert [one.step for one in said if one.accuracy is None] == [100, 125] * 3
-    assert [one["losses"] for one in history.epochs] == [[one.loss] for one in said[::3]]
+    assert [p.step for p in reported if p.accuracy is None] == [100, 125] * 3
+    assert [epoch["losses"] for epoch in history.epochs] == [[p.loss] for p in reported[::3]]
 
 
-def test_labels_out_of_range(training: Dataset, test_images: Dataset) -> None:
+def test_labels_out_of_range_are_an_error(training: Dataset, test_images: Dataset) -> None:
     for wrong in (10, -1):
         labels = training.labels.copy()
         labels[5] = wrong
@@ -76,32 +76,34 @@ def test_labels_out_of_range(training: Dataset, test_images: Dataset) -> None:
             loop.train(dataclasses.replace(training, labels=labels), test_images, short())
 
 
-def test_lengths_that_differ(training: Dataset, test_images: Dataset) -> None:
+def test_different_numbers_of_images_and_labels_are_an_error(
+    training: Dataset, test_images: Dataset
+) -> None:
     fewer = dataclasses.replace(training, labels=training.labels[:-1])
     with pytest.raises(DataError, match="2000 images but 1999 labels"):
         loop.train(fewer, test_images, short())
 
 
-def test_no_images(training: Dataset, test_images: Dataset) -> None:
+def test_an_empty_data_set_is_an_error(training: Dataset, test_images: Dataset) -> None:
     with pytest.raises(DataError, match="no images in mnist-train"):
         loop.train(take(training, 0), test_images, short())
 
 
-def test_a_loss_that_is_no_number(training: Dataset, test_images: Dataset) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(training: Dataset, test_images: Dataset) -> None:
     with pytest.raises(LenetEdgeError, match=r"loss became (nan|inf) in epoch \d+.*learning-rate"):
         loop.train(training, test_images, short(epochs=3, learning_rate=1e30))
 
 
-def test_the_checkpoint_holds_the_model(
+def test_the_checkpoint_predicts_as_the_model(
     training: Dataset, test_images: Dataset, tmp_path: Path
 ) -> None:
     import tensorflow as tf
 
     model, _ = loop.train(take(training, 200), test_images, short())
-    made = loop.save_checkpoint(model, tmp_path / "mine.keras", training.class_names)
-    assert load_artifact(made.path) == made
-    assert made.labels == training.class_names
-    again = tf.keras.models.load_model(made.path)
+    artifact = loop.save_checkpoint(model, tmp_path / "mine.keras", training.class_names)
+    assert load_artifact(artifact.path) == artifact
+    assert artifact.labels == training.class_names
+    loaded = tf.keras.models.load_model(artifact.path)
     np.testing.assert_array_equal(
-        loop.predict_logits(again, test_images), loop.predict_logits(model, test_images)
+        loop.predict_logits(loaded, test_images), loop.predict_logits(model, test_images)
     )
