@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from lenet_edge.flows.display import ProgressEvent
     from lenet_edge.flows.predict import Prediction
     from lenet_edge.flows.training import TrainingResult
-    from lenet_edge.report.recommend import NothingFits, Recommendation
     from lenet_edge.report.page import Report
+    from lenet_edge.report.recommend import NothingFits, Recommendation
     from lenet_edge.results.measurement import Measurement
     from lenet_edge.results.parity_report import ParityReport
     from lenet_edge.results.result_file import BenchRun, FleetRun, Skipped
@@ -49,15 +49,66 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {
+__all__ = [
+    "Artifact",
+    "BenchRun",
+    "BoardError",
+    "DataError",
+    "Delegation",
+    "FleetRun",
+    "LenetEdgeError",
+    "Measurement",
+    "MissingPackageError",
+    "ModelFileError",
+    "NothingFits",
+    "ParityReport",
+    "Prediction",
+    "ProgressEvent",
+    "Recommendation",
+    "Report",
+    "Skipped",
+    "Target",
+    "TargetError",
+    "TargetStatus",
+    "TrainingResult",
+    "UsageError",
+    "WorkerError",
+    "__version__",
+    "bench",
+    "export",
+    "load",
+    "load_results",
+    "predict",
+    "recommend",
+    "report",
+    "targets",
+    "train",
+    "verify",
+]
+
+_NAMES = {
     "lenet_edge.api": (
-        "bench", "export", "load", "load_results", "predict", "recommend", "report", "targets",
-        "train", "verify",
+        "bench",
+        "export",
+        "load",
+        "load_results",
+        "predict",
+        "recommend",
+        "report",
+        "targets",
+        "train",
+        "verify",
     ),
     "lenet_edge.artifacts.artifact": ("Artifact",),
     "lenet_edge.errors": (
-        "BoardError", "DataError", "LenetEdgeError", "MissingPackageError", "ModelFileError",
-        "TargetError", "UsageError", "WorkerError",
+        "BoardError",
+        "DataError",
+        "LenetEdgeError",
+        "MissingPackageError",
+        "ModelFileError",
+        "TargetError",
+        "UsageError",
+        "WorkerError",
     ),
     "lenet_edge.flows.display": ("ProgressEvent",),
     "lenet_edge.flows.predict": ("Prediction",),
@@ -69,10 +120,8 @@ _MODULES = {
     "lenet_edge.results.result_file": ("BenchRun", "FleetRun", "Skipped"),
     "lenet_edge.selection": ("TargetStatus",),
     "lenet_edge.target": ("Delegation", "Target"),
-}  # fmt: skip
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = [*_MODULE_OF, "__version__"]  # noqa: PLE0604
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 # Python stores a package as an attribute of its parent when it imports it for the first time.
 # That would replace the function of the same name, so it happens here, before any use.

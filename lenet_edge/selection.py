@@ -32,6 +32,7 @@ from lenet_edge.runtimes import (
 )
 from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
 from lenet_edge.runtimes._probe import probe as run_probe
+from lenet_edge.support.html_table import html_table
 from lenet_edge.target import Delegation, Target
 
 
@@ -272,6 +273,22 @@ class TargetStatus:
     works: bool
     detail: str
     delegation: Delegation | None = None
+
+    def __repr__(self) -> str:
+        works = "works" if self.works else "does not work"
+        return f"TargetStatus({self.target.name!r} {works}: {self.detail})"
+
+    def html_row(self) -> dict[str, str]:
+        """Return the cells of a table; see `support.html_table`."""
+        return {
+            "target": self.target.name,
+            "works": "yes" if self.works else "no",
+            "runs": ", ".join(self.target.formats),
+            "version, or the reason": self.detail,
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table([self.html_row()])
 
 
 def probe_target(target: Target) -> TargetStatus:

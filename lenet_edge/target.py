@@ -38,6 +38,9 @@ class Target:
     options: tuple[tuple[str, str], ...] = ()
     allow_fallback: bool = False
 
+    def __repr__(self) -> str:
+        return f"Target({self.name!r} for {', '.join(self.formats)} on {self.device})"
+
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Target:
         """Return the Target with these fields, as a worker gets them."""

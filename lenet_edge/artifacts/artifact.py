@@ -22,6 +22,7 @@ from lenet_edge.artifacts.embedded import external_data, read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write, sha256_of
+from lenet_edge.support.html_table import html_table
 
 MANIFEST_VERSION = 1
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native", ".wasm": "wasm"}
@@ -76,6 +77,25 @@ class Artifact:
     labels: tuple[str, ...] = ()
     pixel_scale: float = 1 / 255
     settings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        kind = f"{self.format} {self.precision}"
+        return f"Artifact({str(self.path)!r}, {kind}, {self.size_bytes:,} bytes)"
+
+    def html_row(self) -> dict[str, str]:
+        """Return the cells of a table; see `support.html_table`."""
+        return {
+            "file": str(self.path),
+            "format": self.format,
+            "precision": self.precision,
+            "batch": str(self.batch_size or "any"),
+            "bytes": f"{self.size_bytes:,}",
+            "classes": ", ".join(self.labels),
+            "sha256": self.sha256[:12],
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table([self.html_row()])
 
     @property
     def name(self) -> str:

@@ -19,11 +19,10 @@ import click
 
 from lenet_edge import __version__
 from lenet_edge.cli._help import Group, usage_message
-from lenet_edge.cli._terminal import say, tame
+from lenet_edge.cli._terminal import say
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, UsageError
-
-# Packages that `train`, `export` and `run` import at their start. A board does not have them.
-_HOST_PACKAGES = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx")
+from lenet_edge.flows.host import HOST_PACKAGES
+from lenet_edge.support.tame import tame
 
 
 class _Commands(Group):
@@ -92,7 +91,7 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         _stop(str(error), 1)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in _HOST_PACKAGES or ctx.meta.get(_DEBUG):
+        if package not in HOST_PACKAGES or ctx.meta.get(_DEBUG):
             raise
         _stop(str(MissingPackageError(package, "host")), 1)
 

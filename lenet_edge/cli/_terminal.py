@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,23 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet_edge.errors import LenetEdgeError
+from lenet_edge.support.tame import tame
 
 if TYPE_CHECKING:
     from lenet_edge.train.loop import TrainingProgress
 
 GATE_FAILED = 3  # the exit status when a file did not pass
 INCONCLUSIVE = 4  # when there were too few images to tell
-
-
-# What moves the cursor, sets colours or titles, or turns the direction of writing, and what no
-# encoding has: a name of bytes that are no UTF-8.
-_UNTAMED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def tame(text: str) -> str:
-    """Return a text as a terminal may get it, control characters replaced."""
-    return _UNTAMED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def say(text: str) -> None:
@@ -140,38 +128,18 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
         yield line
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from lenet_edge.flows.display import rich_bar
 
-    columns = (
-        TextColumn("{task.fields[title]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", style="dim", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total, title=title)
-        yield lambda what: progress.update(task, advance=1, description=tame(what))
-
-
-@contextlib.contextmanager
-def progress_begun(title: str) -> Iterator[Callable[[int], Callable[[str], None]]]:
-    """Yield a function that begins a `progress_bar`, where its length is found out on the way."""
-    with contextlib.ExitStack() as stack:
-        yield lambda total: stack.enter_context(progress_bar(title, total))
+    with rich_bar(title, total) as step:
+        yield step
 
 
 @contextlib.contextmanager
 def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
     """Yield what `loop.train` reports to, and where Ctrl-C takes effect."""
-    with _training_line() as show_progress, _ctrl_c_waits() as stop_if_pressed:
+    from lenet_edge.flows.console import stop_between_steps
+
+    with _training_line() as show_progress, stop_between_steps() as stop_if_pressed:
 
         def report(now: TrainingProgress) -> None:
             show_progress(now)
@@ -179,35 +147,6 @@ def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
 
         yield report
         stop_if_pressed()
-
-
-@contextlib.contextmanager
-def _ctrl_c_waits() -> Iterator[Callable[[], None]]:
-    """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed; nothing else does.
-
-    TensorFlow's native code calls Python without expecting that: it reports another error, or
-    crashes.
-    """
-    pressed = False
-
-    def remember(number: int, frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-
-    def stop_if_pressed() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.default_int_handler:  # and not where a shell has it ignored
-        signal.signal(signal.SIGINT, remember)
-    try:
-        yield stop_if_pressed
-    except LenetEdgeError:
-        stop_if_pressed()  # the other workers of a terminal were stopped as well, and went first
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

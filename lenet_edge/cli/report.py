@@ -84,9 +84,9 @@ def command(
     Example: lenet-edge report demo/results.json --max-latency 50us
     """
     from lenet_edge.errors import DataError
-    from lenet_edge.report import page
+    from lenet_edge.flows.report import report
     from lenet_edge.report.eligibility import Limits
-    from lenet_edge.results.result_file import BenchRun, load_runs
+    from lenet_edge.report.page import checked_suffix
 
     if not results:
         results = (Path("demo") / "results.json",)
@@ -94,21 +94,20 @@ def command(
             raise DataError(
                 f"there is no {results[0]}; make it with: lenet-edge run, or name result files"
             )
-    with spinner("Making the report"):  # that of a large fleet takes minutes
-        machines = page.write(
-            page_file,
-            [(path.name, run) for path in results for run in load_runs(path)],
-            Limits(max_accuracy_drop, max_latency, max_bytes, batch_size),
-            None if base is None else (base.name, BenchRun.load(base)),
-        )
+    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
+    with spinner("Making the report"):  # takes minutes for a large fleet
+        checked_suffix(page_file)
+        page = report(results, limits, base)
+        page.save(page_file)
     from rich.console import Group
     from rich.text import Text
 
     lines = []
-    for one in machines:
-        if len(machines) > 1:
-            lines.append(Text(one.name, style="dim"))
-        lines.append(Text(str(one.advice), style="bold green" if one.advice else "bold red"))
-    facts = [{"machine": one.name, **one.advice.to_json()} for one in machines]
+    for machine in page.machines:
+        if len(page.machines) > 1:
+            lines.append(Text(machine.name, style="dim"))
+        style = "bold green" if machine.advice else "bold red"
+        lines.append(Text(str(machine.advice), style=style))
+    facts = [{"machine": machine.name, **machine.advice.to_json()} for machine in page.machines]
     output(Group(*lines), facts, json_file)
     say(f"The report is in {page_file}.")

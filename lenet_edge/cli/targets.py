@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import Command, Section
 from lenet_edge.cli._options import json_option
-from lenet_edge.cli._terminal import output, progress_bar
+from lenet_edge.cli._terminal import output
 
 if TYPE_CHECKING:
     from lenet_edge.selection import TargetStatus
@@ -31,15 +32,9 @@ def command(json_file: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lenet_edge.runtimes import absence, all_targets
-    from lenet_edge.selection import TargetStatus, probe_target
+    from lenet_edge.flows.targets import probe_targets
 
-    statuses = []
-    with progress_bar("Probe", len(all_targets())) as step:
-        for target in all_targets():
-            reason = absence(target)
-            statuses.append(TargetStatus(target, False, reason) if reason else probe_target(target))
-            step(target.name)
+    statuses = probe_targets(TERMINAL)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("works", "runs", "version and device"):
         table.add_column(column, overflow="fold")

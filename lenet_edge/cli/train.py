@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TRAINING, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, recipe_options
-from lenet_edge.cli._terminal import alone_in, say, training_progress
+from lenet_edge.cli._terminal import say
 
 
 @click.command("train", cls=Command, section=Section.MAKE, position=1)
@@ -63,48 +63,25 @@ def command(
     Example: lenet-edge train --strategy mirrored
     Example: lenet-edge train --dataset photos/ --output mine/lenet.keras
     """
-    if output.suffix != ".keras":
-        raise click.BadParameter(f"{output} must end in .keras", param_hint="--output")
-    say("Loading TensorFlow ...")
-    from lenet_edge.flows import datasets
-    from lenet_edge.flows.train import assist, train
-    from lenet_edge.train.distribution import MULTI_WORKER, make_replicas
-    from lenet_edge.train.recipe import RECIPES
-    from lenet_edge.train.saved_state import STATE_FILE, training_folder
+    from lenet_edge.flows.training import train
 
-    usual = RECIPES[recipe]
-    chosen = dataclasses.replace(
-        usual,
-        epochs=epochs or usual.epochs,
-        batch_size=batch_size or usual.batch_size,
-        learning_rate=learning_rate or usual.learning_rate,
+    result = train(
+        output,
+        TERMINAL,
+        recipe,
+        epochs,
+        seed,
+        batch_size,
+        learning_rate,
+        dataset,
+        data_dir,
+        strategy,
+        resume,
     )
-    if strategy == MULTI_WORKER:
-        say("Waiting for all workers of TF_CONFIG; Ctrl-C gives up")
-    replicas = make_replicas(strategy) if strategy else None
-    training, test = datasets.load(dataset, data_dir)
-    if replicas and not replicas.is_chief:
-        with training_progress() as report:
-            assist(training, test, chosen, seed, report, replicas)
+    if result is None:
         say("Done; the first worker has the checkpoint")
         return
-    click.get_current_context().with_resource(
-        alone_in(output.parent)
-    )  # not sooner: workers that write nothing may be in the same folder
-    done = None
-    try:
-        with training_progress() as report:
-            done = train(output, training, test, chosen, seed, resume, report, replicas)
-    except KeyboardInterrupt:
-        if not done:  # there was something left to stop
-            kept = (training_folder(output) / STATE_FILE).exists()
-            raise KeyboardInterrupt(
-                "Stopped; go on with the same command and --resume"
-                if kept
-                else "Stopped before the first epoch was done; nothing was kept"
-            ) from None
-    artifact, history = done
     click.echo(
-        f"{artifact.path}: {history.test_accuracy:.2%} of {len(test):,} test images right"
-        f" ({artifact.size_bytes:,} bytes)"
+        f"{result.artifact.path}: {result.test_accuracy:.2%} of {result.num_test_images:,} test"
+        f" images right ({result.artifact.size_bytes:,} bytes)"
     )

@@ -8,10 +8,14 @@ Flows know this protocol only. The commands implement it for a terminal
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from lenet_edge.errors import LenetEdgeError
 
 if TYPE_CHECKING:
     from lenet_edge.train.loop import TrainingProgress
@@ -43,3 +47,37 @@ def late_bar(console: Console, title: str) -> Iterator[Callable[[int], Step]]:
     """Yield a function that opens a bar once its number of steps is known."""
     with contextlib.ExitStack() as stack:
         yield lambda total: stack.enter_context(console.progress_bar(title, total))
+
+
+@contextlib.contextmanager
+def stop_between_steps() -> Iterator[Callable[[], None]]:
+    """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed; nothing else does.
+
+    TensorFlow's native code calls Python without expecting that exception: it reports another
+    error, or crashes.
+    """
+    pressed = False
+
+    def remember(number: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+
+    def stop_if_pressed() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    # A shell has background commands ignore Ctrl-C; only the main thread may set a handler.
+    replaced = before == signal.default_int_handler and (
+        threading.current_thread() is threading.main_thread()
+    )
+    if replaced:
+        signal.signal(signal.SIGINT, remember)
+    try:
+        yield stop_if_pressed
+    except LenetEdgeError:
+        stop_if_pressed()  # other workers on the same terminal stopped too, and failed first
+        raise
+    finally:
+        if replaced:
+            signal.signal(signal.SIGINT, before)

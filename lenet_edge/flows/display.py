@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 from lenet_edge.flows.console import Console, Step, stop_between_steps
 from lenet_edge.support import lock
+from lenet_edge.support.tame import tame
 
 if TYPE_CHECKING:
-    from lenet_edge.train.loop import Progress as TrainingStep
+    from lenet_edge.train.loop import TrainingProgress
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,8 @@ class CallbackConsole:
         """Call the function with a note."""
         self._callback(ProgressEvent("Note", 0, 0, text))
 
-    @contextlib.contextmanager
-    def progress_bar(self, title: str, total: int) -> Iterator[Step]:
-        """Yield a function that reports one more step of `total`."""
+    def progress_bar(self, title: str, total: int) -> AbstractContextManager[Step]:
+        """Return a context whose value reports one more step of `total`."""
         done = 0
 
         def step(detail: str) -> None:
@@ -84,14 +84,14 @@ class CallbackConsole:
             done += 1
             self._callback(ProgressEvent(title, done, total, detail))
 
-        yield step
+        return contextlib.nullcontext(step)
 
     @contextlib.contextmanager
-    def training_progress(self) -> Iterator[Callable[[TrainingStep], None]]:
+    def training_progress(self) -> Iterator[Callable[[TrainingProgress], None]]:
         """Yield a function that reports the steps of a training; Ctrl-C ends it after a step."""
         with stop_between_steps() as stop_if_pressed:
 
-            def report(now: TrainingStep) -> None:
+            def report(now: TrainingProgress) -> None:
                 total = now.epochs * now.steps_per_epoch
                 done = (now.epoch - 1) * now.steps_per_epoch + now.step
                 self._callback(ProgressEvent("Train", done, total, _training_detail(now)))
@@ -128,12 +128,12 @@ class BarConsole(CallbackConsole):
         return self._bar(title, total)
 
     @contextlib.contextmanager
-    def training_progress(self) -> Iterator[Callable[[TrainingStep], None]]:
+    def training_progress(self) -> Iterator[Callable[[TrainingProgress], None]]:
         """Open a bar of epochs; Ctrl-C ends the training after a step."""
         with stop_between_steps() as stop_if_pressed, contextlib.ExitStack() as stack:
             step: Step | None = None
 
-            def report(now: TrainingStep) -> None:
+            def report(now: TrainingProgress) -> None:
                 nonlocal step
                 step = step or stack.enter_context(self._bar("Train", now.epochs))
                 if now.accuracy is not None:
@@ -144,7 +144,7 @@ class BarConsole(CallbackConsole):
             stop_if_pressed()
 
 
-def _training_detail(now: TrainingStep) -> str:
+def _training_detail(now: TrainingProgress) -> str:
     if now.accuracy is not None:
         return f"epoch {now.epoch}/{now.epochs}: {now.accuracy:.2%} of {now.watched}"
     return f"epoch {now.epoch}/{now.epochs}: loss {now.loss:.4f}"

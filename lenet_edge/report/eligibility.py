@@ -43,6 +43,12 @@ class JudgedCell:
         one = self.measurement
         return f"{one.artifact} on {one.target}, {threads(one)}"
 
+    def html_row(self) -> dict[str, str]:
+        """Return the cells of a table; see `support.html_table`."""
+        cells = self.measurement.html_row()
+        columns = ("file", "target", "batch", "p50 µs", "bytes")
+        return {**{name: cells[name] for name in columns}, "why not": self.why_not}
+
     def to_json(self) -> dict[str, Any]:
         """Return what a JSON file holds."""
         return {**cell(self.measurement), "why_not": self.why_not}

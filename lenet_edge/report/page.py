@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,40 +47,100 @@ class Drawn:
     num_digits: int = 0
 
 
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The report of some results, with a section for each machine.
+
+    A notebook shows the whole page.
+    """
+
+    machines: tuple[Machine, ...]
+    sources: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Report({'; '.join(str(machine.advice) for machine in self.machines)})"
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.render(".html"))
+        return f'<iframe srcdoc="{page}" width="100%" height="800" frameborder="0"></iframe>'
+
+    def render(self, suffix: str = ".html") -> str:
+        """Return the page as text.
+
+        Args:
+            suffix: ".html" for a page that needs no other file, or ".md" for Markdown.
+
+        Raises:
+            MissingPackageError: Jinja2, or for HTML matplotlib or Pillow, is not installed.
+        """
+        template = _template(suffix)
+        facts: dict[str, Any] = {
+            "machines": self.machines, "sources": self.sources, "version": __version__,
+        }  # fmt: skip
+        if suffix == ".html":
+            facts["drawn"] = [_draw(one, f"m{number}") for number, one in enumerate(self.machines)]
+        return str(template.render(facts))
+
+    def save(self, path: Path | str) -> None:
+        """Write the page as HTML or Markdown, by the suffix of `path`.
+
+        Raises:
+            DataError: another suffix.
+            MissingPackageError: Jinja2, or for HTML matplotlib or Pillow, is not installed.
+            LenetEdgeError: the file cannot be written.
+        """
+        path = Path(path)
+        text = self.render(checked_suffix(path))
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def checked_suffix(path: Path) -> str:
+    """Return the suffix of a page.
+
+    Raises:
+        DataError: the suffix is neither .html nor .md.
+        MissingPackageError: Jinja2 is not installed.
+    """
+    if path.suffix not in (".html", ".md"):
+        raise DataError(f"{path}: a report is written as .html or .md; name it so")
+    _template(path.suffix)
+    return path.suffix
+
+
+def build(
+    results: Sequence[tuple[str, BenchRun]],
+    limits: Limits | None = None,
+    base: tuple[str, BenchRun] | None = None,
+) -> Report:
+    """Join the runs of each machine and recommend a file for each.
+
+    Args:
+        results: runs, each with the name of its source.
+        limits: the limits for the recommended file.
+        base: an earlier run, to show the changes since.
+
+    Raises:
+        DataError: `base` is of a machine that `results` do not have; or nothing was measured at
+            the batch size of `limits`.
+    """
+    machines = [describe(kind, limits or Limits()) for kind in by_kind(run for _, run in results)]
+    if base:
+        machines = _compared(machines, *base)
+    return Report(tuple(machines), tuple(dict.fromkeys(name for name, _ in results)))
+
+
 def write(
     path: Path,
     results: Sequence[tuple[str, BenchRun]],
     limits: Limits | None = None,
     base: tuple[str, BenchRun] | None = None,
-) -> list[Machine]:
-    """Write the report as HTML or Markdown, by the suffix of `path`, and return what it says.
-
-    Args:
-        path: ends in .html or .md.
-        results: runs, each with the name it goes by.
-        limits: what the file to ship may cost.
-        base: an earlier run to tell the change from.
-
-    Raises:
-        DataError: another suffix; `base` is of a machine that `results` do not have; or nothing
-            was measured at the batch size of `limits`.
-        MissingPackageError: Jinja2, or for HTML matplotlib or Pillow, is not installed.
-        LenetEdgeError: the file cannot be written.
-    """
-    if path.suffix not in (".html", ".md"):
-        raise DataError(f"{path}: a report is written as .html or .md; name it so")
-    template = _template(path.suffix)
-    machines = [describe(kind, limits or Limits()) for kind in by_kind(run for _, run in results)]
-    if base:
-        machines = _compared(machines, *base)
-    facts = {"machines": machines, "sources": list(dict.fromkeys(name for name, _ in results)),
-             "version": __version__}  # fmt: skip
-    if path.suffix == ".html":
-        facts["drawn"] = [_draw(one, f"m{number}") for number, one in enumerate(machines)]
-    text = template.render(facts)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return machines
+) -> Report:
+    """Build the report of some results and write it; see `build` and `Report.save`."""
+    checked_suffix(path)  # before the report, which takes minutes for a large fleet
+    report = build(results, limits, base)
+    report.save(path)
+    return report
 
 
 def _compared(machines: Sequence[Machine], name: str, base: BenchRun) -> list[Machine]:
@@ -96,11 +157,11 @@ def _template(suffix: str) -> Any:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError:
         raise MissingPackageError("jinja2", "report") from None
-    html = suffix == ".html"
+    is_html = suffix == ".html"
     # Names and reasons come from anywhere: all that a template inserts is escaped.
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=html, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=None if html else _plain,
+        loader=FileSystemLoader(_TEMPLATES), autoescape=is_html, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=None if is_html else _plain,
     )  # fmt: skip
     return environment.get_template(f"report{suffix}.jinja")
 

@@ -10,6 +10,7 @@ from lenet_edge.report.eligibility import JudgedCell, Limits, cell, edge_cells, 
 from lenet_edge.report.rank import latency_s, quantile_of
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.results.stats import LatencyRatio
+from lenet_edge.support.html_table import html_lines, html_table
 
 _MOST_NAMED = 2  # ties, or nearest candidates, in one sentence
 # What a file that is as fast costs more, and what the simpler one has.
@@ -58,6 +59,14 @@ class Recommendation:
     def __str__(self) -> str:
         return f"{self.choice}: {self.reason}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def _repr_html_(self) -> str:
+        return html_lines([str(self)]) + html_table(
+            [one.html_row() for one in (*self.ties, *self.others)]
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return what a JSON file holds."""
         others = [one.to_json() for one in (*self.ties, *self.others)]
@@ -90,6 +99,12 @@ class NothingFits:
 
     def __str__(self) -> str:
         return f"{self.choice}: {self.reason}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def _repr_html_(self) -> str:
+        return html_lines([str(self)]) + html_table([one.html_row() for one in self.nearest])
 
     def to_json(self) -> dict[str, Any]:
         """Return what a JSON file holds."""

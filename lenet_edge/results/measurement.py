@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lenet_edge.results.formatting import latency, microseconds, target_and_threads
 from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P90,
     MIN_SAMPLES_P99,
@@ -23,6 +24,7 @@ from lenet_edge.results.stats import (
     pooled_median_interval,
     quantile_interval,
 )
+from lenet_edge.support.html_table import html_table
 from lenet_edge.target import Delegation
 
 
@@ -61,6 +63,32 @@ class Measurement:
     arena_bytes: int | None = None
     energy_covers: str | None = None
     invalid: str | None = None
+
+    def __repr__(self) -> str:
+        on = target_and_threads(self.target, self.num_threads)
+        doubt = ", invalid" if self.invalid else ""
+        return (
+            f"Measurement({self.artifact!r} on {on}, batch {self.batch_size}:"
+            f" {latency(self.p50_s)} ± {self.half_width:.1%}{doubt})"
+        )
+
+    def html_row(self) -> dict[str, str]:
+        """Return the cells of a table; see `support.html_table`."""
+        return {
+            "file": self.artifact,
+            "target": target_and_threads(self.target, self.num_threads),
+            "batch": f"{self.batch_size:,}",
+            "p50 µs": microseconds(self.p50_s),
+            "±": f"{self.half_width:.1%}",
+            "p90 µs": microseconds(self.p90_s),
+            "p99 µs": microseconds(self.p99_s),
+            "images/s": f"{self.images_per_s:,.0f}",
+            "bytes": f"{self.size_bytes:,}",
+            "doubts": self.invalid or "; ".join(self.instability),
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table([self.html_row()])
 
     @property
     def key(self) -> tuple[str, str, int, int]:

@@ -14,6 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lenet_edge.results.formatting import percent, points
+from lenet_edge.support.html_table import html_table
 from lenet_edge.target import Delegation
 
 
@@ -156,6 +158,30 @@ class ParityReport:
     diagnosis: str | None = None
     layers: tuple[LayerError, ...] = ()
     delegation: Delegation | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"ParityReport({self.candidate!r} on {self.target}: {self.verdict},"
+            f" {percent(self.top1_agreement)} % agreement on {self.num_samples:,} images)"
+        )
+
+    def html_row(self) -> dict[str, str]:
+        """Return the cells of a table; see `support.html_table`."""
+        return {
+            "file": self.candidate,
+            "target": self.target,
+            "verdict": self.verdict,
+            "accuracy %": percent(self.candidate_accuracy),
+            "drop": points(self.accuracy_drop),
+            "agreement %": percent(self.top1_agreement),
+            "flips": f"{len(self.flips):,}",
+            "max error": f"{self.max_abs_error:.1e}",
+            "images": f"{self.num_samples:,}",
+            "reasons": "; ".join((*self.reasons, *filter(None, [self.diagnosis]))),
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table([self.html_row()])
 
     def __bool__(self) -> bool:
         return self.passed

@@ -30,12 +30,14 @@ from typing import Any, BinaryIO
 
 from lenet_edge.errors import DataError
 from lenet_edge.machine.environment import Environment, read_environment
+from lenet_edge.results.formatting import MISSING, machine_name, plural
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.old_schemas import upgrade
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write
+from lenet_edge.support.html_table import html_lines, html_table
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -64,6 +66,13 @@ class Skipped:
     target: str
     reason: str
     artifact: str | None = None
+
+    def html_row(self) -> dict[str, str]:
+        """Return the cells of a table; see `support.html_table`."""
+        return {"target": self.target, "file": self.artifact or MISSING, "reason": self.reason}
+
+    def _repr_html_(self) -> str:
+        return html_table([self.html_row()])
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,33 @@ class BenchRun:
             git_commit=_git_commit(),
         )
 
+    def __repr__(self) -> str:
+        failed = sum(skipped.artifact is not None for skipped in self.skipped)
+        counts = [
+            plural(len(self.measurements), "measurement"),
+            plural(len(self.parity), "parity report"),
+            *([f"{failed} failed"] if failed else []),
+            *([f"{self.remaining} remaining"] if self.remaining else []),
+        ]
+        return f"BenchRun({machine_name(self.environment)}: {', '.join(counts)})"
+
+    def _repr_html_(self) -> str:
+        parts = [html_lines([machine_name(self.environment), *self.environment.warnings])]
+        if self.parity:
+            parts.append(html_table([report.html_row() for report in self.parity], "Parity"))
+        if self.measurements:
+            parts.append(html_table([m.html_row() for m in self.measurements], "Latency"))
+        skipped = [skipped.html_row() for skipped in self.skipped]
+        if skipped:
+            parts.append(html_table(skipped, "Skipped"))
+        return "".join(parts)
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a parity report, all of them passed, and no pair failed to run."""
+        ran = not any(skipped.artifact for skipped in self.skipped)
+        return ran and bool(self.parity) and all(self.parity)
+
     @property
     def paired(self) -> bool:
         """True if process i of every cell ran in the same round. Joined runs are not paired."""
@@ -171,19 +207,19 @@ class BenchRun:
         time = re.sub(r"[^0-9T]", "", self.created_at[:19])
         return folder / machine / f"{time}-{self.git_commit or 'unversioned'}.json"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the run as a JSON file, atomically."""
-        with atomic_write(path) as temporary:
+        with atomic_write(Path(path)) as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> BenchRun:
+    def load(cls, path: Path | str) -> BenchRun:
         """Read a file that `save` wrote.
 
         Raises:
             DataError: the file is missing or damaged, has a newer schema, or holds several boards.
         """
-        runs = load_runs(path)
+        runs = load_runs(Path(path))
         if len(runs) != 1:
             raise DataError(
                 f"{path} holds the runs of {len(runs)} boards, but this command takes one run;"
@@ -207,6 +243,14 @@ class FleetRun:
     runs: tuple[BenchRun, ...]
     lost: tuple[LostBoard, ...] = ()
 
+    def __repr__(self) -> str:
+        lost = f", {len(self.lost)} lost" if self.lost else ""
+        return f"FleetRun({plural(len(self.runs), 'board')}{lost})"
+
+    def _repr_html_(self) -> str:
+        lost = (f"{board.board} was lost: {board.reason}" for board in self.lost)
+        return "".join(run._repr_html_() for run in self.runs) + html_lines(lost)
+
     def to_json(self) -> dict[str, Any]:
         """Return all runs as a JSON object."""
         return {**self._head, "boards": [run.to_json() for run in self.runs]}
@@ -216,12 +260,12 @@ class FleetRun:
         lost = [dataclasses.asdict(board) for board in self.lost]
         return {"schema_version": SCHEMA_VERSION, "lost": lost}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write one JSON file, atomically, with one line per board.
 
         Encoding one board at a time keeps memory low for a large fleet.
         """
-        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with atomic_write(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.write(json.dumps(self._head)[:-1] + _FLEET_START.decode())
             for number, run in enumerate(self.runs, 1):
                 comma = "," if number < len(self.runs) else ""

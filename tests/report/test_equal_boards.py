@@ -157,7 +157,7 @@ def test_the_terminal_has_a_block_for_each_kind_and_says_who_was_lost() -> None:
 
 def test_the_page_has_a_section_of_boards(tmp_path: Path) -> None:
     fleet = [("fleet.json", run) for run in (board("a"), board("b"), board("x", "Pi 4", 3))]
-    machines = page.write(tmp_path / "report.md", fleet)
+    machines = page.write(tmp_path / "report.md", fleet).machines
     assert [one.name[:4] for one in machines] == ["Pi 5", "Pi 4"]
     assert machines[0].name.endswith(": 2 boards")
     assert machines[1].name.endswith(": x")

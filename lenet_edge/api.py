@@ -1,0 +1,539 @@
+"""The Python API: the functions behind the commands, for notebooks and programs.
+
+Each function does the work of the command of its name. Its keyword arguments have the names and
+defaults of the command's options; an option that takes a list accepts a single value too. The
+functions import their work when they are called, so that a board can use all of them but `train`
+and `export`.
+
+Errors are `LenetEdgeError`: one line with the cause and the fix. Their texts name options as the
+command does, so that ``--max-time`` is the argument ``max_time``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from lenet_edge.errors import TargetError, UsageError
+from lenet_edge.support.html_table import ResultList
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.artifact import Artifact
+    from lenet_edge.flows.console import Console
+    from lenet_edge.flows.display import Progress
+    from lenet_edge.flows.fleet_session import Choice
+    from lenet_edge.flows.predict import Prediction
+    from lenet_edge.flows.training import TrainingResult
+    from lenet_edge.report.page import Report
+    from lenet_edge.report.recommend import NothingFits, Recommendation
+    from lenet_edge.results.result_file import BenchRun, FleetRun
+    from lenet_edge.selection import TargetStatus
+
+# The run.sh of a bundle sets the folder, so that it works from any working directory.
+EXPORTED = Path(os.environ.get("LENET_EDGE_EXPORTED", "exported"))
+
+Item = TypeVar("Item")
+PathLike = str | os.PathLike[str]
+if TYPE_CHECKING:
+    Files = PathLike | Artifact | Sequence[PathLike | Artifact]
+    Results = PathLike | BenchRun | FleetRun | Sequence[PathLike | BenchRun | FleetRun]
+
+
+def load(path: PathLike) -> Artifact:
+    """Read a model file and its manifest, and check that they belong together.
+
+    A file without a manifest is opened with an installed runtime, which reports its tensors.
+
+    Args:
+        path: a .tflite, .onnx, .keras, .wasm or .c file.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or not the one that its manifest describes.
+    """
+    from lenet_edge.selection import load_artifacts
+
+    (artifact,) = load_artifacts([Path(path)], EXPORTED)
+    return artifact
+
+
+def load_results(path: PathLike) -> list[BenchRun]:
+    """Read a result file that a command or `BenchRun.save` wrote.
+
+    Args:
+        path: a JSON file of any schema version.
+
+    Returns:
+        A run for each machine in the file.
+
+    Raises:
+        DataError: the file is missing, damaged, or of a newer schema.
+    """
+    from lenet_edge.results.result_file import load_runs
+
+    return list(load_runs(Path(path)))
+
+
+def targets(*, progress: Progress = "auto") -> ResultList[TargetStatus]:
+    """Probe every target with a tiny model, each in a fresh process.
+
+    Args:
+        progress: a function that is called with each `ProgressEvent`; "auto" for a bar in a
+            notebook or on a terminal; None for no display.
+
+    Returns:
+        The status of every target, with the reason if it cannot run on this machine.
+    """
+    from lenet_edge.flows.targets import probe_targets
+
+    return ResultList(probe_targets(_console(progress)))
+
+
+def train(
+    *,
+    recipe: str = "quick",
+    epochs: int | None = None,
+    seed: int = 1,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    dataset: PathLike = "mnist",
+    data_dir: PathLike | None = None,
+    strategy: Literal["one", "mirrored"] | None = None,
+    resume: bool = False,
+    output: PathLike = EXPORTED / "lenet.keras",
+    progress: Progress = "auto",
+) -> TrainingResult:
+    """Train a LeNet and write its checkpoint.
+
+    Args:
+        recipe: "quick", "best" or "classic".
+        epochs: the number of epochs; None means the recipe's.
+        seed: the same seed on the same machine trains the same model.
+        batch_size: the number of images in a batch; None means the recipe's.
+        learning_rate: the learning rate, or its peak; None means the recipe's.
+        dataset: "mnist", "fashion-mnist", an .npz file, or a folder with a folder of images for
+            each class.
+        data_dir: the folder of Fashion-MNIST's IDX files; None downloads them.
+        strategy: share each batch with tf.distribute; None means this process alone.
+        resume: continue a training that was interrupted.
+        output: the checkpoint, a .keras file.
+        progress: see `targets`.
+
+    Returns:
+        The checkpoint and the history of its training.
+
+    Raises:
+        MissingPackageError: TensorFlow is not installed.
+        LenetEdgeError: the training failed, or another one is unfinished.
+    """
+    from lenet_edge.flows.host import host_packages
+    from lenet_edge.flows.training import train
+
+    with host_packages():
+        result = train(
+            Path(output),
+            _console(progress),
+            recipe,
+            epochs,
+            seed,
+            batch_size,
+            learning_rate,
+            os.fspath(dataset),
+            None if data_dir is None else Path(data_dir),
+            strategy,
+            resume,
+        )
+    assert result is not None  # that is for the strategy "multi-worker"
+    return result
+
+
+def export(
+    model: PathLike | Artifact | None = None,
+    *,
+    int8: bool = False,
+    float16: bool = False,
+    dynamic: bool = False,
+    int16x8: bool = False,
+    all: bool = False,
+    format: str | Sequence[str] = ("tflite", "onnx"),
+    cpu: Literal["auto", "x86", "arm"] = "auto",
+    batch_size: int | None = None,
+    calibration: PathLike | None = None,
+    dataset: PathLike = "mnist",
+    data_dir: PathLike | None = None,
+    output_dir: PathLike = EXPORTED,
+    progress: Progress = "auto",
+) -> ResultList[Artifact]:
+    """Export a checkpoint to TFLite, ONNX, C or WebAssembly, in float32 and other precisions.
+
+    Args:
+        model: a .keras file; None means exported/lenet.keras.
+        int8: export int8 files too.
+        float16: export files with float16 weights too.
+        dynamic: export files with int8 weights and float activations too.
+        int16x8: export files with int16 activations and int8 weights too.
+        all: export every precision.
+        format: "tflite", "onnx", "native", "wasm", "c", or several of them.
+        cpu: the processor that int8 ONNX files will run on; "auto" means one like this.
+        batch_size: a fixed batch size; None leaves it free.
+        calibration: an .npz file of images that calibrates int8 files.
+        dataset: see `train`.
+        data_dir: see `train`.
+        output_dir: the folder for the files.
+        progress: see `targets`.
+
+    Returns:
+        The exported files.
+
+    Raises:
+        MissingPackageError: TensorFlow or a converter is not installed.
+        ModelFileError: the checkpoint cannot be exported.
+        DataError: the images do not fit the checkpoint.
+    """
+    from lenet_edge.flows.export import export
+    from lenet_edge.flows.host import host_packages
+
+    chosen = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
+    precisions = ["float32", *(name for name, wanted in chosen.items() if wanted or all)]
+    path = EXPORTED / "lenet.keras" if model is None else _path(model)
+    with host_packages():
+        return ResultList(
+            export(
+                path,
+                Path(output_dir),
+                _console(progress),
+                _several(format, str),
+                precisions,
+                os.fspath(dataset),
+                None if data_dir is None else Path(data_dir),
+                cpu,
+                batch_size,
+                None if calibration is None else Path(calibration),
+            )
+        )
+
+
+def verify(
+    files: Files = (),
+    *,
+    target: str | Sequence[str] = (),
+    num_threads: int = 1,
+    max_accuracy_drop: float | None = None,
+    min_agreement: float | None = None,
+    max_abs_error: float | None = None,
+    reference: PathLike | Artifact | None = None,
+    data: PathLike | None = None,
+    delegate: str | None = None,
+    delegate_option: Mapping[str, str] | None = None,
+    allow_fallback: bool = False,
+    layers: bool = False,
+    logits: PathLike | None = None,
+    plots: PathLike | None = None,
+    progress: Progress = "auto",
+) -> BenchRun:
+    """Compare each file with the float model on all test images, on every chosen target.
+
+    Args:
+        files: model files; none means every exported file in ./exported.
+        target: targets, runtimes or formats; none means every installed target.
+        num_threads: threads for one inference.
+        max_accuracy_drop: in percentage points; None means the default of the precision.
+        min_agreement: the least share of images with the same top class, in percent.
+        max_abs_error: the largest error of a logit.
+        reference: a model file to compare with; None means the recorded float model.
+        data: an .npz file of images, and labels if there are any, for `reference`.
+        delegate: an external TFLite delegate: its .so file or its short name.
+        delegate_option: options of the delegate, or of ONNX Runtime's provider.
+        allow_fallback: accept a delegate that leaves nodes to the CPU.
+        layers: compare each layer of a quantized file with its float sibling.
+        logits: an .npz file for the logits of each pair, named "FILE on TARGET".
+        plots: a folder for pictures of each pair.
+        progress: see `targets`.
+
+    Returns:
+        A run whose `parity` has a report for each file on each target, and whose `skipped` names
+        what did not run. Its `passed` tells whether every file passed.
+
+    Raises:
+        ModelFileError: a file cannot be used, or its float model was not recorded.
+        TargetError: no file fits the targets.
+        UsageError: `data` without `reference`.
+    """
+    from lenet_edge.flows.verify import VerifySettings, verify
+
+    settings = VerifySettings(
+        {
+            "max_accuracy_drop": max_accuracy_drop,
+            "min_agreement": min_agreement,
+            "max_abs_error": max_abs_error,
+        },
+        num_threads,
+        None if reference is None else _path(reference),
+        None if data is None else Path(data),
+        layers,
+        None if logits is None else Path(logits),
+        None if plots is None else Path(plots),
+    )
+    console = _console(progress)
+    choice = _choice(files, target, delegate, delegate_option, allow_fallback, console)
+    return verify(choice, settings, console)
+
+
+def bench(
+    files: Files = (),
+    *,
+    target: str | Sequence[str] = (),
+    batch_size: int | Sequence[int] | None = None,
+    num_threads: int | Sequence[int] = 1,
+    scenario: Literal["single-stream", "offline", "multi-stream"] | None = None,
+    precision: float = 0.01,
+    min_time: float = 0.3,
+    max_time: float = 5.0,
+    rounds: int = 3,
+    timeout: float = 300.0,
+    python: PathLike | Mapping[str, PathLike] | None = None,
+    delegate: str | None = None,
+    delegate_option: Mapping[str, str] | None = None,
+    allow_fallback: bool = False,
+    json: PathLike | None = None,
+    resume: bool = False,
+    csv: PathLike | None = None,
+    pytest_benchmark: PathLike | None = None,
+    progress: Progress = "auto",
+) -> BenchRun:
+    """Check each file on 256 test images, then measure its latency in fresh processes.
+
+    Args:
+        files: model files; none means every exported file in ./exported.
+        target: targets, runtimes or formats; none means every installed target.
+        batch_size: batch sizes to measure; None means those of `scenario`, or 1, 8, 32 and 128.
+        num_threads: numbers of threads to measure with.
+        scenario: a scenario of MLPerf, which decides the batch sizes and the ranking.
+        precision: stop a cell when the 95 % interval of its median is within this fraction.
+        min_time: the least time to sample a cell, in seconds.
+        max_time: the most time to sample a cell, in seconds.
+        rounds: processes that share the time of a cell and pool their samples.
+        timeout: seconds after which a process is stopped.
+        python: the interpreter of another environment for the workers, or such interpreters by
+            the name of a target or runtime.
+        delegate: see `verify`.
+        delegate_option: see `verify`.
+        allow_fallback: see `verify`.
+        json: a result file that is rewritten after each process.
+        resume: continue the run that `json` holds.
+        csv: a file for a row of each cell.
+        pytest_benchmark: a file that ``pytest-benchmark compare`` reads.
+        progress: see `targets`.
+
+    Returns:
+        A run whose `measurements` has the samples of each cell.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; `json` holds what was measured.
+        TargetError: nothing could be measured.
+        DataError: the run to resume is of another machine or other settings.
+        UsageError: two arguments contradict each other.
+    """
+    from lenet_edge.flows.bench import BenchSettings, bench
+    from lenet_edge.report import csv_and_pytest
+
+    if resume and json is None:
+        raise UsageError("--resume needs the run's file: --json FILE")
+    settings = BenchSettings(
+        None if batch_size is None else _several(batch_size, int),
+        _several(num_threads, int),
+        scenario,
+        precision,
+        min_time,
+        max_time,
+        rounds,
+        timeout,
+        _pythons(python),
+    )
+    console = _console(progress)
+    choice = _choice(files, target, delegate, delegate_option, allow_fallback, console)
+    run, stopped = bench(choice, settings, console, None if json is None else Path(json), resume)
+    if csv is not None:
+        csv_and_pytest.write(Path(csv), csv_and_pytest.as_csv(run))
+    if pytest_benchmark is not None:
+        csv_and_pytest.write(Path(pytest_benchmark), csv_and_pytest.as_pytest_benchmark(run))
+    if stopped:
+        raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run")
+    if not run.measurements:
+        reasons = [f"{skipped.target}: {skipped.reason}" for skipped in run.skipped]
+        raise TargetError(f"nothing could be measured: {'; '.join(reasons[:3])}")
+    return run
+
+
+def predict(
+    images: Any,
+    *,
+    model: PathLike | Artifact | None = None,
+    target: str | None = None,
+    num_threads: int = 1,
+    progress: Progress = "auto",
+) -> ResultList[Prediction]:
+    """Classify images.
+
+    Args:
+        images: a PNG or JPEG file, a folder of them, a NumPy array of pixels from 0 to 255 of
+            the model's shape, or a list of these.
+        model: the exported file that predicts; None means the smallest .tflite file in
+            ./exported, or else the smallest .onnx file.
+        target: a target, a runtime or a format; None means the best that is installed.
+        num_threads: threads for one inference.
+        progress: see `targets`.
+
+    Returns:
+        A prediction for each image. The `error` of a prediction names the reason if the image
+        could not be used.
+
+    Raises:
+        ModelFileError: the file cannot be used.
+        TargetError: the file does not run on this machine.
+        DataError: a folder holds no images.
+    """
+    from lenet_edge.flows.predict import Source, find_images, find_models, predict
+
+    sources: list[Source] = []
+    single = isinstance(images, (str, os.PathLike)) or hasattr(images, "dtype")
+    for image in [images] if single else images:
+        if isinstance(image, (str, os.PathLike)):
+            sources += find_images([os.fspath(image)])
+        else:
+            sources.append(Source(f"array {len(sources)}", pixels=image.tolist()))
+    models = find_models(None if model is None else _path(model), EXPORTED)
+    with _console(progress).progress_bar("Predict", len(sources)) as step:
+        *_, predictions = predict(
+            sources, models, target, num_threads, lambda prediction: step(prediction.image)
+        )
+    return ResultList(predictions)
+
+
+def recommend(
+    results: Results,
+    *,
+    max_accuracy_drop: float | None = None,
+    max_latency: float | None = None,
+    max_bytes: int | None = None,
+    batch_size: int | None = None,
+) -> Recommendation | NothingFits:
+    """Recommend the fastest file and target that passed parity and keeps the limits.
+
+    Args:
+        results: runs of `verify` and `bench` on one machine, or result files.
+        max_accuracy_drop: in percentage points; None means the bound of `verify`.
+        max_latency: the maximum latency of a batch, in seconds.
+        max_bytes: the maximum size of the file.
+        batch_size: the batch size to recommend for; None means the smallest that was measured.
+
+    Returns:
+        The recommendation, or `NothingFits`, which is false and names what each file missed.
+
+    Raises:
+        UsageError: the results are of several machines.
+        DataError: a result file cannot be read, or nothing was measured at `batch_size`.
+    """
+    from lenet_edge.flows.report import recommend
+    from lenet_edge.report.eligibility import Limits
+
+    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
+    return recommend(_results(results), limits)
+
+
+def report(
+    results: Results,
+    *,
+    output: PathLike | None = None,
+    max_accuracy_drop: float | None = None,
+    max_latency: float | None = None,
+    max_bytes: int | None = None,
+    batch_size: int | None = None,
+    compare: PathLike | BenchRun | None = None,
+) -> Report:
+    """Build the report of some results, with tables, figures and a recommendation.
+
+    A notebook shows the report as a page; `Report.save` writes it.
+
+    Args:
+        results: runs of `verify` and `bench`, or result files, of any number of machines.
+        output: an .html or .md file to write the report to; None writes nothing.
+        max_accuracy_drop: see `recommend`.
+        max_latency: see `recommend`.
+        max_bytes: see `recommend`.
+        batch_size: see `recommend`.
+        compare: an earlier run of the same machine, to show the changes since.
+
+    Raises:
+        MissingPackageError: a package of the extra "report" is not installed.
+        DataError: a result file cannot be read, or nothing was measured at `batch_size`.
+    """
+    from lenet_edge.flows.report import report
+    from lenet_edge.report.eligibility import Limits
+    from lenet_edge.report.page import checked_suffix
+    from lenet_edge.results.result_file import BenchRun
+
+    checked_suffix(Path("report.html") if output is None else Path(output))
+    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
+    base = compare if compare is None or isinstance(compare, BenchRun) else Path(compare)
+    page = report(_results(results), limits, base)
+    if output is not None:
+        page.save(Path(output))
+    return page
+
+
+def _console(progress: Progress) -> Console:
+    from lenet_edge.flows.display import console_for
+
+    return console_for(progress)
+
+
+def _several(value: Item | Sequence[Item], kind: type[Item]) -> tuple[Item, ...]:
+    """Return a single value as a tuple of one, and several as a tuple."""
+    if isinstance(value, kind):
+        return (value,)
+    return tuple(value)  # type: ignore[arg-type]
+
+
+def _path(file: PathLike | Artifact) -> Path:
+    return Path(file) if isinstance(file, (str, os.PathLike)) else file.path
+
+
+def _choice(
+    files: Files,
+    target: str | Sequence[str],
+    delegate: str | None,
+    delegate_option: Mapping[str, str] | None,
+    allow_fallback: bool,
+    console: Console,
+) -> Choice:
+    from lenet_edge.artifacts.artifact import Artifact
+    from lenet_edge.flows.fleet_session import Choice
+    from lenet_edge.selection import load_artifacts
+
+    listed = [files] if isinstance(files, (str, os.PathLike, Artifact)) else list(files)
+    artifacts = [] if listed else load_artifacts([], EXPORTED, console.note)
+    for file in listed:
+        artifacts.append(file if isinstance(file, Artifact) else load(file))
+    options = tuple((delegate_option or {}).items())
+    return Choice(artifacts, _several(target, str), delegate, options, allow_fallback)
+
+
+def _pythons(python: PathLike | Mapping[str, PathLike] | None) -> dict[str, Path]:
+    if python is None:
+        return {}
+    named = {"": python} if isinstance(python, (str, os.PathLike)) else python
+    paths = {name: Path(path).absolute() for name, path in named.items()}
+    for path in paths.values():
+        if not path.is_file():
+            raise UsageError(f"--python {path} is no file; give the path of a venv's bin/python")
+    return paths
+
+
+def _results(results: Results) -> list[Path | BenchRun | FleetRun]:
+    from lenet_edge.results.result_file import BenchRun, FleetRun
+
+    kinds = (str, os.PathLike, BenchRun, FleetRun)
+    listed: Iterable[Any] = [results] if isinstance(results, kinds) else results
+    return [Path(r) if isinstance(r, (str, os.PathLike)) else r for r in listed]

@@ -1,0 +1,151 @@
+"""Train a recipe on a data set, under the lock of the checkpoint's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.errors import UsageError
+from lenet_edge.flows.console import Console
+from lenet_edge.support.html_table import html_table
+from lenet_edge.train.recipe import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from lenet_edge.data.dataset import Dataset
+    from lenet_edge.train.distribution import Replicas
+    from lenet_edge.train.saved_state import History
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingResult:
+    """A trained checkpoint and the history of its training.
+
+    `num_test_images` is the size of the test set that `history.test_accuracy` is of.
+    """
+
+    artifact: Artifact
+    history: History
+    num_test_images: int
+
+    @property
+    def test_accuracy(self) -> float:
+        """The fraction of the test images that the checkpoint classifies correctly."""
+        return self.history.test_accuracy or 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"TrainingResult({self.artifact.name!r}, {self.test_accuracy:.2%} of"
+            f" {self.num_test_images:,} test images right)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "epoch": str(epoch["epoch"]),
+                "loss": f"{epoch['loss']:.4f}",
+                "accuracy %": f"{100 * epoch['accuracy']:.2f}",
+                "seconds": f"{epoch['seconds']:.1f}",
+            }
+            for epoch in self.history.epochs
+        ]
+        return html_table(rows, repr(self))
+
+
+def train(
+    output: Path,
+    console: Console,
+    recipe: str = "quick",
+    epochs: int | None = None,
+    seed: int = 1,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
+    strategy: str | None = None,
+    resume: bool = False,
+) -> TrainingResult | None:
+    """Train a LeNet and write its checkpoint; see `flows.train.train`.
+
+    Args:
+        output: the checkpoint, a .keras file.
+        console: the display.
+        recipe: "quick", "best" or "classic".
+        epochs: the number of epochs; None means the recipe's.
+        seed: the seed of every random choice.
+        batch_size: the number of images in a batch; None means the recipe's.
+        learning_rate: the learning rate, or its peak; None means the recipe's.
+        dataset: see `datasets.load`.
+        data_dir: see `datasets.load`.
+        strategy: "one", "mirrored" or "multi-worker"; None means this process alone.
+        resume: continue a training that was interrupted.
+
+    Returns:
+        The checkpoint and its history; None in a worker that is not the first, which writes
+        nothing.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; its text says if the training can be resumed.
+        LenetEdgeError: the training failed, or another one is unfinished.
+        ModuleNotFoundError: TensorFlow is not installed.
+    """
+    if output.suffix != ".keras":
+        raise UsageError(f"--output {output} must end in .keras")
+    if recipe not in RECIPES:
+        raise UsageError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+    console.note("Loading TensorFlow ...")
+    from lenet_edge.flows import datasets
+    from lenet_edge.flows.train import assist
+    from lenet_edge.train.distribution import MULTI_WORKER, make_replicas
+
+    usual = RECIPES[recipe]
+    chosen = dataclasses.replace(
+        usual,
+        epochs=epochs or usual.epochs,
+        batch_size=batch_size or usual.batch_size,
+        learning_rate=learning_rate or usual.learning_rate,
+    )
+    if strategy == MULTI_WORKER:
+        console.note("Waiting for all workers of TF_CONFIG; Ctrl-C gives up")
+    replicas = make_replicas(strategy) if strategy else None
+    training, test = datasets.load(dataset, data_dir)
+    if replicas and not replicas.is_chief:
+        with console.training_progress() as report:
+            assist(training, test, chosen, seed, report, replicas)
+        return None
+    # Not earlier: workers that write nothing may use the same folder.
+    with console.alone_in(output.parent):
+        return _train(output, console, training, test, chosen, seed, resume, replicas)
+
+
+def _train(
+    output: Path,
+    console: Console,
+    training: Dataset,
+    test: Dataset,
+    recipe: Recipe,
+    seed: int,
+    resume: bool,
+    replicas: Replicas | None,
+) -> TrainingResult:
+    from lenet_edge.flows.train import train
+    from lenet_edge.train.saved_state import STATE_FILE, training_folder
+
+    result = None
+    try:
+        with console.training_progress() as report:
+            artifact, history = train(
+                output, training, test, recipe, seed, resume, report, replicas
+            )
+            result = TrainingResult(artifact, history, len(test))
+    except KeyboardInterrupt:
+        if result is None:  # else Ctrl-C came after the end
+            kept = (training_folder(output) / STATE_FILE).exists()
+            raise KeyboardInterrupt(
+                "Stopped; go on with the same command and --resume"
+                if kept
+                else "Stopped before the first epoch was done; nothing was kept"
+            ) from None
+    return result
