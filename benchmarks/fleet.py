@@ -33,9 +33,9 @@ from lenet_edge.bench.peak import peak_macs_per_s
 from lenet_edge.bench.timing import measure as measure_cell
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet import on_board
-from lenet_edge.fleet.connection import boards_of, connect
+from lenet_edge.fleet.connection import connect, connected_boards
 from lenet_edge.flows import fleet
-from lenet_edge.flows.fleet_session import Choice
+from lenet_edge.flows.fleet_session import Choice, open_fleet
 from lenet_edge.results.result_file import BenchRun, FleetRun
 from lenet_edge.selection import Pair, load_artifacts
 from lenet_edge.verify.verify import verify_pair
@@ -139,7 +139,7 @@ def simulated(num_boards: int, folder: Path) -> Iterator[tuple[str, dict[str, li
                 assert all(one.poll() is None for one in processes), (folder / "log").read_text()
                 time.sleep(1)
                 with contextlib.suppress(LenetEdgeError), connect(address) as client:
-                    joined = len(boards_of(client))
+                    joined = len(connected_boards(client))
             yield (
                 address,
                 {
@@ -200,7 +200,7 @@ def measure(num_boards: int, rounds: int) -> dict[str, Any]:
         before = peak_bytes(pids["client"])
         started = time.monotonic()
         with connect(address) as client:
-            found = fleet.bench(client, choice, make_plan, False, begin)
+            found = fleet.bench(open_fleet(client, choice), make_plan, False, begin)
         done = time.monotonic()
         cells = lines["cells"]
         assert cells == num_boards * NUM_CELLS * rounds, (lines, found.lost)

@@ -27,6 +27,7 @@ from benchmarks.record import RESULTS, ROOT
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench import plan
+from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.bench.sampling import StopRule, take
 from lenet_edge.bench.timing import make_batches
 from lenet_edge.cli._terminal import progress_bar
@@ -141,7 +142,7 @@ def agreement() -> list[dict[str, Any]]:
             ours, theirs = [], []
             cell = plan.expand([Pair(artifact, get_target(target))], [batch])
             for _ in range(TURNS):
-                run = plan.run(plan.Plan(cell, rounds=1, stop=StopRule(0.3, 0.6)))
+                run = run_plan(plan.Plan(cell, rounds=1, stop=StopRule(0.3, 0.6)))
                 ours.append(run.measurements[0].p50_s * 1e6)
                 theirs.append(measure(artifact.path, batch))
                 step(f"{artifact.name} b{batch}, {other}")
@@ -220,7 +221,7 @@ def repeat() -> list[dict[str, Any]]:
 def _bench(title: str, cells: tuple[plan.Cell, ...]) -> BenchRun:
     planned = plan.Plan(cells, rounds=6, stop=StopRule(0.6))
     with progress_bar(title, len(planned.steps())) as step:
-        return plan.run(planned, report=step)
+        return run_plan(planned, report=step)
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:

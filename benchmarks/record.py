@@ -11,6 +11,7 @@ from typing import Any
 
 from lenet_edge.artifacts.artifact import FORMATS
 from lenet_edge.bench import plan
+from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.cli._terminal import progress_bar, show
 from lenet_edge.report.terminal import summary_view
 from lenet_edge.results.result_file import BenchRun
@@ -31,7 +32,7 @@ def main() -> None:
         parity, wrong = verify(pairs, report=step)
     planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))
     with progress_bar("Bench", len(planned.steps())) as step:
-        timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
+        timed = run_plan(planned, report=step, skipped=(*missing, *wrong))
     run = dataclasses.replace(timed, parity=tuple(parity))
     path = run.default_path(RESULTS)
     run.save(path)

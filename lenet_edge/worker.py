@@ -10,7 +10,7 @@ next. In a process of its own it cannot harm its caller. Three steps make a call
     version = worker.run(call.within(120))              3. run the call in a new process
 
 `Worker` is a process that runs many calls. A `Job` is a generator of calls that leaves to its
-driver where they run: `run_locally` runs them in this process, `fleet.scheduler` on boards.
+driver where they run: `run_locally` runs them in this process, `fleet.driver` on boards.
 
 Requests and replies are lines of `support.tagged_json`. A reply has a pipe of its own, so that the
 output of a library cannot be taken for a reply.
@@ -113,7 +113,7 @@ def function(function: Callable[P, R]) -> WorkerFunction[P, R]:
 
 
 def resolve(name: str) -> WorkerFunction[..., Any]:
-    """Import a marked function by its name, such as "bench.timing:measure".
+    """Import a marked function by its name, such as ``bench.timing:measure``.
 
     Raises:
         WorkerError: the function is not marked.

@@ -1,1 +1,1 @@
-"""Bench: how long one inference takes, measured so that the figure can be trusted."""
+"""Benchmarks: latency, memory and energy of inference, measured in fresh processes."""

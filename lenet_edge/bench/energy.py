@@ -1,8 +1,8 @@
-"""What an inference costs in joules, on the machines that tell.
+"""Energy of an inference in joules, on machines with an energy meter.
 
-Intel and AMD count the energy of a whole package (RAPL); a Raspberry Pi 5 measures the voltage and
-current of its rails (PMIC). Either covers everything that runs meanwhile, idle power included, so
-inference runs alone for this, without clocks, in a phase of its own.
+Intel and AMD count the energy of a whole package (RAPL). A Raspberry Pi 5 measures the voltage and
+the current of its rails (PMIC). Both meters include everything that runs at that time and the idle
+power. Inference therefore runs alone, without clock reads, in a phase of its own.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _ZONES = "sys/class/powercap/intel-rapl:*"
 
 
 class Meter(Protocol):
-    """Something that tells the energy of what runs."""
+    """A meter of energy."""
 
     @property
     def covers(self) -> str:
-        """What its figure includes, in words."""
+        """The parts of the machine that the figure includes."""
 
     def joules_per_call(self, call: Callable[[], object]) -> float | None:
-        """Return the energy of one call; None where the meter stopped telling."""
+        """Return the energy of one call in joules; None if the meter failed."""
 
 
 def find_meter(root: Path = Path("/")) -> Meter | None:
-    """Return this machine's energy meter, or None; `root` is where /sys lies."""
+    """Return this machine's energy meter, or None; `root` contains /sys."""
     zones = tuple(
         zone
         for zone in sorted(root.glob(_ZONES))
-        # A zone below another ("intel-rapl:0:0", the cores) is part of it. Reading needs root.
+        # A zone inside another one ("intel-rapl:0:0", the cores) is part of it. Only root may read.
         if zone.name.count(":") == 1
         and (read_system_file(zone / "name") or "").startswith("package")
         and read_system_file(zone / "energy_uj")
@@ -51,19 +51,19 @@ def find_meter(root: Path = Path("/")) -> Meter | None:
 
 @dataclass(frozen=True)
 class Rapl:
-    """The energy counters of the CPU packages; source: Linux, admin-guide/powercap."""
+    """Energy counters of the CPU packages; source: Linux, admin-guide/powercap."""
 
     zones: tuple[Path, ...]
 
     @property
     def covers(self) -> str:
-        """Name the packages."""
+        """The names of the packages."""
         return (
             f"RAPL {', '.join(read_system_file(zone / 'name') or zone.name for zone in self.zones)}"
         )
 
     def joules_per_call(self, call: Callable[[], object]) -> float | None:
-        """Return the packages' energy over half a second, divided by the calls in it."""
+        """Return the energy of half a second of calls, divided by their number."""
         before = self._microjoules()
         calls = _repeat(call)
         after = self._microjoules()
@@ -81,20 +81,20 @@ class Rapl:
 
 
 class Pmic:
-    """The rails of a Raspberry Pi 5, read over and over from another thread meanwhile."""
+    """Power of the rails of a Raspberry Pi 5, sampled by a thread during the calls."""
 
-    covers = "all rails of the board's PMIC, without what hangs on USB"
+    covers = "all rails of the board's PMIC, without USB devices"
 
     def joules_per_call(self, call: Callable[[], object]) -> float | None:
-        """Return the mean power times the time of a call."""
+        """Return the mean power times the duration of a call."""
         watts: list[float] = []
         done = threading.Event()
 
         def watch() -> None:
             while not done.is_set():
-                found = pmic_watts(run_vcgencmd("pmic_read_adc"))
-                if found is not None:
-                    watts.append(found)
+                power = pmic_watts(run_vcgencmd("pmic_read_adc"))
+                if power is not None:
+                    watts.append(power)
                 done.wait(0.05)
 
         watcher = threading.Thread(target=watch)
@@ -107,13 +107,14 @@ class Pmic:
         return sum(watts) / len(watts) * seconds / calls if watts else None
 
 
-def pmic_watts(answer: str | None) -> float | None:
-    """Return the power of all rails that ``vcgencmd pmic_read_adc`` tells both sides of.
+def pmic_watts(output: str | None) -> float | None:
+    """Return the power of all rails with a current and a voltage; None if there is no such rail.
 
-    Its lines read ``3V3_SYS_A current(1)=0.07026696A`` and ``3V3_SYS_V volt(9)=3.30840800V``.
+    `output` is the output of ``vcgencmd pmic_read_adc``, with lines such as
+    ``3V3_SYS_A current(1)=0.07026696A`` and ``3V3_SYS_V volt(9)=3.30840800V``.
     """
     values = dict(
-        re.findall(r"^\s*(\w+_[AV]) \w+\(\d+\)=([\d.]+)[AV]$", answer or "", re.MULTILINE)
+        re.findall(r"^\s*(\w+_[AV]) \w+\(\d+\)=([\d.]+)[AV]$", output or "", re.MULTILINE)
     )
     powers = [
         float(amperes) * float(values[f"{name[:-1]}V"])
@@ -124,6 +125,7 @@ def pmic_watts(answer: str | None) -> float | None:
 
 
 def _repeat(call: Callable[[], object]) -> int:
+    """Repeat a call for half a second; return the number of calls."""
     calls, until = 0, time.perf_counter() + _PHASE_S
     while time.perf_counter() < until:
         call()

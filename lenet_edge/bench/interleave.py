@@ -1,8 +1,8 @@
-"""Compare files fairly: all open in one process, called in turn, and that in several processes.
+"""Comparison of artifacts by interleaved calls: one process opens all and calls them in turn.
 
-What disturbs the machine then disturbs all of them alike, and the ratio of two neighbouring calls
-is steadier than either. An untimed call of the same file comes before each timed one, so that no
-file pays for the caches that another one filled.
+A disturbance of the machine then affects all artifacts alike, and the ratio of two neighbouring
+calls is steadier than each latency. An untimed call of the same artifact precedes each timed one,
+because the previous artifact has filled the caches. Several processes repeat this.
 """
 
 from __future__ import annotations
@@ -25,17 +25,22 @@ from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
 
-# The range of 6 independent medians holds the true one with a confidence of 1 - 2 / 2**6 = 97 %.
+# The range of 6 independent medians contains the true median with a confidence of
+# 1 - 2 / 2**6 = 97 %.
 NUM_PROCESSES = 6
 ROUNDS = 2000
 _WARMUP_ROUNDS = 50
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """A file's latency over that of the first: the median of the processes, and its interval.
+class InterleavedRatio:
+    """Latency of an artifact over that of the first one.
 
-    That holds the true one with a confidence of 95 %; of 6 processes it is the whole range.
+    Attributes:
+        median: the median over the processes.
+        low: the lower end of its 95 % confidence interval; of 6 processes, the minimum.
+        high: the upper end.
+        p50_s: the median latency of one call in seconds.
     """
 
     median: float
@@ -50,18 +55,18 @@ def compare(
     num_threads: int = 1,
     rounds: int = ROUNDS,
     num_processes: int = NUM_PROCESSES,
-) -> list[Ratio]:
-    """Return the latency of each pair relative to the first.
+) -> list[InterleavedRatio]:
+    """Measure the latency of each pair relative to the first pair.
 
     Args:
-        pairs: files on targets; the first is what the others are compared with.
+        pairs: the pairs.
         batch_size: images in one inference.
         num_threads: threads for one inference.
-        rounds: calls of each file in each process.
-        num_processes: fresh processes, one after the other.
+        rounds: calls of each pair in each process.
+        num_processes: number of fresh processes; they run one after the other.
 
     Raises:
-        LenetEdgeError: one of them cannot run.
+        LenetEdgeError: a pair cannot run.
     """
     runs = []
     for number in range(num_processes):
@@ -78,25 +83,37 @@ def compare(
     return ratios(runs)
 
 
-def ratios(runs: Sequence[npt.NDArray[np.float64]]) -> list[Ratio]:
+def ratios(runs: Sequence[npt.NDArray[np.float64]]) -> list[InterleavedRatio]:
     """Return the ratios of interleaved samples.
 
     Args:
-        runs: for each process the seconds, of shape (files, rounds).
+        runs: the seconds of each process, float64 of shape (artifacts, rounds).
     """
-    found = []
+    result = []
     for index in range(len(runs[0])):
         medians = [float(np.median(run[index] / run[0])) for run in runs]
         p50_s = float(np.median([np.median(run[index]) for run in runs]))
-        found.append(Ratio(float(np.median(medians)), *median_interval(np.array(medians)), p50_s))
-    return found
+        low, high = median_interval(np.array(medians))
+        result.append(InterleavedRatio(float(np.median(medians)), low, high, p50_s))
+    return result
 
 
 @worker.function
 def sample(
     files: list[tuple[Path, str]], batch_size: int, num_threads: int, rounds: int, seed: int
 ) -> list[list[float]]:
-    """Return the seconds of `infer`, for each file and round; called in a fresh process."""
+    """Measure interleaved calls in this process.
+
+    Args:
+        files: the path of each artifact and the name of its target.
+        batch_size: images in one inference.
+        num_threads: threads for one inference.
+        rounds: calls of each artifact.
+        seed: the seed of the order of the artifacts.
+
+    Returns:
+        The seconds of `infer`, for each artifact and round.
+    """
     clock = time.perf_counter_ns
     samples = np.empty((len(files), rounds), np.int64)
     with ExitStack() as stack:
@@ -108,14 +125,14 @@ def sample(
             session.prepare(batches[0])
             prove(session, artifact, chosen)
             opened.append((session, batches))
-        # Another order in each process, so that no file always follows the same one.
+        # The order differs between processes, so that no artifact always follows the same one.
         order = np.random.default_rng(seed).permutation(len(opened)).tolist()
         gc.disable()
         for number in range(-_WARMUP_ROUNDS, rounds):
             for index in order:
                 session, images = opened[index]
                 session.prepare(images[number % len(images)])
-                session.infer()  # untimed: the weights come back to where a steady run has them
+                session.infer()  # untimed: fills the caches as in a steady run
                 begin = clock()
                 session.infer()
                 samples[index, max(number, 0)] = clock() - begin

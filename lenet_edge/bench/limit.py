@@ -1,4 +1,7 @@
-"""What no float32 file can beat: the multiply-adds of an image over those of the machine."""
+"""Lower bound of the latency: the multiply-accumulates of an image over the machine's peak rate.
+
+No float32 artifact can be faster than this.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,32 @@ from lenet_edge.errors import LenetEdgeError
 
 
 @worker.function
-def peaks(num_threads: list[int]) -> dict[int, float]:
-    """Return the float32 multiply-adds a second that this machine reaches, by threads."""
-    found = {}
+def measure_peaks(num_threads: list[int]) -> dict[int, float]:
+    """Measure the float32 multiply-accumulates per second of this machine.
+
+    Args:
+        num_threads: the thread counts.
+
+    Returns:
+        The peak rate by thread count. A failed measurement is left out: the chart then lacks a
+        line.
+    """
+    peaks = {}
     for threads in sorted(set(num_threads)):
-        with contextlib.suppress(LenetEdgeError):  # then a picture lacks a line, and nothing else
-            found[threads] = worker.run(peak_macs_per_s.bind(threads))
-    return found
+        with contextlib.suppress(LenetEdgeError):
+            peaks[threads] = worker.run(peak_macs_per_s.bind(threads))
+    return peaks
 
 
-def macs(artifacts: Iterable[Artifact]) -> dict[str, int]:
-    """Return the multiply-adds for one image of each exported file that can be read here."""
-    found = {}
-    for one in {one.sha256: one for one in artifacts if one.format != "keras"}.values():
-        try:
-            layers = worker.run(inspection.read.bind(one.path, one.format))
-        except LenetEdgeError:  # no reader, as for .onnx files on a board: it has no limit drawn
-            continue
-        found[one.sha256] = sum(layer["macs"] for layer in layers)
-    return found
+def count_macs(artifacts: Iterable[Artifact]) -> dict[str, int]:
+    """Return the multiply-accumulates for one image, by sha256, of each artifact that is readable.
+
+    Checkpoints have no entry, and artifacts whose reader is not installed (.onnx on a board).
+    """
+    macs = {}
+    exported = {artifact.sha256: artifact for artifact in artifacts if artifact.format != "keras"}
+    for sha256, artifact in exported.items():
+        with contextlib.suppress(LenetEdgeError):
+            layers = worker.run(inspection.read.bind(artifact.path, artifact.format))
+            macs[sha256] = sum(layer["macs"] for layer in layers)
+    return macs

@@ -1,4 +1,4 @@
-"""The float32 arithmetic that this machine can do at most; runs in a worker process of its own."""
+"""Peak rate of float32 arithmetic of this machine, measured in a worker."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import time
 
 from lenet_edge import worker
 
-_SIDE = 384  # three such matrices fit into a level-2 cache; smaller ones reach less
+_SIDE = 384  # three such matrices fit into a level-2 cache; smaller ones are slower
 _SECONDS = 0.25
 
 
 @worker.function
 def peak_macs_per_s(num_threads: int) -> float:
-    """Return the float32 multiply-adds a second of NumPy's matrix product, at its best.
+    """Measure the best rate of NumPy's matrix product, in float32 multiply-accumulates per second.
 
-    The best of many, because other work on the machine only ever takes away. Called in a fresh
-    process, before NumPy is there: its BLAS asks for its threads as it is loaded.
+    Other work on the machine only reduces the rate, so the best of many products counts. NumPy
+    must not be loaded yet, because its BLAS reads the thread count while it loads.
+
+    Raises:
+        RuntimeError: NumPy is loaded.
     """
     if "numpy" in sys.modules:
-        raise RuntimeError("NumPy is loaded already; its threads cannot be chosen any more")
+        raise RuntimeError("NumPy is loaded already, so its thread count is fixed; use a worker")
     for library in ("OPENBLAS", "OMP", "MKL", "BLIS"):
         os.environ[f"{library}_NUM_THREADS"] = str(num_threads)
     import numpy as np

@@ -62,19 +62,20 @@ def up(names: tuple[str, ...], inventory: Path, port: int) -> None:
     Example: lenet-edge fleet up pi5
     """
     from lenet_edge.fleet import launch
-    from lenet_edge.fleet.inventory import read
+    from lenet_edge.fleet.inventory import read_inventory
 
-    entries = read(inventory, names)
+    entries = read_inventory(inventory, names)
     logs = inventory.with_suffix(".logs")
 
-    def told(one: launch.Started) -> None:
-        say(f"{one.entry.name}: {one.reason or 'joined'}")
+    def report(result: launch.StartResult) -> None:
+        say(f"{result.entry.name}: {result.reason or 'joined'}")
 
-    started = launch.up(entries, port, logs, told)
+    started = launch.up(entries, port, logs, report)
     there = sum(one.reason is None for one in started)
+    scheduler = launch.scheduler_address(port)
     click.echo(
-        f"{there} of {len(started)} boards are at {launch.address(port)}; for all of them:"
-        f" lenet-edge bench --scheduler {launch.address(port)}"
+        f"{there} of {len(started)} boards are at {scheduler}; for all of them:"
+        f" lenet-edge bench --scheduler {scheduler}"
     )
     if there < len(started):
         raise SystemExit(GATE_FAILED)
@@ -92,10 +93,10 @@ def status(inventory: Path, port: int, json_file: Path | None) -> None:
     """
     from rich.table import Table
 
-    from lenet_edge.fleet.launch import address
-    from lenet_edge.fleet.status import look
+    from lenet_edge.fleet.launch import scheduler_address
+    from lenet_edge.fleet.status import board_states
 
-    found = look(inventory, address(port))
+    found = board_states(inventory, scheduler_address(port))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("board", "ssh", "tags", "state", "last seen"):
         table.add_column(name)
@@ -121,4 +122,4 @@ def down(port: int) -> None:
     """
     from lenet_edge.fleet import launch
 
-    click.echo(f"Stopped {launch.down(launch.address(port))} boards and their scheduler.")
+    click.echo(f"Stopped {launch.down(launch.scheduler_address(port))} boards and their scheduler.")

@@ -1,1 +1,1 @@
-"""Many boards at once, on Dask's scheduler: who is there, what each does, and who went away."""
+"""Fleets: many boards that run calls of this package, connected to one Dask scheduler."""

@@ -1,4 +1,4 @@
-"""The boards behind a Dask scheduler: who they are, and whether they speak our version."""
+"""Connections to a Dask scheduler, and the boards that are connected to it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from lenet_edge.errors import LenetEdgeError, MissingPackageError
 if TYPE_CHECKING:
     from distributed import Client
 
-RESOURCE = "board"  # a worker has one of it and every task takes it: what runs there runs alone
+RESOURCE = "board"  # a worker has one and every task takes one, so tasks never run together
 EXTRA = "fleet"
-_ANSWER_S = 60
-# Both ends must agree on these: what is sent are names of our functions, in Dask's protocol.
+_VERSION_TIMEOUT_S = 60
+# Packages whose versions must be equal on both sides: calls name functions of lenet-edge, and
+# Dask's protocol changes between its versions.
 _SHARED = ("lenet-edge", "distributed")
 
 
 @dataclass(frozen=True)
-class Board:
-    """A worker: `name` is what its owner calls it, `address` where the scheduler finds it."""
+class FleetBoard:
+    """A board of a fleet: its name, and the address of its Dask worker."""
 
     name: str
     address: str
@@ -36,24 +37,26 @@ class Board:
 
 @contextlib.contextmanager
 def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
-    """Yield a client of the scheduler at `address`; TLS is taken from Dask's configuration.
+    """Yield a client of the scheduler at `address`; Dask's configuration sets up TLS.
 
     Raises:
         MissingPackageError: Dask is not installed.
-        LenetEdgeError: there is no scheduler, or not one that we may speak to.
+        LenetEdgeError: no scheduler listens there, or its TLS settings differ from ours.
     """
     try:
         from distributed import Client
     except ImportError:
         raise MissingPackageError("distributed", EXTRA) from None
     if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
-        raise LenetEdgeError(f"{address!r} is no address such as tcp://127.0.0.1:8786")
-    _check_security(address)  # Dask's client, when it stops at this, says so again much later
-    # Its own words come as errors of ours, or not at all.
+        raise LenetEdgeError(
+            f"{address!r} is not the address of a scheduler; give one such as tcp://127.0.0.1:8786"
+        )
+    _check_tls(address)  # a client that fails at this logs the error again much later
+    # Dask's errors are reported as ours; its log lines would repeat them.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # another Python there is no matter; see check_versions
+            warnings.simplefilter("ignore")  # of other Python versions; `check_versions` decides
             client = Client(address, timeout=timeout_s, set_as_default=False)
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())
@@ -61,14 +64,14 @@ def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
             f"no scheduler answers at {address} ({cause}); start one with: lenet-edge fleet up"
         ) from error
     try:
-        with client.as_current():  # which `wait` asks
+        with client.as_current():  # `distributed.wait` uses the current client
             yield client
     finally:
         client.close(timeout=5)
 
 
-def _check_security(address: str) -> None:
-    """Refuse an address that Dask's TLS configuration does not fit."""
+def _check_tls(address: str) -> None:
+    """Raise LenetEdgeError if Dask's TLS configuration does not fit the address."""
     from distributed.security import Security
 
     try:
@@ -78,48 +81,47 @@ def _check_security(address: str) -> None:
         raise LenetEdgeError(f"Dask's TLS configuration cannot be used: {error}") from error
     if address.startswith("tls") and not has_certificates:
         raise LenetEdgeError(
-            f"{address} takes certificates, and Dask's configuration names none; docs/fleet.md"
-            " shows how"
+            f"{address} takes certificates, and Dask's configuration names none; see docs/fleet.md"
         )
     if address.startswith("tcp") and security.require_encryption:
         raise LenetEdgeError(
-            f"{address} is not encrypted, and Dask's configuration requires that; use tls://"
+            f"{address} is not encrypted, and Dask's configuration requires it; use tls://"
         )
 
 
-def boards_of(client: Client) -> list[Board]:
-    """Return the workers that offer themselves as boards, by name.
+def connected_boards(client: Client) -> list[FleetBoard]:
+    """Return the workers that were started as boards, sorted by name.
 
     Raises:
-        LenetEdgeError: there are none.
+        LenetEdgeError: there is no such worker.
     """
     workers: Mapping[str, Any] = client.scheduler_info()["workers"]
-    found = [
-        Board(str(facts["name"]), address)
+    boards = [
+        FleetBoard(str(facts["name"]), address)
         for address, facts in workers.items()
         if facts["resources"].get(RESOURCE)
     ]
-    if not found:
-        others = f"none of its {len(workers)} workers is" if workers else "it has no worker that is"
+    if not boards:
+        cause = f"none of its {len(workers)} workers is" if workers else "it has no worker that is"
         raise LenetEdgeError(
-            f"{client.scheduler.address}: {others} a board; start them with: lenet-edge fleet up,"
+            f"{client.scheduler.address}: {cause} a board; start them with: lenet-edge fleet up,"
             f" or: dask worker ADDRESS --nthreads 1 --resources {RESOURCE}=1"
         )
-    return sorted(found, key=lambda one: one.name)
+    return sorted(boards, key=lambda board: board.name)
 
 
-def check_versions(client: Client, boards: Sequence[Board]) -> None:
-    """Refuse boards whose packages would not understand ours, before anything else is sent.
+def check_versions(client: Client, boards: Sequence[FleetBoard]) -> None:
+    """Check that the boards have this machine's versions of the packages in `_SHARED`.
 
-    A board that does not answer is left for the conductor to find.
+    A board that does not reply passes; the driver will detect it.
 
     Raises:
-        LenetEdgeError: a board has another version, or none.
+        LenetEdgeError: a board has another version, or lacks the package.
     """
     from distributed import wait
 
-    # A function of Python's own: it can be asked whatever is installed there.
-    asked = {
+    # A function of Python itself runs on every board, whatever is installed there.
+    futures = {
         (package, board): client.submit(
             importlib.metadata.version, package,
             workers=[board.address], resources={RESOURCE: 1}, pure=False,
@@ -128,19 +130,19 @@ def check_versions(client: Client, boards: Sequence[Board]) -> None:
         for board in boards
     }  # fmt: skip
     with contextlib.suppress(TimeoutError):
-        wait(list(asked.values()), timeout=_ANSWER_S)
+        wait(list(futures.values()), timeout=_VERSION_TIMEOUT_S)
     wrong: dict[tuple[str, str], list[str]] = {}
-    for (package, board), future in asked.items():
+    for (package, board), future in futures.items():
         if future.status in ("finished", "error"):
             version = str(future.result()) if future.status == "finished" else ""
             if version != importlib.metadata.version(package):
                 wrong.setdefault((package, version), []).append(board.name)
     if wrong:
-        said = [
+        differences = [
             f"{', '.join(names)} {'have' if len(names) > 1 else 'has'}"
             f" {f'{package} {version}' if version else f'no {package}'}, this machine"
             f" {importlib.metadata.version(package)}"
             for (package, version), names in wrong.items()
         ]
         pins = " ".join(f"{name}=={importlib.metadata.version(name)}" for name in _SHARED)
-        raise LenetEdgeError(f"{'; '.join(said)}; on each board: pip install {pins}")
+        raise LenetEdgeError(f"{'; '.join(differences)}; on each board: pip install {pins}")

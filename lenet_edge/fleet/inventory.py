@@ -1,7 +1,7 @@
-"""The inventory of a fleet, fleet.toml: which boards there are and how to reach them.
+"""Inventory of a fleet: the file fleet.toml, which lists the boards and their ssh addresses.
 
 [boards.pi5-a]                    # the name: letters, digits, - and _
-ssh = "pi@pi5-a.local"            # as ssh takes it; the rest is in ~/.ssh/config
+ssh = "pi@pi5-a.local"            # an argument of ssh; ~/.ssh/config has the rest
 python = "lenet/bin/python"       # of the venv with lenet-edge[fleet] and a runtime
 tags = ["kitchen", "pi5"]
 """
@@ -24,7 +24,7 @@ _KEYS = {"ssh": str, "python": str, "tags": list}
 
 @dataclass(frozen=True)
 class Entry:
-    """A board of the inventory; `number` is its place there, and gives it a port of its own."""
+    """A board of the inventory; `number` is its position, which determines its port."""
 
     name: str
     ssh: str
@@ -33,31 +33,31 @@ class Entry:
     tags: tuple[str, ...] = ()
 
 
-def read(path: Path, names: Sequence[str] = ()) -> list[Entry]:
+def read_inventory(path: Path, names: Sequence[str] = ()) -> list[Entry]:
     """Return the boards of an inventory.
 
     Args:
         path: the TOML file.
-        names: names or tags to choose by; all boards if there are none.
+        names: names or tags of the boards to return; empty for all boards.
 
     Raises:
-        LenetEdgeError: the file is missing or not what it should be; or nothing has such a name.
+        LenetEdgeError: the file is missing or malformed, or no board has one of the names.
         MissingPackageError: this Python needs a package to read TOML.
     """
     try:
         boards = _parse(path.read_text(encoding="utf-8"))["boards"]
-        entries = [_entry(number, *of_one) for number, of_one in enumerate(boards.items())]
+        entries = [_entry(number, *item) for number, item in enumerate(boards.items())]
     except OSError as error:
         raise LenetEdgeError(
-            f"cannot read {path}: {error.strerror}; docs/fleet.md shows one"
+            f"cannot read {path}: {error.strerror}; docs/fleet.md shows an example"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        said = f"no [{error.args[0]}.NAME]" if isinstance(error, KeyError) else str(error)
-        raise LenetEdgeError(f"{path}: {said}; docs/fleet.md shows one") from error
-    unknown = set(names) - {word for one in entries for word in (one.name, *one.tags)}
+        cause = f"no [{error.args[0]}.NAME]" if isinstance(error, KeyError) else str(error)
+        raise LenetEdgeError(f"{path}: {cause}; docs/fleet.md shows an example") from error
+    unknown = set(names) - {name for entry in entries for name in (entry.name, *entry.tags)}
     if unknown:
         raise LenetEdgeError(f"{path} has no board or tag named {', '.join(sorted(unknown))}")
-    return [one for one in entries if not names or {one.name, *one.tags} & set(names)]
+    return [entry for entry in entries if not names or {entry.name, *entry.tags} & set(names)]
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -68,20 +68,20 @@ def _parse(text: str) -> dict[str, Any]:
             import tomli as tomllib
         except ImportError:
             raise MissingPackageError("tomli", EXTRA) from None
-    found: dict[str, Any] = tomllib.loads(text)
-    return found
+    document: dict[str, Any] = tomllib.loads(text)
+    return document
 
 
 def _entry(number: int, name: str, facts: Mapping[str, Any]) -> Entry:
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII):
-        raise ValueError(f"{name!r} is no name of letters, digits, - and _")
+        raise ValueError(f"{name!r} is not a name of letters, digits, - and _")
     for key, value in facts.items():
         if not isinstance(value, _KEYS.get(key, ())):
-            raise ValueError(f"board {name}: {key} = {value!r} is not what it takes")
+            raise ValueError(f"board {name}: {key} = {value!r} is no setting of a board")
     if "ssh" not in facts:
         raise ValueError(f"board {name} has no ssh = ADDRESS")
-    if not facts["ssh"] or facts["ssh"].startswith("-"):  # ssh would take it for an option
-        raise ValueError(f"board {name}: ssh = {facts['ssh']!r} is no address")
+    if not facts["ssh"] or facts["ssh"].startswith("-"):  # ssh would read it as an option
+        raise ValueError(f"board {name}: ssh = {facts['ssh']!r} is not an address")
     return Entry(
         name, facts["ssh"], number, facts.get("python", "python3"), tuple(facts.get("tags", ()))
     )

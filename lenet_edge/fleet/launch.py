@@ -1,8 +1,8 @@
-"""Start the scheduler here and a worker on each board, over the user's own OpenSSH.
+"""Start and stop of a fleet: a scheduler on this machine and a worker on each board, over ssh.
 
-Nothing listens but on loopback addresses: ssh carries both directions, the worker's way to the
-scheduler and the scheduler's to the worker, so that the board needs no port of its own and a
-board that is unplugged is noticed by ssh.
+Every process listens on a loopback address only. Two ssh tunnels per board connect the worker to
+the scheduler and the scheduler to the worker. No board opens a port to its network, and ssh
+detects a board that loses its power.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _SSH = (
     "BatchMode=yes", "ConnectTimeout=15", "ExitOnForwardFailure=yes",
     "ServerAliveInterval=5", "ServerAliveCountMax=3",
 )  # fmt: skip
-# What Dask does beside its work would be seen in what is measured: a profiler that looks at the
-# worker's threads 100 times a second, and a monitor that looks at the system twice.
-_CALM = {
+# Background work of Dask that would disturb measurements: a profiler that inspects the worker's
+# threads 100 times a second, and a monitor that reads system figures twice a second.
+_QUIET_DASK = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "60s",
 }
@@ -41,15 +41,15 @@ _WORKER = "distributed.cli.dask_worker"
 
 
 @dataclass(frozen=True)
-class Started:
-    """What came of starting a board: `reason` is None where its worker has joined."""
+class StartResult:
+    """Result of starting a board: `reason` is the failure, or None if its worker has connected."""
 
     entry: Entry
     reason: str | None = None
 
 
-def address(port: int = DEFAULT_PORT) -> str:
-    """Return where the scheduler of this machine listens."""
+def scheduler_address(port: int = DEFAULT_PORT) -> str:
+    """Return the address of this machine's scheduler."""
     return f"tcp://{HOST}:{port}"
 
 
@@ -57,54 +57,60 @@ def up(
     entries: Sequence[Entry],
     port: int,
     logs: Path,
-    report: Callable[[Started], None] = lambda started: None,
-) -> list[Started]:
-    """Start what does not run yet, and leave it running.
+    report: Callable[[StartResult], None] = lambda result: None,
+) -> list[StartResult]:
+    """Start the scheduler and the workers that do not run yet, and leave them running.
 
     Args:
         entries: the boards.
-        port: of the scheduler; board number i has port + 1 + i, here and there.
-        logs: the folder for what scheduler and workers print.
-        report: called as each board has joined or failed.
+        port: the scheduler's port; board number i uses port + 1 + i on both sides.
+        logs: the folder for the output of the scheduler and the workers.
+        report: called when a board has connected or failed.
 
     Raises:
         LenetEdgeError: the scheduler does not start.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    results = []
     with _scheduler(port, logs) as client:
-        here = {str(one["name"]) for one in client.scheduler_info()["workers"].values()}
-        waiting = {
-            entry: _spawn(_ssh(entry, port), logs / f"{entry.name}.log")
+        connected = _connected_names(client)
+        starting = {
+            entry: _spawn(_ssh_command(entry, port), logs / f"{entry.name}.log")
             for entry in entries
-            if entry.name not in here
+            if entry.name not in connected
         }
-        results = [Started(entry) for entry in entries if entry not in waiting]
+        results = [StartResult(entry) for entry in entries if entry not in starting]
         deadline = time.monotonic() + _START_S
-        while waiting:
-            here = {str(one["name"]) for one in client.scheduler_info()["workers"].values()}
-            late = time.monotonic() > deadline
-            for entry, process in list(waiting.items()):
-                if entry.name in here:
-                    results.append(Started(entry))
-                elif process.poll() is not None or late:
+        while starting:
+            connected, late = _connected_names(client), time.monotonic() > deadline
+            for entry, process in list(starting.items()):
+                ended = process.poll() is not None
+                if entry.name in connected:
+                    results.append(StartResult(entry))
+                elif ended or late:
                     process.kill()
-                    why = "" if process.poll() is not None else f"not there in {_START_S:g} s; "
-                    results.append(Started(entry, why + explain(logs / f"{entry.name}.log")))
+                    cause = "" if ended else f"not connected after {_START_S:g} s; "
+                    results.append(
+                        StartResult(entry, cause + last_line(logs / f"{entry.name}.log"))
+                    )
                 else:
                     continue
-                del waiting[entry]
+                del starting[entry]
                 report(results[-1])
             time.sleep(0.2)
     return results
 
 
+def _connected_names(client: Client) -> set[str]:
+    return {str(facts["name"]) for facts in client.scheduler_info()["workers"].values()}
+
+
 @contextlib.contextmanager
 def _scheduler(port: int, logs: Path) -> Iterator[Client]:
-    """Yield a client of the scheduler here, started if need be."""
+    """Yield a client of this machine's scheduler; start the scheduler if it does not run."""
+    address = scheduler_address(port)
     with contextlib.ExitStack() as stack:
         try:
-            client = stack.enter_context(connect(address(port), timeout_s=2))
+            client = stack.enter_context(connect(address, timeout_s=2))
         except BoardError:
             raise
         except LenetEdgeError:
@@ -114,34 +120,34 @@ def _scheduler(port: int, logs: Path) -> Iterator[Client]:
             ]  # fmt: skip
             process = _spawn(command, logs / "scheduler.log")
             try:
-                client = stack.enter_context(connect(address(port), timeout_s=_START_S))
+                client = stack.enter_context(connect(address, timeout_s=_START_S))
             except LenetEdgeError:
                 process.kill()
                 raise LenetEdgeError(
-                    f"the scheduler does not start: {explain(logs / 'scheduler.log')}"
+                    f"the scheduler does not start: {last_line(logs / 'scheduler.log')}"
                 ) from None
         yield client
 
 
-def _ssh(entry: Entry, port: int) -> list[str]:
-    """Return the command that runs a worker on a board, and both ways to it."""
+def _ssh_command(entry: Entry, port: int) -> list[str]:
+    """Return the command that runs a worker on a board and opens both tunnels."""
     worker_port = port + 1 + entry.number
     worker = [
-        entry.python, "-m", _WORKER, address(port), "--name", entry.name, "--nthreads", "1",
-        "--no-nanny", "--resources", f"{RESOURCE}=1", "--host", HOST,
+        entry.python, "-m", _WORKER, scheduler_address(port), "--name", entry.name,
+        "--nthreads", "1", "--no-nanny", "--resources", f"{RESOURCE}=1", "--host", HOST,
         "--worker-port", str(worker_port), "--no-dashboard", "--death-timeout", "30",
     ]  # fmt: skip
-    calm = [f"{name}={value}" for name, value in _CALM.items()]
+    settings = [f"{name}={value}" for name, value in _QUIET_DASK.items()]
     options = [part for option in _SSH for part in ("-o", option)]
     return [
         "ssh", "-T", *options,
         "-R", f"{HOST}:{port}:{HOST}:{port}", "-L", f"{HOST}:{worker_port}:{HOST}:{worker_port}",
-        "--", entry.ssh, f"exec env {shlex.join([*calm, *worker])}",
+        "--", entry.ssh, f"exec env {shlex.join([*settings, *worker])}",
     ]  # fmt: skip
 
 
 def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one."""
+    """Start a process that continues after this one ends."""
     try:
         with log.open("wb") as file:
             return subprocess.Popen(
@@ -153,14 +159,14 @@ def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         ) from None
 
 
-def explain(log: Path) -> str:
-    """Return what a process printed last."""
+def last_line(log: Path) -> str:
+    """Return the last line of a log, and the path of the log."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1][:200] if lines else 'it said nothing'} ({log})"
+    return f"{lines[-1][:200] if lines else 'it printed nothing'} ({log})"
 
 
 def down(scheduler: str) -> int:
-    """Stop the scheduler and every worker, which ends their connections; return how many."""
+    """Stop the scheduler and its workers, which ends ssh; return the number of workers."""
     with connect(scheduler) as client:
         workers = len(client.scheduler_info()["workers"])
         client.shutdown()

@@ -1,4 +1,4 @@
-"""What a board does when it is asked: take the files, say what it is, and what it can run."""
+"""Functions that a board of a fleet runs: receive files, and describe the board."""
 
 from __future__ import annotations
 
@@ -18,56 +18,73 @@ from lenet_edge.selection import select_pairs
 from lenet_edge.support.files import atomic_write, sha256_of
 
 
-def pack(artifacts: Iterable[Artifact]) -> dict[str, bytes]:
-    """Return what a board needs of these files: they and their recorded references, by place.
+def read_files(artifacts: Iterable[Artifact]) -> dict[str, bytes]:
+    """Read the files that a board needs: the artifacts and their recorded references.
 
-    Files that lie in one folder here lie in one folder there.
+    Returns:
+        The content of each file by its path on the board, relative to the board's own folder.
+        Files of one folder on the host are in one folder on the board.
     """
-    parcel = {}
-    for one in artifacts:
-        parcel[place_of(one)] = one.path.read_bytes()
-        reference = reference_path(one.path.parent, one.parent_sha256 or one.sha256)
+    files = {}
+    for artifact in artifacts:
+        path = path_on_board(artifact)
+        files[path] = artifact.path.read_bytes()
+        reference = reference_path(artifact.path.parent, artifact.parent_sha256 or artifact.sha256)
         if reference.exists():
-            parcel[f"{Path(place_of(one)).parent}/{reference.name}"] = reference.read_bytes()
-    return parcel
+            files[f"{Path(path).parent}/{reference.name}"] = reference.read_bytes()
+    return files
 
 
-def place_of(artifact: Artifact) -> str:
-    """Return where a file lies in the parcel."""
+def path_on_board(artifact: Artifact) -> str:
+    """Return the path of an artifact on a board, relative to the board's own folder."""
     folder = str(artifact.path.parent.absolute()).encode()
     return f"{hashlib.sha256(folder).hexdigest()[:12]}/{artifact.name}"
 
 
 @worker.function
-def unpack(parcel: dict[str, bytes]) -> str:
-    """Write the files of a parcel to this worker's own folder, which ends with it; say where."""
+def write_files(files: dict[str, bytes]) -> str:
+    """Write files to the folder of this Dask worker, which Dask deletes with the worker.
+
+    Args:
+        files: the contents by path, as `read_files` returns them.
+
+    Returns:
+        The path of the folder.
+    """
     from distributed import get_worker
 
     folder = Path(get_worker().local_directory, "files")
-    for place, content in parcel.items():
-        with atomic_write(folder / place) as temporary:
+    for path, content in files.items():
+        with atomic_write(folder / path) as temporary:
             temporary.write_bytes(content)
     return str(folder)
 
 
 @worker.function
-def look(artifacts: list[dict[str, Any]], how: dict[str, Any]) -> dict[str, Any]:
-    """Return what this board is, which pairs it can run, and what it cannot, with the reason.
+def describe_board(artifacts: list[dict[str, Any]], selection: dict[str, Any]) -> dict[str, Any]:
+    """Describe this board and select the pairs that it can run.
 
     Args:
-        artifacts: the files, where they lie here.
-        how: what `selection.select_pairs` takes beside them.
+        artifacts: the artifacts on this board, as `Artifact.to_json` returns them.
+        selection: the other arguments of `selection.select_pairs`.
+
+    Returns:
+        The fields of the `Environment` ("environment"), of the artifact and target of each pair
+        ("pairs"), and of each `Skipped` ("skipped").
+
+    Raises:
+        ModelFileError: a file differs from the file that was sent.
     """
-    files = [Artifact.from_json(one) for one in artifacts]
+    files = [Artifact.from_json(facts) for facts in artifacts]
     for file in files:
         if sha256_of(file.path) != file.sha256:
             raise ModelFileError(f"{file.name} arrived damaged; try again")
     try:
-        pairs, skipped = select_pairs(files, **how)
+        pairs, skipped = select_pairs(files, **selection)
     except LenetEdgeError as error:
-        pairs, skipped = [], [Skipped(", ".join(how["names"]) or "any target", str(error))]
+        pairs, skipped = [], [Skipped(", ".join(selection["names"]) or "any target", str(error))]
     return {
         "environment": asdict(read_environment()),
-        "pairs": [(one.artifact.to_json(), asdict(one.target)) for one in pairs],
-        "skipped": [asdict(one) for one in skipped],
+        "pairs": [(pair.artifact.to_json(), asdict(pair.target)) for pair in pairs],
+        "skipped": [asdict(skip) for skip in skipped],
     }

@@ -1,4 +1,4 @@
-"""Who of an inventory is there, and what each does."""
+"""States of the boards of a fleet."""
 
 from __future__ import annotations
 
@@ -7,35 +7,44 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.fleet.connection import connect
-from lenet_edge.fleet.inventory import Entry, read
+from lenet_edge.fleet.inventory import Entry, read_inventory
 
 
-def look(inventory: Path, scheduler: str) -> list[dict[str, Any]]:
-    """Return each board of the inventory, and each worker that is not in it.
+def board_states(inventory: Path, scheduler: str) -> list[dict[str, Any]]:
+    """Return the state of each board of the inventory and of each other connected worker.
+
+    Args:
+        inventory: the inventory file; it may be missing.
+        scheduler: the scheduler's address.
 
     Returns:
-        By board: "name", "ssh", "tags", "state" ("busy", "idle" or "missing") and "last_seen_s".
-        Those that only the scheduler knows have no ssh.
+        For each board, sorted by name: "name", "ssh" (None if it is not in the inventory), "tags",
+        "state" ("busy", "idle" or "missing") and "last_seen_s" (seconds, None if missing).
     """
-    entries = {one.name: one for one in read(inventory)} if inventory.exists() else {}
+    entries = {}
+    if inventory.exists():
+        entries = {entry.name: entry for entry in read_inventory(inventory)}
     with connect(scheduler) as client:
-        workers = {str(one["name"]): one for one in client.scheduler_info()["workers"].values()}
-        busy = {address for address, tasks in client.processing().items() if tasks}
-        addresses = {
-            str(one["name"]): address for address, one in client.scheduler_info()["workers"].items()
+        workers = {
+            str(facts["name"]): (address, facts)
+            for address, facts in client.scheduler_info()["workers"].items()
         }
-    now, found = time.time(), []
+        busy = {address for address, tasks in client.processing().items() if tasks}
+    now, states = time.time(), []
     for name in sorted({*entries, *workers}):
         entry = entries.get(name, Entry(name, ""))
-        worker = workers.get(name)
-        state = "missing" if worker is None else "busy" if addresses[name] in busy else "idle"
-        found.append(
+        state, last_seen_s = "missing", None
+        if name in workers:
+            address, facts = workers[name]
+            state = "busy" if address in busy else "idle"
+            last_seen_s = max(0.0, now - facts["last_seen"])
+        states.append(
             {
                 "name": name,
                 "ssh": entry.ssh or None,
                 "tags": list(entry.tags),
                 "state": state,
-                "last_seen_s": None if worker is None else max(0.0, now - worker["last_seen"]),
+                "last_seen_s": last_seen_s,
             }
         )
-    return found
+    return states

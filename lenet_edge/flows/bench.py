@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lenet_edge.bench import plan
 from lenet_edge.bench.plan import Plan
+from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.check import check
@@ -93,7 +94,7 @@ def bench(
     pairs, missing = select_pairs(
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
-    others, missing = plan.elsewhere(choice.artifacts, missing, settings.pythons)
+    others, missing = plan.pairs_for_pythons(choice.artifacts, missing, settings.pythons)
     pairs += others
     console.note(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
     planned = settings.plan(pairs)
@@ -124,7 +125,7 @@ def _measure(
 
     try:
         with console.progress_bar("Bench", len(planned.steps())) as step:
-            keep(plan.run(planned, step, keep, earlier, skipped))
+            keep(run_plan(planned, step, keep, earlier, skipped))
     except KeyboardInterrupt:
         return latest, True
     return latest, False
@@ -159,6 +160,7 @@ def bench_fleet(
     """
     from lenet_edge.fleet.connection import connect
     from lenet_edge.flows import fleet
+    from lenet_edge.flows.fleet_session import open_fleet
 
     earlier: Sequence[BenchRun] = ()
     if resume and results_file and results_file.exists():
@@ -173,7 +175,8 @@ def bench_fleet(
 
     with connect(scheduler) as client, late_bar(console, "Bench") as begin:
         try:
-            fleet.bench(client, choice, settings.plan, share, begin, keep, earlier)
+            session = open_fleet(client, choice)
+            fleet.bench(session, settings.plan, share, begin, keep, earlier)
         except KeyboardInterrupt:
             return latest, True
     return latest, False

@@ -21,6 +21,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench import plan
+from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.deploy import bundle
 from lenet_edge.deploy.ssh import SshConnection
@@ -347,7 +348,7 @@ def _here(
         plan.expand(pairs, batch_sizes), stop=StopRule(_min_time_s(max_time_s), max_time_s)
     )
     with progress_bar("Bench", len(planned.steps())) as step:
-        timed = plan.run(planned, report=step, skipped=tuple(skipped))
+        timed = run_plan(planned, report=step, skipped=tuple(skipped))
     return dataclasses.replace(timed, parity=tuple(parity)), answers
 
 

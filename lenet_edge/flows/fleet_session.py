@@ -1,18 +1,17 @@
-"""The boards that take part in a run: each has the files, has said what it is, and may be lost."""
+"""Session of one run on a fleet: the boards that have the files, with what each can run."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Sequence
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet import on_board
-from lenet_edge.fleet.connection import Board, boards_of, check_versions
-from lenet_edge.fleet.on_board import pack, place_of
-from lenet_edge.fleet.scheduler import Conductor
+from lenet_edge.fleet import driver, on_board
+from lenet_edge.fleet.connection import FleetBoard, check_versions, connected_boards
 from lenet_edge.machine.environment import Environment
 from lenet_edge.results.result_file import LostBoard, ParityReport, Skipped
 from lenet_edge.selection import Pair
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _SETUP_S = 120.0
-_AT_ONCE = 32  # boards that take the files: each has the scheduler hold them once more
-_LONGER = 3  # than a process that verifies: where it finds a file wrong, it looks for the cause
+_AT_ONCE = 32  # boards that receive files at the same time; the scheduler holds a copy for each
+_DIAGNOSIS_FACTOR = 3  # on the time limit: after a failed verification the board also diagnoses it
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What every board is asked to run: these files, on what `select` makes of the rest there."""
+    """The artifacts to run, and the arguments of `selection.select_pairs` that choose their targets."""
 
     artifacts: Sequence[Artifact]
     targets: tuple[str, ...] = ()
@@ -39,99 +38,124 @@ class Choice:
     options: tuple[tuple[str, str], ...] = ()
     allow_fallback: bool = False
 
-    def arguments(self, folder: str) -> dict[str, Any]:
-        """Return what a board is asked, which has the files in this folder of its own."""
-        files = [{**one.to_json(), "path": f"{folder}/{place_of(one)}"} for one in self.artifacts]
-        how = {
-            "names": self.targets,
-            "delegate": self.delegate,
-            "options": self.options,
-            "allow_fallback": self.allow_fallback,
-        }
-        return {"artifacts": files, "how": how}
-
 
 @dataclass(frozen=True)
-class Station:
-    """A board that has said what it is, and what it can run and what not."""
+class ReadyBoard:
+    """A board that has the files: its environment, the pairs that it can run, and the others."""
 
-    board: Board
     environment: Environment
     pairs: tuple[Pair, ...]
     skipped: tuple[Skipped, ...]
 
 
-class FleetSession:
-    """The boards of one run, by what they are; some may be lost on the way.
+class RunJobs(Protocol):
+    """A driver of jobs: `fleet.driver.run_jobs` with its client."""
 
-    Raises:
-        LenetEdgeError: there is no board, none that could take the files, or one whose packages
-            are not those of this machine.
-    """
-
-    def __init__(self, client: Client, choice: Choice) -> None:
-        self._client = client
-        self.lost: list[LostBoard] = []
-        self.stations: dict[Board, Station] = {}
-        boards = boards_of(client)
-        check_versions(client, boards)
-        parcel = pack(choice.artifacts)
-        self.work(boards, lambda board: self._introduce(board, choice, parcel), self.lose, _AT_ONCE)
-        self.stations = {board: self.stations[board] for board in boards if board in self.stations}
-        if not self.stations:
-            raise LenetEdgeError(f"no board is left; {self.lost[-1].board}: {self.lost[-1].reason}")
-
-    def _introduce(self, board: Board, choice: Choice, parcel: dict[str, bytes]) -> Job:
-        try:
-            folder = yield from on_board.unpack.bind(parcel).within(_SETUP_S)
-            facts = yield from on_board.look.bind(**choice.arguments(folder)).within(_SETUP_S)
-        except LenetEdgeError as error:
-            self.lose(board, str(error))
-            return
-        self.stations[board] = Station(
-            board,
-            Environment.from_json(facts["environment"]),
-            tuple(Pair(Artifact.from_json(a), Target.from_json(t)) for a, t in facts["pairs"]),
-            tuple(Skipped(**one) for one in facts["skipped"]),
-        )
-
-    def work(
+    def __call__(
         self,
-        boards: Sequence[Board],
-        work_of: Callable[[Board], Job],
-        lost: Callable[[Board, str], None],
+        boards: Sequence[FleetBoard],
+        job_of: Callable[[FleetBoard], Job],
+        on_lost: Callable[[FleetBoard, str], None],
         at_once: int | None = None,
     ) -> None:
-        """Let every board do its work, all at the same time; see `Conductor`."""
-        Conductor(self._client, lost).run(boards, work_of, at_once)
+        """Run the job of each board; see `fleet.driver.run_jobs`."""
 
-    def lose(self, board: Board, reason: str) -> None:
-        """Note that a board is gone, and how that was seen."""
+
+def open_fleet(client: Client, choice: Choice) -> FleetSession:
+    """Return a session with the boards that are connected to the client's scheduler.
+
+    Raises:
+        LenetEdgeError: as `FleetSession`; or a board has other package versions than this machine.
+    """
+    boards = connected_boards(client)
+    check_versions(client, boards)
+    return FleetSession(boards, functools.partial(driver.run_jobs, client), choice)
+
+
+class FleetSession:
+    """The boards of one run; each has received the files and described itself.
+
+    Attributes:
+        choice: the artifacts and targets.
+        boards: the boards that are ready; a board stays in here when it is lost.
+        lost: the boards that were lost, in this order.
+        run_jobs: runs a job on each board.
+
+    Raises:
+        LenetEdgeError: no board could receive the files.
+    """
+
+    def __init__(self, boards: Sequence[FleetBoard], run_jobs: RunJobs, choice: Choice) -> None:
+        self.choice, self.run_jobs = choice, run_jobs
+        self.boards: dict[FleetBoard, ReadyBoard] = {}
+        self.lost: list[LostBoard] = []
+        files = on_board.read_files(choice.artifacts)
+        self.run_jobs(boards, lambda board: self._set_up(board, files), self.mark_lost, _AT_ONCE)
+        self.boards = {board: self.boards[board] for board in boards if board in self.boards}
+        if not self.boards:
+            raise LenetEdgeError(f"no board is left; {self.lost[-1].board}: {self.lost[-1].reason}")
+
+    def _set_up(self, board: FleetBoard, files: dict[str, bytes]) -> Job:
+        """Send the files to a board and receive its description."""
+        choice = self.choice
+        try:
+            folder = yield from on_board.write_files.bind(files).within(_SETUP_S)
+            artifacts = [
+                {**artifact.to_json(), "path": f"{folder}/{on_board.path_on_board(artifact)}"}
+                for artifact in choice.artifacts
+            ]
+            selection = {
+                "names": choice.targets,
+                "delegate": choice.delegate,
+                "options": choice.options,
+                "allow_fallback": choice.allow_fallback,
+            }
+            facts = yield from on_board.describe_board.bind(artifacts, selection).within(_SETUP_S)
+        except LenetEdgeError as error:
+            self.mark_lost(board, str(error))
+            return
+        self.boards[board] = ReadyBoard(
+            Environment.from_json(facts["environment"]),
+            tuple(Pair(Artifact.from_json(a), Target.from_json(t)) for a, t in facts["pairs"]),
+            tuple(Skipped(**fields) for fields in facts["skipped"]),
+        )
+
+    def mark_lost(self, board: FleetBoard, reason: str) -> None:
+        """Record that a board is lost, with the reason."""
         self.lost.append(LostBoard(board.name, reason))
 
-    def equals(self, board: Board) -> list[Board]:
-        """Return the other boards of the same kind that are still there."""
-        identity, gone = self.stations[board].environment.identity, {one.board for one in self.lost}
+    def equal_boards(self, board: FleetBoard) -> list[FleetBoard]:
+        """Return the other boards of the same hardware that are not lost."""
+        identity = self.boards[board].environment.identity
+        lost = {lost.board for lost in self.lost}
         return [
             other
-            for other, station in self.stations.items()
-            if other != board
-            and station.environment.identity == identity
-            and other.name not in gone
+            for other, ready in self.boards.items()
+            if other != board and ready.environment.identity == identity and other.name not in lost
         ]
 
 
-def prove(
-    pair: Pair, timeout_s: float = 300.0, **how: Any
+def verify_on_board(
+    pair: Pair,
+    settings: Mapping[str, Any],
+    timeout_s: float = 300.0,
+    num_threads: int = 1,
+    num_images: int | None = None,
 ) -> Generator[Call[Any], Any, tuple[list[ParityReport], list[Skipped]]]:
-    """Let a board verify a file on a target; `how` goes to `verify`."""
-    artifact, target = pair.artifact.to_json(), dataclasses.asdict(pair.target)
-    call = verify_pair.bind(artifact, target, timeout_s=timeout_s, **how)
+    """Verify a pair on the board that runs the job; see `verify.verify.verify_pair`."""
+    call = verify_pair.bind(
+        pair.artifact.to_json(),
+        dataclasses.asdict(pair.target),
+        dict(settings),
+        num_threads,
+        num_images,
+        timeout_s,
+    )
     try:
-        found = yield from call.within(_LONGER * timeout_s)
+        facts = yield from call.within(_DIAGNOSIS_FACTOR * timeout_s)
     except LenetEdgeError as error:
         return [], [Skipped(pair.target.name, str(error), pair.artifact.name)]
     return (
-        [ParityReport.from_json(one) for one in found["parity"]],
-        [Skipped(**one) for one in found["skipped"]],
+        [ParityReport.from_json(report) for report in facts["parity"]],
+        [Skipped(**fields) for fields in facts["skipped"]],
     )

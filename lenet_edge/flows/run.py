@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.bench import plan
+from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export import exporter
 from lenet_edge.flows.train import train
@@ -73,7 +74,7 @@ def run(
         parity, wrong = verify(pairs, read_bounds(Path()), report=step)
     planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
     with measuring_alone(), progress_bar("Bench", len(planned.steps())) as step:
-        timed = plan.run(planned, report=step, skipped=(*missing, *wrong))
+        timed = run_plan(planned, report=step, skipped=(*missing, *wrong))
     found = dataclasses.replace(timed, parity=tuple(parity))
     found.save(output_dir / RESULTS)
     return found

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
-from lenet_edge.bench.interleave import Ratio, compare
+from lenet_edge.bench.interleave import InterleavedRatio, compare
 from lenet_edge.data import mnist
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, mix, tflite
@@ -69,7 +69,7 @@ class Candidate:
     artifact: Artifact
     precisions: dict[str, str]
     parity: Parity
-    ratio: Ratio | None = None
+    ratio: InterleavedRatio | None = None
     on_front: bool = False
 
     @property

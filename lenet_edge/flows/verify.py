@@ -134,10 +134,11 @@ def verify_fleet(
         )
     from lenet_edge.fleet.connection import connect
     from lenet_edge.flows import fleet
+    from lenet_edge.flows.fleet_session import open_fleet
 
     bounds = settings.read_bounds()
     with connect(scheduler) as client, late_bar(console, "Verify") as begin:
-        return fleet.verify(client, choice, bounds, settings.num_threads, begin)
+        return fleet.verify(open_fleet(client, choice), bounds, settings.num_threads, begin)
 
 
 def verdict(runs: Sequence[BenchRun], complete: bool = True) -> str:

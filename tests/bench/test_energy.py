@@ -1,4 +1,4 @@
-"""Energy, from files and answers as real machines have them; this one may have no meter."""
+"""Energy meters, from files and outputs of real machines; this machine may have no meter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from lenet_edge.bench.energy import Rapl, find_meter, pmic_watts
 
-# A part of what a Raspberry Pi 5 prints.
+# Part of the output of a Raspberry Pi 5.
 PMIC = """\
    3V7_WL_SW_A current(0)=0.09759550A
    3V3_SYS_A current(1)=0.07026870A
@@ -30,7 +30,7 @@ def zone(root: Path, name: str, label: str, microjoules: int) -> Path:
     return path
 
 
-def test_packages_are_found_and_their_parts_are_not_counted_twice(tmp_path: Path) -> None:
+def test_zones_inside_a_package_are_not_counted_twice(tmp_path: Path) -> None:
     package = zone(tmp_path, "intel-rapl:0", "package-0", 5)
     zone(tmp_path, "intel-rapl:0:0", "core", 5)
     zone(tmp_path, "intel-rapl:1", "psys", 5)
@@ -42,7 +42,7 @@ def test_packages_are_found_and_their_parts_are_not_counted_twice(tmp_path: Path
 
 
 @pytest.mark.parametrize(("start", "end"), [(1_000_000, 3_000_000), (262142328850, 1_000_000)])
-def test_a_counter_that_wraps(tmp_path: Path, start: int, end: int) -> None:
+def test_a_counter_that_wraps_around(tmp_path: Path, start: int, end: int) -> None:
     package = zone(tmp_path, "intel-rapl:0", "package-0", start)
     calls = 0
 
@@ -63,7 +63,7 @@ def test_a_machine_without_a_meter(tmp_path: Path) -> None:
     assert find_meter(tmp_path) is None
 
 
-def test_the_rails_of_a_pi_5() -> None:
+def test_the_power_of_a_pi_5_is_the_sum_of_its_rails() -> None:
     expected = 0.0975955 * 3.723058 + 0.0702687 * 3.308393 + 1.4938 * 0.7203386
     assert pmic_watts(PMIC) == pytest.approx(expected)
     assert pmic_watts("Command not registered") is None

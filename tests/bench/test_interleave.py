@@ -1,4 +1,4 @@
-"""Ratios of interleaved samples, and real ones of real files."""
+"""Ratios of interleaved samples, computed and measured."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 
 
-def test_ratio_of_what_drifts_together() -> None:
+def test_common_drift_cancels_in_the_ratio() -> None:
     drift = 1 + np.random.default_rng(0).random(500)
     runs = [np.stack([drift, factor * drift]) for factor in (0.4, 0.5, 0.6)]
     first, second = ratios(runs)
@@ -20,7 +20,7 @@ def test_ratio_of_what_drifts_together() -> None:
     assert second.p50_s == pytest.approx(np.median(0.5 * drift))
 
 
-def test_nothing_is_faster_than_doing_nothing(exported: Callable[[str], Artifact]) -> None:
+def test_no_target_is_faster_than_the_null_target(exported: Callable[[str], Artifact]) -> None:
     artifact = exported("lenet_float32.tflite")
     pairs = [Pair(artifact, get_target(name)) for name in ("litert-reference", "null")]
     first, second = compare(pairs, rounds=60, num_processes=2)
@@ -29,8 +29,8 @@ def test_nothing_is_faster_than_doing_nothing(exported: Callable[[str], Artifact
     assert second.low <= second.median <= second.high
 
 
-def test_every_round_is_a_sample(exported: Callable[[str], Artifact]) -> None:
+def test_every_round_yields_a_sample(exported: Callable[[str], Artifact]) -> None:
     path = exported("lenet_float32.tflite").path
-    found = sample([(path, "null")] * 2, batch_size=3, num_threads=1, rounds=7, seed=0)
-    assert np.shape(found) == (2, 7)
-    assert np.min(found) > 0
+    seconds = sample([(path, "null")] * 2, batch_size=3, num_threads=1, rounds=7, seed=0)
+    assert np.shape(seconds) == (2, 7)
+    assert np.min(seconds) > 0

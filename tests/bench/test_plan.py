@@ -13,6 +13,7 @@ import pytest
 from lenet_edge.artifacts.artifact import Artifact, load_artifact, write_manifest
 from lenet_edge.bench import plan
 from lenet_edge.bench.plan import Plan
+from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import DataError
 from lenet_edge.results.result_file import BenchRun, Skipped
@@ -75,7 +76,7 @@ def test_a_cell_that_fails_costs_itself_and_nothing_else(pairs: list[Pair], tmp_
     cells = plan.expand([Pair(load_artifact(path), pairs[0].target), pairs[2]], (1, 4))
     said: list[str] = []
     kept: list[BenchRun] = []
-    run = plan.run(Plan(cells, rounds=2, stop=QUICK), said.append, kept.append)
+    run = run_plan(Plan(cells, rounds=2, stop=QUICK), said.append, kept.append)
     assert [(one.artifact, one.batch_size) for one in run.measurements] == [
         ("lenet_float32.onnx", 1),
         ("lenet_float32.onnx", 4),
@@ -94,7 +95,7 @@ def stopped(pairs: list[Pair]) -> tuple[Plan, BenchRun]:
     """A plan of 2 cells and 2 rounds, and what it had found after three processes."""
     planned = Plan(plan.expand(pairs[::2], (1,)), rounds=2, stop=QUICK)
     kept: list[BenchRun] = []
-    plan.run(planned, keep=kept.append)
+    run_plan(planned, keep=kept.append)
     return planned, kept[2]
 
 
@@ -102,7 +103,7 @@ def test_what_was_stopped_goes_on_where_it_was(stopped: tuple[Plan, BenchRun]) -
     planned, earlier = stopped
     assert earlier.remaining == 1
     started: list[str] = []
-    run = plan.run(planned, started.append, earlier=earlier)
+    run = run_plan(planned, started.append, earlier=earlier)
     assert sum("nothing left to do" in line for line in started) == 3
     assert [len(one.processes) for one in run.measurements] == [2, 2]
     before = {one.key: one.processes for one in earlier.measurements}
@@ -114,12 +115,12 @@ def test_what_was_stopped_goes_on_where_it_was(stopped: tuple[Plan, BenchRun]) -
 def test_another_plan_or_machine_is_not_resumed(stopped: tuple[Plan, BenchRun]) -> None:
     planned, earlier = stopped
     with pytest.raises(DataError, match="another plan"):
-        plan.run(dataclasses.replace(planned, rounds=3), earlier=earlier)
+        run_plan(dataclasses.replace(planned, rounds=3), earlier=earlier)
     with pytest.raises(DataError, match="another plan"):
-        plan.run(dataclasses.replace(planned, cells=planned.cells[:1]), earlier=earlier)
+        run_plan(dataclasses.replace(planned, cells=planned.cells[:1]), earlier=earlier)
     elsewhere = dataclasses.replace(earlier.environment, machine="a Raspberry Pi")
     with pytest.raises(DataError, match="from another machine \\(a Raspberry Pi"):
-        plan.run(planned, earlier=dataclasses.replace(earlier, environment=elsewhere))
+        run_plan(planned, earlier=dataclasses.replace(earlier, environment=elsewhere))
 
 
 def test_a_cell_that_fails_later_is_kept_but_invalid(
@@ -128,9 +129,9 @@ def test_a_cell_that_fails_later_is_kept_but_invalid(
     planned, _ = stopped
     one_second_long = dataclasses.replace(planned, timeout_s=0.01)
     (cell, *_) = planned.steps()
-    found = plan.run(dataclasses.replace(planned, cells=(cell,), rounds=1), earlier=None)
+    found = run_plan(dataclasses.replace(planned, cells=(cell,), rounds=1), earlier=None)
     earlier = dataclasses.replace(found, settings=one_second_long.settings)
-    run = plan.run(dataclasses.replace(one_second_long, cells=(cell,)), earlier=earlier)
+    run = run_plan(dataclasses.replace(one_second_long, cells=(cell,)), earlier=earlier)
     assert run.measurements[0].invalid is not None
     assert run.measurements[0].invalid.startswith("process 2 of 2 failed: bench.timing:measure did")
     assert "did not finish within 0.01 s" in run.skipped[0].reason
@@ -145,7 +146,7 @@ def test_a_runtime_of_another_python_is_tried_there(
         Skipped("openvino-cpu", "openvino is not installed", artifact.name),
     ]
     pythons = {"litert": tmp_path / "python"}
-    pairs, rest = plan.elsewhere([artifact], missing, pythons)
+    pairs, rest = plan.pairs_for_pythons([artifact], missing, pythons)
     assert [(pair.artifact, pair.target.name) for pair in pairs] == [(artifact, "litert-xnnpack")]
     assert rest == missing[1:]
     planned = Plan((), pythons=pythons)

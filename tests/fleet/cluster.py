@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet.connection import boards_of, connect
+from lenet_edge.fleet.connection import connect, connected_boards
 
 
 def free_port() -> int:
@@ -58,7 +58,7 @@ class Cluster:
         deadline = time.monotonic() + timeout_s
         while True:
             with contextlib.suppress(LenetEdgeError), connect(self.address) as client:
-                if len(boards_of(client)) >= count:
+                if len(connected_boards(client)) >= count:
                     return
             assert time.monotonic() < deadline, self.log("scheduler")
             time.sleep(0.2)

@@ -19,7 +19,7 @@ from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.fleet.connection import connect
 from lenet_edge.flows import fleet
-from lenet_edge.flows.fleet_session import Choice
+from lenet_edge.flows.fleet_session import Choice, open_fleet
 from tests.boards.board import Board, start
 from tests.boards.userland import USERLANDS, missing
 from tests.fleet.cluster import Cluster
@@ -81,8 +81,7 @@ def test_each_kind_of_board_has_its_own_figures(board: Board, tmp_path: Path) ->
         made.wait_for(2, timeout_s=180)
         with connect(made.address) as client:
             found = fleet.bench(
-                client,
-                choice,
+                open_fleet(client, choice),
                 lambda pairs: plan.Plan(plan.expand(pairs, (1,)), rounds=1, stop=rule),
                 True,
                 lambda total: lambda line: None,

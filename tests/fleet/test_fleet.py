@@ -16,10 +16,10 @@ from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet import scheduler
+from lenet_edge.fleet import driver
 from lenet_edge.fleet.connection import connect
 from lenet_edge.flows import fleet
-from lenet_edge.flows.fleet_session import Choice
+from lenet_edge.flows.fleet_session import Choice, open_fleet
 from lenet_edge.results.result_file import BenchRun, FleetRun, load_runs
 from lenet_edge.selection import Pair
 from tests.conftest import LenetEdge
@@ -63,7 +63,9 @@ def bench(
         when(line)
 
     with connect(made.address) as client:
-        found = fleet.bench(client, choice, make_plan, share, lambda total: report, **more)
+        found = fleet.bench(
+            open_fleet(client, choice), make_plan, share, lambda total: report, **more
+        )
     return found, said
 
 
@@ -138,7 +140,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing_needlessly(
 def test_a_board_that_stalls_costs_only_itself(
     choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "GRACE_S", 2.0)
+    monkeypatch.setattr(driver, "GRACE_S", 2.0)
     with cluster(tmp_path, "a", "b") as made:
         stalled: list[str] = []
 
@@ -149,7 +151,7 @@ def test_a_board_that_stalls_costs_only_itself(
 
         found, _ = bench(made, choice, True, stall)
     (lost,) = found.lost
-    assert (lost.board, "did not answer" in lost.reason) == ("a", True)
+    assert (lost.board, "did not return" in lost.reason) == ("a", True)
     assert set().union(*map(whole, found.runs)) == KEYS
 
 
@@ -190,7 +192,7 @@ def test_a_scheduler_that_dies_is_one_error_and_what_was_found_is_kept(
             if line.endswith("us"):
                 made.send("scheduler", signal.SIGKILL)
 
-        with pytest.raises(LenetEdgeError, match="the scheduler went away"):
+        with pytest.raises(LenetEdgeError, match="the scheduler ended"):
             bench(made, choice, False, kill, keep=kept.append)
     (run,) = kept[-1].runs
     assert len(run.measurements) == 1

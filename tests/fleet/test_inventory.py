@@ -1,4 +1,4 @@
-"""fleet.toml is checked before anybody is called."""
+"""The inventory fleet.toml: chosen boards, and errors in one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet.inventory import Entry, read
+from lenet_edge.fleet.inventory import Entry, read_inventory
 from tests.conftest import LenetEdge
 
 GOOD = """
@@ -26,40 +26,42 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "fleet.toml"
 
 
-def test_names_and_tags_choose(file: Path) -> None:
+def test_names_and_tags_select_boards(file: Path) -> None:
     first = Entry("pi5-a", "pi@pi5-a.local", 0, "lenet/bin/python", ("kitchen", "pi5"))
     second = Entry("zero", "zero", 1)
-    assert read(file) == [first, second]
-    assert read(file, ["pi5"]) == read(file, ["pi5-a"]) == [first]
-    assert read(file, ["zero"]) == [second]  # its port does not depend on who is chosen
+    assert read_inventory(file) == [first, second]
+    assert read_inventory(file, ["pi5"]) == read_inventory(file, ["pi5-a"]) == [first]
+    assert read_inventory(file, ["zero"]) == [second]  # its number does not depend on the selection
     with pytest.raises(LenetEdgeError, match="no board or tag named attic"):
-        read(file, ["attic", "zero"])
+        read_inventory(file, ["attic", "zero"])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", r"no \[boards.NAME\]"),
         ("boards = 3", "no attribute"),
         ("[boards.a]", "board a has no ssh = ADDRESS"),
         ("[boards.a]\nssh = 3", "board a: ssh = 3"),
         ("[boards.a]\nssh = 'h'\nhost = 'x'", "board a: host = 'x'"),
-        ("[boards.a]\nssh = '-oProxyCommand=evil'", "is no address"),
-        ("[boards.a]\nssh = ''", "is no address"),
-        ('[boards."a b"]\nssh = "h"', "'a b' is no name"),
-        ('[boards."../x"]\nssh = "h"', "is no name"),
+        ("[boards.a]\nssh = '-oProxyCommand=evil'", "is not an address"),
+        ("[boards.a]\nssh = ''", "is not an address"),
+        ('[boards."a b"]\nssh = "h"', "'a b' is not a name"),
+        ('[boards."../x"]\nssh = "h"', "is not a name"),
         ("[boards", "Expected"),
     ],
 )
-def test_a_wrong_inventory_is_one_line(text: str, said: str, tmp_path: Path) -> None:
+def test_a_malformed_inventory_is_an_error_in_one_line(
+    text: str, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "fleet.toml").write_text(text)
-    with pytest.raises(LenetEdgeError, match=said) as caught:
-        read(tmp_path / "fleet.toml")
+    with pytest.raises(LenetEdgeError, match=message) as caught:
+        read_inventory(tmp_path / "fleet.toml")
     assert "\n" not in str(caught.value)
-    assert "docs/fleet.md shows one" in str(caught.value)
+    assert "docs/fleet.md shows an example" in str(caught.value)
 
 
-def test_without_an_inventory(lenet_edge: LenetEdge) -> None:
+def test_a_missing_inventory(lenet_edge: LenetEdge) -> None:
     done = lenet_edge("fleet", "up")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: cannot read fleet.toml: No such file or directory;")

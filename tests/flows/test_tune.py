@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from lenet_edge.artifacts.artifact import Artifact, describe, load_artifact
-from lenet_edge.bench.interleave import Ratio
+from lenet_edge.bench.interleave import InterleavedRatio
 from lenet_edge.flows.tune import Candidate, Parity, _mark_front
 from tests.conftest import LenetEdge
 
 
 def candidate(artifact: Artifact, drop: float, latency: float, size: int) -> Candidate:
     parity = Parity(0.99, drop, 1.0, 0)
-    ratio = Ratio(latency, latency, latency, 1e-5 * latency)
+    ratio = InterleavedRatio(latency, latency, latency, 1e-5 * latency)
     return Candidate(dataclasses.replace(artifact, size_bytes=size), {}, parity, ratio)
 
 
