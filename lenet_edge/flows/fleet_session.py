@@ -30,7 +30,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """The artifacts to run, and the arguments of `selection.select_pairs` that choose their targets."""
+    """The artifacts to run, and the arguments of `select_pairs` that choose their targets."""
 
     artifacts: Sequence[Artifact]
     targets: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -101,13 +100,3 @@ def key_of(call: Call[Any]) -> tuple[str, str, int, int] | str:
 def latencies(measurement: Measurement) -> list[float]:
     """Return the median latency of each process in microseconds, rounded."""
     return [round(process.p50_s * 1e6) for process in measurement.processes]
-
-
-def without_macs(progress_class: Any) -> Any:
-    """Return a constructor of `BenchProgress` that counts no multiply-accumulates."""
-    return lambda plan, environment, skipped=(): progress_class(
-        plan, environment, skipped, macs={}
-    )
-
-
-__all__ = ["dataclasses"]
