@@ -59,12 +59,12 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
 
     from lenet_edge.selection import load_artifacts
     from lenet_edge.serve import server
-    from lenet_edge.serve.access import Access
+    from lenet_edge.serve.access_control import AccessControl
     from lenet_edge.serve.models import Models
 
     found = load_artifacts(files, DEFAULT_DIR, say)
     artifacts = [one for one in found if files or one.format != "keras"]
-    access = Access(host)
+    access = AccessControl(host)
     sockets = server.bind(host, port)
 
     def ready() -> None:

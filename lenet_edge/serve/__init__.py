@@ -1,1 +1,1 @@
-"""A page to draw a digit on, and an endpoint for programs; it runs on the board itself."""
+"""A web page to draw digits on, and an HTTP endpoint for programs; both run on the board."""

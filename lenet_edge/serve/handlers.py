@@ -1,4 +1,4 @@
-"""What each address answers: its files, the models, and ``POST /predict``."""
+"""HTTP handlers: the files of the page, the list of models, and ``POST /predict``."""
 
 from __future__ import annotations
 
@@ -13,60 +13,62 @@ from typing import Any
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from lenet_edge.errors import DataError, LenetEdgeError
-from lenet_edge.serve.access import HEADERS, Access
+from lenet_edge.serve.access_control import HEADERS, AccessControl
 from lenet_edge.serve.models import Models
 
 MAX_BODY_BYTES = 16 * 2**20  # a photo has 3 to 10 MB
-MAX_WAITING = 16  # images that wait for the models, the one they are busy with included
-_MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all bodies that are being received
-_MAX_DROPPED_BYTES = 256 * 2**20  # of a body that is too large: read, so that its sender can listen
+MAX_WAITING = 16  # requests that wait for a prediction, including the running one
+_MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all request bodies in memory
+_MAX_DISCARDED_BYTES = 256 * 2**20  # of a refused request body
 
 _PAGE = Path(__file__).with_name("page")
-_FILES = {
+_PAGE_FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/wasm.js": ("wasm.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_KINDS = {
+# The kind of input for `Models.predict`, by media type.
+_INPUT_KINDS = {
     "application/json": "json",
     "application/octet-stream": "image",
     "image/jpeg": "image",
     "image/png": "image",
 }
-_REASONS = {
+_DEFAULT_MESSAGES = {
     400: "the request is malformed",
-    404: "there is nothing here",
-    405: "this address does not take that method",
+    404: "this address does not exist",
+    405: "this address does not support this method",
 }
 
 
-class _Refused(HTTPError):
-    """A request that is not answered, and the words that say why."""
+class _RequestError(HTTPError):
+    """A refused request, with the message that the client gets."""
 
-    def __init__(self, status: int, words: str) -> None:
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(status)
-        self.words = words  # not `reason`: that goes into the status line, and must be tame
+        # Not HTTPError.reason: Tornado writes it into the status line, where some text is unsafe.
+        self.message = message
 
 
-class State:
-    """What the requests of one server share."""
+class ServerState:
+    """The state that all requests of one server share."""
 
-    def __init__(self, models: Models, access: Access, port: int) -> None:
+    def __init__(self, models: Models, access: AccessControl, port: int) -> None:
         self.models, self.access = models, access
-        self.cookie = f"lenet-edge-{port}"  # cookies know no ports
-        self.asking = ThreadPoolExecutor(1, "models")
+        self.cookie = f"lenet-edge-{port}"  # browsers send a cookie to all ports of a host
+        self.executor = ThreadPoolExecutor(1, "models")
         self.in_flight = self.waiting = self.held_bytes = 0
-        self.ending = False  # then who comes on a connection that was kept is sent away
+        self.is_shutting_down = False
 
 
 class _Handler(RequestHandler):
-    """What every answer has in common: the checks before it, the headers, errors as JSON."""
+    """The base of all handlers: access checks, response headers, and errors as JSON."""
 
-    _counted = False
+    _is_counted = False
 
-    def initialize(self, state: State) -> None:
+    def initialize(self, state: ServerState) -> None:
         self.state = state
 
     def set_default_headers(self) -> None:
@@ -75,104 +77,115 @@ class _Handler(RequestHandler):
 
     def prepare(self) -> Awaitable[None] | None:
         self.state.in_flight += 1
-        self._counted = True
+        self._is_counted = True
         access, headers = self.state.access, self.request.headers
-        host, given = self.request.host, headers.get("Authorization", "")
-        bearer = given[7:] if given[:7].lower() == "bearer " else None
+        host, authorization = self.request.host, headers.get("Authorization", "")
+        bearer = authorization[7:] if authorization[:7].lower() == "bearer " else None
         tokens = (bearer, self.get_cookie(self.state.cookie), self._query_token())
-        reason = (
-            access.refuses_host(host)
-            or access.refuses_origin(headers.get("Origin"), host)
-            or access.refuses_token(*tokens)
+        message = (
+            access.host_error(host)
+            or access.origin_error(headers.get("Origin"), host)
+            or access.token_error(*tokens)
         )
-        if reason:
-            raise _Refused(403, reason)
-        if self.state.ending:
-            raise _Refused(503, "the server is ending; ask again when it is back")
+        if message:
+            raise _RequestError(403, message)
+        if self.state.is_shutting_down:
+            raise _RequestError(503, "the server is shutting down; try again later")
         return None
 
     def _query_token(self) -> str | None:
         return self.get_query_argument("token", None)
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
-        if self.state.ending:
+        if self.state.is_shutting_down:
             self.set_header("Connection", "close")
         return super().finish(chunk)
 
     def on_finish(self) -> None:
-        if self._counted:
+        if self._is_counted:
             self.state.in_flight -= 1
-            self._counted = False
+            self._is_counted = False
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
         self.on_finish()
 
-    def answer(self, facts: dict[str, Any]) -> None:
+    def finish_json(self, facts: dict[str, Any]) -> None:
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(json.dumps(facts))
 
     def write_error(self, status_code: int, **details: Any) -> None:
         error = details["exc_info"][1] if "exc_info" in details else None
-        words = error.words if isinstance(error, _Refused) else _REASONS.get(status_code)
+        if isinstance(error, _RequestError):
+            message = error.message
+        else:
+            message = _DEFAULT_MESSAGES.get(status_code, "an internal error of the server")
         if status_code == 503:
             self.set_header("Retry-After", "1")
-        self.answer({"error": words or "the server has made a mistake"})
+        self.finish_json({"error": message})
 
     def log_exception(self, kind: Any, value: Any, trace: Any) -> None:
         if not isinstance(value, HTTPError):
             super().log_exception(kind, value, trace)
 
 
-class _File(_Handler):
+class _PageFileHandler(_Handler):
+    """Sends a file of the page, and moves the token of the address into a cookie."""
+
     def get(self) -> None:
-        cookie = self.state.cookie
         if self._query_token() is not None and self.state.access.token:
-            # Out of the address line, the history and every screenshot.
-            self.set_cookie(cookie, self.state.access.token, httponly=True, samesite="Lax")
+            # Redirect, so that the token is not left in the address bar and the history.
+            token = self.state.access.token
+            self.set_cookie(self.state.cookie, token, httponly=True, samesite="Lax")
             self.redirect("/")
             return
-        name, kind = _FILES[self.request.path]
-        self.set_header("Content-Type", kind)
+        name, media_type = _PAGE_FILES[self.request.path]
+        self.set_header("Content-Type", media_type)
         self.finish((_PAGE / name).read_bytes())
 
 
-class _Models(_Handler):
+class _ModelsHandler(_Handler):
+    """Sends the list of models."""
+
     def get(self) -> None:
         models = self.state.models
-        self.answer({
-            "models": [one.to_json() for one in models.served],
+        self.finish_json({
+            "models": [model.to_json() for model in models.served],
             "in_browser": [
-                {**one.to_json(), "address": f"models/{number}.wasm"}
-                for number, one in enumerate(models.in_browser)
+                {**model.to_json(), "address": f"models/{number}.wasm"}
+                for number, model in enumerate(models.in_browser)
             ],
-            "skipped": [{"file": one.artifact, "reason": one.reason} for one in models.skipped],
+            "skipped": [{"file": pair.artifact, "reason": pair.reason} for pair in models.skipped],
         })  # fmt: skip
 
 
-class _Wasm(_Handler):
+class _WasmHandler(_Handler):
+    """Sends a .wasm file."""
+
     def get(self, number: str) -> None:
-        files = self.state.models.in_browser
-        if int(number) >= len(files):
+        models = self.state.models.in_browser
+        if int(number) >= len(models):
             raise HTTPError(404)
         self.set_header("Content-Type", "application/wasm")
-        self.finish(files[int(number)].content)
+        self.finish(models[int(number)].content)
 
 
-class _Nothing(_Handler):
+class _NotFoundHandler(_Handler):
+    """Refuses every other address."""
+
     def prepare(self) -> Awaitable[None] | None:
         super().prepare()
         raise HTTPError(404)
 
 
 @stream_request_body
-class _Predict(_Handler):
-    """Answers a body that is an image file, or JSON with the pixels."""
+class _PredictHandler(_Handler):
+    """Classifies the image in the request body: an image file, or JSON with the pixels."""
 
-    # What refuses a request is kept until its body has come, and the body is dropped meanwhile: a
-    # connection that is closed under a sender's hands takes the answer with it.
+    # Read and discard the body of a refused request before sending the error. Closing the
+    # connection during the upload would lose the response.
 
-    def initialize(self, state: State) -> None:
+    def initialize(self, state: ServerState) -> None:
         super().initialize(state)
         self.body = bytearray()
         self.refusal: HTTPError | None = None
@@ -186,40 +199,42 @@ class _Predict(_Handler):
             if self.request.method != "POST":
                 raise
             self.refusal = error
-        self.request.connection.set_max_body_size(_MAX_DROPPED_BYTES)  # type: ignore[union-attr]
+        self.request.connection.set_max_body_size(_MAX_DISCARDED_BYTES)  # type: ignore[union-attr]
         return None
 
     def _check_media_type(self) -> None:
-        given = self.request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-        if self.request.method == "POST" and given not in _KINDS:
-            said = given[:100] or "missing"
-            raise _Refused(415, f"the Content-Type is {said}; send one of {', '.join(_KINDS)}")
-        self.kind = _KINDS.get(given, "image")
+        header = self.request.headers.get("Content-Type", "")
+        media_type = header.split(";")[0].strip().lower()
+        if self.request.method == "POST" and media_type not in _INPUT_KINDS:
+            shown = media_type[:100] or "missing"
+            accepted = ", ".join(_INPUT_KINDS)
+            raise _RequestError(415, f"the Content-Type is {shown}; send one of {accepted}")
+        self.input_kind = _INPUT_KINDS.get(media_type, "image")
 
     def _check_queue(self) -> None:
         if self.state.waiting >= MAX_WAITING:
-            raise _Refused(503, "too many images are waiting; try again in a second")
+            raise _RequestError(503, "too many images are waiting; try again in a second")
 
     def data_received(self, chunk: bytes) -> None:
         if self.refusal:
             return
         if len(self.body) + len(chunk) > MAX_BODY_BYTES:
             limit = MAX_BODY_BYTES // 2**20
-            self.refusal = _Refused(413, f"the limit is {limit} MiB; send a smaller image")
+            self.refusal = _RequestError(413, f"the limit is {limit} MiB; send a smaller image")
         elif self.state.held_bytes + len(chunk) > _MAX_HELD_BYTES:
-            self.refusal = _Refused(503, "too many images are being sent; try again in a second")
+            self.refusal = _RequestError(503, "too many uploads at once; try again in a second")
         else:
             self.body += chunk
             self.state.held_bytes += len(chunk)
             return
-        self._let_go()
+        self._release_body()
 
-    def _let_go(self) -> None:
+    def _release_body(self) -> None:
         self.state.held_bytes -= len(self.body)
         self.body = bytearray()
 
     def on_finish(self) -> None:
-        self._let_go()
+        self._release_body()
         super().on_finish()
 
     async def post(self) -> None:
@@ -229,26 +244,28 @@ class _Predict(_Handler):
         state = self.state
         state.waiting += 1
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                state.asking, state.models.answer, self.body, self.kind
+            predictions = await asyncio.get_running_loop().run_in_executor(
+                state.executor, state.models.predict, self.body, self.input_kind
             )
         except DataError as error:
-            raise _Refused(400, str(error)) from error
+            raise _RequestError(400, str(error)) from error
         except LenetEdgeError as error:
-            raise _Refused(500, str(error)) from error
+            raise _RequestError(500, str(error)) from error
         finally:
             state.waiting -= 1
-        self.answer(found)
+        self.finish_json(predictions)
 
 
-def routes(state: State) -> list[Any]:
-    """Return who answers at which address."""
+def routes(state: ServerState) -> list[Any]:
+    """Return the handler of each address."""
     shared = {"state": state}
-    files: list[Any] = [(path.replace(".", r"\."), _File, shared) for path in _FILES]
+    files: list[Any] = [
+        (path.replace(".", r"\."), _PageFileHandler, shared) for path in _PAGE_FILES
+    ]
     return [
         *files,
-        ("/models", _Models, shared),
-        (r"/models/(\d{1,6})\.wasm", _Wasm, shared),
-        ("/predict", _Predict, shared),
-        (".*", _Nothing, shared),
+        ("/models", _ModelsHandler, shared),
+        (r"/models/(\d{1,6})\.wasm", _WasmHandler, shared),
+        ("/predict", _PredictHandler, shared),
+        (".*", _NotFoundHandler, shared),
     ]

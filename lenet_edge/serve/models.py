@@ -1,6 +1,6 @@
-"""The models behind the page: kept open in one worker process, which may crash without harm.
+"""The models of a server, open in one worker process. A crash of a model does not stop the server.
 
-A .wasm file is run by the page itself, in the visitor's browser.
+The page itself runs .wasm files, in the browser.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from lenet_edge.worker import Call, Worker
 
 R = TypeVar("R")
 _TIMEOUT_S = 10.0  # of one call
-_OPEN_TIMEOUT_S = 60.0  # a runtime may compile then, and C is built, on a slow board too
+_OPEN_TIMEOUT_S = 60.0  # opening may compile the model or its C code, also on a slow board
 
 
 @dataclass(frozen=True)
-class Served:
-    """A file, and the target that was found to run it."""
+class ServedModel:
+    """An artifact and the target that runs it on the server."""
 
     artifact: Artifact
     target: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the page and programs are told of it."""
-        return {**_told(self.artifact), "target": self.target}
+        """Return the facts for clients."""
+        return {**_client_facts(self.artifact), "target": self.target}
 
 
 @dataclass(frozen=True)
-class InBrowser:
-    """A .wasm file, and its bytes, which a browser is sent."""
+class BrowserModel:
+    """A .wasm artifact and its bytes, for the browser."""
 
     artifact: Artifact
     content: bytes
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the page and programs are told of it."""
-        return _told(self.artifact)
+        """Return the facts for clients."""
+        return _client_facts(self.artifact)
 
 
-def _told(artifact: Artifact) -> dict[str, Any]:
+def _client_facts(artifact: Artifact) -> dict[str, Any]:
     return {
         "file": artifact.name,
         "precision": artifact.precision,
@@ -58,42 +58,45 @@ def _told(artifact: Artifact) -> dict[str, Any]:
 
 
 class Models:
-    """Some files, opened one by one in a worker; every method may take seconds, and blocks."""
+    """The models of a server. Every method blocks, and may take seconds."""
 
     def __init__(self, artifacts: Sequence[Artifact], target: str | None = None) -> None:
-        """Open each file; `skipped` says which do not run here, and why.
+        """Open each artifact in the worker; `skipped` lists those that cannot run, with reasons.
 
-        Without a target, .wasm files are left to browsers.
+        Args:
+            artifacts: the artifacts to serve.
+            target: a target, a runtime or a format; the best for each artifact by default. If
+                None, browsers run the .wasm artifacts.
 
         Raises:
-            TargetError: none does.
+            TargetError: no artifact can run.
         """
         self._worker: Worker | None = None
-        self._stopping = False
-        self.served: list[Served] = []
-        self.in_browser: list[InBrowser] = []
+        self._is_stopping = False
+        self.served: list[ServedModel] = []
+        self.in_browser: list[BrowserModel] = []
         self.skipped: list[Skipped] = []
-        for artifact in sorted(artifacts, key=lambda one: one.format == "wasm"):
+        for artifact in sorted(artifacts, key=lambda artifact: artifact.format == "wasm"):
             if artifact.format == "wasm" and target is None:
-                self._leave_to_browser(artifact)
+                self._add_browser_model(artifact)
                 continue
             try:
                 call = prediction.open_first_runnable.bind([artifact.to_json()], target)
-                found = self._run(call, _OPEN_TIMEOUT_S)
-                self.served.append(Served(artifact, found["target"]))
+                opened = self._run(call, _OPEN_TIMEOUT_S)
+                self.served.append(ServedModel(artifact, opened["target"]))
             except LenetEdgeError as error:
                 self.skipped.append(Skipped(target or "any target", str(error), artifact.name))
         if not self.served and not self.in_browser:
             self.close()
-            raise TargetError("; ".join(dict.fromkeys(one.reason for one in self.skipped)))
+            raise TargetError("; ".join(dict.fromkeys(pair.reason for pair in self.skipped)))
 
-    def _leave_to_browser(self, artifact: Artifact) -> None:
+    def _add_browser_model(self, artifact: Artifact) -> None:
         reason = None
-        others: list[Served | InBrowser] = [*self.served, *self.in_browser]
-        for other in others:
-            # The page is told what one model sees of a drawing.
-            if _sees(other.artifact) != _sees(artifact):
-                reason = f"it sees images otherwise than {other.artifact.name} does; serve it alone"
+        models: list[ServedModel | BrowserModel] = [*self.served, *self.in_browser]
+        for model in models:
+            # The page receives the preprocessed image of one model and uses it for all others.
+            if _preprocessing(model.artifact) != _preprocessing(artifact):
+                reason = f"its input differs from that of {model.artifact.name}; serve it alone"
         try:
             content = artifact.path.read_bytes()
         except OSError as error:
@@ -101,37 +104,38 @@ class Models:
         if reason:
             self.skipped.append(Skipped("a browser", reason, artifact.name))
         else:
-            self.in_browser.append(InBrowser(artifact, content))
+            self.in_browser.append(BrowserModel(artifact, content))
 
-    def answer(self, body: bytes | bytearray, kind: str) -> dict[str, Any]:
-        """Return what each model says to an image, and what it saw.
+    def predict(self, body: bytes | bytearray, kind: str) -> dict[str, Any]:
+        """Return the prediction of each model for an image, and the preprocessed image.
 
         Args:
-            body: a PNG or JPEG file; or JSON, see `prediction.load_pixels`.
+            body: a PNG or JPEG file, or JSON as `prediction.load_pixels` describes it.
             kind: "image" or "json".
 
         Raises:
             DataError: the image cannot be used.
-            WorkerError: decoding it has brought the worker down, twice.
+            WorkerError: decoding the image crashed the worker twice.
         """
         is_json = kind == "json"
         content = body.decode(errors="replace") if is_json else base64.b64encode(body).decode()
         image: dict[str, Any] = {"name": "the image", "content": content, "kind": kind}
-        answers, seen = [], {}
+        predictions, pixels = [], {}  # pixels: the preprocessed image, by preprocessing
         if not self.served:
             facts = self.in_browser[0].artifact.to_json()
-            seen[""] = self._run(prediction.load_pixels.bind(facts, **image))
-        for one in self.served:
-            facts = one.artifact.to_json()
-            as_it_sees = _sees(one.artifact)
-            if as_it_sees not in seen:
-                seen[as_it_sees] = self._run(prediction.load_pixels.bind(facts, **image))
+            pixels[""] = self._run(prediction.load_pixels.bind(facts, **image))
+        for model in self.served:
+            facts = model.artifact.to_json()
+            preprocessing = _preprocessing(model.artifact)
+            if preprocessing not in pixels:
+                pixels[preprocessing] = self._run(prediction.load_pixels.bind(facts, **image))
+            call = prediction.classify.bind(facts, model.target, pixels[preprocessing])
             try:
-                said = self._run(prediction.classify.bind(facts, one.target, seen[as_it_sees]))
+                result = self._run(call)
             except LenetEdgeError as error:
-                said = {"error": str(error)}
-            answers.append({"file": one.artifact.name, "target": one.target, **said})
-        return {"answers": answers, "seen": next(iter(seen.values()))}
+                result = {"error": str(error)}
+            predictions.append({"file": model.artifact.name, "target": model.target, **result})
+        return {"answers": predictions, "seen": next(iter(pixels.values()))}
 
     def _run(self, call: Call[R], timeout_s: float = _TIMEOUT_S) -> R:
         """Run a call in the worker; after a crash, run it once more in a new worker."""
@@ -142,24 +146,24 @@ class Models:
                 return self._worker.run(call.within(timeout_s))
             except WorkerError:
                 self.close()
-                if last or self._stopping:
+                if last or self._is_stopping:
                     raise
         raise AssertionError
 
     def stop(self) -> None:
-        """End the call that another thread may be in; there is none after it."""
-        self._stopping = True
+        """Kill the worker, which ends a call that another thread waits for."""
+        self._is_stopping = True
         if self._worker is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._worker.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the worker."""
+        """Stop the worker."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None
 
 
-def _sees(artifact: Artifact) -> str:
-    """Return what decides how an image is made ready for a model."""
+def _preprocessing(artifact: Artifact) -> str:
+    """Return a key that is equal for artifacts that preprocess images in the same way."""
     return str((artifact.inputs[0].shape[1:], artifact.labels))

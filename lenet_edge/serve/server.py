@@ -1,7 +1,8 @@
-"""The server: where it listens, its limits, and how it ends.
+"""The HTTP server: its sockets, limits and shutdown.
 
-One thread listens; one more asks the models, image by image. Whatever a client sends is bounded in
-size and time, and so is the queue: who comes when it is full is told at once to come again.
+One thread handles the connections. A second thread runs the models, one image at a time. Requests
+are limited in size and time. When the queue is full, the server refuses further requests at once
+with status 503.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.serve.access import Access
-from lenet_edge.serve.handlers import State, routes
+from lenet_edge.serve.access_control import AccessControl
+from lenet_edge.serve.handlers import ServerState, routes
 from lenet_edge.serve.models import Models
 
 MAX_CONNECTIONS = 200
-_HEADER_TIMEOUT_S = 10.0  # also how long an idle connection is kept
+_HEADER_TIMEOUT_S = 10.0  # also for an idle connection
 _BODY_TIMEOUT_S = 20.0
-_GRACE_S = 10.0  # for requests in flight, at the end
-_QUIET = 10  # looks, 20 ms apart, that must find none in flight
+_SHUTDOWN_TIMEOUT_S = 10.0  # for the requests in flight
+_IDLE_POLLS = 10  # polls without a request in flight that end the shutdown
+_POLL_S = 0.02
 
 
 class _Server(HTTPServer):
+    """A server with a limited number of connections."""
+
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         if len(self._connections) < MAX_CONNECTIONS:
             super().handle_stream(stream, address)
@@ -41,10 +45,10 @@ class _Server(HTTPServer):
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Return the sockets to listen on; port 0 takes any that is free.
+    """Return the sockets to listen on; port 0 selects a free port.
 
     Raises:
-        LenetEdgeError: the address is not this machine's, or the port is taken.
+        LenetEdgeError: the address is not one of this machine, or the port is in use.
     """
     try:
         return bind_sockets(port, host)
@@ -55,41 +59,44 @@ def bind(host: str, port: int) -> list[socket.socket]:
         ) from error
 
 
-def addresses(host: str, sockets: list[socket.socket], access: Access) -> list[str]:
-    """Return what to open in a browser, with the token where one is needed."""
+def addresses(host: str, sockets: list[socket.socket], access: AccessControl) -> list[str]:
+    """Return the addresses to open in a browser, with the token if requests need it."""
     port = sockets[0].getsockname()[1]
     names = [host]
     if host in ("", "0.0.0.0", "::"):
         names = [socket.gethostname(), *_own_addresses()]
     query = f"?token={access.token}" if access.token else ""
-    return [f"http://{f'[{one}]' if ':' in one else one}:{port}/{query}" for one in names]
+    return [f"http://{f'[{name}]' if ':' in name else name}:{port}/{query}" for name in names]
 
 
 def _own_addresses() -> list[str]:
-    """Return the address that others reach this machine by, if it has a network."""
+    """Return the address of this machine in its network; an empty list without a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: nobody's; and UDP sends nothing to connect
+            # A documentation address (RFC 5737). Connecting a UDP socket sends no packet.
+            probe.connect(("192.0.2.1", 9))
         except OSError:
             return []
         return [str(probe.getsockname()[0])]
 
 
 async def run(
-    models: Models, access: Access, sockets: list[socket.socket], ready: Callable[[], None]
+    models: Models, access: AccessControl, sockets: list[socket.socket], ready: Callable[[], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT, and then until the requests in flight are answered.
+    """Serve until SIGTERM or SIGINT, then complete the requests in flight.
+
+    During shutdown, requests on keep-alive connections get 503 and ``Connection: close``.
 
     Args:
-        models: what answers.
-        access: who may ask.
-        sockets: where to listen, from `bind`.
-        ready: called when requests are taken.
+        models: the models.
+        access: the checks of each request.
+        sockets: the sockets from `bind`.
+        ready: called when the server accepts requests.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    state = State(models, access, sockets[0].getsockname()[1])
+    state = ServerState(models, access, sockets[0].getsockname()[1])
     application = Application(routes(state), log_function=lambda handler: None)
     server = _Server(
         application, idle_connection_timeout=_HEADER_TIMEOUT_S, body_timeout=_BODY_TIMEOUT_S,
@@ -99,17 +106,20 @@ async def run(
     ready()
     await stop.wait()
     server.stop()
-    state.ending = True
+    state.is_shutting_down = True
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(_until_answered(state), _GRACE_S)
+        await asyncio.wait_for(_wait_until_idle(state), _SHUTDOWN_TIMEOUT_S)
     models.stop()
-    state.asking.shutdown()
+    state.executor.shutdown()
     await server.close_all_connections()
 
 
-async def _until_answered(state: State) -> None:
-    """Return when no request is left, nor one on its way from who was answered just before."""
-    quiet = 0
-    while quiet < _QUIET:
-        quiet = 0 if state.in_flight else quiet + 1
-        await asyncio.sleep(0.02)
+async def _wait_until_idle(state: ServerState) -> None:
+    """Wait until no request has been in flight for several polls.
+
+    A client on a keep-alive connection may send its next request just after a response.
+    """
+    idle_polls = 0
+    while idle_polls < _IDLE_POLLS:
+        idle_polls = 0 if state.in_flight else idle_polls + 1
+        await asyncio.sleep(_POLL_S)

@@ -63,7 +63,7 @@ class Crowd:
         self._bodies = [json.dumps({"pixels": one.tolist()}) for one in images]
         self._right: list[list[str]] = []
         for body in self._bodies:
-            answer = server.ask("POST", "/predict", body, _HEADERS)
+            answer = server.request("POST", "/predict", body, _HEADERS)
             self._right.append([one["label"] for one in answer.json["answers"]])
 
     def ask(self, count: int, clients: int, pause_s: float = 0.01) -> Log:

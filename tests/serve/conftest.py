@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and the plainest of clients."""
+"""A real server in its own process, and a simple HTTP client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ PNG = {"Content-Type": "image/png"}
 
 
 @dataclass
-class Answer:
+class Response:
+    """A response of the server."""
+
     status: int
     headers: dict[str, str]
     body: bytes
@@ -43,22 +45,22 @@ class Server:
     token: str | None
     printed: list[str] = field(default_factory=list)
 
-    def ask(
+    def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
-            reply = connection.getresponse()
-            return Answer(reply.status, dict(reply.getheaders()), reply.read())
+            response = connection.getresponse()
+            return Response(response.status, dict(response.getheaders()), response.read())
 
-    def predict(self, image: Path | bytes, **headers: str) -> Answer:
+    def predict(self, image: Path | bytes, **headers: str) -> Response:
         body = image if isinstance(image, bytes) else image.read_bytes()
-        return self.ask("POST", "/predict", body, {**PNG, **headers})
+        return self.request("POST", "/predict", body, {**PNG, **headers})
 
     def worker_pid(self) -> int:
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        (pid,) = (int(one) for task in tasks for one in task.read_text().split())
+        (pid,) = (int(child) for task in tasks for child in task.read_text().split())
         return pid
 
     def memory_kb(self, pid: int) -> int:
@@ -67,7 +69,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(*arguments: str | Path, host: str = "127.0.0.1") -> Iterator[Server]:
-    """Start a server on a free port and end it as systemd would."""
+    """Start a server on a free port, and stop it with SIGTERM as systemd does."""
     command = [sys.executable, "-m", "lenet_edge", "serve", "--port", "0", "--host", host]
     process = subprocess.Popen(
         [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -78,8 +80,8 @@ def serving(*arguments: str | Path, host: str = "127.0.0.1") -> Iterator[Server]
     try:
         for line in process.stdout:
             printed.append(line)
-            if found := re.search(r"at http://.*:(\d+)/(?:\?token=(\S+))?", line):
-                server = Server(process, "127.0.0.1", int(found[1]), found[2], printed)
+            if match := re.search(r"at http://.*:(\d+)/(?:\?token=(\S+))?", line):
+                server = Server(process, "127.0.0.1", int(match[1]), match[2], printed)
                 break
         else:
             raise AssertionError(printed)
@@ -94,7 +96,7 @@ def serving(*arguments: str | Path, host: str = "127.0.0.1") -> Iterator[Server]
 
 @pytest.fixture(scope="package")
 def server() -> Iterator[Server]:
-    """A server for all tests that leave it as it was."""
+    """Yield a server that several tests share; none of them changes its state."""
     with serving(*(EXPORTED / name for name in FILES)) as running:
         yield running
     assert running.process.returncode == 0, running.printed

@@ -1,4 +1,4 @@
-"""What the server answers, to good requests and to bad ones; it lives on through all of them."""
+"""Tests of the server with valid and invalid requests; it must keep running after each."""
 
 from __future__ import annotations
 
@@ -19,52 +19,56 @@ import pytest
 from lenet_edge.data import mnist
 from lenet_edge.serve.handlers import MAX_WAITING
 from tests.data.draw import FOLDER
-from tests.serve.conftest import EXPORTED, FILES, PNG, Server, serving
+from tests.serve.conftest import EXPORTED, FILES, PNG, Response, Server, serving
 
 SEVEN = FOLDER / "7-hasty-crayon.jpg"
 
 
 @pytest.fixture(autouse=True)
-def _it_lives_on(server: Server) -> Iterator[None]:
+def _keeps_running(server: Server) -> Iterator[None]:
     yield
-    answer = server.predict(SEVEN)
-    assert [one["label"] for one in answer.json["answers"]] == ["7"] * len(FILES)
+    assert labels(server.predict(SEVEN)) == ["7"] * len(FILES)
 
 
-def test_it_answers_for_every_file(server: Server) -> None:
-    answer = server.predict(SEVEN)
-    assert answer.status == 200
-    assert [one["file"] for one in answer.json["answers"]] == list(FILES)
-    for one in answer.json["answers"]:
-        assert one["label"] == "7"
-        assert one["confidence"] == one["probabilities"]["7"] > 0.5
-        assert sum(one["probabilities"].values()) == pytest.approx(1)
-        assert 0 < one["inference_s"] < 10
-    assert np.shape(answer.json["seen"]) == (28, 28, 1)
-    models = server.ask("GET", "/models").json["models"]
-    assert [(one["file"], one["target"]) for one in models] == [
+def labels(response: Response) -> list[str]:
+    return [prediction["label"] for prediction in response.json["answers"]]
+
+
+def test_prediction_of_every_file(server: Server) -> None:
+    response = server.predict(SEVEN)
+    assert response.status == 200
+    predictions = response.json["answers"]
+    assert [prediction["file"] for prediction in predictions] == list(FILES)
+    for prediction in predictions:
+        assert prediction["label"] == "7"
+        assert prediction["confidence"] == prediction["probabilities"]["7"] > 0.5
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1)
+        assert 0 < prediction["inference_s"] < 10
+    assert np.shape(response.json["seen"]) == (28, 28, 1)
+    models = server.request("GET", "/models").json["models"]
+    assert [(model["file"], model["target"]) for model in models] == [
         ("lenet_int8.tflite", "litert-xnnpack"), ("lenet_float32.onnx", "onnxruntime-cpu"),
     ]  # fmt: skip
 
 
-def test_pixels_are_taken_as_they_are(server: Server) -> None:
+def test_pixels_are_used_unchanged(server: Server) -> None:
     test = mnist.load("test")
-    for place in range(5):
-        pixels = {"pixels": test.images[place, ..., 0].tolist()}
-        answer = server.ask("POST", "/predict", json.dumps(pixels),
-                            {"Content-Type": "application/json; charset=utf-8"})  # fmt: skip
-        assert answer.status == 200
-        assert answer.json["answers"][0]["label"] == str(test.labels[place])
-        assert answer.json["seen"] == test.images[place].tolist()
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    for index in range(5):
+        pixels = {"pixels": test.images[index, ..., 0].tolist()}
+        response = server.request("POST", "/predict", json.dumps(pixels), headers)
+        assert response.status == 200
+        assert labels(response)[0] == str(test.labels[index])
+        assert response.json["seen"] == test.images[index].tolist()
 
 
 @pytest.mark.parametrize(
     "path",
     ["/", "/style.css", "/page.js", "/wasm.js", "/icon.svg", "/models", "/nowhere", "/predict"],
 )
-def test_every_answer_has_the_headers(server: Server, path: str) -> None:
-    headers = server.ask("GET", path).headers
-    # To compile WebAssembly is no more than to run a script of one's own.
+def test_every_response_has_security_headers(server: Server, path: str) -> None:
+    headers = server.request("GET", path).headers
+    # Compiling WebAssembly is as safe as running a script from this server.
     assert headers["Content-Security-Policy"].replace("'wasm-unsafe-eval'", "").count("unsafe") == 0
     for part in ("default-src 'none'", "frame-ancestors 'none'", "script-src 'self'"):
         assert part in headers["Content-Security-Policy"]
@@ -86,7 +90,7 @@ def test_every_answer_has_the_headers(server: Server, path: str) -> None:
         ("GET", "/page/../../server.py", 404),
         ("GET", "//etc/passwd", 404),
         ("GET", "/server.py", 404),
-        ("GET", "/models/0.wasm", 404),  # none was given to serve
+        ("GET", "/models/0.wasm", 404),  # no .wasm file is served
         ("GET", "/models/-1.wasm", 404),
         ("POST", "/", 405),
         ("POST", "/nowhere", 404),
@@ -95,13 +99,15 @@ def test_every_answer_has_the_headers(server: Server, path: str) -> None:
         ("TRACE", "/", 405),
     ],
 )
-def test_there_is_nothing_else(server: Server, method: str, path: str, status: int) -> None:
-    answer = server.ask(method, path)
-    assert answer.status == status
-    assert set(answer.json) == {"error"}
+def test_other_addresses_and_methods_are_refused(
+    server: Server, method: str, path: str, status: int
+) -> None:
+    response = server.request(method, path)
+    assert response.status == status
+    assert set(response.json) == {"error"}
 
 
-def ones(*shape: int) -> str:
+def json_of_ones(*shape: int) -> str:
     return json.dumps({"pixels": np.ones(shape).tolist()})
 
 
@@ -119,34 +125,38 @@ BAD_BODIES = [
     (JSON, b'{"pixels": "seven"}', 400, "the JSON is not"),
     (JSON, b'{"pixels": [[1], [1, 2]]}', 400, "the JSON is not"),
     (JSON, b'{"pixels": ' + b"9" * 5000 + b"}", 400, "the JSON is not"),
-    (JSON, ones(28, 27).encode(), 400, "shape (28, 27)"),
-    (JSON, ones(28, 28).replace("1.0", "256", 1).encode(), 400, "outside of 0 to 255"),
-    (JSON, ones(28, 28).replace("1.0", "NaN", 1).encode(), 400, "outside of 0 to 255"),
+    (JSON, json_of_ones(28, 27).encode(), 400, "shape (28, 27)"),
+    (JSON, json_of_ones(28, 28).replace("1.0", "256", 1).encode(), 400, "outside of 0 to 255"),
+    (JSON, json_of_ones(28, 28).replace("1.0", "NaN", 1).encode(), 400, "outside of 0 to 255"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "body", "status", "says"), BAD_BODIES, ids=range(len(BAD_BODIES)))
-def test_bad_bodies(server: Server, kind: str, body: bytes, status: int, says: str) -> None:
-    answer = server.ask("POST", "/predict", body, {"Content-Type": kind} if kind else {})
-    assert answer.status == status
-    assert says in answer.json["error"]
-    assert "\n" not in answer.json["error"]
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "message"), BAD_BODIES, ids=range(len(BAD_BODIES))
+)
+def test_invalid_bodies_are_refused(
+    server: Server, kind: str, body: bytes, status: int, message: str
+) -> None:
+    response = server.request("POST", "/predict", body, {"Content-Type": kind} if kind else {})
+    assert response.status == status
+    assert message in response.json["error"]
+    assert "\n" not in response.json["error"]
 
 
-def test_fifty_megabytes_are_refused_and_not_kept(server: Server) -> None:
+def test_large_body_is_refused_and_not_stored(server: Server) -> None:
     before = server.memory_kb(server.process.pid)
-    answer = server.predict(os.urandom(50_000_000))
-    assert answer.status == 413
-    assert answer.json["error"] == "the limit is 16 MiB; send a smaller image"
-    pieces = (b"x" * 1_000_000 for _ in range(50))  # in chunks, without a length
-    assert server.ask("POST", "/predict", pieces, PNG).status == 413
-    no_type = server.ask("POST", "/predict", os.urandom(50_000_000), {})
+    response = server.predict(os.urandom(50_000_000))
+    assert response.status == 413
+    assert response.json["error"] == "the limit is 16 MiB; send a smaller image"
+    chunks = (b"x" * 1_000_000 for _ in range(50))  # chunked encoding, no length
+    assert server.request("POST", "/predict", chunks, PNG).status == 413
+    no_type = server.request("POST", "/predict", os.urandom(50_000_000), {})
     assert no_type.status == 415
     assert server.memory_kb(server.process.pid) - before < 60_000
 
 
 def raw(server: Server, text: bytes, wait_s: float = 30) -> bytes:
-    """Send bytes, and return what comes until the server closes the connection."""
+    """Send bytes, and return the reply up to the end of the connection."""
     with socket.create_connection((server.host, server.port), timeout=wait_s) as connection:
         connection.sendall(text)
         received = b""
@@ -179,7 +189,7 @@ def raw(server: Server, text: bytes, wait_s: float = 30) -> bytes:
         "5,000 headers",
     ],
 )
-def test_what_is_no_request_is_cut_off(server: Server, text: bytes) -> None:
+def test_malformed_requests_are_refused(server: Server, text: bytes) -> None:
     try:
         received = raw(server, text)
     except ConnectionResetError:
@@ -187,61 +197,60 @@ def test_what_is_no_request_is_cut_off(server: Server, text: bytes) -> None:
     assert received[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 431")
 
 
-def test_pages_of_other_sites_are_kept_out(server: Server) -> None:
+def test_pages_of_other_sites_are_refused(server: Server) -> None:
     own = f"http://127.0.0.1:{server.port}"
     assert server.predict(SEVEN, Origin=own).status == 200
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", own + ".evil.example"):
-        answer = server.predict(SEVEN, Origin=origin)
-        assert answer.status == 403
-        assert answer.json["error"] == "pages of other sites may not ask this server"
-        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        allowed = server.ask("OPTIONS", "/predict", headers=asked)
-        assert allowed.status == 403
-        assert "access-control" not in str(allowed.headers).lower()
+        response = server.predict(SEVEN, Origin=origin)
+        assert response.status == 403
+        assert response.json["error"] == "this server refuses requests from pages of other sites"
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        preflight = server.request("OPTIONS", "/predict", headers=headers)
+        assert preflight.status == 403
+        assert "access-control" not in str(preflight.headers).lower()
 
 
-def test_a_name_that_was_pointed_here_is_kept_out(server: Server) -> None:
+def test_foreign_host_names_are_refused(server: Server) -> None:
     for host in ("evil.example", f"evil.example:{server.port}", "localhost.evil.example", "", "["):
         for path in ("/", "/models", "/predict"):
-            assert server.ask("GET", path, headers={"Host": host}).status in (400, 403, 405)
+            assert server.request("GET", path, headers={"Host": host}).status in (400, 403, 405)
         assert server.predict(SEVEN, Host=host).status in (400, 403)
     for host in ("localhost", "localhost:9", "127.0.0.1:80", "[::1]:8000"):
-        assert server.ask("GET", "/models", headers={"Host": host}).status == 200
+        assert server.request("GET", "/models", headers={"Host": host}).status == 200
 
 
-def test_a_model_that_crashes_takes_nobody_along(server: Server) -> None:
+def test_crash_of_a_model_does_not_stop_the_server(server: Server) -> None:
     pid = server.worker_pid()
     os.kill(pid, signal.SIGKILL)
-    answer = server.predict(SEVEN)
-    assert [one["label"] for one in answer.json["answers"]] == ["7"] * len(FILES)
+    assert labels(server.predict(SEVEN)) == ["7"] * len(FILES)
     assert server.worker_pid() != pid
 
 
-def test_many_at_once_are_answered_or_told_to_come_again(server: Server) -> None:
-    """The worker is stopped for a while, so that the queue fills."""
+def test_requests_beyond_the_queue_get_503(server: Server) -> None:
+    """The worker is paused so that the queue fills."""
     pid = server.worker_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
         with ThreadPoolExecutor(40) as pool:
-            asked = [pool.submit(server.predict, SEVEN) for _ in range(40)]
+            requests = [pool.submit(server.predict, SEVEN) for _ in range(40)]
             deadline = time.monotonic() + 20
-            while sum(one.done() for one in asked) < 40 - MAX_WAITING:
+            while sum(request.done() for request in requests) < 40 - MAX_WAITING:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            early = [one.result() for one in asked if one.done()]
+            early = [request.result() for request in requests if request.done()]
             os.kill(pid, signal.SIGCONT)
-            statuses = [one.result().status for one in asked]
+            statuses = [request.result().status for request in requests]
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert {answer.status for answer in early} == {503}
-    assert all(answer.headers["Retry-After"] == "1" for answer in early)
+    assert {response.status for response in early} == {503}
+    assert all(response.headers["Retry-After"] == "1" for response in early)
     assert statuses.count(200) == MAX_WAITING
     assert statuses.count(503) == 40 - MAX_WAITING
 
 
-def test_slow_clients_hold_nobody_up(server: Server) -> None:
-    """Connections that say nothing, half a header or half a body; more than there may be."""
-    halves = [
+def test_slow_clients_do_not_block_others(server: Server) -> None:
+    """They send nothing, half a header or half a body, on more connections than allowed."""
+    incomplete = [
         b"",
         b"GET / HTTP/1.1\r\nHost: local",
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
@@ -249,8 +258,8 @@ def test_slow_clients_hold_nobody_up(server: Server) -> None:
     ]
     slow = [socket.create_connection((server.host, server.port)) for _ in range(150)]
     try:
-        for place, connection in enumerate(slow):
-            connection.sendall(halves[place % 3])
+        for index, connection in enumerate(slow):
+            connection.sendall(incomplete[index % 3])
         assert server.predict(SEVEN).status == 200
         more = [socket.create_connection((server.host, server.port)) for _ in range(100)]
         slow += more
@@ -263,82 +272,82 @@ def test_slow_clients_hold_nobody_up(server: Server) -> None:
 
 
 @pytest.mark.slow
-def test_slow_clients_are_cut_off(server: Server) -> None:
+def test_slow_clients_are_disconnected(server: Server) -> None:
     for text in (
         b"GET / HTTP/1.1\r\nHost: local",
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         b"Content-Length: 1000\r\n\r\nhalf",
     ):
         assert raw(server, text, wait_s=40) == b""
-    # One byte now and then is no life sign: the time is that of the whole.
+    # The timeout covers the whole header, so single bytes do not extend it.
     started = time.monotonic()
-    with socket.create_connection((server.host, server.port)) as dripping:
+    with socket.create_connection((server.host, server.port)) as connection:
         with pytest.raises(ConnectionError):
             for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200:
-                dripping.sendall(bytes([byte]))
+                connection.sendall(bytes([byte]))
                 time.sleep(0.3)
     assert time.monotonic() - started < 40
 
 
-def test_beyond_the_loopback_a_token_is_demanded() -> None:
+def test_other_addresses_need_a_token() -> None:
     with serving(EXPORTED / FILES[0], host="0.0.0.0") as open_to_all:
         token = open_to_all.token
         assert token
         assert len(token) >= 32
         for path in ("/", "/page.js", "/models", "/?token=wrong", f"/?token={token}x"):
-            answer = open_to_all.ask("GET", path)
-            assert answer.status == 403
-            assert token not in str(answer.headers) + answer.body.decode()
+            response = open_to_all.request("GET", path)
+            assert response.status == 403
+            assert token not in str(response.headers) + response.body.decode()
         assert open_to_all.predict(SEVEN).status == 403
         assert open_to_all.predict(SEVEN, Authorization="Bearer wrong").status == 403
         assert open_to_all.predict(SEVEN, Authorization=f"Bearer {token}").status == 200
-        entered = open_to_all.ask("GET", f"/?token={token}")
-        assert (entered.status, entered.headers["Location"]) == (302, "/")
-        cookie = entered.headers["Set-Cookie"]
+        redirect = open_to_all.request("GET", f"/?token={token}")
+        assert (redirect.status, redirect.headers["Location"]) == (302, "/")
+        cookie = redirect.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Lax" in cookie
         own = {"Cookie": cookie.split(";")[0]}
-        assert open_to_all.ask("GET", "/", headers=own).status == 200
+        assert open_to_all.request("GET", "/", headers=own).status == 200
         assert open_to_all.predict(SEVEN, **own).status == 200
         assert open_to_all.predict(SEVEN, **own, Origin="http://evil.example").status == 403
-        again = open_to_all.ask("GET", "/?token=wrong", headers=own)
-        assert again.headers["Set-Cookie"] == cookie
+        repeated = open_to_all.request("GET", "/?token=wrong", headers=own)
+        assert repeated.headers["Set-Cookie"] == cookie
     assert open_to_all.process.returncode == 0
 
 
-def test_at_the_end_requests_in_flight_are_answered() -> None:
-    with serving(EXPORTED / FILES[0]) as ending:
-        pid = ending.worker_pid()
+def test_shutdown_completes_requests_in_flight() -> None:
+    with serving(EXPORTED / FILES[0]) as stopping:
+        pid = stopping.worker_pid()
         os.kill(pid, signal.SIGSTOP)
         with ThreadPoolExecutor(3) as pool:
-            asked = [pool.submit(ending.predict, SEVEN) for _ in range(3)]
+            requests = [pool.submit(stopping.predict, SEVEN) for _ in range(3)]
             time.sleep(0.7)
-            os.kill(ending.process.pid, signal.SIGTERM)
+            os.kill(stopping.process.pid, signal.SIGTERM)
             time.sleep(0.3)
             with pytest.raises(ConnectionRefusedError):
-                ending.ask("GET", "/")
+                stopping.request("GET", "/")
             os.kill(pid, signal.SIGCONT)
-            assert [one.result().status for one in asked] == [200] * 3
-        assert ending.process.wait(20) == 0
-    assert "Traceback" not in "".join(ending.printed)
+            assert [request.result().status for request in requests] == [200] * 3
+        assert stopping.process.wait(20) == 0
+    assert "Traceback" not in "".join(stopping.printed)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_the_port_is_taken(server: Server) -> None:
+def test_port_in_use_is_reported(server: Server) -> None:
     command = [sys.executable, "-m", "lenet_edge", "serve", "--port", str(server.port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=EXPORTED.parent)
     assert done.returncode == 1
-    line = done.stderr.splitlines()[-1]  # others say which files were left out
+    line = done.stderr.splitlines()[-1]  # earlier lines name the files that are left out
     assert line.startswith(
         f"Error: cannot listen on 127.0.0.1, port {server.port}: Address already"
     )
 
 
-def test_a_host_that_is_not_ours(tmp_path: Path) -> None:
+def test_foreign_listening_address_is_reported(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lenet_edge", "serve", str(EXPORTED / FILES[0]), "--host"]
-    for host, says in (("192.0.2.7", "cannot listen on"), ("no.such.host.invalid", "--host")):
+    for host, message in (("192.0.2.7", "cannot listen on"), ("no.such.host.invalid", "--host")):
         done = subprocess.run([*command, host], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1
-        assert says in done.stderr.splitlines()[-1]
+        assert message in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""A .wasm file in a real browser: it answers as the C does; the page shows it with the others."""
+"""Tests of .wasm files in a real browser: same logits as the C code, shown on the page."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from tests.serve.conftest import EXPORTED, Server, serving
 pytest.importorskip("selenium")
 from selenium.webdriver.common.by import By
 
-from tests.serve.test_page import draw, only_own_requests, wait_for
+from tests.serve.test_page import draw, only_own_requests, texts, wait_for
 
 PRECISIONS = ("float32", "dynamic")
-# The page's own module, given images one by one, of float32 in base64.
+# Runs the module of the page on images, which are float32 values in base64.
 RUN = """
 const [address, images, done] = arguments;
 (async () => {
-const bytes = Uint8Array.from(atob(images), (one) => one.charCodeAt(0));
+const bytes = Uint8Array.from(atob(images), (char) => char.charCodeAt(0));
 const { openNetwork } = await import("/wasm.js");
 const network = await openNetwork(address);
-const given = new Float32Array(bytes.buffer), size = network.image.length, said = [];
-for (let at = 0; at < given.length; at += size) {
-  network.image.set(given.subarray(at, at + size));
+const pixels = new Float32Array(bytes.buffer), size = network.image.length, logits = [];
+for (let start = 0; start < pixels.length; start += size) {
+  network.image.set(pixels.subarray(start, start + size));
   network.run();
-  said.push(...network.logits);
+  logits.push(...network.logits);
 }
-done(said);
+done(logits);
 })().catch((error) => done(String(error)));
 """
 
 
 @pytest.fixture(scope="module")
 def sources(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the network as C and as WebAssembly."""
+    """Export the network as C and as WebAssembly into a folder."""
     from lenet_edge.data import mnist
     from lenet_edge.export.exporter import export
 
@@ -61,7 +61,7 @@ def server(sources: Path) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("number", range(len(PRECISIONS)), ids=PRECISIONS)
-def test_it_answers_as_the_c_does(
+def test_logits_equal_those_of_c(
     chromium: Browser,
     server: Server,
     sources: Path,
@@ -69,38 +69,38 @@ def test_it_answers_as_the_c_does(
     number: int,
     tmp_path: Path,
 ) -> None:
-    """To the bit, where the C has the same four lanes and rounds each product."""
+    """Bit for bit: the C code has the same four lanes and rounds each product."""
     images = to_input(test_part.images[:1000])
     chromium.open(f"http://127.0.0.1:{server.port}/")
-    said = chromium.driver.execute_async_script(
+    logits = chromium.driver.execute_async_script(
         RUN,
         f"/models/{number}.wasm",
         base64.b64encode(images.tobytes()).decode(),
     )
-    found = np.array(said, np.float32).reshape(1000, 10)
+    actual = np.array(logits, np.float32).reshape(1000, 10)
     source = sources / f"lenet_native_{PRECISIONS[number]}.c"
     expected = called(compiled(source, "clang", "baseline", tmp_path), images)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
-def test_the_page_shows_it_with_the_others(chromium: Browser, server: Server) -> None:
+def test_page_shows_browser_and_server_models(chromium: Browser, server: Server) -> None:
     chromium.console(), chromium.requests()
     chromium.open(f"http://127.0.0.1:{server.port}/", DESKTOP)
     wait_for(chromium, ["–"] * 3)
     draw(chromium, HANDS["upright"][5], "mouse")
     wait_for(chromium, ["5"] * 3)
-    where = [one.text for one in chromium.driver.find_elements(By.CLASS_NAME, "about")]
-    assert where == ["litert-xnnpack, on the server", *["in your browser"] * 2]
-    times = [one.text for one in chromium.driver.find_elements(By.CLASS_NAME, "time")]
-    assert all("µs · " in one or "ms · " in one for one in times)
-    assert [one.text for one in chromium.driver.find_elements(By.CLASS_NAME, "sure")]
+    places = texts(chromium, By.CLASS_NAME, "about")
+    assert places == ["litert-xnnpack, on the server", *["in your browser"] * 2]
+    times = texts(chromium, By.CLASS_NAME, "time")
+    assert all("µs · " in text or "ms · " in text for text in times)
+    assert texts(chromium, By.CLASS_NAME, "confidence")
     chromium.driver.find_element(By.ID, "clear").click()
     wait_for(chromium, ["–"] * 3)
     assert chromium.console() == []
     assert only_own_requests(chromium, server)
 
 
-def test_a_page_of_nothing_else(chromium: Browser, sources: Path) -> None:
+def test_page_with_only_a_browser_model(chromium: Browser, sources: Path) -> None:
     with serving(sources / "lenet_float32.wasm") as alone:
         assert "Serving 1 models" in alone.printed[-1]
         chromium.open(f"http://127.0.0.1:{alone.port}/")
@@ -109,9 +109,9 @@ def test_a_page_of_nothing_else(chromium: Browser, sources: Path) -> None:
     assert chromium.console() == []
 
 
-def test_a_browser_that_cannot_says_so(chromium: Browser, server: Server) -> None:
-    """As one without SIMD does, which refuses to compile the file."""
-    added = chromium.driver.execute_cdp_cmd(
+def test_browser_without_simd_is_reported(chromium: Browser, server: Server) -> None:
+    """A browser without SIMD refuses to compile the file."""
+    script = chromium.driver.execute_cdp_cmd(
         "Page.addScriptToEvaluateOnNewDocument",
         {"source": "WebAssembly.instantiateStreaming = async () => {"
          " throw new WebAssembly.CompileError('no SIMD') }"},
@@ -119,21 +119,22 @@ def test_a_browser_that_cannot_says_so(chromium: Browser, server: Server) -> Non
     try:
         chromium.open(f"http://127.0.0.1:{server.port}/")
     finally:
-        chromium.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+        chromium.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
     draw(chromium, HANDS["upright"][5], "mouse")
     wait_for(chromium, ["5", "–", "–"])
-    times = [one.text for one in chromium.driver.find_elements(By.CLASS_NAME, "time")]
-    assert times[1:] == ["This browser cannot run it: no SIMD"] * 2
+    times = texts(chromium, By.CLASS_NAME, "time")
+    assert times[1:] == ["This browser cannot run the model: no SIMD"] * 2
 
 
-def test_its_bytes_are_given_to_whoever_may_see_the_page(server: Server, sources: Path) -> None:
-    told = server.ask("GET", "/models").json["in_browser"]
-    assert [one["file"] for one in told] == [f"lenet_{one}.wasm" for one in PRECISIONS]
-    for one in told:
-        answer = server.ask("GET", f"/{one['address']}")
-        assert answer.headers["Content-Type"] == "application/wasm"
-        assert answer.body == (sources / one["file"]).read_bytes()
+def test_wasm_files_have_the_access_rules_of_the_page(server: Server, sources: Path) -> None:
+    models = server.request("GET", "/models").json["in_browser"]
+    names = [f"lenet_{precision}.wasm" for precision in PRECISIONS]
+    assert [model["file"] for model in models] == names
+    for model in models:
+        response = server.request("GET", f"/{model['address']}")
+        assert response.headers["Content-Type"] == "application/wasm"
+        assert response.body == (sources / model["file"]).read_bytes()
     for path in ("/models/2.wasm", "/models/x.wasm", "/models/00000000000.wasm"):
-        assert server.ask("GET", path).status == 404
-    elsewhere = server.ask("GET", "/models/0.wasm", headers={"Origin": "http://evil.example"})
-    assert elsewhere.status == 403
+        assert server.request("GET", path).status == 404
+    foreign = server.request("GET", "/models/0.wasm", headers={"Origin": "http://evil.example"})
+    assert foreign.status == 403

@@ -1,152 +1,156 @@
-// The drawing goes to the server as a PNG, a photo as the file that it is; the answers come back
-// as JSON. Nothing is kept, and nothing is asked of any other server.
+// Sends the drawing as a PNG file, and a photo as the chosen file, to the server, and shows the
+// predictions that come back as JSON. The page stores nothing and contacts no other server.
 
 import { classify, openNetwork } from "./wasm.js";
 
-const MAX_BYTES = 16 * 2 ** 20; // the server's limit
+const MAX_BYTES = 16 * 2 ** 20; // the limit of the server
 const SHOWN_CLASSES = 10;
-const ASK_EVERY_MS = 200; // while one draws
+const PREDICT_EVERY_MS = 200; // while the user draws
 
 const byId = (id) => document.getElementById(id);
 const paper = byId("paper");
 const pen = paper.getContext("2d");
-const cards = []; // in the order of the models, which the answers have too; then those run here
-const networks = []; // that this browser runs itself, each with its card
-let asked = false; // a request is on its way
-let next = null; // what to ask when it is back
-let drawing = null; // the pointer that draws, and where it was
+const cards = []; // first those of the server's models, in the order of its replies
+const browserModels = []; // { card, network } for each model that this browser runs
+let requestPending = false;
+let nextRequest = null; // arguments of the request that follows the pending one
+let stroke = null; // id and last position of the drawing pointer
 let timer = null;
-let generation = 0; // of the drawing; answers to one that was cleared are dropped
+let generation = 0; // number of clears; predictions for an earlier drawing are dropped
 
-function copyOf(id) {
+function cloneTemplate(id) {
   return byId(id).content.firstElementChild.cloneNode(true);
 }
 
-function say(text) {
+function showStatus(text) {
   byId("status").textContent = text;
 }
 
-// The models
+// Models
 
-async function showModels() {
-  const reply = await fetch("models");
-  const { models, in_browser, error } = await reply.json();
-  if (!reply.ok) throw new Error(error);
+async function loadModels() {
+  const response = await fetch("models");
+  const { models, in_browser, error } = await response.json();
+  if (!response.ok) throw new Error(error);
   for (const model of models) addCard(model, `${model.target}, on the server`);
   await Promise.all(
     in_browser.map(async (model) => {
       const card = addCard(model, "in your browser");
       try {
-        networks.push({ card, network: await openNetwork(model.address) });
-      } catch (failed) {
-        card.failure = { error: `This browser cannot run it: ${failed.message}` };
-        show(card, null);
+        browserModels.push({ card, network: await openNetwork(model.address) });
+      } catch (error) {
+        card.failure = { error: `This browser cannot run the model: ${error.message}` };
+        showPrediction(card, null);
       }
     }),
   );
 }
 
 function addCard({ file, size_bytes, labels }, about) {
-  const card = copyOf("model");
-  card.querySelector("h2").append(...breakable(file));
-  card.querySelector(".about").textContent = about;
-  byId("models").append(card);
-  cards.push({ card, size: `${Math.round(size_bytes / 1000)} kB`, labels, failure: null });
-  show(cards.at(-1), null);
-  return cards.at(-1);
+  const element = cloneTemplate("model");
+  element.querySelector("h2").append(...withLineBreaks(file));
+  element.querySelector(".about").textContent = about;
+  byId("models").append(element);
+  const card = { element, size: `${Math.round(size_bytes / 1000)} kB`, labels, failure: null };
+  cards.push(card);
+  showPrediction(card, null);
+  return card;
 }
 
-function percent(share) {
+function formatPercent(share) {
   return `${Number((100 * share).toFixed(1))} %`;
 }
 
-// A file's name, that a narrow card may break at its joints.
-function breakable(name) {
+// Allow line breaks in a file name after each "_" and before each ".".
+function withLineBreaks(name) {
   return name.split(/(?<=_)|(?=\.)/).flatMap((part) => [part, document.createElement("wbr")]);
 }
 
-function duration(seconds) {
+function formatDuration(seconds) {
   if (seconds < 1e-3) return `${(1e6 * seconds).toFixed(1)} µs`;
   return `${(1e3 * seconds).toFixed(1)} ms`;
 }
 
-function show({ card, size, labels, failure }, given) {
-  const answer = failure ?? given;
-  const said = answer && !answer.error;
-  const output = card.querySelector("output");
-  output.textContent = said ? answer.label : "–";
+// Show a prediction or an error on a card; null shows an empty card.
+function showPrediction({ element, size, labels, failure }, result) {
+  const prediction = failure ?? result;
+  const succeeded = prediction && !prediction.error;
+  const output = element.querySelector("output");
+  output.textContent = succeeded ? prediction.label : "–";
   output.classList.toggle("long", output.textContent.length > 2);
-  output.classList.toggle("none", !said);
-  card.querySelector(".sure").textContent = said ? percent(answer.confidence) : "";
-  card.classList.toggle("failed", Boolean(answer?.error));
-  card.querySelector(".time").textContent =
-    answer?.error ?? (said ? `${duration(answer.inference_s)} · ${size}` : size);
-  let rows = Object.entries(said ? answer.probabilities : Object.fromEntries(labels.map((l) => [l, 0])));
+  output.classList.toggle("none", !succeeded);
+  element.querySelector(".confidence").textContent = succeeded ? formatPercent(prediction.confidence) : "";
+  element.classList.toggle("failed", Boolean(prediction?.error));
+  element.querySelector(".time").textContent =
+    prediction?.error ?? (succeeded ? `${formatDuration(prediction.inference_s)} · ${size}` : size);
+  const shares = succeeded ? prediction.probabilities : Object.fromEntries(labels.map((label) => [label, 0]));
+  let rows = Object.entries(shares);
   if (labels.length) rows.sort(([a], [b]) => labels.indexOf(a) - labels.indexOf(b));
   if (rows.length > SHOWN_CLASSES) rows = rows.sort((a, b) => b[1] - a[1]).slice(0, SHOWN_CLASSES);
-  const bars = card.querySelector(".bars");
+  const bars = element.querySelector(".bars");
   while (bars.children.length > rows.length) bars.lastElementChild.remove();
-  while (bars.children.length < rows.length) bars.append(copyOf("bar"));
-  rows.forEach(([label, share], place) => {
-    const bar = bars.children[place];
-    bar.classList.toggle("best", said && label === answer.label);
+  while (bars.children.length < rows.length) bars.append(cloneTemplate("bar"));
+  rows.forEach(([label, share], index) => {
+    const bar = bars.children[index];
+    bar.classList.toggle("best", succeeded && label === prediction.label);
     bar.querySelector(".label").textContent = label;
     bar.querySelector(".fill").style.width = `${100 * share}%`;
-    bar.querySelector(".share").textContent = said ? percent(share) : "";
+    bar.querySelector(".share").textContent = succeeded ? formatPercent(share) : "";
   });
 }
 
-function showSeen(rows) {
-  const seen = byId("seen");
-  seen.height = rows.length;
-  seen.width = rows[0].length;
+// Show the preprocessed image: rows of pixels with 1 or 3 channels from 0 to 255.
+function showInput(rows) {
+  const canvas = byId("seen");
+  canvas.height = rows.length;
+  canvas.width = rows[0].length;
   const pixels = rows.flat().flatMap((p) => [p[0], p[1] ?? p[0], p[2] ?? p[0], 255]);
-  const image = new ImageData(new Uint8ClampedArray(pixels), seen.width, seen.height);
-  seen.getContext("2d").putImageData(image, 0, 0);
+  const image = new ImageData(new Uint8ClampedArray(pixels), canvas.width, canvas.height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-// Asking: one request at a time, and then the newest drawing
+// Requests: one at a time, then one with the latest image
 
-async function ask(body, type) {
-  if (asked) {
-    next = [body, type];
+async function predict(body, type) {
+  if (requestPending) {
+    nextRequest = [body, type];
     return;
   }
-  asked = true;
-  const about = generation;
+  requestPending = true;
+  const startGeneration = generation;
   try {
-    const reply = await fetch("predict", { method: "POST", headers: { "Content-Type": type }, body });
-    const found = await reply.json();
-    if (about === generation) {
-      say(reply.ok ? "" : found.error);
-      found.answers?.forEach((answer, place) => show(cards[place], answer));
-      if (reply.ok) {
-        showSeen(found.seen);
-        for (const { card, network } of networks) show(card, classify(network, found.seen));
+    const response = await fetch("predict", { method: "POST", headers: { "Content-Type": type }, body });
+    const { answers, seen, error } = await response.json();
+    if (startGeneration === generation) {
+      showStatus(response.ok ? "" : error);
+      answers?.forEach((prediction, index) => showPrediction(cards[index], prediction));
+      if (response.ok) {
+        showInput(seen);
+        for (const { card, network } of browserModels) showPrediction(card, classify(network, seen));
       }
     }
   } catch {
-    say("The server does not answer. Is it still running?");
+    showStatus("The server does not respond. Check that it is running.");
   }
-  asked = false;
-  if (next) {
-    const later = next;
-    next = null;
-    ask(...later);
+  requestPending = false;
+  if (nextRequest) {
+    const request = nextRequest;
+    nextRequest = null;
+    predict(...request);
   }
 }
 
-function askDrawing() {
+function predictDrawing() {
   clearTimeout(timer);
   timer = null;
-  paper.toBlob((blob) => ask(blob, "image/png"));
+  paper.toBlob((blob) => predict(blob, "image/png"));
 }
 
 // Drawing
 
 function clear() {
   generation += 1;
-  next = null;
+  nextRequest = null;
   clearTimeout(timer);
   timer = null;
   paper.classList.remove("photo");
@@ -154,11 +158,11 @@ function clear() {
   pen.fillRect(0, 0, paper.width, paper.height);
   byId("hint").hidden = false;
   byId("seen").getContext("2d").clearRect(0, 0, 28, 28);
-  say("");
-  for (const card of cards) show(card, null);
+  showStatus("");
+  for (const card of cards) showPrediction(card, null);
 }
 
-function place(event) {
+function positionOf(event) {
   const box = paper.getBoundingClientRect();
   return [
     ((event.clientX - box.left) * paper.width) / box.width,
@@ -166,7 +170,7 @@ function place(event) {
   ];
 }
 
-function line(from, to) {
+function drawLine(from, to) {
   pen.lineWidth = 18;
   pen.lineCap = "round";
   pen.lineJoin = "round";
@@ -178,31 +182,31 @@ function line(from, to) {
 }
 
 paper.addEventListener("pointerdown", (event) => {
-  if (drawing || event.button !== 0) return;
+  if (stroke || event.button !== 0) return;
   event.preventDefault();
   if (paper.classList.contains("photo")) clear();
   byId("hint").hidden = true;
   paper.setPointerCapture(event.pointerId);
-  drawing = { id: event.pointerId, at: place(event) };
-  line(drawing.at, drawing.at);
+  stroke = { pointerId: event.pointerId, position: positionOf(event) };
+  drawLine(stroke.position, stroke.position);
 });
 
 paper.addEventListener("pointermove", (event) => {
-  if (drawing?.id !== event.pointerId) return;
-  const events = event.getCoalescedEvents?.() ?? [];
-  for (const one of events.length ? events : [event]) {
-    const to = place(one);
-    line(drawing.at, to);
-    drawing.at = to;
+  if (stroke?.pointerId !== event.pointerId) return;
+  const coalesced = event.getCoalescedEvents?.() ?? [];
+  for (const move of coalesced.length ? coalesced : [event]) {
+    const position = positionOf(move);
+    drawLine(stroke.position, position);
+    stroke.position = position;
   }
-  timer ??= setTimeout(askDrawing, ASK_EVERY_MS);
+  timer ??= setTimeout(predictDrawing, PREDICT_EVERY_MS);
 });
 
-for (const end of ["pointerup", "pointercancel"]) {
-  paper.addEventListener(end, (event) => {
-    if (drawing?.id !== event.pointerId) return;
-    drawing = null;
-    askDrawing();
+for (const type of ["pointerup", "pointercancel"]) {
+  paper.addEventListener(type, (event) => {
+    if (stroke?.pointerId !== event.pointerId) return;
+    stroke = null;
+    predictDrawing();
   });
 }
 
@@ -210,12 +214,12 @@ byId("clear").addEventListener("click", clear);
 
 // Photos
 
-async function take(file) {
+async function loadPhoto(file) {
   if (!file) return;
   clear();
   byId("hint").hidden = true;
   if (file.size > MAX_BYTES) {
-    say("The file is larger than 16 MiB. Make the image smaller.");
+    showStatus("The file is larger than 16 MiB. Choose a smaller image.");
     return;
   }
   try {
@@ -225,26 +229,26 @@ async function take(file) {
     paper.classList.add("photo");
     pen.drawImage(image, (paper.width - width) / 2, (paper.height - height) / 2, width, height);
   } catch {
-    say("This is not an image that can be shown. Take a PNG or JPEG file.");
+    showStatus("This browser cannot show the file. Choose a PNG or JPEG image.");
     return;
   }
-  ask(file, ["image/png", "image/jpeg"].includes(file.type) ? file.type : "application/octet-stream");
+  predict(file, ["image/png", "image/jpeg"].includes(file.type) ? file.type : "application/octet-stream");
 }
 
 byId("photo").addEventListener("change", (event) => {
-  take(event.target.files[0]);
-  event.target.value = ""; // so that the same file can be taken again
+  loadPhoto(event.target.files[0]);
+  event.target.value = ""; // so that choosing the same file again is a change
 });
 
-for (const kind of ["dragover", "dragleave", "drop"]) {
-  addEventListener(kind, (event) => {
-    event.preventDefault(); // or the browser leaves the page for the file
-    byId("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop") take(event.dataTransfer.files[0]);
+for (const type of ["dragover", "dragleave", "drop"]) {
+  addEventListener(type, (event) => {
+    event.preventDefault(); // otherwise the browser opens the file instead of this page
+    byId("drop").classList.toggle("over", type === "dragover");
+    if (type === "drop") loadPhoto(event.dataTransfer.files[0]);
   });
 }
 
-addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+addEventListener("paste", (event) => loadPhoto(event.clipboardData.files[0]));
 
 clear();
-showModels().catch((error) => say(error.message || "The server does not answer."));
+loadModels().catch((error) => showStatus(error.message || "The server does not respond."));

@@ -1,52 +1,54 @@
-// A network of `lenet-edge export --format wasm`, run by this browser itself.
+// Runs a network that `lenet-edge export --format wasm` wrote, in this browser.
 
-const BLOCK_MS = 5; // a browser's clock is too coarse for one call
+const MIN_BLOCK_MS = 5; // the clocks of browsers are too coarse to time a single call
 const PAGE_BYTES = 65536;
 
-// The file says of itself what goes in and what comes out; images and logits lie in its memory.
+// Open the .wasm file at an address. Its contract, which is embedded in the file, describes inputs
+// and outputs. `image` and `logits` are views into its memory; `run` computes one from the other.
 export async function openNetwork(address) {
   const { module, instance } = await WebAssembly.instantiateStreaming(fetch(address));
   const [contract] = WebAssembly.Module.customSections(module, "lenet_edge");
   const { inputs, outputs, labels, pixel_scale: scale } = JSON.parse(new TextDecoder().decode(contract));
-  const { memory, __heap_base: free } = instance.exports;
-  const name = Object.keys(instance.exports).find((one) => `${one}_batch` in instance.exports);
+  const { memory, __heap_base: heap } = instance.exports;
+  const name = Object.keys(instance.exports).find((key) => `${key}_batch` in instance.exports);
   const pixels = inputs[0].shape.slice(1).reduce((a, b) => a * b);
   const classes = outputs[0].shape[1];
-  const [from, to] = [free.value, free.value + 4 * pixels];
-  const missing = to + 4 * classes - memory.buffer.byteLength;
-  if (missing > 0) memory.grow(Math.ceil(missing / PAGE_BYTES));
-  const run = () => instance.exports[name](from, to);
-  secondsOf(run); // browsers compile once more, and better, what has run for a while
+  const [imageAddress, logitsAddress] = [heap.value, heap.value + 4 * pixels];
+  const missingBytes = logitsAddress + 4 * classes - memory.buffer.byteLength;
+  if (missingBytes > 0) memory.grow(Math.ceil(missingBytes / PAGE_BYTES));
+  const run = () => instance.exports[name](imageAddress, logitsAddress);
+  measureSeconds(run); // warm-up: browsers recompile code that has run for a while
   return {
-    image: new Float32Array(memory.buffer, from, pixels),
-    logits: new Float32Array(memory.buffer, to, classes),
+    image: new Float32Array(memory.buffer, imageAddress, pixels),
+    logits: new Float32Array(memory.buffer, logitsAddress, classes),
     run,
-    labels: labels.length ? labels : Array.from({ length: classes }, (_, place) => String(place)),
+    labels: labels.length ? labels : Array.from({ length: classes }, (_, index) => String(index)),
     scale,
   };
 }
 
-// What the server says of its own models, said of rows of pixels from 0 to 255.
+// Return a prediction, as the server does, for rows of pixels from 0 to 255.
 export function classify({ image, logits, run, labels, scale }, rows) {
   image.set(rows.flat(2).map((pixel) => pixel * scale));
-  const inference_s = secondsOf(run);
-  const most = Math.max(...logits);
-  const parts = Array.from(logits, (logit) => Math.exp(logit - most));
-  const whole = parts.reduce((a, b) => a + b);
-  const best = logits.indexOf(most);
+  const inference_s = measureSeconds(run);
+  const maximum = Math.max(...logits);
+  const exponentials = Array.from(logits, (logit) => Math.exp(logit - maximum));
+  const sum = exponentials.reduce((a, b) => a + b);
+  const best = logits.indexOf(maximum);
   return {
     label: labels[best],
-    confidence: parts[best] / whole,
-    probabilities: Object.fromEntries(parts.map((part, place) => [labels[place], part / whole])),
+    confidence: exponentials[best] / sum,
+    probabilities: Object.fromEntries(exponentials.map((value, index) => [labels[index], value / sum])),
     inference_s,
   };
 }
 
-function secondsOf(run) {
+// Return the mean duration of a call, from a block of calls that is long enough to time.
+function measureSeconds(run) {
   for (let calls = 1; ; calls *= 2) {
-    const begin = performance.now();
+    const start = performance.now();
     for (let call = 0; call < calls; call += 1) run();
-    const block_ms = performance.now() - begin;
-    if (block_ms >= BLOCK_MS) return block_ms / 1e3 / calls;
+    const blockMs = performance.now() - start;
+    if (blockMs >= MIN_BLOCK_MS) return blockMs / 1e3 / calls;
   }
 }
