@@ -1,14 +1,14 @@
 #!/bin/sh
 # lenet-edge on a board: ./run.sh verify | bench | predict IMAGE | serve | doctor | ... --help
-# Needs Python 3.10 or later and one runtime: that of $PYTHON, of the wheels beside this, or python3's.
-here=$(CDPATH= cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd) || exit
-if [ -z "$PYTHON" ] && [ -d "$here/wheels" ]; then
-  [ -e "$here/venv/complete" ] || sh "$here/install.sh" "$here/wheels" "$here/venv" || exit
-  PYTHON=$here/venv/bin/python
+# Needs Python 3.10 or later with a runtime: $PYTHON, a venv of the wheels in this folder, or python3.
+folder=$(CDPATH= cd -- "$(dirname -- "$(readlink -f -- "$0")")" && pwd) || exit
+if [ -z "$PYTHON" ] && [ -d "$folder/wheels" ]; then
+  [ -e "$folder/venv/complete" ] || sh "$folder/install.sh" "$folder/wheels" "$folder/venv" || exit
+  PYTHON=$folder/venv/bin/python
 fi
-export LENET_EDGE_EXPORTED="$here/exported"
-# Not -m, which would look for the package in the working folder first.
+export LENET_EDGE_EXPORTED="$folder/exported"
+# Not -m, which would search the working folder for the package first.
 exec "${PYTHON:-python3}" -c "import sys
 sys.path[0] = sys.argv.pop(1)
 from lenet_edge.cli import main
-main(prog_name='lenet-edge')" "$here" "$@"
+main(prog_name='lenet-edge')" "$folder" "$@"

@@ -1,6 +1,6 @@
-"""An emulated Raspberry Pi to log in to: its own userland, its own sshd, nothing of it left behind.
+"""An emulated Raspberry Pi with its own userland and sshd, which is removed after the test.
 
-QEMU's user mode runs its programs, so that only what they answer means anything, never how fast.
+QEMU user mode runs its programs. Their results are meaningful, their speed is not.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.boards.faces import FACES
+from tests.boards.pi_models import PI_MODELS
 from tests.boards.userland import ENTER, Userland, build
-from tests.fleet.cluster import free_port
+from tests.ports import free_port
 
-_PI = 1000
-_PATIENCE_S = 60
+_START_TIMEOUT_S = 60
 _VCGENCMD = """#!/bin/sh
 case "$1" in
   get_throttled) echo "throttled={throttled}" ;;
@@ -34,10 +33,12 @@ esac
 
 
 @dataclass(frozen=True)
-class Board:
-    """A running board. `ssh_config` makes ``ssh -F ssh_config pi`` work; `root` is its / from here.
+class EmulatedBoard:
+    """A running board.
 
-    The same by hand: ``ssh -p port -i key -o UserKnownHostsFile=known_hosts pi@127.0.0.1``.
+    `root` is the board's root folder as this machine sees it. To log in, run
+    ``ssh -F ssh_config pi``, or without `ssh_config`
+    ``ssh -p port -i key -o UserKnownHostsFile=known_hosts pi@127.0.0.1``.
     """
 
     port: int
@@ -47,7 +48,7 @@ class Board:
     root: Path
 
     def ssh(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run a command there, as the user pi."""
+        """Run a command on the board as the user pi."""
         return subprocess.run(
             ["ssh", "-F", str(self.ssh_config), "pi", shlex.join(command)],
             stdin=subprocess.DEVNULL,
@@ -58,26 +59,26 @@ class Board:
 
 
 @contextmanager
-def start(
+def start_board(
     userland: Userland,
-    face: str = "pi4",
+    model: str = "pi4",
     *,
     home: str = "size=2g",
     clock: str | None = None,
     throttled: str | None = None,
     port: int | None = None,
-) -> Iterator[Board]:
-    """Start a fresh board.
+) -> Iterator[EmulatedBoard]:
+    """Start a new board and yield it; stop it after the block.
 
     Args:
-        userland: what is installed on it.
-        face: a key of FACES.
-        home: how tmpfs is mounted at /home/pi: "size=8m" for a small one, "ro" for one that
-            cannot be written.
-        clock: how far the clock is off, such as "-10y" or "+1d", in libfaketime's words; on a
-            64-bit board, for what is not linked statically.
-        throttled: what vcgencmd says, such as "0x50005"; None for a board without vcgencmd.
-        port: where sshd listens, on 127.0.0.1; None for a free one.
+        userland: the installed system.
+        model: a key of PI_MODELS.
+        home: mount options of the tmpfs at /home/pi, such as "size=8m" or "ro".
+        clock: offset of the clock in the syntax of libfaketime, such as "-10y" or "+1d". It works
+            on 64-bit boards, for programs that are not statically linked.
+        throttled: output of vcgencmd get_throttled, such as "0x50005"; None for a board without
+            vcgencmd.
+        port: port of sshd on 127.0.0.1; None for a free port.
     """
     base = build(userland)
     with tempfile.TemporaryDirectory(prefix="board-") as name:
@@ -85,14 +86,14 @@ def start(
         layer, root = folder / "layer", folder / "root"
         root.mkdir()
         port = port or free_port()
-        cpu = FACES[face].cpu if userland.architecture == "arm64" else "cortex-a15"
-        FACES[face].write(layer)
-        said = {"QEMU_CPU": cpu, "LANG": "C.UTF-8"}
+        cpu = PI_MODELS[model].cpu if userland.architecture == "arm64" else "cortex-a15"
+        PI_MODELS[model].write(layer)
+        login_environment = {"QEMU_CPU": cpu, "LANG": "C.UTF-8"}
         if clock:
-            said |= {"LD_PRELOAD": userland.libfaketime, "FAKETIME": clock}
+            login_environment |= {"LD_PRELOAD": userland.libfaketime, "FAKETIME": clock}
         if throttled:
             _write(layer / "usr/bin/vcgencmd", _VCGENCMD.format(throttled=throttled), 0o755)
-        _keys_and_settings(folder, layer, port, said)
+        _write_ssh_files(folder, layer, port, login_environment)
         log = folder / "sshd.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -104,25 +105,26 @@ def start(
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             )  # fmt: skip
         try:
-            _wait_for(process, port, log)
-            yield Board(
+            _wait_for_sshd(process, port, log)
+            yield EmulatedBoard(
                 port=port,
                 key=folder / "key",
                 known_hosts=folder / "known_hosts",
                 ssh_config=folder / "ssh_config",
-                root=Path(f"/proc/{_first(process)}/root"),
+                root=Path(f"/proc/{_init_pid(process)}/root"),
             )
         finally:
-            # With the board's first process go all others and the mounts; unshare waits for that.
-            if first := _first(process):
-                os.kill(first, signal.SIGKILL)
+            # Killing the first process of the board also ends all its other processes and its
+            # mounts, and unshare waits for them.
+            if pid := _init_pid(process):
+                os.kill(pid, signal.SIGKILL)
             else:
                 process.kill()
             process.wait()
 
 
-def _first(process: subprocess.Popen[bytes]) -> int | None:
-    """Return this machine's number of the board's first process, unshare's only child."""
+def _init_pid(process: subprocess.Popen[bytes]) -> int | None:
+    """Return the PID of the board's first process on this machine: the only child of unshare."""
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     except OSError:
@@ -136,9 +138,11 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
     path.chmod(mode)
 
 
-def _keys_and_settings(folder: Path, layer: Path, port: int, said: dict[str, str]) -> None:
-    """Write what sshd and its client need; `said` is the environment of whoever logs in."""
-    # Keys are made here: an RSA key takes an emulated processor seconds.
+def _write_ssh_files(
+    folder: Path, layer: Path, port: int, login_environment: dict[str, str]
+) -> None:
+    """Write the keys and the configuration of sshd and of its client."""
+    # This machine creates the keys: on the emulated processor an RSA key takes seconds.
     for key in (folder / "key", folder / "host_key"):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)], check=True
@@ -148,7 +152,7 @@ def _keys_and_settings(folder: Path, layer: Path, port: int, said: dict[str, str
     _write(layer / "etc/ssh/pi_keys", (folder / "key.pub").read_text())
     _write(layer / "etc/hosts", "127.0.0.1 localhost raspberrypi\n")
     _write(layer / "etc/hostname", "raspberrypi\n")
-    # sshd starts every login with an environment of its own.
+    # sshd does not pass its own environment on to logins, so SetEnv sets it.
     _write(
         layer / "etc/ssh/sshd_config",
         f"ListenAddress 127.0.0.1:{port}\n"
@@ -159,7 +163,7 @@ def _keys_and_settings(folder: Path, layer: Path, port: int, said: dict[str, str
         "UsePAM no\n"
         "UseDNS no\n"
         "Subsystem sftp /usr/lib/openssh/sftp-server\n"
-        f"SetEnv {' '.join(f'{name}={value}' for name, value in said.items())}\n",
+        f"SetEnv {' '.join(f'{name}={value}' for name, value in login_environment.items())}\n",
     )
     _write(folder / "known_hosts", f"[127.0.0.1]:{port} {host_key}")
     _write(
@@ -175,8 +179,8 @@ def _keys_and_settings(folder: Path, layer: Path, port: int, said: dict[str, str
     )
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+def _wait_for_sshd(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:

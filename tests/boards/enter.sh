@@ -1,9 +1,10 @@
 #!/bin/sh
-# enter.sh COMMAND...                              run COMMAND where this kernel runs Arm programs
-# BASE=DIR LAYER=DIR ROOT=DIR enter.sh COMMAND...  the same, inside the board made of BASE and LAYER
+# enter.sh COMMAND...                              run COMMAND on a kernel that can run Arm programs
+# BASE=DIR LAYER=DIR ROOT=DIR enter.sh COMMAND...  the same, inside a board that consists of BASE and LAYER
 #
-# Mounts, processes and the host name are the command's own: all of it is gone when enter.sh or its caller ends, whichever way.
-# Nothing is written to BASE and LAYER: what the board writes stays in memory. HOME_OPTIONS are tmpfs's, for /home/pi.
+# COMMAND has its own mounts, processes and host name. All end with enter.sh or its caller, however these end.
+# BASE and LAYER do not change: the files that the board writes stay in memory. HOME_OPTIONS are the mount options of
+# the tmpfs at /home/pi.
 set -eu
 if [ "${ENTERED:-}" != yes ]; then
   exec setpriv --pdeathsig KILL unshare --mount --uts --pid --fork --kill-child --propagation private env ENTERED=yes "$0" "$@"
@@ -12,12 +13,12 @@ fi
 binfmt=/proc/sys/fs/binfmt_misc
 [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt
 for name in aarch64 arm; do
-  # Two boards may start at once: what counts is that one of them registered it.
+  # If two boards start at the same time, one registration fails. It is enough that the other succeeds.
   [ -e $binfmt/qemu-$name ] || cat /usr/lib/binfmt.d/qemu-$name.conf >$binfmt/register 2>/dev/null || [ -e $binfmt/qemu-$name ]
 done
 [ -n "${BASE:-}" ] || exec "$@"
 
-# Whatever the caller's umask is, the user pi can read what is not secret.
+# The user pi must be able to read all files except the host key, whatever the umask of the caller is.
 umask 022
 chmod -R go+rX "$LAYER"
 chmod 600 "$LAYER/etc/ssh/host_key"

@@ -1,7 +1,7 @@
-"""What the processor, the board and its clock look like on each Raspberry Pi.
+"""Models of the Raspberry Pi: the text of /proc/cpuinfo and the files of /sys that describe them.
 
-The figures are those of real boards: XNNPACK and ONNX Runtime choose their kernels by them, and
-crash where an Arm program finds an x86 processor in /proc/cpuinfo.
+The values are those of real boards. XNNPACK and ONNX Runtime choose their kernels by them, and
+crash if an Arm program reads an x86 processor in /proc/cpuinfo.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ _CORES = range(4)
 
 
 @dataclass(frozen=True)
-class Face:
-    """A model of board. `cpu` is QEMU's name; the last three name the Arm core, as cpuinfo does."""
+class PiModel:
+    """A model of the Raspberry Pi.
+
+    `cpu` is the name that QEMU uses; `part`, `variant` and `stepping` name the Arm core as in
+    /proc/cpuinfo.
+    """
 
     model: str
     compatible: tuple[str, str]
@@ -27,7 +31,7 @@ class Face:
     stepping: int
 
     def write(self, root: Path) -> None:
-        """Write /sys and the text of /proc/cpuinfo (as `root`/cpuinfo)."""
+        """Write the files of /sys under `root`, and the text of /proc/cpuinfo to `root`/cpuinfo."""
         core = (
             "processor\t: {}\nBogoMIPS\t: 108.00\n"
             f"Features\t: {self.features}\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
@@ -38,7 +42,7 @@ class Face:
             "cpuinfo": "".join(map(core.format, _CORES))
             + f"Revision\t: {self.revision}\nModel\t\t: {self.model}\n",
             "sys/firmware/devicetree/base/model": f"{self.model}\0",
-            "sys/firmware/devicetree/base/compatible": "".join(f"{it}\0" for it in self.compatible),
+            "sys/firmware/devicetree/base/compatible": "".join(f"{s}\0" for s in self.compatible),
             "sys/class/thermal/thermal_zone0/temp": "45000\n",
             "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
             "sys/devices/system/cpu/kernel_max": "255\n",
@@ -64,17 +68,17 @@ class Face:
             (root / name).write_text(text)
 
 
-FACES = {
-    "pi4": Face(
+PI_MODELS = {
+    "pi4": PiModel(
         "Raspberry Pi 4 Model B Rev 1.4", ("raspberrypi,4-model-b", "brcm,bcm2711"), "c03114",
         "cortex-a72", "fp asimd evtstrm crc32 cpuid", 1_800_000, "0xd08", "0x0", 3,
     ),
-    "pi5": Face(
+    "pi5": PiModel(
         "Raspberry Pi 5 Model B Rev 1.0", ("raspberrypi,5-model-b", "brcm,bcm2712"), "c04170",
         "cortex-a76", "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid "
         "asimdrdm lrcpc dcpop asimddp", 2_400_000, "0xd0b", "0x4", 1,
     ),
-    "zero2w": Face(
+    "zero2w": PiModel(
         "Raspberry Pi Zero 2 W Rev 1.0", ("raspberrypi,model-zero-2-w", "brcm,bcm2837"), "902120",
         "cortex-a53", "fp asimd evtstrm crc32 cpuid", 1_000_000, "0xd03", "0x0", 4,
     ),

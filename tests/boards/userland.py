@@ -1,7 +1,7 @@
-"""What is installed on an emulated board before anybody deploys to it: Debian's Python and sshd.
+"""The userlands of emulated boards: Debian with Python and sshd, before any deployment.
 
-Debian's packages are unpacked into a folder of the user's cache, once. Their installation scripts
-are left out, because those are what takes minutes under emulation; `_settle` does what they would.
+Debian's packages are unpacked once, into a folder of the user's cache. Their installation scripts
+do not run, because they take minutes under emulation. `_configure` does their work instead.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _PACKAGES = (
     "python3-venv", "sed", "tar", "util-linux",
 )  # fmt: skip
 _LEFT_OUT = ("doc", "locale", "man", "tests")
-# Part of the cache's key: to be raised when `build` or `_settle` do something else.
+# Part of the cache key. Increase it when `build` or `_configure` change.
 _VERSION = 2
 
 
 @dataclass(frozen=True)
 class Userland:
-    """A release of Debian for Debian's name of a processor."""
+    """A release of Debian on an architecture, which is named as Debian does."""
 
     suite: str
     architecture: str
@@ -35,18 +35,18 @@ class Userland:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Debian's names of what is installed."""
+        """The Debian packages to install."""
         return (*_PACKAGES, *self.extra)
 
     @property
     def libfaketime(self) -> str:
-        """The library that sets a program's clock off."""
+        """The library that shifts the clock of a program."""
         triplet = {"arm64": "aarch64-linux-gnu", "armhf": "arm-linux-gnueabihf"}[self.architecture]
         return f"/usr/lib/{triplet}/faketime/libfaketime.so.1"
 
     @property
     def folder(self) -> Path:
-        """Where it is kept, named by what goes into it."""
+        """The folder in the cache, named by a hash of the content."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         key = hashlib.sha256(repr((_VERSION, self)).encode() + repr(_PACKAGES).encode()).hexdigest()
         return cache / "lenet-edge/boards" / f"{self.suite}-{self.architecture}-{key[:12]}"
@@ -55,15 +55,15 @@ class Userland:
 USERLANDS = {
     "bookworm-arm64": Userland("bookworm", "arm64"),
     "trixie-arm64": Userland("trixie", "arm64"),
-    # No index has a 32-bit wheel of NumPy.
+    # The package index has no 32-bit wheel of NumPy.
     "bookworm-armhf": Userland("bookworm", "armhf", ("python3-numpy",)),
-    # Python 3.9: older than lenet-edge takes.
+    # Python 3.9, which is too old for lenet-edge.
     "bullseye-arm64": Userland("bullseye", "arm64"),
 }
 
 
-def missing() -> str | None:
-    """Return why no board can be built or run here; None where it can."""
+def why_unavailable() -> str | None:
+    """Return why this machine cannot build or run a board, or None if it can."""
     if os.geteuid() != 0:
         return "an emulated board needs root"
     for program in ("apt-get", "mmdebstrap", "ssh", "ssh-keygen", "unshare"):
@@ -71,54 +71,54 @@ def missing() -> str | None:
             return f"{program} is not installed"
     if not Path("/usr/lib/binfmt.d/qemu-aarch64.conf").exists():
         return "qemu-user-static is not installed"
-    tried = subprocess.run([ENTER, "true"], capture_output=True, text=True)
-    if tried.returncode:
-        return f"this system lets nobody mount or emulate: {tried.stderr.strip()}"
-    if not _mirror():
-        return "apt knows no Debian archive: run apt-get update"
+    trial = subprocess.run([ENTER, "true"], capture_output=True, text=True)
+    if trial.returncode:
+        return f"this system does not allow mounts or emulation: {trial.stderr.strip()}"
+    if not _debian_archive():
+        return "apt has no Debian archive: run apt-get update"
     return None
 
 
 def build(userland: Userland) -> Path:
-    """Return the folder of a userland, building it where that was not done yet."""
-    done = userland.folder
-    done.parent.mkdir(parents=True, exist_ok=True)
-    with (done.parent / f"{done.name}.lock").open("w") as lock:
+    """Return the folder of a userland, and build it if it does not exist yet."""
+    folder = userland.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return done
-        root = done.with_name(f"{done.name}.part")
+        if folder.exists():
+            return folder
+        root = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(root, ignore_errors=True)
-        made = subprocess.run(
+        done = subprocess.run(
             [
                 ENTER, "mmdebstrap", "--quiet", "--variant=extract",
                 f"--architecture={userland.architecture}",
                 f"--include={','.join(userland.packages)}",
                 "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
                 "--dpkgopt=force-unsafe-io",
-                *(f"--dpkgopt=path-exclude=*/{it}/*" for it in _LEFT_OUT),
-                userland.suite, root, _mirror(),
+                *(f"--dpkgopt=path-exclude=*/{name}/*" for name in _LEFT_OUT),
+                userland.suite, root, _debian_archive(),
             ],
             capture_output=True,
             text=True,
         )  # fmt: skip
-        if made.returncode:
-            raise RuntimeError(f"mmdebstrap failed: {made.stderr[-2000:]}")
-        _settle(root)
-        root.rename(done)
-    return done
+        if done.returncode:
+            raise RuntimeError(f"mmdebstrap failed: {done.stderr[-2000:]}")
+        _configure(root)
+        root.rename(folder)
+    return folder
 
 
-def _mirror() -> str:
-    """Return the Debian archive that this machine's own apt uses."""
+def _debian_archive() -> str:
+    """Return the address of the Debian archive that apt uses on this machine."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
-    wanted = ["Created-By: Packages", "Label: Debian"]
-    found = subprocess.run([*command, *wanted], capture_output=True, text=True)
-    return found.stdout.split("\n")[0]
+    filters = ["Created-By: Packages", "Label: Debian"]
+    done = subprocess.run([*command, *filters], capture_output=True, text=True)
+    return done.stdout.split("\n")[0]
 
 
-def _settle(root: Path) -> None:
-    """Do what the installation scripts of Debian's packages would have done."""
+def _configure(root: Path) -> None:
+    """Do the work of the installation scripts of the packages."""
     for name in ("passwd", "group"):
         shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / f"etc/{name}")
     with (root / "etc/passwd").open("a") as file:
@@ -132,8 +132,9 @@ def _settle(root: Path) -> None:
     for name in ("blas", "lapack"):
         for library in root.glob(f"usr/lib/*/{name}/lib{name}.so.3"):
             (library.parents[1] / library.name).symlink_to(f"{name}/{library.name}")
-    # This machine's own, which mmdebstrap copies: a board resolves no names, so it has no internet.
+    # mmdebstrap copies the file of this machine. Without it a board resolves no names, so that it
+    # has no access to the internet.
     (root / "etc/resolv.conf").unlink(missing_ok=True)
-    libraries = [f"/{it.relative_to(root)}" for it in root.glob("usr/lib/python3*")]
+    libraries = [f"/{path.relative_to(root)}" for path in root.glob("usr/lib/python3*")]
     precompile = ["python3", "-m", "compileall", "-q", *libraries]
     subprocess.run([ENTER, "chroot", root, *precompile], check=True)

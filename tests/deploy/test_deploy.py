@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lenet_edge.results.result_file import BenchRun
-from tests.boards.board import Board, start
+from tests.boards.emulated_board import EmulatedBoard, start_board
 from tests.boards.userland import USERLANDS
 from tests.conftest import LenetEdge
 
@@ -28,7 +28,7 @@ SHORT = ("--batch-size", "1", "--max-time", "0.1")
 STATE = "home/pi/.local"
 
 
-def command(board: Board, *arguments: str | Path, user: str = "pi") -> list[str]:
+def command(board: EmulatedBoard, *arguments: str | Path, user: str = "pi") -> list[str]:
     """Return how to deploy to a board, as its user would say it to ssh."""
     options = {
         "Port": board.port, "IdentityFile": board.key, "IdentitiesOnly": "yes",
@@ -42,7 +42,7 @@ def command(board: Board, *arguments: str | Path, user: str = "pi") -> list[str]
 
 
 def deploy(
-    board: Board, folder: Path, *arguments: str | Path, user: str = "pi"
+    board: EmulatedBoard, folder: Path, *arguments: str | Path, user: str = "pi"
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(board, *arguments, user=user),
@@ -51,7 +51,7 @@ def deploy(
 
 
 @contextlib.contextmanager
-def deploying(board: Board, folder: Path, *arguments: str | Path) -> Iterator[Any]:
+def deploying(board: EmulatedBoard, folder: Path, *arguments: str | Path) -> Iterator[Any]:
     """Start a deployment and yield it once it has said what is waited for by `wait_for`."""
     process = subprocess.Popen(
         command(board, *arguments), cwd=folder, stdout=subprocess.DEVNULL,
@@ -72,7 +72,7 @@ def wait_for(process: Any, said: str) -> None:
     pytest.fail(f"it never said {said!r}")
 
 
-def is_usable(board: Board) -> bool:
+def is_usable(board: EmulatedBoard) -> bool:
     """Whether the board has the command, and a release or environment that calls itself whole."""
     share = board.root / STATE / "share/lenet-edge"
     return (share / "lenet-edge").exists() or (board.root / STATE / "bin").exists()
@@ -81,7 +81,7 @@ def is_usable(board: Board) -> bool:
 @pytest.mark.slow
 def test_interrupted_anywhere_the_same_command_completes_it(tmp_path: Path) -> None:
     """And what comes of it: all 10,000 images, on LiteRT, on a fresh board."""
-    with start(USERLANDS["bookworm-arm64"], "pi4", throttled="0x50005") as board:
+    with start_board(USERLANDS["bookworm-arm64"], "pi4", throttled="0x50005") as board:
         fixed = (INT8, DYNAMIC, *SHORT)
         with deploying(board, tmp_path, *fixed) as process:
             wait_for(process, "Send 3/")
@@ -160,7 +160,7 @@ def test_interrupted_anywhere_the_same_command_completes_it(tmp_path: Path) -> N
 def test_other_systems_and_runtimes(
     tmp_path: Path, userland: str, face: str, options: list[str], file: str, target: str
 ) -> None:
-    with start(USERLANDS[userland], face) as board:
+    with start_board(USERLANDS[userland], face) as board:
         done = deploy(board, tmp_path, EXPORTED / file, *options, *SHORT, "--json", "facts.json")
         assert done.returncode == 0, done.stderr
         facts = json.loads((tmp_path / "facts.json").read_text())
@@ -175,7 +175,7 @@ def test_other_systems_and_runtimes(
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_the_board_as_it_was(tmp_path: Path) -> None:
-    with start(USERLANDS["bookworm-arm64"], "pi4", home="size=400m") as board:
+    with start_board(USERLANDS["bookworm-arm64"], "pi4", home="size=400m") as board:
         filler = board.root / "home/pi/filler"
         with deploying(board, tmp_path, INT8, *SHORT) as process:
             wait_for(process, "Send 1/")
@@ -210,7 +210,7 @@ def test_what_a_board_cannot_do_is_said_in_a_line(
     options: list[str],
     said: str,
 ) -> None:
-    with start(USERLANDS[userland], "pi4", **board_options) as board:  # type: ignore[arg-type]
+    with start_board(USERLANDS[userland], "pi4", **board_options) as board:  # type: ignore[arg-type]
         if options[:1] == ["another key of mine"]:
             board.key.write_text("")
         if options[:1] == ["another key of its"]:

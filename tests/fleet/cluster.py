@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,13 +13,7 @@ from pathlib import Path
 
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet.connection import connect, connected_boards
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port if port <= 60_000 else free_port()  # the most that `fleet up --port` takes
+from tests.ports import free_port
 
 
 class Cluster:

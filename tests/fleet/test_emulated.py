@@ -20,8 +20,8 @@ from lenet_edge.bench.sampling import StopRule
 from lenet_edge.fleet.connection import connect
 from lenet_edge.flows import fleet
 from lenet_edge.flows.fleet_session import Choice, open_fleet
-from tests.boards.board import Board, start
-from tests.boards.userland import USERLANDS, missing
+from tests.boards.emulated_board import EmulatedBoard, start_board
+from tests.boards.userland import USERLANDS, why_unavailable
 from tests.fleet.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +30,9 @@ PACKAGES = ("distributed", "ai-edge-litert", "numpy", "click", "rich")
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
+def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
     """An emulated Pi 4 with what a board of a fleet has; never TensorFlow."""
-    if reason := missing():
+    if reason := why_unavailable():
         pytest.skip(reason)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version != "3.11":
@@ -46,7 +46,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
          "--dest", str(tmp_path / "wheels"), *pinned],
         check=True, timeout=300,
     )  # fmt: skip
-    with start(USERLANDS["bookworm-arm64"], "pi4") as started:
+    with start_board(USERLANDS["bookworm-arm64"], "pi4") as started:
         site = started.root / "home/pi/site"
         site.mkdir()
         for wheel in (tmp_path / "wheels").glob("*.whl"):
@@ -62,7 +62,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
         yield started
 
 
-def test_each_kind_of_board_has_its_own_figures(board: Board, tmp_path: Path) -> None:
+def test_each_kind_of_board_has_its_own_figures(board: EmulatedBoard, tmp_path: Path) -> None:
     choice = Choice([load_artifact(ROOT / "exported" / "lenet_int8.tflite")], ("litert-xnnpack",))
     rule = StopRule(min_time_s=0, max_time_s=0.1, precision=1)
     with contextlib.closing(Cluster(tmp_path)) as made:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.cluster import free_port
+from tests.ports import free_port
 
 SSHD = "/usr/sbin/sshd"
 EXPORTED = Path(__file__).parents[2] / "exported"
