@@ -22,7 +22,7 @@ from lenet_edge.train import loop
 from lenet_edge.train.distribution import make_replicas
 from lenet_edge.train.recipe import BEST
 from tests.conftest import take
-from tests.fleet.cluster import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 # Program of a worker process: train for some steps, then write the weights and the losses.
