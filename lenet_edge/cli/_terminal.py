@@ -1,7 +1,7 @@
-"""The terminal: results on standard output, progress and notes on standard error.
+"""Output to the terminal: results on standard output, progress and notes on standard error.
 
-Names of files, layers and classes come from anybody: on their way to a terminal they lose what
-would steer it, and none of them is read as markup.
+Names of files, layers and classes are untrusted. `tame` replaces their control characters, and
+rich does not interpret them as markup.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lenet_edge.support.tame import tame
 if TYPE_CHECKING:
     from lenet_edge.train.loop import TrainingProgress
 
-GATE_FAILED = 3  # the exit status when a file did not pass
-INCONCLUSIVE = 4  # when there were too few images to tell
+GATE_FAILED = 3  # exit status if a file does not pass
+INCONCLUSIVE = 4  # exit status if there are too few images to decide
 
 
 def say(text: str) -> None:
@@ -31,21 +31,22 @@ def say(text: str) -> None:
 
 
 def show(renderable: Any) -> None:
-    """Print a rich table or text on standard output, at the width there is."""
+    """Print a rich table or text on standard output, at the width of the terminal."""
     from rich.console import Console
     from rich.segment import Segments
 
-    # A pipe has no width; 80 columns are what every table here fits in.
+    # A pipe has no width. Every table of the commands fits into 80 columns.
     width = None if sys.stdout.isatty() else 80
     console = Console(width=width, highlight=False, markup=False, emoji=False)
-    tamed = (one._replace(text=tame(one.text)) for one in console.render(renderable))
-    console.print(Segments(tamed), end="")
+    segments = console.render(renderable)
+    safe = (segment._replace(text=tame(segment.text)) for segment in segments)
+    console.print(Segments(safe), end="")
 
 
 def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
-    """Show a result, and write the same as JSON where --json asks for it.
+    """Print a result, and write it as JSON if --json names a file.
 
-    With ``--json -`` standard output gets the JSON and nothing else.
+    With ``--json -``, print only the JSON on standard output.
     """
     if str(json_file) != "-":
         show(renderable)
@@ -54,7 +55,7 @@ def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
 
 
 def write_json(json_file: Path, facts: Any) -> None:
-    """Write facts as --json asks for them; "-" is standard output."""
+    """Write a result to the file of --json; "-" is standard output."""
     from lenet_edge.support.files import atomic_write
 
     text = json.dumps(facts, indent=1) + "\n"
@@ -66,22 +67,22 @@ def write_json(json_file: Path, facts: Any) -> None:
 
 
 def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Be the only command that writes into a folder, for a while."""
+    """Return a context in which no other command writes into a folder."""
     from lenet_edge.support import lock
 
-    return _held(lock.folder_lock_path(folder), f"to write into {folder}")
+    return _hold_lock(lock.folder_lock_path(folder), f"to write into {folder}")
 
 
 def measuring_alone() -> contextlib.AbstractContextManager[None]:
-    """Be the only command that measures on this machine, for a while."""
+    """Return a context in which no other command measures on this machine."""
     from lenet_edge.support import lock
 
-    return _held(lock.machine_lock_path(), "to measure alone")
+    return _hold_lock(lock.machine_lock_path(), "to measure alone")
 
 
 @contextlib.contextmanager
-def _held(lock_file: Path, purpose: str) -> Iterator[None]:
-    """Hold a lock; while another process does, say which, and wait for it."""
+def _hold_lock(lock_file: Path, purpose: str) -> Iterator[None]:
+    """Hold a lock. While another process holds it, print which, and wait."""
     from lenet_edge.support import lock
 
     with contextlib.ExitStack() as waiting:
@@ -98,7 +99,7 @@ def _held(lock_file: Path, purpose: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spinner(title: str) -> Iterator[None]:
-    """Show on a terminal that something goes on, and how long already."""
+    """Show a spinner and the elapsed time, if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -113,20 +114,21 @@ def spinner(title: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function that says that one more of `total` steps is done, and which.
+    """Yield a function to call after each of `total` steps, with a description of the step.
 
-    On a terminal it draws a bar with the time left; elsewhere it prints a line for each step.
+    It draws a bar with the remaining time on a terminal, and prints a line for each step elsewhere.
     """
     if not sys.stderr.isatty():
         done, started = 0, time.monotonic()
 
-        def line(what: str) -> None:
+        def print_step(step: str) -> None:
             nonlocal done
             done += 1
-            left = (time.monotonic() - started) / done * (total - done)
-            say(f"{title} {done}/{total}: {what}" + (f" ({left:,.0f} s left)" if left > 10 else ""))
+            left_s = (time.monotonic() - started) / done * (total - done)
+            remaining = f" ({left_s:,.0f} s left)" if left_s > 10 else ""
+            say(f"{title} {done}/{total}: {step}{remaining}")
 
-        yield line
+        yield print_step
         return
     from lenet_edge.flows.display import rich_bar
 
@@ -136,7 +138,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
-    """Yield what `loop.train` reports to, and where Ctrl-C takes effect."""
+    """Yield a function for the reports of `loop.train`, in which Ctrl-C takes effect."""
     from lenet_edge.flows.console import stop_between_steps
 
     with _training_line() as show_progress, stop_between_steps() as stop_if_pressed:
@@ -151,7 +153,7 @@ def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
 
 @contextlib.contextmanager
 def _training_line() -> Iterator[Callable[[TrainingProgress], None]]:
-    """Yield what shows a training: a live line on a terminal, plain lines elsewhere."""
+    """Yield a function that shows progress: a live line on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _print_training
         return
@@ -167,18 +169,18 @@ def _training_line() -> Iterator[Callable[[TrainingProgress], None]]:
     )
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None, epoch="")
-        watched = ""
+        accuracy = ""
 
         def update(now: TrainingProgress) -> None:
-            nonlocal watched
+            nonlocal accuracy
             if now.accuracy is not None:
-                watched = f"  right {now.accuracy:.2%}"
+                accuracy = f"  accuracy {now.accuracy:.2%}"
             bar.update(
                 task,
                 total=now.epochs * now.steps_per_epoch,
                 completed=(now.epoch - 1) * now.steps_per_epoch + now.step,
                 epoch=f"{now.epoch}/{now.epochs}",
-                description=f"loss {now.loss:.4f}{watched}  rate {now.learning_rate:.1e}"
+                description=f"loss {now.loss:.4f}{accuracy}  rate {now.learning_rate:.1e}"
                 f"  {now.images_per_s:,.0f} images/s",
             )
 

@@ -1,4 +1,7 @@
-"""The data set that a user names: MNIST, Fashion-MNIST, an .npz file or a folder of images."""
+"""Loading of the data set that a user names.
+
+It is MNIST, Fashion-MNIST, an .npz file or a folder of images.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,22 @@ from pathlib import Path
 from lenet_edge.data import fashion_mnist, image_folder, mnist, npz_file
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
+from lenet_edge.support.spelling import did_you_mean
 
 
 def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Return the training and the test part of a data set.
+    """Return the training images and the test images of a data set.
 
     Args:
-        name: "mnist", "fashion-mnist", an .npz file, or a folder with a folder for each class.
-        data_dir: where Fashion-MNIST's IDX files lie; None downloads them, as Keras does.
+        name: "mnist", "fashion-mnist", the path of an .npz file, or the path of a folder that has
+            one folder of images for each class.
+        data_dir: the folder with the IDX files of Fashion-MNIST; None downloads them with Keras.
 
     Raises:
-        DataError: there is no such data set, or it cannot be used.
+        DataError: the data set does not exist or cannot be used.
     """
     if data_dir and name != "fashion-mnist":
-        raise DataError("--data-dir is for fashion-mnist alone; name other data with --dataset")
+        raise DataError("--data-dir is for fashion-mnist only; name other data with --dataset")
     if name == "mnist":
         return mnist.load("train"), mnist.load("test")
     if name == "fashion-mnist":
@@ -30,21 +35,23 @@ def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Da
         return image_folder.load(path)
     if path.suffix == ".npz":
         return npz_file.load(path)
+    hint = did_you_mean(name, ("mnist", "fashion-mnist"))
     raise DataError(
-        f"{name} is no data set; give mnist, fashion-mnist, an .npz file or a folder of images"
+        f"{name} is not a data set; "
+        + (hint or "give mnist, fashion-mnist, an .npz file or a folder of images")
     )
 
 
 def _download() -> tuple[Dataset, Dataset]:
-    import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
+    import lenet_edge.model  # noqa: F401  import it first: it silences TensorFlow
 
     import tensorflow as tf  # isort: skip
 
     try:
         training, test = tf.keras.datasets.fashion_mnist.load_data()
-    except Exception as error:  # urllib's and Keras's own kinds
+    except Exception as error:  # urllib and Keras raise many types
         raise DataError(
-            f"Fashion-MNIST cannot be downloaded ({error}); give the folder of its four IDX files"
-            " with --data-dir"
+            f"Fashion-MNIST cannot be downloaded ({error}); give the folder with its four IDX"
+            " files with --data-dir"
         ) from error
     return fashion_mnist.dataset("train", *training), fashion_mnist.dataset("test", *test)

@@ -1,6 +1,7 @@
-"""What the mixes of `tune` answer; runs in a worker process, far from TensorFlow.
+"""Logits of the mixes of `tune` on the images that it judges them by.
 
-TensorFlow and tflite-runtime in one process corrupt each other.
+`write_logits` runs in a worker process without TensorFlow, because TensorFlow and tflite-runtime
+corrupt each other in one process.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
-NUM_HELD_OUT = 5000  # the last training images: choosing by the test images would flatter
+# The last training images. A choice by the test images would bias the result on them.
+NUM_HELD_OUT = 5000
 HELD_OUT, TEST = "held-out", "test"
 
 
-def images_of(part: str) -> Dataset:
+def load_part(part: str) -> Dataset:
     """Return the held-out images or the test images."""
     if part == TEST:
         return mnist.load("test")
@@ -29,9 +31,18 @@ def images_of(part: str) -> Dataset:
 
 
 @worker.function
-def answer(paths: list[Path], target: str, part: str, output: Path) -> None:
-    """Write the logits of each file that the target can run to the .npz `output`, by its index."""
-    dataset = images_of(part)
+def write_logits(paths: list[Path], target: str, part: str, output: Path) -> None:
+    """Write the logits of each file, under its index in `paths`, to an .npz file.
+
+    Files that the target cannot run are left out.
+
+    Args:
+        paths: the model files.
+        target: name of the target.
+        part: `HELD_OUT` or `TEST`.
+        output: path of the .npz file.
+    """
+    dataset = load_part(part)
     logits = {}
     for index, path in enumerate(paths):
         artifact = load_artifact(path)
@@ -39,6 +50,6 @@ def answer(paths: list[Path], target: str, part: str, output: Path) -> None:
         try:
             with closing(open_session(artifact, get_target(target))) as session:
                 logits[str(index)] = infer_all(session, images, BATCH_SIZE)
-        except Exception:  # a mix that the runtime refuses is no candidate
+        except Exception:  # the runtime does not support this mix
             continue
     np.savez(output, **logits)

@@ -1,4 +1,7 @@
-"""Make the probe models of `lenet_edge.runtimes._probe`: python -m lenet_edge.flows.make_probe."""
+"""Script that makes the probe models of `lenet_edge.runtimes._probe`.
+
+Run it with ``python -m lenet_edge.flows.make_probe``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
+import lenet_edge.model  # noqa: F401  import it first: it silences TensorFlow
 from lenet_edge.artifacts.artifact import manifest_path
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export.exporter import export
@@ -18,7 +21,7 @@ import tensorflow as tf  # isort: skip
 
 
 def make_probe() -> None:
-    """Build the one-matrix model and export it to each format that a runtime reads."""
+    """Build a model of one matrix and export it to each format that a runtime reads."""
     layers = tf.keras.layers
     model = tf.keras.Sequential(
         [
@@ -34,8 +37,8 @@ def make_probe() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = loop.save_checkpoint(model, Path(folder, "probe.keras"), names)
         formats = ("tflite", "onnx", "native", "wasm")
-        made = export(checkpoint.path, Path(folder), blank, blank, formats=formats)
-        for artifact in (checkpoint, *made):
+        exported = export(checkpoint.path, Path(folder), blank, blank, formats=formats)
+        for artifact in (checkpoint, *exported):
             path = FOLDER / f"probe{artifact.path.suffix}"
             shutil.copyfile(artifact.path, path)
             shutil.copyfile(manifest_path(artifact.path), manifest_path(path))

@@ -1,4 +1,4 @@
-"""A training with all that stays of it: checkpoint, history, TensorBoard events, a picture."""
+"""A training with its output files: checkpoint, history, TensorBoard events, training curve."""
 
 from __future__ import annotations
 
@@ -31,27 +31,42 @@ def train(
     report: Callable[[loop.TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
 ) -> tuple[Artifact, History]:
-    """Train a LeNet, write it to `checkpoint`, and keep how it went in the folder beside it.
+    """Train a LeNet, and write the checkpoint and the record of the training.
 
-    The folder, ``NAME.training``, holds history.json, TensorBoard's event files, curve.png and,
-    until the training is done, the state to resume from. Of several workers it is the chief that
-    calls this; the others `assist`.
+    The folder ``NAME.training`` beside the checkpoint receives history.json, event files for
+    TensorBoard and curve.png. Until the training is done it also holds the state to resume from.
+    With several workers, the chief calls this function and the others call `assist`.
+
+    Args:
+        checkpoint: the .keras file to write.
+        training: the training images.
+        test: the test images.
+        recipe: the training settings.
+        seed: the seed of the random numbers.
+        resume: continue from the state in the folder.
+        report: called with the progress.
+        replicas: the replicas of tf.distribute; None for this process alone.
+
+    Returns:
+        The checkpoint and the history of the training.
 
     Raises:
-        LenetEdgeError: what `loop.train` raises, or a file cannot be written.
+        LenetEdgeError: `loop.train` fails, or a file cannot be written.
     """
     folder = training_folder(checkpoint)
     if not resume and not (folder / STATE_FILE).exists():
-        for old in folder.glob("events.out.tfevents.*"):
-            old.unlink()
-    events = _Events(folder)
+        for old_events in folder.glob("events.out.tfevents.*"):
+            old_events.unlink()
+    events = _EventFile(folder)
 
-    def both(progress: loop.TrainingProgress) -> None:
+    def write_and_report(progress: loop.TrainingProgress) -> None:
         events.write(progress)
         report(progress)
 
     with report_lost_workers() if replicas else contextlib.nullcontext():
-        model, history = loop.train(training, test, recipe, seed, folder, resume, both, replicas)
+        model, history = loop.train(
+            training, test, recipe, seed, folder, resume, write_and_report, replicas
+        )
     artifact = loop.save_checkpoint(model, checkpoint, training.class_names)
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
@@ -68,17 +83,19 @@ def assist(
     report: Callable[[loop.TrainingProgress], None],
     replicas: Replicas,
 ) -> None:
-    """Take part in a training whose chief keeps the files, and learns of a state to resume.
+    """Take part in a training as a worker that is not the chief.
+
+    The chief writes all files, and sends the state if it resumes a training.
 
     Raises:
-        LenetEdgeError: what `loop.train` raises, or another worker went away.
+        LenetEdgeError: `loop.train` fails, or another worker stopped.
     """
     with report_lost_workers():
         loop.train(training, test, recipe, seed, on_progress=report, replicas=replicas)
 
 
-class _Events:
-    """TensorBoard's event file, opened at the first event."""
+class _EventFile:
+    """An event file for TensorBoard, opened at the first event."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -13,7 +13,7 @@ from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.export import mix
 from lenet_edge.export.exporter import write_artifact
-from lenet_edge.flows.held_out import answer
+from lenet_edge.flows.held_out import write_logits
 
 Matrix = dict[tuple[str, str], Artifact]
 LAYERS = ["conv1", "conv2", "dense1", "dense2", "logits"]
@@ -120,7 +120,7 @@ def test_an_old_runtime_refuses_what_it_cannot_compute(
     # Each in a process of its own: the two runtimes do not bear each other.
     for target in ("litert-xnnpack", "tflite-runtime-cpu"):
         output = tmp_path / f"{target}.npz"
-        worker.run(answer.bind([artifact.path], target, "test", output))
+        worker.run(write_logits.bind([artifact.path], target, "test", output))
         with np.load(output) as logits:
             for array in logits.values():  # none where it refused the file
                 accuracies[target] = (array.argmax(axis=1) == labels).mean()

@@ -1,4 +1,4 @@
-"""Somebody's own images, from their folder to a verified file that knows their names."""
+"""Test of a user's own images, from a folder to verified files with the class names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = ("six", "seven", "eight")
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Real digits as PNG files of another size, in folders with names."""
+    """Write digits as PNG files of another size, one folder for each class."""
     data = mnist.load("test")
     for digit, name in zip((6, 7, 8), CLASSES, strict=True):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -26,7 +26,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_folder_from_train_to_verify(
+def test_train_export_verify_and_bench_with_a_folder_of_images(
     lenet_edge: LenetEdge, lenet_edge_here: LenetEdge, photos: Path, tmp_path: Path
 ) -> None:
     names = tuple(sorted(CLASSES))
@@ -54,8 +54,9 @@ def test_a_folder_from_train_to_verify(
                       "onnxruntime-cpu", "--max-accuracy-drop", "2", "--json", "-")  # fmt: skip
     assert done.returncode == 0, done.stderr
     reports = json.loads(done.stdout)["parity"]
-    assert {one["num_samples"] for one in reports} == {135}
-    assert {one["candidate"] for one in reports} == {Path(file).name for file in files}
-    assert [one["top1_agreement"] for one in reports if "float32" in one["candidate"]] == [1, 1]
+    assert {report["num_samples"] for report in reports} == {135}
+    assert {report["candidate"] for report in reports} == {Path(file).name for file in files}
+    float32 = [report for report in reports if "float32" in report["candidate"]]
+    assert [report["top1_agreement"] for report in float32] == [1, 1]
     done = lenet_edge("bench", files[0], "--target", "litert-xnnpack", "--batch-size", "1")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The main job, from a checkpoint to the advice, in one real process."""
+"""Test of `run`, from a checkpoint to the recommendation, in one real process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: P
     done = lenet_edge("run", exports / "lenet.keras", "--output-dir", "out", "--batch-size", "1")
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out" / "results.json")
-    files = {one.candidate for one in run.parity}
+    files = {report.candidate for report in run.parity}
     assert files == {
         "lenet.keras", "lenet_float32.tflite", "lenet_float32.onnx", "lenet_int8.tflite",
         "lenet_int8.onnx", "lenet_dynamic.tflite", "lenet_native_float32.c",
         "lenet_native_dynamic.c", "lenet_native_int8.c",
     }  # fmt: skip
-    assert {one.artifact for one in run.measurements} == files
-    targets = {one.target for one in run.measurements}
+    assert {measurement.artifact for measurement in run.measurements} == files
+    targets = {measurement.target for measurement in run.measurements}
     assert {
         "litert-xnnpack",
         "tflite-runtime-cpu",
@@ -37,9 +37,10 @@ def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: P
     assert done.stdout.splitlines()[-1].strip()
     assert "Ship lenet_" in done.stdout
     assert "The report is in out/report.html" in done.stderr
-    assert "float32 limit" not in (tmp_path / "out" / "report.html").read_text()  # of one batch
+    # One batch size gives no line for the limit.
+    assert "float32 limit" not in (tmp_path / "out" / "report.html").read_text()
     assert run.peak_macs_per_s[1] > 0
-    assert set(run.macs.values()) == {199_968, 176_424}  # int8 ONNX is cropped
+    assert set(run.macs.values()) == {199_968, 176_424}  # int8 ONNX crops the image
     for name in files:
         assert (tmp_path / "out" / name).exists()
         assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["sha256"]
