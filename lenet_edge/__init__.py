@@ -10,9 +10,11 @@ are imported with ``from lenet_edge.verify import ...``.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # what typing has, which takes longer to import than this package
 if TYPE_CHECKING:
+    from typing import Any
+
     from lenet_edge.api import (
         bench,
         export,
@@ -130,13 +132,15 @@ for _name in ("bench", "export", "report", "train", "verify"):
     del globals()[_name]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name of the API at its first use."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # type checkers know the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the API at its first use."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
