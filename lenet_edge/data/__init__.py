@@ -1,1 +1,1 @@
-"""Images and labels, with NumPy alone: a board has nothing more."""
+"""Data sets and images. These modules need only NumPy, because a board has nothing else."""

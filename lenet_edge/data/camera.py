@@ -1,7 +1,8 @@
-"""A photo from a Raspberry Pi's camera, through the system's picamera2.
+"""Photos from the camera of a Raspberry Pi.
 
-picamera2 comes with Raspberry Pi OS and is built for the system's NumPy, so the system's Python
-takes the photo, in a process of its own. Source: Raspberry Pi, "The Picamera2 Library", 6.
+picamera2 is part of Raspberry Pi OS and is built for the NumPy of the system. The system's Python
+therefore takes the photo in a separate process. Source: Raspberry Pi, "The Picamera2 Library",
+section 6.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from picamera2 import Picamera2
 with Picamera2() as camera:
     camera.configure(camera.create_still_configuration({"size": (1280, 960)}))
     camera.start()
-    time.sleep(1)  # until exposure and white balance have settled
+    time.sleep(1)  # lets exposure and white balance settle
     photo = io.BytesIO()
     camera.capture_file(photo, format="jpeg")
 sys.stdout.buffer.write(photo.getvalue())
@@ -25,26 +26,30 @@ sys.stdout.buffer.write(photo.getvalue())
 
 
 def take_photo() -> bytes:
-    """Return a JPEG file of what the camera sees.
+    """Take a photo of 1280 x 960 pixels.
+
+    Returns:
+        The content of a JPEG file.
 
     Raises:
-        DataError: there is no picamera2 here, or no camera.
+        DataError: picamera2 or the camera is missing.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [_PYTHON, "-c", _CAPTURE], capture_output=True, check=False, timeout=60
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataError(f"the camera cannot be asked ({error})") from error
-    if done.returncode == 0 and done.stdout:
-        return done.stdout
-    said = done.stderr.decode(errors="replace")
-    if "No module named 'picamera2'" in said:
         raise DataError(
-            "there is no picamera2 on this machine; on a Raspberry Pi: sudo apt install"
-            " python3-picamera2"
+            f"cannot run {_PYTHON} for the camera ({error}); install python3-picamera2"
+        ) from error
+    if process.returncode == 0 and process.stdout:
+        return process.stdout
+    stderr = process.stderr.decode(errors="replace")
+    if "No module named 'picamera2'" in stderr:
+        raise DataError(
+            "picamera2 is not installed; on a Raspberry Pi: sudo apt install python3-picamera2"
         )
-    last = (said.strip().splitlines() or ["it said nothing"])[-1]
+    last = (stderr.strip().splitlines() or ["no error message"])[-1]
     raise DataError(
         f"the camera took no photo ({last}); is it connected? See: rpicam-hello --list-cameras"
     )

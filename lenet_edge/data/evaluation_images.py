@@ -1,4 +1,4 @@
-"""The images that a file is verified and timed on."""
+"""Images to verify and time an artifact on."""
 
 from __future__ import annotations
 
@@ -15,20 +15,35 @@ from lenet_edge.errors import DataError
 
 
 def evaluation_dataset(reference: Reference, class_names: tuple[str, ...]) -> Dataset:
-    """Return the images that a reference answers: its own, or the embedded MNIST's."""
+    """Return the images that a reference has logits for.
+
+    Args:
+        reference: the recorded logits of a checkpoint.
+        class_names: the names of the classes, for a reference with its own images.
+
+    Returns:
+        The images recorded in the reference; without any, the embedded test images of MNIST.
+    """
     if reference.images is None or reference.labels is None:
         return mnist.load("test")
     return Dataset(reference.dataset, reference.images, reference.labels, class_names)
 
 
 def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
-    """Return test images that fit a file.
+    """Return images of the shape that an artifact takes.
 
-    They are those of its reference; where it has none, MNIST's if they fit, and else `count`
-    random ones of its shape, which are good enough to time it with.
+    These are the images of its reference. Without a reference, they are the test images of MNIST
+    if the shape fits, and otherwise random images, which suffice for timing.
+
+    Args:
+        artifact: the model file.
+        count: the number of random images.
+
+    Returns:
+        uint8 of shape (N, height, width, channels); random images have the artifact's own shape.
 
     Raises:
-        DataError: the file leaves the size of its images free.
+        DataError: the artifact does not fix the size of its images.
     """
     if has_reference(artifact):
         return evaluation_dataset(reference_for(artifact), artifact.labels).images
@@ -37,18 +52,18 @@ def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uin
     shape = _image_shape(artifact)
     if None in shape:
         raise DataError(
-            f"{artifact.name} takes images of any size {shape}; export it with a fixed one"
+            f"{artifact.name} takes images of any size {shape}; export it with a fixed size"
         )
     return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
 def has_test_images(artifact: Artifact) -> bool:
-    """Tell whether real images fit a file, and not only random ones."""
+    """Return whether `evaluation_images` returns real images and not random ones."""
     return has_reference(artifact) or _image_shape(artifact) == (28, 28, 1)
 
 
 def has_reference(artifact: Artifact) -> bool:
-    """Tell whether the answers of the float model that a file was made from are recorded."""
+    """Return whether the reference of an artifact is recorded beside it."""
     parent = artifact.parent_sha256 or artifact.sha256
     return reference_path(artifact.path.parent, parent).exists()
 

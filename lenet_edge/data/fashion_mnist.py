@@ -1,4 +1,4 @@
-"""Fashion-MNIST: ten kinds of clothing, in MNIST's own format and sizes.
+"""Fashion-MNIST: images of ten kinds of clothing, in the format and sizes of MNIST.
 
 Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking
 machine learning algorithms", 2017.
@@ -24,19 +24,29 @@ CLASS_NAMES = (
 
 
 def load(folder: Path) -> tuple[Dataset, Dataset]:
-    """Return training and test part from the four IDX files in `folder`, packed by gzip or not.
+    """Load the training part and the test part from the four IDX files in `folder`.
+
+    Each file may be compressed with gzip, and then has the suffix ``.gz``.
 
     Raises:
         DataError: a file is missing or damaged.
     """
     return (
-        dataset("train", *(_read(folder, name) for name in mnist.FILES["train"])),
-        dataset("test", *(_read(folder, name) for name in mnist.FILES["test"])),
+        make_dataset("train", *(_read(folder, name) for name in mnist.FILES["train"])),
+        make_dataset("test", *(_read(folder, name) for name in mnist.FILES["test"])),
     )
 
 
-def dataset(part: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Dataset:
-    """Return a part from its images, uint8 of shape (N, 28, 28), and its labels."""
+def make_dataset(
+    part: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]
+) -> Dataset:
+    """Create a data set from images and labels.
+
+    Args:
+        part: "train" or "test".
+        images: uint8 of shape (N, 28, 28).
+        labels: uint8 of shape (N,).
+    """
     return Dataset(
         f"fashion-mnist-{part}", images[..., np.newaxis], labels.astype(np.int32), CLASS_NAMES
     )
@@ -50,5 +60,7 @@ def _read(folder: Path, name: str) -> npt.NDArray[np.uint8]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path} cannot be read ({error}); get the file again") from error
-    raise DataError(f"{folder} has no {name} (or {name}.gz); give its folder with --data-dir")
+            raise DataError(f"{path} cannot be read ({error}); download it again") from error
+    raise DataError(
+        f"{folder} has no {name} (or {name}.gz); give the folder that has it with --data-dir"
+    )

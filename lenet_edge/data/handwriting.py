@@ -1,20 +1,21 @@
-"""A drawing or a photo of one digit, made into what MNIST's images are.
+"""Normalization of a drawing or photo of one digit to an image like those of MNIST.
 
-MNIST's digits were cut out, scaled to fit into 20 x 20 pixels with their proportions kept, which
-left grey edges, and put into 28 x 28 so that their centre of mass is the centre; ink is 255 and
-paper 0. Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits",
-http://yann.lecun.com/exdb/mnist/. The steps here, on an image of about `_WORKING_SIDE` pixels:
+MNIST's digits were cut out and scaled to fit into 20 x 20 pixels with their proportions kept,
+which left grey edges. They were then placed in 28 x 28 pixels, with the centre of mass at the
+centre; ink is 255 and paper 0. Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database
+of handwritten digits", http://yann.lecun.com/exdb/mnist/. This module reduces an image to at most
+`_WORKING_SIDE` pixels and then takes these steps:
 
-1. Ink is what differs from the paper, in the colour channel where that shows most. Where the frame
-   of the image has one colour, that is the paper. Elsewhere, in photos, the paper at each pixel is
-   the image's morphological closing by a square wider than a stroke: shadows and uneven light are
-   wider than the square, and vanish.
-2. Otsu's threshold makes it black and white. Source: N. Otsu, "A threshold selection method from
-   gray-level histograms", 1979.
-3. Specks, and what reaches into a photo from its edges, are not the digit: the largest piece is,
-   with the pieces that are near it and not small.
-4. A pen much thinner than MNIST's is widened: most of MNIST's strokes are over two pixels wide.
-5. It is scaled to 20 x 20, by areas, and centred by its mass in 28 x 28.
+1. Separate ink from paper, in the colour channel with the largest difference. If the border of the
+   image has one colour, that is the paper. Otherwise the image is a photo, and the paper at each
+   pixel is the morphological closing of the image by a square wider than a stroke. This removes
+   shadows and uneven light, which are wider than the square.
+2. Convert to black and white with Otsu's threshold. Source: N. Otsu, "A threshold selection method
+   from gray-level histograms", 1979.
+3. Keep the largest connected piece, and the pieces that are near it and not small. This removes
+   specks, and objects that extend into a photo from its edges.
+4. Widen strokes much thinner than those of MNIST, which mostly are over two pixels wide.
+5. Scale the digit to 20 x 20 by area, and place its centre of mass at the centre of 28 x 28.
 """
 
 from __future__ import annotations
@@ -27,37 +28,46 @@ import numpy.typing as npt
 
 from lenet_edge.errors import DataError
 
-SIZE = 28  # pixels a side of the result
-BOX = 20  # pixels of the longer side of the digit in it
+SIZE = 28  # height and width of the result, in pixels
+BOX = 20  # longer side of the digit in the result, in pixels
 _WORKING_SIDE = 256
-_WIDEST_STROKE = 0.25  # of the shorter side of a photo
-_FLAT = 3  # of 255: by how little the frame of a drawing may vary
-_LEAST_CONTRAST = 20  # of 255, between ink and paper
-_LEAST_NOISE = 4  # times the paper's own standard deviation, which ink must stand out by
-_THIN, _STROKE = 1.9, 2.4  # pixels of the 20: thinner pens are widened to MNIST's median
+_WIDEST_STROKE = 0.25  # fraction of the shorter side of a photo
+_FLAT = 3  # largest variation of the border of a drawing, of 255
+_LEAST_CONTRAST = 20  # smallest difference between ink and paper, of 255
+_LEAST_NOISE = 4  # smallest contrast, in standard deviations of the paper
+# Strokes thinner than the first are widened to the second, the median of MNIST: pixels of the 20.
+_THIN, _STROKE = 1.9, 2.4
 Ink = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
 def normalize_digit(image: npt.NDArray[np.uint8], name: str = "the image") -> npt.NDArray[np.uint8]:
-    """Return the digit in an image as MNIST would hold it: uint8 of shape (28, 28, 1).
+    """Cut out, scale and centre the digit in an image, as in MNIST.
 
     Args:
-        image: uint8 of shape (height, width, 3), of any size, ink on paper or the reverse.
-        name: what to call it in an error.
+        image: uint8 of shape (height, width, 3), of any size, with ink darker or lighter than the
+            paper.
+        name: the name of the image in error messages.
+
+    Returns:
+        uint8 of shape (28, 28, 1), ink 255 and paper 0.
 
     Raises:
-        DataError: there is no ink in it.
+        DataError: the image has no ink.
     """
     ink, is_drawing = _ink(_resized(image))
     threshold = _otsu(ink)
     if threshold is None:
-        raise DataError(f"there is no digit in {name}; is it blank, or too faint?")
+        raise DataError(f"there is no digit in {name}; it is blank, or the ink is too faint")
     return _centred(_scaled(_widened(_digit(ink > threshold, is_drawing))))[..., np.newaxis]
 
 
 def _resized(image: npt.NDArray[np.uint8]) -> Ink:
-    """Return float32 of shape (height, width, channels): means of blocks, or pixels repeated."""
+    """Reduce a large image by the means of blocks, and enlarge a small image.
+
+    Returns:
+        float32 of shape (height, width, channels).
+    """
     side = max(image.shape[:2])
     factor = min(math.ceil(side / _WORKING_SIDE), *image.shape[:2])
     height, width = (size // factor * factor for size in image.shape[:2])
@@ -70,19 +80,21 @@ def _resized(image: npt.NDArray[np.uint8]) -> Ink:
 
 
 def _ink(image: Ink) -> tuple[Ink, bool]:
-    """Return how much each pixel differs from the paper, and whether this is a drawing, no photo.
+    """Compute the difference of each pixel from the paper.
 
-    The former is float32 of shape (height, width).
+    Returns:
+        The difference, float32 of shape (height, width), and whether the image is a drawing and
+        not a photo.
     """
-    frame = np.concatenate([image[[0, -1]].reshape(-1, image.shape[2]), *image[:, [0, -1]]])
-    colour = np.median(frame, axis=0)
-    is_drawing = bool(np.mean(np.abs(frame - colour).max(axis=1) < _FLAT) > 0.75)
-    if is_drawing:  # all of its paper has one colour
+    border = np.concatenate([image[[0, -1]].reshape(-1, image.shape[2]), *image[:, [0, -1]]])
+    colour = np.median(border, axis=0)
+    is_drawing = bool(np.mean(np.abs(border - colour).max(axis=1) < _FLAT) > 0.75)
+    if is_drawing:
         difference = np.abs(image - colour)
     else:
         side = max(1, round(min(image.shape[:2]) * _WIDEST_STROKE))
         residual = image - _mean(image, side)
-        if (residual**3).sum() > 0:  # what is lighter than its surroundings is rarer: chalk
+        if (residual**3).sum() > 0:  # rare pixels are lighter than their surroundings: chalk
             image = 255 - image
         difference = _closing(image, side) - image
     strongest: Ink = difference[..., int((difference**2).sum(axis=(0, 1)).argmax())]
@@ -90,7 +102,7 @@ def _ink(image: Ink) -> tuple[Ink, bool]:
 
 
 def _otsu(ink: Ink) -> float | None:
-    """Return the threshold between paper and ink, or None where there is only paper."""
+    """Compute Otsu's threshold between paper and ink; None if there is only paper."""
     counts, edges = np.histogram(ink, bins=256, range=(0, 256))
     paper, sums = counts.cumsum(), (counts * edges[1:]).cumsum()
     other = np.maximum(paper[-1] - paper, 1)
@@ -104,7 +116,7 @@ def _otsu(ink: Ink) -> float | None:
 
 
 def _digit(ink: Mask, is_drawing: bool) -> Mask:
-    """Return the part of a mask that is the digit, without empty rows and columns around it."""
+    """Select the pieces of a mask that form the digit, and crop the mask to them."""
     labels, boxes, sizes = _connected(ink)
     inside = (boxes[:, :2] > 0).all(1) & (boxes[:, 2:] < ink.shape).all(1)
     if not is_drawing and sizes[inside].max(initial=0) >= sizes.max() / 5:
@@ -117,21 +129,22 @@ def _digit(ink: Mask, is_drawing: bool) -> Mask:
         if not (near & ~chosen).any():
             break
         chosen |= near
-    mask: Mask = np.append(chosen, False)[labels]  # label -1, paper, is the last
+    mask: Mask = np.append(chosen, False)[labels]  # label -1, the paper, selects the last element
     return mask[low[0] : high[0], low[1] : high[1]]
 
 
 def _connected(
     ink: Mask,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the connected pieces of a mask, diagonals included.
+    """Find the connected pieces of a mask; diagonal neighbours are connected.
 
     Returns:
-        The piece of each pixel, -1 where there is none; for each piece its box (top, left,
-        bottom, right; the last two exclusive), of shape (pieces, 4); and its number of pixels.
+        The number of the piece of each pixel, -1 for paper; the box of each piece (top, left,
+        bottom, right; the last two exclusive), of shape (pieces, 4); and the number of pixels of
+        each piece.
     """
     edges = np.diff(np.pad(ink, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)  # runs of ink, row by row
+    rows, starts = np.nonzero(edges == 1)  # horizontal runs of ink, row by row
     ends = np.nonzero(edges == -1)[1]
     parent = list(range(len(rows)))
 
@@ -158,11 +171,11 @@ def _connected(
 
 
 def _widened(digit: Mask) -> Mask:
-    """Return the digit as a wider pen would have written it, if its own was thin."""
+    """Widen the strokes of a digit if they are thin."""
     padded = np.pad(digit, 1)
     borders = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in (0, 1))
-    # A stroke's area is its length times its width, its outline twice its length; pi / 4 is by
-    # how much a slanted line is shorter than the pixel sides that draw it, in the mean.
+    # The area of a stroke is its length times its width, and its outline is twice its length. On
+    # average, a slanted line is shorter than the pixel edges that draw it by the factor pi / 4.
     stroke = 2 * np.count_nonzero(digit) / (borders * math.pi / 4)
     pixel = max(digit.shape) / BOX
     if stroke >= _THIN * pixel:
@@ -173,7 +186,11 @@ def _widened(digit: Mask) -> Mask:
 
 
 def _scaled(digit: Mask) -> Ink:
-    """Return the digit in the box: float32, 0 to 1, each pixel the share of ink in its area."""
+    """Scale a digit to the box of 20 pixels.
+
+    Returns:
+        float32, 0 to 1: the share of ink in the area of each pixel.
+    """
     scale = BOX / max(digit.shape)
     down, across = (_areas(size, max(1, round(size * scale))) for size in digit.shape)
     small: Ink = down @ digit.astype(np.float32) @ across.T
@@ -181,7 +198,7 @@ def _scaled(digit: Mask) -> Ink:
 
 
 def _areas(size: int, new_size: int) -> Ink:
-    """Return the matrix, new by old, of how much each old pixel counts in each new one."""
+    """Compute the weight of each old pixel in each new pixel, of shape (new_size, size)."""
     edges = np.arange(new_size + 1) * (size / new_size)
     old = np.arange(size)
     overlap = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
@@ -190,48 +207,53 @@ def _areas(size: int, new_size: int) -> Ink:
 
 
 def _centred(small: Ink) -> npt.NDArray[np.uint8]:
-    """Return it as uint8 of shape (28, 28), its centre of mass at the centre."""
+    """Place the digit with its centre of mass at the centre of uint8 of shape (28, 28)."""
     result = np.zeros((SIZE, SIZE), np.uint8)
-    place = []
+    corner = []
     for axis in (0, 1):
         mass = small.sum(axis=1 - axis)
         centre = float(mass @ np.arange(len(mass)) / mass.sum())
-        place.append(min(max(round(SIZE / 2 - centre), 0), SIZE - len(mass)))
-    top, left = place
+        corner.append(min(max(round(SIZE / 2 - centre), 0), SIZE - len(mass)))
+    top, left = corner
     result[top : top + small.shape[0], left : left + small.shape[1]] = np.rint(small * 255)
     return result
 
 
 def _closing(image: Ink, side: int) -> Ink:
-    """Return it without what is darker than its surroundings and narrower than a square."""
-    # What reaches the edge goes on beyond it, or the strip of a table beside the paper is ink.
+    """Compute the morphological closing by a square, which removes narrow dark areas."""
+    # Extend the edge pixels outwards. Otherwise a strip of table beside the paper would be ink.
     padded = np.pad(image, ((side, side), (side, side), (0, 0)), mode="edge")
     closed: Ink = -_highest(-_highest(padded, side), side)
     return closed[side:-side, side:-side]
 
 
 def _highest(values: Ink, side: int) -> Ink:
-    """Return the largest value in a square around each pixel; `side` is made odd."""
+    """Compute the largest value in a square around each pixel; an even `side` becomes odd."""
     reach = side // 2
     for axis in (0, 1):
         count = values.shape[axis]
-        padding = [(reach, reach) if axis == one else (0, 0) for one in range(values.ndim)]
-        found, window = np.pad(values, padding, mode="edge"), 1
+        padding = [
+            (reach, reach) if axis == padded_axis else (0, 0) for padded_axis in range(values.ndim)
+        ]
+        largest, window = np.pad(values, padding, mode="edge"), 1
         while window < 2 * reach + 1:  # windows of 2, 4, 8 ..., until two of them cover the side
             step = min(window, 2 * reach + 1 - window)
-            size = found.shape[axis] - step
-            found = np.maximum(_cut(found, axis, 0, size), _cut(found, axis, step, size))
+            size = largest.shape[axis] - step
+            largest = np.maximum(_cut(largest, axis, 0, size), _cut(largest, axis, step, size))
             window += step
-        values = _cut(found, axis, 0, count)
+        values = _cut(largest, axis, 0, count)
     return values
 
 
 def _mean(values: Ink, side: int) -> Ink:
-    """Return the mean of a square around each pixel; `side` is made odd."""
+    """Compute the mean of a square around each pixel; an even `side` becomes odd."""
     reach = side // 2
     for axis in (0, 1):
         count = values.shape[axis]
-        padding = [(reach + 1, reach) if axis == one else (0, 0) for one in range(values.ndim)]
+        padding = [
+            (reach + 1, reach) if axis == padded_axis else (0, 0)
+            for padded_axis in range(values.ndim)
+        ]
         sums = np.pad(values, padding, mode="edge").cumsum(axis=axis, dtype=np.float64)
         window = 2 * reach + 1
         means = (_cut(sums, axis, window, count) - _cut(sums, axis, 0, count)) / window

@@ -1,8 +1,8 @@
-"""Image files as pixels: PNG and JPEG, as cameras, scanners and drawing programs write them.
+"""Reading and decoding of PNG and JPEG files from cameras, scanners and drawing programs.
 
-Decoding needs Pillow. Its memory is bounded, and only the two formats are tried: images come from
-strangers. NumPy and Pillow are imported where they are used: a command that only names images needs
-neither.
+Images come from untrusted sources: decoding has a memory limit and tries only these two formats.
+The functions import NumPy and Pillow themselves, because a command that only passes file names
+needs neither.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_BYTES = 32 * 2**20
-MAX_PIXELS = 50_000_000  # the largest that common phones take
-_KEPT_SIDE = 1024  # pixels; what is larger is reduced before anything else is made of it
+MAX_PIXELS = 50_000_000  # the largest images of common phones
+_KEPT_SIDE = 1024  # pixels; larger images are reduced before any other step
 
 
 def read_image_file(path: Path) -> bytes:
-    """Return the content of an image file.
+    """Read the content of an image file without decoding it.
 
     Raises:
-        DataError: it cannot be read, or is larger than any image that is worth decoding.
+        DataError: the path is missing, is not a regular file, cannot be read, or has over 32 MiB.
     """
     try:
         if path.exists() and not path.is_file():
-            raise DataError(f"{path} cannot be read (it is no file); give a PNG or JPEG image")
+            raise DataError(f"{path} cannot be read (not a regular file); give a PNG or JPEG image")
         if path.stat().st_size > MAX_BYTES:
             raise DataError(
                 f"{path} has {path.stat().st_size / 2**20:,.0f} MiB; the limit is"
-                f" {MAX_BYTES // 2**20}: make the image smaller"
+                f" {MAX_BYTES // 2**20} MiB; make the image smaller"
             )
         return path.read_bytes()
     except FileNotFoundError:
@@ -47,17 +47,21 @@ def read_image_file(path: Path) -> bytes:
 
 
 def decode_image(content: bytes, name: str) -> npt.NDArray[np.uint8]:
-    """Return an image as uint8 of shape (height, width, 3), at most about 1,024 pixels a side.
+    """Decode a PNG or JPEG file to RGB.
 
-    It is turned as its EXIF data say, what is transparent becomes white, and grey, 16-bit, palette
-    and CMYK images become RGB.
+    The image is rotated as its EXIF data say, and transparent pixels become white. Grey, 16-bit,
+    palette and CMYK images are converted. Large images are reduced by a whole factor.
 
     Args:
-        content: the bytes of the file.
-        name: what to call it in an error.
+        content: the content of the file.
+        name: the name of the image in error messages.
+
+    Returns:
+        uint8 of shape (height, width, 3), each side under 2,048 pixels unless the
+        image is very narrow.
 
     Raises:
-        DataError: it is no PNG or JPEG, is damaged, or has too many pixels.
+        DataError: the file is not a PNG or JPEG image, is damaged, or has over 50 million pixels.
         MissingPackageError: Pillow is not installed.
     """
     import numpy as np
@@ -70,15 +74,15 @@ def decode_image(content: bytes, name: str) -> npt.NDArray[np.uint8]:
         raise DataError(f"{name} is empty; give a PNG or JPEG image")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limits are other ones
-            opened = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-        with opened as image:
+            warnings.simplefilter("ignore")  # Pillow warns at its own limit, which is different
+            file = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        with file as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            image.draft(None, (_KEPT_SIDE, _KEPT_SIDE))  # a JPEG is decoded at a part of its size
+            image.draft(None, (_KEPT_SIDE, _KEPT_SIDE))  # decodes a JPEG at a reduced size
             return np.asarray(_on_white(ImageOps.exif_transpose(_reduce(image))), np.uint8)
     except UnidentifiedImageError:
-        raise DataError(f"{name} is not a PNG or JPEG image; save it as one of them") from None
+        raise DataError(f"{name} is not a PNG or JPEG image; convert it to PNG") from None
     except Image.DecompressionBombError:
         raise DataError(
             f"{name} has more than {MAX_PIXELS:,} pixels; make the image smaller"
@@ -88,12 +92,12 @@ def decode_image(content: bytes, name: str) -> npt.NDArray[np.uint8]:
 
 
 def _reduce(image: Image.Image) -> Image.Image:
-    """Return it as 8-bit greys or colours, and no larger than need be."""
-    if image.mode.startswith("I"):  # 16-bit greys; Pillow's own conversion cuts them off at 255
+    """Convert an image to 8 bits for each channel, and reduce a large image by a whole factor."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's conversion would clip at 255
         image = _eight_bits(image)
     elif image.has_transparency_data and image.mode != "RGBA":
         image = image.convert("RGBA")
-    elif image.mode in ("P", "1"):  # there is no mean of a palette's numbers
+    elif image.mode in ("P", "1"):  # the mean of palette indices is meaningless
         image = image.convert("RGB")
     factor = min(max(image.size) // _KEPT_SIDE, *image.size)
     return image.reduce(factor) if factor > 1 else image
@@ -120,7 +124,15 @@ def _on_white(image: Image.Image) -> Image.Image:
 def resize_image(
     image: npt.NDArray[np.uint8], shape: tuple[int, int, int]
 ) -> npt.NDArray[np.uint8]:
-    """Return an RGB image scaled to (height, width, channels), as folders of images are read."""
+    """Resize an RGB image with bilinear interpolation, as `image_folder.load` does.
+
+    Args:
+        image: uint8 of shape (height, width, 3).
+        shape: height, width and channels of the result; 1 channel converts to grey.
+
+    Returns:
+        uint8 of shape `shape`.
+    """
     import numpy as np
     from PIL import Image
 

@@ -54,4 +54,4 @@ def _download() -> tuple[Dataset, Dataset]:
             f"Fashion-MNIST cannot be downloaded ({error}); give the folder with its four IDX"
             " files with --data-dir"
         ) from error
-    return fashion_mnist.dataset("train", *training), fashion_mnist.dataset("test", *test)
+    return fashion_mnist.make_dataset("train", *training), fashion_mnist.make_dataset("test", *test)

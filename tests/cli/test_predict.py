@@ -90,10 +90,10 @@ def test_what_is_no_image_is_said_and_the_others_are_answered(
     assert done.returncode == 1
     assert done.stdout.split()[1] == "7"
     assert done.stderr.splitlines() == [
-        "Error: diary.png is not a PNG or JPEG image; save it as one of them",
+        "Error: diary.png is not a PNG or JPEG image; convert it to PNG",
         "Error: empty.jpg is empty; give a PNG or JPEG image",
         "Error: gone.png: no such file; give a PNG or JPEG image or a folder",
-        "Error: there is no digit in blank.png; is it blank, or too faint?",
+        "Error: there is no digit in blank.png; it is blank, or the ink is too faint",
     ]
     images = json.loads((tmp_path / "out.json").read_text())["images"]
     assert ["error" in one for one in images] == [True, True, True, True, False]

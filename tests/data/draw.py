@@ -1,7 +1,8 @@
-"""Draw the digits in tests/data/handwriting again: python -m tests.data.draw
+"""Program that draws the digits in tests/data/handwriting: python -m tests.data.draw
 
-Ten digits by five hands, written down here as the ways of a pen, each drawn twice, with two of
-nine pens and papers. No font and no data set is behind them, and no network was trained on them.
+This file stores ten digits in five hands as strokes of a pen. The program draws each digit twice,
+with two of nine kinds of pen and paper. The digits come from no font and no data set, and no
+network was trained on them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ FOLDER = Path(__file__).with_name("handwriting")
 Point = tuple[float, float]
 Array = npt.NDArray[np.float64]
 
-# Each hand writes in a field of 10 by 14, from the left top. A stroke is a row of points, which a
-# smooth line joins; a point given twice is a corner.
+# Each hand writes in a field of 10 by 14, with the origin at the top left. A stroke is a list of
+# points on a smooth line. A repeated point is a corner.
 HANDS = {
     "upright": {
         0: ["5,0 1.5,3 1,7 2,12 5,14 8,12 9,7 8.2,2.5 5,0"],
@@ -89,12 +90,12 @@ HANDS = {
 
 
 def points_of(stroke: str) -> list[Point]:
-    """Return the points that a stroke is written down as."""
+    """Parse the points of a stroke."""
     return [(float(x), float(y)) for x, y in (point.split(",") for point in stroke.split())]
 
 
 def smooth(points: list[Point], steps: int = 12) -> list[Point]:
-    """Return the points of a Catmull-Rom curve through `points`; a double point is a corner."""
+    """Compute a Catmull-Rom curve through `points`; a repeated point is a corner."""
     line: list[Point] = []
     for i in range(len(points) - 1):
         before, start, end, after = (
@@ -115,16 +116,20 @@ def write(
     size: tuple[int, int], strokes: list[str], height: float, centre: Point, pen: float,
     rng: np.random.Generator,
 ) -> Array:  # fmt: skip
-    """Return where the ink is, 0 to 1, of a digit written a little crooked by an unsure hand."""
+    """Draw a digit with a random rotation and random shifts of its points.
+
+    Returns:
+        The share of ink in each pixel, 0 to 1.
+    """
     angle = math.radians(rng.uniform(-9, 9))
-    zoom = 4  # drawn large and shrunk, for smooth edges
+    zoom = 4  # draw at four times the size and reduce, for smooth edges
     sheet = Image.new("L", (size[0] * zoom, size[1] * zoom))
     brush = ImageDraw.Draw(sheet)
     radius = pen * zoom / 2
     for stroke in strokes:
         points = points_of(stroke)
         shaken = [(x + rng.normal(0, 0.12), y + rng.normal(0, 0.12)) for x, y in points]
-        for i in range(1, len(points)):  # a corner stays one
+        for i in range(1, len(points)):  # keep repeated points equal
             if points[i] == points[i - 1]:
                 shaken[i] = shaken[i - 1]
         line = []
@@ -150,11 +155,11 @@ def inked(sheet: Array, ink: Array, colour: tuple[float, ...]) -> Array:
 
 
 def light(sheet: Array, dark: float, angle: float) -> Array:
-    """Return the sheet lit from one side: from 1 down to `dark`."""
+    """Light the sheet from one side: the brightness falls from 1 to `dark`."""
     height, width = sheet.shape[:2]
     y, x = np.mgrid[:height, :width]
-    way = (x / width - 0.5) * math.cos(angle) + (y / height - 0.5) * math.sin(angle)
-    lit: Array = sheet * np.clip((1 + dark) / 2 + way * (1 - dark), 0, 1)[..., None]
+    distance = (x / width - 0.5) * math.cos(angle) + (y / height - 0.5) * math.sin(angle)
+    lit: Array = sheet * np.clip((1 + dark) / 2 + distance * (1 - dark), 0, 1)[..., None]
     return lit
 
 
@@ -163,21 +168,21 @@ def grain(sheet: Array, strength: float, rng: np.random.Generator) -> Array:
 
 
 def canvas(strokes: list[str], rng: np.random.Generator) -> Array:
-    """A thick black brush on a white square, as on a page to draw on."""
+    """Draw with a thick black brush on a white square, as on a drawing page."""
     ink = write((200, 200), strokes, rng.uniform(110, 160),
                 tuple(rng.uniform(85, 115, 2)), rng.uniform(12, 18), rng)  # fmt: skip
     return inked(paper((200, 200), (255, 255, 255)), ink, (0, 0, 0))
 
 
 def ballpoint(strokes: list[str], rng: np.random.Generator) -> Array:
-    """A thin blue pen, somewhere on a large white sheet."""
+    """Draw with a thin blue pen, anywhere on a large white sheet."""
     ink = write((320, 240), strokes, rng.uniform(70, 130),
                 (rng.uniform(90, 230), rng.uniform(80, 160)), rng.uniform(1.8, 3), rng)  # fmt: skip
     return grain(inked(paper((320, 240), (246, 246, 242)), ink, (40, 50, 140)), 2, rng)
 
 
 def pencil(strokes: list[str], rng: np.random.Generator) -> Array:
-    """A grey, rough pencil on paper that is lit from one side."""
+    """Draw with a grey, rough pencil on paper that is lit from one side."""
     ink = write((320, 240), strokes, rng.uniform(90, 150),
                 (rng.uniform(110, 210), rng.uniform(95, 145)), rng.uniform(3, 5), rng)  # fmt: skip
     rough = ink * rng.uniform(0.55, 1, ink.shape)
@@ -186,7 +191,7 @@ def pencil(strokes: list[str], rng: np.random.Generator) -> Array:
 
 
 def marker(strokes: list[str], rng: np.random.Generator) -> Array:
-    """A broad red felt pen, small, near a corner of cream paper."""
+    """Draw a small digit with a broad red felt pen, near a corner of cream paper."""
     height = rng.uniform(45, 70)
     ink = write((240, 240), strokes, height, (rng.choice([50.0, 185.0]), rng.choice([55.0, 180.0])),
                 height * rng.uniform(0.13, 0.19), rng)  # fmt: skip
@@ -194,7 +199,7 @@ def marker(strokes: list[str], rng: np.random.Generator) -> Array:
 
 
 def chalk(strokes: list[str], rng: np.random.Generator) -> Array:
-    """Chalk on a green board that was not wiped well."""
+    """Draw with chalk on a green board with smears."""
     ink = write((280, 240), strokes, rng.uniform(110, 170),
                 (rng.uniform(110, 170), rng.uniform(100, 140)), rng.uniform(6, 9), rng)  # fmt: skip
     clouds = Image.fromarray(rng.integers(0, 256, (8, 9), dtype=np.uint8)).resize((280, 240))
@@ -203,7 +208,7 @@ def chalk(strokes: list[str], rng: np.random.Generator) -> Array:
 
 
 def notebook(strokes: list[str], rng: np.random.Generator) -> Array:
-    """A dark pen on lined paper, and the shadow of a hand across it."""
+    """Draw with a dark pen on lined paper, with the shadow of a hand across it."""
     ink = write((320, 240), strokes, rng.uniform(80, 120),
                 (rng.uniform(100, 220), rng.uniform(95, 145)), rng.uniform(4, 6), rng)  # fmt: skip
     sheet = paper((320, 240), (240, 240, 235))
@@ -216,7 +221,7 @@ def notebook(strokes: list[str], rng: np.random.Generator) -> Array:
 
 
 def crayon(strokes: list[str], rng: np.random.Generator) -> Array:
-    """Colours that differ little in brightness: yellow on white, orange on light blue."""
+    """Draw in colours of similar brightness: yellow on white, or orange on light blue."""
     ink = write((220, 260), strokes, rng.uniform(120, 180),
                 (rng.uniform(90, 130), rng.uniform(115, 145)), rng.uniform(9, 14), rng)  # fmt: skip
     colours = [((255, 255, 255), (250, 215, 40)), ((176, 214, 236), (238, 150, 60))]
@@ -226,18 +231,20 @@ def crayon(strokes: list[str], rng: np.random.Generator) -> Array:
 
 
 def desk(strokes: list[str], rng: np.random.Generator) -> Array:
-    """A dark pen on a sheet that lies on a dark desk, both in the picture."""
+    """Draw with a dark pen on a sheet on a dark desk; the image shows both."""
     height, middle = rng.uniform(70, 100), (rng.uniform(130, 190), rng.uniform(105, 135))
     ink = write((320, 240), strokes, height, middle, rng.uniform(3, 6), rng)
     sheet = paper((320, 240), (84, 62, 48))
-    sheet *= 1 + 0.1 * np.sin(np.arange(240) / rng.uniform(2, 5))[:, None, None]  # its grain
+    sheet *= (
+        1 + 0.1 * np.sin(np.arange(240) / rng.uniform(2, 5))[:, None, None]
+    )  # grain of the wood
     top, left = int(middle[1] - rng.uniform(70, 90)), int(middle[0] - rng.uniform(80, 110))
     sheet[max(top, 0) : top + 160, left : left + 190] = (236, 234, 228)
     return grain(light(inked(sheet, ink, (35, 40, 90)), 0.75, rng.uniform(0, 6)), 3, rng)
 
 
 def icon(strokes: list[str], rng: np.random.Generator) -> Array:
-    """White on black and very small, as a screenshot of something."""
+    """Draw white on black and very small, as in a screenshot."""
     ink = write((48, 48), strokes, rng.uniform(24, 36), tuple(rng.uniform(21, 27, 2)),
                 rng.uniform(2.5, 4.5), rng)  # fmt: skip
     return inked(paper((48, 48), (12, 12, 12)), ink, (240, 240, 240))
@@ -257,7 +264,7 @@ PENS: dict[str, tuple[Callable[[list[str], np.random.Generator], Array], str]] =
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Write all images; the same ones each time."""
+    """Write all images to `folder`; every run gives the same images."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(20261125)
     names = list(PENS)
@@ -267,7 +274,7 @@ def main(folder: Path = FOLDER) -> None:
                 draw, suffix = PENS[name]
                 pixels = np.clip(draw(strokes, rng), 0, 255).astype(np.uint8)
                 image = Image.fromarray(pixels)
-                if suffix == "jpg":  # no lens is perfectly sharp
+                if suffix == "jpg":  # photos are slightly blurred
                     image = image.filter(ImageFilter.GaussianBlur(0.6))
                 options = {"quality": 60} if suffix == "jpg" else {"optimize": True}
                 image.save(folder / f"{digit}-{hand}-{name}.{suffix}", **options)

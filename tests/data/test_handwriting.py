@@ -1,4 +1,4 @@
-"""Digits that nobody trained on, by several hands and pens: see draw.py."""
+"""Tests of the normalization of digits, on drawings that no model was trained on; see draw.py."""
 
 from __future__ import annotations
 
@@ -22,91 +22,91 @@ EXPORTED = Path(__file__).parents[2] / "exported"
 FILES = sorted(draw.FOLDER.iterdir())
 
 
-def answers(images: list[npt.NDArray[np.uint8]]) -> list[int]:
+def predict_digits(images: list[npt.NDArray[np.uint8]]) -> list[int]:
     file = load_artifact(EXPORTED / "lenet_int8.tflite")
     with closing(open_session(file, get_target("litert-xnnpack"))) as session:
         session.prepare(to_input(np.stack(images)))
         session.infer()
-        found: list[int] = session.logits().argmax(axis=1).tolist()
-        return found
+        digits: list[int] = session.logits().argmax(axis=1).tolist()
+        return digits
 
 
 def rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.repeat(grey, 3, axis=-1)
 
 
-def test_drawn_digits_are_read() -> None:
+def test_drawn_digits_are_recognized() -> None:
     assert len(FILES) == 100
-    seen = [
+    normalized = [
         normalize_digit(image_file.decode_image(path.read_bytes(), path.name)) for path in FILES
     ]
     wrong = [
-        f"{path.name} as {was}"
-        for path, was in zip(FILES, answers(seen), strict=True)
-        if was != int(path.name[0])
+        f"{path.name} as {digit}"
+        for path, digit in zip(FILES, predict_digits(normalized), strict=True)
+        if digit != int(path.name[0])
     ]
     assert len(wrong) <= 0.1 * len(FILES), wrong
     by_pen = Counter(name.split("-")[2].split(".")[0] for name in wrong)
-    assert max(by_pen.values(), default=0) <= 2, wrong  # no kind of picture fails as a whole
+    assert max(by_pen.values(), default=0) <= 2, wrong  # no kind of drawing fails as a whole
 
 
-def test_the_images_are_those_that_the_script_draws(tmp_path: Path) -> None:
+def test_the_images_equal_those_that_draw_py_draws(tmp_path: Path) -> None:
     draw.main(tmp_path)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [path.name for path in FILES]
-    for path in FILES:  # pixels, not bytes: another Pillow may compress otherwise
-        ours, theirs = (
+    for path in FILES:  # compare pixels, because Pillow versions compress differently
+        committed, drawn = (
             image_file.decode_image((folder / path.name).read_bytes(), path.name).astype(int)
             for folder in (draw.FOLDER, tmp_path)
         )
-        assert np.abs(ours - theirs).mean() < 0.5
+        assert np.abs(committed - drawn).mean() < 0.5
 
 
 @pytest.mark.parametrize("inverted", [False, True])
-def test_mnist_s_own_images_stay_what_they_are(test_part: Dataset, inverted: bool) -> None:
-    """Cut out, scaled and centred again, in either polarity, they lose nothing."""
-    few = test_part.images[:500]
-    seen = [normalize_digit(rgb(255 - one if inverted else one)) for one in few]
-    right = np.mean(answers(seen) == test_part.labels[:500])
-    assert right >= np.mean(answers(list(few)) == test_part.labels[:500]) - 0.01
+def test_normalization_keeps_mnist_images(test_part: Dataset, inverted: bool) -> None:
+    """The accuracy on normalized MNIST images is as before, in both polarities."""
+    images = test_part.images[:500]
+    normalized = [normalize_digit(rgb(255 - i if inverted else i)) for i in images]
+    accuracy = np.mean(predict_digits(normalized) == test_part.labels[:500])
+    assert accuracy >= np.mean(predict_digits(list(images)) == test_part.labels[:500]) - 0.01
 
 
-def test_it_is_what_mnist_is() -> None:
-    """20 pixels at the longer side, the centre of mass in the middle, ink 255 on paper 0."""
+def test_the_result_has_the_geometry_of_mnist() -> None:
+    """The longer side has 20 pixels, the centre of mass is central, and ink is 255 on 0."""
     sheet = np.full((200, 300, 3), 255, np.uint8)
     sheet[40:120, 30:50] = sheet[100:120, 30:90] = (20, 20, 90)
-    found = normalize_digit(sheet)
-    assert found.shape == (28, 28, 1)
-    assert found.dtype == np.uint8
-    rows, columns = np.nonzero(found[..., 0])
+    digit = normalize_digit(sheet)
+    assert digit.shape == (28, 28, 1)
+    assert digit.dtype == np.uint8
+    rows, columns = np.nonzero(digit[..., 0])
     assert [int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1] == [20, 15]
-    assert found.max() == 255
-    mass = found[..., 0].astype(float)
+    assert digit.max() == 255
+    mass = digit[..., 0].astype(float)
     for axis in (0, 1):
         centre = mass.sum(axis=1 - axis) @ np.arange(28) / mass.sum()
         assert abs(centre - 14) <= 0.5
 
 
 @pytest.mark.parametrize("pen", [1, 2, 40, 56])
-def test_any_pen(pen: int) -> None:
+def test_any_pen_width_is_recognized(pen: int) -> None:
     rng = np.random.default_rng(7)
-    seen = []
+    normalized = []
     for strokes in draw.HANDS["round"].values():
         ink = draw.write((280, 280), strokes, 200, (140, 140), pen, rng)
-        seen.append(normalize_digit(draw.inked(draw.paper((280, 280), (255,) * 3), ink, (0,) * 3)
-                              .astype(np.uint8)))  # fmt: skip
-    assert sum(was == digit for digit, was in enumerate(answers(seen))) >= 9
+        sheet = draw.inked(draw.paper((280, 280), (255,) * 3), ink, (0,) * 3)
+        normalized.append(normalize_digit(sheet.astype(np.uint8)))
+    assert sum(p == digit for digit, p in enumerate(predict_digits(normalized))) >= 9
 
 
 def test_a_drawing_may_touch_the_edge() -> None:
-    """With one of the two strokes that do not meet."""
+    """The digit has two separate strokes, of which one touches the edge."""
     five = ["2.2,2.2 1.8,6 1.8,6 5.4,4.8 9.2,7 9.4,11 6,13.9 2.2,13.6 0.6,11.8", "2.6,0 9,0"]
     ink = draw.write((200, 200), five, 180, (100, 92), 12, np.random.default_rng(3))
     assert ink[0].any()
     sheet = draw.inked(draw.paper((200, 200), (255,) * 3), ink, (0,) * 3).astype(np.uint8)
-    seen = normalize_digit(sheet)
+    digit = normalize_digit(sheet)
     padded = np.pad(sheet, ((28, 28), (28, 28), (0, 0)), constant_values=255)
-    assert (seen == normalize_digit(padded)).all()
-    assert answers([seen]) == [5]
+    assert (digit == normalize_digit(padded)).all()
+    assert predict_digits([digit]) == [5]
 
 
 def blank(kind: str) -> npt.NDArray[np.uint8]:
@@ -126,12 +126,12 @@ def blank(kind: str) -> npt.NDArray[np.uint8]:
     "kind",
     ["white", "one pixel", "two pixels", "a line", "a column", "a gradient", "grainy paper"],
 )
-def test_what_has_no_ink_is_said(kind: str) -> None:
-    with pytest.raises(DataError, match=r"there is no digit in x\.png; is it blank"):
+def test_an_image_without_ink_is_an_error(kind: str) -> None:
+    with pytest.raises(DataError, match=r"there is no digit in x\.png; it is blank"):
         normalize_digit(blank(kind), "x.png")
 
 
-def test_any_image_gives_an_answer_or_says_why_not() -> None:
+def test_any_image_gives_a_digit_or_a_data_error() -> None:
     rng = np.random.default_rng(1)
     for _ in range(60):
         height, width = rng.integers(1, 90, 2)

@@ -1,4 +1,4 @@
-"""PNG and JPEG as cameras and programs write them, and what only pretends to be one."""
+"""Tests of reading and decoding PNG and JPEG files, valid and invalid."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from lenet_edge.data.image_file import decode_image
 from lenet_edge.errors import DataError
 
 
-def packed(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     content = io.BytesIO()
     image.save(content, format, **options)
     return content.getvalue()
 
 
 def half_dark(mode: str = "L", size: tuple[int, int] = (40, 20)) -> Image.Image:
-    """An image whose left half is black and whose right half is white."""
+    """Return an image with a black left half and a white right half."""
     image = Image.new("L", size, 255)
     image.paste(0, (0, 0, size[0] // 2, size[1]))
     return image.convert(mode)
 
 
 def transparent(colour: int) -> Image.Image:
-    """Black ink at the left; the right is `colour`, but transparent."""
+    """Return an image with a black left half and a transparent right half of grey `colour`."""
     image = Image.new("LA", (40, 20), (colour, 0))
     image.paste((0, 255), (0, 0, 20, 20))
     return image
@@ -52,25 +52,25 @@ def sixteen_bits() -> Image.Image:
 @pytest.mark.parametrize(
     "content",
     [
-        packed(half_dark()),
-        packed(half_dark("RGB")),
-        packed(half_dark("1")),
-        packed(half_dark("P")),
-        packed(half_dark("LA")),
-        packed(half_dark("RGBA")),
-        packed(transparent(0)),
-        packed(transparent(255).convert("RGBA")),
-        packed(half_dark("L"), transparency=255),
-        packed(half_dark("P"), transparency=255),
-        packed(sixteen_bits()),
-        packed(half_dark(), "JPEG", quality=95),
-        packed(half_dark("RGB"), "JPEG", quality=95, progressive=True),
-        packed(half_dark("CMYK"), "JPEG", quality=95),
+        encode(half_dark()),
+        encode(half_dark("RGB")),
+        encode(half_dark("1")),
+        encode(half_dark("P")),
+        encode(half_dark("LA")),
+        encode(half_dark("RGBA")),
+        encode(transparent(0)),
+        encode(transparent(255).convert("RGBA")),
+        encode(half_dark("L"), transparency=255),
+        encode(half_dark("P"), transparency=255),
+        encode(sixteen_bits()),
+        encode(half_dark(), "JPEG", quality=95),
+        encode(half_dark("RGB"), "JPEG", quality=95, progressive=True),
+        encode(half_dark("CMYK"), "JPEG", quality=95),
     ],
     ids=["L", "RGB", "1", "P", "LA", "RGBA", "transparent black", "transparent white", "tRNS",
          "P tRNS", "16 bits", "JPEG", "progressive", "CMYK"],
 )  # fmt: skip
-def test_every_kind_of_pixel(content: bytes) -> None:
+def test_every_pixel_format_becomes_rgb(content: bytes) -> None:
     image = decode_image(content, "x")
     assert image.shape == (20, 40, 3)
     assert image.dtype == np.uint8
@@ -82,20 +82,22 @@ def test_every_kind_of_pixel(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("orientation", "dark"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")]
 )
-def test_it_is_turned_as_the_camera_was(format: str, orientation: int, dark: str) -> None:
+def test_the_image_is_rotated_by_its_exif_orientation(
+    format: str, orientation: int, dark: str
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = decode_image(packed(half_dark(), format, exif=exif), "x")
+    image = decode_image(encode(half_dark(), format, exif=exif), "x")
     thirds = [image[:, :10], image[:, -10:], image[:6], image[-6:]]
     means = dict(zip(("left", "right", "top", "bottom"), (t.mean() for t in thirds), strict=True))
     assert min(means, key=lambda side: means[side]) == dark
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_photo_is_reduced(format: str) -> None:
+def test_a_large_photo_is_reduced(format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = decode_image(packed(half_dark("RGB", (4000, 3000)), format, exif=exif), "x")
+    image = decode_image(encode(half_dark("RGB", (4000, 3000)), format, exif=exif), "x")
     assert max(image.shape) <= 2048
     assert image.shape[0] > image.shape[1]
     assert image[10].mean() < 10
@@ -103,17 +105,17 @@ def test_a_photo_is_reduced(format: str) -> None:
 
 
 def header(width: int, height: int) -> bytes:
-    """A PNG that promises this size and holds no more than a row."""
+    """Return a PNG file that declares this size and holds a single row."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    facts = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    fields = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", facts)
+        + chunk(b"IHDR", fields)
         + chunk(b"IDAT", zlib.compress(b"\0" * (width + 1)))
         + chunk(b"IEND", b"")
     )
@@ -122,9 +124,9 @@ def header(width: int, height: int) -> bytes:
 BAD = {
     "text": (b"Dear diary, today I drew a seven.", "x.png is not a PNG or JPEG image"),
     "empty": (b"", "x.png is empty"),
-    "cut short PNG": (packed(half_dark())[:60], "x.png is damaged"),
-    "cut short JPEG": (packed(half_dark("RGB", (400, 400)), "JPEG")[:700], "x.png is damaged"),
-    "GIF": (packed(half_dark(), "GIF"), "x.png is not a PNG or JPEG image"),
+    "cut short PNG": (encode(half_dark())[:60], "x.png is damaged"),
+    "cut short JPEG": (encode(half_dark("RGB", (400, 400)), "JPEG")[:700], "x.png is damaged"),
+    "GIF": (encode(half_dark(), "GIF"), "x.png is not a PNG or JPEG image"),
     "20,000 pixels a side": (header(20_000, 20_000), "x.png has more than 50,000,000 pixels"),
     "10,000 pixels a side": (header(10_000, 10_000), "x.png has more than 50,000,000 pixels"),
     "2,000,000,000 pixels a side": (header(2**31 - 1, 2**31 - 1), "x.png has more than"),
@@ -133,21 +135,21 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_image_is_said_in_one_line(name: str) -> None:
-    content, says = BAD[name]
+def test_the_error_for_an_invalid_image_is_one_line(name: str) -> None:
+    content, message = BAD[name]
     with pytest.raises(DataError) as caught:
         decode_image(content, "x.png")
-    assert str(caught.value).startswith(says)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
-def test_the_largest_image_needs_bounded_memory(format: str, tmp_path: Path) -> None:
-    """50 million pixels with transparency, or progressive: the dearest there are."""
+def test_the_largest_image_uses_bounded_memory(format: str, tmp_path: Path) -> None:
+    """Decode 50 million pixels with transparency or progressive, which need the most memory."""
     options: dict[str, Any] = {"progressive": True} if format == "JPEG" else {"compress_level": 1}
     image = Image.new("RGBA" if format == "PNG" else "RGB", (10_000, 5_000))
     path = tmp_path / "large"
-    path.write_bytes(packed(image, format, **options))
+    path.write_bytes(encode(image, format, **options))
     code = (
         "import sys; from pathlib import Path; from lenet_edge.data.image_file import decode_image;"
         "decode_image(Path(sys.argv[1]).read_bytes(), 'x');"
@@ -159,8 +161,8 @@ def test_the_largest_image_needs_bounded_memory(format: str, tmp_path: Path) -> 
 
 
 @given(st.data())
-def test_a_spoiled_file_is_read_or_refused(data: st.DataObject) -> None:
-    content = bytearray(packed(half_dark("RGB"), data.draw(st.sampled_from(["PNG", "JPEG"]))))
+def test_a_damaged_file_is_decoded_or_an_error(data: st.DataObject) -> None:
+    content = bytearray(encode(half_dark("RGB"), data.draw(st.sampled_from(["PNG", "JPEG"]))))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(1, len(content))) :]
@@ -168,16 +170,16 @@ def test_a_spoiled_file_is_read_or_refused(data: st.DataObject) -> None:
         assert decode_image(bytes(content), "x").ndim == 3
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         image_file.read_image_file(tmp_path / "missing.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
         image_file.read_image_file(tmp_path / "folder.png")
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(DataError, match="it is no file"):
+    with pytest.raises(DataError, match="not a regular file"):
         image_file.read_image_file(tmp_path / "pipe.png")
-    with (tmp_path / "vast.png").open("wb") as file:
+    with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(DataError, match="the limit is 32"):
-        image_file.read_image_file(tmp_path / "vast.png")
+        image_file.read_image_file(tmp_path / "huge.png")

@@ -1,3 +1,5 @@
+"""Tests of the embedded MNIST."""
+
 from __future__ import annotations
 
 import gzip
@@ -14,7 +16,7 @@ import pytest
 from lenet_edge.data import idx, mnist
 from lenet_edge.data.dataset import to_input
 
-# The md5 sums of the four files as they were first published, uncompressed.
+# MD5 sums of the four published files, uncompressed.
 PUBLISHED_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -25,7 +27,7 @@ Part = Literal["train", "test"]
 
 
 def original_files(part: Part) -> dict[str, bytes]:
-    """Return the two IDX files of a part, made again from what the package holds."""
+    """Encode the two IDX files of a part from the arrays in the package."""
     data = mnist.load(part)
     arrays = data.images[..., 0], data.labels.astype(np.uint8)
     names = mnist.FILES[part]
@@ -50,11 +52,11 @@ def test_shapes_types_and_classes(part: Part, count: int) -> None:
     assert set(data.labels) == set(range(10))
 
 
-def test_the_first_test_images_are_the_ones_in_every_textbook() -> None:
+def test_the_first_test_labels_are_the_published_ones() -> None:
     assert mnist.load("test").labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
-def test_a_board_needs_the_test_part_only(tmp_path: Path) -> None:
+def test_the_test_part_loads_without_the_training_part_and_tensorflow(tmp_path: Path) -> None:
     package = Path(mnist.__file__).parents[2]
     shutil.copytree(package, tmp_path / "lenet_edge", ignore=shutil.ignore_patterns("train.npz"))
     code = (
@@ -69,7 +71,7 @@ def test_a_board_needs_the_test_part_only(tmp_path: Path) -> None:
     assert done.stdout == "10000\n"
 
 
-def test_pixels_become_exactly_x_over_255() -> None:
+def test_pixels_are_divided_by_255_exactly() -> None:
     pixels = np.arange(256, dtype=np.uint8)
     scaled = to_input(pixels)
     assert scaled.dtype == np.float32
@@ -78,8 +80,8 @@ def test_pixels_become_exactly_x_over_255() -> None:
     assert np.array_equal(to_input(pixels, 0.5), pixels.astype(np.float32) / 2)
 
 
-def test_packing_checks_the_files_and_harms_nothing(tmp_path: Path) -> None:
-    """`python -m lenet_edge.data.mnist` in a copy of the package: good, wrong, and .gz files."""
+def test_packing_checks_the_md5_sums_before_it_writes(tmp_path: Path) -> None:
+    """Run `python -m lenet_edge.data.mnist` in a copy of the package, also on invalid files."""
     package = Path(mnist.__file__).parents[2]
     shutil.copytree(package, tmp_path / "lenet_edge")
     packed = {p: tmp_path / f"lenet_edge/data/mnist/{p}.npz" for p in ("train", "test")}

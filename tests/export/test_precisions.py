@@ -138,7 +138,7 @@ def test_calibration_data_that_cannot_be_used(
     [
         ({"images": np.full((3, 28, 28, 1), 200.0)}, "go from 200 to 200"),
         ({"images": np.arange(3 * 784.0).reshape(3, 28, 28, 1)}, "the model takes 0 to 1"),
-        ({"images": np.full((3, 28, 28, 1), np.nan)}, "hold 2352 that are no numbers"),
+        ({"images": np.full((3, 28, 28, 1), np.nan)}, "have 2352 values that are not finite"),
         ({"images": np.full((3, 28, 28, 1), 300, np.int32)}, "pixels of 300 to 300"),
         ({"images": np.array(["a", "b"])}, "they are numbers of shape"),
         ({"images": np.float32(1)}, r"float32 of shape \(\); they are"),

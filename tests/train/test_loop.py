@@ -72,7 +72,7 @@ def test_labels_out_of_range_are_an_error(training: Dataset, test_images: Datase
     for wrong in (10, -1):
         labels = training.labels.copy()
         labels[5] = wrong
-        with pytest.raises(DataError, match=rf"must lie in 0\.\.9; found .*{wrong}"):
+        with pytest.raises(DataError, match=rf"are .*{wrong}.*; they must lie in 0\.\.9"):
             loop.train(dataclasses.replace(training, labels=labels), test_images, short())
 
 

@@ -187,7 +187,7 @@ def bad_data(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
     return {
         "lengths": ({"images": images, "labels": np.zeros(4, int)}, "5 images but 4 labels"),
         "range": ({"images": images, "labels": np.full(5, 10)}, "labels lie in 10..10"),
-        "nan": ({"images": images * np.nan}, "that are no numbers"),
+        "nan": ({"images": images * np.nan}, "that are not finite"),
         "names": ({"a": images, "b": images}, "no array named images (it has: a, b)"),
         "shape": ({"images": images[:, :9]}, "takes images of shape 28 x 28 x 1 and these are 9 x"),
         "none": ({"images": images[:0]}, "one or more"),

@@ -1,8 +1,8 @@
-"""MNIST inside the package: 60,000 training and 10,000 test images, no download.
+"""MNIST inside the package, without a download: 60,000 training images and 10,000 test images.
 
-The two .npz files hold the four original IDX files, byte for byte: a test encodes them again and
-compares the md5 sums in `MD5`. A board needs only ``test.npz``. To make them again from the
-original files: ``python -m lenet_edge.data.mnist FOLDER``.
+The two .npz files hold the data of the four original IDX files: a test encodes them again and
+compares the result with the MD5 sums in `MD5`. A board needs only ``test.npz``. To create the .npz
+files from the original files, run ``python -m lenet_edge.data.mnist FOLDER``.
 
 Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits", 1998.
 """
@@ -18,9 +18,9 @@ from lenet_edge.data.dataset import Dataset
 
 FOLDER = Path(__file__).parent
 CLASS_NAMES = tuple("0123456789")
-TEST = "mnist-test"  # the name of the part that is on every board
+TEST = "mnist-test"  # name of the part that every board has
 
-# The published names and sums of (images, labels) of each part.
+# Published file names of (images, labels) of each part, and the published MD5 sum of each file.
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -34,7 +34,11 @@ MD5 = {
 
 
 def load(part: Literal["train", "test"]) -> Dataset:
-    """Return one part of MNIST: images uint8 (N, 28, 28, 1), labels int32 (N,)."""
+    """Load one part of MNIST.
+
+    Returns:
+        Images, uint8 of shape (N, 28, 28, 1), and labels, int32 of shape (N,).
+    """
     with np.load(FOLDER / f"{part}.npz", allow_pickle=False) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     return Dataset(f"mnist-{part}", images[..., np.newaxis], labels.astype(np.int32), CLASS_NAMES)

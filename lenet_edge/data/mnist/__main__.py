@@ -1,4 +1,4 @@
-"""Pack the four original MNIST files into the package: python -m lenet_edge.data.mnist FOLDER."""
+"""Program that packs the original MNIST files: python -m lenet_edge.data.mnist FOLDER."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from lenet_edge.support.files import atomic_write
 
 
 def pack(source: Path) -> None:
-    """Check the four files in `source` against their published md5 sums, then pack them.
+    """Check the four files in `source` against their published MD5 sums, and pack them.
+
+    Args:
+        source: the folder with the uncompressed IDX files.
 
     Raises:
-        DataError: one of them is not the published file.
+        DataError: a file is not the published one.
     """
     for part, names in FILES.items():
         arrays = []
         for name in names:
             content = (source / name).read_bytes()
             if hashlib.md5(content).hexdigest() != MD5[name]:
-                raise DataError(f"{source / name} is not the published file (another md5 sum)")
+                raise DataError(
+                    f"{source / name} is not the published file (its MD5 sum differs);"
+                    " download and decompress it again"
+                )
             arrays.append(idx.decode(content, name))
         with atomic_write(FOLDER / f"{part}.npz") as temporary:
             np.savez_compressed(temporary, images=arrays[0], labels=arrays[1])
