@@ -13,7 +13,7 @@ from lenet_edge.artifacts.artifact import FORMATS
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.cli._terminal import progress_bar, show
-from lenet_edge.report.terminal import summary_view
+from lenet_edge.report.terminal.summary import summary_view
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.selection import load_artifacts, pair_up
 from lenet_edge.support.files import atomic_write

@@ -355,9 +355,9 @@ def bench(
     choice = _choice(files, target, delegate, delegate_option, allow_fallback, console)
     run, stopped = bench(choice, settings, console, None if json is None else Path(json), resume)
     if csv is not None:
-        csv_and_pytest.write(Path(csv), csv_and_pytest.as_csv(run))
+        csv_and_pytest.write_text(Path(csv), csv_and_pytest.to_csv(run))
     if pytest_benchmark is not None:
-        csv_and_pytest.write(Path(pytest_benchmark), csv_and_pytest.as_pytest_benchmark(run))
+        csv_and_pytest.write_text(Path(pytest_benchmark), csv_and_pytest.to_pytest_benchmark(run))
     if stopped:
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run")
     if not run.measurements:

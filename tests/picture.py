@@ -27,7 +27,7 @@ def main() -> None:
         report = Path(folder) / "report.html"
         page.write(report, [(RECORDED[-1].name, BenchRun.load(RECORDED[-1]))])
         chromium.open(report.as_uri(), SIZE)
-        bottom = "document.querySelector('#pareto-1').getBoundingClientRect().bottom + 20"
+        bottom = "document.querySelector('#accuracy-1').getBoundingClientRect().bottom + 20"
         chromium.screenshot(PICTURE, height=int(chromium.script(bottom)))
     # The colours of a page are few: as a palette the file is half. Those of small marks must stay.
     colours = Image.open(PICTURE).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)

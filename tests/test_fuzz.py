@@ -22,8 +22,9 @@ from lenet_edge.artifacts.reference import Reference
 from lenet_edge.data import handwriting, idx, npz_file
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.report.comparison import compare
-from lenet_edge.report.latency import bench_view, comparison_view
-from lenet_edge.report.terminal import parity_view
+from lenet_edge.report.terminal.bench import bench_view
+from lenet_edge.report.terminal.comparison import comparison_view
+from lenet_edge.report.terminal.parity import parity_view
 from lenet_edge.results.parity_report import Bounds
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import _probe

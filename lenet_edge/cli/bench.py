@@ -128,7 +128,7 @@ def command(
     from lenet_edge.flows.bench import BenchSettings, bench
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.report import csv_and_pytest
-    from lenet_edge.report.latency import bench_view
+    from lenet_edge.report.terminal.bench import bench_view
     from lenet_edge.selection import load_artifacts
 
     kept = json_file if str(json_file) != "-" else None
@@ -159,9 +159,9 @@ def command(
         return
     run, stopped = bench(choice, settings, TERMINAL, kept, resume)
     if csv_file:
-        csv_and_pytest.write(csv_file, csv_and_pytest.as_csv(run))
+        csv_and_pytest.write_text(csv_file, csv_and_pytest.to_csv(run))
     if pytest_file:
-        csv_and_pytest.write(pytest_file, csv_and_pytest.as_pytest_benchmark(run))
+        csv_and_pytest.write_text(pytest_file, csv_and_pytest.to_pytest_benchmark(run))
     output(bench_view(run), run.to_json(), json_file)
     if stopped:
         more = "; go on with the same command and --resume" if kept else ""
@@ -182,7 +182,7 @@ def _on_fleet(
     """Measure on every board, and show what is known however it ends."""
     from lenet_edge.errors import TargetError
     from lenet_edge.flows.bench import bench_fleet
-    from lenet_edge.report.equal_boards import fleet_view
+    from lenet_edge.report.terminal.fleet import fleet_view
 
     fleet, stopped = bench_fleet(scheduler, choice, settings, TERMINAL, share, kept, resume)
     if fleet is not None and kept:  # the file is written, and a large one takes its time

@@ -36,7 +36,7 @@ def command(base: Path, new: Path, fail_above: float, json_file: Path | None) ->
     Example: lenet-edge compare base.json new.json --fail-above 5%
     """
     from lenet_edge.report.comparison import compare
-    from lenet_edge.report.latency import comparison_view
+    from lenet_edge.report.terminal.comparison import comparison_view
     from lenet_edge.results.result_file import BenchRun
 
     old = BenchRun.load(base)

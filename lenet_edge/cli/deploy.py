@@ -90,7 +90,7 @@ def command(
 
     from lenet_edge.deploy.ssh import SshConnection
     from lenet_edge.flows.deploy import carry_out, decide
-    from lenet_edge.report.deployment import deployment_view
+    from lenet_edge.report.terminal.deployment import deployment_view
     from lenet_edge.selection import load_artifacts
 
     if not uninstall:

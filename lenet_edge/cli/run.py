@@ -69,7 +69,7 @@ def command(
     from lenet_edge.flows import datasets
     from lenet_edge.flows.run import REPORT, RESULTS, run
     from lenet_edge.report import page
-    from lenet_edge.report.terminal import summary_view
+    from lenet_edge.report.terminal.summary import summary_view
     from lenet_edge.train.recipe import RECIPES
 
     chosen = RECIPES[recipe]

@@ -61,7 +61,8 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     import json
 
     from lenet_edge.flows.tune import tune
-    from lenet_edge.report.pareto import front_view, save_picture
+    from lenet_edge.report.plots import plot_tuning
+    from lenet_edge.report.terminal.tuning import tuning_view
 
     with measuring_alone():
         found = tune(model, output_dir, target, report=lambda what: say(f"{what} ..."))
@@ -70,6 +71,6 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     with atomic_write(base.with_name(base.name + ".tune.json")) as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     picture = base.with_name(base.name + ".tune.png")
-    save_picture(facts, picture)
+    plot_tuning(facts, picture)
     say(f"Written: {found.winner.path}, {base.name}.tune.json and {picture.name} beside it.")
-    output(front_view(facts), facts, json_file)
+    output(tuning_view(facts), facts, json_file)

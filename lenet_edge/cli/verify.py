@@ -116,7 +116,7 @@ def command(
     """
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.flows.verify import VerifySettings, verdict, verify
-    from lenet_edge.report.terminal import parity_view
+    from lenet_edge.report.terminal.parity import parity_view
     from lenet_edge.selection import load_artifacts
 
     settings = VerifySettings(options, num_threads, reference, data, layers, logits_file, plots)
@@ -135,10 +135,10 @@ def _on_fleet(
 ) -> None:
     """Verify on every board; each has to prove it."""
     from lenet_edge.flows.verify import verdict, verify_fleet
-    from lenet_edge.report.equal_boards import proofs_view
+    from lenet_edge.report.terminal.fleet import fleet_parity_view
 
     fleet = verify_fleet(scheduler, choice, settings, TERMINAL)
-    output(proofs_view(fleet), fleet.to_json(), json_file)
+    output(fleet_parity_view(fleet), fleet.to_json(), json_file)
     _end(verdict(fleet.runs, complete=not fleet.lost))
 
 

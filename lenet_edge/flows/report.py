@@ -8,7 +8,7 @@ from pathlib import Path
 from lenet_edge.errors import UsageError
 from lenet_edge.report import page
 from lenet_edge.report.eligibility import Limits
-from lenet_edge.report.join_runs import by_machine
+from lenet_edge.report.join_runs import join_by_machine
 from lenet_edge.report.page import Report
 from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.report.recommend import recommend as recommend_file
@@ -70,7 +70,7 @@ def recommend(results: Sequence[Results], limits: Limits) -> Recommendation | No
         UsageError: the results are of several machines, or there are none.
         DataError: a file cannot be read, or nothing was measured at the batch size of `limits`.
     """
-    machines = by_machine(run for _, run in named_runs(results))
+    machines = join_by_machine(run for _, run in named_runs(results))
     if len(machines) != 1:
         raise UsageError(
             f"a recommendation is for one machine and the results are of {len(machines)};"

@@ -9,7 +9,7 @@ from pathlib import Path
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import MissingPackageError
-from lenet_edge.report.plots import training_curve
+from lenet_edge.report.plots import plot_training
 from lenet_edge.support.files import remove
 from lenet_edge.train import loop
 from lenet_edge.train.distribution import Replicas, report_lost_workers
@@ -70,7 +70,7 @@ def train(
     artifact = loop.save_checkpoint(model, checkpoint, training.class_names)
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
-        training_curve(history.epochs, title, folder / CURVE)
+        plot_training(history.epochs, title, folder / CURVE)
     remove(folder / STATE_FILE)
     return artifact, history
 

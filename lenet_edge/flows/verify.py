@@ -98,10 +98,10 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         expectations.append(expected)
         logits_of[f"{report.candidate} on {report.target}"] = logits
         if settings.plots:
-            from lenet_edge.report.plots import parity_pictures
+            from lenet_edge.report.plots import plot_parity
 
             errors = logits - expected.logits
-            parity_pictures(report, expected.images, errors, expected.class_names, settings.plots)
+            plot_parity(report, expected.images, errors, expected.class_names, settings.plots)
 
     with console.progress_bar("Verify", len(pairs)) as step:
         reports, failed = stage.verify(pairs, bounds, settings.num_threads, step, reference, keep)

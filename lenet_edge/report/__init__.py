@@ -1,1 +1,1 @@
-"""Report: results turned into what a person reads, and into one piece of advice."""
+"""Reports on results: rankings, one recommendation, terminal tables, a page, plots and CSV."""

@@ -1,20 +1,22 @@
-"""Two runs of one machine, cell by cell: what became faster or slower, and what became wrong."""
+"""Comparison of two runs of one machine, cell by cell: latency and parity."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lenet_edge.errors import DataError
-from lenet_edge.report.rank import quantile_of
+from lenet_edge.report.rank import ranking_quantile
+from lenet_edge.results.formatting import target_and_threads
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.results.stats import LatencyRatio
 
 
 @dataclass(frozen=True)
 class Change:
-    """One cell in both runs; `ratio` is the new latency over the old."""
+    """One cell in a base run and a new run; `ratio` is the new latency over the base latency."""
 
     base: Measurement
     new: Measurement
@@ -24,7 +26,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """Whether the interval of the ratio shows it "slower", "faster", or only "equal"."""
+        """Verdict on the latency: "slower", "faster", "equal" (tied), or "invalid"."""
         if self.new.invalid or self.base.invalid:
             return "invalid"
         if self.ratio.equal:
@@ -33,7 +35,7 @@ class Change:
 
     @property
     def accuracy_change(self) -> float | None:
-        """Percentage points of accuracy gained; None where either run does not tell it."""
+        """Percentage points of accuracy gained; None if either run lacks the accuracy."""
         base, new = (
             None if parity is None else parity.candidate_accuracy
             for parity in (self.base_parity, self.new_parity)
@@ -41,26 +43,32 @@ class Change:
         return None if base is None or new is None else 100 * (new - base)
 
     def regression(self, fail_above: float) -> str | None:
-        """Return in words what became worse, or None.
+        """Return the regression of the cell as a phrase, or None if it has none.
 
         Args:
-            fail_above: how much slower, relative, is still borne; what is not shown to be slower
-                is always borne.
+            fail_above: relative slowdown that is still accepted. A slowdown within the
+                confidence interval is always accepted.
         """
         if self.verdict == "slower" and self.ratio.value > 1 + fail_above:
             return f"{self.ratio.value - 1:.1%} slower"
         if self.new.invalid and not self.base.invalid:
             return f"no longer valid: {self.new.invalid}"
-        old, now = self.base_parity, self.new_parity
-        if old is not None and now is not None and old.passed and not now.passed:
+        base, new = self.base_parity, self.new_parity
+        if base is not None and new is not None and base.passed and not new.passed:
             return "no longer passes parity"
         return None
 
+    @property
+    def cell(self) -> str:
+        """Name of the cell: "lenet_int8.tflite on litert-xnnpack ×4, batch 8"."""
+        target = target_and_threads(self.base.target, self.base.num_threads)
+        return f"{self.base.artifact} on {target}, batch {self.base.batch_size}"
+
     def to_json(self, fail_above: float) -> dict[str, Any]:
-        """Return what a JSON file holds."""
-        name, target, batch_size, num_threads = self.base.key
+        """Return the change as a JSON object."""
+        artifact, target, batch_size, num_threads = self.base.key
         return {
-            "artifact": name,
+            "artifact": artifact,
             "target": target,
             "batch_size": batch_size,
             "num_threads": num_threads,
@@ -74,39 +82,56 @@ class Change:
 
 
 def compare(base: BenchRun, new: BenchRun) -> tuple[list[Change], list[str]]:
-    """Return the cells that both runs measured, and those that only one of them did, in words.
+    """Compare the cells that both runs measured.
+
+    Returns:
+        The changes, and a phrase for each cell that only one of the runs measured.
 
     Raises:
-        DataError: the runs are of different machines, or share no cell.
+        DataError: the runs come from different machines, or share no cell.
     """
     if base.environment.identity != new.environment.identity:
         raise DataError(
-            f"the runs are of different machines ({_machine(base)}; {_machine(new)}) and cannot be"
-            " compared; measure both on one"
+            f"the runs come from different machines ({_machine(base)}; {_machine(new)}), so they"
+            " cannot be compared; measure both on one machine"
         )
-    old = {one.key: one for one in base.measurements}
-    now = {one.key: one for one in new.measurements}
-    shared = [key for key in old if key in now]
+    base_cells = {measurement.key: measurement for measurement in base.measurements}
+    new_cells = {measurement.key: measurement for measurement in new.measurements}
+    shared = [key for key in base_cells if key in new_cells]
     if not shared:
         raise DataError("the runs share no cell; bench the same files on the same targets")
     resolution = max(run.settings.get("precision", 0.0) for run in (base, new))
-    before, after = _parity(base), _parity(new)
+    base_parity, new_parity = _parity_by_pair(base), _parity_by_pair(new)
     changes = [
         Change(
-            old[key],
-            now[key],
-            now[key].ratio_to(old[key], resolution=resolution, quantile=quantile_of(new)),
-            before.get(key[:2]),
-            after.get(key[:2]),
+            base_cells[key],
+            new_cells[key],
+            new_cells[key].ratio_to(
+                base_cells[key], resolution=resolution, quantile=ranking_quantile(new)
+            ),
+            base_parity.get(key[:2]),
+            new_parity.get(key[:2]),
         )
         for key in shared
     ]
-    lonely = [
-        f"{name} on {target}, batch {batch_size}: only in the {which}"
-        for which, mine, others in (("base", old, now), ("new run", now, old))
-        for name, target, batch_size, _ in mine.keys() - others.keys()
-    ]
-    return changes, sorted(lonely)
+    unmatched = [
+        f"{artifact} on {target}, batch {batch_size}: only in the {run}"
+        for run, cells, other_cells in (
+            ("base", base_cells, new_cells), ("new run", new_cells, base_cells),
+        )
+        for artifact, target, batch_size, _ in cells.keys() - other_cells.keys()
+    ]  # fmt: skip
+    return changes, sorted(unmatched)
+
+
+def count_verdicts(changes: Sequence[Change]) -> str:
+    """Return the number of changes of each verdict: "2 faster, 1 slower, 3 equal"."""
+    verdicts = [change.verdict for change in changes]
+    return ", ".join(
+        f"{verdicts.count(verdict)} {verdict}"
+        for verdict in ("faster", "slower", "equal", "invalid")
+        if verdict in verdicts
+    )
 
 
 def _machine(run: BenchRun) -> str:
@@ -115,5 +140,5 @@ def _machine(run: BenchRun) -> str:
     return f"{machine.machine}, {machine.architecture}, {machine.cores} cores{emulated}"
 
 
-def _parity(run: BenchRun) -> dict[tuple[str, str], ParityReport]:
-    return {(one.candidate, one.target): one for one in run.parity}
+def _parity_by_pair(run: BenchRun) -> dict[tuple[str, str], ParityReport]:
+    return {(report.candidate, report.target): report for report in run.parity}

@@ -1,4 +1,4 @@
-"""Results for other programs: CSV, and pytest-benchmark's own JSON."""
+"""Results as CSV and as the JSON of pytest-benchmark, for other programs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _FACTS = ("artifact", "artifact_sha256", "size_bytes", "target", "runtime_versio
           "num_threads", "inputs", "calls_per_sample", "invalid")  # fmt: skip
 
 
-def write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def as_csv(run: BenchRun) -> str:
-    """Return a header and a row for each measurement; an interval takes two columns."""
+def to_csv(run: BenchRun) -> str:
+    """Return a header and one row for each measurement; an interval takes two columns."""
     rows = [
-        {"machine": run.environment.machine, "emulated": run.environment.emulated, **_row(one)}
-        for one in run.measurements
+        {"machine": run.environment.machine, "emulated": run.environment.emulated, **_row(cell)}
+        for cell in run.measurements
     ]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else ["machine"], lineterminator="\n")
@@ -36,9 +36,9 @@ def as_csv(run: BenchRun) -> str:
     return text.getvalue()
 
 
-def _row(one: Measurement) -> dict[str, Any]:
-    row = {name: getattr(one, name) for name in _FACTS}
-    for name, value in one.derived.items():
+def _row(measurement: Measurement) -> dict[str, Any]:
+    row = {name: getattr(measurement, name) for name in _FACTS}
+    for name, value in measurement.derived.items():
         if "_interval_" in name:
             low, high = value or (None, None)
             row[f"{name}_low"], row[f"{name}_high"] = low, high
@@ -49,8 +49,8 @@ def _row(one: Measurement) -> dict[str, Any]:
     return row
 
 
-def as_pytest_benchmark(run: BenchRun) -> str:
-    """Return the run as ``pytest --benchmark-json`` would have written it (its version 5)."""
+def to_pytest_benchmark(run: BenchRun) -> str:
+    """Return the run in the format of ``pytest --benchmark-json``, version 5."""
     machine = run.environment
     facts = {
         "machine_info": {
@@ -63,29 +63,29 @@ def as_pytest_benchmark(run: BenchRun) -> str:
             "cpu": {"brand_raw": machine.cpu, "count": machine.cores},
         },
         "commit_info": {"id": run.git_commit, "dirty": False, "time": run.created_at},
-        "benchmarks": [_benchmark(one) for one in run.measurements],
+        "benchmarks": [_benchmark(cell) for cell in run.measurements],
         "datetime": run.created_at,
         "version": "5.0.0",
     }
     return json.dumps(facts, indent=1) + "\n"
 
 
-def _benchmark(one: Measurement) -> dict[str, Any]:
-    name = f"{one.artifact}-{one.target}-b{one.batch_size}-t{one.num_threads}"
+def _benchmark(cell: Measurement) -> dict[str, Any]:
+    name = f"{cell.artifact}-{cell.target}-b{cell.batch_size}-t{cell.num_threads}"
     return {
-        "group": f"batch {one.batch_size}",
+        "group": f"batch {cell.batch_size}",
         "name": name,
         "fullname": f"lenet-edge bench::{name}",
         "params": None,
         "param": None,
-        "extra_info": {"artifact_sha256": one.artifact_sha256, "invalid": one.invalid},
+        "extra_info": {"artifact_sha256": cell.artifact_sha256, "invalid": cell.invalid},
         "options": {"disable_gc": True, "timer": "perf_counter_ns", "warmup": True},
-        "stats": _stats(one),
+        "stats": _stats(cell),
     }
 
 
-def _stats(one: Measurement) -> dict[str, Any]:
-    samples = one.latencies_s
+def _stats(cell: Measurement) -> dict[str, Any]:
+    samples = cell.latencies_s
     mean, deviation = float(samples.mean()), float(samples.std(ddof=1)) if len(samples) > 1 else 0.0
     q1, q3 = (float(value) for value in np.percentile(samples, (25, 75)))
     low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
@@ -97,7 +97,7 @@ def _stats(one: Measurement) -> dict[str, Any]:
         "mean": mean,
         "stddev": deviation,
         "rounds": len(samples),
-        "median": one.p50_s,
+        "median": cell.p50_s,
         "iqr": q3 - q1,
         "q1": q1,
         "q3": q3,
@@ -107,6 +107,6 @@ def _stats(one: Measurement) -> dict[str, Any]:
         "ld15iqr": float(samples[samples >= low].min()),
         "hd15iqr": float(samples[samples <= high].max()),
         "ops": 1 / mean if mean else 0.0,
-        "total": float(samples.sum()) * one.calls_per_sample,
-        "iterations": one.calls_per_sample,
+        "total": float(samples.sum()) * cell.calls_per_sample,
+        "iterations": cell.calls_per_sample,
     }

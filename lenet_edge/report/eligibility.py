@@ -1,4 +1,4 @@
-"""The cells that could be shipped, and what excludes each: its parity, its samples or a limit."""
+"""Cells that may be shipped, and the reasons that exclude the others."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from lenet_edge.errors import DataError
-from lenet_edge.report.rank import latency_s
+from lenet_edge.report.rank import ranking_latency_s
+from lenet_edge.results.formatting import latency, plural
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may cost; None is not looked at.
+    """Limits that a cell must keep to be recommended; None sets no limit.
 
-    `max_accuracy_drop` is in percentage points, of what was measured on the test images.
-    `max_latency_s` bounds the figure that the run is ranked by, the median unless its scenario
-    says otherwise, of a whole batch. Without `batch_size` the smallest that was measured decides.
+    Attributes:
+        max_accuracy_drop: in percentage points, on the test images.
+        max_latency_s: of a whole batch. It applies to the figure that ranks the run: the median,
+            unless the scenario selects another.
+        max_bytes: size of the file.
+        batch_size: batch size to consider; by default the smallest measured one that fits.
     """
 
     max_accuracy_drop: float | None = None
@@ -29,19 +33,23 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class JudgedCell:
-    """A cell that could have been chosen, and in words why it was not.
+    """Measured cell with the reasons not to ship it.
 
-    `missed` are the factors by which it misses the limits; infinity where none could help.
+    Attributes:
+        measurement: latencies of the cell.
+        parity: comparison with the reference; None if the pair was not verified.
+        why_not: reasons not to choose the cell, as a phrase that continues "the file ...".
+        missed_by: factors by which it misses the limits; infinity if other limits could not help.
+            Empty if the cell is eligible.
     """
 
     measurement: Measurement
     parity: ParityReport | None
     why_not: str = ""
-    missed: tuple[float, ...] = ()
+    missed_by: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        one = self.measurement
-        return f"{one.artifact} on {one.target}, {threads(one)}"
+        return cell_name(self.measurement)
 
     def html_row(self) -> dict[str, str]:
         """Return the cells of a table; see `support.html_table`."""
@@ -50,95 +58,113 @@ class JudgedCell:
         return {**{name: cells[name] for name in columns}, "why not": self.why_not}
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a JSON file holds."""
-        return {**cell(self.measurement), "why_not": self.why_not}
+        """Return the cell as a JSON object."""
+        return {**cell_to_json(self.measurement), "why_not": self.why_not}
 
 
-def edge_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
-    """Return the cells of exported files, at one batch size or at all.
+def exported_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
+    """Return the measurements of exported files, at one batch size or at all.
+
+    Checkpoints are left out because they are not edge files, and so is the null target.
 
     Raises:
         DataError: nothing was measured at that batch size.
     """
-    cells = [
-        one
-        for one in run.measurements
-        if not one.artifact.endswith(".keras") and one.target != "null"
-    ]
-    sizes = {one.batch_size for one in cells}
+    cells = [measurement for measurement in run.measurements if is_exported(measurement)]
+    sizes = {measurement.batch_size for measurement in cells}
     if cells and batch_size is not None and batch_size not in sizes:
         raise DataError(
             f"nothing was measured at batch {batch_size}, only at"
             f" {', '.join(map(str, sorted(sizes)))}; bench it with --batch-size {batch_size}"
         )
-    return [one for one in cells if batch_size in (None, one.batch_size)]
+    return [cell for cell in cells if batch_size in (None, cell.batch_size)]
 
 
-def judge(one: Measurement, run: BenchRun, limits: Limits, quantile: float | None) -> JudgedCell:
-    """Say what excludes a cell: its parity, its own measurement, a fallback, or the limits."""
+def is_exported(measurement: Measurement) -> bool:
+    """Return True for an exported file on a real target: no checkpoint, not the null target."""
+    return not measurement.artifact.endswith(".keras") and measurement.target != "null"
+
+
+def judge(
+    measurement: Measurement, run: BenchRun, limits: Limits, quantile: float | None
+) -> JudgedCell:
+    """Return a cell with the reasons that exclude it.
+
+    A reason is its parity, an invalid measurement, an incomplete delegation, or a limit.
+    """
+    # If no pair could pass because there were too few images, inconclusive pairs are accepted.
     accepted = "pass" if any(report.passed for report in run.parity) else "inconclusive"
     parity = next(
-        (r for r in run.parity
-         if (r.candidate_sha256, r.target) == (one.artifact_sha256, one.target)),
+        (
+            report
+            for report in run.parity
+            if report.candidate_sha256 == measurement.artifact_sha256
+            and report.target == measurement.target
+        ),
         None,
-    )  # fmt: skip
+    )
     if parity is None:
-        return JudgedCell(one, None, "was not verified", (math.inf,))
-    if parity.verdict != accepted:
-        said = "fails parity" if parity.verdict == "fail" else "was verified on too few images"
-        return JudgedCell(one, parity, ": ".join((said, *parity.reasons[:1])), (math.inf,))
-    if one.invalid:
-        return JudgedCell(one, parity, f"was not measured well: {one.invalid}", (math.inf,))
-    if run.environment.emulated:
-        return JudgedCell(one, parity, "was measured on an emulated processor", (math.inf,))
-    if one.delegation and not one.delegation.is_complete:
-        return JudgedCell(one, parity, f"is partial: {one.delegation}", (math.inf,))
-    missed = list(_missed(one, parity, limits, quantile))
-    words, factors = " and ".join(said for said, _ in missed), tuple(by for _, by in missed)
-    return JudgedCell(one, parity, words, factors)
+        reason = "was not verified"
+    elif parity.verdict != accepted:
+        failure = "failed parity" if parity.verdict == "fail" else "was verified on too few images"
+        reason = ": ".join((failure, *parity.reasons[:1]))
+    elif measurement.invalid:
+        reason = f"has invalid latencies: {measurement.invalid}"
+    elif run.environment.emulated:
+        reason = "was measured on an emulated CPU"
+    elif measurement.delegation and not measurement.delegation.is_complete:
+        reason = f"runs only partly on its delegate: {measurement.delegation}"
+    else:
+        missed = list(_missed_limits(measurement, parity, limits, quantile))
+        reasons = " and ".join(reason for reason, _ in missed)
+        return JudgedCell(measurement, parity, reasons, tuple(factor for _, factor in missed))
+    return JudgedCell(measurement, parity, reason, (math.inf,))
 
 
-def _missed(
-    one: Measurement, parity: ParityReport, limits: Limits, quantile: float | None
+def _missed_limits(
+    measurement: Measurement, parity: ParityReport, limits: Limits, quantile: float | None
 ) -> Iterator[tuple[str, float]]:
-    """Give the limits that a cell does not keep, in words, and by which factor."""
-    taken, size, drop = latency_s(one, quantile), one.size_bytes, parity.accuracy_drop
-    if limits.max_latency_s is not None and taken > limits.max_latency_s:
-        words = f"takes {us(taken)}, more than the {us(limits.max_latency_s)} of --max-latency"
-        yield words, taken / limits.max_latency_s
+    """Yield each limit that a cell misses: the reason, and the factor."""
+    seconds = ranking_latency_s(measurement, quantile)
+    size, drop = measurement.size_bytes, parity.accuracy_drop
+    if limits.max_latency_s is not None and seconds > limits.max_latency_s:
+        yield (
+            f"takes {latency(seconds)}, more than the {latency(limits.max_latency_s)} of"
+            " --max-latency",
+            seconds / limits.max_latency_s,
+        )
     if limits.max_bytes is not None and size > limits.max_bytes:
-        words = f"is {size:,} bytes, more than the {limits.max_bytes:,} of --max-bytes"
-        yield words, size / limits.max_bytes
+        yield (
+            f"has {size:,} bytes, more than the {limits.max_bytes:,} of --max-bytes",
+            size / limits.max_bytes,
+        )
     if limits.max_accuracy_drop is None:
         return
     if drop is None:
-        yield "was verified without labels, so that its accuracy is not known", math.inf
+        yield "was verified without labels, so its accuracy is unknown", math.inf
     elif drop > limits.max_accuracy_drop:
-        words = f"loses {drop:.2f} points of accuracy, more than the {limits.max_accuracy_drop:g}"
-        yield f"{words} of --max-accuracy-drop", drop / max(limits.max_accuracy_drop, 0.01)
+        yield (
+            f"loses {drop:.2f} points of accuracy, more than the {limits.max_accuracy_drop:g} of"
+            " --max-accuracy-drop",
+            drop / max(limits.max_accuracy_drop, 0.01),
+        )
 
 
-def cell(one: Measurement) -> dict[str, Any]:
-    """Return what names a cell, and its median, as JSON."""
-    name, target, batch_size, num_threads = one.key
+def cell_name(measurement: Measurement) -> str:
+    """Return a cell's name: "lenet_int8.tflite on litert-xnnpack with 1 thread"."""
+    threads = plural(measurement.num_threads, "thread")
+    return f"{measurement.artifact} on {measurement.target} with {threads}"
+
+
+def cell_to_json(measurement: Measurement) -> dict[str, Any]:
+    """Return a cell's key, file and median latency as a JSON object."""
+    artifact, target, batch_size, num_threads = measurement.key
     return {
-        "artifact": name,
-        "artifact_sha256": one.artifact_sha256,
-        "size_bytes": one.size_bytes,
+        "artifact": artifact,
+        "artifact_sha256": measurement.artifact_sha256,
+        "size_bytes": measurement.size_bytes,
         "target": target,
         "batch_size": batch_size,
         "num_threads": num_threads,
-        "p50_s": one.p50_s,
+        "p50_s": measurement.p50_s,
     }
-
-
-def threads(one: Measurement) -> str:
-    """Return "1 thread" or "4 threads"."""
-    return f"{one.num_threads} thread{'s' if one.num_threads > 1 else ''}"
-
-
-def us(seconds: float) -> str:
-    """Return a latency as people read it, such as "4.7 µs" or "1.2 ms"."""
-    if seconds >= 1e-3:
-        return f"{seconds * 1e3:,.3g} ms" if seconds < 1 else f"{seconds:,.2f} s"
-    return f"{seconds * 1e6:.1f} µs"

@@ -1,186 +1,132 @@
-"""The boards of a fleet beside each other: what each takes for each file, and which are slow.
-
-Boards are compared with their equals alone.
-"""
+"""Equal boards of a fleet side by side: latency of each file, slow boards, throttled boards."""
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
+from lenet_edge.report.eligibility import is_exported
+from lenet_edge.results.formatting import machine_name, plural
+from lenet_edge.results.result_file import BenchRun, Measurement
 
-from lenet_edge.report.join_runs import by_kind, join
-from lenet_edge.report.page_tables import NOTHING, Section, Table
-from lenet_edge.report.recommend import recommend
-from lenet_edge.report.terminal import _skipped, _us, _verdicts, machine_name, parity_view
-from lenet_edge.results.result_file import BenchRun, FleetRun, Measurement
-
-_SLOWER = 1.1  # as many times as long as its equals: more than processes of one board disagree
-_MOST_BOARDS = 24  # to be read from top to bottom, and in one table of the terminal
-_MOST_FILES = 7
+_SLOW = 1.1  # latency relative to equal boards; processes of one board differ by less
 
 
-def kind_name(boards: Sequence[BenchRun]) -> str:
-    """Return what equal boards are, in a few words, and which."""
-    names = [one.board for one in boards if one.board]
+def machines_name(boards: Sequence[BenchRun]) -> str:
+    """Return the name of equal machines, with the board or the number of boards."""
+    names = [run.board for run in boards if run.board]
     machine = machine_name(boards[0].environment)
     if not names:
         return machine
-    which = names[0] if len(names) == 1 else f"{len(names)} boards"
-    return f"{machine}: {which}"
+    return f"{machine}: {names[0] if len(names) == 1 else plural(len(names), 'board')}"
 
 
-def slowness(boards: Sequence[BenchRun]) -> list[float | None]:
-    """Return how many times as long as its equals each board takes: the median over their cells.
+def relative_latencies(boards: Sequence[BenchRun]) -> list[float | None]:
+    """Return the latency of each board relative to its equals: the median over the shared cells.
 
-    In each cell a board is held against the median of the others. None where they share none.
+    In each cell, a board is compared with the median of the other boards. Invalid measurements
+    count, because throttling may be the reason that they are invalid.
+
+    Returns:
+        One value per board; None if it shares no cell with another board.
     """
-    cells: dict[object, list[float]] = {}
+    medians: dict[object, list[float]] = {}
     for run in boards:
-        for one in run.measurements:
-            cells.setdefault((one.key, one.artifact_sha256), []).append(one.p50_s)
-    for times in cells.values():
-        times.sort()
-    found: list[float | None] = []
+        for cell in run.measurements:
+            medians.setdefault((cell.key, cell.artifact_sha256), []).append(cell.p50_s)
+    for values in medians.values():
+        values.sort()
+    latencies: list[float | None] = []
     for run in boards:
-        # What is invalid counts: it may be so because the board is throttled.
         ratios = [
-            one.p50_s / others
-            for one in run.measurements
-            if (others := _median_without(cells[one.key, one.artifact_sha256], one.p50_s))
+            cell.p50_s / others
+            for cell in run.measurements
+            if (others := _median_without(medians[cell.key, cell.artifact_sha256], cell.p50_s))
         ]
-        found.append(median(ratios) if ratios else None)
-    return found
+        latencies.append(median(ratios) if ratios else None)
+    return latencies
 
 
-def _median_without(times: Sequence[float], own: float) -> float | None:
-    """Return the median of sorted times less one of them; None where there is no other."""
-    count, place = len(times) - 1, bisect.bisect_left(times, own)
+def _median_without(ordered: Sequence[float], own: float) -> float | None:
+    """Return the median of ordered values without one of them; None if there is no other."""
+    count, index = len(ordered) - 1, bisect.bisect_left(ordered, own)
     if not count:
         return None
-    middle = [times[i + (i >= place)] for i in {(count - 1) // 2, count // 2}]
+    middle = [ordered[i + (i >= index)] for i in {(count - 1) // 2, count // 2}]
     return sum(middle) / len(middle)
 
 
-def outliers(boards: Sequence[BenchRun]) -> dict[str, str]:
-    """Return what is odd about boards that are slower than their equals, or throttled, by name."""
-    said = {}
-    for run, slower in zip(boards, slowness(boards), strict=True) if len(boards) > 1 else ():
-        why = []
-        if slower is not None and slower > _SLOWER:
-            why.append(f"takes {slower:.2f} times as long as its equals")
-        trials = [trial for one in run.measurements for trial in one.processes]
+def find_outliers(boards: Sequence[BenchRun]) -> dict[str, str]:
+    """Return the boards that are slower than their equals or throttled, each with a phrase."""
+    if len(boards) < 2:
+        return {}
+    outliers = {}
+    for run, relative in zip(boards, relative_latencies(boards), strict=True):
+        reasons = []
+        if relative is not None and relative > _SLOW:
+            reasons.append(f"takes {relative:.2f} times as long as equal boards")
+        processes = [process for cell in run.measurements for process in cell.processes]
         throttled = dict.fromkeys(
-            reason for t in trials for when in (t.before, t.after) for reason in when.throttled
+            reason
+            for process in processes
+            for conditions in (process.before, process.after)
+            for reason in conditions.throttled
         )
         if throttled:
-            why.append(f"says it is held back ({', '.join(throttled)})")
-        if why:
-            warmest = max((t.after.temperature_celsius or 0.0 for t in trials), default=0.0)
-            heat = f", at {warmest:.0f} °C" if warmest else ""
-            said[run.board or "one of the machines"] = f"{' and '.join(why)}{heat}"
-    return said
+            reasons.append(f"is throttled ({', '.join(throttled)})")
+        if reasons:
+            hottest = max(
+                (process.after.temperature_celsius or 0.0 for process in processes), default=0.0
+            )
+            heat = f", at {hottest:.0f} °C" if hottest else ""
+            outliers[run.board or "one of the machines"] = f"{' and '.join(reasons)}{heat}"
+    return outliers
 
 
-def _matrix(boards: Sequence[BenchRun]) -> tuple[list[str], list[list[Measurement | None]], str]:
-    """Return the files, and for each board its fastest cell of each, at the smallest batch."""
-    cells = [
-        one
-        for run in boards
-        for one in run.measurements
-        if not one.artifact.endswith(".keras") and one.target != "null"
+@dataclass(frozen=True)
+class BoardMatrix:
+    """Fastest cell of each file on each of several equal boards.
+
+    Attributes:
+        batch_size: the smallest batch size that was measured.
+        files: file names of the artifacts.
+        rows: cells of each board, in the order of `files`; None if no cell is valid.
+    """
+
+    batch_size: int
+    files: tuple[str, ...]
+    rows: tuple[tuple[Measurement | None, ...], ...]
+
+
+def board_matrix(boards: Sequence[BenchRun]) -> BoardMatrix:
+    """Return the fastest valid cell of each file on each board, at the smallest batch size."""
+    cells = [cell for run in boards for cell in run.measurements if is_exported(cell)]
+    batch_size = min((cell.batch_size for cell in cells), default=0)
+    files = tuple(sorted({cell.artifact for cell in cells}))
+    return BoardMatrix(
+        batch_size, files, tuple(_fastest_cells(run, files, batch_size) for run in boards)
+    )
+
+
+def _fastest_cells(
+    run: BenchRun, files: Sequence[str], batch_size: int
+) -> tuple[Measurement | None, ...]:
+    failed = run.failed_pairs
+    usable = [
+        cell
+        for cell in run.measurements
+        if cell.batch_size == batch_size
+        and cell.target != "null"
+        and not cell.invalid
+        and (cell.artifact_sha256, cell.target) not in failed
     ]
-    batch_size = min((one.batch_size for one in cells), default=0)
-    files = sorted({one.artifact for one in cells})
-    rows = []
-    for run in boards:
-        wrong = {(r.candidate_sha256, r.target) for r in run.parity if r.verdict == "fail"}
-        right = [
-            one
-            for one in run.measurements
-            if one.batch_size == batch_size
-            and one.target != "null"
-            and not one.invalid
-            and (one.artifact_sha256, one.target) not in wrong
-        ]
-        rows.append([
-            min((one for one in right if one.artifact == file), key=lambda m: m.p50_s, default=None)
-            for file in files
-        ])  # fmt: skip
-    return files, rows, f"Median of a batch of {batch_size} in µs, on each board's fastest runtime."
-
-
-def boards_section(boards: Sequence[BenchRun]) -> Section:
-    """Return what each of these equal boards takes for each file."""
-    files, rows, what = _matrix(boards)
-    texts, styles = [], []
-    odd = outliers(boards)
-    by_board = list(zip(boards, rows, slowness(boards), strict=True))
-    if len(boards) > _MOST_BOARDS:
-        by_board.sort(key=lambda one: -(one[2] or 0.0))
-        what += " The slowest come first."
-    for run, cells, slower in by_board:
-        name = run.board or NOTHING
-        texts.append(
-            (name, *(_us(one.p50_s if one else None) for one in cells),
-             NOTHING if slower is None else f"{slower:.2f}")
-        )  # fmt: skip
-        styles.append("doubtful" if name in odd else "")
-    table = Table(("board", *files, "× its equals"), tuple(texts), 1, tuple(styles))
-    notes = [what]
-    if len(boards) > 1:
-        notes.append("What follows is of the valid processes of all these boards together.")
-    notes += [f"{name} {why}." for name, why in odd.items()]
-    return Section("boards", "Board by board", tuple(notes), table if files else None)
-
-
-def fleet_view(fleet: FleetRun) -> RenderableType:
-    """Return a block for each kind of board: its boards by files, and which file is best there."""
-    parts: list[RenderableType] = []
-    for boards in by_kind(fleet.runs):
-        run = join(boards)
-        parts += [Text(f"\n{kind_name(boards)}", style="bold"), *_block(boards)]
-        parts += [
-            Text(f"outlier: {name} {why}", style="yellow") for name, why in outliers(boards).items()
-        ]
-        parts += _verdicts(one for one in run.parity if one.verdict == "fail")
-        parts += _skipped(run.skipped)
-        advice = recommend(run)
-        if run.measurements:
-            parts.append(Text(str(advice), style="bold green" if advice else "bold red"))
-    parts += [Text(f"lost {one.board}: {one.reason}", style="red") for one in fleet.lost]
-    return Group(*parts)
-
-
-def proofs_view(fleet: FleetRun) -> RenderableType:
-    """Return each board's proofs, board by board."""
-    parts: list[RenderableType] = []
-    for run in fleet.runs:
-        parts += [Text(f"\n{kind_name([run])}", style="bold"), parity_view(run)]
-    parts += [Text(f"lost {one.board}: {one.reason}", style="red") for one in fleet.lost]
-    return Group(*parts)
-
-
-def _block(boards: Sequence[BenchRun]) -> list[RenderableType]:
-    section = boards_section(boards)
-    if section.table is None:
-        return []
-    columns = section.table.columns[:-1][: 1 + _MOST_FILES]
-    table = RichTable(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for number, name in enumerate(columns):
-        head = name.removeprefix("lenet_").replace(".", "\n.") if number else ""
-        table.add_column(head, justify="right" if number else "left", no_wrap=True)
-    table.add_column("×", justify="right", header_style="dim")
-    for row, style in list(zip(section.table.rows, section.table.styles, strict=True))[
-        :_MOST_BOARDS
-    ]:
-        table.add_row(*row[: len(columns)], row[-1], style="yellow" if style else None)
-    more = len(boards) - _MOST_BOARDS
-    notes = [section.notes[0], "×: times as long as its equals."]
-    if more > 0:
-        notes.append(f"{more} boards more are in the JSON and in lenet-edge report.")
-    return [table, Text(" ".join(notes), style="dim")]
+    return tuple(
+        min(
+            (cell for cell in usable if cell.artifact == file),
+            key=lambda cell: cell.p50_s,
+            default=None,
+        )
+        for file in files
+    )

@@ -1,4 +1,4 @@
-"""The images whose answer a file changed, each once, with all that is said of it."""
+"""Test images whose predicted class a file changed, with the predictions of each file."""
 
 from __future__ import annotations
 
@@ -15,41 +15,46 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import MissingPackageError
 from lenet_edge.results.result_file import ParityReport
 
-_MOST = 48  # images on the sheet
+_MAX_IMAGES = 48
 
 
 @dataclass(frozen=True)
-class Digit:
-    """A test image that some file answers otherwise than the float model.
+class FlippedDigit:
+    """Test image that at least one file predicts differently from the float model.
 
-    `picture` is a data: URL of a PNG. `answers` are (answer and confidence, who says so) in words.
+    Attributes:
+        index: index of the image in the test set.
+        picture: PNG as a data: URL.
+        label: class in the labels.
+        was: prediction of the float model, with its confidence.
+        predictions: other predictions with their confidence, each with the files and targets.
     """
 
     index: int
     picture: str
     label: str
     was: str
-    answers: tuple[tuple[str, str], ...]
+    predictions: tuple[tuple[str, str], ...]
 
 
-def sheet(reports: Sequence[ParityReport]) -> tuple[list[Digit], int]:
-    """Return the flipped images of reports on MNIST, and how many there are in all.
+def flipped_digits(reports: Sequence[ParityReport]) -> tuple[list[FlippedDigit], int]:
+    """Return the first flipped images of reports on MNIST, and the number of all.
 
-    A result file does not hold images; those of MNIST's test part are in this package. Reports on
-    other data have no sheet.
+    Result files hold no images, but this package contains the test images of MNIST. Reports on
+    other data are ignored.
 
     Raises:
         MissingPackageError: Pillow is not installed.
     """
     test = mnist.load("test")
-    ours = [report for report in reports if _is_about(report, test)]
-    indexes = sorted({flip.index for report in ours for flip in report.flips})
-    return [_digit(index, ours, test) for index in indexes[:_MOST]], len(indexes)
+    on_mnist = [report for report in reports if _used_images_of(report, test)]
+    indexes = sorted({flip.index for report in on_mnist for flip in report.flips})
+    return [_digit(index, on_mnist, test) for index in indexes[:_MAX_IMAGES]], len(indexes)
 
 
-def _is_about(report: ParityReport, data: Dataset) -> bool:
-    """Tell by the number of images of each class, and the labels of the flips."""
-    counts = [one.num_samples for one in report.per_class]
+def _used_images_of(report: ParityReport, data: Dataset) -> bool:
+    """Return True if the class counts and the labels of the flips fit a data set."""
+    counts = [count.num_samples for count in report.per_class]
     if counts:
         same = counts == np.bincount(data.labels, minlength=len(counts)).tolist()
     else:  # schema 1
@@ -59,30 +64,33 @@ def _is_about(report: ParityReport, data: Dataset) -> bool:
     )
 
 
-def _digit(index: int, reports: Sequence[ParityReport], data: Dataset) -> Digit:
-    found = [(r, flip) for r in reports for flip in r.flips if flip.index == index]
-    answers = []
-    for now in sorted({flip.now for _, flip in found}):
-        same = [(r, flip) for r, flip in found if flip.now == now]
+def _digit(index: int, reports: Sequence[ParityReport], data: Dataset) -> FlippedDigit:
+    flips = [(report, flip) for report in reports for flip in report.flips if flip.index == index]
+    predictions = []
+    for predicted in sorted({flip.now for _, flip in flips}):
+        same = [(report, flip) for report, flip in flips if flip.now == predicted]
         targets: dict[str, list[str]] = {}
         for report, _ in same:
             targets.setdefault(report.candidate, []).append(report.target)
-        files = "; ".join(f"{file} on {', '.join(on)}" for file, on in targets.items())
-        sure = [flip.confidence for _, flip in same]
-        answers.append((_with_confidence("NaN" if now < 0 else str(now), sure), files))
-    was = found[0][1]
-    return Digit(
+        files = "; ".join(f"{file} on {', '.join(names)}" for file, names in targets.items())
+        name = "NaN" if predicted < 0 else str(predicted)
+        predictions.append((_with_confidence(name, [flip.confidence for _, flip in same]), files))
+    _, first = flips[0]
+    return FlippedDigit(
         index,
         _data_url(data.images[index, ..., 0]),
         data.class_names[data.labels[index]],
-        _with_confidence(str(was.was), [was.was_confidence]),
-        tuple(answers),
+        _with_confidence(str(first.was), [first.was_confidence]),
+        tuple(predictions),
     )
 
 
-def _with_confidence(answer: str, confidences: Sequence[float | None]) -> str:
-    sure = sorted({round(100 * one) for one in confidences if one is not None})
-    return f"{answer} ({'–'.join(map(str, sure[:1] + sure[1:][-1:]))} %)" if sure else answer
+def _with_confidence(prediction: str, confidences: Sequence[float | None]) -> str:
+    """Return a prediction with the range of its confidences: "7 (62–70 %)"."""
+    percents = sorted({round(100 * value) for value in confidences if value is not None})
+    if not percents:
+        return prediction
+    return f"{prediction} ({'–'.join(map(str, percents[:1] + percents[1:][-1:]))} %)"
 
 
 def _data_url(image: npt.NDArray[np.uint8]) -> str:

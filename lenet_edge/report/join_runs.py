@@ -1,4 +1,7 @@
-"""Result files sorted by machine: what two kinds of machine found is never one ranking."""
+"""Join the runs of one machine, and pool those of equal boards.
+
+Results of different machines are never joined: each kind of machine has its own ranking.
+"""
 
 from __future__ import annotations
 
@@ -8,113 +11,127 @@ from typing import Any
 
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
-_WORSE = {"pass": 0, "inconclusive": 1, "fail": 2}
+_SEVERITY = {"pass": 0, "inconclusive": 1, "fail": 2}
 
 
-def by_machine(runs: Iterable[BenchRun]) -> list[BenchRun]:
-    """Return one run for each machine, in the order in which the machines first appear."""
-    return [join(boards) for boards in by_kind(runs)]
+def join_by_machine(runs: Iterable[BenchRun]) -> list[BenchRun]:
+    """Return one run for each kind of machine, in order of first appearance."""
+    return [pool(boards) for boards in group_by_machine(runs)]
 
 
-def by_kind(runs: Iterable[BenchRun]) -> list[list[BenchRun]]:
-    """Return the runs in groups of equal machines, one run for each board of a fleet in it.
+def group_by_machine(runs: Iterable[BenchRun]) -> list[list[BenchRun]]:
+    """Return groups of equal machines, with one run for each board of a fleet.
 
-    Runs that name no board are all taken for those of one machine.
+    Runs without the name of a board are assumed to come from the same machine.
     """
-    kinds: dict[Any, dict[str | None, list[BenchRun]]] = {}
+    groups: dict[Any, dict[str | None, list[BenchRun]]] = {}
     for run in runs:
-        kinds.setdefault(run.environment.identity, {}).setdefault(run.board, []).append(run)
-    return [[_join(of_board) for of_board in boards.values()] for boards in kinds.values()]
+        boards = groups.setdefault(run.environment.identity, {})
+        boards.setdefault(run.board, []).append(run)
+    return [[_join(own_runs) for own_runs in boards.values()] for boards in groups.values()]
 
 
-def join(boards: Sequence[BenchRun]) -> BenchRun:
-    """Return the runs of equal boards as one, in which each valid process of each board counts.
+def pool(boards: Sequence[BenchRun]) -> BenchRun:
+    """Return the runs of equal boards as one run, with all valid processes of all boards.
 
-    A file is as right as on the board that answers worst.
+    The parity of a pair is that of the board with the worst verdict.
     """
     if len(boards) == 1:
         return boards[0]
-    found: dict[Any, list[Measurement]] = {}
-    proofs: dict[Any, list[ParityReport]] = {}
+    measurements: dict[Any, list[Measurement]] = {}
+    reports: dict[Any, list[ParityReport]] = {}
     for run in boards:
-        for one in run.measurements:
-            found.setdefault((one.key, one.artifact_sha256), []).append(one)
+        for measurement in run.measurements:
+            key = measurement.key, measurement.artifact_sha256
+            measurements.setdefault(key, []).append(measurement)
         for report in run.parity:
-            proofs.setdefault((report.candidate_sha256, report.target), []).append(report)
-    whole = _join(boards)
+            reports.setdefault((report.candidate_sha256, report.target), []).append(report)
+    joined = _join(boards)
     return dataclasses.replace(
-        whole,
+        joined,
         board=None,
         measurements=tuple(
-            _pool(found[one.key, one.artifact_sha256]) for one in whole.measurements
+            _pool_cell(measurements[newest.key, newest.artifact_sha256])
+            for newest in joined.measurements
         ),
         parity=tuple(
             max(
-                proofs[one.candidate_sha256, one.target],
-                key=lambda report: (_WORSE[report.verdict], report.num_samples),
+                reports[largest.candidate_sha256, largest.target],
+                key=lambda report: (_SEVERITY[report.verdict], report.num_samples),
             )
-            for one in whole.parity
+            for largest in joined.parity
         ),
         settings={
-            **(boards[0].settings if _alike(boards) else whole.settings),
+            **(boards[0].settings if _ran_same_plan(boards) else joined.settings),
             "boards": len(boards),
         },
     )
 
 
-def _alike(boards: Sequence[BenchRun]) -> bool:
-    """Tell whether every board did the same, so that process i of any cell is of one board's round.
+def _ran_same_plan(boards: Sequence[BenchRun]) -> bool:
+    """Return True if process i of every cell belongs to the same round of the same board.
 
-    Then what makes a board slow cancels when two cells are compared.
+    The cells can then be compared in pairs, and the speed of a board cancels.
     """
-    done = [
-        {one.key: (len(one.processes), one.invalid) for one in run.measurements} for run in boards
+    cells_by_board = [
+        {
+            measurement.key: (len(measurement.processes), measurement.invalid)
+            for measurement in run.measurements
+        }
+        for run in boards
     ]
-    counts = set(done[0].values())
+    first = cells_by_board[0]
+    counts = set(first.values())
     return (
         len(counts) == 1
         and all(count > 0 and not invalid for count, invalid in counts)
-        and all(one == done[0] for one in done)
+        and all(cells == first for cells in cells_by_board)
         and all(run.paired and run.settings == boards[0].settings for run in boards)
     )
 
 
-def _pool(cells: Sequence[Measurement]) -> Measurement:
-    """Return one cell on equal boards as one measurement, of all that is valid."""
-    valid = [one for one in cells if not one.invalid]
+def _pool_cell(measurements: Sequence[Measurement]) -> Measurement:
+    """Return one cell on equal boards as one measurement, with all valid processes."""
+    valid = [measurement for measurement in measurements if not measurement.invalid]
     if not valid:
-        return cells[0]
-    trials = tuple(trial for one in valid for trial in one.processes)
-    return dataclasses.replace(valid[0], processes=trials)
+        return measurements[0]
+    processes = tuple(process for measurement in valid for process in measurement.processes)
+    return dataclasses.replace(valid[0], processes=processes)
 
 
 def _join(runs: Sequence[BenchRun]) -> BenchRun:
-    """Return runs of one machine as one; of what several of them found, the newest counts.
+    """Return runs of one machine as one run.
 
-    Of parity it is what saw the most images: the check before a bench sees few.
+    If several runs have the same cell, the newest measurement is kept. If several have the same
+    pair, the parity report on the most images is kept: the check before a bench uses few images.
     """
     if len(runs) == 1:
         return runs[0]
     in_order = sorted(runs, key=lambda run: run.created_at)
-    measurements = {one.key: one for run in in_order for one in run.measurements}
-    seen = sorted((one for run in in_order for one in run.parity), key=lambda one: one.num_samples)
-    parity = {(one.candidate, one.target): one for one in seen}
-    timed = [run for run in in_order if run.measurements]
-    settings = dict(timed[-1].settings) if timed else {}
-    if len(timed) > 1:  # their rounds do not belong together
-        scenarios = {run.settings.get("scenario") for run in timed}
+    measurements = {
+        measurement.key: measurement for run in in_order for measurement in run.measurements
+    }
+    reports = [report for run in in_order for report in run.parity]
+    parity = {
+        (report.candidate, report.target): report
+        for report in sorted(reports, key=lambda report: report.num_samples)
+    }
+    benched = [run for run in in_order if run.measurements]
+    settings = dict(benched[-1].settings) if benched else {}
+    if len(benched) > 1:  # their rounds are not paired
+        scenarios = {run.settings.get("scenario") for run in benched}
         settings = {
-            "joined": len(timed),
+            "joined": len(benched),
             "scenario": scenarios.pop() if len(scenarios) == 1 else None,
-            "precision": max(run.settings.get("precision", 0.0) for run in timed),
+            "precision": max(run.settings.get("precision", 0.0) for run in benched),
         }
     threads = sorted({number for run in runs for number in run.peak_macs_per_s})
     peaks = {n: max(run.peak_macs_per_s.get(n, 0.0) for run in runs) for n in threads}
     return dataclasses.replace(
-        timed[-1] if timed else in_order[-1],
+        benched[-1] if benched else in_order[-1],
         measurements=tuple(measurements[key] for key in sorted(measurements)),
         parity=tuple(parity[key] for key in sorted(parity)),
-        skipped=tuple(dict.fromkeys(one for run in in_order for one in run.skipped)),
+        skipped=tuple(dict.fromkeys(skip for run in in_order for skip in run.skipped)),
         settings=settings,
         remaining=sum(run.remaining for run in runs),
         macs={sha: count for run in in_order for sha, count in run.macs.items()},

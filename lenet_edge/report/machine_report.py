@@ -1,4 +1,4 @@
-"""What the report says of each machine, in the order it is read."""
+"""Content of the report on one machine, in reading order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lenet_edge.report.comparison import Change
-from lenet_edge.report.eligibility import Limits, us
-from lenet_edge.report.equal_boards import boards_section, kind_name, outliers
-from lenet_edge.report.join_runs import join
+from lenet_edge.report.eligibility import Limits
+from lenet_edge.report.equal_boards import find_outliers, machines_name
+from lenet_edge.report.join_runs import pool
 from lenet_edge.report.page_tables import (
     Section,
+    boards_section,
     changes_section,
     facts_section,
     latencies_section,
@@ -20,12 +21,21 @@ from lenet_edge.report.page_tables import (
     skipped_section,
 )
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
+from lenet_edge.results.formatting import latency
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
 
 @dataclass(frozen=True)
-class Machine:
-    """All that is said of one machine, in the order it is read."""
+class MachineReport:
+    """Report on one machine, or on the equal boards of a fleet.
+
+    Attributes:
+        name: name of the machine.
+        run: its results, joined.
+        advice: recommendation.
+        tiles: figures of the recommended cell, each with its label.
+        doubts: reasons to doubt the figures, each as a phrase.
+    """
 
     name: str
     run: BenchRun
@@ -42,88 +52,93 @@ class Machine:
 
     @property
     def sections(self) -> list[Section]:
-        """All sections, in the order they are read."""
-        first = [one for one in (self.changes, self.boards) if one]
-        return [*first, self.others, self.parity, self.latencies, self.skipped, self.facts]
+        """All sections in reading order."""
+        optional = [section for section in (self.changes, self.boards) if section]
+        return [*optional, self.others, self.parity, self.latencies, self.skipped, self.facts]
 
 
-def describe(boards: Sequence[BenchRun], limits: Limits) -> Machine:
-    """Return what there is to say of one machine, or of the equal boards of a fleet.
+def describe(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:
+    """Return the report on one machine, or on the equal boards of a fleet.
 
     Raises:
-        DataError: nothing was measured at the batch size of `limits`.
+        DataError: nothing was measured at the batch size in `limits`.
     """
-    run = join(boards)
+    run = pool(boards)
     advice = recommend(run, limits)
-    return Machine(
-        name=kind_name(boards),
+    outliers = (f"{name} {reason}" for name, reason in find_outliers(boards).items())
+    return MachineReport(
+        name=machines_name(boards),
         run=run,
         advice=advice,
-        tiles=tuple(_tiles(run, advice)),
-        doubts=(
-            *(f"{name} {why}" for name, why in outliers(boards).items()),
-            *_doubts(run, advice),
-        ),
+        tiles=tuple(_tiles(run, advice)) if isinstance(advice, Recommendation) else (),
+        doubts=(*outliers, *_doubts(run, advice)),
         others=others_section(run, advice),
         latencies=latencies_section(run, advice),
         parity=parity_section(run.parity),
         skipped=skipped_section(run.skipped),
         facts=facts_section(run),
-        boards=boards_section(boards) if any(one.board for one in boards) else None,
+        boards=boards_section(boards) if any(run.board for run in boards) else None,
     )
 
 
-def _tiles(run: BenchRun, advice: Recommendation | NothingFits) -> list[tuple[str, str]]:
-    """Give the figures of the choice, each with what it is."""
-    if isinstance(advice, NothingFits):
-        return []
-    one, parity = advice.measurement, advice.parity
-    tiles = [
-        (
-            us(one.p50_s),
-            f"median at batch {one.batch_size}, ±\u00a0{100 * one.half_width:.1f}\u00a0%",
-        )
-    ]
-    best = max((m for m in run.measurements if _same(m, one)), key=lambda m: m.images_per_s)
-    tiles.append((f"{one.size_bytes:,}", "bytes"))
+def _tiles(run: BenchRun, advice: Recommendation) -> list[tuple[str, str]]:
+    chosen, parity = advice.measurement, advice.parity
+    best = max(
+        (cell for cell in run.measurements if _differs_in_batch_only(cell, chosen)),
+        key=lambda cell: cell.images_per_s,
+    )
     if parity.candidate_accuracy is not None:
-        tiles.append((f"{100 * parity.candidate_accuracy:.2f} %", _against(parity)))
+        right = f"{100 * parity.candidate_accuracy:.2f} %", _accuracy_label(parity)
     else:
-        tiles.append((f"{100 * parity.top1_agreement:.2f} %", "the same answer as the reference"))
-    tiles.append((f"{best.images_per_s:,.0f}", f"images a second, in batches of {best.batch_size}"))
-    return tiles
+        right = f"{100 * parity.top1_agreement:.2f} %", "agreement with the reference"
+    return [
+        (
+            latency(chosen.p50_s),
+            f"median latency at batch {chosen.batch_size},"
+            f" ±\u00a0{100 * chosen.half_width:.1f}\u00a0%",
+        ),
+        (f"{chosen.size_bytes:,}", "bytes"),
+        right,
+        (f"{best.images_per_s:,.0f}", f"images per second at batch {best.batch_size}"),
+    ]
 
 
-def _against(parity: ParityReport) -> str:
+def _accuracy_label(parity: ParityReport) -> str:
     drop = parity.accuracy_drop or 0.0
     if drop == 0:
-        return "of the test images, as the float model"
-    side = "under" if drop > 0 else "over"
-    return f"of the test images, {abs(drop):.2f} points {side} the float model"
+        return "accuracy, the same as the float model"
+    side = "below" if drop > 0 else "above"
+    return f"accuracy, {abs(drop):.2f} points {side} the float model"
 
 
-def _same(one: Measurement, other: Measurement) -> bool:
-    def cell(m: Measurement) -> tuple[str, str, int]:
-        return m.artifact, m.target, m.num_threads
+def _differs_in_batch_only(cell: Measurement, other: Measurement) -> bool:
+    """Return True for a valid cell with the same file, target and thread count."""
 
-    return cell(one) == cell(other) and not one.invalid
+    def file_target_threads(measurement: Measurement) -> tuple[str, str, int]:
+        return measurement.artifact, measurement.target, measurement.num_threads
+
+    return file_target_threads(cell) == file_target_threads(other) and not cell.invalid
 
 
 def _doubts(run: BenchRun, advice: Recommendation | NothingFits) -> list[str]:
-    said = list(run.environment.warnings)
+    doubts = list(run.environment.warnings)
     if isinstance(advice, Recommendation):
-        said += [f"of the choice itself, {one}" for one in advice.measurement.instability]
+        doubts += [
+            f"latency of the recommended file: {reason}"
+            for reason in advice.measurement.instability
+        ]
     if run.remaining:
-        said.append(f"{run.remaining} processes of the plan have not run")
+        doubts.append(f"{run.remaining} processes of the plan have not run")
     if not run.paired and "boards" not in run.settings:
-        said.append(
-            f"joined from {run.settings['joined']} runs, not measured in turn: intervals are wider"
+        doubts.append(
+            f"the results of {run.settings['joined']} benches were joined, and their rounds are"
+            " not paired, so the intervals are wider"
         )
-    return said
+    return doubts
 
 
 def with_changes(
-    machine: Machine, changes: Sequence[Change], lonely: Sequence[str], base: str
-) -> Machine:
-    """Return a machine with what became faster, slower or wrong since a base run."""
-    return dataclasses.replace(machine, changes=changes_section(changes, lonely, base))
+    report: MachineReport, changes: Sequence[Change], unmatched: Sequence[str], base: str
+) -> MachineReport:
+    """Return the report with a section on the changes since a base run."""
+    return dataclasses.replace(report, changes=changes_section(changes, unmatched, base))

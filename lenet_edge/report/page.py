@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else, or the same as Markdown."""
+"""Report as one self-contained HTML page, or as Markdown."""
 
 from __future__ import annotations
 
@@ -11,54 +11,61 @@ from typing import Any
 
 from lenet_edge import __version__
 from lenet_edge.errors import DataError, MissingPackageError
-from lenet_edge.report import flipped_digits
-from lenet_edge.report.charts.accuracy_latency import Point, pareto
-from lenet_edge.report.charts.batch_scaling import limits_s, scaling
-from lenet_edge.report.charts.common import Chart, Styles
-from lenet_edge.report.charts.latency_spread import spreads
+from lenet_edge.report.charts.accuracy_latency import Point, draw_accuracy_latency
+from lenet_edge.report.charts.batch_scaling import draw_batch_scaling, float32_limits_s
+from lenet_edge.report.charts.common import Chart, TargetStyles
+from lenet_edge.report.charts.latency_spread import draw_latency_spread
 from lenet_edge.report.charts.svg import NUM_SERIES
 from lenet_edge.report.comparison import compare
-from lenet_edge.report.eligibility import Limits
-from lenet_edge.report.join_runs import by_kind
-from lenet_edge.report.machine_report import Machine, describe, with_changes
-from lenet_edge.report.rank import latency_s, quantile_of
+from lenet_edge.report.eligibility import Limits, is_exported
+from lenet_edge.report.flipped_digits import FlippedDigit, flipped_digits
+from lenet_edge.report.join_runs import group_by_machine
+from lenet_edge.report.machine_report import MachineReport, describe, with_changes
+from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
 from lenet_edge.report.recommend import Recommendation
+from lenet_edge.results.formatting import plural
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.support.files import atomic_write
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MARKS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
+# Characters for the legend that look like matplotlib's markers.
+_LEGEND_MARKS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The pictures of one machine; None where the results hold nothing to draw.
+class Pictures:
+    """Charts and images of one machine; a chart is None if there is nothing to draw.
 
-    `legend` is (target, number of its colour, mark).
+    Attributes:
+        legend: target, number of its color, and mark.
+        digits: the first images with a changed prediction.
+        num_digits: number of all such images.
     """
 
     legend: tuple[tuple[str, int, str], ...] = ()
-    pareto: Chart | None = None
-    pareto_note: str = ""
-    spreads: Chart | None = None
+    accuracy: Chart | None = None
+    accuracy_note: str = ""
+    spread: Chart | None = None
     scaling: Chart | None = None
     scaling_note: str = ""
-    digits: tuple[flipped_digits.Digit, ...] = ()
+    digits: tuple[FlippedDigit, ...] = ()
     num_digits: int = 0
 
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The report of some results, with a section for each machine.
+    """Report on results, with a section for each machine. A notebook shows the whole page.
 
-    A notebook shows the whole page.
+    Attributes:
+        machines: content of the report, machine by machine.
+        sources: names of the result files.
     """
 
-    machines: tuple[Machine, ...]
+    machines: tuple[MachineReport, ...]
     sources: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"Report({'; '.join(str(machine.advice) for machine in self.machines)})"
+        return f"Report({' '.join(str(machine.advice) for machine in self.machines)})"
 
     def _repr_html_(self) -> str:
         page = html.escape(self.render(".html"))
@@ -68,24 +75,26 @@ class Report:
         """Return the page as text.
 
         Args:
-            suffix: ".html" for a page that needs no other file, or ".md" for Markdown.
+            suffix: ".html" for a self-contained page, or ".md" for Markdown.
 
         Raises:
             MissingPackageError: Jinja2, or for HTML matplotlib or Pillow, is not installed.
         """
-        template = _template(suffix)
-        facts: dict[str, Any] = {
+        template = _load_template(suffix)
+        context: dict[str, Any] = {
             "machines": self.machines, "sources": self.sources, "version": __version__,
         }  # fmt: skip
         if suffix == ".html":
-            facts["drawn"] = [_draw(one, f"m{number}") for number, one in enumerate(self.machines)]
-        return str(template.render(facts))
+            context["pictures"] = [
+                _draw(machine, f"m{number}") for number, machine in enumerate(self.machines)
+            ]
+        return str(template.render(context))
 
     def save(self, path: Path | str) -> None:
-        """Write the page as HTML or Markdown, by the suffix of `path`.
+        """Write the page as HTML or Markdown, depending on the suffix of `path`.
 
         Raises:
-            DataError: another suffix.
+            DataError: the suffix is neither .html nor .md.
             MissingPackageError: Jinja2, or for HTML matplotlib or Pillow, is not installed.
             LenetEdgeError: the file cannot be written.
         """
@@ -96,15 +105,15 @@ class Report:
 
 
 def checked_suffix(path: Path) -> str:
-    """Return the suffix of a page.
+    """Return the suffix of a page after checking that the page can be written.
 
     Raises:
         DataError: the suffix is neither .html nor .md.
         MissingPackageError: Jinja2 is not installed.
     """
     if path.suffix not in (".html", ".md"):
-        raise DataError(f"{path}: a report is written as .html or .md; name it so")
-    _template(path.suffix)
+        raise DataError(f"{path}: a report is an .html or .md file; change the suffix")
+    _load_template(path.suffix)
     return path.suffix
 
 
@@ -113,20 +122,23 @@ def build(
     limits: Limits | None = None,
     base: tuple[str, BenchRun] | None = None,
 ) -> Report:
-    """Join the runs of each machine and recommend a file for each.
+    """Join the runs of each machine, and recommend a file for each machine.
 
     Args:
         results: runs, each with the name of its source.
-        limits: the limits for the recommended file.
-        base: an earlier run, to show the changes since.
+        limits: limits for the recommended file.
+        base: an earlier run, with its name, to compare with.
 
     Raises:
-        DataError: `base` is of a machine that `results` do not have; or nothing was measured at
-            the batch size of `limits`.
+        DataError: the base comes from a machine that `results` lack; or nothing was measured at
+            the batch size in `limits`.
     """
-    machines = [describe(kind, limits or Limits()) for kind in by_kind(run for _, run in results)]
+    machines = [
+        describe(boards, limits or Limits())
+        for boards in group_by_machine(run for _, run in results)
+    ]
     if base:
-        machines = _compared(machines, *base)
+        machines = _compare_with(*base, machines)
     return Report(tuple(machines), tuple(dict.fromkeys(name for name, _ in results)))
 
 
@@ -136,69 +148,79 @@ def write(
     limits: Limits | None = None,
     base: tuple[str, BenchRun] | None = None,
 ) -> Report:
-    """Build the report of some results and write it; see `build` and `Report.save`."""
-    checked_suffix(path)  # before the report, which takes minutes for a large fleet
+    """Build the report on some results and write it; see `build` and `Report.save`."""
+    checked_suffix(path)  # fail early: the report on a large fleet takes minutes
     report = build(results, limits, base)
     report.save(path)
     return report
 
 
-def _compared(machines: Sequence[Machine], name: str, base: BenchRun) -> list[Machine]:
-    """Tell the machine that a base is of what changed; the others are left as they are."""
+def _compare_with(
+    name: str, base: BenchRun, machines: Sequence[MachineReport]
+) -> list[MachineReport]:
+    """Add the changes since a base run to the report on its machine.
+
+    Raises:
+        DataError: no report is on that machine.
+    """
     identity = base.environment.identity
-    same = [one for one in machines if one.run.environment.identity == identity] or machines[:1]
+    # Without a match, comparing with the first machine raises the error.
+    same = [m for m in machines if m.run.environment.identity == identity] or machines[:1]
     return [
-        with_changes(one, *compare(base, one.run), name) if one in same else one for one in machines
+        with_changes(machine, *compare(base, machine.run), name) if machine in same else machine
+        for machine in machines
     ]
 
 
-def _template(suffix: str) -> Any:
+def _load_template(suffix: str) -> Any:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError:
         raise MissingPackageError("jinja2", "report") from None
     is_html = suffix == ".html"
-    # Names and reasons come from anywhere: all that a template inserts is escaped.
+    # Names and reasons are untrusted, so everything that a template inserts is escaped.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=is_html, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=None if is_html else _plain,
+        trim_blocks=True, lstrip_blocks=True, finalize=None if is_html else _escape_markdown,
     )  # fmt: skip
     return environment.get_template(f"report{suffix}.jinja")
 
 
-def _plain(value: object) -> str:
-    """Return a value as one line of Markdown that means nothing but itself."""
+def _escape_markdown(value: object) -> str:
+    """Return a value as one line of Markdown without any markup."""
     return re.sub(r"([\\`*\[\]<>|~#&$]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(value).split()))
 
 
-def _draw(machine: Machine, name: str) -> Drawn:
+def _draw(machine: MachineReport, prefix: str) -> Pictures:
+    """Return the pictures of one machine; `prefix` makes their element ids unique."""
     run, advice = machine.run, machine.advice
-    # A checkpoint is the reference and no edge file, and `null` does nothing: tables have them.
-    cells = [
-        one
-        for one in run.measurements
-        if not one.artifact.endswith(".keras") and one.target != "null" and not one.invalid
-    ]
-    sheet, num_digits = flipped_digits.sheet(run.parity)
+    digits, num_digits = flipped_digits(run.parity)
+    cells = [cell for cell in run.measurements if is_exported(cell) and not cell.invalid]
     if not cells:
-        return Drawn(digits=tuple(sheet), num_digits=num_digits)
-    styles = Styles([one.target for one in cells])
+        return Pictures(digits=tuple(digits), num_digits=num_digits)
+    styles = TargetStyles([cell.target for cell in cells])
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
-    batch_size = chosen.batch_size if chosen else min(one.batch_size for one in cells)
-    at_batch = [one for one in cells if one.batch_size == batch_size]
-    points, what = _points(run, at_batch, chosen)
-    batches = {one.batch_size for one in cells}
-    return Drawn(
+    batch_size = chosen.batch_size if chosen else min(cell.batch_size for cell in cells)
+    at_batch = [cell for cell in cells if cell.batch_size == batch_size]
+    points, quantity = _points(run, at_batch, chosen)
+    several_batches = len({cell.batch_size for cell in cells}) > 1
+    return Pictures(
         legend=tuple(
-            (target, number % NUM_SERIES + 1, _MARKS[styles.mark(target)])
+            (target, number % NUM_SERIES + 1, _LEGEND_MARKS[styles.mark(target)])
             for number, target in enumerate(styles.targets)
         ),
-        pareto=pareto(points, styles, what, f"{name}-pareto") if points else None,
-        pareto_note=_pareto_note(run.parity),
-        spreads=spreads(at_batch, styles, f"{name}-spreads"),
-        scaling=scaling(run, cells, styles, f"{name}-scaling") if len(batches) > 1 else None,
+        accuracy=(
+            draw_accuracy_latency(points, styles, quantity, f"{prefix}-accuracy")
+            if points
+            else None
+        ),
+        accuracy_note=_accuracy_note(run.parity),
+        spread=draw_latency_spread(at_batch, styles, f"{prefix}-spread"),
+        scaling=(
+            draw_batch_scaling(run, cells, styles, f"{prefix}-scaling") if several_batches else None
+        ),
         scaling_note=_scaling_note(run, cells),
-        digits=tuple(sheet),
+        digits=tuple(digits),
         num_digits=num_digits,
     )
 
@@ -206,63 +228,65 @@ def _draw(machine: Machine, name: str) -> Drawn:
 def _points(
     run: BenchRun, cells: Sequence[Measurement], chosen: Measurement | None
 ) -> tuple[list[Point], str]:
-    """Join latencies with accuracies, or where there are no labels with agreements."""
-    reports = {(one.candidate_sha256, one.target): one for one in run.parity}
-    both = [
-        (one, reports[one.artifact_sha256, one.target])
-        for one in cells
-        if (one.artifact_sha256, one.target) in reports
+    """Return the latency and the accuracy of each verified cell, and the name of the latter.
+
+    If any report lacks labels, the agreement with the reference replaces the accuracy.
+    """
+    reports = {(report.candidate_sha256, report.target): report for report in run.parity}
+    verified = [
+        (cell, reports[cell.artifact_sha256, cell.target])
+        for cell in cells
+        if (cell.artifact_sha256, cell.target) in reports
     ]
-    labelled = all(parity.candidate_accuracy is not None for _, parity in both)
-    quantile = quantile_of(run)
+    labelled = all(report.candidate_accuracy is not None for _, report in verified)
+    quantile = ranking_quantile(run)
 
-    def right(parity: ParityReport) -> float:
-        accuracy = parity.candidate_accuracy
-        return parity.top1_agreement if accuracy is None or not labelled else accuracy
+    def right(report: ParityReport) -> float:
+        accuracy = report.candidate_accuracy
+        return report.top1_agreement if accuracy is None or not labelled else accuracy
 
-    found = [(one, latency_s(one, quantile), right(parity)) for one, parity in both]
+    figures = [(ranking_latency_s(cell, quantile), right(report)) for cell, report in verified]
     points = [
         Point(
-            one, latency, accuracy,
+            cell, latency, fraction,
             on_front=not any(
-                other <= latency and better >= accuracy and (other, better) != (latency, accuracy)
-                for _, other, better in found
+                other <= latency and better >= fraction and (other, better) != (latency, fraction)
+                for other, better in figures
             ),
-            chosen=one is chosen,
+            chosen=cell is chosen,
         )
-        for one, latency, accuracy in found
+        for (cell, _), (latency, fraction) in zip(verified, figures, strict=True)
     ]  # fmt: skip
     return points, "accuracy" if labelled else "agreement"
 
 
-def _pareto_note(reports: Sequence[ParityReport]) -> str:
-    intervals = [one.accuracy_interval for one in reports]
+def _accuracy_note(reports: Sequence[ParityReport]) -> str:
+    intervals = [report.accuracy_interval for report in reports]
     widths = [100 * (high - low) / 2 for low, high in filter(None, intervals)]
     if not widths:
         return ""
     return (
-        f"An accuracy by itself is known to ± {max(widths):.2f} points (95 %), the number of test"
-        " images being what it is; the files answer the same images, so that their differences"
-        " are known far better: see the flips."
+        f"With this number of test images, each accuracy has a 95 % interval of"
+        f" ± {max(widths):.2f} points. All files are tested on the same images, so the differences"
+        " between files are known more precisely."
     )
 
 
 def _scaling_note(run: BenchRun, cells: Sequence[Measurement]) -> str:
-    dashed = " Dashed lines have several threads." if any(c.num_threads > 1 for c in cells) else ""
-    limits = {threads: limit for one in cells for threads, limit in limits_s(run, [one])}
+    threads = " Dashed lines have several threads." if any(c.num_threads > 1 for c in cells) else ""
+    limits = {number: limit for cell in cells for number, limit in float32_limits_s(run, [cell])}
     if not limits:
         return (
-            "No limit is drawn: these results do not hold what this machine can reach. A bench of"
-            f" today measures it.{dashed}"
+            "No limit is drawn, because these results do not contain the peak speed of the machine."
+            f" The current version of bench measures it.{threads}"
         )
     peaks = " and ".join(
-        f"{run.peak_macs_per_s[n] / 1e9:.1f} billion a second ({n} thread{'s' if n > 1 else ''})"
-        for n in limits
+        f"{run.peak_macs_per_s[number] / 1e9:.1f} billion per second ({plural(number, 'thread')})"
+        for number in limits
     )
-    macs = " or ".join(f"{n:,}" for n in sorted(set(run.macs.values())))
+    macs = " or ".join(f"{count:,}" for count in sorted(set(run.macs.values())))
     return (
-        f"The dotted line is what the machine can do, not a file: an image needs {macs}"
-        f" multiply-adds, and the best matrix product that NumPy reached on this machine, measured"
-        f" in the same run, does {peaks} in float32. What computes in int8 may pass below it."
-        f"{dashed}"
+        f"The dotted line is a limit of the machine. An image needs {macs} multiply-adds. The"
+        f" fastest float32 matrix product of NumPy, measured in the same run, did {peaks}. Files"
+        f" that compute in int8 may be below the line.{threads}"
     )

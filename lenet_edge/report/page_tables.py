@@ -1,4 +1,4 @@
-"""The tables of the report, as plain text: a page draws them."""
+"""Tables and notes of the report page, as plain text; templates lay them out."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lenet_edge.report.comparison import Change
-from lenet_edge.report.eligibility import JudgedCell, threads, us
-from lenet_edge.report.rank import latency_s, quantile_of, ranks
+from lenet_edge.report.comparison import Change, count_verdicts
+from lenet_edge.report.eligibility import JudgedCell
+from lenet_edge.report.equal_boards import board_matrix, find_outliers, relative_latencies
+from lenet_edge.report.rank import ranking_latency_s, ranking_quantile, ranks
 from lenet_edge.report.recommend import NothingFits, Recommendation
-from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
+from lenet_edge.results.formatting import MISSING, latency, microseconds, percent, plural, points
+from lenet_edge.results.result_file import BenchRun, ParityReport, Skipped
 
-NOTHING = "–"
-_MOST_OTHERS, _MOST_DOUBTS = 6, 6
+_MAX_OTHERS, _MAX_DOUBTS = 6, 6
+_MAX_BOARDS = 24  # above this number, the slowest boards come first
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; the first `text_columns` are words, the others numbers.
+    """Rows of text.
 
-    `prose` is the column that holds sentences. `styles` are "", "good", "bad", "doubtful" or
-    "chosen", one a row.
+    Attributes:
+        columns: headings.
+        rows: cells.
+        text_columns: number of leading columns with words; the others hold numbers.
+        styles: "", "good", "bad", "doubtful" or "chosen" for each row.
+        prose: index of the column that holds sentences, if there is one.
     """
 
     columns: tuple[str, ...]
@@ -37,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is below it; `notes` are sentences, `anchor` is what a link names."""
+    """Heading, sentences and a table; `anchor` is the start of the element's id."""
 
     anchor: str
     title: str
@@ -46,131 +52,139 @@ class Section:
 
 
 def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> Section:
-    """Return the candidates that were not chosen, and why."""
-    quantile = quantile_of(run)
+    """Return the cells that were not chosen, with the reasons."""
+    quantile = ranking_quantile(run)
     if isinstance(advice, NothingFits):
-        listed: Sequence[JudgedCell] = advice.nearest
+        cells: Sequence[JudgedCell] = advice.nearest
         title = "Why nothing fits"
     else:
-        listed = (*advice.ties, *advice.others)
-        title = "Why not another"
+        cells = (*advice.ties, *advice.others)
+        title = "Why not another file"
     rows = [
-        (c.measurement.artifact, c.measurement.target, c.why_not,
-         us(latency_s(c.measurement, quantile)), f"{c.measurement.size_bytes:,}",
-         percent(None if c.parity is None else c.parity.candidate_accuracy),
-         str(c.measurement.num_threads))
-        for c in listed[:_MOST_OTHERS]
-    ]  # fmt: skip
-    more = len(listed) - len(rows)
-    notes = [f"{more} more are in the tables below."] if more > 0 else []
+        (
+            cell.measurement.artifact,
+            cell.measurement.target,
+            cell.why_not,
+            latency(ranking_latency_s(cell.measurement, quantile)),
+            f"{cell.measurement.size_bytes:,}",
+            percent(None if cell.parity is None else cell.parity.candidate_accuracy),
+            str(cell.measurement.num_threads),
+        )
+        for cell in cells[:_MAX_OTHERS]
+    ]
+    more = len(cells) - len(rows)
+    notes = [f"The tables below have {more} more."] if more > 0 else []
     columns = ("file", "runtime", "why not", "latency", "bytes", "accuracy %", "threads")
     table = Table(columns, tuple(rows), 3, prose=2) if rows else None
     return Section("others", title, tuple(notes), table)
 
 
-def percent(share: float | None) -> str:
-    """Return a fraction as a percentage of two decimals."""
-    return NOTHING if share is None else f"{100 * share:.2f}"
-
-
 def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Section:
-    """Return every latency that was measured."""
-    places = ranks(run)
+    """Return all measured latencies."""
+    if not run.measurements:
+        note = "There are no latencies; add the results of: lenet-edge bench --json FILE"
+        return Section("latencies", "All latencies", (note,))
+    rank_by_key = ranks(run)
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
-    rows, styles, doubtful = [], [], []
-    for one in sorted(run.measurements, key=lambda one: one.key):
+    rows, styles, doubts = [], [], []
+    for cell in sorted(run.measurements, key=lambda cell: cell.key):
         rows.append(
-            (one.artifact, one.target, str(one.num_threads), str(one.batch_size),
-             _us(one.p50_s), f"{one.half_width:.1%}", _us(one.p90_s), _us(one.p99_s),
-             f"{one.images_per_s:,.0f}", f"{one.load_time_s * 1e3:.0f}",
-             places.get(one.key, NOTHING))
-        )  # fmt: skip
-        styles.append("chosen" if one is chosen else "bad" if one.invalid else "")
-        said = one.invalid or "; ".join(one.instability)
-        if said:
-            doubtful.append(f"{one.artifact} on {_on(one)}, batch {one.batch_size}: {said}")
+            (
+                cell.artifact,
+                cell.target,
+                str(cell.num_threads),
+                str(cell.batch_size),
+                microseconds(cell.p50_s),
+                f"{cell.half_width:.1%}",
+                microseconds(cell.p90_s),
+                microseconds(cell.p99_s),
+                f"{cell.images_per_s:,.0f}",
+                f"{cell.load_time_s * 1e3:.0f}",
+                rank_by_key.get(cell.key, MISSING),
+            )
+        )
+        styles.append("chosen" if cell is chosen else "bad" if cell.invalid else "")
+        doubt = cell.invalid or "; ".join(cell.instability)
+        if doubt:
+            threads = plural(cell.num_threads, "thread")
+            name = f"{cell.artifact} on {cell.target}, {threads}, batch {cell.batch_size}"
+            doubts.append(f"{name}: {doubt}")
+    notes = [
+        "±: half-width of the 95 % interval of the median, over calls and processes. Rank: among"
+        " the cells with that batch size and thread count; = marks ties."
+    ]
+    notes += [f"Doubtful: {doubt}." for doubt in doubts[:_MAX_DOUBTS]]
+    if len(doubts) > _MAX_DOUBTS:
+        notes.append(f"{len(doubts) - _MAX_DOUBTS} more cells are doubtful; bench lists them.")
     columns = ("file", "runtime", "threads", "batch", "p50 µs", "±", "p90 µs", "p99 µs",
                "images/s", "load ms", "rank")  # fmt: skip
-    notes = [
-        "±: half of the 95 % interval of the median, over calls and processes. Rank: among the"
-        " cells of that batch and threads; = cannot be told apart."
-    ]
-    notes += [f"Doubtful: {one}." for one in doubtful[:_MOST_DOUBTS]]
-    if len(doubtful) > _MOST_DOUBTS:
-        notes.append(f"{len(doubtful) - _MOST_DOUBTS} cells more are doubtful; bench names them.")
-    if not rows:
-        notes = ["These results hold no latencies; add those of: lenet-edge bench --json FILE"]
-    table = Table(columns, tuple(rows), 2, tuple(styles)) if rows else None
-    return Section("latencies", "All latencies", tuple(notes), table)
-
-
-def _on(one: Measurement) -> str:
-    return f"{one.target}, {threads(one)}"
-
-
-def _us(seconds: float | None) -> str:
-    if seconds is None:
-        return NOTHING
-    value = seconds * 1e6
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
+    return Section(
+        "latencies", "All latencies", tuple(notes), Table(columns, tuple(rows), 2, tuple(styles))
+    )
 
 
 def parity_section(reports: Sequence[ParityReport]) -> Section:
-    """Return whether each file is still right, and what speaks against it."""
-    rows, styles, notes = [], [], []
-    for one in reports:
-        low, high = one.accuracy_interval or (None, None)
-        interval = NOTHING if low is None else f"{percent(low)}–{percent(high)}"
-        drop = NOTHING if one.accuracy_drop is None else f"{one.accuracy_drop + 0.0:.2f}"
-        p = NOTHING if one.mcnemar_p is None else f"{one.mcnemar_p:.3f}"
+    """Return the verdict and the figures of each parity report."""
+    title = "Parity with the reference"
+    if not reports:
+        note = "There are no parity reports; add the results of: lenet-edge verify --json FILE"
+        return Section("parity", title, (note,))
+    references = ", ".join(sorted({report.reference for report in reports}))
+    images = ", ".join(f"{n:,}" for n in sorted({report.num_samples for report in reports}))
+    notes = [
+        f"Each file is compared with {references} on {images} images. Drop: percentage points of"
+        " accuracy lost. p: p-value of McNemar's test, small if the difference is not due to"
+        " chance. Agree: images with the same predicted class."
+    ]
+    rows, styles = [], []
+    for report in reports:
+        low, high = report.accuracy_interval or (None, None)
         rows.append(
-            (one.candidate, one.target, one.verdict, percent(one.candidate_accuracy), interval,
-             drop, p, percent(one.top1_agreement), f"{len(one.flips):,}",
-             f"{one.max_abs_error:.1e}")
-        )  # fmt: skip
-        styles.append({"pass": "", "fail": "bad"}.get(one.verdict, "doubtful"))
-        if one.verdict != "pass":
-            why = "; ".join(one.reasons) or "further off than its bounds allow"
-            notes.append(f"{one.candidate} on {one.target}, {one.verdict}: {why}.")
-        if one.diagnosis:
-            notes.append(one.diagnosis)
-    columns = ("file", "runtime", "verdict", "accuracy %", "95 % of it", "drop", "p", "agree %",
-               "flips", "max error")  # fmt: skip
-    if rows:
-        against = ", ".join(sorted({one.reference for one in reports}))
-        images = ", ".join(f"{n:,}" for n in sorted({one.num_samples for one in reports}))
-        notes.insert(
-            0,
-            f"Held against {against} on {images} images. Drop: percentage points of accuracy lost."
-            " p: McNemar's, that a difference as large is chance. Agree: the same answer.",
+            (
+                report.candidate,
+                report.target,
+                report.verdict,
+                percent(report.candidate_accuracy),
+                MISSING if low is None else f"{percent(low)}–{percent(high)}",
+                points(report.accuracy_drop),
+                MISSING if report.mcnemar_p is None else f"{report.mcnemar_p:.3f}",
+                percent(report.top1_agreement),
+                f"{len(report.flips):,}",
+                f"{report.max_abs_error:.1e}",
+            )
         )
-    else:
-        notes = ["These results hold no parity; add those of: lenet-edge verify --json FILE"]
-    table = Table(columns, tuple(rows), 3, tuple(styles)) if rows else None
-    return Section("parity", "Is each file still right?", tuple(notes), table)
+        styles.append({"pass": "", "fail": "bad"}.get(report.verdict, "doubtful"))
+        if report.verdict != "pass":
+            reasons = "; ".join(report.reasons) or "it exceeds its bounds"
+            notes.append(f"{report.candidate} on {report.target}, {report.verdict}: {reasons}.")
+        if report.diagnosis:
+            notes.append(report.diagnosis)
+    columns = ("file", "runtime", "verdict", "accuracy %", "95 % interval", "drop", "p", "agree %",
+               "flips", "max error")  # fmt: skip
+    return Section("parity", title, tuple(notes), Table(columns, tuple(rows), 3, tuple(styles)))
 
 
 def skipped_section(skipped: Sequence[Skipped]) -> Section:
-    """Return what did not run, a row for each target and reason."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for one in skipped:
-        reasons.setdefault((one.target, one.reason), []).append(one.artifact or NOTHING)
+    """Return the pairs that did not run, one row for each target and reason."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for skip in skipped:
+        files.setdefault((skip.target, skip.reason), []).append(skip.artifact or MISSING)
     rows = [
-        (target, ", ".join(dict.fromkeys(files)), reason)
-        for (target, reason), files in reasons.items()
+        (target, ", ".join(dict.fromkeys(names)), reason)
+        for (target, reason), names in files.items()
     ]
     notes = () if rows else ("Nothing was skipped.",)
     table = Table(("runtime", "files", "reason"), tuple(rows), 3, prose=2) if rows else None
-    return Section("skipped", "What was skipped, and why", notes, table)
+    return Section("skipped", "Skipped", notes, table)
 
 
 def facts_section(run: BenchRun) -> Section:
-    """Return what the machine is."""
+    """Return the facts of the machine, the software and the plan."""
     machine = run.environment
     memory = None if machine.memory_bytes is None else f"{machine.memory_bytes / 2**30:.1f} GiB"
     peaks = ", ".join(
-        f"{peak / 1e9:.1f} billion a second on {n} thread{'s' if n > 1 else ''}"
-        for n, peak in sorted(run.peak_macs_per_s.items())
+        f"{peak / 1e9:.1f} billion per second on {plural(num_threads, 'thread')}"
+        for num_threads, peak in sorted(run.peak_macs_per_s.items())
     )
     facts = {
         "machine": machine.machine,
@@ -183,8 +197,8 @@ def facts_section(run: BenchRun) -> Section:
         "runs in": ", ".join(filter(None, (machine.container, machine.hypervisor))),
         "emulated": machine.emulated,
         "governor": machine.governor,
-        "clock": _number(machine.frequency_mhz, "MHz"),
-        "temperature": _number(machine.temperature_celsius, "°C"),
+        "clock": _with_unit(machine.frequency_mhz, "MHz"),
+        "temperature": _with_unit(machine.temperature_celsius, "°C"),
         "load at the start": None if machine.load is None else f"{machine.load:.2f}",
         "Python": machine.python,
         "packages": ", ".join(f"{name} {version}" for name, version in machine.packages.items()),
@@ -193,39 +207,80 @@ def facts_section(run: BenchRun) -> Section:
         "plan": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in run.settings.items() if v),
     }
     rows = tuple((name, value) for name, value in facts.items() if value)
-    return Section("machine", "The machine", (), Table(("", ""), rows, 2, prose=1))
+    return Section("machine", "Machine", (), Table(("", ""), rows, 2, prose=1))
 
 
-def _number(value: float | None, unit: str) -> str | None:
+def _with_unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{value:,.0f} {unit}"
 
 
-def changes_section(changes: Sequence[Change], lonely: Sequence[str], base: str) -> Section:
-    """Return what became faster, slower or wrong since a base run, cell by cell."""
+def changes_section(changes: Sequence[Change], unmatched: Sequence[str], base: str) -> Section:
+    """Return the changes since a base run, cell by cell.
+
+    Args:
+        changes: cells of both runs.
+        unmatched: phrases on the cells of only one run.
+        base: name of the base run.
+    """
     styles = {"slower": "bad", "faster": "good", "invalid": "doubtful"}
-    rows, marks = [], []
-    for one in sorted(changes, key=lambda one: one.base.key):
-        accuracy = one.accuracy_change
-        rows.append(
-            (one.base.artifact, one.base.target, one.verdict, str(one.base.num_threads),
-             str(one.base.batch_size), _us(one.base.p50_s), _us(one.new.p50_s),
-             f"{one.ratio.value:.3f}", f"{one.ratio.low:.3f}–{one.ratio.high:.3f}",
-             NOTHING if accuracy is None else f"{accuracy + 0.0:+.2f}")
-        )  # fmt: skip
-        marks.append(styles.get(one.verdict, ""))
-    verdicts = [one.verdict for one in changes]
-    total = ", ".join(
-        f"{verdicts.count(kind)} {kind}"
-        for kind in ("faster", "slower", "equal", "invalid")
-        if kind in verdicts
-    )
-    columns = ("file", "runtime", "verdict", "threads", "batch", "base µs", "new µs", "ratio",
-               "95 % of it", "accuracy, pp")  # fmt: skip
-    table = Table(columns, tuple(rows), 3, tuple(marks))
-    wrong = [  # however slow a cell became, the table says it
-        f"{one.base.artifact} on {_on(one.base)}, batch {one.base.batch_size}: {why}."
-        for one in changes
-        if (why := one.regression(fail_above=math.inf))
+    in_order = sorted(changes, key=lambda change: change.base.key)
+    rows = [
+        (
+            change.base.artifact,
+            change.base.target,
+            change.verdict,
+            str(change.base.num_threads),
+            str(change.base.batch_size),
+            microseconds(change.base.p50_s),
+            microseconds(change.new.p50_s),
+            f"{change.ratio.value:.3f}",
+            f"{change.ratio.low:.3f}–{change.ratio.high:.3f}",
+            points(change.accuracy_change, "+"),
+        )
+        for change in in_order
     ]
-    equal = "Equal: the 95 % interval of the ratio contains 1."
-    return Section("changes", f"Change since {base}", (f"{total}.", equal, *wrong, *lonely), table)
+    columns = ("file", "runtime", "verdict", "threads", "batch", "base µs", "new µs", "ratio",
+               "95 % interval", "accuracy, pp")  # fmt: skip
+    table = Table(
+        columns, tuple(rows), 3, tuple(styles.get(change.verdict, "") for change in in_order)
+    )
+    # The table already shows slower cells, so the notes accept any slowdown.
+    regressions = [
+        f"{change.cell}: {reason}."
+        for change in changes
+        if (reason := change.regression(fail_above=math.inf))
+    ]
+    notes = (
+        f"{count_verdicts(changes)}.",
+        "Equal: the 95 % interval of the ratio contains 1.",
+        *regressions,
+        *unmatched,
+    )
+    return Section("changes", f"Change since {base}", notes, table)
+
+
+def boards_section(boards: Sequence[BenchRun]) -> Section:
+    """Return the latency of each file on each of several equal boards."""
+    matrix, outliers = board_matrix(boards), find_outliers(boards)
+    notes = [
+        f"Median latency at batch {matrix.batch_size} in µs, on the fastest runtime of each board."
+        " Relative: latency divided by that of equal boards."
+    ]
+    by_board = list(zip(boards, matrix.rows, relative_latencies(boards), strict=True))
+    if len(boards) > _MAX_BOARDS:
+        by_board.sort(key=lambda row: -(row[2] or 0.0))
+        notes[0] += " The slowest boards come first."
+    rows = [
+        (
+            run.board or MISSING,
+            *(microseconds(cell.p50_s if cell else None) for cell in cells),
+            MISSING if relative is None else f"{relative:.2f}",
+        )
+        for run, cells, relative in by_board
+    ]
+    if len(boards) > 1:
+        notes.append("The sections below pool the valid processes of all these boards.")
+    notes += [f"{name} {reason}." for name, reason in outliers.items()]
+    styles = tuple("doubtful" if row[0] in outliers else "" for row in rows)
+    table = Table(("board", *matrix.files, "relative"), tuple(rows), 1, styles)
+    return Section("boards", "Boards", tuple(notes), table if matrix.files else None)

@@ -1,4 +1,4 @@
-"""Results as pictures."""
+"""Plots as PNG files: training, parity reports and tuning."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lenet_edge.errors import MissingPackageError
 from lenet_edge.results.result_file import ParityReport
 from lenet_edge.support.files import atomic_write
 
-_MOST_FLIPS = 48  # on the sheet
+_MAX_FLIPS = 48
 
 
-def training_curve(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw loss and accuracy over the epochs as a PNG.
+def plot_training(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Plot loss and error against the epochs as a PNG file.
 
     Args:
         epochs: the "epochs" of a history.json.
-        title: what was trained.
+        title: title of the plot.
         path: the file to write.
 
     Raises:
@@ -31,12 +31,12 @@ def training_curve(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) 
     from matplotlib.ticker import LogLocator
 
     loss, accuracy = figure.subplots(1, 2)
-    numbers = [one["epoch"] for one in epochs]
-    loss.plot(numbers, [one["loss"] for one in epochs], color="tab:orange", marker=".")
+    numbers = [epoch["epoch"] for epoch in epochs]
+    loss.plot(numbers, [epoch["loss"] for epoch in epochs], color="tab:orange", marker=".")
     loss.set(title="training loss", xlabel="epoch", yscale="log")
-    errors = [100 * (1 - one["accuracy"]) for one in epochs]
+    errors = [100 * (1 - epoch["accuracy"]) for epoch in epochs]
     accuracy.plot(numbers, errors, color="tab:blue", marker=".")
-    accuracy.set(title="error on watched images, %", xlabel="epoch", yscale="log")
+    accuracy.set(title="error on the monitored images, %", xlabel="epoch", yscale="log")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3, which="both")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # more labels would overlap
@@ -50,30 +50,30 @@ def training_curve(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) 
 
 def _figure_class() -> Any:
     try:
-        # The object and not pyplot: no window system is asked for, no state is left behind.
+        # Unlike pyplot, Figure needs no window system and keeps no global state.
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingPackageError("matplotlib", "report") from None
     return Figure
 
 
-def parity_pictures(
+def plot_parity(
     report: ParityReport,
     images: npt.NDArray[Any],
     errors: npt.NDArray[np.float32],
     class_names: Sequence[str],
     folder: Path,
 ) -> None:
-    """Draw a parity report as PNG files: flipped images, confusion matrix, logit errors.
+    """Plot a parity report as PNG files: flipped images, confusion matrix, logit errors.
 
-    A picture that there is nothing for, such as flips where none are, is not drawn.
+    A plot without data, such as one of no flips, is left out.
 
     Args:
-        report: of one file on one target; it names the pictures.
+        report: parity report of one pair; it names the files.
         images: all images, of shape (N, height, width, channels).
         errors: candidate minus reference logits, of shape (N, classes).
-        class_names: in the order of the classes; their numbers if left out.
-        folder: where the pictures go.
+        class_names: names in the order of the classes; their numbers if it is empty.
+        folder: folder of the files.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -81,7 +81,7 @@ def parity_pictures(
     names = list(class_names) or [str(number) for number in range(errors.shape[1])]
     title = f"{report.candidate} on {report.target}"
     stem = folder / f"{report.candidate}-{report.target}"
-    for what, figure in (
+    for suffix, figure in (
         ("flips", _flips(report, images, names)),
         ("confusion", _confusion(report, names)),
         ("errors", _errors(errors)),
@@ -89,14 +89,14 @@ def parity_pictures(
         if figure is None:
             continue
         figure.suptitle(title)
-        with atomic_write(stem.with_name(f"{stem.name}-{what}.png")) as temporary:
+        with atomic_write(stem.with_name(f"{stem.name}-{suffix}.png")) as temporary:
             figure.savefig(temporary, dpi=120)
 
 
 def _flips(report: ParityReport, images: npt.NDArray[Any], names: Sequence[str]) -> Any:
     if not report.flips or images.ndim != 4:
         return None
-    shown = report.flips[:_MOST_FLIPS]
+    shown = report.flips[:_MAX_FLIPS]
     columns = min(8, max(4, len(shown)))
     rows = -(-len(shown) // columns)
     figure = _figure_class()(figsize=(1.25 * columns, 1.75 * rows + 0.6), layout="constrained")
@@ -107,11 +107,11 @@ def _flips(report: ParityReport, images: npt.NDArray[Any], names: Sequence[str])
         image = images[flip.index].astype(np.float32)
         image = (image - image.min()) / max(float(np.ptp(image)), 1e-9)
         axes.imshow(image[..., 0] if image.shape[-1] != 3 else image, cmap="gray")
-        now = "NaN" if flip.now < 0 else names[flip.now]
+        prediction = "NaN" if flip.now < 0 else names[flip.now]
         label = "" if flip.label is None else f"\nlabel {names[flip.label]}"
         right = flip.label is not None and flip.now == flip.label
         axes.set_title(
-            f"#{flip.index}\n{names[flip.was]} → {now}{label}", fontsize=7,
+            f"#{flip.index}\n{names[flip.was]} → {prediction}{label}", fontsize=7,
             color="tab:green" if right else "tab:red",
         )  # fmt: skip
     return figure
@@ -124,19 +124,19 @@ def _confusion(report: ParityReport, names: Sequence[str]) -> Any:
     size = max(5.0, 0.45 * len(counts) + 1.5)
     figure = _figure_class()(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
-    # Mistakes are few: on a linear scale only the diagonal would be seen.
+    # Mistakes are rare: a linear scale would show only the diagonal.
     axes.imshow(np.log1p(counts), cmap="Blues")
     ticks = range(len(counts))
     axes.set_xticks(ticks, names[: len(counts)], rotation=90 if max(map(len, names)) > 2 else 0)
     axes.set_yticks(ticks, names[: len(counts)])
-    axes.set(xlabel="answer", ylabel="label")
+    axes.set(xlabel="prediction", ylabel="label")
     if len(counts) <= 30:
         for label, row in enumerate(counts):
-            for answer, count in enumerate(row):
-                colour = "white" if np.log1p(count) > np.log1p(counts.max()) / 2 else "black"
+            for prediction, count in enumerate(row):
+                color = "white" if np.log1p(count) > np.log1p(counts.max()) / 2 else "black"
                 if count:
-                    axes.text(answer, label, count, ha="center", va="center", fontsize=7,
-                              color=colour)  # fmt: skip
+                    axes.text(prediction, label, count, ha="center", va="center", fontsize=7,
+                              color=color)  # fmt: skip
     return figure
 
 
@@ -150,3 +150,37 @@ def _errors(errors: npt.NDArray[np.float32]) -> Any:
     axes.set(xlabel="logit error, candidate − reference", ylabel="logits", yscale="log")
     axes.grid(alpha=0.3)
     return figure
+
+
+def plot_tuning(facts: dict[str, Any], path: Path) -> None:
+    """Plot accuracy against latency of all candidates as a PNG file; color shows the file size.
+
+    Args:
+        facts: JSON object that `Tuned.to_json` returns.
+        path: the file to write.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        LenetEdgeError: the file cannot be written.
+    """
+    candidates = facts["candidates"]
+    figure = _figure_class()(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    latencies_us = [candidate["ratio_to_float32"]["p50_s"] * 1e6 for candidate in candidates]
+    changes = [-candidate["accuracy_drop"] for candidate in candidates]
+    kilobytes = [candidate["size_bytes"] / 1000 for candidate in candidates]
+    marks = axes.scatter(latencies_us, changes, c=kilobytes, cmap="viridis", zorder=2)
+    figure.colorbar(marks, label="file size, kB")
+    for candidate, latency_us, change in zip(candidates, latencies_us, changes, strict=True):
+        if candidate["on_front"]:
+            axes.scatter(latency_us, change, s=120, facecolors="none", edgecolors="black", zorder=3)
+        is_float32 = candidate is candidates[0]
+        if candidate["name"] == facts["winner"]["candidate"] or is_float32:
+            label = "float32" if is_float32 else "winner"
+            axes.annotate(label, (latency_us, change), xytext=(6, 8), textcoords="offset points")
+    axes.set_xlabel(f"median latency at batch 1, one thread, {facts['target']}, µs")
+    axes.set_ylabel(f"accuracy change on {facts['num_held_out']:,} held-out images, points")
+    axes.set_title(f"{facts['num_tried']} mixes tried; rings mark the Pareto front")
+    axes.grid(alpha=0.3)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,4 +1,4 @@
-"""Which cells are faster than which, where the samples can tell; ties are admitted."""
+"""Ranking of cells by latency or throughput, with ties where the samples cannot separate them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from lenet_edge.results.result_file import BenchRun, Measurement
 
 @dataclass(frozen=True)
 class Scenario:
-    """A way that inferences arrive, and the one figure that counts there.
+    """Arrival pattern of inferences, and the figure that decides there.
 
-    `quantile` is that of the latency, or None where throughput counts.
+    Attributes:
+        batch_sizes: batch sizes to measure.
+        quantile: quantile of the latency that decides; None if the throughput decides.
+        metric: name of that figure.
     """
 
     batch_sizes: tuple[int, ...]
@@ -21,8 +24,8 @@ class Scenario:
     metric: str
 
 
-# Source: MLPerf Inference rules, "Scenarios": one query after another; all samples at once; 8
-# samples a query.
+# Source: MLPerf Inference rules, "Scenarios". Single-stream sends one query after another, offline
+# sends all samples at once, multi-stream sends 8 samples per query.
 SCENARIOS = {
     "single-stream": Scenario((1,), 0.9, "p90"),
     "offline": Scenario((1, 8, 32, 128), None, "images/s"),
@@ -30,62 +33,70 @@ SCENARIOS = {
 }
 
 
-def quantile_of(run: BenchRun) -> float | None:
-    """Return which quantile of latency a run is ranked by: its scenario's, or the median."""
+def ranking_quantile(run: BenchRun) -> float | None:
+    """Return the quantile of the latency that ranks a run's cells; None for the mean.
+
+    The run's scenario decides. Without a scenario it is the median.
+    """
     scenario = SCENARIOS.get(run.settings.get("scenario") or "")
     return scenario.quantile if scenario else 0.5
 
 
-def latency_s(one: Measurement, quantile: float | None) -> float:
-    """Return the latency that a cell is ranked by: a quantile, or where it is None the mean."""
-    return one.mean_s if quantile is None else one.quantile_s(quantile)
+def ranking_latency_s(measurement: Measurement, quantile: float | None) -> float:
+    """Return the latency that ranks a cell: a quantile, or the mean if `quantile` is None."""
+    return measurement.mean_s if quantile is None else measurement.quantile_s(quantile)
 
 
 def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
-    """Return the place of each valid cell among those of its batch size and threads.
+    """Return the rank of each cell among the cells of its batch size and thread count.
 
-    Two cells whose ratio's interval contains 1 are equal: "2=" stands at both. The null target,
-    which does nothing, has no place; nor has what answers wrong, or left a part to the CPU, nor
-    anything that an emulator ran.
+    Two cells are tied if the interval of their latency ratio contains 1: both get "2=", for
+    example. The following cells have no rank:
+      - cells on the null target, which does nothing;
+      - invalid measurements;
+      - pairs that failed parity, or left a part of the graph to the CPU;
+      - all cells of an emulated machine.
+
+    Returns:
+        The rank by `Measurement.key`.
     """
     if run.environment.emulated:
         return {}
-    wrong = {(one.candidate_sha256, one.target) for one in run.parity if one.verdict == "fail"}
-    quantile, resolution = quantile_of(run), run.settings.get("precision", 0.0)
-    found = {}
+    failed = run.failed_pairs
+    quantile, resolution = ranking_quantile(run), run.settings.get("precision", 0.0)
 
-    def alike(one: Measurement) -> tuple[int, int]:
-        return one.batch_size, one.num_threads
+    def batch_and_threads(measurement: Measurement) -> tuple[int, int]:
+        return measurement.batch_size, measurement.num_threads
 
     valid = sorted(
         (
-            one
-            for one in run.measurements
-            if not one.invalid
-            and one.target != "null"
-            and (one.artifact_sha256, one.target) not in wrong
-            and (one.delegation is None or one.delegation.is_complete)
+            measurement
+            for measurement in run.measurements
+            if not measurement.invalid
+            and measurement.target != "null"
+            and (measurement.artifact_sha256, measurement.target) not in failed
+            and (measurement.delegation is None or measurement.delegation.is_complete)
         ),
-        key=alike,
+        key=batch_and_threads,
     )
-    for _, cells in groupby(valid, key=alike):
-        place = 1
-        for group in _tied(list(cells), run.paired, quantile, resolution):
-            for one in group:
-                found[one.key] = f"{place}=" if len(group) > 1 else f"{place}"
-            place += len(group)
-    return found
+    rank_by_key = {}
+    for _, cells in groupby(valid, key=batch_and_threads):
+        rank = 1
+        for tied in _ties(list(cells), run.paired, quantile, resolution):
+            for measurement in tied:
+                rank_by_key[measurement.key] = f"{rank}=" if len(tied) > 1 else f"{rank}"
+            rank += len(tied)
+    return rank_by_key
 
 
-def _tied(
+def _ties(
     cells: Sequence[Measurement], paired: bool, quantile: float | None, resolution: float
 ) -> list[list[Measurement]]:
+    """Return groups of tied cells, the fastest group first."""
     groups: list[list[Measurement]] = []
-    for one in sorted(cells, key=lambda one: latency_s(one, quantile)):
-        if groups:
-            ratio = one.ratio_to(groups[-1][0], paired, resolution, quantile)
-            if ratio.low <= 1:
-                groups[-1].append(one)
-                continue
-        groups.append([one])
+    for cell in sorted(cells, key=lambda cell: ranking_latency_s(cell, quantile)):
+        if groups and cell.ratio_to(groups[-1][0], paired, resolution, quantile).low <= 1:
+            groups[-1].append(cell)
+        else:
+            groups.append([cell])
     return groups

@@ -1,4 +1,4 @@
-"""Which file to ship, on which runtime, with how many threads: one answer, and why not the rest."""
+"""Recommendation of the file to ship, with its runtime and thread count, and the reasons."""
 
 from __future__ import annotations
 
@@ -6,24 +6,40 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_edge.report.eligibility import JudgedCell, Limits, cell, edge_cells, judge, threads, us
-from lenet_edge.report.rank import latency_s, quantile_of
+from lenet_edge.report.eligibility import (
+    JudgedCell,
+    Limits,
+    cell_name,
+    cell_to_json,
+    exported_cells,
+    judge,
+)
+from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
+from lenet_edge.results.formatting import latency
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.results.stats import LatencyRatio
 from lenet_edge.support.html_table import html_lines, html_table
 
-_MOST_NAMED = 2  # ties, or nearest candidates, in one sentence
-# What a file that is as fast costs more, and what the simpler one has.
-_SIMPLER = {
-    "needs more threads": "fewer threads",
-    "is larger": "fewer bytes",
-    "takes more memory": "less memory",
+_MAX_NAMED = 2  # ties, or nearest cells, in one sentence
+# What a tied cell costs more than the chosen one, and the advantage of the chosen one.
+_ADVANTAGES = {
+    "needs more threads": "needs fewer threads",
+    "is larger": "is smaller",
+    "takes more memory": "takes less memory",
 }
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The choice, what was proven of it, and the rest: first those that are as fast as it."""
+    """Chosen cell, with the reasons.
+
+    Attributes:
+        measurement: latencies of the chosen cell.
+        parity: its comparison with the reference.
+        figure: the latency or throughput that decided, formatted.
+        ties: cells that are as fast.
+        others: all other cells at that batch size.
+    """
 
     measurement: Measurement
     parity: ParityReport
@@ -33,31 +49,36 @@ class Recommendation:
 
     @property
     def choice(self) -> str:
-        """What to ship."""
-        one = self.measurement
-        return f"Ship {one.artifact} on {one.target} with {threads(one)}"
+        """Statement of what to ship, without a full stop."""
+        return f"Ship {cell_name(self.measurement)}"
 
     @property
     def reason(self) -> str:
-        """Why: its speed, its size and what was proven of its accuracy."""
-        one, drop = self.measurement, self.parity.accuracy_drop
-        at = f"at batch {one.batch_size} ({self.figure})"
-        if self.ties:
-            named = [str(tie) for tie in self.ties[:_MOST_NAMED]]
-            more = len(self.ties) - len(named)
-            named += [f"{more} more"] if more else []
-            simpler = {_simpler(one, tie.measurement) for tie in self.ties}
-            less = [words for more, words in _SIMPLER.items() if more in simpler]
-            why = f"as fast {at} as {' and '.join(named)}, with {' and '.join(less)}"
-        else:
-            why = f"fastest {at}"
-        lost = f"{drop:.2f} points of accuracy lost" if drop and drop > 0 else "no accuracy lost"
-        proof = f"{lost} on {self.parity.num_samples:,} images."
-        doubt = "" if self.parity.passed else " Too few images to be sure."
-        return f"{why}; {one.size_bytes:,} bytes, {proof}{doubt}"
+        """Sentences on the speed, the size and the accuracy of the choice."""
+        measurement, drop = self.measurement, self.parity.accuracy_drop
+        lost = f"{drop:.2f} points of accuracy" if drop and drop > 0 else "no accuracy"
+        proof = (
+            f"It has {measurement.size_bytes:,} bytes and loses {lost} on"
+            f" {self.parity.num_samples:,} images."
+        )
+        caution = "" if self.parity.passed else " There are too few images to be sure."
+        return f"{self._speed()} {proof}{caution}"
+
+    def _speed(self) -> str:
+        batch = f"At batch {self.measurement.batch_size}"
+        if not self.ties:
+            return f"{batch} it is the fastest ({self.figure})."
+        names = [str(tie) for tie in self.ties[:_MAX_NAMED]]
+        if len(self.ties) > len(names):
+            names.append(f"{len(self.ties) - len(names)} more")
+        costs = {_extra_cost(self.measurement, tie.measurement) for tie in self.ties}
+        advantages = " or ".join(gain for cost, gain in _ADVANTAGES.items() if cost in costs)
+        return (
+            f"{batch} ({self.figure}) it is as fast as {' and '.join(names)}, and it {advantages}."
+        )
 
     def __str__(self) -> str:
-        return f"{self.choice}: {self.reason}"
+        return f"{self.choice}. {self.reason}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -68,14 +89,17 @@ class Recommendation:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a JSON file holds."""
-        others = [one.to_json() for one in (*self.ties, *self.others)]
-        return {"ship": cell(self.measurement), "reason": self.reason, "others": others}
+        """Return the recommendation as a JSON object."""
+        others = [cell.to_json() for cell in (*self.ties, *self.others)]
+        return {"ship": cell_to_json(self.measurement), "reason": self.reason, "others": others}
 
 
 @dataclass(frozen=True)
 class NothingFits:
-    """No cell may be shipped; `nearest` are the candidates, what missed by the least first."""
+    """Lack of any cell that may be shipped; `nearest` are the cells, the nearest to fitting first.
+
+    It is false in a condition.
+    """
 
     nearest: tuple[JudgedCell, ...]
 
@@ -84,21 +108,21 @@ class NothingFits:
 
     @property
     def choice(self) -> str:
-        """What to ship."""
+        """Statement that there is nothing to ship, without a full stop."""
         return "Nothing to ship"
 
     @property
     def reason(self) -> str:
-        """Which bound excluded the nearest candidates."""
+        """Sentence on the limits or checks that excluded the nearest cells."""
         if not self.nearest:
-            return "nothing was timed; add the results of: lenet-edge bench --json FILE"
-        if all(one.parity is None for one in self.nearest):
-            return "nothing was verified; add the results of: lenet-edge verify --json FILE"
-        missed = (f"{one} {one.why_not}" for one in self.nearest[:_MOST_NAMED])
-        return f"{'; '.join(missed)}."
+            return "Nothing was timed; add the results of: lenet-edge bench --json FILE"
+        if all(cell.parity is None for cell in self.nearest):
+            return "Nothing was verified; add the results of: lenet-edge verify --json FILE"
+        reasons = (f"{cell} {cell.why_not}" for cell in self.nearest[:_MAX_NAMED])
+        return f"{'; '.join(reasons)}."
 
     def __str__(self) -> str:
-        return f"{self.choice}: {self.reason}"
+        return f"{self.choice}. {self.reason}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -107,75 +131,93 @@ class NothingFits:
         return html_lines([str(self)]) + html_table([one.html_row() for one in self.nearest])
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a JSON file holds."""
-        others = [one.to_json() for one in self.nearest]
+        """Return the result as a JSON object."""
+        others = [cell.to_json() for cell in self.nearest]
         return {"ship": None, "reason": self.reason, "others": others}
 
 
 def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | NothingFits:
-    """Return the fastest file × target × threads within the limits that is still right.
+    """Return the fastest cell within the limits that passed parity in the same run.
 
-    Only what passed parity in the same run is considered (where nothing could, for want of images,
-    what did not fail), and no checkpoint: that is not an edge file. Where the interval of the ratio
-    of two latencies contains 1, speed does not decide but simplicity: fewer threads, then the
-    smaller file, then the runtime that takes less memory.
+    If no pair could pass because there were too few images, inconclusive pairs are accepted.
+    Checkpoints are never recommended: they are not edge files. Among tied cells, the choice has
+    fewer threads, then the smaller file, then the runtime that takes less memory.
 
     Raises:
-        DataError: nothing was measured at the batch size that was asked for.
+        DataError: nothing was measured at the batch size in `limits`.
     """
     limits = limits or Limits()
-    quantile = quantile_of(run)
-    cells = [judge(one, run, limits, quantile) for one in edge_cells(run, limits.batch_size)]
-    fit = [one for one in cells if not one.missed]
-    if not fit:
-        # What is wrong with a file holds at every batch: it is said once.
-        cells.sort(key=lambda one: (len(one.missed), max(one.missed), one.measurement.batch_size))
-        named = {(one.measurement.artifact, one.measurement.target): one for one in cells[::-1]}
-        return NothingFits(tuple(one for one in cells if one in named.values()))
-    best = min(fit, key=lambda one: _first(one.measurement, quantile)).measurement
+    quantile = ranking_quantile(run)
+    cells = [
+        judge(measurement, run, limits, quantile)
+        for measurement in exported_cells(run, limits.batch_size)
+    ]
+    eligible = [cell for cell in cells if not cell.missed_by]
+    if not eligible:
+        return NothingFits(_nearest(cells))
+    best = min(eligible, key=lambda cell: _speed_key(cell.measurement, quantile)).measurement
     resolution = run.settings.get("precision", 0.0)
 
-    def over(one: JudgedCell, other: Measurement) -> LatencyRatio:
-        return one.measurement.ratio_to(other, run.paired, resolution, quantile)
+    def ratio(cell: JudgedCell, other: Measurement) -> LatencyRatio:
+        return cell.measurement.ratio_to(other, run.paired, resolution, quantile)
 
     cells = sorted(
-        (one for one in cells if one.measurement.batch_size == best.batch_size),
-        key=lambda one: latency_s(one.measurement, quantile),
+        (cell for cell in cells if cell.measurement.batch_size == best.batch_size),
+        key=lambda cell: ranking_latency_s(cell.measurement, quantile),
     )
-    equal = [one for one in cells if not one.missed and over(one, best).low <= 1]
-    chosen = min(equal, key=lambda one: _simplicity(one.measurement, quantile))
-    measured, parity = chosen.measurement, chosen.parity
+    tied = [cell for cell in cells if not cell.missed_by and ratio(cell, best).low <= 1]
+    chosen = min(tied, key=lambda cell: _cost_key(cell.measurement, quantile))
+    measurement, parity = chosen.measurement, chosen.parity
     assert parity is not None
     ties = tuple(
-        dataclasses.replace(one, why_not=f"as fast, but {_simpler(measured, one.measurement)}")
-        for one in equal
-        if one is not chosen
+        dataclasses.replace(
+            cell, why_not=f"is as fast, but {_extra_cost(measurement, cell.measurement)}"
+        )
+        for cell in tied
+        if cell is not chosen
     )
     others = tuple(
-        one
-        if one.missed
+        cell
+        if cell.missed_by
         else dataclasses.replace(
-            one, why_not=f"takes {over(one, measured).value:.2f} times as long"
+            cell, why_not=f"takes {ratio(cell, measurement).value:.2f} times as long"
         )
-        for one in cells
-        if one not in equal
+        for cell in cells
+        if cell not in tied
     )
-    return Recommendation(measured, parity, _figure(measured, quantile), ties, others)
+    return Recommendation(measurement, parity, _figure(measurement, quantile), ties, others)
 
 
-def _first(one: Measurement, quantile: float | None) -> tuple[float, float]:
-    """Order cells of all batch sizes: the smallest batch, but for throughput the best rate."""
+def _nearest(cells: list[JudgedCell]) -> tuple[JudgedCell, ...]:
+    """Return each pair's cell that is nearest to fitting, the nearest pair first."""
+    in_order = sorted(
+        cells,
+        key=lambda cell: (len(cell.missed_by), max(cell.missed_by), cell.measurement.batch_size),
+    )
+    pairs: dict[tuple[str, str], JudgedCell] = {}
+    for cell in in_order:
+        pairs.setdefault((cell.measurement.artifact, cell.measurement.target), cell)
+    return tuple(pairs.values())
+
+
+def _speed_key(measurement: Measurement, quantile: float | None) -> tuple[float, float]:
+    """Return the sort key of speed across batch sizes: the smallest batch, or the throughput."""
     if quantile is None:
-        return -one.images_per_s, 0.0
-    return one.batch_size, latency_s(one, quantile)
+        return -measurement.images_per_s, 0.0
+    return measurement.batch_size, ranking_latency_s(measurement, quantile)
 
 
-def _simplicity(one: Measurement, quantile: float | None) -> tuple[float, ...]:
-    return one.num_threads, one.size_bytes, one.peak_rss_bytes, latency_s(one, quantile)
+def _cost_key(measurement: Measurement, quantile: float | None) -> tuple[float, ...]:
+    return (
+        measurement.num_threads,
+        measurement.size_bytes,
+        measurement.peak_rss_bytes,
+        ranking_latency_s(measurement, quantile),
+    )
 
 
-def _simpler(chosen: Measurement, other: Measurement) -> str:
-    """Say what the other one costs more, by the first thing in which they differ."""
+def _extra_cost(chosen: Measurement, other: Measurement) -> str:
+    """Return the first cost that another tied cell has above the chosen one."""
     if other.num_threads != chosen.num_threads:
         return "needs more threads"
     if other.size_bytes != chosen.size_bytes:
@@ -183,8 +225,8 @@ def _simpler(chosen: Measurement, other: Measurement) -> str:
     return "takes more memory"
 
 
-def _figure(one: Measurement, quantile: float | None) -> str:
+def _figure(measurement: Measurement, quantile: float | None) -> str:
     if quantile is None:
-        return f"{one.images_per_s:,.0f} images/s"
+        return f"{measurement.images_per_s:,.0f} images/s"
     name = "" if quantile == 0.5 else f"p{100 * quantile:.0f} "
-    return f"{name}{us(latency_s(one, quantile))}"
+    return f"{name}{latency(ranking_latency_s(measurement, quantile))}"

@@ -33,6 +33,15 @@ def points(value: float | None, sign: str = "") -> str:
     return MISSING if value is None else f"{value + 0.0:{sign}.2f}"
 
 
+def short_number(value: float | None) -> str:
+    """Format a large number in at most five characters: "9876", "123k" or "12M"."""
+    if value is None:
+        return MISSING
+    if value >= 10_000_000:
+        return f"{value / 1e6:.0f}M"
+    return f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:.0f}"
+
+
 def plural(count: int, noun: str) -> str:
     """Format a count with its noun: "1 thread" or "4 threads"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -155,7 +155,7 @@ class BenchRun:
 
     @property
     def passed(self) -> bool:
-        """Whether there is a parity report, all of them passed, and no pair failed to run."""
+        """True if there are parity reports, all of them passed, and no pair failed to run."""
         ran = not any(skipped.artifact for skipped in self.skipped)
         return ran and bool(self.parity) and all(self.parity)
 
@@ -163,6 +163,15 @@ class BenchRun:
     def paired(self) -> bool:
         """True if process i of every cell ran in the same round. Joined runs are not paired."""
         return "joined" not in self.settings
+
+    @property
+    def failed_pairs(self) -> set[tuple[str, str]]:
+        """Pairs that failed parity, each as sha256 of the artifact and name of the target."""
+        return {
+            (report.candidate_sha256, report.target)
+            for report in self.parity
+            if report.verdict == "fail"
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as a JSON object."""

@@ -162,12 +162,12 @@ def _delegation(requested: Delegation, output: Sequence[str], precision: str | N
         nodes_taken = int(selected[1])
     adapter = re.search(r"Selected adapter: (.*?), arch=.*adapterType=(.*)", text)
     backend = re.search(r"Using Intel OpenVINO device: (\w+)", text)
-    is_whole = nodes_taken == requested.nodes_total
+    is_complete = nodes_taken == requested.nodes_total
     return dataclasses.replace(
         requested,
         nodes_taken=nodes_taken,
-        left_behind=() if is_whole else left_behind,
-        macs_taken=requested.macs_total if is_whole else None,
+        left_behind=() if is_complete else left_behind,
+        macs_taken=requested.macs_total if is_complete else None,
         device=adapter[1] if adapter else f"OpenVINO {backend[1]}" if backend else None,
         emulated="Software" in adapter[2] if adapter else not NPU_IS_HERE,
         precision=precision,

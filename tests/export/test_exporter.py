@@ -105,7 +105,7 @@ def test_the_reference_is_what_keras_answers(exports: Path, test_part: Dataset) 
     np.testing.assert_allclose(reference.logits[:300], logits, atol=1e-5, rtol=0)
 
 
-def test_the_folder_is_whole_by_itself(again: Path, exports: Path) -> None:
+def test_the_folder_is_complete_by_itself(again: Path, exports: Path) -> None:
     for name in ("lenet.keras", "lenet.keras.json"):
         assert (again / name).read_bytes() == (exports / name).read_bytes()
     assert not [path.name for path in again.iterdir() if path.name.startswith(".tmp")]

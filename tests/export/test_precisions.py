@@ -41,7 +41,7 @@ LIMITS = {
 CONTRACT_BYTES = 2048
 
 
-def test_the_matrix_is_whole(matrix: Matrix) -> None:
+def test_the_matrix_is_complete(matrix: Matrix) -> None:
     assert set(matrix) == set(LIMITS)
 
 

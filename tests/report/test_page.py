@@ -1,4 +1,4 @@
-"""The report as HTML and Markdown: from any results, all of them, and nothing that can do harm."""
+"""Report as HTML and Markdown: content, untrusted names, several machines, base runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VOID = {"meta", "link", "br", "img", "path", "use", "hr", "rect"}
 
 
 class Page(HTMLParser):
-    """What a page holds: its text, its elements, all their attributes; fails on bad nesting."""
+    """Parsed page: its text, tags and attributes. Bad nesting raises an AssertionError."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -72,12 +72,12 @@ def html(tmp_path: Path, *runs: BenchRun, limits: Limits | None = None) -> str:
     return path.read_text()
 
 
-def test_there_are_recorded_results() -> None:
+def test_recorded_results_exist() -> None:
     assert RECORDED
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_result_file_makes_a_page_that_holds_its_figures(path: Path, tmp_path: Path) -> None:
+def test_every_result_file_gives_a_page_with_its_figures(path: Path, tmp_path: Path) -> None:
     run = BenchRun.load(path)
     text = html(tmp_path, run)
     shown = Page(text)
@@ -90,39 +90,41 @@ def test_every_result_file_makes_a_page_that_holds_its_figures(path: Path, tmp_p
     assert not re.search(r"url\((?!#)|@import|https?://", text.replace("http-equiv", ""))
     ids = [value for name, value in shown.attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    for one in run.measurements:
-        assert f"{one.images_per_s:,.0f}" in shown.text
+    for cell in run.measurements:
+        assert f"{cell.images_per_s:,.0f}" in shown.text
     for report in run.parity:
         assert f"{report.max_abs_error:.1e}" in shown.text
 
 
-def test_the_answer_comes_first(tmp_path: Path) -> None:
+def test_the_recommendation_comes_first(tmp_path: Path) -> None:
     shown = Page(html(tmp_path, BENCH, VERIFY))
-    start = shown.text.index("Ship a.tflite on litert-xnnpack with 1 thread Because it is fastest")
-    assert start < shown.text.index("Why not another") < shown.text.index("All latencies")
+    start = shown.text.index(
+        "Ship a.tflite on litert-xnnpack with 1 thread At batch 1 it is the fastest"
+    )
+    assert start < shown.text.index("Why not another file") < shown.text.index("All latencies")
 
 
-def test_where_nothing_fits_the_page_says_which_bound(tmp_path: Path) -> None:
+def test_if_nothing_fits_the_page_names_the_limit(tmp_path: Path) -> None:
     shown = Page(html(tmp_path, BENCH, VERIFY, limits=Limits(max_bytes=10)))
     assert "Nothing to ship" in shown.text
     assert "more than the 10 of --max-bytes" in shown.text
 
 
-def test_results_without_latencies_or_without_parity_say_what_is_missing(tmp_path: Path) -> None:
-    assert "add those of: lenet-edge verify --json" in Page(html(tmp_path, BENCH)).text
-    assert "add those of: lenet-edge bench --json" in Page(html(tmp_path, VERIFY)).text
+def test_a_page_without_latencies_or_parity_names_the_command_to_run(tmp_path: Path) -> None:
+    assert "add the results of: lenet-edge verify --json" in Page(html(tmp_path, BENCH)).text
+    assert "add the results of: lenet-edge bench --json" in Page(html(tmp_path, VERIFY)).text
     assert "Nothing was skipped." in Page(html(tmp_path, BENCH)).text
 
 
-def test_the_limit_is_drawn_where_it_was_measured_and_only_there(tmp_path: Path) -> None:
+def test_the_limit_is_drawn_only_if_it_was_measured(tmp_path: Path) -> None:
     cells = tuple(measurement("a.tflite", 10 * batch, 300, batch) for batch in (1, 8))
     run = dataclasses.replace(
         BENCH, measurements=cells, macs={"a.tflite": 200_000}, peak_macs_per_s={1: 5e10}
     )
     known = Page(html(tmp_path, run))
-    assert known.text.count("limit 4") == 2  # 200,000 / 5e10 s, on the wide and the narrow page
-    assert "an image needs 200,000 multiply-adds" in known.text
-    assert "does 50.0 billion a second (1 thread)" in known.text
+    assert known.text.count("limit 4") == 2  # 200,000 / 5e10 s, in the wide and the narrow chart
+    assert "An image needs 200,000 multiply-adds" in known.text
+    assert "did 50.0 billion per second (1 thread)" in known.text
     unknown = Page(html(tmp_path, dataclasses.replace(run, peak_macs_per_s={})))
     assert "limit 4" not in unknown.text
     assert "No limit is drawn" in unknown.text
@@ -144,7 +146,7 @@ def hostile() -> BenchRun:
     )  # fmt: skip
 
 
-def test_names_and_reasons_are_text_and_nothing_else(tmp_path: Path) -> None:
+def test_hostile_names_and_reasons_are_shown_as_text(tmp_path: Path) -> None:
     page.write(tmp_path / "report.html", [(HOSTILE, hostile())])
     text = (tmp_path / "report.html").read_text()
     shown = Page(text)
@@ -153,7 +155,7 @@ def test_names_and_reasons_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert shown.text.count('<script>alert("1")</script>|$x$ [a](b) # *b* é漢.tflite') > 15
 
 
-def test_markdown_holds_the_same_and_cannot_be_broken_out_of(tmp_path: Path) -> None:
+def test_markdown_has_the_same_content_and_escapes_all_names(tmp_path: Path) -> None:
     page.write(tmp_path / "report.md", [(HOSTILE, hostile())])
     markdown = MarkdownIt("commonmark").enable("table")
     shown = Page(markdown.render((tmp_path / "report.md").read_text()))
@@ -167,30 +169,31 @@ def test_markdown_holds_the_same_and_cannot_be_broken_out_of(tmp_path: Path) -> 
     assert len(tables) >= 5
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
-    for heading in ("Why not another", "Is each file still right?", "All latencies",
-                    "What was skipped, and why", "The machine"):  # fmt: skip
+    for heading in ("Why not another file", "Parity with the reference", "All latencies",
+                    "Skipped", "Machine"):  # fmt: skip
         assert f"\n## {heading}\n" in plain
 
 
-def test_two_machines_have_a_ranking_each(tmp_path: Path) -> None:
-    there = dataclasses.replace(BENCH.environment, machine="Raspberry Pi 5", virtualized=None)
+def test_each_machine_has_its_own_ranking(tmp_path: Path) -> None:
+    pi_environment = dataclasses.replace(
+        BENCH.environment, machine="Raspberry Pi 5", virtualized=None
+    )
     slow = (measurement("a.tflite", 500, 300), measurement("b.tflite", 400, 300))
     pi = dataclasses.replace(
         BENCH,
-        environment=there,
+        environment=pi_environment,
         measurements=slow,
         parity=(parity_report("a.tflite"), parity_report("b.tflite")),
     )
     shown = Page(html(tmp_path, BENCH, VERIFY, pi))
-    assert "What to ship, on 2 machines" in shown.text
+    assert "What to ship on 2 machines" in shown.text
     assert re.search(r"Raspberry Pi 5[^:]*: Ship b.tflite", shown.text)
     assert shown.text.count("All latencies") == 2
 
 
-def test_the_change_since_a_base(tmp_path: Path) -> None:
+def test_changes_since_a_base_run(tmp_path: Path) -> None:
     slower = tuple(
-        dataclasses.replace(measurement(one.artifact, 1.5e6 * one.p50_s, 300))
-        for one in BENCH.measurements[:1]
+        measurement(cell.artifact, 1.5e6 * cell.p50_s, 300) for cell in BENCH.measurements[:1]
     )
     new = dataclasses.replace(BENCH, measurements=slower + BENCH.measurements[1:])
     page.write(tmp_path / "r.html", [("new.json", new)], base=("base.json", BENCH))
@@ -199,8 +202,8 @@ def test_the_change_since_a_base(tmp_path: Path) -> None:
     assert "1 slower, 1 equal" in shown.text
     assert "1.500" in shown.text
     base = dataclasses.replace(BENCH, parity=(parity_report("a.tflite"),))
-    wrong = dataclasses.replace(BENCH, parity=(parity_report("a.tflite", passed=False),))
-    page.write(tmp_path / "r.html", [("new.json", wrong)], base=("base.json", base))
+    failed = dataclasses.replace(BENCH, parity=(parity_report("a.tflite", passed=False),))
+    page.write(tmp_path / "r.html", [("new.json", failed)], base=("base.json", base))
     assert "batch 1: no longer passes parity." in Page((tmp_path / "r.html").read_text()).text
     other = dataclasses.replace(
         BENCH, environment=dataclasses.replace(BENCH.environment, machine="another")
@@ -211,18 +214,18 @@ def test_the_change_since_a_base(tmp_path: Path) -> None:
 
 @settings(max_examples=10)
 @given(RUNS)
-def test_any_results_make_a_page(run: BenchRun) -> None:
+def test_any_results_give_a_page(run: BenchRun) -> None:
     with tempfile.TemporaryDirectory() as folder:
         text = html(Path(folder), run)
         Page(text)
         page.write(Path(folder) / "report.md", [("run.json", run)])
 
 
-def test_the_same_results_make_the_same_page(tmp_path: Path) -> None:
+def test_equal_results_give_equal_pages(tmp_path: Path) -> None:
     assert html(tmp_path, BENCH, VERIFY) == html(tmp_path, BENCH, VERIFY)
 
 
-def test_the_suffix_decides(tmp_path: Path) -> None:
+def test_other_suffixes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\.html or \.md"):
         page.write(tmp_path / "report.pdf", [("bench.json", BENCH)])
     assert list(tmp_path.iterdir()) == []

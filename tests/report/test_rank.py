@@ -1,4 +1,4 @@
-"""The ranking admits ties, by the figure of the scenario."""
+"""Ranking: ties, cells without a rank, and the figure of each scenario."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from tests.report.builders import measurement, process_samples
 def ranked(*measurements: Measurement, scenario: str | None = None) -> dict[str, str]:
     settings = {"precision": 0.01, "scenario": scenario}
     run = dataclasses.replace(BenchRun.of_this_machine(measurements), settings=settings)
-    return {key[0]: place for key, place in ranks(run).items()}
+    return {key[0]: rank for key, rank in ranks(run).items()}
 
 
-def test_ties_share_a_place_and_the_next_one_counts_them() -> None:
-    found = ranked(
+def test_ties_share_a_rank_and_the_next_rank_counts_them() -> None:
+    rank_by_file = ranked(
         measurement("third", 20, 1),
         measurement("first", 10.05, 1),
         measurement("also", 10, 1),
         measurement("last", 30, 1),
     )
-    assert found == {"also": "1=", "first": "1=", "third": "3", "last": "4"}
+    assert rank_by_file == {"also": "1=", "first": "1=", "third": "3", "last": "4"}
 
 
-def test_what_is_invalid_or_does_nothing_has_no_place() -> None:
+def test_invalid_cells_and_the_null_target_have_no_rank() -> None:
     throttled = dataclasses.replace(measurement("a", 1, 1), invalid="throttled")
-    nothing = dataclasses.replace(measurement("c", 0.1, 1), target="null")
-    assert ranked(throttled, measurement("b", 2, 1), nothing) == {"b": "1"}
+    null = dataclasses.replace(measurement("c", 0.1, 1), target="null")
+    assert ranked(throttled, measurement("b", 2, 1), null) == {"b": "1"}
 
 
-def test_batches_are_ranked_apart() -> None:
+def test_each_batch_size_has_its_own_ranking() -> None:
     run = BenchRun.of_this_machine((measurement("a", 10, 1, 1), measurement("a", 90, 1, 8)))
     assert set(ranks(run).values()) == {"1"}
 
 
-def test_the_scenario_says_what_counts() -> None:
-    """One is faster half the time, and slow each fifth call."""
+def test_the_scenario_selects_the_figure() -> None:
+    """Rank a cell that is slow on every fifth call against a steady cell with a larger median."""
     often_slow = np.where(np.arange(1000) % 5 == 0, 50e-6, 10e-6)
     steady = np.full(1000, 12e-6)
     cells = [

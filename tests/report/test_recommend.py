@@ -1,4 +1,4 @@
-"""The recommendation: only what is proven, fastest first, ties to the smaller file."""
+"""Recommendation: parity, speed, ties, limits, and the reasons against other cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lenet_edge.target import Delegation
 from tests.report.builders import measurement, parity_report, process_samples
 
 
-def run(measurements: list[Measurement], reports: list[ParityReport]) -> BenchRun:
+def make_run(measurements: list[Measurement], reports: list[ParityReport]) -> BenchRun:
     return BenchRun.of_this_machine(tuple(measurements), tuple(reports))
 
 
@@ -23,43 +23,45 @@ def chosen(advice: Recommendation | NothingFits) -> Measurement:
     return advice.measurement
 
 
-def test_what_left_a_part_to_the_cpu_is_not_recommended() -> None:
+def test_a_partly_delegated_file_is_not_recommended() -> None:
     measured = [measurement("a.tflite", 10, 300), measurement("b.tflite", 5, 100)]
-    partly = dataclasses.replace(measured[1], delegation=Delegation("GPU", 8, 3))
+    partial = dataclasses.replace(measured[1], delegation=Delegation("GPU", 8, 3))
     reports = [parity_report("a.tflite"), parity_report("b.tflite")]
-    assert chosen(recommend(run(measured, reports))).artifact == "b.tflite"
-    advice = recommend(run([measured[0], partly], reports))
+    assert chosen(recommend(make_run(measured, reports))).artifact == "b.tflite"
+    advice = recommend(make_run([measured[0], partial], reports))
     assert chosen(advice).artifact == "a.tflite"
 
 
-def test_too_few_images_to_be_sure() -> None:
-    unsure = dataclasses.replace(parity_report("a.tflite"), verdict="inconclusive", num_samples=50)
+def test_inconclusive_pairs_are_accepted_if_nothing_passed() -> None:
+    inconclusive = dataclasses.replace(
+        parity_report("a.tflite"), verdict="inconclusive", num_samples=50
+    )
     measured = [measurement("a.tflite", 10, 300), measurement("b.tflite", 5, 100)]
-    advice = recommend(run(measured, [unsure, parity_report("b.tflite", passed=False)]))
+    advice = recommend(make_run(measured, [inconclusive, parity_report("b.tflite", passed=False)]))
     assert str(advice).startswith("Ship a.tflite on litert-xnnpack")
-    assert str(advice).endswith("on 50 images. Too few images to be sure.")
+    assert str(advice).endswith("on 50 images. There are too few images to be sure.")
 
 
-def test_the_fastest_that_is_proven() -> None:
+def test_the_fastest_verified_file_is_recommended() -> None:
     advice = recommend(
-        run(
+        make_run(
             [measurement("fast.tflite", 10, 300), measurement("slow.tflite", 20, 100)],
             [parity_report("fast.tflite"), parity_report("slow.tflite")],
         )
     )
     assert str(advice) == (
-        "Ship fast.tflite on litert-xnnpack with 1 thread: fastest at batch 1 (10.0 µs);"
-        " 300 bytes, no accuracy lost on 10,000 images."
+        "Ship fast.tflite on litert-xnnpack with 1 thread. At batch 1 it is the fastest (10.0 µs)."
+        " It has 300 bytes and loses no accuracy on 10,000 images."
     )
     assert isinstance(advice, Recommendation)
-    assert [(one.measurement.artifact, one.why_not) for one in advice.others] == [
+    assert [(cell.measurement.artifact, cell.why_not) for cell in advice.others] == [
         ("slow.tflite", "takes 2.00 times as long")
     ]
 
 
-def test_what_failed_or_was_not_verified_is_never_shipped() -> None:
+def test_failed_and_unverified_files_are_never_recommended() -> None:
     advice = recommend(
-        run(
+        make_run(
             [
                 measurement("wrong.tflite", 1, 100),
                 measurement("unverified.tflite", 2, 100),
@@ -72,38 +74,41 @@ def test_what_failed_or_was_not_verified_is_never_shipped() -> None:
         )
     )
     assert chosen(advice).artifact == "right.tflite"
-    assert "0.05 points of accuracy lost" in str(advice)
+    assert "loses 0.05 points of accuracy" in str(advice)
     assert isinstance(advice, Recommendation)
-    assert {one.measurement.artifact: one.why_not for one in advice.others} == {
-        "wrong.tflite": "fails parity: it loses 5.00 points of accuracy",
+    assert {cell.measurement.artifact: cell.why_not for cell in advice.others} == {
+        "wrong.tflite": "failed parity: it loses 5.00 points of accuracy",
         "unverified.tflite": "was not verified",
     }
 
 
-def test_equal_speed_goes_to_the_smaller_file_and_says_so() -> None:
+def test_of_tied_files_the_smaller_is_recommended_with_the_reason() -> None:
     advice = recommend(
-        run(
+        make_run(
             [measurement("big.tflite", 10.0, 300), measurement("small.tflite", 10.001, 100)],
             [parity_report("big.tflite"), parity_report("small.tflite")],
         )
     )
     assert chosen(advice).artifact == "small.tflite"
     assert (
-        "as fast at batch 1 (10.0 µs) as big.tflite on litert-xnnpack, 1 thread, with fewer bytes;"
+        "At batch 1 (10.0 µs) it is as fast as big.tflite on litert-xnnpack with 1 thread,"
+        " and it is smaller."
     ) in str(advice)
 
 
-def test_equal_speed_goes_to_fewer_threads_before_fewer_bytes() -> None:
+def test_of_tied_cells_fewer_threads_win_over_fewer_bytes() -> None:
     many = dataclasses.replace(measurement("small.tflite", 9.999, 100), num_threads=4)
     few = measurement("big.tflite", 10, 300)
     advice = recommend(
-        run([many, few], [parity_report("big.tflite"), parity_report("small.tflite")])
+        make_run([many, few], [parity_report("big.tflite"), parity_report("small.tflite")])
     )
     assert chosen(advice) is few
-    assert "as small.tflite on litert-xnnpack, 4 threads, with fewer threads;" in str(advice)
+    assert "as small.tflite on litert-xnnpack with 4 threads, and it needs fewer threads." in str(
+        advice
+    )
 
 
-def test_equal_speed_of_one_file_goes_to_the_runtime_that_takes_less_memory() -> None:
+def test_of_tied_runtimes_the_one_with_less_memory_is_recommended() -> None:
     light = measurement("a.tflite", 10, 100)
     heavy = dataclasses.replace(
         measurement("a.tflite", 9.999, 100), target="openvino-cpu",
@@ -113,13 +118,13 @@ def test_equal_speed_of_one_file_goes_to_the_runtime_that_takes_less_memory() ->
         parity_report("a.tflite"),
         dataclasses.replace(parity_report("a.tflite"), target="openvino-cpu"),
     ]
-    advice = recommend(run([heavy, light], reports))
+    advice = recommend(make_run([heavy, light], reports))
     assert chosen(advice) is light
-    assert "as a.tflite on openvino-cpu, 1 thread, with less memory;" in str(advice)
+    assert "as a.tflite on openvino-cpu with 1 thread, and it takes less memory." in str(advice)
 
 
-def test_the_smallest_batch_decides_unless_another_is_asked_for() -> None:
-    found = run(
+def test_the_smallest_batch_decides_unless_the_limits_name_another() -> None:
+    results = make_run(
         [
             measurement("a.tflite", 10, 300, batch_size=1),
             measurement("a.tflite", 500, 300, batch_size=32),
@@ -128,24 +133,24 @@ def test_the_smallest_batch_decides_unless_another_is_asked_for() -> None:
         ],
         [parity_report("a.tflite"), parity_report("b.tflite")],
     )
-    assert chosen(recommend(found)).artifact == "a.tflite"
-    at_32 = recommend(found, Limits(batch_size=32))
+    assert chosen(recommend(results)).artifact == "a.tflite"
+    at_32 = recommend(results, Limits(batch_size=32))
     assert (chosen(at_32).artifact, chosen(at_32).batch_size) == ("b.tflite", 32)
     with pytest.raises(DataError, match="batch 8, only at 1, 32"):
-        recommend(found, Limits(batch_size=8))
+        recommend(results, Limits(batch_size=8))
 
 
-def test_offline_the_best_throughput_decides_whatever_its_batch() -> None:
-    found = run(
+def test_in_the_offline_scenario_the_best_throughput_decides() -> None:
+    results = make_run(
         [measurement("a.tflite", 10, 300, 1), measurement("a.tflite", 100, 300, 32)],
         [parity_report("a.tflite")],
     )
-    advice = recommend(dataclasses.replace(found, settings={"scenario": "offline"}))
+    advice = recommend(dataclasses.replace(results, settings={"scenario": "offline"}))
     assert chosen(advice).batch_size == 32
-    assert "fastest at batch 32 (320,000 images/s)" in str(advice)
+    assert "At batch 32 it is the fastest (320,000 images/s)." in str(advice)
 
 
-THREE = run(
+THREE = make_run(
     [
         measurement("float.tflite", 10, 300),
         measurement("int8.tflite", 5, 100),
@@ -171,55 +176,55 @@ THREE = run(
         (Limits(max_latency_s=51e-6, max_bytes=99), "small.tflite"),
     ],
 )
-def test_limits(limits: Limits, file: str) -> None:
+def test_limits_exclude_files(limits: Limits, file: str) -> None:
     advice = recommend(THREE, limits)
     assert chosen(advice).artifact == file
     assert isinstance(advice, Recommendation)
-    for one in advice.others:
-        if one.measurement.p50_s < chosen(advice).p50_s:
-            assert "more than the" in one.why_not
+    for cell in advice.others:
+        if cell.measurement.p50_s < chosen(advice).p50_s:
+            assert "more than the" in cell.why_not
 
 
-def test_where_nothing_fits_the_nearest_are_named_with_what_excluded_them() -> None:
+def test_if_nothing_fits_the_nearest_files_and_their_limits_are_named() -> None:
     advice = recommend(THREE, Limits(max_accuracy_drop=0.05, max_latency_s=9e-6))
     assert not advice
     assert str(advice) == (
-        "Nothing to ship: float.tflite on litert-xnnpack, 1 thread takes 10.0 µs, more than the"
-        " 9.0 µs of --max-latency; int8.tflite on litert-xnnpack, 1 thread loses 0.30 points of"
+        "Nothing to ship. float.tflite on litert-xnnpack with 1 thread takes 10.0 µs, more than the"
+        " 9.0 µs of --max-latency; int8.tflite on litert-xnnpack with 1 thread loses 0.30 points of"
         " accuracy, more than the 0.05 of --max-accuracy-drop."
     )
 
 
-def test_an_accuracy_that_is_not_known_keeps_no_limit() -> None:
+def test_an_unknown_accuracy_keeps_no_limit() -> None:
     unknown = dataclasses.replace(
         parity_report("a.tflite"), candidate_accuracy=None, accuracy_drop=None, mcnemar_p=None
     )
-    found = run([measurement("a.tflite", 10, 300)], [unknown])
-    assert chosen(recommend(found)).artifact == "a.tflite"
-    assert "its accuracy is not known" in str(recommend(found, Limits(max_accuracy_drop=5)))
+    results = make_run([measurement("a.tflite", 10, 300)], [unknown])
+    assert chosen(recommend(results)).artifact == "a.tflite"
+    assert "its accuracy is unknown" in str(recommend(results, Limits(max_accuracy_drop=5)))
 
 
-def test_nothing_proven_nothing_shipped() -> None:
+def test_nothing_is_recommended_without_a_passed_verdict() -> None:
     cell = measurement("a.tflite", 10, 300)
-    for reports, says in (
-        ([], "nothing was verified; add the results of: lenet-edge verify"),
+    for reports, reason in (
+        ([], "Nothing was verified; add the results of: lenet-edge verify"),
         (
             [parity_report("a.tflite", passed=False)],
-            "a.tflite on litert-xnnpack, 1 thread fails parity",
+            "a.tflite on litert-xnnpack with 1 thread failed parity",
         ),
     ):
-        advice = recommend(run([cell], reports))
+        advice = recommend(make_run([cell], reports))
         assert not advice
-        assert says in str(advice)
-    assert "nothing was timed" in str(recommend(run([], [parity_report("a.tflite")])))
+        assert reason in str(advice)
+    assert "Nothing was timed" in str(recommend(make_run([], [parity_report("a.tflite")])))
 
 
-def test_a_checkpoint_is_no_edge_file() -> None:
-    assert not recommend(run([measurement("a.keras", 1, 1)], [parity_report("a.keras")]))
+def test_a_checkpoint_is_never_recommended() -> None:
+    assert not recommend(make_run([measurement("a.keras", 1, 1)], [parity_report("a.keras")]))
 
 
-def test_what_was_not_measured_well_is_not_shipped() -> None:
+def test_an_invalid_measurement_is_not_recommended() -> None:
     throttled = dataclasses.replace(measurement("a.tflite", 10, 300), invalid="throttled")
-    assert "was not measured well: throttled" in str(
-        recommend(run([throttled], [parity_report("a.tflite")]))
+    assert "has invalid latencies: throttled" in str(
+        recommend(make_run([throttled], [parity_report("a.tflite")]))
     )

@@ -1,4 +1,4 @@
-"""The tables fit 80 columns and hold what was found."""
+"""Terminal views: 80 columns, figures, verdicts, skipped pairs and the recommendation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import io
 import pytest
 from rich.console import Console
 
-from lenet_edge.report.latency import bench_view
-from lenet_edge.report.terminal import parity_view, summary_view
+from lenet_edge.report.terminal.bench import bench_view
+from lenet_edge.report.terminal.parity import parity_view
+from lenet_edge.report.terminal.summary import summary_view
 from lenet_edge.results.parity_report import ClassCount, Flip, LayerError
 from lenet_edge.results.result_file import BenchRun, Skipped
 from tests.report.builders import measurement, parity_report
@@ -33,53 +34,53 @@ def run() -> BenchRun:
     )
 
 
-def text(view: str, run: BenchRun, width: int = 80) -> str:
+def render(view: str, run: BenchRun, width: int = 80) -> str:
     stream = io.StringIO()
     Console(file=stream, width=width).print(VIEWS[view](run))
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_80_columns_are_enough(view: str, run: BenchRun) -> None:
-    narrow, wide = text(view, run), text(view, run, width=500)
+def test_views_fit_in_80_columns(view: str, run: BenchRun) -> None:
+    narrow, wide = render(view, run), render(view, run, width=500)
     assert "…" not in narrow
     assert len(narrow.split()) == len(wide.split())
     assert max(map(len, narrow.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_what_was_skipped_is_said(view: str, run: BenchRun) -> None:
-    said = " ".join(text(view, run).split())
-    assert "skipped openvino-cpu: openvino is not installed (lenet_int8.tflite)" in said
+def test_skipped_pairs_are_listed(view: str, run: BenchRun) -> None:
+    text = " ".join(render(view, run).split())
+    assert "skipped openvino-cpu: openvino is not installed (lenet_int8.tflite)" in text
 
 
-def test_what_is_not_here_is_named_briefly(run: BenchRun) -> None:
+def test_unavailable_targets_are_listed_briefly(run: BenchRun) -> None:
     absent = tuple(Skipped(f"target-{number}", "no driver") for number in range(9))
-    said = " ".join(text("bench", dataclasses.replace(run, skipped=absent)).split())
-    names = ", ".join(one.target for one in absent[:6])
-    assert f"Not here: {names} and 3 more; lenet-edge targets says why" in said
-    said = " ".join(text("bench", dataclasses.replace(run, skipped=absent[:2])).split())
-    assert "Not here: target-0, target-1; lenet-edge targets says why" in said
+    text = " ".join(render("bench", dataclasses.replace(run, skipped=absent)).split())
+    names = ", ".join(skip.target for skip in absent[:6])
+    assert f"Unavailable: {names} and 3 more; see lenet-edge targets" in text
+    text = " ".join(render("bench", dataclasses.replace(run, skipped=absent[:2])).split())
+    assert "Unavailable: target-0, target-1; see lenet-edge targets" in text
 
 
-def test_figures(run: BenchRun) -> None:
-    assert "17.4" in text("bench", run)
-    assert "1,234" in text("bench", run)
-    assert "FAIL" in text("parity", run)
+def test_figures_are_in_microseconds(run: BenchRun) -> None:
+    assert "17.4" in render("bench", run)
+    assert "1,234" in render("bench", run)
+    assert "FAIL" in render("parity", run)
 
 
-def test_a_row_without_a_measurement_says_so(run: BenchRun) -> None:
-    row = next(line for line in text("summary", run).splitlines() if " 25.8 " in line)
+def test_a_missing_measurement_is_a_dash(run: BenchRun) -> None:
+    row = next(line for line in render("summary", run).splitlines() if " 25.8 " in line)
     assert " – " in row  # int8 was not measured at batch 128
 
 
-def test_the_summary_ends_in_advice_and_warns_of_the_failure(run: BenchRun) -> None:
-    said = " ".join(text("summary", run).split())
-    assert "Do not use lenet_int8.tflite on litert-xnnpack: it loses 0.25 points" in said
-    assert "Ship lenet_float32.tflite on litert-xnnpack" in said
+def test_the_summary_has_a_recommendation_and_warns_of_failures(run: BenchRun) -> None:
+    text = " ".join(render("summary", run).split())
+    assert "Do not use lenet_int8.tflite on litert-xnnpack: it loses 0.25 points" in text
+    assert "Ship lenet_float32.tflite on litert-xnnpack" in text
 
 
-def test_parity_says_the_verdict_its_reason_and_its_diagnosis() -> None:
+def test_the_parity_view_has_the_verdict_its_reasons_and_the_diagnosis() -> None:
     layer = LayerError("dense1", "Gemm", 5.5, 33.5, 2.0, 0.25, (0, 1), (0, 8), "it clips")
     failed = dataclasses.replace(
         parity_report("lenet_int8.tflite", passed=False, drop=0.25),
@@ -90,14 +91,16 @@ def test_parity_says_the_verdict_its_reason_and_its_diagnosis() -> None:
         layers=(layer,),
         mcnemar_p=None,
     )
-    unsure = dataclasses.replace(failed, verdict="inconclusive", reasons=("7 images are too few",))
-    for report, words in ((failed, "Do not use"), (unsure, "Inconclusive")):
-        shown = text("parity", BenchRun.of_this_machine(parity=(report,)))
-        assert max(map(len, shown.splitlines())) <= 80
-        said = " ".join(shown.split())
-        assert f"{words}" in said
-        assert report.reasons[0] in said
-        assert "wrong input, not a wrong file" in said
-        assert "worst first: a 50.0%, b 90.0%" in said
-        assert "a for b 5" in said
-        assert "dense1: it clips." in said
+    inconclusive = dataclasses.replace(
+        failed, verdict="inconclusive", reasons=("7 images are too few",)
+    )
+    for report, words in ((failed, "Do not use"), (inconclusive, "Inconclusive:")):
+        output = render("parity", BenchRun.of_this_machine(parity=(report,)))
+        assert max(map(len, output.splitlines())) <= 80
+        text = " ".join(output.split())
+        assert words in text
+        assert report.reasons[0] in text
+        assert "wrong input, not a wrong file" in text
+        assert "worst first: a 50.0%, b 90.0%" in text
+        assert "a → b 5" in text
+        assert "dense1: it clips." in text

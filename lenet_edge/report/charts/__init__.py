@@ -1,1 +1,1 @@
-"""The pictures of the report, one file each; `drawing` is what they share."""
+"""Charts of the report page, one file each; `common` and `svg` are shared."""

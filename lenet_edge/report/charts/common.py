@@ -1,6 +1,6 @@
-"""What all pictures share: their two sizes, a colour and a mark for each target, plain axes.
+"""Shared parts of the charts: two sizes, the style of each target, labels of axes.
 
-Each is drawn twice, for a wide page and for a phone, so that its text is readable on both.
+Each chart is drawn for a wide page and for a phone, so that its text is readable on both.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_edge.report.charts.svg import series, style, to_svg
+from lenet_edge.report.charts.svg import page_style, series_color, to_svg
 
 _MARKS = "osD^vPX*"
 _SIZES = (("wide", 8.4), ("narrow", 3.9))  # inches of 72 units
@@ -17,48 +17,58 @@ _SIZES = (("wide", 8.4), ("narrow", 3.9))  # inches of 72 units
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture for a wide and for a narrow page, as <svg> elements."""
+    """Chart as two <svg> elements, for a wide and for a narrow page."""
 
     wide: str
     narrow: str
 
 
-class Styles:
-    """One colour and one mark for each target, the same in all pictures."""
+class TargetStyles:
+    """Color and mark of each target, the same in all charts."""
 
     def __init__(self, targets: Sequence[str]) -> None:
         self.targets = tuple(sorted(set(targets)))
 
-    def colour(self, target: str) -> str:
-        """Return the colour of a target."""
-        return series(self.targets.index(target))
+    def color(self, target: str) -> str:
+        """Return the color of a target."""
+        return series_color(self.targets.index(target))
 
     def mark(self, target: str) -> str:
-        """Return matplotlib's marker of a target."""
+        """Return the matplotlib marker of a target.
+
+        After each round of colors the markers shift by one, so that no pair of them repeats.
+        """
         number = self.targets.index(target)
         return _MARKS[(number + number // len(_MARKS)) % len(_MARKS)]
 
 
 def short_names(files: Sequence[str]) -> dict[str, str]:
-    """Return the files' names without what they all begin with, such as "lenet_"."""
+    """Return each file's name without a prefix that all share, such as "lenet_"."""
     prefix = files[0].partition("_")[0] + "_"
     shared = len(set(files)) > 1 and all(name.startswith(prefix) for name in files)
     return {name: name.removeprefix(prefix) if shared else name for name in files}
 
 
-def microseconds(axis: Any, seconds: Sequence[float]) -> None:
-    """Label a logarithmic axis with plain numbers, and enough of them."""
+def label_microseconds(axis: Any, seconds: Sequence[float]) -> None:
+    """Label a logarithmic axis in plain numbers, denser if the values span a small range."""
     from matplotlib.ticker import LogLocator
 
-    few = max(seconds) > 60 * min(seconds)
-    axis.set_major_locator(LogLocator(subs=(1, 3) if few else (1, 2, 5)))
-    axis.set_major_formatter(lambda value, place: f"{value:,.4g}")
-    axis.set_minor_formatter(lambda value, place: "")
+    wide_range = max(seconds) > 60 * min(seconds)
+    axis.set_major_locator(LogLocator(subs=(1, 3) if wide_range else (1, 2, 5)))
+    axis.set_major_formatter(lambda value, position: f"{value:,.4g}")
+    axis.set_minor_formatter(lambda value, position: "")
 
 
-def both(draw: Callable[[str, float], Any], name: str, description: str) -> Chart:
-    """Return what `draw`, given a size's name and its width in inches, draws at both sizes."""
-    with style():
+def draw_both_sizes(draw: Callable[[str, float], Any], name: str, description: str) -> Chart:
+    """Return a chart at both sizes.
+
+    Args:
+        draw: returns a figure, from the name of the size ("wide" or "narrow") and the width in
+            inches.
+        name: prefix of the element ids; unique on the page.
+        description: content of the chart, for screen readers.
+    """
+    with page_style():
         return Chart(
             *(to_svg(draw(size, width), f"{name}-{size}", description) for size, width in _SIZES)
         )

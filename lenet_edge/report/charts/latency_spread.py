@@ -1,4 +1,4 @@
-"""How the latencies of each cell are spread."""
+"""Chart of the distribution of the latencies of each cell."""
 
 from __future__ import annotations
 
@@ -6,48 +6,50 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lenet_edge.report.charts.common import Chart, Styles, both, microseconds
+from lenet_edge.report.charts.common import (
+    Chart,
+    TargetStyles,
+    draw_both_sizes,
+    label_microseconds,
+)
 from lenet_edge.report.charts.svg import GRID, INK, MUTED, figure
+from lenet_edge.results.formatting import target_and_threads
 from lenet_edge.results.measurement import Measurement
 
-_BINS = 140  # of the logarithm of the latency, over all that is shown
-_MOST_ROWS = 40
+_BINS = 140  # of the logarithm of the latency, over the whole axis
+_MAX_CELLS = 40
 
 
-def spreads(cells: Sequence[Measurement], styles: Styles, name: str) -> Chart:
-    """Draw how the latencies of each cell are spread: a ridge each, its median and p99 marked.
+def draw_latency_spread(cells: Sequence[Measurement], styles: TargetStyles, name: str) -> Chart:
+    """Draw one histogram per cell, with its median and its 99th percentile.
 
     Args:
-        cells: of one batch size, sorted by file.
-        styles: of the targets.
-        name: of the picture, unlike all others of the page.
+        cells: measurements at one batch size, sorted by file.
+        styles: styles of the targets.
+        name: prefix of the element ids; unique on the page.
     """
-    cells = cells[:_MOST_ROWS]
-    files = list(dict.fromkeys(one.artifact for one in cells))
-    low = min(one.quantile_s(0.002) for one in cells) * 0.97
-    high = max(max(one.quantile_s(0.98), one.p99_s or 0.0) for one in cells) * 1.03
+    cells = cells[:_MAX_CELLS]
+    files = list(dict.fromkeys(cell.artifact for cell in cells))
+    low = min(cell.quantile_s(0.002) for cell in cells) * 0.97
+    high = max(max(cell.quantile_s(0.98), cell.p99_s or 0.0) for cell in cells) * 1.03
     edges = np.geomspace(low, high, _BINS + 1)
-    centres = np.sqrt(edges[:-1] * edges[1:]) * 1e6
 
     def draw(size: str, width: float) -> Any:
         wide = size == "wide"
-        step = 1.0 if wide else 1.55  # a narrow page has each name above its ridge
+        step = 1.0 if wide else 1.55  # on a narrow page the label is above the histogram
         rows = len(cells) * step + len(files) * 0.9
         drawn = figure(width, 0.32 * rows + 0.7)
         axes = drawn.subplots()
         axes.grid(visible=False, axis="y")
         ticks, y = [], 0.0
         for file in files:
-            axes.annotate(
-                file, (0, y), xycoords=("axes fraction", "data"), xytext=(4, 2),
-                textcoords="offset points", color=INK, fontweight="bold", va="bottom",
-            )  # fmt: skip
-            axes.axhline(y, color=GRID, linewidth=0.6)
+            _file_heading(axes, file, y)
             y -= 0.9 if wide else 0.8
-            for one in (one for one in cells if one.artifact == file):
+            for cell in (cell for cell in cells if cell.artifact == file):
                 y -= step - 1
-                label = _on(one)
+                label = target_and_threads(cell.target, cell.num_threads)
                 if wide:
                     ticks.append((y, label))
                 else:
@@ -55,34 +57,42 @@ def spreads(cells: Sequence[Measurement], styles: Styles, name: str) -> Chart:
                         label, (0, y), xycoords=("axes fraction", "data"), xytext=(4, 18),
                         textcoords="offset points", color=MUTED, va="bottom", fontsize=8.5,
                     )  # fmt: skip
-                colour = styles.colour(one.target)
-                counts, _ = np.histogram(one.latencies_s, edges)
-                heights = 0.72 * counts / max(int(counts.max()), 1)
-                shown = np.flatnonzero(counts)
-                part = slice(max(shown[0] - 1, 0), shown[-1] + 2) if shown.size else slice(0, 0)
-                axes.fill_between(
-                    centres[part], y, y + heights[part], step="mid", color=colour, alpha=0.55,
-                    linewidth=0,
-                )  # fmt: skip
-                axes.plot(
-                    centres[part], np.full(len(centres[part]), y), color=colour, linewidth=0.6
-                )
-                axes.plot([one.p50_s * 1e6] * 2, [y - 0.06, y + 0.72], color=INK, linewidth=1.2)
-                if one.p99_s is not None:
-                    axes.plot(one.p99_s * 1e6, y, marker="|", color=INK, markersize=7)
+                _histogram(axes, cell, edges, y, styles.color(cell.target))
                 y -= 1.0
         axes.set_xscale("log")
         axes.set_xlim(low * 1e6, high * 1e6)
         axes.set_ylim(y + 0.6, 0.9)
-        axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks], va="bottom")
+        axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks], va="bottom")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        microseconds(axes.xaxis, [low, high])
+        label_microseconds(axes.xaxis, [low, high])
         axes.set_xlabel(f"latency at batch {cells[0].batch_size}, µs")
         return drawn
 
-    return both(draw, name, f"how the latencies of {len(cells)} cells are spread")
+    return draw_both_sizes(draw, name, f"distribution of the latencies of {len(cells)} cells")
 
 
-def _on(one: Measurement) -> str:
-    return f"{one.target} ×{one.num_threads}" if one.num_threads > 1 else one.target
+def _file_heading(axes: Any, file: str, y: float) -> None:
+    axes.annotate(
+        file, (0, y), xycoords=("axes fraction", "data"), xytext=(4, 2),
+        textcoords="offset points", color=INK, fontweight="bold", va="bottom",
+    )  # fmt: skip
+    axes.axhline(y, color=GRID, linewidth=0.6)
+
+
+def _histogram(
+    axes: Any, cell: Measurement, edges: npt.NDArray[np.float64], y: float, color: str
+) -> None:
+    """Draw the histogram of a cell's latencies on a base line at `y`."""
+    centers = np.sqrt(edges[:-1] * edges[1:]) * 1e6
+    counts, _ = np.histogram(cell.latencies_s, edges)
+    heights = 0.72 * counts / max(int(counts.max()), 1)
+    filled = np.flatnonzero(counts)
+    part = slice(max(filled[0] - 1, 0), filled[-1] + 2) if filled.size else slice(0, 0)
+    axes.fill_between(
+        centers[part], y, y + heights[part], step="mid", color=color, alpha=0.55, linewidth=0,
+    )  # fmt: skip
+    axes.plot(centers[part], np.full(len(centers[part]), y), color=color, linewidth=0.6)
+    axes.plot([cell.p50_s * 1e6] * 2, [y - 0.06, y + 0.72], color=INK, linewidth=1.2)
+    if cell.p99_s is not None:
+        axes.plot(cell.p99_s * 1e6, y, marker="|", color=INK, markersize=7)

@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG that takes its colours and its font from the page it stands in."""
+"""Matplotlib figures as SVG with the colors and the font of the surrounding page."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, cast
 
 from lenet_edge.errors import MissingPackageError
 
-# Colours that stand for the page's variables: drawn as they are, replaced in the text of the SVG.
+# Placeholder colors. In the finished SVG, CSS variables of the page replace them.
 INK, MUTED, GRID, SURFACE = "#010101", "#020202", "#030303", "#040404"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", SURFACE: "--surface"}
 NUM_SERIES = 8
 _SERIES = [f"#0500{number:02x}" for number in range(1, NUM_SERIES + 1)]
-_VARIABLES |= {colour: f"--series-{number}" for number, colour in enumerate(_SERIES, 1)}
+_VARIABLES |= {color: f"--series-{number}" for number, color in enumerate(_SERIES, 1)}
 
 _STYLE = {
-    "svg.fonttype": "none",  # text stays text: it can be selected, copied and searched
-    "svg.hashsalt": "lenet-edge",  # the same results make the same page
-    "text.parse_math": False,  # a file may be named $x$
+    "svg.fonttype": "none",  # text stays text, so it can be selected, copied and searched
+    "svg.hashsalt": "lenet-edge",  # equal results give equal pages
+    "text.parse_math": False,  # file names may contain $
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": GRID,
@@ -47,13 +47,13 @@ _STYLE = {
 }
 
 
-def series(number: int) -> str:
-    """Return the colour of a series; after eight they come again, so that marks differ too."""
+def series_color(number: int) -> str:
+    """Return the color of a series; the colors repeat after eight series."""
     return _SERIES[number % NUM_SERIES]
 
 
-def style() -> AbstractContextManager[None]:
-    """Return the context in which figures of the page's style are drawn and written.
+def page_style() -> AbstractContextManager[None]:
+    """Return a context in which figures are drawn and written in the style of the page.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -66,34 +66,34 @@ def style() -> AbstractContextManager[None]:
 
 
 def figure(width: float, height: float) -> Any:
-    """Return an empty figure, `width` × `height` inches."""
+    """Return an empty figure of `width` × `height` inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def to_svg(drawn: Any, name: str, description: str) -> str:
-    """Return a figure as an <svg> element for the middle of a page.
+    """Return a matplotlib figure as an <svg> element for a page.
 
     Args:
-        drawn: what `figure` gave.
-        name: one that no other figure of the page has.
-        description: what it shows, for those who do not see it.
+        drawn: a figure that `figure` returned.
+        name: prefix of the element ids; unique on the page.
+        description: content of the figure, for screen readers.
     """
     text = io.StringIO()
     with warnings.catch_warnings():
-        # The page's font draws the text, and has characters that matplotlib's lacks.
+        # The browser draws the text with the page's font, so missing glyphs do not matter.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r"#([\w-]+)", svg))  # most names of parts are not
+    used = set(re.findall(r"#([\w-]+)", svg))  # most ids are unused
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
     svg = re.sub(r"\s*\n\s*", " ", svg)
     viewbox = re.search(r'viewBox="[^"]+"', svg)
     assert viewbox

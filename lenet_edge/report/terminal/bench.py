@@ -1,0 +1,139 @@
+"""Terminal view of `bench`: latencies of each cell, their ranks and their doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from lenet_edge.machine.environment import Environment
+from lenet_edge.report.rank import ranking_quantile, ranks
+from lenet_edge.report.terminal.blocks import (
+    Blocks,
+    delegation_lines,
+    group_by_file,
+    machine_line,
+    skipped_lines,
+    verdict_lines,
+)
+from lenet_edge.results.formatting import MISSING, microseconds, short_number, target_and_threads
+from lenet_edge.results.result_file import BenchRun, Measurement
+
+_MAX_DOUBTS = 8
+
+
+def bench_view(run: BenchRun) -> RenderableType:
+    """Return the latencies of a run, one block per file and one row per cell."""
+    blocks = Blocks([("batch", 5), ("p50 µs", 7), ("±", 5), ("p90", 7), ("p99", 7),
+                     ("img/s", 6), ("load ms", 7), ("rank", 4)])  # fmt: skip
+    rank_by_key = ranks(run)
+    for file, cells in group_by_file(run.measurements):
+        random = ", random inputs" if cells[0].inputs == "random" else ""
+        blocks.start(file, f"{cells[0].size_bytes:,} bytes{random}")
+        for cell in cells:
+            blocks.row(
+                _target(cell),
+                f"{cell.batch_size}",
+                microseconds(cell.p50_s),
+                f"{cell.half_width:.1%}",
+                microseconds(cell.p90_s),
+                microseconds(cell.p99_s),
+                short_number(cell.images_per_s),
+                f"{cell.load_time_s * 1e3:.0f}",
+                rank_by_key.get(cell.key, MISSING),
+                style="red" if cell.invalid else None,
+            )
+    left = f"\n{run.remaining} processes of the plan have not run yet." if run.remaining else ""
+    return Group(
+        machine_line(run.environment),
+        _speed_facts(run.environment),
+        *blocks.tables,
+        Text(f"\n{_legend(run)}{left}", style="dim"),
+        *delegation_lines(run.measurements),
+        *_arenas(run.measurements),
+        *_doubts(run),
+        *verdict_lines(report for report in run.parity if report.verdict == "fail"),
+        *skipped_lines(run.skipped),
+    )
+
+
+def _target(cell: Measurement) -> str:
+    return target_and_threads(cell.target, cell.num_threads)
+
+
+def _speed_facts(environment: Environment) -> Text:
+    """Return a line with the facts of the machine that decide its speed."""
+    facts = [
+        " ".join(environment.cpu_features),
+        f"governor {environment.governor}" if environment.governor else "unknown governor",
+        f"{environment.frequency_mhz:.0f} MHz" if environment.frequency_mhz else None,
+        f"{environment.temperature_celsius:.0f} °C" if environment.temperature_celsius else None,
+    ]
+    return Text(", ".join(filter(None, facts)), style="dim")
+
+
+def _legend(run: BenchRun) -> str:
+    figure = {0.5: "p50", 0.9: "p90", 0.99: "p99", None: "img/s"}[ranking_quantile(run)]
+    lines = [
+        f"±: half-width of the 95 % interval of p50. rank: by {figure}, per batch size; = marks"
+        " ties."
+    ]
+    processes = [
+        process
+        for cell in run.measurements
+        for process in cell.processes
+        if process.calls_per_sample == 1
+    ]
+    timer = [process.timer_s for process in processes if process.timer_s is not None]
+    null = [process.null_s for process in processes if process.null_s is not None]
+    if timer and null:
+        lines.append(
+            f"Each figure includes {median(timer) * 1e6:.2f} µs for the clock. A session that does"
+            f" nothing takes {median(null) * 1e6:.2f} µs."
+        )
+    if any(cell.calls_per_sample > 1 for cell in run.measurements):
+        lines.append("Without p90: the calls are too short for the clock, so blocks were timed.")
+    lines.append(_energy(run.measurements))
+    return "\n".join(lines)
+
+
+def _energy(cells: Sequence[Measurement]) -> str:
+    joules = [
+        f"{_target(cell)} b{cell.batch_size} {cell.energy_j * 1e6:.3g}"
+        for cell in cells
+        if cell.energy_j is not None
+    ]
+    if not joules:
+        return "Energy: not measured, because this machine has no readable meter."
+    covers = {cell.energy_covers for cell in cells} - {None}
+    return f"µJ per image ({', '.join(map(str, covers))}): {', '.join(joules)}."
+
+
+def _arenas(cells: Sequence[Measurement]) -> list[Text]:
+    arenas = {
+        f"{cell.artifact} on {cell.target}: a tensor arena of {cell.arena_bytes:,} bytes"
+        for cell in cells
+        if cell.arena_bytes
+    }
+    return [Text(line, style="dim") for line in sorted(arenas)]
+
+
+def _doubts(run: BenchRun) -> list[Text]:
+    """Return a line for each reason to doubt figures: of the machine first, then of each cell."""
+    lines = [Text(f"doubtful: {warning}", style="yellow") for warning in run.environment.warnings]
+    unstable = []
+    for cell in run.measurements:
+        name = f"{cell.artifact} on {_target(cell)}, batch {cell.batch_size}"
+        if cell.invalid:
+            lines.append(Text(f"invalid: {name}: {cell.invalid}", style="red"))
+        elif cell.instability:
+            unstable.append(
+                Text(f"doubtful: {name}: {'; '.join(cell.instability)}", style="yellow")
+            )
+    lines += unstable[:_MAX_DOUBTS]
+    if len(unstable) > _MAX_DOUBTS:
+        rest = len(unstable) - _MAX_DOUBTS
+        lines.append(Text(f"and {rest} more cells; --json has all", style="yellow"))
+    return lines

@@ -1,0 +1,122 @@
+"""Shared parts of the terminal views: blocks of rows, lines on verdicts, skips and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from rich.table import Table
+from rich.text import Text
+
+from lenet_edge.machine.environment import Environment
+from lenet_edge.results.formatting import machine_name
+from lenet_edge.results.result_file import Measurement, ParityReport, Skipped
+
+_NAME_WIDTH = 20
+_MAX_UNAVAILABLE = 6  # names of unavailable targets; `lenet-edge targets` lists all
+Row = TypeVar("Row", Measurement, ParityReport)
+
+
+class Blocks:
+    """Tables below each other with aligned columns; only the first has a header.
+
+    Attributes:
+        tables: one table for each block.
+    """
+
+    def __init__(self, columns: Sequence[tuple[str, int]]) -> None:
+        """Create blocks without rows; `columns` are headings with their width in characters."""
+        self._columns = columns
+        self.tables: list[Table] = []
+
+    def start(self, *title: str) -> None:
+        """Begin a block with a title of several parts."""
+        table = Table(
+            title="  ".join(title),
+            title_style="bold",
+            title_justify="left",
+            box=None,
+            padding=(0, 1, 0, 0),
+            header_style="dim",
+            show_header=not self.tables,
+        )
+        table.add_column("", width=_NAME_WIDTH, no_wrap=True)
+        for name, width in self._columns:
+            table.add_column(name, width=width, justify="right", no_wrap=True)
+        self.tables.append(table)
+
+    def row(self, name: str, *cells: str, style: str | None = None) -> None:
+        """Add a row to the last block."""
+        self.tables[-1].add_row(name, *cells, style=style)
+
+
+def group_by_file(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """Return measurements or parity reports by the file name of their artifact."""
+
+    def file(row: Row) -> str:
+        return row.artifact if isinstance(row, Measurement) else row.candidate
+
+    return [(name, list(group)) for name, group in groupby(sorted(rows, key=file), key=file)]
+
+
+def machine_line(environment: Environment) -> Text:
+    """Return a line with the machine, its operating system and its Python version."""
+    system = f"{environment.operating_system}, Python {environment.python}"
+    return Text(f"{machine_name(environment)}, {system}", style="dim")
+
+
+def verdict_style(report: ParityReport) -> str | None:
+    """Return the color of a parity report's verdict."""
+    return {"pass": None, "fail": "red"}.get(report.verdict, "yellow")
+
+
+def verdict_lines(reports: Iterable[ParityReport]) -> list[Text]:
+    """Return a line for each pair that did not pass, with the reasons."""
+    lines = []
+    for report in reports:
+        if report.verdict == "pass":
+            continue
+        start = "Do not use" if report.verdict == "fail" else "Inconclusive:"
+        reasons = "; ".join(report.reasons) or "it exceeds its bounds"
+        line = f"{start} {report.candidate} on {report.target}: {reasons}."
+        lines.append(Text(line, style=verdict_style(report) or ""))
+        if report.diagnosis:
+            lines.append(Text(f"  {report.diagnosis}", style="bold red"))
+    return lines
+
+
+def skipped_lines(skipped: Sequence[Skipped]) -> list[Text]:
+    """Return a line for each target and reason, and one line for all unavailable targets."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for skip in skipped:
+        if skip.artifact:
+            files.setdefault((skip.target, skip.reason), []).append(skip.artifact)
+    lines = [
+        Text(
+            f"skipped {target}: {reason.removeprefix(f'{target} ')}"
+            f" ({', '.join(dict.fromkeys(names))})",
+            style="yellow",
+        )
+        for (target, reason), names in files.items()
+    ]
+    unavailable = list(dict.fromkeys(skip.target for skip in skipped if not skip.artifact))
+    if unavailable:
+        names = ", ".join(unavailable[:_MAX_UNAVAILABLE])
+        rest = len(unavailable) - _MAX_UNAVAILABLE
+        more = f" and {rest} more" if rest > 0 else ""
+        lines.append(Text(f"Unavailable: {names}{more}; see lenet-edge targets", style="dim"))
+    return lines
+
+
+def delegation_lines(rows: Sequence[Row]) -> list[Text]:
+    """Return a line for each pair with a partial delegation or a named device."""
+    styles = {}
+    for file, of_file in group_by_file(rows):
+        for row in of_file:
+            delegation = row.delegation
+            if delegation and not delegation.is_complete:
+                styles[f"partial: {file} on {row.target}: {delegation}"] = "yellow"
+            elif delegation and delegation.device:
+                styles[f"{file} on {row.target}: {delegation}"] = "dim"
+    return [Text(line, style=style) for line, style in styles.items()]

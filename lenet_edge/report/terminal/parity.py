@@ -1,0 +1,148 @@
+"""Terminal view of `verify`: verdicts and figures of each pair, and details of a single pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lenet_edge.report.terminal.blocks import (
+    Blocks,
+    delegation_lines,
+    group_by_file,
+    skipped_lines,
+    verdict_lines,
+    verdict_style,
+)
+from lenet_edge.results.formatting import MISSING, percent, points
+from lenet_edge.results.parity_report import LayerError, ParityReport
+from lenet_edge.results.result_file import BenchRun
+
+_MAX_ROWS = 10  # the JSON file has all rows
+
+
+def parity_view(run: BenchRun) -> RenderableType:
+    """Return the parity reports of a run, one block for each file."""
+    blocks = Blocks([("acc %", 6), ("95 % CI", 11), ("drop", 6), ("p", 5), ("agree%", 6),
+                     ("flips", 5), ("max err", 7), ("", 4)])  # fmt: skip
+    for file, reports in group_by_file(run.parity):
+        blocks.start(file)
+        for report in reports:
+            low, high = report.accuracy_interval or (None, None)
+            blocks.row(
+                report.target,
+                percent(report.candidate_accuracy),
+                f"{percent(low)}–{percent(high)}" if low is not None else MISSING,
+                points(report.accuracy_drop),
+                MISSING if report.mcnemar_p is None else f"{report.mcnemar_p:.3f}",
+                percent(report.top1_agreement),
+                f"{len(report.flips):,}",
+                f"{report.max_abs_error:.1e}",
+                {"pass": "pass", "fail": "FAIL"}.get(report.verdict, "?"),
+                style=verdict_style(report),
+            )
+    details = _details(run.parity[0]) if len(run.parity) == 1 else []
+    for report in run.parity:
+        details += _layers(report.layers, f"\n{report.candidate}: layers")
+    return Group(
+        *blocks.tables,
+        *details,
+        *(delegation_lines(run.parity) if len(run.parity) > 1 else []),
+        *verdict_lines(run.parity),
+        *skipped_lines(run.skipped),
+    )
+
+
+def _details(report: ParityReport) -> list[RenderableType]:
+    """Return the figures of a pair that its row in the table leaves out."""
+    lines = [f"Mean logit error {report.mean_abs_error:.2e}, largest {report.max_abs_error:.2e}."]
+    if report.reference_confidence is not None and report.candidate_confidence is not None:
+        lines.append(
+            f"Mean confidence {report.candidate_confidence:.4f}, of the reference"
+            f" {report.reference_confidence:.4f}; mean absolute change"
+            f" {report.confidence_drift or 0:.1e}."
+        )
+    if report.delegation:
+        lines.append(f"{report.delegation}.")
+    details: list[RenderableType] = [Text(line) for line in lines]
+    if report.per_class:
+        details += _classes(report)
+    if report.flips:
+        details.append(_flips(report))
+    return details
+
+
+def _classes(report: ParityReport) -> list[Text]:
+    worst = sorted(
+        (count for count in report.per_class if count.num_samples),
+        key=lambda count: count.candidate_right / count.num_samples,
+    )[:_MAX_ROWS]
+    accuracies = ", ".join(
+        f"{count.name} {count.candidate_right / count.num_samples:.1%}" for count in worst
+    )
+    lines = [Text(f"Accuracy by class, worst first: {accuracies}.")]
+    names = [count.name for count in report.per_class]
+    mistakes = sorted(
+        ((count, names[label], names[predicted])
+         for label, row in enumerate(report.confusion)
+         for predicted, count in enumerate(row)
+         if count and label != predicted),
+        reverse=True,
+    )[:_MAX_ROWS // 2]  # fmt: skip
+    if mistakes:
+        pairs = ", ".join(f"{label} → {predicted} {count}" for count, label, predicted in mistakes)
+        lines.append(Text(f"Most frequent mistakes (label → prediction): {pairs}."))
+    return lines
+
+
+def _flips(report: ParityReport) -> Table:
+    hidden = len(report.flips) - _MAX_ROWS
+    table = _table("flips" if hidden <= 0 else f"flips, the first {_MAX_ROWS}")
+    for name in ("image", "label", "was", "confidence", "is", "confidence"):
+        table.add_column(name, justify="right")
+    for flip in report.flips[:_MAX_ROWS]:
+        table.add_row(
+            f"{flip.index}",
+            MISSING if flip.label is None else f"{flip.label}",
+            f"{flip.was}",
+            _confidence(flip.was_confidence),
+            "NaN" if flip.now < 0 else f"{flip.now}",
+            _confidence(flip.confidence),
+        )
+    return table
+
+
+def _confidence(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def _layers(layers: Sequence[LayerError], title: str) -> list[RenderableType]:
+    """Return the table of a quantized file's layers, worst first, and a hint on the worst."""
+    if not layers:
+        return []
+    table = _table(title)
+    table.add_column("layer, worst first", max_width=24, no_wrap=True)
+    table.add_column("kind", max_width=17, no_wrap=True)
+    for name in ("SQNR dB", "lost dB", "max err", "clipped"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for layer in layers:
+        table.add_row(
+            layer.name,
+            layer.kind,
+            "exact" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
+            f"{layer.lost_db:.1f}",
+            f"{layer.max_abs_error:.2g}",
+            f"{layer.saturation:.2%}",
+        )
+    worst = layers[0]
+    hint = f"{worst.name}: {worst.hint}" if worst.hint else "No layer loses more than one bit"
+    return [table, Text(f"{hint}.")]
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
+        header_style="dim",
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""Terminal view of `run`: accuracy and latency of each pair, and the recommendation."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from lenet_edge.report.recommend import recommend
+from lenet_edge.report.terminal.blocks import (
+    Blocks,
+    group_by_file,
+    machine_line,
+    skipped_lines,
+    verdict_lines,
+    verdict_style,
+)
+from lenet_edge.results.formatting import microseconds, percent, points, short_number
+from lenet_edge.results.result_file import BenchRun
+
+
+def summary_view(run: BenchRun) -> RenderableType:
+    """Return parity and latency in one table, with the recommendation below."""
+    batches = sorted({cell.batch_size for cell in run.measurements})
+    p50 = [(f"b{size} µs" if size == batches[0] else f"b{size}", 7) for size in batches]
+    blocks = Blocks([("acc %", 7), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
+    cells = {(cell.artifact, cell.target, cell.batch_size): cell for cell in run.measurements}
+    for file, reports in group_by_file(run.parity):
+        num_bytes = next((cell.size_bytes for cell in run.measurements if cell.artifact == file), 0)
+        blocks.start(file, f"{num_bytes:,} bytes" if num_bytes else "")
+        for report in reports:
+            measured = [cells.get((file, report.target, size)) for size in batches]
+            blocks.row(
+                report.target,
+                percent(report.candidate_accuracy),
+                points(report.accuracy_drop),
+                percent(report.top1_agreement),
+                *(microseconds(cell.p50_s if cell else None) for cell in measured),
+                short_number(max((cell.images_per_s for cell in measured if cell), default=None)),
+                style=verdict_style(report),
+            )
+    advice = recommend(run)
+    legend = "bN: median latency at batch N in µs. img/s: throughput at the best batch size."
+    return Group(
+        machine_line(run.environment),
+        *blocks.tables,
+        Text(f"\n{legend}", style="dim"),
+        *skipped_lines(run.skipped),
+        *verdict_lines(run.parity),
+        Text(str(advice), style="bold green" if advice else "bold red"),
+    )
