@@ -85,7 +85,7 @@ class Recommendation:
 
     def _repr_html_(self) -> str:
         return html_lines([str(self)]) + html_table(
-            [one.html_row() for one in (*self.ties, *self.others)]
+            [cell.html_row() for cell in (*self.ties, *self.others)]
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class NothingFits:
         return f"{type(self).__name__}({str(self)!r})"
 
     def _repr_html_(self) -> str:
-        return html_lines([str(self)]) + html_table([one.html_row() for one in self.nearest])
+        return html_lines([str(self)]) + html_table([cell.html_row() for cell in self.nearest])
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as a JSON object."""
