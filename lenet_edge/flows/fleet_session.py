@@ -89,6 +89,7 @@ class FleetSession:
         self.choice, self.run_jobs = choice, run_jobs
         self.boards: dict[FleetBoard, ReadyBoard] = {}
         self.lost: list[LostBoard] = []
+        self._new = set(boards)
         files = on_board.read_files(choice.artifacts)
         self.run_jobs(boards, lambda board: self._set_up(board, files), self.mark_lost, _AT_ONCE)
         self.boards = {board: self.boards[board] for board in boards if board in self.boards}
@@ -97,6 +98,9 @@ class FleetSession:
 
     def _set_up(self, board: FleetBoard, files: dict[str, bytes]) -> Job:
         """Send the files to a board and receive its description."""
+        if board not in self._new:  # set up or lost; the driver asks again after another loss
+            return
+        self._new.remove(board)
         choice = self.choice
         try:
             folder = yield from on_board.write_files.bind(files).within(_SETUP_S)
