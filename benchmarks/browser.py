@@ -80,7 +80,7 @@ def main() -> None:
 
 def make_site(folder: Path) -> dict[str, int]:
     """Put all that the page asks for into a folder; return the bytes of the model files."""
-    from lenet_edge.export.exporter import export
+    from lenet_edge.export.exporter import Options, export
 
     print(f"Installing {' and '.join(PACKAGES)} ...", file=sys.stderr)
     command = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix")
@@ -88,7 +88,8 @@ def make_site(folder: Path) -> dict[str, int]:
     training, test = mnist.load("train"), mnist.load("test")
     made = export(CHECKPOINT, folder, training, test, ("wasm",), ("float32", "dynamic"))
     precisions = ("float32", "dynamic", "int8")
-    made += export(CHECKPOINT, folder, training, test, precisions=precisions, batch_size=1)
+    made += export(CHECKPOINT, folder, training, test, precisions=precisions,
+                   options=Options(batch_size=1))  # fmt: skip
     shutil.copy(PAGE, folder / "index.html")
     shutil.copy(ROOT / "lenet_edge" / "serve" / "page" / "wasm.js", folder)
     return {one.name: one.size_bytes for one in made if one.name in FILES}

@@ -33,7 +33,12 @@ def main() -> None:
             model, history = loop.train(training, test, DEFAULT, seed)
             checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
             made = exporter.export(
-                checkpoint.path, folder, training, test, precisions=PRECISIONS, cpu="x86"
+                checkpoint.path,
+                folder,
+                training,
+                test,
+                precisions=PRECISIONS,
+                options=exporter.Options(cpu="x86"),
             )
             files = load_artifacts([artifact.path for artifact in made], folder)
             for one in verify(pair_up(files, TARGETS)[0])[0]:

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.artifacts.artifact import FORMATS
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.cli._terminal import progress_bar, show
+from lenet_edge.formats import BY_SUFFIX
 from lenet_edge.report.terminal.summary import summary_view
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.selection import load_artifacts, pair_up
@@ -26,7 +26,7 @@ EXPORTED = Path(os.path.relpath(ROOT / "exported"))  # a result names no machine
 
 def main() -> None:
     # C files are run only where they are named.
-    files = sorted(path for path in EXPORTED.iterdir() if path.suffix in FORMATS)
+    files = sorted(path for path in EXPORTED.iterdir() if path.suffix in BY_SUFFIX)
     pairs, missing = pair_up(load_artifacts(files, EXPORTED), ())
     with progress_bar("Verify", len(pairs)) as step:
         parity, wrong = verify(pairs, report=step)

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lenet_edge import worker
+from lenet_edge import formats, worker
 from lenet_edge.artifacts.artifact import (
-    FORMATS,
     Artifact,
     TensorSpec,
     check_format,
@@ -59,9 +58,9 @@ def load_artifacts(
         found = sorted(
             path
             for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.suffix in FORMATS and has_manifest(path)
+            if path.suffix in formats.BY_SUFFIX and has_manifest(path)
         )
-        files = [path for path in found if FORMATS[path.suffix] != "native"]
+        files = [path for path in found if formats.BY_SUFFIX[path.suffix].role != "program"]
         for path in found:
             if path not in files:
                 report(f"Left out {path}: a C file is a program, and is run only if it is named")
@@ -235,7 +234,7 @@ def _targets(names: Sequence[str]) -> list[Target]:
     chosen: dict[str, Target] = {}
     for name in names:
         found = find_targets(name)
-        if name in FORMATS.values():
+        if name in formats.BY_NAME:
             found = (best_target(name),)
         elif len(found) > 1:
             found = tuple(t for t in found if t.preference < NOT_BY_DEFAULT)

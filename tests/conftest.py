@@ -135,10 +135,11 @@ def matrix(exports: Path, make_once: MakeOnce) -> dict[tuple[str, str], Artifact
     """Every format in every precision, of the same checkpoint as `exports`."""
 
     def fill(folder: Path) -> None:
-        from lenet_edge.export.exporter import PRECISIONS, export
+        from lenet_edge.export.exporter import PRECISIONS, Options, export
 
         training, test = mnist.load("train"), take(mnist.load("test"), 1000)
-        export(exports / "lenet.keras", folder, training, test, precisions=PRECISIONS, cpu="x86")
+        export(exports / "lenet.keras", folder, training, test, precisions=PRECISIONS,
+               options=Options(cpu="x86"))  # fmt: skip
 
     folder = make_once("matrix", fill)
     made = [load_artifact(path) for path in folder.iterdir() if path.suffix in (".tflite", ".onnx")]

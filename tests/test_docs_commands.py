@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.data import mnist
+from tests.extending import add_documented, copy_package
 from tests.test_docs import PAGES, ROOT, TEXTS
 
 RUN = ("lenet-edge ", "eval ", "pytest ")
@@ -24,6 +25,14 @@ ELSEWHERE = {
     "make demo": "flows/test_run.py: it is lenet-edge run",
     "make test": "the run of these tests",
     "pip install 'lenet-edge[litert]'": "test_board.py",
+    # What is run in a copy of the package with the files of the page.
+    "python -m lenet_edge.flows.make_probe npz": "test_extending.py",
+    "lenet-edge export exported/lenet.keras --format npz --float16 --output-dir numpy":
+        "test_extending.py",
+    "lenet-edge inspect numpy/lenet_float32.npz": "test_extending.py",
+    "lenet-edge verify numpy/lenet_float32.npz numpy/lenet_float16.npz": "test_extending.py",
+    "lenet-edge bench numpy/lenet_float32.npz --batch-size 1 --rounds 1 --max-time 1":
+        "test_extending.py",
     # What needs a fleet.
     "pip install 'lenet-edge[fleet,litert]'": "test_board.py",
     "lenet-edge fleet up": "fleet/test_up.py",
@@ -156,12 +165,8 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def prepare(page: str, folder: Path) -> None:
     """Make what one page alone takes for granted."""
     if page == "add-a-runtime.md":
-        for name in ("lenet_edge", "tests"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__py*"))
-        shutil.copy(ROOT / "pyproject.toml", folder)
-        (code,) = re.findall(r"^```python\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
-        (path,) = re.findall(r"`(lenet_edge/runtimes/\w+\.py)`", TEXTS[page])
-        (folder / path).write_text(code)
+        copy_package(folder)
+        add_documented(TEXTS[page], folder)
     if page == "gate-your-ci.md":
         (settings,) = re.findall(r"^```toml\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
         (folder / "pyproject.toml").write_text(settings)

@@ -1,1 +1,1 @@
-"""Model files: the artifact and its manifest, the contract inside it, and the reference logits."""
+"""Model files with their manifests and contracts, and the reference logits."""

@@ -1,8 +1,9 @@
-"""A model file and what is known of it.
+"""Artifacts: model files, and the manifests that describe them.
 
-An `Artifact` is one file on disk. What a program needs to run it and a person needs to trust it
-stands beside it, in a manifest: ``lenet_int8.tflite`` has ``lenet_int8.tflite.json``. The same
-facts are in the files themselves (but for .keras), for one that lost its folder.
+An `Artifact` is one file on disk. Its manifest is a JSON file beside it: ``lenet_int8.tflite`` has
+``lenet_int8.tflite.json``. It holds the facts that a program needs to run the model and a person
+needs to trust it. The contract inside the file (all formats except .keras) repeats these facts, so
+that a file without its manifest can be used.
 """
 
 from __future__ import annotations
@@ -17,29 +18,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.artifacts import keras_file
-from lenet_edge.artifacts.embedded import external_data, read_contract
+from lenet_edge import formats
+from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write, sha256_of
 from lenet_edge.support.html_table import html_table
 
 MANIFEST_VERSION = 1
-FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras", ".c": "native", ".wasm": "wasm"}
-SUFFIXES = {format: suffix for suffix, format in FORMATS.items()}
-LAYOUT = "NHWC"  # of the input of every file: batch, height, width, channels
-MAX_BYTES = 2**31  # of a model file: FlatBuffers and Protocol Buffers hold no more
+LAYOUT = "NHWC"  # input layout of every file: batch, height, width, channels
+MAX_BYTES = 2**31  # size limit of FlatBuffers and Protocol Buffers
 _MAX_MANIFEST_BYTES = 2**20
-# What a file cannot say of itself; `load_artifact` finds these out.
-_OF_THE_FILE = ("path", "format", "size_bytes", "sha256", "created_at")
+# Facts that the contract leaves out, because `load_artifact` reads them from the file system.
+_FILE_FACTS = ("path", "format", "size_bytes", "sha256", "created_at")
 
 
 @dataclass(frozen=True)
 class TensorSpec:
     """One input or output tensor of a model.
 
-    ``None`` in `shape` is the free batch axis. A quantized tensor holds integers that stand for
-    ``scale * (value - zero_point)``.
+    ``None`` in `shape` is the free batch axis. A quantized tensor holds integers; each represents
+    the real number ``scale * (integer - zero_point)``.
     """
 
     name: str
@@ -56,10 +55,12 @@ class TensorSpec:
 class Artifact:
     """One model file, as its manifest describes it.
 
-    `batch_size` None means that any batch fits. `parent_sha256` is the checkpoint the file was
-    made from. `labels` are the class names, in the order of the outputs. `pixel_scale` is what a
-    0 to 255 pixel is multiplied by before the model sees it. `settings` are the choices made for
-    the machine it will run on, such as "reduce_range".
+    Attributes:
+        batch_size: None if the model accepts any batch size.
+        parent_sha256: the hash of the checkpoint that the file was exported from.
+        labels: class names, in the order of the outputs.
+        pixel_scale: factor applied to pixels of 0 to 255 before inference.
+        settings: choices for the machine that will run the model, such as "reduce_range=True".
     """
 
     path: Path
@@ -99,11 +100,11 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """The file's name, by which people know it."""
+        """The file name without its folder."""
         return self.path.name
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold, such as the request to a worker."""
+        """Return the fields as JSON values, for example for a request to a worker."""
         return {**dataclasses.asdict(self), "path": str(self.path)}
 
     @classmethod
@@ -111,24 +112,24 @@ class Artifact:
         """Return the Artifact that `to_json` wrote; labels and settings may be missing.
 
         Raises:
-            ValueError, TypeError, KeyError: it did not write them.
+            ValueError, TypeError, KeyError: `facts` is not the output of `to_json`.
         """
         specs = {
             side: tuple(TensorSpec(**s) for s in facts[side]) for side in ("inputs", "outputs")
         }
-        names = {which: tuple(facts.get(which, ())) for which in ("labels", "settings")}
-        made = cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
-        typed_json.check_types(made)
-        return made
+        names = {field: tuple(facts.get(field, ())) for field in ("labels", "settings")}
+        artifact = cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
+        typed_json.check_types(artifact)
+        return artifact
 
 
 def describe(path: Path, **facts: Any) -> Artifact:
-    """Return the Artifact of the file at `path`, with its size, hash and time read now."""
+    """Return the Artifact of the file at `path`; read its size, hash and time from the disk."""
     return Artifact(path=path, **_facts_of(path), **facts)
 
 
 def manifest_path(path: Path) -> Path:
-    """Return where the manifest of the model file `path` lies."""
+    """Return the path of the manifest of the model file `path`."""
     return path.with_name(path.name + ".json")
 
 
@@ -139,9 +140,9 @@ def _next_manifest_path(path: Path) -> Path:
 def announce(artifact: Artifact) -> None:
     """Write the manifest of a file that is about to be renamed to the artifact's path.
 
-    Two files cannot be replaced at one moment. So the new manifest is there, under a name of its
-    own, before the new file; until `write_manifest` has given it its place, `load_artifact` takes
-    the one that fits the file.
+    A model and its manifest cannot be replaced in one step. So the new manifest is written first,
+    under a temporary name. Until `write_manifest` writes it under its final name, `load_artifact`
+    uses the manifest whose hash matches the file.
     """
     _write_manifest(artifact, _next_manifest_path(artifact.path))
 
@@ -153,20 +154,20 @@ def write_manifest(artifact: Artifact) -> None:
 
 
 def manifest_text(artifact: Artifact) -> str:
-    """Return what the manifest of an artifact says."""
+    """Return the text of an artifact's manifest."""
     facts = {**artifact.to_json(), "path": artifact.path.name}
     return json.dumps({"manifest_version": MANIFEST_VERSION, **facts}, indent=2) + "\n"
 
 
-def _write_manifest(artifact: Artifact, place: Path) -> None:
-    with atomic_write(place) as temporary:
+def _write_manifest(artifact: Artifact, path: Path) -> None:
+    with atomic_write(path) as temporary:
         temporary.write_text(manifest_text(artifact), encoding="utf-8")
 
 
 def contract(artifact: Artifact) -> str:
-    """Return what a model file carries of its own manifest, as JSON: the same bytes each time."""
+    """Return the contract to write into a model file, as JSON; equal artifacts give equal bytes."""
     facts = dataclasses.asdict(artifact)
-    for name in _OF_THE_FILE:
+    for name in _FILE_FACTS:
         del facts[name]
     facts = {"manifest_version": MANIFEST_VERSION, "layout": LAYOUT, **facts}
     return json.dumps(facts, separators=(",", ":"))
@@ -175,15 +176,14 @@ def contract(artifact: Artifact) -> str:
 def load_artifact(path: Path) -> Artifact:
     """Read a model file's manifest and check the file against it.
 
-    A file without a manifest beside it is taken at its own word: the contract that export wrote
-    into it.
+    If there is no manifest, the contract inside the file is used.
 
     Raises:
-        ModelFileError: the file is missing, empty, not of the format its name says, has no
-            manifest beside or inside it, or is not the file that its manifest describes.
+        ModelFileError: the file is missing or empty, its content does not match its suffix, it
+            has neither manifest nor contract, or its manifest describes another file.
     """
     following = _next_manifest_path(path)
-    if following.exists():  # its writer is at work, or was stopped between the two renames
+    if following.exists():  # a writer is active, or was stopped between the two renames
         with contextlib.suppress(ModelFileError):
             return _described_by(following, path)
     return _described_by(manifest_path(path), path)
@@ -191,75 +191,77 @@ def load_artifact(path: Path) -> Artifact:
 
 def _described_by(sidecar: Path, path: Path) -> Artifact:
     format = check_format(path)
-    source = str(sidecar) if sidecar.exists() else f"what {path} says of itself"
+    source = str(sidecar) if sidecar.exists() else f"the contract inside {path}"
     try:
         facts = _manifest(sidecar) if sidecar.exists() else _embedded_facts(path, format)
         version = facts.pop("manifest_version")
         if version != MANIFEST_VERSION:
             raise ModelFileError(
-                f"{source}: manifest version {version} is unknown here;"
-                " export the file again, or upgrade lenet-edge"
+                f"{source}: manifest version {version} is unknown to this version of lenet-edge;"
+                " upgrade lenet-edge, or export the file again"
             )
-        size = path.stat().st_size  # that and the format are not for a manifest to say
+        # Path, format and size come from the file system; the manifest's own values are ignored.
+        size = path.stat().st_size
         artifact = Artifact.from_json({**facts, "path": path, "format": format, "size_bytes": size})
         _check_plausible(artifact)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFileError(
-            f"{source} is not a manifest that can be read ({error}); export the file again"
+            f"{source} is not a manifest ({error}); export the file again"
         ) from error
     if sha256_of(path) != artifact.sha256:
         raise ModelFileError(
-            f"{path} is not the file that its manifest describes (another sha256); export it again"
+            f"{path} is not the file that its manifest describes (the sha256 differs);"
+            " export it again"
         )
     return artifact
 
 
 def check_unchanged(artifact: Artifact) -> None:
-    """Look whether a file is still the one that was described: it may be exported again meanwhile.
+    """Check that a file is still the described one; another process may have exported it again.
 
     Raises:
-        ModelFileError: it is another, or gone.
+        ModelFileError: the file has changed, or no longer exists.
     """
     if not artifact.path.is_file() or sha256_of(artifact.path) != artifact.sha256:
-        raise ModelFileError(f"{artifact.path} has changed meanwhile; start again")
+        raise ModelFileError(f"{artifact.path} has changed since it was read; start again")
 
 
 def is_described(path: Path) -> bool:
-    """Tell whether a model file has a manifest, beside it or inside."""
+    """Tell whether a model file has a manifest or a contract."""
     format = check_format(path)
     return has_manifest(path) or read_contract(path, format) is not None
 
 
 def has_manifest(path: Path) -> bool:
-    """Tell whether a manifest lies beside a model file."""
+    """Tell whether a model file has a manifest beside it."""
     return manifest_path(path).exists() or _next_manifest_path(path).exists()
 
 
 def _manifest(sidecar: Path) -> Any:
     if not sidecar.is_file() or sidecar.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise ValueError(f"it is no file of up to {_MAX_MANIFEST_BYTES:,} bytes")
+        raise ValueError(f"it is not a regular file of at most {_MAX_MANIFEST_BYTES:,} bytes")
     return json.loads(sidecar.read_text(encoding="utf-8"))
 
 
 def _check_plausible(artifact: Artifact) -> None:
-    """Make sure of what the types of a manifest do not say.
+    """Check the values of a manifest, beyond their types.
 
     Raises:
-        ValueError: it cannot be true.
+        ValueError: a value is impossible.
     """
     specs = (*artifact.inputs, *artifact.outputs)
     sizes = [size for spec in specs for size in spec.shape if size is not None]
     scales = [artifact.pixel_scale, *(spec.scale for spec in specs if spec.scale is not None)]
     hashes = [artifact.sha256, artifact.parent_sha256 or artifact.sha256]
     if (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
-        raise ValueError("there is not one input and one output")
+        raise ValueError("the model needs exactly one input and one output")
     if not all(spec.shape for spec in specs) or min(sizes, default=1) < 1:
-        raise ValueError("a shape is not sizes from 1")
+        raise ValueError("a shape is empty or has a size below 1")
     if not all(map(math.isfinite, scales)):
-        raise ValueError("a scale is no number")
+        raise ValueError("a scale is not finite")
     if artifact.batch_size is not None and artifact.batch_size < 1:
-        raise ValueError(f"a batch of {artifact.batch_size}")
-    if not all(re.fullmatch("[0-9a-f]{64}", one) for one in hashes):
+        raise ValueError(f"the batch size is {artifact.batch_size}")
+    if not all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in hashes):
         raise ValueError("a sha256 is not 64 hexadecimal digits")
 
 
@@ -267,7 +269,7 @@ def _embedded_facts(path: Path, format: str) -> Any:
     text = read_contract(path, format)
     if text is None:
         raise ModelFileError(
-            f"{path} has no manifest ({manifest_path(path).name}), nor one inside;"
+            f"{path} has no manifest ({manifest_path(path).name}) and no contract inside;"
             " make both with: lenet-edge export"
         )
     facts = json.loads(text)
@@ -278,7 +280,7 @@ def _embedded_facts(path: Path, format: str) -> Any:
 def _facts_of(path: Path) -> dict[str, Any]:
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
     return {
-        "format": FORMATS[path.suffix],
+        "format": formats.BY_SUFFIX[path.suffix].name,
         "size_bytes": path.stat().st_size,
         "sha256": sha256_of(path),
         "created_at": changed.isoformat(timespec="seconds"),
@@ -286,61 +288,36 @@ def _facts_of(path: Path) -> dict[str, Any]:
 
 
 def check_format(path: Path) -> str:
-    """Return the format of a model file, judged by its content and not only by its name.
+    """Return the name of a model file's format, after checking the suffix and the content.
 
     Raises:
-        ModelFileError: the file is missing, empty, too large, unknown, or something else than it
-            says; or it would run code of its own, or reach for files outside of its folder.
+        ModelFileError: the file is missing, empty, too large or of an unknown format; its content
+            does not match its suffix; or it is unsafe: it would run code of its own, or read
+            files outside its folder.
     """
     if path.is_dir():
         raise ModelFileError(f"{path} is a folder; name the files in it")
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
-    named = FORMATS.get(path.suffix)
-    if named is None:
-        raise ModelFileError(f"{path}: not a model file; expected one of {', '.join(FORMATS)}")
+    format = formats.BY_SUFFIX.get(path.suffix)
+    if format is None:
+        expected = ", ".join(formats.BY_SUFFIX)
+        raise ModelFileError(f"{path}: not a model file; expected one of {expected}")
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(formats.HEAD_BYTES)
     if not head:
         raise ModelFileError(f"{path} is empty; export it again")
     if path.stat().st_size > MAX_BYTES:
         raise ModelFileError(
-            f"{path} has {path.stat().st_size:,} bytes, and no model file has more than"
+            f"{path} has {path.stat().st_size:,} bytes, and a model file has at most"
             f" {MAX_BYTES:,}; check where it came from"
         )
-    found = _format_of(head)
-    if found == named:
-        if named == "keras":
-            keras_file.check(path)
-        if named == "onnx":
-            _check_external_data(path)
-        return named
-    is_what = f"a {found} file" if found else "not a model"
+    if format.magic.match(head):
+        if format.check:
+            formats.load(format.check)(path)
+        return format.name
+    actual = formats.recognize(head)
+    description = f"a {actual.name} file" if actual else "not a model"
     raise ModelFileError(
-        f"{path} is named {path.suffix} but is {is_what}; check where it came from"
+        f"{path} is named {path.suffix} but is {description}; check where it came from"
     )
-
-
-def _check_external_data(path: Path) -> None:
-    folder = path.parent.resolve()
-    for name in external_data(path):
-        # A link that leads out is outside too.
-        if "\0" in name or not (folder / name).resolve().is_relative_to(folder):
-            raise ModelFileError(
-                f"{path} has weights in {name!r:.100}, which is outside of its folder;"
-                " check where it came from"
-            )
-
-
-def _format_of(head: bytes) -> str | None:
-    if head[4:8] == b"TFL3":  # the FlatBuffers file identifier
-        return "tflite"
-    if head[:2] == b"PK":  # a .keras file is a zip archive
-        return "keras"
-    if head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x40":  # ModelProto field 1: ir_version
-        return "onnx"
-    if head == b"\0asm\1\0\0\0":  # WebAssembly, version 1
-        return "wasm"
-    if head == b"/* Neura":  # how the C files of our own begin
-        return "native"
-    return None

@@ -1,66 +1,84 @@
-"""Read the contract that export writes into a model file, with nothing but the standard library.
+"""Readers of the contract that `export` writes into a model file.
 
-A board has one runtime and no onnx, TensorFlow or flatbuffers package, so .tflite, .onnx and .wasm
-files are walked here by hand, just as far as the one string needs. In a C file it is a line of
-text. The file may be anybody's: each walk has an end, and no size that it promises is believed.
+They need only the standard library, because a board has no onnx, TensorFlow or flatbuffers
+package. They parse .tflite, .onnx and .wasm files as far as the contract needs. In a C file the
+contract is a line of text. The files are untrusted: every loop is bounded, and every size that a
+file states is checked before use.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lenet_edge import formats
 from lenet_edge.errors import ModelFileError
 
-# Of the ONNX metadata property, of the TFLite metadata entry and of the line in a C file.
+# The name of the ONNX metadata property, the TFLite metadata entry and the line in a C file.
 KEY = "lenet_edge"
 _MAX_CONTRACT_BYTES = 2**20
-_MAX_ELEMENTS = 100_000  # of a vector of tables; the largest models have thousands of buffers
-_MAX_FIELDS = 2_000_000  # of an .onnx file, a few seconds of walking
+_MAX_ELEMENTS = 100_000  # tables in a vector; the largest models have thousands of buffers
+_MAX_FIELDS = 2_000_000  # fields in an .onnx file: a few seconds of parsing
 Data = bytes | mmap.mmap | memoryview
+# A function that finds the contract (UTF-8) in the content of a file. It may raise `struct.error`,
+# `IndexError` or `ValueError` if the file is damaged.
+ContractReader = Callable[[mmap.mmap], bytes | None]
 
 
 def read_contract(path: Path, format: str) -> str | None:
-    """Return the contract in a .tflite, .onnx, .wasm or native .c file, None where there is none.
+    """Return the contract inside a model file, None if it has none.
 
     Raises:
-        ModelFileError: the file is cut short or damaged.
+        ModelFileError: the file is truncated or damaged.
     """
-    readers = {
-        "tflite": _read_tflite,
-        "onnx": _read_onnx,
-        "native": _read_native,
-        "wasm": read_wasm,
-    }
-    if format not in readers:
+    reference = formats.BY_NAME[format].contract_reader
+    if reference is None:
         return None
+    reader: ContractReader = formats.load(reference)
     try:
-        found = readers[format](_content(path))
-        return None if found is None else found.decode("utf-8")
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        contract = reader(_map(path))
+        return None if contract is None else contract.decode("utf-8")
+    except (struct.error, IndexError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged ({error}); export it again") from error
 
 
 def external_data(path: Path) -> set[str]:
-    """Return the names of the other files that an .onnx file has its weights in, as it says them.
+    """Return the names of the files in which an .onnx file keeps weights, as the file states them.
 
     Raises:
-        ModelFileError: the file is cut short or damaged.
+        ModelFileError: the file is truncated or damaged.
     """
     try:
-        return set(_external_data(memoryview(_content(path))))
+        return set(_external_data(memoryview(_map(path))))
     except (IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(f"{path} is damaged ({error}); export it again") from error
 
 
-def _content(path: Path) -> mmap.mmap:
+def check_external_data(path: Path) -> None:
+    """Check that an .onnx file keeps its weights in its own folder.
+
+    Raises:
+        ModelFileError: the file names weights outside its folder, or is damaged.
+    """
+    folder = path.parent.resolve()
+    for name in external_data(path):
+        # `resolve` follows links: a link that leads out of the folder is refused too.
+        if "\0" in name or not (folder / name).resolve().is_relative_to(folder):
+            raise ModelFileError(
+                f"{path} has weights in {name!r:.100}, which is outside of its folder;"
+                " check where it came from"
+            )
+
+
+def _map(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _read_native(data: mmap.mmap) -> bytes | None:
+def read_native(data: mmap.mmap) -> bytes | None:
+    """Return the contract in the first comment of a C file, None if it has none."""
     comment = data[: min(max(data.find(b"*/"), 0), _MAX_CONTRACT_BYTES)]
     mark = f" * {KEY}: ".encode()
     lines = (line for line in comment.split(b"\n") if line.startswith(mark))
@@ -72,7 +90,8 @@ _MODEL_BUFFERS, _MODEL_METADATA = 4, 6
 _METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
 
 
-def _read_tflite(data: Data) -> bytes | None:
+def read_tflite(data: Data) -> bytes | None:
+    """Return the contract in the metadata of a .tflite file, None if it has none."""
     model = u32(data, 0)
     buffers = elements(data, field(data, model, _MODEL_BUFFERS))
     for entry in elements(data, field(data, model, _MODEL_METADATA)):
@@ -84,31 +103,31 @@ def _read_tflite(data: Data) -> bytes | None:
 
 
 def u32(data: Data, at: int) -> int:
-    """Return the unsigned number of 32 bits at a place."""
+    """Return the unsigned 32-bit number at offset `at`."""
     value: int = struct.unpack_from("<I", data, at)[0]
     return value
 
 
 def field(data: Data, table: int, number: int) -> int:
-    """Return where a table's field lies, 0 where the table leaves it out."""
+    """Return the offset of a field of a FlatBuffers table, 0 if the table omits it."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
-    place = 4 + 2 * number
-    if place >= struct.unpack_from("<H", data, vtable)[0]:
+    slot = 4 + 2 * number
+    if slot >= struct.unpack_from("<H", data, vtable)[0]:
         return 0
-    offset: int = struct.unpack_from("<H", data, vtable + place)[0]
+    offset: int = struct.unpack_from("<H", data, vtable + slot)[0]
     return table + offset if offset else 0
 
 
 def elements(data: Data, at: int) -> list[int]:
-    """Return where each table of a vector of tables lies, whose field lies at a place."""
+    """Return the offset of each table in the vector that the field at offset `at` refers to."""
     if not at:
         return []
     start = at + u32(data, at)
     count = u32(data, start)
     if count > _MAX_ELEMENTS:
         raise IndexError(f"a vector of {count:,} tables")
-    places = range(start + 4, start + 4 + 4 * count, 4)
-    return [place + u32(data, place) for place in places]
+    slots = range(start + 4, start + 4 + 4 * count, 4)
+    return [slot + u32(data, slot) for slot in slots]
 
 
 def _vector(data: Data, at: int) -> bytes:
@@ -124,8 +143,8 @@ def _vector(data: Data, at: int) -> bytes:
 # Source: the Protocol Buffers encoding and onnx.proto.
 _MODEL_METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2
 _TENSOR_EXTERNAL_DATA = 13
-# The ways from a model to its tensors: of each message, the fields that lead on and to what.
-_WAYS = {
+# Paths from a model to its tensors: for each message, the fields to follow and their messages.
+_NESTED = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
@@ -137,7 +156,8 @@ _WAYS = {
 }  # fmt: skip
 
 
-def _read_onnx(data: Data) -> bytes | None:
+def read_onnx(data: Data) -> bytes | None:
+    """Return the contract in the metadata of an .onnx file, None if it has none."""
     for number, entry in _messages(memoryview(data)):
         if number == _MODEL_METADATA_PROPS:
             key, value = _entry(entry)
@@ -154,21 +174,21 @@ def _external_data(data: memoryview) -> Iterator[str]:
             seen += 1
             if seen > _MAX_FIELDS:
                 raise IndexError(f"it has more than {_MAX_FIELDS:,} fields")
-            leads_to = _WAYS[kind].get(number)
-            if leads_to == "entry":
+            nested = _NESTED[kind].get(number)
+            if nested == "entry":
                 key, value = _entry(content)
                 if key == b"location":
                     yield value.decode("utf-8")
-            elif leads_to:
-                waiting.append((leads_to, content))
+            elif nested:
+                waiting.append((nested, content))
 
 
 def _entry(data: memoryview) -> tuple[bytes, bytes]:
     """Return the key and the value of a StringStringEntryProto."""
-    found = dict(_messages(data))
-    if sum(map(len, found.values())) > _MAX_CONTRACT_BYTES:
+    fields = dict(_messages(data))
+    if sum(map(len, fields.values())) > _MAX_CONTRACT_BYTES:
         raise IndexError("a text that is too long")
-    return bytes(found.get(_ENTRY_KEY, b"")), bytes(found.get(_ENTRY_VALUE, b""))
+    return bytes(fields.get(_ENTRY_KEY, b"")), bytes(fields.get(_ENTRY_VALUE, b""))
 
 
 def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -196,7 +216,7 @@ def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
-    while shift < 70:  # 64 bits, seven in a byte
+    while shift < 70:  # 64 bits, seven per byte
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
@@ -207,14 +227,14 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 # Source: the WebAssembly Core Specification 2.0, "Binary Format: Modules".
 def read_wasm(data: bytes | mmap.mmap) -> bytes | None:
-    """Return the contract in the bytes of a .wasm file, None where there is none."""
+    """Return the contract in a custom section of a .wasm file, None if it has none."""
     return next((text for name, text, _ in wasm_sections(data) if name == KEY.encode()), None)
 
 
 def wasm_sections(data: bytes | mmap.mmap) -> Iterator[tuple[bytes | None, bytes, bytes]]:
-    """Yield each section of a .wasm file: its name if it is custom, its content, all its bytes."""
+    """Yield the sections of a .wasm file: name (custom sections only), content, all bytes."""
     view = memoryview(data)
-    at = 8  # behind the magic number and the version
+    at = 8  # after the magic number and the version
     while at < len(view):
         start, is_custom = at, view[at] == 0
         size, at = _varint(view, at + 1)

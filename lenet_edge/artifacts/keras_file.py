@@ -1,8 +1,9 @@
-"""What may be in a .keras file: looked at with the standard library, before TensorFlow starts.
+"""Safety check of .keras files, with the standard library, before TensorFlow starts.
 
-Such a file is a zip archive of a graph in JSON and weights in HDF5, and its graph may name Python
-code: pickled functions (Lambda), classes of any installed module, other files on the disk. Keras
-has a safe mode, which had holes more than once; here nothing but Keras's own layers gets as far.
+A .keras file is a zip archive of a graph in JSON and weights in HDF5. Its graph may name Python
+code: pickled functions (Lambda), classes of any installed module, and other files on the disk.
+Keras has a safe mode, which had security holes more than once. This check accepts only layers that
+Keras itself defines.
 """
 
 from __future__ import annotations
@@ -20,34 +21,34 @@ _GRAPH = "config.json"
 _MEMBERS = {_GRAPH, "metadata.json", "model.weights.h5"}
 _MAX_GRAPH_BYTES = 2**24
 _MAX_BYTES = 2**31
-_MAX_RATIO = 100  # of what is unpacked to the file; weights do not shrink by more than a tenth
+_MAX_RATIO = 100  # unpacked size / file size; weights do not shrink by more than a tenth
 
 _OWN = re.compile(
     r"keras(\.(layers|models|activations|constraints|initializers|regularizers|dtype_policies"
-    r"|losses|metrics|optimizers(\.schedules)?"  # of a model within a model, which Keras compiles
+    r"|losses|metrics|optimizers(\.schedules)?"  # a nested model has them: Keras compiles it
     r"|random|src\.(models|ops|applications)\.\w+))?"
 )
-# Code in a file; other models, with code of theirs; and words that are read from any path.
+# Classes that hold code or load models with code. `_READERS` read vocabularies from any path.
 _CODE = {"Lambda", "__lambda__", "function", "TFSMLayer", "TorchModuleWrapper", "JaxLayer",
          "FlaxLayer"}  # fmt: skip
 _READERS = {"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"}
 
 
-def check(path: Path) -> None:
-    """Make sure that a .keras file is whole, unpacks to what it should and brings no code.
+def check_keras_file(path: Path) -> None:
+    """Check that a .keras file is complete, unpacks to a plausible size and contains no code.
 
     Raises:
-        ModelFileError: it is not, does not, or does.
+        ModelFileError: the file is damaged, too large, or names code or classes outside Keras.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
-            # Pickled functions that are only compiled with are not looked at by anybody here.
+            # The compile settings may hold pickled functions; lenet-edge never loads them.
             graph = {**json.loads(archive.read(_GRAPH)), "compile_config": None}
             damaged = archive.testzip()
         names = list(_names(graph))
         if "class_name" not in graph:
-            raise ValueError("there is no model in it")
+            raise ValueError("it has no model")
     except ModelFileError:
         raise
     except RecursionError:
@@ -62,15 +63,15 @@ def check(path: Path) -> None:
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
-    found = archive.infolist()
-    names = [one.filename for one in found]
-    strange = next((name for name in names if name not in _MEMBERS), None)
-    if strange is not None or len(set(names)) != len(names):
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    unexpected = next((name for name in names if name not in _MEMBERS), None)
+    if unexpected is not None or len(set(names)) != len(names):
         raise ModelFileError(
-            f"{path} holds {strange or 'a file twice'!r:.100}, and a .keras file has"
-            f" {', '.join(sorted(_MEMBERS))} alone; check where it came from"
+            f"{path} holds {unexpected or 'a file twice'!r:.100}, and a .keras file has only"
+            f" {', '.join(sorted(_MEMBERS))}; check where it came from"
         )
-    sizes = {one.filename: one.file_size for one in found}
+    sizes = {member.filename: member.file_size for member in members}
     total = sum(sizes.values())
     if (
         total > min(_MAX_BYTES, _MAX_RATIO * path.stat().st_size)
@@ -83,29 +84,29 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _names(graph: Any) -> Iterator[tuple[str, str]]:
-    """Yield the module and the class of everything that Keras would make."""
-    waiting = [graph]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            if "class_name" in one:
-                # Without the key it is one of Keras's words for tensors and the like.
-                yield str(one.get("module", "keras")), str(one["class_name"])
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
+    """Yield the module and class of every object that Keras would create."""
+    pending = [graph]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            if "class_name" in node:
+                # Keras omits the module for its own classes, such as tensors.
+                yield str(node.get("module", "keras")), str(node["class_name"])
+            pending += node.values()
+        elif isinstance(node, list):
+            pending += node
 
 
 def _check_name(path: Path, module: str, name: str) -> None:
     if name in _CODE:
         raise ModelFileError(
-            f"{path} brings code of its own ({name}), and code in a file is never run here;"
+            f"{path} contains code ({name}), and lenet-edge never runs code from a file;"
             " build the model from Keras's own layers"
         )
     if name in _READERS:
-        raise ModelFileError(f"{path} has a {name} layer, which reads other files; leave it out")
+        raise ModelFileError(f"{path} has a {name} layer, which reads other files; remove it")
     if not _OWN.fullmatch(module):
         raise ModelFileError(
-            f"{path} asks for {name}, which is none of Keras's own (its module is {module}), and"
-            " nothing else is made from a file; build the model from Keras's layers"
+            f"{path} uses {name} from {module}, which is not part of Keras;"
+            " build the model from Keras's own layers"
         )

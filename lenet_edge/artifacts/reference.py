@@ -1,4 +1,7 @@
-"""The float model's answers to the test images, recorded once, so that a board needs no Keras."""
+"""Reference logits: the checkpoint's recorded logits on the test images.
+
+They are recorded at export, so that a board can verify files without Keras.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,13 @@ from lenet_edge.support import npz
 
 @dataclass(frozen=True)
 class Reference:
-    """What the checkpoint with this hash answers: `logits` is float32 of shape (N, classes).
+    """The logits of one checkpoint on the test images.
 
-    `images` (uint8) and `labels` (int32) are those answered, where the package does not hold
-    them itself.
+    Attributes:
+        logits: float32 of shape (N, classes).
+        images: uint8 of shape (N, height, width, channels); None for the MNIST images that the
+            package contains.
+        labels: int32 of shape (N,); None together with `images`.
     """
 
     checkpoint_sha256: str
@@ -35,67 +41,67 @@ class Reference:
         )
 
     def check(self) -> None:
-        """Make sure that the arrays are what they should be and fit each other.
+        """Check the types, shapes and lengths of the arrays.
 
         Raises:
-            ValueError: they are not, or do not.
+            ValueError: an array has the wrong type or shape, or the lengths differ.
         """
-        _check("logits", self.logits, np.float32, 2)
+        _check_array("logits", self.logits, np.float32, 2)
         if (self.images is None) != (self.labels is None):
-            raise ValueError("there are images or labels, and not both")
+            raise ValueError("it needs images and labels, or neither")
         if self.images is not None and self.labels is not None:
-            _check("images", self.images, np.uint8, 4)
-            _check("labels", self.labels, np.int32, 1)
+            _check_array("images", self.images, np.uint8, 4)
+            _check_array("labels", self.labels, np.int32, 1)
             if not len(self.images) == len(self.labels) == len(self.logits):
-                raise ValueError("there are not as many logits as images and labels")
+                raise ValueError("the numbers of logits, images and labels differ")
 
     @classmethod
     def load(cls, path: Path) -> Reference:
         """Read a file that `save` wrote.
 
         Raises:
-            ModelFileError: it is missing or damaged.
+            ModelFileError: the file is missing or damaged.
         """
         try:
             arrays = npz.read_arrays(path)
-            found = cls(
+            reference = cls(
                 str(arrays["checkpoint_sha256"]),
                 str(arrays["dataset"]),
                 arrays["logits"],
                 *(arrays.get(name) for name in ("images", "labels")),
             )
-            found.check()
-            return found
+            reference.check()
+            return reference
         except FileNotFoundError:
             raise ModelFileError(
-                f"{path}: no such file; it holds what the float model answers and is made by:"
-                " lenet-edge export"
+                f"{path}: no such file; it holds the reference logits of the checkpoint;"
+                " make it with: lenet-edge export"
             ) from None
         except (ValueError, KeyError) as error:
             raise ModelFileError(f"{path} is damaged ({error}); export again") from error
 
 
-def _check(name: str, array: npt.NDArray[Any], dtype: type, rank: int) -> None:
+def _check_array(name: str, array: npt.NDArray[Any], dtype: type, rank: int) -> None:
     if array.dtype != dtype or array.ndim != rank or not array.size:
         raise ValueError(f"{name} are {array.dtype} of shape {array.shape}")
 
 
 def reference_for(artifact: Artifact) -> Reference:
-    """Return what the checkpoint answers that a file was made from.
+    """Return the reference logits of the checkpoint that a file was exported from.
 
     Raises:
-        ModelFileError: its answers are not beside the file, or are those of another checkpoint.
+        ModelFileError: they are not beside the file, or belong to another checkpoint.
     """
     checkpoint = artifact.parent_sha256 or artifact.sha256
     reference = Reference.load(reference_path(artifact.path.parent, checkpoint))
     if reference.checkpoint_sha256 != checkpoint:
         raise ModelFileError(
-            f"the reference logits beside {artifact.path} are those of another checkpoint;"
+            f"the reference logits beside {artifact.path} belong to another checkpoint;"
             " export again"
         )
     return reference
 
 
 def reference_path(folder: Path, checkpoint_sha256: str) -> Path:
-    """Return where the reference logits of a checkpoint lie, beside the files made from it."""
+    """Return the path of a checkpoint's reference logits, in the folder of its exports."""
     return folder / f"reference-{checkpoint_sha256[:12]}.npz"

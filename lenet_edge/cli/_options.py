@@ -233,3 +233,21 @@ def dataset_options(command: Decorated) -> Decorated:
     ):
         command = decorator(command)
     return command
+
+
+def check_deployables(
+    ctx: click.Context, param: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Check the names of runtimes that `deploy` can bring to a board.
+
+    The runtime modules declare them. A `click.Choice` would import these modules for ``--help``.
+    """
+    if names:
+        from lenet_edge.runtimes import deployables
+
+        known = [deployable.name for deployable in deployables()]
+        for name in names:
+            if name not in known:
+                choices = ", ".join(map(repr, known))
+                raise click.BadParameter(f"{name!r} is not one of {choices}.", ctx, param)
+    return names

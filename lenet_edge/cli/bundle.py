@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lenet_edge.cli._help import OUTPUT, Command, Section, StringChoice, option
-from lenet_edge.cli._options import DEFAULT_DIR, files_argument, json_option
+from lenet_edge.cli._help import OUTPUT, Command, Section, option
+from lenet_edge.cli._options import DEFAULT_DIR, check_deployables, files_argument, json_option
 from lenet_edge.cli._terminal import say
 
 _CONTENT = "What to pack"
@@ -35,8 +35,10 @@ _CONTENT = "What to pack"
     "--runtime",
     "runtimes",
     multiple=True,
-    type=StringChoice(["litert", "tflite", "onnx", "native"]),
-    help="With --wheels: the runtime to add. Repeatable. Default: the first that has a wheel.",
+    metavar="RUNTIME",
+    callback=check_deployables,
+    help="With --wheels: the runtime to add (litert, tflite, onnx or native). Repeatable."
+    " Default: the best that has a wheel.",
 )
 @option(
     OUTPUT,
@@ -69,6 +71,7 @@ def command(
     from lenet_edge.cli._terminal import write_json
     from lenet_edge.deploy import bundle
     from lenet_edge.deploy.wheels import SYSTEMS, fit
+    from lenet_edge.formats import BY_NAME
     from lenet_edge.selection import load_artifacts
     from lenet_edge.support.files import sha256_of
 
@@ -78,9 +81,10 @@ def command(
         raise click.BadParameter(f"one of {', '.join(SYSTEMS)}", param_hint="--wheels")
     if runtimes and not wheels:
         raise click.UsageError("--runtime needs --wheels, the system to get it for")
-    others = ("keras", "wasm")  # a checkpoint, and what browsers run
     artifacts = [
-        one for one in load_artifacts(files, DEFAULT_DIR, say) if files or one.format not in others
+        artifact
+        for artifact in load_artifacts(files, DEFAULT_DIR, say)
+        if files or BY_NAME[artifact.format].role not in ("checkpoint", "browser")
     ]
     fitting = fit(SYSTEMS[wheels], runtimes) if wheels else None
     made = bundle.make(

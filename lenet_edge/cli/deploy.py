@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet_edge.cli._help import MEASURING, OUTPUT, Command, Section, StringChoice, option
-from lenet_edge.cli._options import DEFAULT_DIR, batch_size_option, files_argument, json_option
+from lenet_edge.cli._help import MEASURING, OUTPUT, Command, Section, option
+from lenet_edge.cli._options import (
+    DEFAULT_DIR,
+    batch_size_option,
+    check_deployables,
+    files_argument,
+    json_option,
+)
 from lenet_edge.cli._terminal import (
     GATE_FAILED,
     INCONCLUSIVE,
@@ -32,9 +38,9 @@ _ACTION, _BOARD = "What to do", "The board"
 @files_argument
 @option(
     _ACTION, "--runtime", "runtimes", multiple=True,
-    type=StringChoice(["litert", "tflite", "onnx", "native"]),
-    help="Install this runtime on the board. Repeatable. Default: the best that has a wheel for"
-    " the board.",
+    metavar="RUNTIME", callback=check_deployables,
+    help="Install this runtime (litert, tflite, onnx or native) on the board. Repeatable. Default:"
+    " the best that has a wheel for the board.",
 )  # fmt: skip
 @option(_ACTION, "--again", is_flag=True,
         help="Verify and bench even if nothing has changed.")  # fmt: skip

@@ -9,6 +9,7 @@ import click
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import DATA, OUTPUT, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
+from lenet_edge.formats import EXPORT_CHOICES
 
 _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
 
@@ -30,7 +31,7 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
     _FORMATS,
     "formats",
     "--format",
-    type=StringChoice(["tflite", "onnx", "native", "wasm", "c"]),
+    type=StringChoice(EXPORT_CHOICES),
     multiple=True,
     default=("tflite", "onnx"),
     show_default="tflite and onnx",

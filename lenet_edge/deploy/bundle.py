@@ -26,6 +26,7 @@ from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
 from lenet_edge.artifacts.reference import reference_for, reference_path
 from lenet_edge.data.evaluation_images import evaluation_dataset
 from lenet_edge.errors import DataError
+from lenet_edge.formats import BY_NAME
 from lenet_edge.runtimes.native import build_for, built_beside
 from lenet_edge.support.files import atomic_write
 
@@ -109,7 +110,7 @@ def make(
         # Its manifest may wait under another name, see `artifact.announce`.
         files[f"exported/{artifact.path.name}"] = artifact.path.read_bytes()
         files[f"exported/{manifest_path(artifact.path).name}"] = manifest_text(artifact).encode()
-        if artifact.format == "native" and machine:
+        if BY_NAME[artifact.format].role == "program" and machine:
             content = artifact.path.read_bytes()
             if library := build_for(machine, content, artifact.path.name):
                 built = built_beside(artifact.path, content, machine)

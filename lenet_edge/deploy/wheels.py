@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import BoardError
+from lenet_edge.runtimes import deployables, get_deployable
 from lenet_edge.support.files import cache_folder, sha256_of
 
-# Best first. Each is an extra of pyproject.toml, and the package that makes the runtime.
-_PACKAGES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime", "onnx": "onnxruntime"}
-RUNTIMES = (*_PACKAGES, "native")  # which needs none
 OLDEST_PYTHON = (3, 10)
 
 
@@ -79,7 +77,7 @@ def fit(system: System, runtimes: Sequence[str] = ()) -> Fitting:
 
     Args:
         system: what the board is.
-        runtimes: which to take, of `RUNTIMES`; the first that has a wheel if left out.
+        runtimes: names of `runtimes.deployables`; if empty, the best that has a wheel.
 
     Raises:
         BoardError: there is no wheel for this board, or no index to ask.
@@ -92,9 +90,9 @@ def fit(system: System, runtimes: Sequence[str] = ()) -> Fitting:
     if runtimes:
         return Fitting(tuple(runtimes), _fetch(system, tuple(runtimes)))
     refused = []
-    for runtime in RUNTIMES:
+    for deployable in deployables():
         try:
-            return Fitting((runtime,), _fetch(system, (runtime,)))
+            return Fitting((deployable.name,), _fetch(system, (deployable.name,)))
         except _NoWheel as error:
             refused.append(str(error))
     raise BoardError("; ".join(refused))
@@ -127,7 +125,7 @@ def _requirements(system: System, runtimes: tuple[str, ...]) -> list[str]:
         wanted += _of_extra("predict") + _of_extra("serve")
         # Later ones are larger, and no faster at what is done here.
         wanted.append("numpy<2.1" if system.python < (3, 13) else "numpy<2.2")
-    for package in filter(None, map(_PACKAGES.get, runtimes)):
+    for package in filter(None, (get_deployable(name).distribution for name in runtimes)):
         try:  # the version that the files were verified with, so that the kernels are the same
             wanted.append(f"{package}=={importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
@@ -163,7 +161,8 @@ def _download(system: System, wanted: list[str], folder: Path) -> None:
         *(f"--platform={tag}" for tag in tags), "--dest", str(folder),
     ]  # fmt: skip
     # The runtimes first and alone: where one has no wheel, pip would complain of something else.
-    runtime = [one for one in wanted if one.startswith(tuple(_PACKAGES.values()))]
+    distributions = tuple(deployable.distribution or "" for deployable in deployables())
+    runtime = [one for one in wanted if one.startswith(tuple(filter(None, distributions)))]
     if runtime:
         _pip([*command, "--no-deps", *runtime], system)
     if system.is_32_bit_arm:  # what its runtime wants is NumPy: that is the system's

@@ -12,6 +12,7 @@ from lenet_edge import worker
 from lenet_edge.doctor.failures import BOARD, find_failure
 from lenet_edge.doctor.finding import Finding, Severity
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.formats import BY_NAME
 from lenet_edge.machine.elf import elf_architecture, python_architecture
 
 # The packages that each job needs besides a runtime, and the extras that install them.
@@ -97,8 +98,8 @@ def check_runtimes(report: Callable[[str], None] = lambda name: None) -> Iterato
         report(target.name)
         status = probe_target(target)
         if status.works:
-            is_exchange_format = not {"keras", "native", "wasm"} & set(target.formats)
-            has_working_target = has_working_target or is_exchange_format
+            runs_models = any(BY_NAME[name].role == "model" for name in target.formats)
+            has_working_target = has_working_target or runs_models
             yield Finding(target.name, "ok", status.detail)
             continue
         mismatch = _find_foreign_library(target.package) if target.package else None

@@ -1,1 +1,1 @@
-"""Export: from a checkpoint to the files that are shipped, one file here for each format."""
+"""Export of a checkpoint to deployable files: one converter per file format."""

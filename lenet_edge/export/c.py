@@ -1,4 +1,4 @@
-"""Export for microcontrollers: an int8 .tflite file as a C array, and the memory that it needs."""
+"""Export for microcontrollers: an int8 .tflite file as a C array, with its arena size."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ NUM_IMAGES = 100
 def write(artifact: Artifact, images: Images) -> tuple[Path, int]:
     """Write ``<name>.c`` and ``<name>.h`` beside an int8 .tflite file.
 
-    The file is run in TensorFlow Lite for Microcontrollers first, in a process of its own, to
-    find the smallest arena that it runs in and to compare its answers with LiteRT's.
+    First a worker runs the file in TensorFlow Lite for Microcontrollers. It finds the smallest
+    arena and compares the logits with LiteRT's.
 
     Args:
-        artifact: of a full-integer int8 .tflite file.
+        artifact: a full-integer int8 .tflite file.
         images: float32 of shape (N, height, width, channels), scaled as in training.
 
     Returns:
-        The path of the .c file, and the size of the arena in bytes. That is measured with 64-bit
-        pointers; a 32-bit microcontroller needs somewhat less.
+        The path of the .c file, and the size of the arena in bytes, measured with 64-bit
+        pointers. A 32-bit microcontroller needs slightly less.
 
     Raises:
         MissingPackageError: tflite-micro is not installed.
-        TargetError: it cannot run there.
-        ModelFileError: it answers otherwise than in LiteRT.
+        TargetError: tflite-micro cannot run the file.
+        ModelFileError: its logits differ from LiteRT's.
     """
-    found = worker.run(try_micro.bind(artifact.path, images[:NUM_IMAGES].tolist()))
-    if found["largest_difference"] > 1:
+    result = worker.run(try_micro.bind(artifact.path, images[:NUM_IMAGES].tolist()))
+    if result["largest_difference"] > 1:
         raise ModelFileError(
-            f"{artifact.path} answers otherwise in tflite-micro than in LiteRT, by up to"
-            f" {found['largest_difference']} steps; ship the .tflite file instead"
+            f"{artifact.path} gives other logits in tflite-micro than in LiteRT, by up to"
+            f" {result['largest_difference']} steps; ship the .tflite file instead"
         )
     symbol = re.sub(r"\W", "_", artifact.path.stem)
     if symbol[0].isdigit():
         symbol = f"_{symbol}"
     for suffix, text in (
-        (".h", _header(artifact, symbol, found["arena_bytes"])),
+        (".h", _header(artifact, symbol, result["arena_bytes"])),
         (".c", _source(artifact, symbol)),
     ):
         with atomic_write(artifact.path.with_suffix(suffix)) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return artifact.path.with_suffix(".c"), found["arena_bytes"]
+    return artifact.path.with_suffix(".c"), result["arena_bytes"]
 
 
 def _header(artifact: Artifact, symbol: str, arena_bytes: int) -> str:
     image, logits = artifact.inputs[0], artifact.outputs[0]
     upper = symbol.upper()
-    quoted = ", ".join('"' + re.sub(r'(["\\])', r"\\\1", one) + '"' for one in artifact.labels)
+    quoted = ", ".join('"' + re.sub(r'(["\\])', r"\\\1", label) + '"' for label in artifact.labels)
     shape = ", ".join(str(size or 1) for size in image.shape)
     lines = [
         f"/* {artifact.name}, sha256 {artifact.sha256}. Made by lenet-edge; do not edit.",
@@ -112,11 +112,11 @@ def try_micro(path: Path, images: list[Any]) -> dict[str, int]:
     micro = open_session(artifact, get_target("tflite-micro-cpu"))
     litert = open_session(artifact, get_target("litert-reference"))
     assert isinstance(micro, MicroSession)
-    answers = []
-    # LiteRT's in steps of the scale that the manifest tells, and with it the header.
+    outputs = []
+    # LiteRT's logits are quantized with the scale of the manifest, which the header repeats.
     for session, spec in ((micro, micro.outputs[0]), (litert, artifact.outputs[0])):
         session.prepare(values)
         session.infer()
-        answers.append(quantize(session.logits(), spec).astype(int))
-    largest = int(np.abs(answers[0] - answers[1]).max())
+        outputs.append(quantize(session.logits(), spec).astype(int))
+    largest = int(np.abs(outputs[0] - outputs[1]).max())
     return {"arena_bytes": micro.arena_bytes, "largest_difference": largest}

@@ -1,4 +1,4 @@
-"""The Keras checkpoint as the converters want it: one plain function, no dynamic-shape chain."""
+"""The Keras checkpoint, prepared for the converters: one function without dynamic shapes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import tensorflow as tf  # isort: skip
 
 
 def load_checkpoint(path: Path) -> Any:
-    """Return the Keras model in a .keras file; code that is pickled in it is never run.
+    """Return the Keras model in a .keras file; pickled code in the file is never run.
 
     Raises:
-        ModelFileError: the file is not one, or its model is no classifier that can be exported:
-            it has several inputs or outputs, or leaves the size of its images free.
+        ModelFileError: the file is not a .keras file, or its model cannot be exported: it has
+            several inputs or outputs, or accepts images of any size.
     """
     if check_format(path) != "keras":
-        raise ModelFileError(f"{path} is not a .keras checkpoint; export starts from one")
+        raise ModelFileError(f"{path} is not a .keras checkpoint; export needs one")
     try:
         model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # zip, HDF5, JSON and Keras each raise their own
+    except Exception as error:  # zip, HDF5, JSON and Keras raise various types
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} cannot be loaded by Keras: {reason}") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -37,17 +37,17 @@ def load_checkpoint(path: Path) -> Any:
     if None in model.inputs[0].shape[1:]:
         raise ModelFileError(
             f"{path} takes images of any size {model.inputs[0].shape[1:]};"
-            " save it with a fixed one: keras.Input((height, width, channels))"
+            " save it with a fixed size: keras.Input((height, width, channels))"
         )
     return model
 
 
 def inference_function(model: Any, batch_size: int | None = None) -> Any:
-    """Return the model's inference as a `tf.function` of ``image``, answering ``logits``.
+    """Return the model's inference as a `tf.function` from ``image`` to ``logits``.
 
-    Flatten and Reshape layers on a free batch compute their output shape at run time (SHAPE,
-    STRIDED_SLICE, PACK), which delegates refuse. A reshape to (-1, ...) means the same and is one
-    constant, so that is what these layers of `model` do from here on.
+    With a free batch, Flatten and Reshape layers compute their output shape at run time (SHAPE,
+    STRIDED_SLICE, PACK), and delegates refuse these operators. A reshape to (-1, ...) is
+    equivalent and needs one constant. This function changes these layers of `model` to do that.
 
     Args:
         model: the Keras model.
@@ -67,7 +67,7 @@ def inference_function(model: Any, batch_size: int | None = None) -> Any:
 def _layers(model: Any) -> Iterator[Any]:
     for layer in model.layers:
         yield layer
-        if hasattr(layer, "layers"):  # a model used as a layer
+        if hasattr(layer, "layers"):  # a nested model
             yield from _layers(layer)
 
 
@@ -78,7 +78,7 @@ def _reshape_to(shape: tuple[int, ...]) -> Any:
 def layers_alone(model: Any) -> Iterator[tuple[str, str, Any]]:
     """Yield each layer's name and class, and a model of that layer alone.
 
-    A converter that fails names its own operators; converting layer by layer names the culprit.
+    The error of a converter names its operators. Converting layer by layer finds the layer.
     """
     for layer in _layers(model):
         if isinstance(layer.input, list) or isinstance(layer, tf.keras.layers.InputLayer):
@@ -88,27 +88,27 @@ def layers_alone(model: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def pair_pixels(model: Any) -> str | None:
-    """Let the model's first convolution see two neighbouring pixels as one of twice the channels.
+    """Make the model's first convolution read two neighbouring pixels as two channels.
 
-    A convolution of one channel leaves most of a vector unit idle. Seen in pairs, the image is half
-    as wide, the kernel computes two columns at once, and the rows come out in the same order: the
-    same products, in fewer and wider steps. From here on `model` computes it that way.
+    A convolution of one channel leaves most of a vector unit idle. On pairs of pixels the image is
+    half as wide, and the kernel computes two columns at once. The products and the order of the
+    outputs stay the same, in fewer and wider steps. This function changes `model`.
 
     Returns:
-        The name of the layer; None where the first convolution cannot be written so: its stride or
-        dilation is not 1, it pads, its kernel is of even width, or the image is of odd width.
+        The name of the layer. None if the first convolution cannot be changed: its stride or
+        dilation is not 1, it has padding, its kernel width is even, or the image width is odd.
     """
-    found = [one for one in _layers(model) if isinstance(one, tf.keras.layers.Conv2D)]
-    if not found or found[0].input.shape[1:] != model.inputs[0].shape[1:]:
+    convolutions = [x for x in _layers(model) if isinstance(x, tf.keras.layers.Conv2D)]
+    if not convolutions or convolutions[0].input.shape[1:] != model.inputs[0].shape[1:]:
         return None
-    layer = found[0]
+    layer = convolutions[0]
     _, height, width, channels = layer.input.shape
     kernel = layer.kernel.numpy()
     rows, columns, _, filters = kernel.shape
     plain = (layer.padding, layer.strides, layer.dilation_rate, layer.groups)
     if plain != ("valid", (1, 1), (1, 1), 1) or columns % 2 == 0 or width % 2:
         return None
-    # The kernel once for the left pixel of a pair and once, moved by one, for the right.
+    # The kernel twice: for the left pixel of a pair, and shifted by one column for the right.
     both = np.zeros((rows, columns + 1, channels, 2, filters), np.float32)
     both[:, :columns, :, 0], both[:, 1:, :, 1] = kernel, kernel
     packed = both.reshape(rows, (columns + 1) // 2, 2 * channels, 2 * filters)

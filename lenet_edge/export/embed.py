@@ -1,29 +1,28 @@
-"""Write the contract into a model file; `artifacts.embedded` reads it back on a board."""
+"""Writers of the contract inside model files; `artifacts.embedded` has the readers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from lenet_edge import formats
 from lenet_edge.artifacts.embedded import KEY, wasm_sections
+from lenet_edge.export.converter import ContractWriter
 
 
 def embed(content: bytes, format: str, contract: str) -> bytes:
-    """Return the bytes of a model file with `contract`, a text, in its metadata.
+    """Return the bytes of a model file with `contract` in its metadata.
 
-    A contract that the file holds already is replaced.
+    A contract that the file already has is replaced. Formats without a writer stay unchanged.
     """
-    from lenet_edge.export.native.text import with_contract  # whose package reads .tflite with this
-
-    writers = {
-        "tflite": _embed_tflite,
-        "onnx": _embed_onnx,
-        "native": with_contract,
-        "wasm": _embed_wasm,
-    }
-    return writers[format](content, contract)
+    reference = formats.BY_NAME[format].contract_writer
+    if reference is None:
+        return content
+    writer: ContractWriter = formats.load(reference)
+    return writer(content, contract)
 
 
-def _embed_onnx(content: bytes, contract: str) -> bytes:
+def embed_onnx(content: bytes, contract: str) -> bytes:
+    """Return an .onnx file with the contract as a metadata property."""
     import onnx
 
     model = onnx.ModelProto.FromString(content)
@@ -33,7 +32,8 @@ def _embed_onnx(content: bytes, contract: str) -> bytes:
     return result
 
 
-def _embed_tflite(content: bytes, contract: str) -> bytes:
+def embed_tflite(content: bytes, contract: str) -> bytes:
+    """Return a .tflite file with the contract as a metadata entry."""
     import numpy as np
     from ai_edge_litert.schema_py_generated import BufferT, MetadataT
 
@@ -43,39 +43,41 @@ def _embed_tflite(content: bytes, contract: str) -> bytes:
     entry.name, entry.buffer = KEY, len(model.buffers)
     model.buffers.append(buffer)
     others = []
-    for one in model.metadata or ():
-        if one.name == KEY.encode():
-            model.buffers[one.buffer].data = None  # the others keep their numbers
+    for metadata in model.metadata or ():
+        if metadata.name == KEY.encode():
+            # Empty the old buffer instead of removing it: the other buffers keep their indices.
+            model.buffers[metadata.buffer].data = None
         else:
-            others.append(one)
+            others.append(metadata)
     model.metadata = [*others, entry]
     return write_tflite(model)
 
 
-def _embed_wasm(content: bytes, contract: str) -> bytes:
+def embed_wasm(content: bytes, contract: str) -> bytes:
+    """Return a .wasm file with the contract as a custom section."""
     key = KEY.encode()
-    kept = [whole for name, _, whole in wasm_sections(content) if name != key]
-    inside = _leb128(len(key)) + key + contract.encode("utf-8")
-    return content[:8] + b"".join(kept) + b"\0" + _leb128(len(inside)) + inside
+    others = [section for name, _, section in wasm_sections(content) if name != key]
+    payload = _leb128(len(key)) + key + contract.encode("utf-8")
+    return content[:8] + b"".join(others) + b"\0" + _leb128(len(payload)) + payload
 
 
 def _leb128(number: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    return bytes([*found, number])
+    return bytes([*encoded, number])
 
 
 def read_tflite(content: bytes) -> Any:
-    """Return a .tflite file as the object API of its schema, a `ModelT`."""
+    """Return a .tflite file as a `ModelT`, the object API of its schema."""
     from ai_edge_litert.schema_py_generated import Model, ModelT
 
     return ModelT.InitFromObj(Model.GetRootAsModel(content, 0))
 
 
 def write_tflite(model: Any) -> bytes:
-    """Return a `ModelT` as the bytes of a .tflite file."""
+    """Return the bytes of a .tflite file from its `ModelT`."""
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)

@@ -1,4 +1,4 @@
-"""Per-layer precision in one .tflite file, with litert-quantizer, Google's own."""
+"""A different precision for each layer of a .tflite file, with Google's litert-quantizer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lenet_edge.export.tflite import name_ends
 from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Images
 
-# float: as it was. dynamic: int8 weights, and an input that is quantized as it comes. int8: weights
-# and activations, whose ranges come from calibration; so that the layers between two of them
-# (pools, reshapes) stay integer too, they follow the layer before.
+# float: unchanged. dynamic: int8 weights; the input is quantized at run time. int8: weights and
+# activations, with ranges from calibration. Layers without weights (pools, reshapes) use the
+# precision of the layer before them, so that they stay integer between two int8 layers.
 PRECISIONS = ("float", "dynamic", "int8")
 _OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _SIGNATURE = "serving_default"
@@ -26,7 +26,12 @@ Ranges = Any  # what the quantizer knows of each tensor, by name
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator of a .tflite file; `tensor` is its output's name, `weights` how many it has."""
+    """One operator of a .tflite file.
+
+    Attributes:
+        tensor: the name of its output.
+        weights: the number of its weights.
+    """
 
     name: str
     operator: str
@@ -35,7 +40,7 @@ class Layer:
 
     @property
     def tunable(self) -> bool:
-        """Whether it has weights that can be quantized."""
+        """Whether the layer has weights that can be quantized."""
         return self.operator in _OPERATORS
 
 
@@ -46,15 +51,15 @@ def layers(content: bytes) -> list[Layer]:
     names = {code: name for name, code in vars(BuiltinOperator).items() if isinstance(code, int)}
     model = read_tflite(content)
     graph = model.subgraphs[0]
-    found = []
+    operators = []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         tensor = graph.tensors[operator.outputs[0]].name.decode()
         data = [model.buffers[graph.tensors[index].buffer].data for index in operator.inputs[1:2]]
-        size = sum(len(one) // 4 for one in data if one is not None)
+        size = sum(len(values) // 4 for values in data if values is not None)
         kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        found.append(Layer(_layer_name(tensor), kind, tensor, size))
-    return found
+        operators.append(Layer(_layer_name(tensor), kind, tensor, size))
+    return operators
 
 
 def _layer_name(tensor: str) -> str:
@@ -64,7 +69,7 @@ def _layer_name(tensor: str) -> str:
 
 
 def with_signature(content: bytes) -> bytes:
-    """Return the .tflite file with the signature that the quantizer finds its input by."""
+    """Return the .tflite file with the signature that the quantizer needs to find the input."""
     from ai_edge_litert.schema_py_generated import SignatureDefT, TensorMapT
 
     model = read_tflite(content)
@@ -90,7 +95,7 @@ def calibrate(content: bytes, images: Images) -> Ranges:
     everything = quantizer.Quantizer(bytearray(content))
     everything.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, 8, 8)
     with quiet():
-        # One batch of all: between batches it takes moving averages, which cut the ranges short.
+        # One batch with all images: the quantizer averages over batches, which narrows the ranges.
         return everything.calibrate({_SIGNATURE: [{"image": images}]})
 
 
@@ -101,9 +106,9 @@ def quantize(
 
     Args:
         content: the float32 file, from `with_signature`.
-        layers: all of its layers.
+        layers: all layers of the file.
         precisions: one of `PRECISIONS` for each tunable layer's tensor.
-        ranges: what `calibrate` found.
+        ranges: the result of `calibrate`.
     """
     from litert_quantizer import quantizer
     from litert_quantizer.qtyping import TFLOperationName
@@ -133,7 +138,7 @@ def _without_signature(content: bytes) -> bytes:
     return name_ends(write_tflite(model))
 
 
-# The version of each operator by what it computes: int8 throughout, and float with int8 weights.
+# Versions of each operator: int8 throughout, and float with int8 weights.
 # Source: tensorflow/lite/tools/versioning/op_version.cc, for weights quantized per channel.
 _VERSIONS = {
     "CONV_2D": (3, 5),
@@ -146,10 +151,10 @@ _VERSIONS = {
 
 
 def _state_versions(model: Any) -> None:
-    """Write the version of the operators that were quantized.
+    """Write the versions of the quantized operators into the file.
 
-    The quantizer leaves the float ones. An older runtime would then open a file that it does not
-    know how to compute, and answer wrong instead of refusing it.
+    The quantizer leaves the versions of the float operators. Then an older runtime would open a
+    file that it cannot compute, and return wrong logits instead of an error.
     """
     from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
 

@@ -1,10 +1,11 @@
-"""Cut off the pixels of an ONNX model's images that nothing in it ever sees.
+"""Crop of an ONNX model's images to the pixels that affect the logits.
 
-A pool of stride 2 drops the last row and column of an odd size, and with them all that was
-computed for them. LeNet pools 11 x 11 values to 5 x 5, so 26 x 26 of its 28 x 28 pixels do: an
-eighth fewer multiplications, for the same logits to the bit.
+A pool of stride 2 ignores the last row and column of an odd size, and everything that was computed
+for them. LeNet pools 11 x 11 values to 5 x 5, so 26 x 26 of its 28 x 28 pixels suffice. That saves
+an eighth of the multiplications, and the logits stay equal to the bit.
 
-For int8 only. A Slice costs ONNX Runtime 0.8 µs a call; in float, at batch 1, that is all it saves.
+Only int8 files are cropped. The Slice costs ONNX Runtime 0.8 µs per call, which is all that the
+crop saves in float at batch 1.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from lenet_edge.export.onnx_graph import Graph, attribute
 from onnx import helper  # isort: skip
 
 _ELEMENTWISE = ("Relu", "LeakyRelu", "Sigmoid", "Tanh")
-_WORTH = 0.9  # of the pixels, at most, may be left: the Slice costs a node
+_MAX_KEPT = 0.9  # share of the pixels; keeping more does not pay for the Slice
 
-Window = list[tuple[int, int]]  # for each axis: inputs that an output sees, and its step
+Window = list[tuple[int, int]]  # for each axis: the number of inputs per output, and the step
 
 
 def crop(model: Any) -> Any:
-    """Return an `onnx.ModelProto` that answers as `model` does and computes nothing in vain.
+    """Return an `onnx.ModelProto` with the logits of `model` that computes only what affects them.
 
-    A Slice goes before each chain of convolutions and pools without padding that takes less than
-    it is given. Other models stay as they are.
+    A Slice is inserted before each chain of unpadded convolutions and pools that ignores a part of
+    its input. Other models stay unchanged.
     """
     graph = Graph(model)
     seen: set[str] = set()  # values within a chain
@@ -39,23 +40,25 @@ def crop(model: Any) -> Any:
         while (window := _window(graph, last)) is not None:
             windows.append(window)
             seen.add(last.output[0])
-            after = graph.only_consumer(last)
-            if after is None or after.input[0] != last.output[0] or not _window(graph, after):
+            consumer = graph.only_consumer(last)
+            if consumer is None or consumer.input[0] != last.output[0]:
                 break
-            last = after
-        given, made = graph.shape(first.input[0]), graph.shape(last.output[0])
-        if not windows or not given or not made or None in (*given[2:], *made[2:]):
+            if not _window(graph, consumer):
+                break
+            last = consumer
+        before, after = graph.shape(first.input[0]), graph.shape(last.output[0])
+        if not windows or not before or not after or None in (*before[2:], *after[2:]):
             continue
-        sizes = [size for size in made[2:] if size is not None]
+        sizes = [size for size in after[2:] if size is not None]
         for window in reversed(windows):
             sizes = [(n - 1) * step + reach for n, (reach, step) in zip(sizes, window, strict=True)]
-        if math.prod(sizes) <= _WORTH * math.prod(size or 0 for size in given[2:]):
+        if math.prod(sizes) <= _MAX_KEPT * math.prod(size or 0 for size in before[2:]):
             _slice(graph, first, sizes)
     return graph.finish()
 
 
 def _window(graph: Graph, node: Any) -> Window | None:
-    """Return what each output of a node sees; None where it is no window of inputs alone."""
+    """Return the window of inputs for each output; None if the node has other inputs or padding."""
     shape = graph.shape(node.input[0]) if node.input else None
     if not shape or len(node.output) != 1:
         return None
@@ -74,15 +77,15 @@ def _window(graph: Graph, node: Any) -> Window | None:
     if len(kernel) != axes or None in kernel:
         return None
     steps = attribute(node, "strides") or [1] * axes
-    spread = attribute(node, "dilations") or [1] * axes
+    dilations = attribute(node, "dilations") or [1] * axes
     return [
-        ((size - 1) * apart + 1, step)
-        for size, apart, step in zip(kernel, spread, steps, strict=True)
+        ((size - 1) * dilation + 1, step)
+        for size, dilation, step in zip(kernel, dilations, steps, strict=True)
     ]
 
 
 def _slice(graph: Graph, node: Any, sizes: list[int]) -> None:
-    """Cut what a node takes to `sizes`, from the first value of each axis but batch and channel."""
+    """Crop the input of a node to the first `sizes` values of each axis after batch and channel."""
     value = node.input[0]
     axes = range(2, 2 + len(sizes))
     bounds = {"starts": [0] * len(sizes), "ends": sizes, "axes": list(axes)}

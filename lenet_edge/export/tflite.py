@@ -1,4 +1,4 @@
-"""Export to TFLite, with TensorFlow's own converter."""
+"""Export to TFLite with the converter of TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ from collections.abc import Iterator
 from typing import Any
 
 from lenet_edge.export.checkpoint import inference_function
+from lenet_edge.export.converter import (
+    CALIBRATED_PRECISIONS,
+    PRECISIONS,
+    ConversionRequest,
+    Converted,
+)
 from lenet_edge.export.embed import read_tflite, write_tflite
-from lenet_edge.target import Images
 
 import tensorflow as tf  # isort: skip
 
+__all__ = ["CONVERTER", "PRECISIONS", "convert", "name_ends"]
+
 CONVERTER = f"tensorflow {tf.__version__} TFLiteConverter"
-PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 
 
-def convert(
-    model: Any, precision: str, calibration: Images, batch_size: int | None = None
-) -> bytes:
-    """Return the .tflite file of a Keras classifier.
+def convert(request: ConversionRequest) -> Converted:
+    """Convert a Keras classifier to a .tflite file.
 
-    Args:
-        model: the Keras model.
-        precision: "float32"; "float16" (weights only); "dynamic" (int8 weights of the dense
-            layers, whose inputs are quantized as they come); "int8" (weights, activations, input
-            and output); "int16x8" (int8 weights, int16 activations, input and output).
-        calibration: images that set the ranges of int8 and int16x8 activations: float32 of shape
-            (N, height, width, channels), scaled as in training.
-        batch_size: None leaves the batch free.
+    The precisions mean:
+
+    - "float32": the model unchanged;
+    - "float16": float16 weights;
+    - "dynamic": int8 weights of the dense layers, whose inputs are quantized at run time;
+    - "int8": int8 weights, activations, input and output;
+    - "int16x8": int8 weights, int16 activations, input and output.
     """
-    function = inference_function(model, batch_size).get_concrete_function()
-    # Without the second argument: giving the model leaves variable handles in the file.
+    function = inference_function(request.model, request.batch_size).get_concrete_function()
+    # No second argument: passing the model would leave variable handles in the file.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    if precision != "float32":
+    if request.precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
+    if request.precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision in ("int8", "int16x8"):
+    if request.precision in CALIBRATED_PRECISIONS:
         sets = tf.lite.OpsSet
         operators, dtype = {
             "int8": (sets.TFLITE_BUILTINS_INT8, tf.int8),
@@ -44,16 +47,16 @@ def convert(
                 sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
                 tf.int16,
             ),
-        }[precision]
+        }[request.precision]
 
         def samples() -> Iterator[list[Any]]:
-            for image in calibration:
+            for image in request.calibration:
                 yield [image[None]]
 
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = dtype
-    return name_ends(converter.convert())
+    return Converted(name_ends(converter.convert()))
 
 
 def name_ends(content: bytes) -> bytes:

@@ -28,21 +28,14 @@ from lenet_edge.deploy.ssh import SshConnection
 from lenet_edge.deploy.wheels import Fitting, System, fit
 from lenet_edge.errors import BoardError
 from lenet_edge.results.result_file import BenchRun, ParityReport
-from lenet_edge.runtimes import absence, get_target
+from lenet_edge.runtimes import absence, get_deployable, get_target
 from lenet_edge.selection import Pair
-from lenet_edge.target import Logits
+from lenet_edge.target import Logits, Target
 from lenet_edge.verify.verify import verify
 
 ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
 Say = Callable[[str], None]
 
-# The target that each runtime of a board is proven and timed on.
-TARGETS = {
-    "litert": "litert-xnnpack",
-    "tflite": "tflite-runtime-cpu",
-    "onnx": "onnxruntime-cpu",
-    "native": "native-cpu",
-}
 _DAY_S = 86_400
 _SPARE_BYTES = 30_000_000  # results, bytecode, and what the system writes meanwhile
 
@@ -73,7 +66,7 @@ class Deployment:
     @property
     def pairs(self) -> list[Pair]:
         """Each file on each runtime of the board that reads it."""
-        targets = [get_target(TARGETS[name]) for name in self.fitting.runtimes]
+        targets = _targets(self.fitting)
         return [
             Pair(one, target)
             for one in self.artifacts
@@ -90,7 +83,7 @@ def decide(
     Args:
         board: the connection.
         artifacts: the files that may be sent.
-        runtimes: of `TARGETS`; the best that has a wheel for the board if left out.
+        runtimes: names of `runtimes.deployables`; if empty, the best that has a wheel.
 
     Raises:
         BoardError: the board cannot run lenet-edge, and why.
@@ -103,7 +96,7 @@ def decide(
             f"{board.host}: 32-bit systems need Debian's NumPy; on the board:"
             " sudo apt install python3-numpy"
         )
-    formats = {one for name in fitting.runtimes for one in get_target(TARGETS[name]).formats}
+    formats = {format for target in _targets(fitting) for format in target.formats}
     fitting_files = tuple(one for one in artifacts if one.format in formats)
     if not fitting_files:
         raise BoardError(
@@ -119,6 +112,11 @@ def decide(
         made,
         tuple(one.name for one in artifacts if one not in fitting_files),
     )
+
+
+def _targets(fitting: Fitting) -> list[Target]:
+    """Return the target on which each runtime of a board is verified and measured."""
+    return [get_target(get_deployable(name).target) for name in fitting.runtimes]
 
 
 def _system(host: str, facts: dict[str, Any]) -> System:
@@ -248,7 +246,7 @@ def carry_out(
 
     done = call("doctor", "--job", "board", "--json", "doctor.json")
     findings = tuple(json.loads(fetch("doctor.json", done))["findings"])
-    targets = [f"--target={TARGETS[name]}" for name in what.fitting.runtimes]
+    targets = [f"--target={target.name}" for target in _targets(what.fitting)]
     # By name, because a C file is run only where it is named.
     models = [f"../releases/{what.bundle.id}/exported/{name}" for name in what.bundle.models]
     done = call("verify", *models, *targets, "--json", "verify.json", "--logits", "logits.npz")

@@ -58,8 +58,6 @@ def export(
             formats=formats,
             precisions=precisions,
             report=report,
-            batch_size=batch_size,
-            cpu=cpu,
-            calibration_file=calibration,
+            options=exporter.Options(batch_size, cpu, calibration),
             note=console.note,
         )

@@ -1,18 +1,21 @@
 """Script that makes the probe models of `lenet_edge.runtimes._probe`.
 
-Run it with ``python -m lenet_edge.flows.make_probe``.
+Run it with ``python -m lenet_edge.flows.make_probe [FORMAT ...]``. It makes all without arguments.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import lenet_edge.model  # noqa: F401  import it first: it silences TensorFlow
 from lenet_edge.artifacts.artifact import manifest_path
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export.exporter import export
+from lenet_edge.formats import EXPORTED
 from lenet_edge.runtimes._probe import FOLDER, IMAGE_SHAPE, NUM_CLASSES, weights
 from lenet_edge.train import loop
 
@@ -20,8 +23,11 @@ import numpy as np  # isort: skip
 import tensorflow as tf  # isort: skip
 
 
-def make_probe() -> None:
-    """Build a model of one matrix and export it to each format that a runtime reads."""
+def make_probe(formats: Sequence[str] = EXPORTED) -> None:
+    """Build a model of one matrix and export it to the given formats.
+
+    With all formats, the checkpoint is replaced too.
+    """
     layers = tf.keras.layers
     model = tf.keras.Sequential(
         [
@@ -36,13 +42,12 @@ def make_probe() -> None:
     blank = Dataset("blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = loop.save_checkpoint(model, Path(folder, "probe.keras"), names)
-        formats = ("tflite", "onnx", "native", "wasm")
         exported = export(checkpoint.path, Path(folder), blank, blank, formats=formats)
-        for artifact in (checkpoint, *exported):
+        for artifact in (checkpoint, *exported) if formats == EXPORTED else exported:
             path = FOLDER / f"probe{artifact.path.suffix}"
             shutil.copyfile(artifact.path, path)
             shutil.copyfile(manifest_path(artifact.path), manifest_path(path))
 
 
 if __name__ == "__main__":
-    make_probe()
+    make_probe(sys.argv[1:] or EXPORTED)

@@ -19,6 +19,7 @@ from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, tflite
 from lenet_edge.export import mix as mixer
 from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
+from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.exporter import write_artifact
 from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, load_part, write_logits
 from lenet_edge.flows.mixes import Mix, MixParity, TuneResult, mark_front
@@ -62,7 +63,7 @@ def tune(
     """
     model, parent = load_checkpoint(checkpoint), load_artifact(checkpoint)
     images = calibration.from_dataset(mnist.load("train"), parent.pixel_scale)
-    calibration.check(images, tuple(model.inputs[0].shape[1:]))
+    calibration.check_calibration(images, tuple(model.inputs[0].shape[1:]))
     manifest = {
         "batch_size": None,
         "parent_sha256": parent.sha256,
@@ -103,7 +104,7 @@ def _manifest_of(artifact: Artifact) -> dict[str, Any]:
 
 def _convert_float32(model: Any, images: calibration.Calibration) -> bytes:
     with quiet():
-        return tflite.convert(model, "float32", images.images)
+        return tflite.convert(ConversionRequest(model, "float32", images.images)).content
 
 
 def _write_float32(

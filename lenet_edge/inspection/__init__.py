@@ -1,37 +1,36 @@
-"""What a model is made of: its layers, their parameters and their multiplications.
+"""Layers of a model with their parameters and multiplications; one module per file format.
 
-One file a format, found by its name, so that a board never meets the reader of Keras's.
+The rows of `lenet_edge.formats` name the modules. They are imported on use, so that a board never
+imports the reader of Keras files.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 
-from lenet_edge import worker
+from lenet_edge import formats, worker
 from lenet_edge.artifacts.artifact import check_format
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, ModelFileError
-from lenet_edge.inspection.layer import Layer
+from lenet_edge.inspection.layer import Layer, LayerReader
 
 __all__ = ["Layer", "inspect", "layers_of"]
 
 
 def inspect(path: Path) -> list[Layer]:
-    """Return the layers of a .keras, .tflite or .onnx file, read in a process of its own.
+    """Return the layers of a model file, read in a fresh process.
 
     Raises:
         ModelFileError: the file cannot be read.
-        MissingPackageError: nothing that is installed can read it.
+        MissingPackageError: no installed package can read it.
     """
     try:
-        found = worker.run(read.bind(path, check_format(path)))
+        layers = worker.run(read.bind(path, check_format(path)))
     except MissingPackageError:
         raise
     except LenetEdgeError as error:
         raise ModelFileError(f"{path} cannot be inspected: {error}") from error
-    return [Layer(**{**one, "output_shape": tuple(one["output_shape"])}) for one in found]
+    return [Layer(**{**layer, "output_shape": tuple(layer["output_shape"])}) for layer in layers]
 
 
 @worker.function
@@ -41,15 +40,17 @@ def read(path: Path, format: str) -> list[dict[str, Any]]:
 
 
 def layers_of(path: Path, format: str) -> list[Layer]:
-    """Return the layers of a file, read in this very process.
+    """Return the layers of a model file, read in this process.
 
     Raises:
-        ModelFileError: it is of a format that has no reader.
-        MissingPackageError: nothing that is installed can read it.
+        ModelFileError: the format has no reader.
+        MissingPackageError: no installed package can read the file.
     """
-    if importlib.util.find_spec(f"{__name__}.{format}") is None:
+    reference = formats.BY_NAME[format].layers
+    if reference is None:
         raise ModelFileError(
-            f"there is no reader of {format} files; inspect the .keras or .tflite file it is from"
+            f"{format} files cannot be inspected; inspect the .keras or .tflite file that it was"
+            " made from"
         )
-    reader = importlib.import_module(f"{__name__}.{format}")
+    reader: LayerReader = formats.load(reference)
     return list(reader.read(str(path)))

@@ -1,17 +1,22 @@
-"""A layer of a model, whatever the format of its file."""
+"""A layer of a model, and the interface of the modules that list layers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
 class Layer:
     """One layer, or one operator of an exported graph.
 
-    `output_shape` has the batch first, None where it is free. `macs` are the multiply-accumulate
-    operations for one image; convolutions and matrix products have them, what else a layer does
-    is counted as none. `dense` tells the fully connected ones.
+    Attributes:
+        output_shape: the batch first, None where the batch is free.
+        parameters: the number of weights and biases.
+        macs: multiply-accumulate operations for one image, of convolutions and matrix products.
+            Other operations count as none.
+        dense: whether the layer is fully connected.
     """
 
     name: str
@@ -20,3 +25,14 @@ class Layer:
     parameters: int
     macs: int
     dense: bool
+
+
+class LayerReader(Protocol):
+    """A module of this package that lists the layers in files of one format."""
+
+    def read(self, path: str) -> Iterable[Layer]:
+        """Return the layers of a file, in the order in which they run.
+
+        Raises:
+            MissingPackageError: the package that reads the format is not installed.
+        """

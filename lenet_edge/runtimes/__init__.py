@@ -1,8 +1,8 @@
-"""The runtimes, one file each, found by file name.
+"""Runtimes: one module per runtime, discovered by file name.
 
-A runtime file has `TARGETS`, the ways it can run a model, and
-``open_session(artifact, target, num_threads) -> Session``. Its vendor's package is imported
-inside that function only, so that listing the targets costs nothing and needs nothing.
+A runtime module imports its vendor's package only inside `open_session`. So listing the targets is
+cheap and needs no package. `RuntimeModule` is the interface; `DetectsAbsence` and `IsDeployable`
+are optional parts of it.
 """
 
 from __future__ import annotations
@@ -12,32 +12,120 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
-from types import ModuleType
-from typing import cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.target import Session, Target
 
-# Targets at or above this preference run only when they are named: the reference kernels and null.
+# Targets with at least this preference run only if they are named: reference kernels and null.
 NOT_BY_DEFAULT = 90
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """What `deploy` and `bundle` need to know about a runtime to bring it to a board.
+
+    Attributes:
+        name: the name after ``--runtime``, and the extra of pyproject.toml that installs the
+            runtime.
+        target: name of the target that the board is verified and measured on.
+        distribution: the name of its package in the package index. None: it needs no package.
+        rank: `deploy` chooses the lowest rank that has a wheel for the board.
+    """
+
+    name: str
+    target: str
+    distribution: str | None
+    rank: int
+
+
+class RuntimeModule(Protocol):
+    """A module of this package that runs models."""
+
+    @property
+    def TARGETS(self) -> tuple[Target, ...]:
+        """The targets that the runtime offers."""
+
+    def open_session(self, artifact: Artifact, target: Target, num_threads: int) -> Session:
+        """Open a model file on one of `TARGETS`.
+
+        Raises:
+            TargetError: the target cannot run the file. `runtimes.open_session` turns any other
+                exception into this one.
+        """
+
+
+class DetectsAbsence(Protocol):
+    """A runtime module that can detect a missing device or driver without opening a session."""
+
+    def absence(self, target: Target) -> str | None:
+        """Return why a target cannot run on this machine; None if nothing is known to be missing.
+
+        The text names the fix too: "there is no NPU; install its driver".
+        """
+
+
+class IsDeployable(Protocol):
+    """A runtime module that `deploy` can bring to a board."""
+
+    @property
+    def DEPLOYABLE(self) -> Deployable:
+        """The facts for the deployment."""
+
+
+@functools.cache
+def _modules() -> tuple[RuntimeModule, ...]:
+    return tuple(
+        _import(module.name)
+        for module in pkgutil.iter_modules(__path__)
+        if not module.name.startswith("_") and not module.ispkg
+    )
+
+
+def _import(name: str) -> RuntimeModule:
+    module: RuntimeModule = importlib.import_module(f"{__name__}.{name}")
+    return module
+
+
+def _module(target: Target) -> RuntimeModule:
+    return _import(target.runtime.replace("-", "_"))
 
 
 @functools.cache
 def all_targets() -> tuple[Target, ...]:
-    """Return every target of every runtime file, the preferred ones first."""
-    found: list[Target] = []
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_") and not module.ispkg:
-            found += importlib.import_module(f"{__name__}.{module.name}").TARGETS
-    return tuple(sorted(found, key=lambda target: (target.preference, target.name)))
+    """Return the targets of all runtimes, in the order of their preference."""
+    targets = [target for module in _modules() for target in module.TARGETS]
+    return tuple(sorted(targets, key=lambda target: (target.preference, target.name)))
+
+
+@functools.cache
+def deployables() -> tuple[Deployable, ...]:
+    """Return the runtimes that can be deployed to a board, the best first."""
+    declared = [getattr(module, "DEPLOYABLE", None) for module in _modules()]
+    return tuple(sorted(filter(None, declared), key=lambda deployable: deployable.rank))
+
+
+def get_deployable(name: str) -> Deployable:
+    """Return the deployable runtime with exactly this name.
+
+    Raises:
+        TargetError: no runtime has it.
+    """
+    for deployable in deployables():
+        if deployable.name == name:
+            return deployable
+    names = ", ".join(deployable.name for deployable in deployables())
+    raise TargetError(f"unknown runtime {name!r}; choose one of {names}")
 
 
 def find_targets(name: str) -> tuple[Target, ...]:
     """Return the targets that `name` (a target, a runtime or a format) stands for.
 
     Raises:
-        TargetError: nothing has that name; the message suggests near ones.
+        TargetError: nothing has that name; the message suggests similar names.
     """
     exact = tuple(target for target in all_targets() if target.name == name)
     if exact:
@@ -47,13 +135,13 @@ def find_targets(name: str) -> tuple[Target, ...]:
         return family
     names = {t.name for t in all_targets()} | {t.runtime for t in all_targets()}
     names |= {format for t in all_targets() for format in t.formats}
-    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see them with: lenet-edge targets"
+    similar = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "list: lenet-edge targets"
     raise TargetError(f"unknown target {name!r}; {hint}")
 
 
 def get_target(name: str) -> Target:
-    """Return the one target with exactly this name.
+    """Return the target with exactly this name.
 
     Raises:
         TargetError: no target has it.
@@ -61,7 +149,7 @@ def get_target(name: str) -> Target:
     for target in all_targets():
         if target.name == name:
             return target
-    raise TargetError(f"unknown target {name!r}; see them with: lenet-edge targets")
+    raise TargetError(f"unknown target {name!r}; list: lenet-edge targets")
 
 
 def is_installed(target: Target) -> bool:
@@ -72,14 +160,14 @@ def is_installed(target: Target) -> bool:
 
 
 def absence(target: Target) -> str | None:
-    """Return why a target cannot be here, as far as can be told without opening a session.
+    """Return why a target cannot run on this machine, as far as known without opening a session.
 
-    A runtime file may have a function of this name, for devices and drivers; None promises nothing.
+    None means only that nothing is known to be missing.
     """
     if not is_installed(target):
         return str(MissingPackageError(target.package, target.extra))
-    reason: str | None = getattr(_module(target), "absence", lambda target: None)(target)
-    return reason
+    detect: Callable[[Target], str | None] | None = getattr(_module(target), "absence", None)
+    return detect(target) if detect else None
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Session:
@@ -88,11 +176,11 @@ def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Se
     Args:
         artifact: the file.
         target: one of `all_targets()`.
-        num_threads: threads that one inference may use.
+        num_threads: the number of threads that one inference may use.
 
     Raises:
         TargetError: the target cannot run this file, or not on this machine.
-        MissingPackageError: its package is not installed.
+        MissingPackageError: the package of the runtime is not installed.
     """
     if artifact.format not in target.formats:
         raise TargetError(
@@ -102,19 +190,15 @@ def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Se
     if not is_installed(target):
         raise MissingPackageError(target.package, target.extra)
     try:
-        return cast(Session, _module(target).open_session(artifact, target, num_threads))
+        return _module(target).open_session(artifact, target, num_threads)
     except TargetError:
         raise
-    except Exception as error:  # each vendor raises its own kinds
+    except Exception as error:  # each vendor raises its own types
         raise TargetError(
             f"{target.name} cannot open {artifact.path}: {one_line(error)}"
         ) from error
 
 
-def _module(target: Target) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{target.runtime.replace('-', '_')}")
-
-
 def one_line(error: BaseException) -> str:
-    """Return an exception as one line, with its type where it has no text of its own."""
+    """Return an exception's text as one line; its type if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import SUFFIXES, load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.errors import TargetError
+from lenet_edge.formats import BY_NAME
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Target
 
@@ -49,7 +50,7 @@ def probe(target: dict[str, Any]) -> dict[str, Any]:
             result.
     """
     probed = Target.from_json(target)
-    artifact = load_artifact(FOLDER / f"probe{SUFFIXES[probed.formats[0]]}")
+    artifact = load_artifact(FOLDER / f"probe{BY_NAME[probed.formats[0]].suffix}")
     images = np.random.default_rng(0).random((3, *IMAGE_SHAPE), np.float32)
     expected = images.reshape(3, -1) @ weights()
     with closing(open_session(artifact, probed)) as session:

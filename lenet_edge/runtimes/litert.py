@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.runtimes import _vulkan
+from lenet_edge.runtimes import Deployable, _vulkan
 from lenet_edge.runtimes._compiled_model import NPU_IS_HERE, CompiledSession
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
@@ -34,6 +34,7 @@ TARGETS = (
     # Without an NPU, the plugin uses its CPU back end. It is slow, so it must be named.
     _target("npu", 41 if NPU_IS_HERE else 94, "NPU", "npu", "npu"),
 )
+DEPLOYABLE = Deployable("litert", "litert-xnnpack", "ai-edge-litert", rank=1)
 
 
 def absence(target: Target) -> str | None:

@@ -24,6 +24,7 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import TargetError
+from lenet_edge.runtimes import Deployable
 from lenet_edge.support import files
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
@@ -39,6 +40,7 @@ TARGETS = (
         preference=10,
     ),
 )
+DEPLOYABLE = Deployable("native", "native-cpu", distribution=None, rank=4)
 # The flags that each file names at its top. It selects the instruction set at run time: no -march.
 FLAGS = ("-O3", "-ffp-contract=fast", "-fPIC", "-shared")
 _CROSS_COMPILERS = {  # Debian packages: gcc-aarch64-linux-gnu, gcc-arm-linux-gnueabihf

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.formats import BY_NAME
 from lenet_edge.target import Delegation, Images, Logits, Session, Target
 
 TARGETS = (
     Target(
         name="null",
         runtime="null",
-        formats=("tflite", "onnx", "keras", "native", "wasm"),
+        formats=tuple(BY_NAME),
         device="cpu",
         delegate=None,
         package="",

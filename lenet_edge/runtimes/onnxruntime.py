@@ -16,7 +16,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes import _providers, _vulkan
+from lenet_edge.runtimes import Deployable, _providers, _vulkan
 from lenet_edge.target import (
     Delegation,
     Images,
@@ -50,6 +50,7 @@ TARGETS = (
         for name, provider in _providers.all_providers().items()
     ),
 )
+DEPLOYABLE = Deployable("onnx", "onnxruntime-cpu", "onnxruntime", rank=3)
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -8,6 +8,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
+from lenet_edge.runtimes import Deployable
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
 
@@ -24,6 +25,7 @@ TARGETS = (
         preference=20,
     ),
 )
+DEPLOYABLE = Deployable("tflite", "tflite-runtime-cpu", "tflite-runtime", rank=2)
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:

@@ -83,7 +83,7 @@ def test_a_file_changed_after_its_manifest(lenet_edge: LenetEdge, own_exports: P
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(content)
-    assert "another sha256" in one_line(lenet_edge("verify", file).stderr)
+    assert "the sha256 differs" in one_line(lenet_edge("verify", file).stderr)
 
 
 def test_a_checkpoint_that_is_a_broken_archive(

@@ -207,7 +207,7 @@ def test_changed_exported_file(tmp_path: Path) -> None:
         file.write(b"\0")
     (finding,) = machine.check_exported_files(tmp_path)
     assert finding.status == "warning"
-    assert "another sha256" in finding.found
+    assert "the sha256 differs" in finding.found
     assert [finding.status for finding in machine.check_exported_files(tmp_path / "nowhere")] == [
         "note"
     ]

@@ -96,7 +96,7 @@ def test_answers_that_differ_are_refused(matrix: Matrix, tmp_path: Path) -> None
     from lenet_edge.artifacts.artifact import write_manifest
 
     write_manifest(dataclasses.replace(artifact, path=moved, outputs=(output,)))
-    with pytest.raises(ModelFileError, match="answers otherwise in tflite-micro"):
+    with pytest.raises(ModelFileError, match="gives other logits in tflite-micro"):
         c.write(load_artifact(moved), images)
     assert not moved.with_suffix(".c").exists()
 

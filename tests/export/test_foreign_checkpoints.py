@@ -55,7 +55,7 @@ def test_without_images_the_user_is_told(tmp_path: Path, lenet_edge_here: LenetE
     model.save(tmp_path / "theirs.keras")
     done = lenet_edge_here("export", "theirs.keras", "--output-dir", "out", "--batch-size", "3")
     assert done.returncode == 0, done.stderr
-    assert "were not compared with it; give images that do with --calibration" in done.stderr
+    assert "were not compared with it; give images that fit with --calibration" in done.stderr
     done = lenet_edge_here("export", "theirs.keras", "--int8")
     assert done.returncode == 1
     assert "28 x 28 x 1 and the model takes 32 x 32 x 3" in done.stderr.splitlines()[-1]

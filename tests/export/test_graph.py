@@ -100,7 +100,8 @@ def test_tflite_names_and_resizing(matrix: Matrix, precision: str) -> None:
 
 def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
     test = take(mnist.load("test"), 10)
-    made = exporter.export(exports / "lenet.keras", tmp_path, test, test, batch_size=4)
+    options = exporter.Options(batch_size=4)
+    made = exporter.export(exports / "lenet.keras", tmp_path, test, test, options=options)
     for artifact in made:
         assert artifact.batch_size == 4
         assert artifact.inputs[0].shape == (4, 28, 28, 1)
@@ -125,7 +126,13 @@ def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
 def test_a_fixed_batch_in_int8(exports: Path, tmp_path: Path, format: str) -> None:
     test = take(mnist.load("test"), 10)  # no multiple of the batch
     made = exporter.export(
-        exports / "lenet.keras", tmp_path, test, test, (format,), ("int8",), batch_size=4
+        exports / "lenet.keras",
+        tmp_path,
+        test,
+        test,
+        (format,),
+        ("int8",),
+        exporter.Options(batch_size=4),
     )
     assert made[0].inputs[0].shape == (4, 28, 28, 1)
 

@@ -16,6 +16,7 @@ from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import native
+from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.native.text import identifier, with_contract
 from tests.conftest import LenetEdge
 from tests.export.test_native import WARNINGS, build, called, need
@@ -34,6 +35,11 @@ def keras() -> Any:
 def network(image: Shape, layers: list[Any]) -> Any:
     k = keras()
     return k.Sequential([k.Input(image, name="image"), *layers])
+
+
+def request(model: Any) -> ConversionRequest:
+    """A request for float32 without calibration images."""
+    return ConversionRequest(model, "float32", np.zeros((1, *model.input_shape[1:]), np.float32))
 
 
 @st.composite
@@ -117,7 +123,7 @@ def test_random_networks_answer_as_keras(
     keras().utils.set_random_seed(seed)
     model = network(image, [getattr(keras().layers, kind)(**how) for kind, how in layers])
     images = np.random.default_rng(seed).random((5, *image), np.float32)
-    source.write_bytes(native.convert(model, "float32", images))
+    source.write_bytes(native.convert(ConversionRequest(model, "float32", images)).content)
     build("clang", *WARNINGS, "-O1", "-shared", "-fPIC", source, "-o", library)
     # One by one: a kernel of one row and strides (1, 2) make TensorFlow 2.21 answer a batch wrong.
     expected = model.predict(images, batch_size=1, verbose=0)
@@ -172,7 +178,7 @@ def test_the_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> No
     keras().utils.set_random_seed(2)
     model = three_convolutions()
     images = np.random.default_rng(0).random((200, 28, 28, 1), np.float32)
-    content = tflite.convert(model, "int8", images)
+    content = tflite.convert(ConversionRequest(model, "int8", images)).content
     integers = np.random.default_rng(1).integers(-128, 128, images.shape, np.int8)
     interpreter = Interpreter(
         model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF
@@ -183,7 +189,7 @@ def test_the_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> No
     interpreter.set_tensor(image["index"], integers)
     interpreter.invoke()
     source, library = tmp_path / "net.c", tmp_path / "net.so"
-    source.write_bytes(native.convert(model, "int8", images, name="net"))
+    source.write_bytes(native.convert(ConversionRequest(model, "int8", images, name="net")).content)
     build("cc", *WARNINGS, "-O2", "-shared", "-fPIC", source, "-o", library)
     np.testing.assert_array_equal(
         called(library, integers, "net"), interpreter.get_tensor(logits["index"])
@@ -216,7 +222,7 @@ def test_what_is_not_covered_is_named(why: str) -> None:
     layers, message = REFUSED[why]
     model = network((12, 12, 1), layers(keras().layers))
     with pytest.raises(ModelFileError, match=message):
-        native.convert(model, "float32", np.zeros((1, 12, 12, 1), np.float32))
+        native.convert(request(model))
 
 
 def test_a_branch_is_not_covered() -> None:
@@ -225,7 +231,7 @@ def test_a_branch_is_not_covered() -> None:
     flat = k.layers.Flatten()(image)
     both = k.layers.Add(name="sum")([k.layers.Dense(10)(flat), k.layers.Dense(10)(flat)])
     with pytest.raises(ModelFileError, match=r"only one chain of layers is"):
-        native.convert(k.Model(image, both), "float32", np.zeros((1, 12, 12, 1), np.float32))
+        native.convert(request(k.Model(image, both)))
 
 
 def test_the_command_names_the_layer_too(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
@@ -247,7 +253,7 @@ LABELS = st.lists(st.text(max_size=12) | st.sampled_from(["*/", "/*", "\\", "??/
 def smallest() -> bytes:
     k = keras().layers
     model = network((4, 4, 1), [k.Flatten(), k.Dense(10)])
-    return native.convert(model, "float32", np.zeros((1, 4, 4, 1), np.float32))
+    return native.convert(request(model)).content
 
 
 @settings(max_examples=25)
@@ -274,9 +280,10 @@ def test_the_function_has_a_name_that_c_takes(stem: str, name: str) -> None:
 
 def test_a_fixed_batch_is_in_the_contract(exports: Path, tmp_path: Path) -> None:
     from lenet_edge.data import mnist
-    from lenet_edge.export.exporter import export
+    from lenet_edge.export.exporter import Options, export
 
     training, test = mnist.load("train"), mnist.load("test")
-    (made,) = export(exports / "lenet.keras", tmp_path, training, test, ("native",), batch_size=4)
+    (made,) = export(exports / "lenet.keras", tmp_path, training, test, ("native",),
+                    options=Options(batch_size=4))  # fmt: skip
     assert made.path.name == "lenet_native_float32_b4.c"
     assert load_artifact(made.path).inputs[0].shape == (4, 28, 28, 1)

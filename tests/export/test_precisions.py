@@ -101,7 +101,7 @@ def test_the_same_bytes_again_in_another_process(
 
 
 def test_a_precision_no_format_has(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
-    with pytest.raises(LenetEdgeError, match="dynamic is not made for onnx; add another --format"):
+    with pytest.raises(LenetEdgeError, match="dynamic is not available for onnx; add another"):
         exporter.export(
             exports / "lenet.keras", tmp_path, test_part, test_part, ("onnx",), ("dynamic",)
         )
@@ -157,7 +157,7 @@ def test_calibration_files_that_cannot_be_used(
             test,
             test,
             precisions=("int8",),
-            calibration_file=tmp_path / "images.npz",
+            options=exporter.Options(calibration_file=tmp_path / "images.npz"),
         )
 
 
@@ -181,7 +181,7 @@ def test_pixels_calibrate_as_scaled_images_do(exports: Path, tmp_path: Path) -> 
             test,
             ("tflite",),
             ("int8",),
-            calibration_file=tmp_path / "images.npz",
+            options=exporter.Options(calibration_file=tmp_path / "images.npz"),
         )
     assert made[0].sha256 == made[1].sha256
     assert made[0].calibration == "10 images of images.npz"

@@ -14,6 +14,7 @@ from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.artifacts.embedded import read_contract, wasm_sections
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.export import wasm
+from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.embed import embed
 from lenet_edge.runtimes import get_target, open_session
 from tests.conftest import LenetEdge
@@ -103,4 +104,4 @@ def test_a_clang_that_cannot_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     layers = keras().layers
     model = network((4, 4, 1), [layers.Flatten(), layers.Dense(10)])
     with pytest.raises(ModelFileError, match=r"WebAssembly of it: error: unable to create target"):
-        wasm.convert(model, "float32", np.zeros((1, 4, 4, 1), np.float32))
+        wasm.convert(ConversionRequest(model, "float32", np.zeros((1, 4, 4, 1), np.float32)))

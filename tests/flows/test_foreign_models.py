@@ -43,7 +43,7 @@ def test_train_export_verify_and_bench_with_a_folder_of_images(
 
     done = lenet_edge_here("export", checkpoint, "--output-dir", "out")
     assert done.returncode == 1
-    assert "name its own images with --dataset" in done.stderr.splitlines()[-1]
+    assert "name the model's images with --dataset" in done.stderr.splitlines()[-1]
     done = lenet_edge("export", checkpoint, "--int8", "--dataset", photos, "--output-dir", "out")
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out/digits_int8.tflite.json").read_text())

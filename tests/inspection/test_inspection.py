@@ -85,5 +85,5 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_c_has_no_layers_to_read() -> None:
-    with pytest.raises(ModelFileError, match="no reader of native files; inspect the"):
+    with pytest.raises(ModelFileError, match="native files cannot be inspected; inspect the"):
         inspect(_probe.FOLDER / "probe.c")

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifacts.artifact import FORMATS, load_artifact
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.formats import BY_SUFFIX
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.train.saved_state import STATE_FILE, TrainingState
 
@@ -147,7 +148,7 @@ def look(folder: Path) -> dict[str, str]:
 def _read(path: Path) -> str:
     """Return the hash of what a file says, without times that differ from run to run."""
     content: Any = path.read_bytes()
-    if path.suffix in FORMATS:
+    if path.suffix in BY_SUFFIX:
         artifact = load_artifact(path)
         if artifact.parent_sha256 is None and path.suffix != ".keras":
             raise NotWholeError(f"{path.name} has lost its manifest")

@@ -136,6 +136,6 @@ def test_a_file_that_is_exported_again_is_not_measured_as_the_old_one(tmp_path: 
         rest.join(120)
     run = BenchRun.load(tmp_path / "b.json")
     assert {one.reason for one in run.skipped if one.artifact} == {
-        f"{path.name} has changed meanwhile; start again"
+        f"{path.name} has changed since it was read; start again"
     }
     assert all(len(one.processes) < 3 and one.invalid for one in run.measurements)

@@ -18,12 +18,13 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import FORMATS, TensorSpec, load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import TensorSpec, load_artifact, write_manifest
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.bench.timing import measure
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError, TargetError, WorkerError
+from lenet_edge.formats import BY_SUFFIX
 from lenet_edge.runtimes import absence, all_targets, is_installed, open_session
 from lenet_edge.support.files import sha256_of
 from lenet_edge.target import Target
@@ -55,7 +56,7 @@ PAIRS = [
     )
     for target in HERE
     for name in FILES
-    if FORMATS[Path(name).suffix] in target.formats
+    if BY_SUFFIX[Path(name).suffix].name in target.formats
     # WebGPU has no kernels for some int8 operators; test_accelerators.py sees it refuse.
     and not (target.name == "onnxruntime-webgpu" and "int8" in name)
 ]
@@ -217,7 +218,7 @@ def test_what_is_not_here_says_what_is_missing(exports: Path) -> None:
         reason = absence(target)
         if reason is None or target.name in ON_GPU:
             continue
-        file = next(name for name in FILES if FORMATS[Path(name).suffix] in target.formats)
+        file = next(name for name in FILES if BY_SUFFIX[Path(name).suffix].name in target.formats)
         with pytest.raises(TargetError) as caught:
             worker.run(
                 measure.bind(

@@ -46,7 +46,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import keras
 
-    from lenet_edge.export.exporter import export
+    from lenet_edge.export.exporter import Options, export
 
     folder = tmp_path_factory.mktemp("colours")
     images, labels = squares()
@@ -85,7 +85,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
                              "first": ("float32",)}.items():  # fmt: skip
         data = folder / ("first.npz" if name == "first" else "images.npz")
         export(folder / f"{name}.keras", folder, unused, unused, precisions=precisions,
-               calibration_file=data)  # fmt: skip
+               options=Options(calibration_file=data))  # fmt: skip
     return folder
 
 

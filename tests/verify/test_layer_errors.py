@@ -16,6 +16,7 @@ from lenet_edge.errors import LenetEdgeError
 from lenet_edge.export import onnx as to_onnx
 from lenet_edge.export import tflite as to_tflite
 from lenet_edge.export.checkpoint import load_checkpoint
+from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.embed import read_tflite, write_tflite
 from lenet_edge.results.parity_report import LayerError
 from lenet_edge.verify.expected import expected_from_reference
@@ -97,8 +98,8 @@ def test_calibration_on_wrong_scaled_images_is_found(
     """Every range is wrong then; the first that is, the input's, is named."""
     images: Any = to_input(mnist.load("train").images[:100]) * np.float32(factor)
     convert = {"tflite": to_tflite.convert, "onnx": to_onnx.convert}[format]
-    path = own / f"lenet_int8.{format}"
-    rewrite(path, convert(load_checkpoint(own / "lenet.keras"), "int8", images))
+    path, model = own / f"lenet_int8.{format}", load_checkpoint(own / "lenet.keras")
+    rewrite(path, convert(ConversionRequest(model, "int8", images)).content)
     worst = layers_of(path)[0]
     assert worst.name == "input"
     assert says in worst.hint
@@ -140,8 +141,8 @@ def test_a_fixed_batch_is_compared_too(own: Path) -> None:
     """The sibling's batch is free, and 200 images are no multiple of 64."""
     images = to_input(mnist.load("train").images[:200])
     path = own / "lenet_int8.tflite"
-    free = layers_of(path)
-    content = to_tflite.convert(load_checkpoint(own / "lenet.keras"), "int8", images, 64)
+    free, model = layers_of(path), load_checkpoint(own / "lenet.keras")
+    content = to_tflite.convert(ConversionRequest(model, "int8", images, 64)).content
     rewrite(path, content, batch_size=64)
     fixed = layers_of(path)
     assert {one.kind for one in fixed} == {one.kind for one in free}

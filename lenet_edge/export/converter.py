@@ -1,0 +1,80 @@
+"""Interface of the converters: the modules that make files of one format from a checkpoint.
+
+The rows of `lenet_edge.formats` name the modules and functions that these types describe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.target import Images
+
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
+CALIBRATED_PRECISIONS = ("int8", "int16x8")
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """The model to convert, and the choices for it.
+
+    Attributes:
+        model: the Keras model.
+        precision: one of the converter's `PRECISIONS`.
+        calibration: images that set the ranges of int8 and int16x8 activations: float32 of shape
+            (N, height, width, channels), scaled as in training.
+        batch_size: None leaves the batch free.
+        cpu: the CPU that will run int8 ONNX files: "x86", "arm", or "auto" for this machine's.
+        name: the checkpoint's file name without its suffix. Formats made from C name their
+            function after it.
+    """
+
+    model: Any
+    precision: str
+    calibration: Images
+    batch_size: int | None = None
+    cpu: str = "auto"
+    name: str = "lenet"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted model.
+
+    Attributes:
+        content: the bytes of the file, without the contract.
+        settings: choices for the machine that will run the file, for the manifest.
+        tensors: the input and the output. None: `export` opens the file and reads them.
+    """
+
+    content: bytes
+    settings: tuple[str, ...] = ()
+    tensors: tuple[TensorSpec, TensorSpec] | None = None
+
+
+class Converter(Protocol):
+    """A module of this package that makes files of one format."""
+
+    @property
+    def CONVERTER(self) -> str:
+        """The name and version of the converting program, for the manifest."""
+
+    @property
+    def PRECISIONS(self) -> tuple[str, ...]:
+        """The precisions that the format supports."""
+
+    def convert(self, request: ConversionRequest) -> Converted:
+        """Convert a Keras classifier.
+
+        Raises:
+            ModelFileError: the model has a layer that the format does not support. `export` turns
+                any other exception into one that names the layer.
+        """
+
+
+# Write a contract (a JSON text) into the bytes of a file, or replace the one that it has.
+ContractWriter = Callable[[bytes, str], bytes]
+# Write a file beside an artifact, such as a C header.
+CompanionWriter = Callable[[Artifact], None]

@@ -1,0 +1,130 @@
+"""Table of the file formats: one row per format.
+
+This module imports nothing from the package, so that the command line and a board can read it
+cheaply. A row names heavy code by a string, ``"module"`` or ``"module:function"``, which `load`
+imports on use. `tests/test_formats.py` resolves and type-checks every string.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+HEAD_BYTES = 8
+
+# checkpoint: the float model that export starts from; it is not deployed, served or ranked.
+# model: a file that a runtime executes.
+# program: source code; it is built and run only if the user names the file.
+# browser: a file that `serve` sends to the browser, which executes it.
+Role = Literal["checkpoint", "model", "program", "browser"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format: how its files are named, recognized, read and made.
+
+    Attributes:
+        name: the name in manifests and after ``--format``.
+        suffix: the end of the file name, with the dot.
+        magic: matches the first 8 bytes of every file of this format.
+        role: the use of a file, see `Role`.
+        check: function of a `Path` that raises `ModelFileError` for an unsafe file.
+        contract_reader: `artifacts.embedded.ContractReader`. None: only the manifest describes
+            the file.
+        contract_writer: `export.converter.ContractWriter`, the counterpart of `contract_reader`.
+        layers: module that lists the layers, `inspection.layer.LayerReader`.
+        converter: module that makes files from a checkpoint, `export.converter.Converter`.
+            None: `export` does not offer this format.
+        companion: `export.converter.CompanionWriter`, which writes a file beside each artifact.
+        opened_by: name of the target with which `export` opens a file that it made.
+        tag: part of the file name between the checkpoint's name and the precision.
+    """
+
+    name: str
+    suffix: str
+    magic: re.Pattern[bytes]
+    role: Role
+    check: str | None = None
+    contract_reader: str | None = None
+    contract_writer: str | None = None
+    layers: str | None = None
+    converter: str | None = None
+    companion: str | None = None
+    opened_by: str | None = None
+    tag: str = ""
+
+
+FORMATS = (
+    Format(
+        name="tflite",
+        suffix=".tflite",
+        magic=re.compile(rb"(?s).{4}TFL3"),  # the FlatBuffers file identifier
+        role="model",
+        contract_reader="lenet_edge.artifacts.embedded:read_tflite",
+        contract_writer="lenet_edge.export.embed:embed_tflite",
+        layers="lenet_edge.inspection.tflite",
+        converter="lenet_edge.export.tflite",
+        opened_by="litert-reference",  # the plain kernels accept every precision
+    ),
+    Format(
+        name="onnx",
+        suffix=".onnx",
+        magic=re.compile(rb"\x08[\x01-\x3f]"),  # ModelProto field 1: ir_version
+        role="model",
+        check="lenet_edge.artifacts.embedded:check_external_data",
+        contract_reader="lenet_edge.artifacts.embedded:read_onnx",
+        contract_writer="lenet_edge.export.embed:embed_onnx",
+        layers="lenet_edge.inspection.onnx",
+        converter="lenet_edge.export.onnx",
+        opened_by="onnxruntime-cpu",
+    ),
+    Format(
+        name="keras",
+        suffix=".keras",
+        magic=re.compile(rb"PK"),  # a zip archive
+        role="checkpoint",
+        check="lenet_edge.artifacts.keras_file:check_keras_file",
+        layers="lenet_edge.inspection.keras",
+    ),
+    Format(
+        name="native",
+        suffix=".c",
+        magic=re.compile(rb"/\* Neura"),  # the first line of the C files that `export` writes
+        role="program",
+        contract_reader="lenet_edge.artifacts.embedded:read_native",
+        contract_writer="lenet_edge.export.native.text:with_contract",
+        converter="lenet_edge.export.native",
+        companion="lenet_edge.export.native:write_header",
+        opened_by="native-cpu",
+        tag="_native",  # `--format c` writes a .c file too, which holds a .tflite file
+    ),
+    Format(
+        name="wasm",
+        suffix=".wasm",
+        magic=re.compile(rb"\0asm\x01\0\0\0"),  # WebAssembly, version 1
+        role="browser",
+        contract_reader="lenet_edge.artifacts.embedded:read_wasm",
+        contract_writer="lenet_edge.export.embed:embed_wasm",
+        converter="lenet_edge.export.wasm",
+        opened_by="wasmtime-cpu",
+    ),
+)
+BY_NAME = {format.name: format for format in FORMATS}
+BY_SUFFIX = {format.suffix: format for format in FORMATS}
+EXPORTED = tuple(format.name for format in FORMATS if format.converter)
+# `--format c` is no file format: it adds a C array of the int8 .tflite file.
+EXPORT_CHOICES = (*EXPORTED, "c")
+
+
+def recognize(head: bytes) -> Format | None:
+    """Return the first format that matches the first 8 bytes of a file, None if none does."""
+    return next((format for format in FORMATS if format.magic.match(head)), None)
+
+
+def load(reference: str) -> Any:
+    """Import the module, or the function of a module, that a field of `Format` names."""
+    module, _, function = reference.partition(":")
+    imported = importlib.import_module(module)
+    return getattr(imported, function) if function else imported

@@ -1,0 +1,75 @@
+"""Type check of the modules that are discovered by name or named by strings.
+
+mypy cannot follow `importlib.import_module`. So `interface_assignments` writes a module that
+assigns every runtime, converter and layer reader to a variable of its protocol, and
+`check_with_mypy` checks that module.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lenet_edge
+from lenet_edge import formats
+
+ROOT = Path(__file__).parents[1]
+_FIELDS = {
+    "layers": "LayerReader",
+    "converter": "Converter",
+    "check": "Callable[[Path], None]",
+    "contract_reader": "ContractReader",
+    "contract_writer": "ContractWriter",
+    "companion": "CompanionWriter",
+}
+_HEAD = """\
+from collections.abc import Callable
+from pathlib import Path
+
+from lenet_edge.artifacts.embedded import ContractReader
+from lenet_edge.export.converter import CompanionWriter, ContractWriter, Converter
+from lenet_edge.inspection.layer import LayerReader
+from lenet_edge.runtimes import DetectsAbsence, IsDeployable, RuntimeModule
+"""
+
+
+def interface_assignments() -> str:
+    """Return a module that assigns every discovered module to a variable of its protocol."""
+    checks: list[tuple[str, str]] = []
+    for path in sorted((Path(lenet_edge.__file__).parent / "runtimes").glob("[!_]*.py")):
+        text, module = path.read_text(encoding="utf-8"), f"lenet_edge.runtimes.{path.stem}"
+        checks.append((module, "RuntimeModule"))
+        if "\ndef absence(" in text:
+            checks.append((module, "DetectsAbsence"))
+        if "\nDEPLOYABLE" in text:
+            checks.append((module, "IsDeployable"))
+    for format in formats.FORMATS:
+        for field, protocol in _FIELDS.items():
+            if reference := getattr(format, field):
+                checks.append((reference.replace(":", "."), protocol))
+    imports = {name.rpartition(".")[0] if name in _functions() else name for name, _ in checks}
+    lines = [f"import {module}" for module in sorted(imports)]
+    lines += [f"_{n}: {protocol} = {name}" for n, (name, protocol) in enumerate(checks)]
+    return "\n".join([_HEAD, *lines, ""])
+
+
+def _functions() -> set[str]:
+    fields = (getattr(format, field) or "" for format in formats.FORMATS for field in _FIELDS)
+    return {reference.replace(":", ".") for reference in fields if ":" in reference}
+
+
+def check_with_mypy(folder: Path, text: str, root: Path = ROOT) -> str:
+    """Return what mypy finds wrong with a module of this text; "" if nothing."""
+    # A cache of its own for a copy of the package: the paths of its modules differ.
+    cache = ROOT / ".mypy_cache" / ("" if root == ROOT else "copy")
+    path = folder / "interfaces_checked.py"
+    path.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"),
+               "--cache-dir", str(cache), str(path)]  # fmt: skip
+    process = subprocess.run(
+        command, cwd=root, env={**os.environ, "MYPYPATH": str(root)}, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    return "" if process.returncode == 0 else process.stdout + process.stderr

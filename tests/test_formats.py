@@ -1,0 +1,65 @@
+"""The table of formats: every string in it names something that exists and has the right type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lenet_edge import formats
+from lenet_edge.runtimes import _probe, all_targets, get_target
+from tests.interfaces import check_with_mypy, interface_assignments
+
+REFERENCES = [
+    (format.name, field)
+    for format in formats.FORMATS
+    for field in ("check", "contract_reader", "contract_writer", "layers", "converter", "companion")
+    if getattr(format, field)
+]
+
+
+@pytest.mark.parametrize(("name", "field"), REFERENCES)
+def test_every_reference_resolves(name: str, field: str) -> None:
+    reference = getattr(formats.BY_NAME[name], field)
+    loaded = formats.load(reference)
+    assert callable(loaded) == (":" in reference)
+
+
+def test_names_and_suffixes_are_unique() -> None:
+    assert len(formats.BY_NAME) == len(formats.BY_SUFFIX) == len(formats.FORMATS)
+
+
+@pytest.mark.parametrize("format", formats.FORMATS, ids=lambda format: format.name)
+def test_a_format_has_a_probe_model_and_a_target(format: formats.Format) -> None:
+    content = (_probe.FOLDER / f"probe{format.suffix}").read_bytes()
+    assert formats.recognize(content[: formats.HEAD_BYTES]) is format
+    assert any(format.name in target.formats for target in all_targets())
+
+
+@pytest.mark.parametrize("name", formats.EXPORTED)
+def test_an_exported_format_names_the_target_that_opens_it(name: str) -> None:
+    format = formats.BY_NAME[name]
+    assert format.opened_by
+    assert name in get_target(format.opened_by).formats
+    assert bool(format.contract_reader) == bool(format.contract_writer)
+
+
+def test_a_format_without_a_converter_is_not_offered() -> None:
+    assert formats.EXPORT_CHOICES == ("tflite", "onnx", "native", "wasm", "c")
+
+
+def test_the_table_imports_nothing_of_the_package() -> None:
+    source = Path(formats.__file__).read_text()
+    assert "import lenet_edge" not in source
+    assert "from lenet_edge" not in source
+
+
+def test_every_module_has_the_type_of_its_interface(tmp_path: Path) -> None:
+    assert check_with_mypy(tmp_path, interface_assignments()) == ""
+
+
+def test_a_module_of_another_type_is_reported(tmp_path: Path) -> None:
+    wrong = "from lenet_edge.export import mix\n_wrong: Converter = mix\n"
+    report = check_with_mypy(tmp_path, interface_assignments() + wrong)
+    assert "Incompatible types in assignment" in report
+    assert "PRECISIONS" in report or "convert" in report
