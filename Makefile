@@ -19,8 +19,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(INSTALLED)
 	$(BIN)/lenet-edge run --output-dir demo
 
+# With one call of each benchmark.
 test: $(INSTALLED)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --benchmark-disable tests benchmarks
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow

@@ -12,7 +12,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from benchmarks.record import EXPORTED, ROOT, keep
 from lenet_edge.deploy import bundle
 from lenet_edge.deploy.wheels import System, fit
 from lenet_edge.selection import load_artifacts
+from tests import archives
 
 IMAGE = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
 ROUNDS = 25
@@ -33,8 +33,7 @@ def make_board(folder: Path) -> Path:
     artifacts = load_artifacts([EXPORTED / "lenet_int8.tflite"], EXPORTED)
     archive = folder / "bundle.tar.xz"
     bundle.make(artifacts, wheels=fit(system, ["litert"]).wheels).save(archive)
-    with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
+    archives.unpack(archive, folder)
     unpacked = folder / bundle.NAME
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     environment["PATH"] = f"{Path(sys.executable).resolve().parent}:{os.defpath}"

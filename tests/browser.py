@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests import needs
+
+PROGRAMS = ("chromium", "chromedriver")
 # Nothing that it does by itself may reach for the network.
 _ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -25,10 +28,7 @@ DESKTOP, PHONE = (1280, 900, 1.0), (390, 844, 2.0)
 
 def missing() -> str | None:
     """Return why no browser can be started here, or None."""
-    for program in ("chromium", "chromedriver"):
-        if shutil.which(program) is None:
-            return f"{program} is not installed; apt-get install chromium chromium-driver"
-    return None
+    return needs.missing(*PROGRAMS)
 
 
 @dataclass(frozen=True)

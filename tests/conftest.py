@@ -1,16 +1,16 @@
-"""What tests share: one real training and its exports, made once for all processes of a run."""
+"""Shared fixtures: above all one real training and its exports, once for all processes of a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,11 +20,11 @@ from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.runtimes import _vulkan
-from tests import browser
+from tests import browser, needs
 
-# A shell has what it starts in the background ignore Ctrl-C, and some tests press it.
+# A shell starts background processes with Ctrl-C ignored. Some tests send Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# No deadline: other work on the machine makes any example slow.
+# No deadline: other processes on the machine can make any example slow.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("house"), max_examples=2000)
 settings.load_profile("house")
@@ -33,49 +33,68 @@ MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 PRECISIONS = ("float32", "int8")
 
 
-def can_build_wasm() -> bool:
-    return all(map(shutil.which, ("clang", "wasm-ld")))
-
-
 def take(dataset: Dataset, count: int) -> Dataset:
     """Return the first `count` images of a data set."""
     return dataset.subset(slice(count))
 
 
-# Each takes minutes: they are begun first, so that no process has one alone at the end.
+# Each takes minutes, so they start first. Otherwise one process would run one of them alone at the
+# end.
 LONGEST = ("test_deploy.py", "test_boards.py", "test_docs_commands.py", "test_run.py")
 
 
+# Fixtures that train, export or start a browser.
+COSTLY = {"chromium", "exported", "exports", "make_once", "matrix"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if not (fixtures & COSTLY or item.get_closest_marker("slow")):
+            item.add_marker("quick")
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        needs.require(*mark.args)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if line := needs.summary([report.longrepr[2] for report in skipped]):
+        terminalreporter.section(line, yellow=True)
 
 
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
 
 def gpu_environment() -> dict[str, str]:
-    """Return what lets a process find a GPU: this machine's own, or the one in software.
+    """Return the environment in which a process finds a GPU: a real one, or one in software.
 
-    Debian's chromium-common brings SwiftShader, a Vulkan driver for the CPU.
+    Debian's chromium-common contains SwiftShader, a Vulkan driver for the CPU.
     """
     reason = _vulkan.absence()
     if reason is None:
         return {}
-    if "driver" not in reason.split(";")[0] or not SWIFTSHADER.exists():
-        pytest.skip(f"{reason} (or Debian's chromium-common, for its SwiftShader)")
+    problem = reason.split(";")[0]
+    if "driver" not in problem or not SWIFTSHADER.exists():
+        needs.leave_out(needs.advice(problem, ["chromium", "libvulkan1"]))
     return {"VK_ICD_FILENAMES": str(SWIFTSHADER)}
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this test's processes find a GPU, in software if need be."""
+    """Let the processes of a test find a GPU: a real one, or one in software."""
     for name, value in gpu_environment().items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _stopwatch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let no test wait for what somebody else measures on this machine."""
+    """Give the tests their own lock for benchmarks, so that they wait for no other user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         yield
@@ -88,18 +107,18 @@ def test_part() -> Dataset:
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
-    """Give a folder of a name; the first process to ask fills it, the others wait for it."""
+    """Return a function that makes a named folder: one process fills it, the others wait."""
     root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # each of xdist's processes has a folder within it
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process of xdist has a folder inside the root
         root = root.parent
 
     def make(name: str, fill: Callable[[Path], object]) -> Path:
         with (root / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (root / name).exists():
-                started = tmp_path_factory.mktemp(name)
-                fill(started)
-                started.rename(root / name)
+                unfinished = tmp_path_factory.mktemp(name)
+                fill(unfinished)
+                unfinished.rename(root / name)
         return root / name
 
     return make
@@ -107,7 +126,10 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
 
 @pytest.fixture(scope="session")
 def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
-    """A folder with a checkpoint of three epochs, and all files that export makes of it."""
+    """A folder with a checkpoint of three epochs and its exported files.
+
+    The .wasm files are missing where `needs.BUILD_WASM` is not installed.
+    """
 
     def fill(folder: Path) -> None:
         from lenet_edge.export.exporter import export
@@ -118,7 +140,9 @@ def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
         recipe = dataclasses.replace(CLASSIC, epochs=3)
         model, _ = loop.train(training, take(test_part, 1000), recipe)
         checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
-        formats = ("tflite", "onnx", "native", *(["wasm"] if can_build_wasm() else []))
+        formats = ["tflite", "onnx", "native"]
+        if needs.missing(*needs.BUILD_WASM) is None:
+            formats.append("wasm")
         export(checkpoint.path, folder, training, test_part, formats, PRECISIONS)
 
     return make_once("exported", fill)
@@ -126,13 +150,13 @@ def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(exports: Path) -> Callable[[str], Artifact]:
-    """Give the artifact of a file name in `exports`."""
+    """Return a function that loads a file of `exports` by its name."""
     return lambda name: load_artifact(exports / name)
 
 
 @pytest.fixture(scope="session")
 def matrix(exports: Path, make_once: MakeOnce) -> dict[tuple[str, str], Artifact]:
-    """Every format in every precision, of the same checkpoint as `exports`."""
+    """The .tflite and .onnx artifacts in every precision, by format and precision."""
 
     def fill(folder: Path) -> None:
         from lenet_edge.export.exporter import PRECISIONS, Options, export
@@ -142,13 +166,14 @@ def matrix(exports: Path, make_once: MakeOnce) -> dict[tuple[str, str], Artifact
                options=Options(cpu="x86"))  # fmt: skip
 
     folder = make_once("matrix", fill)
-    made = [load_artifact(path) for path in folder.iterdir() if path.suffix in (".tflite", ".onnx")]
-    return {(artifact.format, artifact.precision): artifact for artifact in made}
+    files = [path for path in folder.iterdir() if path.suffix in (".tflite", ".onnx")]
+    artifacts = map(load_artifact, files)
+    return {(artifact.format, artifact.precision): artifact for artifact in artifacts}
 
 
 @pytest.fixture
 def lenet_edge(tmp_path: Path) -> LenetEdge:
-    """Run ``lenet-edge ARGUMENTS`` as a process of its own in an empty folder."""
+    """Return a function that runs lenet-edge as a new process in an empty folder."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "lenet_edge", *map(str, arguments)]
@@ -161,22 +186,24 @@ def lenet_edge(tmp_path: Path) -> LenetEdge:
 
 @pytest.fixture
 def lenet_edge_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LenetEdge:
-    """The same within this process, where TensorFlow, five seconds to import, is imported once."""
+    """Return a function that runs lenet-edge in this process, in an empty folder.
+
+    TensorFlow takes five seconds to import. This process imports it once.
+    """
     from lenet_edge.cli import main
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)
-        said = [*map(str, arguments)]
-        done = CliRunner().invoke(main, said, prog_name="lenet-edge", catch_exceptions=False)
-        return subprocess.CompletedProcess(said, done.exit_code, done.stdout, done.stderr)
+        command = [*map(str, arguments)]
+        done = CliRunner().invoke(main, command, prog_name="lenet-edge", catch_exceptions=False)
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[browser.Browser]:
-    """One Chromium for all tests, where it is installed."""
-    if reason := browser.missing():
-        pytest.skip(reason)
-    with browser.start() as started:
-        yield started
+    """One Chromium for all tests."""
+    needs.require(*browser.PROGRAMS)
+    with browser.start() as running:
+        yield running

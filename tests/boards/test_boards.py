@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.boards.emulated_board import EmulatedBoard, start_board
 from tests.boards.userland import USERLANDS, why_unavailable
 
@@ -24,7 +25,7 @@ MODULES = ("__init__", "machine/__init__", "machine/conditions", "machine/enviro
 @pytest.fixture(scope="module", autouse=True)
 def _can_emulate() -> None:
     if reason := why_unavailable():
-        pytest.skip(reason)
+        needs.leave_out(reason)
 
 
 def run_python(board: EmulatedBoard, code: str) -> str:

@@ -14,6 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import needs
+
 ENTER = Path(__file__).with_name("enter.sh")
 _PACKAGES = (
     "base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip",
@@ -66,15 +68,16 @@ def why_unavailable() -> str | None:
     """Return why this machine cannot build or run a board, or None if it can."""
     if os.geteuid() != 0:
         return "an emulated board needs root"
-    for program in ("apt-get", "mmdebstrap", "ssh", "ssh-keygen", "unshare"):
-        if not shutil.which(program):
-            return f"{program} is not installed"
+    if not shutil.which("apt-get"):
+        return "apt-get is not installed"
+    if reason := needs.missing("mmdebstrap", "ssh", "ssh-keygen", "unshare"):
+        return reason
     if not Path("/usr/lib/binfmt.d/qemu-aarch64.conf").exists():
-        return "qemu-user-static is not installed"
+        return needs.advice("qemu-user-static is not installed", ["qemu-user-static"])
     trial = subprocess.run([ENTER, "true"], capture_output=True, text=True)
     if trial.returncode:
         return f"this system does not allow mounts or emulation: {trial.stderr.strip()}"
-    if not _debian_archive():
+    if not debian_archive():
         return "apt has no Debian archive: run apt-get update"
     return None
 
@@ -97,7 +100,7 @@ def build(userland: Userland) -> Path:
                 "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
                 "--dpkgopt=force-unsafe-io",
                 *(f"--dpkgopt=path-exclude=*/{name}/*" for name in _LEFT_OUT),
-                userland.suite, root, _debian_archive(),
+                userland.suite, root, debian_archive(),
             ],
             capture_output=True,
             text=True,
@@ -109,7 +112,7 @@ def build(userland: Userland) -> Path:
     return folder
 
 
-def _debian_archive() -> str:
+def debian_archive() -> str:
     """Return the address of the Debian archive that apt uses on this machine."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
     filters = ["Created-By: Packages", "Label: Debian"]

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from lenet_edge.deploy.wheels import SYSTEMS, fit
 from lenet_edge.errors import BoardError
 from lenet_edge.selection import load_artifacts
 from lenet_edge.support.files import sha256_of
+from tests import archives
 from tests.conftest import LenetEdge
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +25,7 @@ DIGIT = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
+    archives.unpack(archive, folder)
     return folder / bundle.NAME
 
 

@@ -228,6 +228,7 @@ def test_what_a_board_cannot_do_is_said_in_a_line(
         assert not list((board.root / "home/pi").iterdir())
 
 
+@pytest.mark.needs("ssh")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def test_files_of_any_name_arrive(tmp_path: Path) -> None:
     near.check()
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_takes_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))  # it is asked nothing

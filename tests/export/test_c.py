@@ -65,7 +65,7 @@ def test_the_arena_is_the_smallest_that_works(folder: Path) -> None:
         runtime.Interpreter.from_bytes(content, arena_size=arena - ALIGNMENT)
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.needs("cc")
 def test_a_compiled_program_holds_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     program = tmp_path / "main.c"
     program.write_text(

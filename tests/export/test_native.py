@@ -19,6 +19,7 @@ from lenet_edge.artifacts.reference import Reference
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.export.native.floats import LEVELS
 from lenet_edge.target import Images, quantize
+from tests import needs
 
 PRECISIONS = ("float32", "dynamic", "int8")
 DRIVER = Path(__file__).parent / "native_main.c"
@@ -28,12 +29,6 @@ COMPILERS = ("gcc", "clang")
 VARIANTS = ("avx512", "avx2", "baseline", "plain")
 # Without these, a whole 10,000 images would be a few seconds under an emulator or a sanitizer.
 FEW = 100
-
-
-def need(*programs: str) -> None:
-    for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +116,7 @@ def answers(
     precision: str, sources: Path, images: Images, compiler: str, variant: str, folder: Path
 ) -> npt.NDArray[Any]:
     """Return what a file answers, built by a compiler for one instruction set of this machine."""
-    need(compiler)
+    needs.require(compiler)
     if not runs_here(variant):
         pytest.skip(f"this machine has no {variant}")
     return called(
@@ -167,7 +162,7 @@ def test_int8_equals_tensorflow_lite_bit_for_bit(
     compiler: str,
     tmp_path: Path,
 ) -> None:
-    need(compiler)
+    needs.require(compiler)
     library = tmp_path / "lenet.so"
     source = sources / "lenet_native_int8.c"
     build(compiler, "-O3", "-shared", "-fPIC", source, "-o", library)
@@ -183,7 +178,7 @@ def test_compilers_have_nothing_to_say(
     sources: Path, compiler: str, precision: str, plain: tuple[str, ...], tmp_path: Path
 ) -> None:
     """And the header says what the file says, in C and in C++."""
-    need(compiler)
+    needs.require(compiler)
     source = sources / f"lenet_native_{precision}.c"
     header = source.with_suffix(".h")
     flags = ("-O2", *WARNINGS, *plain)
@@ -233,12 +228,12 @@ def test_sanitizers_have_nothing_to_say(
     plain: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    need(compiler)
+    needs.require(compiler)
     flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *plain)
     empty = tmp_path / "empty.c"
     empty.write_text("int main(void) { return 0; }\n")
     if subprocess.run([compiler, *flags, empty, "-o", tmp_path / "empty"]).returncode:
-        pytest.skip(f"{compiler} has no sanitizers here (Debian: libclang-rt-dev)")
+        needs.leave_out(needs.advice(f"{compiler} has no sanitizers", ["libclang-rt-dev"]))
     source = sources / f"lenet_native_{precision}.c"
     values = quantize(images[:FEW], load_artifact(source).inputs[0])
     logits = program(source, tmp_path / "lenet", compiler, flags, precision)(values)
@@ -250,7 +245,7 @@ def test_a_64_bit_arm_answers_the_same(
     sources: Path, images: Images, precision: str, tmp_path: Path
 ) -> None:
     """On the emulated core of a Raspberry Pi 4."""
-    need("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
+    needs.require("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
     source = sources / f"lenet_native_{precision}.c"
     values = quantize(images[:FEW], load_artifact(source).inputs[0])
     flags = ("-O3", "-ffp-contract=fast", "-static")
@@ -263,7 +258,7 @@ def test_a_64_bit_arm_answers_the_same(
 
 @pytest.mark.parametrize("cpu", ["cortex-m4", "cortex-m33"])
 def test_int8_fits_a_microcontroller(sources: Path, cpu: str, tmp_path: Path) -> None:
-    need("arm-none-eabi-gcc", "arm-none-eabi-size")
+    needs.require("arm-none-eabi-gcc", "arm-none-eabi-size")
     output = tmp_path / "lenet.o"
     source = sources / "lenet_native_int8.c"
     build("arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb", "-O2", *WARNINGS, "-fstack-usage",
@@ -292,7 +287,7 @@ def test_the_same_bytes_twice(sources: Path, exports: Path, tmp_path: Path) -> N
 def test_it_needs_no_library_and_keeps_no_state(
     sources: Path, precision: str, tmp_path: Path
 ) -> None:
-    need("cc", "nm")
+    needs.require("cc", "nm")
     output = tmp_path / "lenet.o"
     build("cc", "-O3", "-c", sources / f"lenet_native_{precision}.c", "-o", output)
     symbols = subprocess.check_output(["nm", output], text=True).splitlines()

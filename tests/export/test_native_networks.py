@@ -19,7 +19,8 @@ from lenet_edge.export import native
 from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.native.text import identifier, with_contract
 from tests.conftest import LenetEdge
-from tests.export.test_native import WARNINGS, build, called, need
+from tests.export.test_native import WARNINGS, build, called
+from tests.needs import require
 
 Shape = tuple[int, int, int]
 
@@ -116,7 +117,7 @@ def test_random_networks_answer_as_keras(
     drawn: tuple[Shape, list[tuple[str, dict[str, Any]]]],
     seed: int,
 ) -> None:
-    need("clang")
+    require("clang")
     folder = tmp_path_factory.mktemp("random")
     source, library = folder / "net.c", folder / "net.so"
     image, layers = drawn
@@ -151,7 +152,7 @@ def three_convolutions() -> Any:
 def test_a_second_network_exports_and_verifies(
     tmp_path: Path, lenet_edge: LenetEdge, lenet_edge_here: LenetEdge
 ) -> None:
-    need("cc")
+    require("cc")
     keras().utils.set_random_seed(1)
     model = three_convolutions()
     model.save(tmp_path / "second-net.keras")
@@ -174,7 +175,7 @@ def test_the_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> No
 
     from lenet_edge.export import tflite
 
-    need("cc")
+    require("cc")
     keras().utils.set_random_seed(2)
     model = three_convolutions()
     images = np.random.default_rng(0).random((200, 28, 28, 1), np.float32)
@@ -261,7 +262,7 @@ def smallest() -> bytes:
 def test_no_label_breaks_the_comment(
     tmp_path_factory: pytest.TempPathFactory, smallest: bytes, labels: list[str]
 ) -> None:
-    need("gcc")
+    require("gcc")
     facts = {"labels": labels, "parent_sha256": "0" * 64, "pixel_scale": 1 / 255}
     path = tmp_path_factory.mktemp("labels") / "net.c"
     path.write_bytes(with_contract(smallest, json.dumps(facts, separators=(",", ":"))))

@@ -18,15 +18,15 @@ from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.embed import embed
 from lenet_edge.runtimes import get_target, open_session
 from tests.conftest import LenetEdge
-from tests.export.test_native import need
 from tests.export.test_native_networks import keras, network
+from tests.needs import BUILD_WASM, require
 
 TARGET = get_target("wasmtime-cpu")
 
 
 @pytest.fixture
 def artifact(exports: Path) -> Artifact:
-    need("clang", "wasm-ld")
+    require(*BUILD_WASM)
     return load_artifact(exports / "lenet_float32.wasm")
 
 
@@ -95,7 +95,7 @@ def test_without_clang_nothing_is_made(
 
 def test_a_clang_that_cannot_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as Apple's, which knows no WebAssembly."""
-    need("clang", "wasm-ld")
+    require(*BUILD_WASM)
     (tmp_path / "clang").write_text(
         "#!/bin/sh\necho 'error: unable to create target' >&2; exit 1\n"
     )

@@ -20,6 +20,7 @@ from lenet_edge.bench.sampling import StopRule
 from lenet_edge.fleet.connection import connect
 from lenet_edge.flows import fleet
 from lenet_edge.flows.fleet_session import Choice, open_fleet
+from tests import needs
 from tests.boards.emulated_board import EmulatedBoard, start_board
 from tests.boards.userland import USERLANDS, why_unavailable
 from tests.fleet.cluster import Cluster
@@ -33,7 +34,7 @@ PACKAGES = ("distributed", "ai-edge-litert", "numpy", "click", "rich")
 def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
     """An emulated Pi 4 with what a board of a fleet has; never TensorFlow."""
     if reason := why_unavailable():
-        pytest.skip(reason)
+        needs.leave_out(reason)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version != "3.11":
         pytest.skip("the board has Python 3.11, and the packages are the ones installed here")

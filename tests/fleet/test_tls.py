@@ -13,7 +13,7 @@ import pytest
 from tests.fleet.cluster import Cluster
 
 EXPORTED = Path(__file__).parents[2] / "exported"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("openssl")]
 
 
 def openssl(*arguments: str | Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.ports import free_port
 
 SSHD = "/usr/sbin/sshd"
@@ -22,9 +23,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def missing() -> str | None:
     if os.geteuid() != 0:
         return "networks for the boards take root"
-    for program in (SSHD, "ssh", "ssh-keygen", "unshare", "nsenter", "ip"):
-        if not shutil.which(program):
-            return f"{program} is not installed (openssh-server, iproute2)"
+    if reason := needs.missing(SSHD, "ssh", "ssh-keygen", "unshare", "nsenter", "ip"):
+        return reason
     if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
         return "this container may not make networks"
     return None
@@ -34,7 +34,7 @@ def missing() -> str | None:
 def networks() -> Iterator[dict[str, int]]:
     """Two boards that have nothing but a loopback address of their own: process ids to enter by."""
     if reason := missing():
-        pytest.skip(reason)
+        needs.leave_out(reason)
     made = {}
     try:
         for name in ("a", "b"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def test_architecture_of_this_python() -> None:
     assert python_architecture() == machine.get(platform.machine(), platform.machine())
 
 
-@pytest.mark.skipif(shutil.which(CROSS_COMPILER) is None, reason=f"{CROSS_COMPILER} is missing")
+@pytest.mark.needs(CROSS_COMPILER)
 def test_architecture_of_cross_compiled_library(tmp_path: Path) -> None:
     library = tmp_path / "empty.so"
     command = [CROSS_COMPILER, "-shared", "-x", "c", "/dev/null", "-o", str(library)]

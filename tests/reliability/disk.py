@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests import needs
 
 _SIZE_BYTES = 24 * 2**20
 
@@ -51,8 +52,8 @@ def why_no_disk() -> str | None:
     """Return why a `Disk` cannot be had here, or None."""
     if os.geteuid():
         return "only root can mount a disk to cut the power of"
-    if shutil.which("mkfs.ext4") is None:
-        return "no mkfs.ext4 (Debian: apt install e2fsprogs)"
+    if reason := needs.missing("mkfs.ext4"):
+        return reason
     with tempfile.TemporaryDirectory() as name:
         try:
             with Disk(Path(name)):

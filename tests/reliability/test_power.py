@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lenet_edge.support.files import atomic_write
+from tests import needs
 from tests.reliability.disk import Disk, why_no_disk
 from tests.reliability.jobs import JOBS, Job, NotWholeError, look
 from tests.reliability.power import kill_often
@@ -29,7 +30,7 @@ def test_the_disk_loses_what_was_not_synced(tmp_path: Path) -> None:
     The folder is synced too: of the second file it is the name that would be lost.
     """
     if reason := why_no_disk():
-        pytest.skip(reason)
+        needs.leave_out(reason)
     with Disk(tmp_path) as disk:
         old, new, careless = (disk.folder / name for name in ("old", "new", "careless"))
         for path, text in ((old, "old"), (old, "changed"), (new, "new")):

@@ -29,7 +29,8 @@ from lenet_edge.runtimes import absence, all_targets, is_installed, open_session
 from lenet_edge.support.files import sha256_of
 from lenet_edge.target import Target
 from lenet_edge.verify.inference import record_logits
-from tests.conftest import can_build_wasm, gpu_environment
+from tests import needs
+from tests.conftest import gpu_environment
 
 FILES = (
     "lenet_float32.tflite",
@@ -39,15 +40,21 @@ FILES = (
     "lenet.keras",
     "lenet_native_float32.c",
     "lenet_native_int8.c",
-    *(["lenet_float32.wasm"] if can_build_wasm() else []),
+    "lenet_float32.wasm",
 )
 INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
-# What a software GPU makes possible here is always asked for; of the rest, what can be here.
+# A GPU in software makes these possible.
 ON_GPU = ("litert-gpu", "onnxruntime-webgpu")
-HERE = [one for one in all_targets() if one.name in ON_GPU or absence(one) is None]
+HERE = [
+    target
+    for target in all_targets()
+    if target.name in ON_GPU or needs.of_target(target) or absence(target) is None
+]
 # TensorFlow once more, at five seconds of import each.
 SLOW = ("tensorflow-xla", "tensorflow-eager", "tensorflow-lite")
+
+
 PAIRS = [
     pytest.param(
         (target, name),
@@ -92,6 +99,9 @@ def observed(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Observed:
     target, name = request.param
+    needs.require(*needs.of_target(target))
+    if name.endswith(".wasm"):
+        needs.require(*needs.BUILD_WASM)
     environment = environment_of(target)
     folder = tmp_path_factory.mktemp("observed")
     np.save(folder / "images.npy", to_input(test_part.images[:NUM_IMAGES]))

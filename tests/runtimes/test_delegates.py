@@ -5,7 +5,6 @@ The delegate is real: compiled here from toy_delegate.c, loaded by the runtimes 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.conftest import LenetEdge
 
 SOURCE = Path(__file__).with_name("toy_delegate.c")
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+pytestmark = pytest.mark.needs("gcc")
 RUNTIMES = ("litert", pytest.param("tflite-runtime", marks=pytest.mark.slow))
 BRIEFLY = ("--batch-size", "1", "--rounds", "1", "--min-time", "0", "--max-time", "0.1")
 
@@ -185,7 +184,7 @@ def test_a_shortcut_that_is_not_installed(lenet_edge: LenetEdge, file: Path) -> 
     assert "install it, or the library that it needs" in said
 
 
-@pytest.mark.skipif(shutil.which(CROSS_COMPILER) is None, reason=f"there is no {CROSS_COMPILER}")
+@pytest.mark.needs(CROSS_COMPILER)
 def test_a_library_of_another_architecture(
     lenet_edge: LenetEdge, file: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from lenet_edge.runtimes import _probe, get_target, open_session
 from lenet_edge.runtimes.native import cache_folder
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verify import verify
-from tests.export.test_native import need
+from tests.needs import require
 
 TARGET = get_target("native-cpu")
 
@@ -27,7 +27,7 @@ TARGET = get_target("native-cpu")
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder of the user's."""
-    need("cc")
+    require("cc")
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "lenet-edge" / "native"
@@ -58,7 +58,7 @@ def test_it_builds_once(artifact: Artifact, cache: Path) -> None:
 def test_another_compiler_builds_anew(
     artifact: Artifact, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need("clang")
+    require("clang")
     opened(artifact)
     monkeypatch.setenv("CC", "clang")
     opened(artifact)

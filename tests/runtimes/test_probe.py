@@ -11,6 +11,7 @@ from lenet_edge import selection, worker
 from lenet_edge.flows import make_probe
 from lenet_edge.runtimes import _probe, all_targets, is_installed
 from lenet_edge.target import Target
+from tests import needs
 
 # What needs a device, and TensorFlow's other ways, are tried in test_conformance.py.
 TARGETS = [
@@ -25,6 +26,7 @@ PACKAGE = Path(lenet_edge.__file__).parent
 def installed(target: Target) -> Target:
     if not is_installed(target):
         pytest.skip(f"{target.package} is not installed")
+    needs.require(*needs.of_target(target))
     return target
 
 
@@ -41,7 +43,8 @@ def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make_probe, "FOLDER", folder / "lenet_edge" / "runtimes" / "probe")
         patch.setattr(make_probe, "weights", lambda: wrong)
-        make_probe.make_probe()
+        can_build_wasm = needs.missing(*needs.BUILD_WASM) is None
+        make_probe.make_probe([it for it in make_probe.EXPORTED if it != "wasm" or can_build_wasm])
     return folder
 
 
@@ -58,6 +61,8 @@ def test_a_wrong_answer_does_not_work(
     target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(target)
+    if "wasm" in target.formats:
+        needs.require(*needs.BUILD_WASM)
     monkeypatch.setattr(worker, "PACKAGE", wrong_package / "lenet_edge")
     status = selection.probe_target(target)
     assert not status.works

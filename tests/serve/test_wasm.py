@@ -12,7 +12,8 @@ import pytest
 from lenet_edge.data.dataset import Dataset, to_input
 from tests.browser import DESKTOP, Browser
 from tests.data.draw import HANDS
-from tests.export.test_native import called, compiled, need
+from tests.export.test_native import called, compiled
+from tests.needs import BUILD_WASM, require
 from tests.serve.conftest import EXPORTED, Server, serving
 
 pytest.importorskip("selenium")
@@ -45,7 +46,7 @@ def sources(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lenet_edge.data import mnist
     from lenet_edge.export.exporter import export
 
-    need("clang", "wasm-ld")
+    require(*BUILD_WASM)
     folder = tmp_path_factory.mktemp("wasm")
     training, test = mnist.load("train"), mnist.load("test")
     export(exports / "lenet.keras", folder, training, test, ("native", "wasm"), PRECISIONS)

@@ -1,0 +1,94 @@
+"""Programs that tests need and a machine may lack.
+
+A test whose program is not installed is left out. The last line of the summary counts these tests
+and names the Debian packages to install. With LENET_EDGE_TESTS_COMPLETE=1, as in CI, they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from lenet_edge.target import Target
+
+# The Debian package of each program.
+_PACKAGES = {
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi",
+    "arm-none-eabi-size": "gcc-arm-none-eabi",
+    "cc": "gcc",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
+    "clang": "clang",
+    "gcc": "gcc",
+    "git": "git",
+    "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap",
+    "nm": "binutils",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "qemu-aarch64-static": "qemu-user-static",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "/usr/sbin/sshd": "openssh-server",
+    "systemd-analyze": "systemd",
+    "unshare": "util-linux",
+    "wasm-ld": "lld",
+}
+_INSTALL = "apt-get install"
+# Export to WebAssembly runs these.
+BUILD_WASM = ("clang", "wasm-ld")
+
+
+def advice(problem: str, packages: Iterable[str]) -> str:
+    """Return a problem and the command that solves it."""
+    return f"{problem}; {_INSTALL} {' '.join(sorted({*packages}))}"
+
+
+def missing(*programs: str) -> str | None:
+    """Return that programs are not installed, and the packages to install; None if they are."""
+    absent = [name for name in programs if not shutil.which(name)]
+    if not absent:
+        return None
+    verb = "is" if len(absent) == 1 else "are"
+    problem = f"{', '.join(absent)} {verb} not installed"
+    return advice(problem, (_PACKAGES[name] for name in absent))
+
+
+def leave_out(reason: str) -> None:
+    """Skip a test, or fail it where the tests must be complete and a package would solve it."""
+    if _INSTALL in reason and os.environ.get("LENET_EDGE_TESTS_COMPLETE") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def require(*programs: str) -> None:
+    """Leave the test out if a program is not installed."""
+    if reason := missing(*programs):
+        leave_out(reason)
+
+
+def of_target(target: Target) -> tuple[str, ...]:
+    """Return the programs that a target runs."""
+    return ("cc",) if target.runtime == "native" else ()
+
+
+def summary(reasons: Sequence[str]) -> str | None:
+    """Return the closing line about the reasons of all skipped tests; None if nothing to install.
+
+    Example: 31 tests left out: install clang gcc lld openssh-client
+    """
+    lists = [match[1].split() for reason in reasons if (match := _COMMAND.search(reason))]
+    if not lists:
+        return None
+    packages = sorted({package for packages in lists for package in packages})
+    tests = "1 test" if len(lists) == 1 else f"{len(lists)} tests"
+    return f"{tests} left out: install {' '.join(packages)}"
+
+
+_COMMAND = re.compile(rf"{_INSTALL} ([a-z0-9+.\- ]+)$")
