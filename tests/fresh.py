@@ -83,7 +83,7 @@ def _make(suite: str, root: Path) -> None:
     certificates = Path("etc/ssl/certs/ca-certificates.crt")
     shutil.copy("/" / certificates, root / certificates)
     home = root / "home/user"
-    clone = ["git", "clone", "--quiet", "--no-hardlinks", ROOT, home / "lenet-edge"]
+    clone = ["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(home / "lenet-edge")]
     subprocess.run(clone, check=True)
     subprocess.run(["chown", "--recursive", "1000:1000", home], check=True)
     with (root / "etc/passwd").open("a") as file:

@@ -9,6 +9,7 @@ import pytest
 import lenet_edge
 from lenet_edge import selection, worker
 from lenet_edge.flows import make_probe
+from lenet_edge.formats import EXPORTED
 from lenet_edge.runtimes import _probe, all_targets, is_installed
 from lenet_edge.target import Target
 from tests import needs
@@ -44,7 +45,9 @@ def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(make_probe, "FOLDER", folder / "lenet_edge" / "runtimes" / "probe")
         patch.setattr(make_probe, "weights", lambda: wrong)
         can_build_wasm = needs.missing(*needs.BUILD_WASM) is None
-        make_probe.make_probe([it for it in make_probe.EXPORTED if it != "wasm" or can_build_wasm])
+        formats = tuple(name for name in EXPORTED if name != "wasm" or can_build_wasm)
+        patch.setattr(make_probe, "EXPORTED", formats)
+        make_probe.make_probe(formats)
     return folder
 
 
