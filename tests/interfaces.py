@@ -48,16 +48,14 @@ def interface_assignments() -> str:
     for format in formats.FORMATS:
         for field, protocol in _FIELDS.items():
             if reference := getattr(format, field):
-                checks.append((reference.replace(":", "."), protocol))
-    imports = {name.rpartition(".")[0] if name in _functions() else name for name, _ in checks}
-    lines = [f"import {module}" for module in sorted(imports)]
-    lines += [f"_{n}: {protocol} = {name}" for n, (name, protocol) in enumerate(checks)]
-    return "\n".join([_HEAD, *lines, ""])
+                checks.append((reference, protocol))
+    return _HEAD + "".join(assignment(*check, n) for n, check in enumerate(checks))
 
 
-def _functions() -> set[str]:
-    fields = (getattr(format, field) or "" for format in formats.FORMATS for field in _FIELDS)
-    return {reference.replace(":", ".") for reference in fields if ":" in reference}
+def assignment(reference: str, protocol: str, number: int) -> str:
+    """Return lines that assign a module, or a function of one, to a variable of a protocol."""
+    parent, _, name = reference.replace(":", ".").rpartition(".")
+    return f"from {parent} import {name} as _{number}\n_checked_{number}: {protocol} = _{number}\n"
 
 
 def check_with_mypy(folder: Path, text: str, root: Path = ROOT) -> str:

@@ -20,7 +20,7 @@ from tests.extending import (
     page,
     shell_lines,
 )
-from tests.interfaces import check_with_mypy
+from tests.interfaces import assignment, check_with_mypy
 
 FORMAT, RUNTIME = page("add-a-format.md"), page("add-a-runtime.md")
 PROBE = ("lenet_edge/runtimes/probe/probe.npz", "lenet_edge/runtimes/probe/probe.npz.json")
@@ -109,17 +109,16 @@ def test_the_new_runtime_verifies_and_measures(extended: Path) -> None:
 
 
 def test_mypy_accepts_the_new_files(extended: Path, tmp_path: Path) -> None:
-    text = (
-        "import lenet_edge.export.npz\n"
-        "import lenet_edge.inspection.npz\n"
-        "import lenet_edge.runtimes.onnx_reference\n"
-        "import lenet_edge.runtimes.plain_numpy\n"
+    head = (
         "from lenet_edge.export.converter import Converter\n"
         "from lenet_edge.inspection.layer import LayerReader\n"
         "from lenet_edge.runtimes import RuntimeModule\n"
-        "_1: Converter = lenet_edge.export.npz\n"
-        "_2: LayerReader = lenet_edge.inspection.npz\n"
-        "_3: RuntimeModule = lenet_edge.runtimes.onnx_reference\n"
-        "_4: RuntimeModule = lenet_edge.runtimes.plain_numpy\n"
     )
+    checks = (
+        ("lenet_edge.export.npz", "Converter"),
+        ("lenet_edge.inspection.npz", "LayerReader"),
+        ("lenet_edge.runtimes.onnx_reference", "RuntimeModule"),
+        ("lenet_edge.runtimes.plain_numpy", "RuntimeModule"),
+    )
+    text = head + "".join(assignment(*check, n) for n, check in enumerate(checks))
     assert check_with_mypy(tmp_path, text, root=extended) == ""
