@@ -1,11 +1,11 @@
-"""How far a fleet goes: python -m benchmarks.fleet [BOARDS] [ROUNDS]
+"""Cost of a large fleet: python -m benchmarks.fleet [BOARDS] [ROUNDS]
 
-A real scheduler, real workers (1,000 if left out; many in a process, each with its own name,
-connections and folder) and the real client: files are sent, boards introduce themselves, checks
-and cells are asked for one by one. Only what a board is and measures is replayed from a recorded
-run, at once, so that what remains is the cost of the fleet itself: 25 cells in ROUNDS rounds (4)
-make 100 processes a board. What is kept: seconds, processor time and memory of each part, the
-file, and what it takes to make a report of it.
+The scheduler, the client and the workers (1,000 by default) are real. One process holds many
+workers, each with its own name, connections and folder. Boards receive files, describe themselves,
+check and measure as usual. Only their environments and measurements are replayed from a recorded
+run, without delay, so that the cost of the fleet itself remains: 25 cells in ROUNDS rounds
+(default 4) are 100 processes per board. The results are the seconds, processor time and memory of
+each part, the size of the file, and the cost of a report of it.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def recorded() -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Return what was measured of the exported files, in the first process of each cell."""
+    """Return the recorded measurement of each cell, with the samples of its first process."""
     run = BenchRun.load(RECORDED)
-    cells = [one for one in run.measurements if not one.artifact.endswith(".keras")][:NUM_CELLS]
+    cells = [m for m in run.measurements if not m.artifact.endswith(".keras")][:NUM_CELLS]
     return {
-        (one.artifact, one.target, one.batch_size): dataclasses.replace(
-            one, processes=one.processes[:1]
+        (m.artifact, m.target, m.batch_size): dataclasses.replace(
+            m, processes=m.processes[:1]
         ).to_json()
-        for one in cells
+        for m in cells
     }
 
 
 def host(scheduler: str, folder: str, first: int, count: int) -> None:
-    """Be so many boards, whose measurements are replayed."""
+    """Run many boards in this process, and replay their measurements."""
     import dask
     from distributed import Worker
 
-    # A worker looks at its process and its event loop many times a second, and has a thread for
-    # what it is asked. Hundreds of them in one process would do little but that.
+    # A worker checks its process and its event loop many times a second, and has a thread for its
+    # tasks. Hundreds of workers in one process would spend most of their time on this.
     dask.config.set(
         {
             "distributed.worker.profile.enabled": False,
@@ -74,7 +74,7 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
     )
     cells = recorded()
     run = BenchRun.load(RECORDED)
-    parity = {(one.candidate, one.target): one for one in run.parity}
+    parity = {(report.candidate, report.target): report for report in run.parity}
 
     def replay(call: worker.Call[Any], python: Path | None = None) -> Any:
         if call.function is peak_macs_per_s:
@@ -105,14 +105,14 @@ def host(scheduler: str, folder: str, first: int, count: int) -> None:
         ]  # fmt: skip
         for start in range(0, count, 25):
             await asyncio.gather(*workers[start : start + 25])
-        await asyncio.gather(*(one.finished() for one in workers))
+        await asyncio.gather(*(worker.finished() for worker in workers))
 
     asyncio.run(serve())
 
 
 @contextlib.contextmanager
 def simulated(num_boards: int, folder: Path) -> Iterator[tuple[str, dict[str, list[int]]]]:
-    """Yield the scheduler's address and the process ids, when all boards have joined."""
+    """Yield the scheduler's address and the process ids when all boards are connected."""
     with (folder / "log").open("wb") as log:
 
         def start(*command: str) -> subprocess.Popen[bytes]:
@@ -136,7 +136,9 @@ def simulated(num_boards: int, folder: Path) -> Iterator[tuple[str, dict[str, li
                 )
             joined = 0
             while joined < num_boards:
-                assert all(one.poll() is None for one in processes), (folder / "log").read_text()
+                assert all(process.poll() is None for process in processes), (
+                    folder / "log"
+                ).read_text()
                 time.sleep(1)
                 with contextlib.suppress(LenetEdgeError), connect(address) as client:
                     joined = len(connected_boards(client))
@@ -144,30 +146,30 @@ def simulated(num_boards: int, folder: Path) -> Iterator[tuple[str, dict[str, li
                 address,
                 {
                     "scheduler": [processes[0].pid],
-                    "workers": [one.pid for one in processes[1:]],
+                    "workers": [process.pid for process in processes[1:]],
                     "client": [os.getpid()],
                 },
             )
         finally:
-            for one in processes:
-                one.kill()
-                one.wait()
+            for process in processes:
+                process.kill()
+                process.wait()
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """Return the processor time that processes have taken."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
-    return sum(int(one[11]) + int(one[12]) for one in fields) / _TICKS
+    """Return the processor time of some processes in seconds."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / _TICKS
 
 
 def peak_bytes(pids: Sequence[int]) -> int:
-    """Return the most resident memory that processes had, added up."""
+    """Return the sum of the largest resident memories of some processes."""
     texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
     return sum(int(text.split("VmHWM:")[1].split()[0]) * 1024 for text in texts)
 
 
 def measure(num_boards: int, rounds: int) -> dict[str, Any]:
-    """Return what a fleet of that size costs."""
+    """Return the cost of a fleet of that size."""
     keys = recorded()
     files = load_artifacts(sorted({EXPORTED / name for name, *_ in keys}), EXPORTED)
     choice = Choice(files, tuple(sorted({target for _, target, _ in keys})))
@@ -176,7 +178,7 @@ def measure(num_boards: int, rounds: int) -> dict[str, Any]:
 
     def make_plan(pairs: Sequence[Pair]) -> plan.Plan:
         cells = plan.expand(pairs, sorted({batch for *_, batch in keys}))
-        known = (one for one in cells if one.key[:3] in keys)
+        known = (cell for cell in cells if cell.key[:3] in keys)
         return plan.Plan(tuple(known), rounds=rounds)
 
     lines: Counter[str] = Counter()
@@ -200,10 +202,10 @@ def measure(num_boards: int, rounds: int) -> dict[str, Any]:
         before = peak_bytes(pids["client"])
         started = time.monotonic()
         with connect(address) as client:
-            found = fleet.bench(open_fleet(client, choice), make_plan, False, begin)
+            result = fleet.bench(open_fleet(client, choice), make_plan, False, begin)
         done = time.monotonic()
         cells = lines["cells"]
-        assert cells == num_boards * NUM_CELLS * rounds, (lines, found.lost)
+        assert cells == num_boards * NUM_CELLS * rounds, (lines, result.lost)
         facts: dict[str, Any] = {
             "boards": num_boards,
             "processes": cells,
@@ -217,13 +219,13 @@ def measure(num_boards: int, rounds: int) -> dict[str, Any]:
             "client_start_bytes": before,
             "client_peak_bytes": peak_bytes(pids["client"]),
         }  # fmt: skip
-        facts |= _file(found, Path(name) / "fleet.json")
+        facts |= _save(result, Path(name) / "fleet.json")
     return facts
 
 
-def _file(found: FleetRun, path: Path) -> dict[str, Any]:
+def _save(result: FleetRun, path: Path) -> dict[str, Any]:
     started = time.monotonic()
-    found.save(path)
+    result.save(path)
     return {
         "file_bytes": path.stat().st_size,
         "save_s": time.monotonic() - started,
@@ -233,19 +235,19 @@ def _file(found: FleetRun, path: Path) -> dict[str, Any]:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    """Return what it takes to make the page of that file."""
+    """Return the cost of the page of that file."""
     started = time.monotonic()
     page = str(path.with_suffix(".html"))
     command = [sys.executable, "-m", "lenet_edge", "report", str(path), "--output", page]
     process = subprocess.Popen(command, stdout=sys.stderr)
-    # Not what the system says of it at its end: that counts our memory, which it began as.
-    seen = (0.0, 0)
+    # Not the figures at its end: their memory includes that of this process, which it forked from.
+    cost = (0.0, 0)
     while process.poll() is None:
-        with contextlib.suppress(OSError, IndexError):  # it may end meanwhile
-            seen = cpu_s([process.pid]), peak_bytes([process.pid])
+        with contextlib.suppress(OSError, IndexError):  # the process may end at any time
+            cost = cpu_s([process.pid]), peak_bytes([process.pid])
         time.sleep(0.05)
     assert process.returncode == 0, "lenet-edge report failed"
-    cpu, peak = seen
+    cpu, peak = cost
     return {
         "report_s": time.monotonic() - started, "report_cpu_s": cpu, "report_peak_bytes": peak,
     }  # fmt: skip
@@ -254,7 +256,7 @@ def _report(path: Path) -> dict[str, Any]:
 def main(num_boards: int = 1000, rounds: int = 4) -> None:
     rows = []
     for boards in sorted({min(10, num_boards), min(100, num_boards), num_boards}):
-        # Each in a process of its own, whose memory begins anew.
+        # One process for each size, so that its memory starts anew.
         command = [sys.executable, "-m", "benchmarks.fleet", "measure", str(boards), str(rounds)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, cwd=ROOT)
         rows.append(json.loads(done.stdout.splitlines()[-1]))

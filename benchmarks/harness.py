@@ -1,11 +1,11 @@
-"""Is the harness itself right? ``python -m benchmarks.harness [overhead] [agreement] [repeat]``
+"""Accuracy of `bench`: ``python -m benchmarks.harness [overhead] [agreement] [repeat]``
 
-    overhead    what it adds to a call over the runtime's bare call, side by side in one process
-    agreement   its medians against a hand-written loop, ONNX Runtime's own profiling and
+    overhead    time that sampling adds to the runtime's bare call, in one process
+    agreement   medians against a hand-written loop, ONNX Runtime's own profiling and
                 litert-benchmark, in fresh processes that take turns
-    repeat      the same plan twice, and once with every inference slowed by 5 %: what compare says
+    repeat      verdicts of `compare` for the same plan twice, and for inference slowed by 5 %
 
-Each prints a table. All of them together (no argument) are kept in
+Each part prints a table. Without arguments, all parts run, and their results are kept in
 benchmarks/results/<machine>/harness.json.
 """
 
@@ -28,7 +28,7 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
-from lenet_edge.bench.sampling import StopRule, take
+from lenet_edge.bench.sampling import StopRule, take_samples
 from lenet_edge.bench.timing import make_batches
 from lenet_edge.cli._terminal import progress_bar
 from lenet_edge.report.comparison import compare
@@ -45,18 +45,19 @@ INT8, FLOAT, ONNX = (
 
 
 def overhead() -> list[dict[str, Any]]:
-    """Compare `sampling.take` with blocks of the runtime's bare call."""
+    """Compare `sampling.take_samples` with blocks of the runtime's bare call."""
     rows = []
     for artifact, name in ((INT8, "null"), (INT8, "litert-xnnpack"), (ONNX, "onnxruntime-cpu")):
         batches = make_batches(artifact, 1)
         with closing(open_session(artifact, get_target(name))) as session:
             session.prepare(batches[0])
             call = _bare_call(session)
-            ours, bare = [], []
+            sampled, bare = [], []
             for _ in range(1 + TURNS):
-                ours.append(np.median(take(session, batches, 1, StopRule(0.1, 0.1))[:, 1]) * 1e6)
+                samples = take_samples(session, batches, 1, StopRule(0.1, 0.1))
+                sampled.append(float(np.median(samples[:, 1])) * 1e6)
                 bare.append(_per_call_us(call))
-        harness_us, bare_us = statistics.median(ours[1:]), statistics.median(bare[1:])
+        harness_us, bare_us = statistics.median(sampled[1:]), statistics.median(bare[1:])
         rows.append(
             {"what": name, "harness_us": harness_us, "bare_us": bare_us,
              "adds_us": harness_us - bare_us, "limit_us": 0.3}
@@ -66,8 +67,8 @@ def overhead() -> list[dict[str, Any]]:
 
 def _bare_call(session: Any) -> Callable[[], object]:
     if hasattr(session, "_interpreter"):
-        found: Callable[[], object] = session._interpreter.invoke
-        return found
+        invoke: Callable[[], object] = session._interpreter.invoke
+        return invoke
     if hasattr(session, "_binding"):
         run, binding = session._session.run_with_iobinding, session._binding
         return lambda: run(binding)
@@ -75,7 +76,7 @@ def _bare_call(session: Any) -> Callable[[], object]:
 
 
 def _per_call_us(call: Callable[[], object], calls: int = 100) -> float:
-    """Return the median over blocks of calls that no clock divides."""
+    """Return the median over blocks of calls without clock reads between them."""
     blocks = []
     for _ in range(max(10, int(0.1 / 1e-5 / calls))):
         begin = time.perf_counter_ns()
@@ -85,7 +86,7 @@ def _per_call_us(call: Callable[[], object], calls: int = 100) -> float:
     return statistics.median(blocks)
 
 
-# What somebody would write who knows nothing of this package, apart from the seconds it runs.
+# Timing loops as a user would write them without this package; only their duration is chosen.
 LITERT_LOOP = """
 import sys, time, statistics
 import numpy as np
@@ -127,7 +128,7 @@ print(statistics.median(times[len(times) // 4:]) / 1e3)
 
 
 def agreement() -> list[dict[str, Any]]:
-    """Compare `lenet-edge bench` with others who time the same file, in turn."""
+    """Compare `lenet-edge bench` with other timings of the same file, in turn."""
     cases: list[tuple[Artifact, str, int, str, Callable[[Path, int], float]]] = []
     for artifact in (INT8, FLOAT):
         for batch in (1, 32):
@@ -139,17 +140,17 @@ def agreement() -> list[dict[str, Any]]:
     rows = []
     with progress_bar("Agreement", len(cases) * TURNS) as step:
         for artifact, target, batch, other, measure in cases:
-            ours, theirs = [], []
+            medians, others = [], []
             cell = plan.expand([Pair(artifact, get_target(target))], [batch])
             for _ in range(TURNS):
                 run = run_plan(plan.Plan(cell, rounds=1, stop=StopRule(0.3, 0.6)))
-                ours.append(run.measurements[0].p50_s * 1e6)
-                theirs.append(measure(artifact.path, batch))
+                medians.append(run.measurements[0].p50_s * 1e6)
+                others.append(measure(artifact.path, batch))
                 step(f"{artifact.name} b{batch}, {other}")
-            ratio = statistics.median(np.array(ours) / np.array(theirs))
+            ratio = statistics.median(np.array(medians) / np.array(others))
             rows.append(
                 {"what": f"{artifact.name} b{batch}", "other": other,
-                 "harness_us": statistics.median(ours), "other_us": statistics.median(theirs),
+                 "harness_us": statistics.median(medians), "other_us": statistics.median(others),
                  "ratio": ratio}
             )  # fmt: skip
     return rows
@@ -174,7 +175,7 @@ def _ort_profile(path: Path, batch: int) -> float:
 
 
 def _litert_benchmark(path: Path, batch: int) -> float:
-    """Return the median that LiteRT's own tool gives, which it rounds to 10 µs."""
+    """Return the median of LiteRT's own tool, which rounds it to 10 µs."""
     tool = Path(sys.executable).with_name("litert-benchmark")
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [tool, "--model", path, "--num_threads", "1", "--warmup_runs", "2000",
@@ -184,7 +185,7 @@ def _litert_benchmark(path: Path, batch: int) -> float:
 
 
 def repeat() -> list[dict[str, Any]]:
-    """Bench the same plan twice, and once slowed; tell how many cells compare calls different."""
+    """Run a plan twice, and once slowed; count the verdicts of `compare`."""
     targets = (
         ("tflite", "litert-xnnpack"), ("tflite", "tflite-runtime-cpu"), ("onnx", "onnxruntime-cpu")
     )  # fmt: skip
@@ -194,9 +195,9 @@ def repeat() -> list[dict[str, Any]]:
         for precision in ("float32", "int8")
     ]
     cells = plan.expand(pairs, (1, 8, 32))
-    # At batch 1 the spin's own clock reads would be another 5 %.
+    # At batch size 1, the clock reads of the slowed session would add another 5 %.
     few = tuple(
-        one for one in cells if one.pair.target.name == "litert-xnnpack" and one.batch_size > 1
+        cell for cell in cells if cell.pair.target.name == "litert-xnnpack" and cell.batch_size > 1
     )
     first, again = (_bench(f"Run {name}", cells) for name in "AB")
     with tempfile.TemporaryDirectory() as folder:
@@ -209,7 +210,7 @@ def repeat() -> list[dict[str, Any]]:
     for what, base, new in (("A/A", first, again), ("A/slowed by 5 %", first, slow)):
         changes, _ = compare(base, new)
         for verdict in ("equal", "slower", "faster"):
-            ratios = [one.ratio.value for one in changes if one.verdict == verdict]
+            ratios = [change.ratio.value for change in changes if change.verdict == verdict]
             rows.append(
                 {"what": what, "verdict": verdict, "cells": len(ratios), "of": len(changes),
                  "lowest_ratio": min(ratios, default=None),
@@ -237,17 +238,16 @@ PARTS = {"overhead": overhead, "agreement": agreement, "repeat": repeat}
 
 
 def main() -> None:
-    asked = sys.argv[1:] or list(PARTS)
-    found = {}
-    for name in asked:
-        found[name] = PARTS[name]()
-        show(name, found[name])
-    if len(found) == len(PARTS):
-        here = BenchRun.of_this_machine()
-        path = here.default_path(RESULTS).with_name("harness.json")
-        facts = {"created_at": here.created_at, "git_commit": here.git_commit,
-                 "environment": here.to_json()["environment"]}  # fmt: skip
-        path.write_text(json.dumps({**facts, **found}, indent=1) + "\n")
+    tables = {}
+    for name in sys.argv[1:] or list(PARTS):
+        tables[name] = PARTS[name]()
+        show(name, tables[name])
+    if len(tables) == len(PARTS):
+        run = BenchRun.of_this_machine()
+        path = run.default_path(RESULTS).with_name("harness.json")
+        facts = {"created_at": run.created_at, "git_commit": run.git_commit,
+                 "environment": run.to_json()["environment"]}  # fmt: skip
+        path.write_text(json.dumps({**facts, **tables}, indent=1) + "\n")
         print(f"\nKept in {path.relative_to(ROOT)}")
 
 

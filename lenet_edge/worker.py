@@ -13,7 +13,7 @@ next. In a process of its own it cannot harm its caller. Three steps make a call
 driver where they run: `run_locally` runs them in this process, `fleet.driver` on boards.
 
 Requests and replies are lines of `support.tagged_json`. A reply has a pipe of its own, so that the
-output of a library cannot be taken for a reply.
+output of a library cannot be mistaken for a reply. Dask pickles calls and replies instead.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ def resolve(name: str) -> WorkerFunction[..., Any]:
         ImportError, AttributeError: there is no such function.
     """
     module, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(f"{_ROOT}.{module}"), attribute)
-    if not isinstance(found, WorkerFunction):
+    resolved = getattr(importlib.import_module(f"{_ROOT}.{module}"), attribute)
+    if not isinstance(resolved, WorkerFunction):
         raise WorkerError(f"{name} may not run in a worker; mark it with @worker.function")
-    return found
+    return resolved
 
 
 @dataclass(frozen=True)

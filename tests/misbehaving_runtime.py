@@ -1,6 +1,6 @@
-"""A runtime whose targets do what runtimes have been seen to do; see tests/cli/test_bench.py.
+"""A runtime whose targets fail as real runtimes do; see tests/cli/test_bench.py.
 
-The test puts this file into a copy of the package, as ``runtimes/misbehaving.py``.
+The test links this file into a copy of the package, as ``runtimes/misbehaving.py``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ TARGETS = tuple(
 
 
 class MisbehavingSession(NullSession):
-    """A Session whose inference goes wrong in one way."""
+    """A session whose inference fails in the way that `what` names."""
 
     what = ""
 
     def infer(self) -> None:
-        """Do what the target's name says."""
+        """Fail."""
         if self.what == "segfault":
             ctypes.string_at(0)
         elif self.what == "abort":
@@ -37,14 +37,14 @@ class MisbehavingSession(NullSession):
             os.write(1, b'{"result": null}\n')
         elif self.what == "swell":
             held = []
-            while True:  # never written to, so that the test takes no memory from others
+            while True:  # never written to, so that other processes keep their memory
                 held.append(np.empty(2**32, np.uint8))
         elif self.what == "hang":
             time.sleep(600)
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
-    """Open nothing, and remember what to do."""
+    """Return a session that fails as the name of the target says."""
     session = MisbehavingSession(artifact.inputs, artifact.outputs)
     session.what = target.name.removeprefix("misbehaving-")
     return session

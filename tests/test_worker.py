@@ -222,7 +222,8 @@ def marked_functions() -> Iterator[str]:
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and any(
-                ast.unparse(one) in ("worker.function", "function") for one in node.decorator_list
+                ast.unparse(decorator) in ("worker.function", "function")
+                for decorator in node.decorator_list
             ):
                 yield f"{module}:{node.name}"
 

@@ -1,8 +1,8 @@
-"""Sample a session: warm it up until it settles, choose how to clock it, stop when it is enough.
+"""Sampling of a session: the warm-up, the clock reads, and the rule that ends the sampling.
 
-A LeNet answers in a few microseconds, where a careless timer measures itself. So the clock's own
-cost is measured first. A call has a pair of clock reads of its own, unless they cost more than a
-twentieth of it: then the reads enclose a block of calls, and a sample is the block's mean.
+One inference of LeNet takes a few microseconds, so the cost of reading the clock matters and is
+measured first. Usually two clock reads enclose each call. If they cost more than a twentieth of
+the call, they enclose a block of calls, and a sample is the mean of the block.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes.null import NullSession
 from lenet_edge.target import Images, Session
 
-# A pair of clock reads may cost this much of what it measures: of a call, or else of a block.
+# Maximum cost of two clock reads, as a fraction of the call or of the block that they enclose.
 MAX_CLOCK_OF_CALL, MAX_CLOCK_OF_BLOCK = 0.05, 0.01
 _WARMUP_WINDOW_S, _WARMUP_WINDOWS = 0.025, 3
 _WARMUP_TOLERANCE = 0.02
 _MAX_WARMUP_S = 1.0
 _CHECK_EVERY_S = 0.025
 
-# The seconds of prepare, infer and read-out, one row a sample: float64 of shape (N, 3).
+# Seconds of prepare, infer and read-out, one row per sample: float64 of shape (N, 3).
 Rows = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class StopRule:
-    """When there are enough samples.
+    """Rule that ends the sampling.
 
-    After `min_time_s` and `min_samples`, sampling stops as soon as the 95 % confidence interval
-    of the median is narrower than `precision` (relative, half-width); at `max_time_s` it stops
-    in any case.
+    Sampling ends when `min_time_s` and `min_samples` are reached and half the 95 % confidence
+    interval of the median, relative to the median, is at most `precision`. It always ends at
+    `max_time_s`.
     """
 
     min_time_s: float = 0.3
@@ -60,7 +60,13 @@ class StopRule:
 
 @dataclass(frozen=True)
 class Warmup:
-    """How a session came to its steady state: calls made, their last median, whether it held."""
+    """Result of a warm-up.
+
+    Attributes:
+        runs: the number of calls.
+        infer_s: the median latency of the last calls in seconds.
+        settled: True if the latency stopped falling.
+    """
 
     runs: int
     infer_s: float
@@ -68,16 +74,15 @@ class Warmup:
 
 
 def warm_up(session: Session, batches: Sequence[Images]) -> Warmup:
-    """Call a session until its latency no longer falls.
+    """Call a session until its latency stops falling, for at most one second.
 
-    Calls are made in windows of 25 ms (one call at the least). It has settled when, of the last
-    three windows, the newest median is within 2 % of the lowest; after a second it is left as
-    it is.
+    The calls form windows of 25 ms or one call. The session has settled when the medians of the
+    last three windows are within 4 % of their minimum, and the newest one within 2 %.
     """
     medians: list[float] = []
     runs, started = 0, time.perf_counter()
     while True:
-        rows = take(session, batches, 1, StopRule(0, _WARMUP_WINDOW_S, 0, 1), start=runs)
+        rows = take_samples(session, batches, 1, StopRule(0, _WARMUP_WINDOW_S, 0, 1), start=runs)
         runs += len(rows)
         medians.append(float(np.median(rows[:, 1])))
         recent = medians[-_WARMUP_WINDOWS:]
@@ -90,22 +95,22 @@ def warm_up(session: Session, batches: Sequence[Images]) -> Warmup:
 
 
 def clock_cost_s() -> float:
-    """Return what a pair of clock reads takes: the median of many, with nothing in between."""
+    """Measure the median time of two clock reads with nothing between them, in seconds."""
     clock = time.perf_counter_ns
-    taken = np.empty(2000, np.int64)
-    for index in range(len(taken)):
+    costs = np.empty(2000, np.int64)
+    for index in range(len(costs)):
         begin = clock()
-        taken[index] = clock() - begin
-    # A coarse clock reads 0 most of the time; then its step is what it costs in precision.
-    return float(max(np.median(taken), np.min(taken[taken > 0], initial=10**9) / 2)) / 1e9
+        costs[index] = clock() - begin
+    # A coarse clock reads 0 most of the time. Half its step is then the uncertainty of a sample.
+    return float(max(np.median(costs), np.min(costs[costs > 0], initial=10**9) / 2)) / 1e9
 
 
 def calls_per_sample(infer_s: float, clock_s: float) -> int:
-    """Return how many calls a pair of clock reads should enclose.
+    """Return the number of calls that two clock reads should enclose.
 
     Args:
-        infer_s: what a call takes, the clock included.
-        clock_s: what the clock takes of it.
+        infer_s: the time of one call with its clock reads.
+        clock_s: the time of the clock reads.
     """
     if clock_s <= MAX_CLOCK_OF_CALL * infer_s:
         return 1
@@ -114,35 +119,35 @@ def calls_per_sample(infer_s: float, clock_s: float) -> int:
 
 
 def null_cost_s(session: Session, batches: Sequence[Images], calls: int) -> float:
-    """Return what `infer` of a session that does nothing takes when it is sampled alike."""
+    """Measure `infer` of a session that does nothing, sampled in the same way, in seconds."""
     null = NullSession(session.inputs, session.outputs)
-    for _ in range(2):  # the first time the interpreter still adapts itself to another session
-        rows = take(null, batches, calls, StopRule(0, 0.005, 0, 1))
+    for _ in range(2):  # the first time, the interpreter still specializes its bytecode
+        rows = take_samples(null, batches, calls, StopRule(0, 0.005, 0, 1))
     return float(np.median(rows[:, 1]))
 
 
-def take(
+def take_samples(
     session: Session, batches: Sequence[Images], calls: int, stop: StopRule, start: int = 0
 ) -> Rows:
     """Sample a session until the rule is met.
 
     Args:
-        session: what is sampled.
+        session: the session.
         batches: real inputs, used in turn.
-        calls: of `infer` between two clock reads.
-        stop: when it is enough.
-        start: which batch comes first.
+        calls: calls of `infer` between two clock reads.
+        stop: the rule that ends the sampling.
+        start: the index of the first batch.
 
     Returns:
-        The seconds of prepare, infer and read-out, a row for each sample in the order they were
-        taken. Where `calls` is more than 1, those of infer are means.
+        The seconds of prepare, infer and read-out, one row per sample, in the order of time. If
+        `calls` is above 1, those of infer are means.
     """
     clock = time.perf_counter_ns
     prepare, infer, logits = session.prepare, session.infer, session.logits
     stamps = array("q")
     started = checked = time.perf_counter()
     number = start
-    gc.disable()  # a collection in the middle of a call would be counted as inference
+    gc.disable()  # a collection during a call would count as inference
     try:
         while True:
             batch = batches[number % len(batches)]
@@ -181,7 +186,7 @@ def take(
 
 
 def _rows(stamps: array[int]) -> npt.NDArray[np.int64]:
-    # A copy, because the array cannot grow while something looks into it.
+    # A copy, because an array cannot grow while a view of it exists.
     return np.array(stamps, np.int64).reshape(-1, 3)
 
 

@@ -1,8 +1,7 @@
-"""Time one file on one target at one batch size; runs in a worker process of its own.
+"""Measurement of one cell by one worker process.
 
-Load, first inference, prepare, inference and read-out are timed apart; the images are real and
-change from call to call; nothing is averaged before it is kept. How inference is sampled is in
-`sampling`.
+Load, first inference, prepare, inference and read-out are timed separately. The images are real
+and change from call to call. The raw samples are stored, no averages; see `sampling`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from lenet_edge.bench.sampling import (
     calls_per_sample,
     clock_cost_s,
     null_cost_s,
-    take,
+    take_samples,
     warm_up,
 )
 from lenet_edge.data.dataset import to_input
@@ -49,10 +48,20 @@ def measure(
     num_threads: int,
     stop: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the `Measurement` of one cell by this one process, as JSON.
+    """Measure one cell in this process.
+
+    Args:
+        artifact: the artifact, as `Artifact.to_json` returns it.
+        target: the fields of the `Target`.
+        batch_size: images in one inference.
+        num_threads: threads for one inference.
+        stop: the fields of the `StopRule`.
+
+    Returns:
+        The JSON of the `Measurement`, with the samples of this process.
 
     Raises:
-        TargetError: the target cannot run the file, or a delegate did not take all of its nodes.
+        TargetError: the target cannot run the file, or a delegate left nodes to the CPU.
         ModelFileError: the file has changed since the plan was made.
     """
     file, chosen, rule = Artifact.from_json(artifact), Target.from_json(target), StopRule(**stop)
@@ -63,21 +72,21 @@ def measure(
     before, resident = read_conditions(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
-        session.prepare(batches[0])  # some runtimes allocate, or compile, only here
+        session.prepare(batches[0])  # some runtimes allocate or compile at this point
         loaded = time.perf_counter()
         session.infer()
         first = time.perf_counter()
         session.logits()
-        taken = prove(session, file, chosen)
-        trial = _sample(session, batches, rule)
+        delegation = prove(session, file, chosen)
+        samples = _sample(session, batches, rule)
         meter = energy.find_meter()
         joules = meter.joules_per_call(session.infer) if meter else None
         after = read_conditions()
-        trial = dataclasses.replace(
-            trial,
+        samples = dataclasses.replace(
+            samples,
             load_time_s=loaded - started,
             first_inference_s=first - loaded,
-            rss_growth_bytes=trial.peak_rss_bytes - resident,
+            rss_growth_bytes=samples.peak_rss_bytes - resident,
             energy_j=joules,
             before=before,
             after=after,
@@ -91,16 +100,17 @@ def measure(
             runtime_version=session.runtime_version,
             batch_size=batch_size,
             num_threads=num_threads,
-            processes=(trial,),
-            delegation=taken,
+            processes=(samples,),
+            delegation=delegation,
             arena_bytes=getattr(session, "arena_bytes", None),
             inputs="test images" if has_test_images(file) else "random",
             energy_covers=meter.covers if meter else None,
-            invalid=_held_back(after.throttled),
+            invalid=_throttling(after.throttled),
         ).to_json()
 
 
-def _held_back(throttled: tuple[str, ...]) -> str | None:
+def _throttling(throttled: tuple[str, ...]) -> str | None:
+    """Return the reason why a throttled board's figures are invalid."""
     return (
         f"the board says: {', '.join(throttled)}; {throttling_remedy(throttled)}"
         if throttled
@@ -109,13 +119,13 @@ def _held_back(throttled: tuple[str, ...]) -> str | None:
 
 
 def _sample(session: Session, batches: list[Images], rule: StopRule) -> ProcessSamples:
-    gc.collect()  # once: `take` keeps the collector away, and TensorFlow's heap takes it long
+    gc.collect()  # once, because collecting TensorFlow's heap is slow; sampling disables it
     clock_s = clock_cost_s()
     warmup = warm_up(session, batches)
     calls = calls_per_sample(warmup.infer_s, clock_s)
-    peak = _status_bytes("VmHWM")  # before the samples themselves take memory
+    peak = _status_bytes("VmHWM")  # before the samples use memory
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    rows = take(session, batches, calls, rule)
+    rows = take_samples(session, batches, calls, rule)
     preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
     return ProcessSamples(
         latencies_s=rows[:, 1],
@@ -134,13 +144,13 @@ def _sample(session: Session, batches: list[Images], rule: StopRule) -> ProcessS
 
 
 def _status_bytes(name: str) -> int:
-    # Not getrusage: on Linux its maximum survives exec, so a worker would report its parent's.
+    # Not getrusage: on Linux its maximum survives exec, so a worker would report its caller's.
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{name}:")[1].split()[0]) * 1024
 
 
 def make_batches(artifact: Artifact, batch_size: int) -> list[Images]:
-    """Return 16 batches of images, all different where there are enough, as a file takes them."""
+    """Return 16 batches of images, scaled for an artifact; with enough images, all differ."""
     images = evaluation_images(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]

@@ -93,7 +93,7 @@ def connected_boards(client: Client) -> list[FleetBoard]:
     """Return the workers that were started as boards, sorted by name.
 
     Raises:
-        LenetEdgeError: there is no such worker.
+        LenetEdgeError: no worker was started as a board.
     """
     workers: Mapping[str, Any] = client.scheduler_info()["workers"]
     boards = [

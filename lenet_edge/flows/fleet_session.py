@@ -77,7 +77,7 @@ class FleetSession:
 
     Attributes:
         choice: the artifacts and targets.
-        boards: the boards that are ready; a board stays in here when it is lost.
+        boards: the boards that are ready; a lost board stays among them.
         lost: the boards that were lost, in this order.
         run_jobs: runs a job on each board.
 

@@ -1,4 +1,4 @@
-"""A Session that takes a known time, for tests of what samples it."""
+"""A session of a known latency, for tests of the sampling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lenet_edge.target import Images
 
 
 class SlowSession(NullSession):
-    """A Session whose inference takes a known time at the least, and that counts its steps.
+    """A session whose inference takes at least `infer_s`; it records batches and counts calls.
 
     Each of the first `cold` calls takes ten times as long.
     """

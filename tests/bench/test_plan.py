@@ -1,4 +1,4 @@
-"""Which cells are measured, in which order, and what a cell that fails costs."""
+"""The cells of a plan and their order, and plans that run in real processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pairs(exported: Callable[[str], Artifact]) -> list[Pair]:
     ]
 
 
-def test_every_cell_comes_once_a_round(pairs: list[Pair]) -> None:
+def test_each_round_measures_every_cell_once(pairs: list[Pair]) -> None:
     planned = Plan(plan.expand(pairs, BATCH_SIZES, (1, 2)), rounds=4)
     expected = Counter(
         (pair.artifact.name, pair.target.name, batch, threads)
@@ -52,7 +52,7 @@ def test_every_cell_comes_once_a_round(pairs: list[Pair]) -> None:
         assert Counter(steps[start : start + size]) == expected
 
 
-def test_the_order_is_the_seeds_and_another_in_each_round(pairs: list[Pair]) -> None:
+def test_the_seed_determines_the_order_of_each_round(pairs: list[Pair]) -> None:
     cells = plan.expand(pairs, BATCH_SIZES)
     first, again, other = (Plan(cells, 2, seed).steps() for seed in (0, 0, 1))
     assert first == again != other
@@ -60,13 +60,13 @@ def test_the_order_is_the_seeds_and_another_in_each_round(pairs: list[Pair]) -> 
     assert first[: len(cells)] != first[len(cells) :]
 
 
-def test_a_fixed_batch_is_measured_at_that_one_only(pairs: list[Pair]) -> None:
+def test_a_fixed_batch_size_has_cells_of_it_only(pairs: list[Pair]) -> None:
     fixed = Pair(dataclasses.replace(pairs[0].artifact, batch_size=8), pairs[0].target)
     assert [cell.batch_size for cell in plan.expand([fixed], BATCH_SIZES)] == [8]
     assert plan.expand([fixed], (1, 2)) == ()
 
 
-def test_a_cell_that_fails_costs_itself_and_nothing_else(pairs: list[Pair], tmp_path: Path) -> None:
+def test_a_failed_cell_affects_no_other_cell(pairs: list[Pair], tmp_path: Path) -> None:
     for name in ("lenet_int8.tflite", "lenet_int8.tflite.json"):
         shutil.copy(pairs[0].artifact.path.with_name(name), tmp_path)
     path = tmp_path / "lenet_int8.tflite"
@@ -74,41 +74,42 @@ def test_a_cell_that_fails_costs_itself_and_nothing_else(pairs: list[Pair], tmp_
     broken = dataclasses.replace(pairs[0].artifact, path=path, sha256=sha256_of(path))
     write_manifest(broken)
     cells = plan.expand([Pair(load_artifact(path), pairs[0].target), pairs[2]], (1, 4))
-    said: list[str] = []
+    lines: list[str] = []
     kept: list[BenchRun] = []
-    run = run_plan(Plan(cells, rounds=2, stop=QUICK), said.append, kept.append)
-    assert [(one.artifact, one.batch_size) for one in run.measurements] == [
+    run = run_plan(Plan(cells, rounds=2, stop=QUICK), lines.append, kept.append)
+    assert [(m.artifact, m.batch_size) for m in run.measurements] == [
         ("lenet_float32.onnx", 1),
         ("lenet_float32.onnx", 4),
     ]
-    assert [len(one.processes) for one in run.measurements] == [2, 2]
-    (reason,) = run.skipped  # the same reason at both batches is told once
-    assert (reason.artifact, reason.target) == ("lenet_int8.tflite", "litert-xnnpack")
-    assert reason.reason
-    assert len(said) == 2 * len(cells)
-    assert len(kept) == 2 * 2 + 2  # what failed is not started again
-    assert [one.remaining for one in kept] == sorted((one.remaining for one in kept), reverse=True)
+    assert [len(m.processes) for m in run.measurements] == [2, 2]
+    (skip,) = run.skipped  # the same reason at both batch sizes is recorded once
+    assert (skip.artifact, skip.target) == ("lenet_int8.tflite", "litert-xnnpack")
+    assert skip.reason
+    assert len(lines) == 2 * len(cells)
+    assert len(kept) == 2 * 2 + 2  # a failed cell is not started again
+    remaining = [kept_run.remaining for kept_run in kept]
+    assert remaining == sorted(remaining, reverse=True)
 
 
 @pytest.fixture(scope="module")
 def stopped(pairs: list[Pair]) -> tuple[Plan, BenchRun]:
-    """A plan of 2 cells and 2 rounds, and what it had found after three processes."""
+    """A plan of 2 cells and 2 rounds, and its results after three processes."""
     planned = Plan(plan.expand(pairs[::2], (1,)), rounds=2, stop=QUICK)
     kept: list[BenchRun] = []
     run_plan(planned, keep=kept.append)
     return planned, kept[2]
 
 
-def test_what_was_stopped_goes_on_where_it_was(stopped: tuple[Plan, BenchRun]) -> None:
+def test_a_stopped_run_continues(stopped: tuple[Plan, BenchRun]) -> None:
     planned, earlier = stopped
     assert earlier.remaining == 1
     started: list[str] = []
     run = run_plan(planned, started.append, earlier=earlier)
     assert sum("nothing left to do" in line for line in started) == 3
-    assert [len(one.processes) for one in run.measurements] == [2, 2]
-    before = {one.key: one.processes for one in earlier.measurements}
-    for one in run.measurements:
-        assert one.processes[: len(before[one.key])] == before[one.key]
+    assert [len(m.processes) for m in run.measurements] == [2, 2]
+    before = {m.key: m.processes for m in earlier.measurements}
+    for m in run.measurements:
+        assert m.processes[: len(before[m.key])] == before[m.key]
     assert run.remaining == 0
 
 
@@ -123,21 +124,21 @@ def test_another_plan_or_machine_is_not_resumed(stopped: tuple[Plan, BenchRun]) 
         run_plan(planned, earlier=dataclasses.replace(earlier, environment=elsewhere))
 
 
-def test_a_cell_that_fails_later_is_kept_but_invalid(
+def test_a_cell_that_fails_later_keeps_its_samples_but_is_invalid(
     stopped: tuple[Plan, BenchRun], pairs: list[Pair], tmp_path: Path
 ) -> None:
     planned, _ = stopped
-    one_second_long = dataclasses.replace(planned, timeout_s=0.01)
+    short = dataclasses.replace(planned, timeout_s=0.01)
     (cell, *_) = planned.steps()
-    found = run_plan(dataclasses.replace(planned, cells=(cell,), rounds=1), earlier=None)
-    earlier = dataclasses.replace(found, settings=one_second_long.settings)
-    run = run_plan(dataclasses.replace(one_second_long, cells=(cell,)), earlier=earlier)
+    first = run_plan(dataclasses.replace(planned, cells=(cell,), rounds=1), earlier=None)
+    earlier = dataclasses.replace(first, settings=short.settings)
+    run = run_plan(dataclasses.replace(short, cells=(cell,)), earlier=earlier)
     assert run.measurements[0].invalid is not None
     assert run.measurements[0].invalid.startswith("process 2 of 2 failed: bench.timing:measure did")
     assert "did not finish within 0.01 s" in run.skipped[0].reason
 
 
-def test_a_runtime_of_another_python_is_tried_there(
+def test_a_runtime_of_another_python_runs_there(
     exported: Callable[[str], Artifact], tmp_path: Path
 ) -> None:
     artifact = exported("lenet_int8.tflite")

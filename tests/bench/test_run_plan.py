@@ -92,12 +92,12 @@ def test_each_measurement_has_its_own_process_and_its_share_of_the_time(
 def test_the_best_peak_of_all_rounds_counts(plan: Plan) -> None:
     cells = expand([plan.cells[0].pair], (1,), (4, 1, 2))
     peaks = iter([{1: 5.0, 2: 1.0}, {1: 2.0, 2: 7.0, 4: 3.0}])
-    asked = []
+    thread_counts = []
 
     def script(call: Call[Any]) -> Any:
         if call.function is not limit.measure_peaks:
             return measured(call)
-        asked.append(call.arguments["num_threads"])
+        thread_counts.append(call.arguments["num_threads"])
         try:
             return next(peaks)
         except StopIteration:
@@ -105,7 +105,7 @@ def test_the_best_peak_of_all_rounds_counts(plan: Plan) -> None:
 
     progress = begin(dataclasses.replace(plan, cells=cells))
     drive(progress.measure(cells), script)
-    assert asked == [[1, 2, 4]] * 3
+    assert thread_counts == [[1, 2, 4]] * 3
     assert progress.to_run().peak_macs_per_s == {1: 5.0, 2: 7.0, 4: 3.0}
     assert len(progress.to_run().measurements) == 3  # a failed peak costs no measurement
 

@@ -1,4 +1,4 @@
-"""What is timed, when it stops, and what is kept of it."""
+"""Measurements of one cell in one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lenet_edge.artifacts.artifact import (
     write_manifest,
 )
 from lenet_edge.bench import timing
-from lenet_edge.bench.sampling import StopRule, take
+from lenet_edge.bench.sampling import StopRule, take_samples
 from lenet_edge.errors import TargetError
 from lenet_edge.results.process_samples import MIN_SAMPLES_P99
 from lenet_edge.results.result_file import Measurement
@@ -42,17 +42,17 @@ def measure(path: Path, target: str, batch_size: int = 1, stop: StopRule = AT_ON
     )
 
 
-def test_the_harness_itself_costs_next_to_nothing(exports: Path) -> None:
-    """Of the null target, all that is left is a pair of clock reads."""
+def test_the_harness_adds_little(exports: Path) -> None:
+    """The latency of the null target is that of two clock reads."""
     null = measure(exports / "lenet_int8.tflite", "null")
     real = measure(exports / "lenet_int8.tflite", "litert-xnnpack")
     assert null.p50_s < real.p50_s / 2
     assert null.delegation is None
 
 
-def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) -> None:
+def test_the_fields_of_a_measurement(exports: Path, exported: Callable[[str], Artifact]) -> None:
     artifact = exported("lenet_float32.tflite")
-    found = Measurement.from_json(
+    measurement = Measurement.from_json(
         worker.run(
             timing.measure.bind(
                 artifact=artifact.to_json(),
@@ -63,39 +63,48 @@ def test_what_is_recorded(exports: Path, exported: Callable[[str], Artifact]) ->
             )
         )
     )
-    assert (found.artifact, found.artifact_sha256) == (artifact.name, artifact.sha256)
-    assert found.size_bytes == artifact.path.stat().st_size
-    assert (found.target, found.batch_size, found.num_threads) == ("litert-xnnpack", 64, 2)
-    assert found.delegation == Delegation(
+    assert (measurement.artifact, measurement.artifact_sha256) == (artifact.name, artifact.sha256)
+    assert measurement.size_bytes == artifact.path.stat().st_size
+    assert (measurement.target, measurement.batch_size, measurement.num_threads) == (
+        "litert-xnnpack",
+        64,
+        2,
+    )
+    assert measurement.delegation == Delegation(
         "XNNPACK", nodes_total=8, nodes_taken=8, macs_total=199_968, macs_taken=199_968
     )
-    assert found.runtime_version[0].isdigit()
-    (trial,) = found.processes
-    assert trial.warmup_runs >= 3
-    assert trial.calls_per_sample == 1
-    assert trial.timer_s is not None
-    assert trial.null_s is not None
-    assert 0 < trial.timer_s <= trial.null_s * 2 < found.p50_s
-    assert trial.rss_growth_bytes is not None
-    assert 2**20 < trial.rss_growth_bytes < trial.peak_rss_bytes
-    assert found.inputs == "test images"
-    assert trial.after.load is not None
-    assert len(found.latencies_s) >= MIN_SAMPLES_P99
-    for seconds in (found.load_time_s, found.first_inference_s, found.prepare_s, found.readout_s):
+    assert measurement.runtime_version[0].isdigit()
+    (samples,) = measurement.processes
+    assert samples.warmup_runs >= 3
+    assert samples.calls_per_sample == 1
+    assert samples.timer_s is not None
+    assert samples.null_s is not None
+    assert 0 < samples.timer_s <= samples.null_s * 2 < measurement.p50_s
+    assert samples.rss_growth_bytes is not None
+    assert 2**20 < samples.rss_growth_bytes < samples.peak_rss_bytes
+    assert measurement.inputs == "test images"
+    assert samples.after.load is not None
+    assert len(measurement.latencies_s) >= MIN_SAMPLES_P99
+    for seconds in (
+        measurement.load_time_s,
+        measurement.first_inference_s,
+        measurement.prepare_s,
+        measurement.readout_s,
+    ):
         assert 0 < seconds < 60
-    assert (found.latencies_s > 0).all()
+    assert (measurement.latencies_s > 0).all()
     assert (
-        found.p50_s > found.prepare_s + found.readout_s
+        measurement.p50_s > measurement.prepare_s + measurement.readout_s
     )  # copying 64 images costs next to nothing
-    assert found.peak_rss_bytes > artifact.size_bytes
-    assert found.invalid is None
+    assert measurement.peak_rss_bytes > artifact.size_bytes
+    assert measurement.invalid is None
 
 
-def test_the_precision_is_reached(exports: Path) -> None:
+def test_sampling_reaches_the_precision(exports: Path) -> None:
     stop = StopRule(min_time_s=0, max_time_s=60, precision=0.05)
-    found = measure(exports / "lenet_int8.tflite", "litert-xnnpack", stop=stop)
-    low, high = median_interval(found.latencies_s)
-    assert (high - low) / 2 / found.p50_s <= stop.precision
+    measurement = measure(exports / "lenet_int8.tflite", "litert-xnnpack", stop=stop)
+    low, high = median_interval(measurement.latencies_s)
+    assert (high - low) / 2 / measurement.p50_s <= stop.precision
 
 
 def test_the_images_are_real_and_change(exported: Callable[[str], Artifact]) -> None:
@@ -104,11 +113,11 @@ def test_the_images_are_real_and_change(exported: Callable[[str], Artifact]) -> 
     assert len({batch.tobytes() for batch in batches}) == len(batches) > 1
     assert {(batch.min(), batch.max()) for batch in batches} == {(0.0, 1.0)}
     session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0002)
-    take(session, batches, 1, AT_ONCE)
+    take_samples(session, batches, 1, AT_ONCE)
     assert {batch.tobytes() for batch in session.prepared} == {batch.tobytes() for batch in batches}
 
 
-def test_a_file_of_a_fixed_batch_is_not_timed_at_another(exports: Path, tmp_path: Path) -> None:
+def test_a_fixed_batch_size_is_the_only_one_measured(exports: Path, tmp_path: Path) -> None:
     for name in ("lenet_int8.tflite", "lenet_int8.tflite.json"):
         shutil.copy(exports / name, tmp_path)
     path = tmp_path / "lenet_int8.tflite"
@@ -118,8 +127,8 @@ def test_a_file_of_a_fixed_batch_is_not_timed_at_another(exports: Path, tmp_path
     assert measure(path, "litert-xnnpack", batch_size=1).batch_size == 1
 
 
-def test_a_delegate_that_takes_a_part_only_is_no_measurement(exports: Path, tmp_path: Path) -> None:
-    """Keras's Flatten on a free batch leaves operators that XNNPACK does not take."""
+def test_a_partial_delegation_is_not_measured(exports: Path, tmp_path: Path) -> None:
+    """Keras's Flatten with a free batch size produces operators that XNNPACK does not take."""
     import tensorflow as tf
 
     model = tf.keras.models.load_model(exports / "lenet.keras")

@@ -17,7 +17,7 @@ from tests.ports import free_port
 
 
 class Cluster:
-    """A scheduler on a free port of the loopback address; boards are added and killed by name."""
+    """A scheduler on a free port of the loopback address, and boards, by their names."""
 
     def __init__(self, folder: Path, scheme: str = "tcp", options: Sequence[str] = ()) -> None:
         self._folder, self._options = folder, list(options)
@@ -29,7 +29,7 @@ class Cluster:
     def _start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        # A log and not a pipe: nobody reads it while the test runs.
+        # A log and not a pipe, because the test does not read it while it runs.
         with (self._folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:],
@@ -56,21 +56,21 @@ class Cluster:
             assert time.monotonic() < deadline, self.log("scheduler")
             time.sleep(0.2)
 
-    def send(self, name: str, which: signal.Signals) -> None:
-        self.processes[name].send_signal(which)
+    def send(self, name: str, number: signal.Signals) -> None:
+        self.processes[name].send_signal(number)
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
 
     def close(self) -> None:
         for process in self.processes.values():
-            process.kill()  # what is stopped too
+            process.kill()  # SIGKILL also ends a stopped process
             process.wait()
 
 
 @contextlib.contextmanager
 def cluster(folder: Path, *names: str) -> Iterator[Cluster]:
-    with contextlib.closing(Cluster(folder)) as made:
-        made.add(*names)
-        made.wait_for(len(names))
-        yield made
+    with contextlib.closing(Cluster(folder)) as boards:
+        boards.add(*names)
+        boards.wait_for(len(names))
+        yield boards

@@ -1,4 +1,4 @@
-"""A fleet of two kinds: this machine, and an emulated arm64 board with a worker inside."""
+"""A fleet of two kinds of boards: this machine, and an emulated arm64 board."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PACKAGES = ("distributed", "ai-edge-litert", "numpy", "click", "rich")
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
-    """An emulated Pi 4 with what a board of a fleet has; never TensorFlow."""
+    """An emulated Pi 4 with the packages of a fleet's board, without TensorFlow."""
     if reason := why_unavailable():
         needs.leave_out(reason)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version != "3.11":
-        pytest.skip("the board has Python 3.11, and the packages are the ones installed here")
+        pytest.skip("the board has Python 3.11, and its packages are those of this Python")
     tags = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(36, 4, -1)]  # its glibc
     pinned = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
     subprocess.run(
@@ -63,40 +63,40 @@ def board(tmp_path: Path) -> Iterator[EmulatedBoard]:
         yield started
 
 
-def test_each_kind_of_board_has_its_own_figures(board: EmulatedBoard, tmp_path: Path) -> None:
+def test_each_kind_of_board_measures_every_cell(board: EmulatedBoard, tmp_path: Path) -> None:
     choice = Choice([load_artifact(ROOT / "exported" / "lenet_int8.tflite")], ("litert-xnnpack",))
     rule = StopRule(min_time_s=0, max_time_s=0.1, precision=1)
-    with contextlib.closing(Cluster(tmp_path)) as made:
-        made.add("here")
-        made.wait_for(1)
+    with contextlib.closing(Cluster(tmp_path)) as boards:
+        boards.add("here")
+        boards.wait_for(1)
         command = (
             "PYTHONPATH=site exec python3 -m distributed.cli.dask_worker"
-            f" {made.address} --name pi4 --nthreads 1 --no-nanny --resources board=1"
+            f" {boards.address} --name pi4 --nthreads 1 --no-nanny --resources board=1"
             " --host 127.0.0.1 --no-dashboard"
         )
         with (tmp_path / "pi4.log").open("wb") as log:
-            made.processes["pi4"] = subprocess.Popen(
+            boards.processes["pi4"] = subprocess.Popen(
                 ["ssh", "-F", str(board.ssh_config), "pi", command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        made.wait_for(2, timeout_s=180)
-        with connect(made.address) as client:
-            found = fleet.bench(
+        boards.wait_for(2, timeout_s=180)
+        with connect(boards.address) as client:
+            result = fleet.bench(
                 open_fleet(client, choice),
                 lambda pairs: plan.Plan(plan.expand(pairs, (1,)), rounds=1, stop=rule),
                 True,
                 lambda total: lambda line: None,
             )
-    assert not found.lost, made.log("pi4")
-    here, there = found.runs
-    assert (here.board, there.board) == ("here", "pi4")
-    assert there.environment.architecture == "aarch64"
-    assert re.match("Raspberry Pi 4", there.environment.machine)
-    assert there.environment.emulated
-    assert "tensorflow" not in there.environment.packages
-    # Divided among equals only: each kind measures the cell, and has proven it.
-    for run in found.runs:
+    assert not result.lost, boards.log("pi4")
+    host, pi = result.runs
+    assert (host.board, pi.board) == ("here", "pi4")
+    assert pi.environment.architecture == "aarch64"
+    assert re.match("Raspberry Pi 4", pi.environment.machine)
+    assert pi.environment.emulated
+    assert "tensorflow" not in pi.environment.packages
+    # Only equal boards share cells, so both kinds check and measure the cell.
+    for run in result.runs:
         (cell,) = run.measurements
         assert cell.p50_s > 0
-        assert [one.verdict for one in run.parity] == ["inconclusive"]  # 256 images
+        assert [report.verdict for report in run.parity] == ["inconclusive"]  # 256 images
         assert run.parity[0].top1_agreement >= 0.99

@@ -1,4 +1,4 @@
-"""TLS as Dask offers it: with certificates of one's own, and nobody else is spoken to."""
+"""A fleet over Dask's TLS: only peers with certificates of the same authority connect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def openssl(*arguments: str | Path) -> None:
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> dict[str, str]:
-    """The settings of Dask for an authority of our own and a certificate that it signed."""
+    """Dask's settings for a new certificate authority and a certificate that it signed."""
     key, own, request, signed = (
         tmp_path / name for name in ("ca-key.pem", "key.pem", "request.pem", "cert.pem")
     )
@@ -33,13 +33,13 @@ def certificates(tmp_path: Path) -> dict[str, str]:
             "-subj", "/CN=board")  # fmt: skip
     openssl("x509", "-req", "-in", request, "-CA", authority, "-CAkey", key, "-CAcreateserial",
             "-out", signed, "-days", "2")  # fmt: skip
-    who = ("CLIENT", "SCHEDULER", "WORKER")
+    roles = ("CLIENT", "SCHEDULER", "WORKER")
     prefix = "DASK_DISTRIBUTED__COMM__"
     return {
         f"{prefix}REQUIRE_ENCRYPTION": "True",
         f"{prefix}TLS__CA_FILE": str(authority),
-        **{f"{prefix}TLS__{one}__CERT": str(signed) for one in who},
-        **{f"{prefix}TLS__{one}__KEY": str(own) for one in who},
+        **{f"{prefix}TLS__{role}__CERT": str(signed) for role in roles},
+        **{f"{prefix}TLS__{role}__KEY": str(own) for role in roles},
     }
 
 
@@ -48,8 +48,8 @@ def test_a_fleet_over_tls(certificates: dict[str, str], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as settings:
         for name, value in certificates.items():
             settings.setenv(name, value)
-        made = Cluster(tmp_path, "tls")
-        made.add("a")
+        boards = Cluster(tmp_path, "tls")
+        boards.add("a")
 
     def verify(address: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = ["verify", str(file), "--target", "litert", "--scheduler", address]
@@ -58,19 +58,19 @@ def test_a_fleet_over_tls(certificates: dict[str, str], tmp_path: Path) -> None:
             cwd=tmp_path, env={**os.environ, **more}, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
-    with contextlib.closing(made):
+    with contextlib.closing(boards):
         for _ in range(60):  # until the board has joined
-            done = verify(made.address, **certificates)
+            done = verify(boards.address, **certificates)
             if done.returncode != 1:
                 break
-        assert done.returncode == 0, done.stderr + made.log("scheduler") + made.log("a")
+        assert done.returncode == 0, done.stderr + boards.log("scheduler") + boards.log("a")
         assert "litert-xnnpack" in done.stdout
-        plain = made.address.replace("tls", "tcp")
+        plain = boards.address.replace("tls", "tcp")
         refused = {
-            "takes certificates, and Dask's configuration names none": verify(made.address),
+            "takes certificates, and Dask's configuration names none": verify(boards.address),
             "is not encrypted, and Dask's configuration requires": verify(plain, **certificates),
             "no scheduler answers at": verify(plain),
         }
-    for words, told in refused.items():
-        assert (told.returncode, told.stderr.count("\n")) == (1, 1), told.stderr
-        assert words in told.stderr
+    for message, failed in refused.items():
+        assert (failed.returncode, failed.stderr.count("\n")) == (1, 1), failed.stderr
+        assert message in failed.stderr

@@ -1,4 +1,4 @@
-"""`lenet-edge fleet` over a real OpenSSH to boards with networks of their own."""
+"""`lenet-edge fleet` over a real OpenSSH to boards in separate networks."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def missing() -> str | None:
 
 @pytest.fixture
 def networks() -> Iterator[dict[str, int]]:
-    """Two boards that have nothing but a loopback address of their own: process ids to enter by."""
+    """Two boards, each in a network with a loopback address only; their process ids."""
     if reason := missing():
         needs.leave_out(reason)
-    made = {}
+    processes = {}
     try:
         for name in ("a", "b"):
-            made[name] = process = subprocess.Popen(
+            processes[name] = process = subprocess.Popen(
                 ["unshare", "-n", "sh", "-c", "ip link set lo up && echo ready && exec sleep 600"],
                 stdout=subprocess.PIPE,
             )
             assert process.stdout
             assert process.stdout.readline() == b"ready\n"
-        yield {name: process.pid for name, process in made.items()}
+        yield {name: process.pid for name, process in processes.items()}
     finally:
-        for process in made.values():
+        for process in processes.values():
             process.kill()
             process.wait()
             assert process.stdout
@@ -55,7 +55,7 @@ def networks() -> Iterator[dict[str, int]]:
 
 @pytest.fixture
 def desk(networks: dict[str, int], tmp_path: Path) -> Run:
-    """Run lenet-edge in a folder with an inventory; its `ssh` has the keys of these boards."""
+    """Return a function that runs lenet-edge; its `ssh` and inventory know the boards."""
     for key in ("user", "host"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / key)]
         subprocess.run(command, check=True)
@@ -68,7 +68,7 @@ def desk(networks: dict[str, int], tmp_path: Path) -> Run:
     (tmp_path / "known_hosts").write_text("".join(f"{name} {known}" for name in "abc"))
     config = [f"IdentityFile {tmp_path}/user", f"UserKnownHostsFile {tmp_path}/known_hosts"]
     for name, process in networks.items():
-        # Each connection is a server of its own, inside of the board's network.
+        # Each connection starts a server inside the board's network.
         server = f"nsenter -t {process} -n {SSHD} -i -e -f {tmp_path}/sshd_config"
         config += [f"Host {name}", "  User root", f"  ProxyCommand {server} 2>/dev/null"]
     config += ["Host c", "  ProxyCommand false"]
@@ -96,29 +96,29 @@ def desk(networks: dict[str, int], tmp_path: Path) -> Run:
 
 
 @pytest.mark.slow
-def test_boards_come_work_and_go(desk: Run, tmp_path: Path) -> None:
+def test_boards_are_started_used_and_stopped(desk: Run, tmp_path: Path) -> None:
     port = ("--port", str(free_port()))
     scheduler = f"tcp://127.0.0.1:{port[1]}"
     try:
         started = desk("fleet", "up", *port)
         assert "board-a: joined" in started.stderr, started.stderr
         assert "board-b: joined" in started.stderr
-        assert started.returncode == 3  # one is not there
+        assert started.returncode == 3  # board c is missing
         assert started.stdout.startswith(f"2 of 3 boards are at {scheduler}")
         assert "board-c: " in started.stderr
         again = desk("fleet", "up", *port, "here")
         assert (again.returncode, again.stderr) == (0, "")
         shown = desk("fleet", "status", *port, "--json", "-")
         assert shown.returncode == 3
-        assert {one["name"]: one["state"] for one in json.loads(shown.stdout)} == {
+        assert {board["name"]: board["state"] for board in json.loads(shown.stdout)} == {
             "board-a": "idle", "board-b": "idle", "board-c": "missing",
         }  # fmt: skip
-        proven = desk("verify", str(EXPORTED / "lenet_int8.tflite"), "--target", "litert",
+        verified = desk("verify", str(EXPORTED / "lenet_int8.tflite"), "--target", "litert",
                       "--scheduler", scheduler, "--json", "-")  # fmt: skip
-        assert proven.returncode == 0, proven.stderr
-        boards = json.loads(proven.stdout)["boards"]
-        assert [one["board"] for one in boards] == ["board-a", "board-b"]
-        assert all(one["parity"][0]["verdict"] == "pass" for one in boards)
+        assert verified.returncode == 0, verified.stderr
+        boards = json.loads(verified.stdout)["boards"]
+        assert [board["board"] for board in boards] == ["board-a", "board-b"]
+        assert all(board["parity"][0]["verdict"] == "pass" for board in boards)
     finally:
         stopped = desk("fleet", "down", *port)
     assert stopped.stdout == "Stopped 2 boards and their scheduler.\n"
