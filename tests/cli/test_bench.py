@@ -1,4 +1,4 @@
-"""bench survives what runtimes do, keeps what it has found, and goes on with it."""
+"""Tests of `bench`: runtimes that fail, interrupted runs and their continuation, other formats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNTIME = Path(__file__).parents[1] / "misbehaving_runtime.py"
 
 @pytest.fixture
 def with_misbehaving_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `lenet-edge` run a copy of the package with one runtime more."""
+    """Let `lenet-edge` run a copy of the package with the misbehaving runtime."""
     copy = tmp_path / "copy" / "lenet_edge"
     (copy / "runtimes").mkdir(parents=True)
     for folder in (Path(), Path("runtimes")):
@@ -33,7 +33,7 @@ def with_misbehaving_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("with_misbehaving_runtime")
-def test_runtimes_that_misbehave_cost_their_own_cells(
+def test_a_misbehaving_runtime_affects_only_its_own_cells(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
     done = lenet_edge(
@@ -43,21 +43,22 @@ def test_runtimes_that_misbehave_cost_their_own_cells(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out.json")
-    assert {one.target for one in run.measurements} == {"litert-xnnpack", "misbehaving-babble"}
-    assert all(len(one.processes) == 2 and not one.invalid for one in run.measurements)
-    # The check before the timing meets them first.
+    cells = {cell.target: cell for cell in run.measurements}
+    assert set(cells) == {"litert-xnnpack", "misbehaving-babble"}
+    assert all(len(cell.processes) == 2 and not cell.invalid for cell in run.measurements)
+    # The check before the measurement already skips them.
     reasons = {
-        one.target: one.reason.removeprefix("verify.inference:record_logits ")
-        for one in run.skipped
+        skipped.target: skipped.reason.removeprefix("verify.inference:record_logits ")
+        for skipped in run.skipped
     }
     assert "was killed by SIGSEGV" in reasons["misbehaving-segfault"]
-    assert (
-        (reasons["misbehaving-abort"]) == "was killed by SIGABRT (it printed: check failed: model)"
+    assert reasons["misbehaving-abort"] == (
+        "was killed by SIGABRT (it printed: check failed: model)"
     )
     assert reasons["misbehaving-swell"].startswith("needs more than the ")
     assert reasons["misbehaving-hang"] == "did not finish within 10 s and was stopped"
     assert set(reasons) == {
-        f"misbehaving-{what}" for what in ("segfault", "abort", "swell", "hang")
+        f"misbehaving-{fault}" for fault in ("segfault", "abort", "swell", "hang")
     }
     assert run.remaining == 0
     assert "skipped misbehaving-segfault" in done.stdout
@@ -68,7 +69,7 @@ BENCH = ["bench", "--target", "litert-xnnpack", "--batch-size", "1,4", "--min-ti
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=lambda end: end.name)
-def test_a_bench_that_is_stopped_goes_on(
+def test_an_interrupted_bench_continues(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
     files = [str(exports / name) for name in ("lenet_int8.tflite", "lenet_float32.tflite")]
@@ -92,14 +93,14 @@ def test_a_bench_that_is_stopped_goes_on(
     assert done.stderr.count("nothing left to do") == 12 - stopped.remaining
     run = BenchRun.load(out)
     assert run.remaining == 0
-    assert [len(one.processes) for one in run.measurements] == [3] * 4
-    earlier = {one.key: [trial.p50_s for trial in one.processes] for one in stopped.measurements}
-    for one in run.measurements:
-        before = earlier.get(one.key, [])
-        assert [trial.p50_s for trial in one.processes][: len(before)] == before
+    assert [len(cell.processes) for cell in run.measurements] == [3] * 4
+    medians = {cell.key: [p.p50_s for p in cell.processes] for cell in run.measurements}
+    for cell in stopped.measurements:
+        before = [process.p50_s for process in cell.processes]
+        assert medians[cell.key][: len(before)] == before
 
 
-def test_resume_of_another_plan_is_refused(
+def test_resume_of_another_plan_is_an_error(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
     command = [*BENCH, exports / "lenet_int8.tflite", "--rounds"]
@@ -113,27 +114,27 @@ def test_resume_of_another_plan_is_refused(
 
 def test_other_formats(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
     done = lenet_edge(*BENCH, exports / "lenet_int8.tflite", "--rounds", "1", "--csv", "out.csv",
-                      "--pytest-benchmark", "theirs.json")  # fmt: skip
+                      "--pytest-benchmark", "pytest.json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out.json")
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["batch_size"]) for row in rows] == [1, 4]
-    for row, one in zip(rows, run.measurements, strict=True):
-        assert float(row["p50_s"]) == one.p50_s
-        assert float(row["p50_interval_s_high"]) == one.p50_interval_s[1]
+    for row, cell in zip(rows, run.measurements, strict=True):
+        assert float(row["p50_s"]) == cell.p50_s
+        assert float(row["p50_interval_s_high"]) == cell.p50_interval_s[1]
     compared = subprocess.run(
-        [Path(sys.executable).with_name("pytest-benchmark"), "compare", tmp_path / "theirs.json",
+        [Path(sys.executable).with_name("pytest-benchmark"), "compare", tmp_path / "pytest.json",
          "--columns=median,rounds", "--group-by=group"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert compared.returncode == 0, compared.stderr
-    for one in run.measurements:
-        assert f"lenet_int8.tflite-litert-xnnpack-b{one.batch_size}-t1" in compared.stdout
-        assert str(len(one.latencies_s)) in compared.stdout
+    for cell in run.measurements:
+        assert f"lenet_int8.tflite-litert-xnnpack-b{cell.batch_size}-t1" in compared.stdout
+        assert str(len(cell.latencies_s)) in compared.stdout
 
 
-def test_scenarios_choose_the_batch_and_the_figure(
+def test_a_scenario_selects_the_batch_size_and_the_percentile(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
     command = ["bench", exports / "lenet_int8.tflite", "--target", "litert", "--rounds", "1"]
@@ -142,36 +143,34 @@ def test_scenarios_choose_the_batch_and_the_figure(
         assert done.returncode == 0, done.stderr
         run = BenchRun.load(tmp_path / "out.json")
         assert run.settings["scenario"] == scenario
-        assert [one.batch_size for one in run.measurements] == batches
+        assert [cell.batch_size for cell in run.measurements] == batches
         assert f"by {metric} at that batch" in " ".join(done.stdout.split())
 
 
-def test_a_file_of_others_is_timed_with_random_inputs(
-    lenet_edge: LenetEdge, tmp_path: Path
-) -> None:
+def test_a_foreign_file_is_timed_with_random_inputs(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
 
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 5, 2])
     scores = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 30])
     node = helper.make_node("Flatten", ["x"], ["y"])
-    graph = helper.make_graph([node], "theirs", [image], [scores])
+    graph = helper.make_graph([node], "foreign", [image], [scores])
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "a.onnx")
     done = lenet_edge("bench", "a.onnx", "--target", "onnx", "--rounds", "1", "--json", "out.json")
     assert done.returncode == 0, done.stderr
-    (one,) = BenchRun.load(tmp_path / "out.json").measurements
-    assert (one.inputs, one.batch_size) == ("random", 1)
+    (cell,) = BenchRun.load(tmp_path / "out.json").measurements
+    assert (cell.inputs, cell.batch_size) == ("random", 1)
     assert "random inputs" in done.stdout
 
 
-def test_the_runtime_of_another_venv(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
-    """A venv that sees this one's packages stands for it; it says where it is."""
+def test_the_python_of_another_venv(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+    """Use a venv that sees the packages of this Python, an empty venv, and a missing path."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=60)
     (site,) = venv.glob("lib/python*/site-packages")
-    ours = [path for path in sys.path if path.endswith("-packages")]
-    (site / "ours.pth").write_text("\n".join(ours) + "\n")
+    packages = [path for path in sys.path if path.endswith("-packages")]
+    (site / "host.pth").write_text("\n".join(packages) + "\n")
     command = [*BENCH, exports / "lenet_int8.tflite", "--rounds", "1", "--python"]
     done = lenet_edge(*command, f"litert={venv / 'bin' / 'python'}")
     assert done.returncode == 0, done.stderr

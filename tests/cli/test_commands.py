@@ -1,4 +1,4 @@
-"""Each command does its job on real files, for people and for machines."""
+"""Tests of verify, bench and targets on real files, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_verify_passes_and_its_json_loads(
                       "--target", "litert", "--target", "onnx", "--json", "out.json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out.json")
-    assert {(one.candidate, one.target) for one in run.parity} == {
+    assert {(report.candidate, report.target) for report in run.parity} == {
         ("lenet_float32.tflite", "litert-xnnpack"),
         ("lenet_float32.onnx", "onnxruntime-cpu"),
     }
@@ -35,22 +35,22 @@ def test_verify_passes_and_its_json_loads(
         assert f"{100 * report.candidate_accuracy:.2f}" in done.stdout
 
 
-def test_json_on_standard_output_is_all_that_is_printed_there(
+def test_json_on_standard_output_is_the_only_output_there(
     lenet_edge: LenetEdge, exports: Path
 ) -> None:
     done = lenet_edge("bench", exports / "lenet_int8.tflite", "--target", "tflite",
                       "--batch-size", "1,4", "--json", "-")  # fmt: skip
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert [one["batch_size"] for one in facts["measurements"]] == [1, 4]
-    assert all(one["target"] == "litert-xnnpack" for one in facts["measurements"])
-    assert "litert-xnnpack" in done.stderr  # which runtime `tflite` stands for here
+    cells = [(cell["target"], cell["batch_size"]) for cell in facts["measurements"]]
+    assert cells == [("litert-xnnpack", 1), ("litert-xnnpack", 4)]
+    assert "litert-xnnpack" in done.stderr  # the target that `tflite` stands for
 
 
-def test_verify_fails_with_3_when_a_file_drops_too_much(
+def test_verify_exits_with_3_if_a_file_loses_too_much_accuracy(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
-    """Held against a reference that is always right, the same file loses points."""
+    """Compare a file with a reference that is always right, so that the file loses accuracy."""
     artifact = load_artifact(exports / "lenet_float32.tflite")
     assert artifact.parent_sha256
     for name in (artifact.name, artifact.name + ".json"):
@@ -71,8 +71,8 @@ def test_verify_fails_with_3_when_a_file_drops_too_much(
     )
 
 
-def test_targets_proves_what_it_says(lenet_edge: LenetEdge) -> None:
+def test_targets_reports_that_the_installed_targets_work(lenet_edge: LenetEdge) -> None:
     done = lenet_edge("targets", "--json", "-")
-    targets = {one["name"]: one for one in json.loads(done.stdout)}
+    targets = {target["name"]: target for target in json.loads(done.stdout)}
     for name in ("litert-xnnpack", "tflite-runtime-cpu", "onnxruntime-cpu", "tensorflow-function"):
         assert targets[name]["works"], targets[name]["detail"]

@@ -1,4 +1,4 @@
-"""compare tells what is slower, and only that; it fails when something is."""
+"""Tests of `compare`: it reports proven differences, and fails if a cell is slower."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.report.builders import measurement, parity_report, process_samples
 
 
 def timed(name: str, p50_us: float, seed: int = 0) -> Measurement:
-    """Six processes, whose medians differ by about half a percent."""
+    """Return a measurement of six processes whose medians differ by about 0.5 %."""
     random = np.random.default_rng(seed)
-    own = p50_us * 1e-6 * np.exp(random.normal(0, 0.005, 6))
-    trials = tuple(process_samples(one * random.normal(1, 0.01, 500)) for one in own)
-    return dataclasses.replace(measurement(name, p50_us, 100), processes=trials)
+    medians = p50_us * 1e-6 * np.exp(random.normal(0, 0.005, 6))
+    processes = tuple(process_samples(median * random.normal(1, 0.01, 500)) for median in medians)
+    return dataclasses.replace(measurement(name, p50_us, 100), processes=processes)
 
 
 def saved(path: Path, *measurements: Measurement, drop: float = 0.0, passed: bool = True) -> Path:
-    reports = tuple(parity_report(one.artifact, passed, drop) for one in measurements)
+    reports = tuple(parity_report(cell.artifact, passed, drop) for cell in measurements)
     run = BenchRun.of_this_machine(measurements, reports)
     dataclasses.replace(run, settings={"precision": 0.01}).save(path)
     return path
@@ -56,7 +56,9 @@ def test_slower_and_faster(lenet_edge: LenetEdge, base: Path, tmp_path: Path) ->
     assert lenet_edge("compare", base, new, "--fail-above", "10%").returncode == 0
 
 
-def test_accuracy_stands_beside_speed(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+def test_a_loss_of_accuracy_is_a_regression_even_if_the_file_is_faster(
+    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+) -> None:
     cells = timed("a.tflite", 9, 3), timed("b.tflite", 20, 4)
     new = saved(tmp_path / "new.json", *cells, drop=0.5, passed=False)
     done = lenet_edge("compare", base, new)
@@ -65,7 +67,9 @@ def test_accuracy_stands_beside_speed(lenet_edge: LenetEdge, base: Path, tmp_pat
     assert "no longer passes parity" in done.stdout
 
 
-def test_what_is_only_in_one_is_said(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+def test_cells_of_only_one_run_are_listed(
+    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+) -> None:
     new = saved(tmp_path / "new.json", timed("a.tflite", 10, 3), timed("c.tflite", 1, 4))
     done = lenet_edge("compare", base, new)
     assert done.returncode == 0
@@ -74,7 +78,7 @@ def test_what_is_only_in_one_is_said(lenet_edge: LenetEdge, base: Path, tmp_path
 
 
 @pytest.mark.parametrize("fact", [{"machine": "a Raspberry Pi"}, {"emulated": "in qemu-aarch64"}])
-def test_machines_are_not_mixed(
+def test_runs_of_different_machines_are_an_error(
     lenet_edge: LenetEdge, base: Path, tmp_path: Path, fact: dict[str, Any]
 ) -> None:
     run = BenchRun.load(base)
@@ -85,7 +89,9 @@ def test_machines_are_not_mixed(
     assert "different machines" in done.stderr
 
 
-def test_nothing_in_common(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+def test_runs_without_a_common_cell_are_an_error(
+    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+) -> None:
     new = saved(tmp_path / "new.json", timed("c.tflite", 1))
     done = lenet_edge("compare", base, new)
     assert "share no cell" in done.stderr

@@ -1,4 +1,4 @@
-"""Bad input: one line that says what is wrong and what to do, and nothing on disk harmed."""
+"""Tests of bad input: the error is one line with the fix, and no file on disk changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import LenetEdge
 
-# (arguments, exit status, what the line must say)
+# (arguments, exit status, text that the error must contain)
 BAD_USAGE = [
     (["bench", "--batch-size", "0"], 2, "1 to 10,000"),
     (["bench", "--batch-size", "8,many"], 2, "1,8,32"),
@@ -47,7 +47,7 @@ def test_wrong_usage(lenet_edge: LenetEdge, arguments: list[str], status: int, s
 
 
 def one_line(stderr: str) -> str:
-    """Return the one line that an error must be."""
+    """Return the error of a command, after the check that it is one line and the last one."""
     assert "Traceback" not in stderr
     errors = [line for line in stderr.splitlines() if line.startswith("Error: ")]
     assert stderr.splitlines()[-1:] == errors, stderr
@@ -56,7 +56,7 @@ def one_line(stderr: str) -> str:
 
 @pytest.fixture
 def own_exports(exports: Path, tmp_path: Path) -> Path:
-    """A copy of the exports that a test may spoil."""
+    """Copy the exported files, so that a test can damage them."""
     return Path(shutil.copytree(exports, tmp_path / "own"))
 
 
@@ -66,13 +66,13 @@ def test_an_empty_file(lenet_edge: LenetEdge, own_exports: Path) -> None:
     assert "is empty" in one_line(lenet_edge("verify", file).stderr)
 
 
-def test_a_file_that_is_no_model(lenet_edge: LenetEdge, own_exports: Path) -> None:
+def test_a_file_that_is_not_a_model(lenet_edge: LenetEdge, own_exports: Path) -> None:
     file = own_exports / "lenet_int8.tflite"
     file.write_text("Dear diary, today I trained a network.")
     assert "is not a model" in one_line(lenet_edge("bench", file).stderr)
 
 
-def test_a_tflite_renamed_onnx(lenet_edge: LenetEdge, own_exports: Path) -> None:
+def test_a_tflite_file_renamed_to_onnx(lenet_edge: LenetEdge, own_exports: Path) -> None:
     file = own_exports / "lenet_int8.tflite"
     renamed = file.rename(own_exports / "other.onnx")
     assert "is named .onnx but is a tflite file" in one_line(lenet_edge("verify", renamed).stderr)
@@ -86,9 +86,7 @@ def test_a_file_changed_after_its_manifest(lenet_edge: LenetEdge, own_exports: P
     assert "the sha256 differs" in one_line(lenet_edge("verify", file).stderr)
 
 
-def test_a_checkpoint_that_is_a_broken_archive(
-    lenet_edge_here: LenetEdge, own_exports: Path
-) -> None:
+def test_a_checkpoint_that_is_cut_off(lenet_edge_here: LenetEdge, own_exports: Path) -> None:
     file = own_exports / "lenet.keras"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     done = lenet_edge_here("export", file, "--output-dir", own_exports)
@@ -96,7 +94,7 @@ def test_a_checkpoint_that_is_a_broken_archive(
     assert "lenet.keras" in one_line(done.stderr)
 
 
-def test_an_unknown_target_suggests_near_names(lenet_edge: LenetEdge, exports: Path) -> None:
+def test_an_unknown_target_gets_a_suggestion(lenet_edge: LenetEdge, exports: Path) -> None:
     done = lenet_edge("bench", exports / "lenet_int8.tflite", "--target", "litret")
     assert "did you mean litert" in one_line(done.stderr)
     assert done.returncode == 1
@@ -117,7 +115,7 @@ def test_debug_shows_the_traceback(lenet_edge: LenetEdge) -> None:
 def test_an_output_folder_that_cannot_be_written(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
-    # A file where the folder should be stops root too, whom permissions do not.
+    # root ignores permissions. A file with the name of the folder is an error for root too.
     (tmp_path / "taken").write_text("mine")
     done = lenet_edge("verify", exports / "lenet_float32.tflite", "--target", "litert",
                       "--json", "taken/result.json")  # fmt: skip
@@ -126,7 +124,7 @@ def test_an_output_folder_that_cannot_be_written(
 
 
 def test_a_read_only_folder(lenet_edge_here: LenetEdge, exports: Path) -> None:
-    # Nobody, root included, makes files in /sys.
+    # No user can create files in /sys, not even root.
     done = lenet_edge_here("export", exports / "lenet.keras", "--output-dir", "/sys/lenet-edge")
     assert done.returncode == 1
     assert "cannot write into /sys/lenet-edge:" in one_line(done.stderr)

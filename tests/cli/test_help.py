@@ -48,7 +48,7 @@ def test_help_lists_the_commands_in_the_order_of_the_work(columns: int) -> None:
     rows = dict(line.split(maxsplit=1) for line in lines if re.match(r"  [a-z]+ {2,}\S", line))
     assert list(rows) == ORDER
     assert set(rows) == set(COMMANDS)
-    for name, summary in rows.items():  # each is a whole sentence on one line
+    for name, summary in rows.items():  # each summary is a whole sentence on one line
         command = COMMANDS[name]
         assert command is not None
         assert command.help is not None
@@ -58,7 +58,7 @@ def test_help_lists_the_commands_in_the_order_of_the_work(columns: int) -> None:
 
 def subcommands(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
     below = command.commands if isinstance(command, click.Group) else {}
-    return [(name, command), *((f"{name} {sub}", one) for sub, one in below.items())]
+    return [(name, command), *((f"{name} {sub}", below[sub]) for sub in below)]
 
 
 EVERY_COMMAND = [

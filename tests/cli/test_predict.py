@@ -1,4 +1,4 @@
-"""`predict` on real images, for people and for programs, and on what is no image."""
+"""Tests of `predict` on real images, as text and as JSON, and on files that are not images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEVEN, THREE = FOLDER / "7-hasty-crayon.jpg", FOLDER / "3-hasty-crayon.jpg"
 MODEL = ("--model", EXPORTED / "lenet_int8.tflite")
 
 
-def test_each_image_gets_a_line(lenet_edge: LenetEdge) -> None:
+def test_each_image_has_a_line(lenet_edge: LenetEdge) -> None:
     done = lenet_edge("predict", SEVEN, THREE, *MODEL)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -30,17 +30,17 @@ def test_each_image_gets_a_line(lenet_edge: LenetEdge) -> None:
     assert all(float(line[2]) > 50 and line[3] == "%" for line in lines)
 
 
-def test_the_smallest_tflite_in_exported_is_asked_first(
+def test_the_smallest_tflite_file_in_exported_is_the_default_model(
     lenet_edge: LenetEdge, tmp_path: Path
 ) -> None:
     shutil.copytree(EXPORTED, tmp_path / "exported")
     facts = json.loads(lenet_edge("predict", SEVEN, "--json", "-").stdout)
     assert (facts["file"], facts["target"]) == ("lenet_int8.tflite", "litert-xnnpack")
-    (only,) = facts["images"]
-    assert only["image"] == str(SEVEN)
-    assert only["label"] == "7"
-    assert only["confidence"] == max(only["probabilities"].values())
-    assert only["inference_s"] > 0
+    (image,) = facts["images"]
+    assert image["image"] == str(SEVEN)
+    assert image["label"] == "7"
+    assert image["confidence"] == max(image["probabilities"].values())
+    assert image["inference_s"] > 0
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_the_smallest_tflite_in_exported_is_asked_first(
         ("lenet_dynamic.tflite", None, "litert-xnnpack"),
     ],
 )
-def test_any_file_on_any_runtime(
+def test_a_file_runs_on_the_selected_runtime(
     lenet_edge: LenetEdge, file: str, name: str | None, target: str
 ) -> None:
-    named = ("--target", name) if name else ()
-    done = lenet_edge("predict", SEVEN, "--model", EXPORTED / file, *named, "--json", "-")
+    option = ("--target", name) if name else ()
+    done = lenet_edge("predict", SEVEN, "--model", EXPORTED / file, *option, "--json", "-")
     facts = json.loads(done.stdout)
     assert (facts["target"], facts["images"][0]["label"]) == (target, "7")
 
 
-def test_a_folder_and_what_is_in_it(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_a_folder_stands_for_the_images_in_it(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     (tmp_path / "photos" / "more").mkdir(parents=True)
     shutil.copy(SEVEN, tmp_path / "photos" / "b.JPG")
     shutil.copy(THREE, tmp_path / "photos" / "more" / "a.jpg")
@@ -79,7 +79,7 @@ def test_standard_input() -> None:
     assert done.stdout.split()[:2] == [b"-", b"7"]
 
 
-def test_what_is_no_image_is_said_and_the_others_are_answered(
+def test_an_unusable_image_is_an_error_and_the_others_are_classified(
     lenet_edge: LenetEdge, tmp_path: Path
 ) -> None:
     (tmp_path / "diary.png").write_text("Dear diary, today I drew a seven.")
@@ -96,7 +96,7 @@ def test_what_is_no_image_is_said_and_the_others_are_answered(
         "Error: there is no digit in blank.png; it is blank, or the ink is too faint",
     ]
     images = json.loads((tmp_path / "out.json").read_text())["images"]
-    assert ["error" in one for one in images] == [True, True, True, True, False]
+    assert ["error" in image for image in images] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_wrong_usage(
     assert says in one_line(done.stderr)
 
 
-def test_a_model_that_is_damaged_is_one_line(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_a_damaged_model_is_an_error_of_one_line(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     content = bytearray((EXPORTED / "lenet_int8.tflite").read_bytes())
     content[30_000:] = b""
     (tmp_path / "cut.tflite").write_bytes(content)
@@ -129,8 +129,10 @@ def test_a_model_that_is_damaged_is_one_line(lenet_edge: LenetEdge, tmp_path: Pa
     assert "cut.tflite" in one_line(done.stderr)
 
 
-def test_other_classes_see_the_image_as_it_is(lenet_edge: LenetEdge, tmp_path: Path) -> None:
-    """The same weights under the names of clothes: scaled, not cut out, and not inverted."""
+def test_a_model_of_other_classes_gets_the_image_scaled_only(
+    lenet_edge: LenetEdge, tmp_path: Path
+) -> None:
+    """Name the classes of a digit model after clothes: predict must not crop or invert."""
     for name in ("lenet_int8.onnx", "lenet_int8.onnx.json"):
         shutil.copy(EXPORTED / name, tmp_path / name)
     manifest = tmp_path / "lenet_int8.onnx.json"
@@ -138,23 +140,23 @@ def test_other_classes_see_the_image_as_it_is(lenet_edge: LenetEdge, tmp_path: P
     facts["labels"] = [f"shirt {number}" for number in range(10)]
     manifest.write_text(json.dumps(facts))
     ink = np.zeros((280, 280), np.uint8)
-    ink[40:240, 130:150] = 255  # white on black and in the middle, as MNIST has it
+    ink[40:240, 130:150] = 255  # white on black and centred, as in MNIST
     Image.fromarray(ink).save(tmp_path / "one.png")
     Image.fromarray(255 - ink).save(tmp_path / "black.png")
     done = lenet_edge("predict", "one.png", "black.png", "--model", "lenet_int8.onnx",
                       "--json", "-")  # fmt: skip
-    labels = [one["label"] for one in json.loads(done.stdout)["images"]]
+    labels = [image["label"] for image in json.loads(done.stdout)["images"]]
     assert labels[0] == "shirt 1"
     assert labels[1] != "shirt 1"
 
 
 @pytest.mark.parametrize(("command", "extra"), [("predict", "predict"), ("serve", "serve")])
-def test_a_board_without_the_extra_is_told_which(tmp_path: Path, command: str, extra: str) -> None:
+def test_a_missing_extra_is_named(tmp_path: Path, command: str, extra: str) -> None:
     venv = BareVenv(tmp_path / "venv")
     venv.add(*BARE, "tflite_runtime")
     arguments = [SEVEN, *MODEL] if command == "predict" else [MODEL[1]]
     done = subprocess.run(
-        [str(one) for one in (venv.python, "-m", "lenet_edge", command, *arguments)],
+        [venv.python, "-m", "lenet_edge", command, *map(str, arguments)],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1

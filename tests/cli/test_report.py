@@ -1,4 +1,4 @@
-"""lenet-edge report: results in, one page and one answer out."""
+"""Tests of `report`: the printed recommendation and the page."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from tests.report.test_page import RECORDED, Page
 RESULTS = RECORDED[0]
 
 
-def test_the_answer_is_printed_and_the_page_written(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_the_recommendation_is_printed_and_the_page_written(
+    lenet_edge: LenetEdge, tmp_path: Path
+) -> None:
     done = lenet_edge("report", RESULTS)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "The report is in report.html.\n"
-    answer = " ".join(done.stdout.split())
-    assert answer.startswith("Ship lenet_int8.tflite on litert-xnnpack with 1 thread. At batch")
-    shown = Page((tmp_path / "report.html").read_text())
-    assert answer.partition(" At batch")[2] in shown.text
-    assert RESULTS.name in shown.text
+    text = " ".join(done.stdout.split())
+    assert text.startswith("Ship lenet_int8.tflite on litert-xnnpack with 1 thread. At batch")
+    page = Page((tmp_path / "report.html").read_text())
+    assert text.partition(" At batch")[2] in page.text
+    assert RESULTS.name in page.text
 
 
-def test_machines_get_the_same_answer(lenet_edge: LenetEdge) -> None:
+def test_the_json_holds_the_same_recommendation(lenet_edge: LenetEdge) -> None:
     done = lenet_edge("report", RESULTS, "--output", "report.md", "--json", "-")
-    (answer,) = json.loads(done.stdout)
-    assert answer["ship"]["artifact"] == "lenet_int8.tflite"
-    assert (answer["ship"]["target"], answer["ship"]["num_threads"]) == ("litert-xnnpack", 1)
-    assert answer["others"][0]["why_not"].endswith("times as long")
+    (advice,) = json.loads(done.stdout)
+    assert advice["ship"]["artifact"] == "lenet_int8.tflite"
+    assert advice["ship"]["target"] == "litert-xnnpack"
+    assert advice["ship"]["num_threads"] == 1
+    assert advice["others"][0]["why_not"].endswith("times as long")
     done = lenet_edge("report", RESULTS, "--output", "r.md", "--max-bytes", "9", "--json", "-")
-    (answer,) = json.loads(done.stdout)
-    assert answer["ship"] is None
-    assert "more than the 9 of --max-bytes" in answer["reason"]
+    (advice,) = json.loads(done.stdout)
+    assert advice["ship"] is None
+    assert "more than the 9 of --max-bytes" in advice["reason"]
 
 
 def test_the_results_of_run_are_the_default(lenet_edge: LenetEdge, tmp_path: Path) -> None:
@@ -69,13 +72,16 @@ def test_compare_and_two_machines(lenet_edge: LenetEdge, tmp_path: Path) -> None
     done = lenet_edge("report", RESULTS, "other.json", "--compare", RESULTS)
     assert done.returncode == 0, done.stderr
     assert "<b>Another</b> machine (virtual, in docker), 2 cores\nShip " in done.stdout
-    shown = Page((tmp_path / "report.html").read_text())
-    assert "What to ship on 2 machines" in shown.text
-    assert shown.text.count("Change since") == 2  # of one machine: at its top and as a heading
-    assert "52 equal" in shown.text
+    page = Page((tmp_path / "report.html").read_text())
+    assert "What to ship on 2 machines" in page.text
+    # The machine of the base has it twice: in the text at the top and as a heading.
+    assert page.text.count("Change since") == 2
+    assert "52 equal" in page.text
 
 
-def test_bad_input_is_one_line_and_leaves_nothing(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_bad_input_is_an_error_of_one_line_and_writes_no_page(
+    lenet_edge: LenetEdge, tmp_path: Path
+) -> None:
     (tmp_path / "notes.json").write_text('{"dear": "diary"}')
     for arguments, says in (
         (["notes.json"], "notes.json is not a result file"),
@@ -97,7 +103,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(lenet_edge: LenetEdge, tmp_pat
 def test_a_missing_package_is_named_with_its_pip_line(
     lenet_edge: LenetEdge, tmp_path: Path, package: str, suffix: str
 ) -> None:
-    """A package that cannot be imported stands in for one that is not installed."""
+    """Simulate a missing package by a module that raises ImportError."""
     (tmp_path / f"{package}.py").write_text("raise ImportError('not here')")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lenet_edge.cli import main;"

@@ -1,4 +1,4 @@
-"""What a terminal gets: colours where it wants them, 80 columns, help with examples, completion."""
+"""Tests on a real terminal: colours, a width of 80 columns, help, completion, untrusted names."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ ROOT = Path(__file__).parents[2]
 
 
 def on_a_terminal(*arguments: str, **variables: str) -> str:
-    """Return what ``lenet-edge ARGUMENTS`` writes to a terminal of 80 columns."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    """Return the output of ``lenet-edge ARGUMENTS`` to a terminal of 80 columns."""
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     process = subprocess.Popen(
         [sys.executable, "-m", "lenet_edge", *arguments],
-        stdin=its, stdout=its, stderr=its, cwd=ROOT,
+        stdin=terminal, stdout=terminal, stderr=terminal, cwd=ROOT,
         env={**environment, "TERM": "xterm-256color", **variables},
     )  # fmt: skip
-    os.close(its)
-    written = b""
+    os.close(terminal)
+    content = b""
     try:
-        while chunk := os.read(ours, 65_536):
-            written += chunk
-    except OSError:  # Linux's way to say that the other side is closed
+        while chunk := os.read(master, 65_536):
+            content += chunk
+    except OSError:  # Linux raises it when the process has closed the terminal
         pass
-    os.close(ours)
+    os.close(master)
     process.wait(60)
-    return written.decode()
+    return content.decode()
 
 
 @pytest.fixture(params=["an error", "a result"])
 def arguments(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """A command that would like to print red."""
+    """Arguments of a command that prints colours on a terminal."""
     if request.param == "an error":
         return ["verify", "missing.tflite"]
     return ["report", "tests/golden/schema-2.json", "--output", str(tmp_path / "report.md")]
 
 
-def test_a_terminal_gets_colours_unless_it_says_no(arguments: list[str]) -> None:
+def test_a_terminal_gets_colours_unless_no_color_is_set(arguments: list[str]) -> None:
     assert COLOUR.search(on_a_terminal(*arguments))
     assert not COLOUR.search(on_a_terminal(*arguments, NO_COLOR="1"))
-    # no-color.org: an empty value does not count
+    # By no-color.org an empty value has no effect.
     assert COLOUR.search(on_a_terminal(*arguments, NO_COLOR=""))
 
 
-def test_a_pipe_gets_none(arguments: list[str]) -> None:
+def test_a_pipe_gets_no_colours(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lenet_edge", *arguments], cwd=ROOT, capture_output=True, text=True
     )
@@ -66,13 +66,13 @@ def test_a_pipe_gets_none(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_has_an_example_and_fits_80_columns(command: str) -> None:
-    shown = on_a_terminal(command, "--help")
-    assert f"Example: lenet-edge {command}" in shown
-    assert max(map(len, shown.splitlines())) <= 80
+    text = on_a_terminal(command, "--help")
+    assert f"Example: lenet-edge {command}" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def completions(words: str) -> list[str]:
-    """Return what Bash is told that the last of `words` could become."""
+    """Return the completions of the last word in a command line, as Bash receives them."""
     done = subprocess.run(
         [str(Path(sys.executable).parent / "lenet-edge")],
         env={
@@ -92,7 +92,7 @@ def test_the_shell_completes_commands_and_options() -> None:
     }  # fmt: skip
 
 
-def test_bash_accepts_the_line_of_the_documents() -> None:
+def test_bash_accepts_the_completion_line_of_the_documents() -> None:
     (line,) = re.findall(r"^eval .*$", (ROOT / "docs" / "terminal.md").read_text(), re.MULTILINE)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -102,11 +102,11 @@ def test_bash_accepts_the_line_of_the_documents() -> None:
     assert "lenet-edge" in done.stdout, done.stderr
 
 
-STEERING = "\x1b]0;owned\x07\x1b[2J\r\u202e[/bold][red]:smile:"
+CONTROL_SEQUENCES = "\x1b]0;owned\x07\x1b[2J\r\u202e[/bold][red]:smile:"
 
 
-def test_names_of_strangers_cannot_steer_the_terminal(tmp_path: Path) -> None:
-    """A class, a layer and a file of such a name: it is printed, and nothing else happens."""
+def test_untrusted_names_cannot_control_the_terminal(tmp_path: Path) -> None:
+    """Print a class, a layer and a file whose names hold control sequences."""
     from dataclasses import replace
 
     import onnx
@@ -114,14 +114,16 @@ def test_names_of_strangers_cannot_steer_the_terminal(tmp_path: Path) -> None:
     from lenet_edge.artifacts.artifact import load_artifact, write_manifest
     from lenet_edge.runtimes import _probe
 
-    model = tmp_path / f"{STEERING.replace('/', '')}.onnx"
+    model = tmp_path / f"{CONTROL_SEQUENCES.replace('/', '')}.onnx"
     graph = onnx.load(_probe.FOLDER / "probe.onnx")
-    graph.graph.node[0].name = STEERING
+    graph.graph.node[0].name = CONTROL_SEQUENCES
     onnx.save(graph, model)
     probe = load_artifact(_probe.FOLDER / "probe.onnx")
     from lenet_edge.support.files import sha256_of
 
-    labels = tuple(f"{STEERING}{place}" for place in range(probe.outputs[0].shape[-1] or 0))
+    labels = tuple(
+        f"{CONTROL_SEQUENCES}{place}" for place in range(probe.outputs[0].shape[-1] or 0)
+    )
     write_manifest(replace(probe, path=model, labels=labels, sha256=sha256_of(model)))
     image = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
     for command in (
@@ -129,8 +131,9 @@ def test_names_of_strangers_cannot_steer_the_terminal(tmp_path: Path) -> None:
         ("bench", str(model), "--batch-size", "9", "--target", "litret"),
         ("verify", str(model) + "x"),
     ):  # fmt: skip
-        written = on_a_terminal(*command)
-        assert "owned" in written or command[0] == "bench"
-        left = re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r\n", "")  # colours are our own
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", left), left
-        assert "Traceback" not in written
+        text = on_a_terminal(*command)
+        assert "owned" in text or command[0] == "bench"
+        # lenet-edge itself prints colours and line ends.
+        rest = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "")
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", rest), rest
+        assert "Traceback" not in text
