@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_notebook import code_cells
+
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "tests" / "data" / "handwriting"
 pytestmark = pytest.mark.slow
@@ -155,6 +157,18 @@ def test_report(board: Board, wheel: Path) -> None:
     assert done.stdout.startswith("Ship lenet_")
     assert "float32 limit" in (board.folder / "report.html").read_text()
     assert "No module named" in board("python", "-c", "import tensorflow").stderr
+
+
+def test_the_tour_s_board_cells(board: Board) -> None:
+    """The cells of docs/tour.ipynb that are tagged "board", in one fresh process."""
+    if board.format != "tflite":
+        return  # the tour has .tflite files
+    shutil.copytree(board.folder / "exported", board.folder / "tour")
+    code = "\n".join([*code_cells("board"), "print(parity._repr_html_())", "print(repr(timed))"])
+    done = board("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "<td" in done.stdout
+    assert "BenchRun(" in done.stdout
 
 
 def test_predict(board: Board) -> None:

@@ -14,11 +14,9 @@ from lenet_edge.support.files import remove
 from lenet_edge.train import loop
 from lenet_edge.train.distribution import Replicas, report_lost_workers
 from lenet_edge.train.recipe import DEFAULT, Recipe
-from lenet_edge.train.saved_state import STATE_FILE, History, training_folder
+from lenet_edge.train.saved_state import CURVE_FILE, STATE_FILE, History, training_folder
 
 import tensorflow as tf  # isort: skip
-
-CURVE = "curve.png"
 
 
 def train(
@@ -70,7 +68,7 @@ def train(
     artifact = loop.save_checkpoint(model, checkpoint, training.class_names)
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
-        plot_training(history.epochs, title, folder / CURVE)
+        plot_training(history.epochs, title, folder / CURVE_FILE)
     remove(folder / STATE_FILE)
     return artifact, history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,17 @@ class TrainingResult:
             }
             for epoch in self.history.epochs
         ]
-        return html_table(rows, repr(self))
+        return html_table(rows, repr(self)) + self._curve_html()
+
+    def _curve_html(self) -> str:
+        """Return the training curve, if matplotlib was there to draw it."""
+        from lenet_edge.train.saved_state import CURVE_FILE, training_folder
+
+        try:
+            picture = (training_folder(self.artifact.path) / CURVE_FILE).read_bytes()
+        except OSError:
+            return ""
+        return f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
 
 
 def train(

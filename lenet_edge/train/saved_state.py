@@ -20,6 +20,7 @@ from lenet_edge.train.recipe import Augmentation, Recipe
 LOSS_EVERY = 100  # steps between two losses in the history, and steps in one compiled call
 HISTORY_FILE = "history.json"
 STATE_FILE = "state.npz"
+CURVE_FILE = "curve.png"
 
 
 @dataclass(frozen=True)
