@@ -1,4 +1,4 @@
-"""A bundle: small, the same each time, and enough for a board."""
+"""Tests of bundles: small, reproducible, and complete for a board."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if k != "PYTHON"}
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHON"}
     return subprocess.run(
         [str(folder / "run.sh"), *arguments],
-        cwd=ROOT,  # where another lenet_edge lies
-        env={**kept, **environment},
+        cwd=ROOT,  # this folder contains another lenet_edge
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         timeout=600,
@@ -50,7 +50,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpack(folder / "one.tar.xz", folder)
 
 
-def test_every_exported_file_and_4000_images_stay_below_a_megabyte_and_a_half(
+def test_bundle_of_all_files_is_small_and_reproducible(
     lenet_edge: LenetEdge, tmp_path: Path
 ) -> None:
     files = [*EXPORTED.glob("lenet_*.tflite"), *EXPORTED.glob("lenet_*.onnx")]
@@ -68,35 +68,35 @@ def test_every_exported_file_and_4000_images_stay_below_a_megabyte_and_a_half(
         assert arrays["images"].shape == (4000, 28, 28, 1)
         assert str(arrays["dataset"]) == "mnist-test, 4000 of 10000"
         (full,) = EXPORTED.glob("reference-*.npz")
-        with np.load(full, allow_pickle=False) as whole:
-            assert np.array_equal(arrays["logits"][2], whole["logits"][5])
+        with np.load(full, allow_pickle=False) as complete:
+            assert np.array_equal(arrays["logits"][2], complete["logits"][5])
 
 
-def test_it_proves_and_predicts_with_its_own_code_alone(unpacked: Path) -> None:
+def test_bundle_runs_its_own_code(unpacked: Path) -> None:
     assert not list(unpacked.glob("lenet_edge/train"))
     assert not list(unpacked.rglob("train.npz"))
     verified = run(unpacked, "verify", "--target", "litert", "--json", "-", PYTHON=sys.executable)
-    (one,) = json.loads(verified.stdout)["parity"]
-    assert one["num_samples"] == 500, verified.stderr
+    (report,) = json.loads(verified.stdout)["parity"]
+    assert report["num_samples"] == 500, verified.stderr
     predicted = run(unpacked, "predict", str(DIGIT), PYTHON=sys.executable)
     assert predicted.stdout.split()[1] == "7", predicted.stderr
     (unpacked / "lenet_edge/__init__.py").write_text('__version__ = "of the bundle"\n')
     assert "of the bundle" in run(unpacked, "--version", PYTHON=sys.executable).stdout
 
 
-def test_each_of_its_commands_starts(unpacked: Path) -> None:
-    listed = sorted(path.stem for path in (unpacked / "lenet_edge/cli").glob("[a-z]*.py"))
-    assert {"verify", "bench", "predict", "serve", "doctor"} < set(listed)
-    assert not {"train", "export", "deploy"} & set(listed)
-    for name in listed:
+def test_every_command_of_the_bundle_starts(unpacked: Path) -> None:
+    commands = sorted(path.stem for path in (unpacked / "lenet_edge/cli").glob("[a-z]*.py"))
+    assert {"verify", "bench", "predict", "serve", "doctor"} < set(commands)
+    assert not {"train", "export", "deploy"} & set(commands)
+    for name in commands:
         done = run(unpacked, name, "--help", PYTHON=sys.executable)
         assert done.returncode == 0, done.stderr
         assert f"Usage: lenet-edge {name}" in done.stdout
 
 
 @pytest.mark.slow
-def test_with_wheels_it_needs_nothing_but_python(lenet_edge: LenetEdge, tmp_path: Path) -> None:
-    """As a board without a network has it; this machine stands for one."""
+def test_bundle_with_wheels_needs_only_python(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    """This machine stands for a board without a network."""
     system = f"bookworm-{'amd64' if os.uname().machine == 'x86_64' else 'arm64'}"
     if sys.version_info[:2] != SYSTEMS[system].python:
         pytest.skip(f"the wheels of {system} are for another Python")
@@ -104,25 +104,25 @@ def test_with_wheels_it_needs_nothing_but_python(lenet_edge: LenetEdge, tmp_path
     assert done.returncode == 0, done.stderr
     assert "litert" in done.stdout
     folder = unpack(tmp_path / "lenet-edge.tar.xz", tmp_path)
-    bare = Path(sys.executable).resolve()  # outside of this virtual environment
-    environment = {"PATH": f"{bare.parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
-    for _ in range(2):  # the first makes the venv
+    base_python = Path(sys.executable).resolve()  # outside of this virtual environment
+    environment = {"PATH": f"{base_python.parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    for _ in range(2):  # the first run creates the venv
         predicted = run(folder, "predict", str(DIGIT), **environment)
         assert predicted.stdout.split()[1] == "7", predicted.stderr
     missing = run(folder, "train", **environment)
     assert "No such command" in missing.stderr
-    (folder / "venv" / "complete").unlink()  # as if it had been cut off
+    (folder / "venv" / "complete").unlink()  # as after an interrupted installation
     assert run(folder, "targets", **environment).returncode == 0
     assert (folder / "venv" / "complete").exists()
 
 
-def test_what_has_no_wheel_is_named() -> None:
+def test_missing_wheel_is_named() -> None:
     with pytest.raises(BoardError, match=r"tflite-runtime has no wheel for aarch64, Python 3\.13"):
         fit(SYSTEMS["trixie-arm64"], ["tflite"])
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--num-images", "20000"], "has 10,000 test images, not 20,000"),
         (["--num-images", "many"], 'a number or "all"'),
@@ -130,8 +130,10 @@ def test_what_has_no_wheel_is_named() -> None:
         (["--runtime", "onnx"], "--runtime needs --wheels"),
     ],
 )
-def test_what_cannot_be(lenet_edge: LenetEdge, options: list[str], said: str) -> None:
+def test_invalid_options_are_refused(
+    lenet_edge: LenetEdge, options: list[str], message: str
+) -> None:
     done = lenet_edge("bundle", EXPORTED / "lenet_int8.tflite", *options)
     assert done.returncode in (1, 2)
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Deploying to emulated boards: fresh ones with nothing but Python and sshd, and broken ones."""
+"""Tests of deployments to emulated boards: new ones with only Python and sshd, and faulty ones."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ STATE = "home/pi/.local"
 
 
 def command(board: EmulatedBoard, *arguments: str | Path, user: str = "pi") -> list[str]:
-    """Return how to deploy to a board, as its user would say it to ssh."""
+    """Return the command that deploys to a board, with the options that ssh needs."""
     options = {
         "Port": board.port, "IdentityFile": board.key, "IdentitiesOnly": "yes",
         "UserKnownHostsFile": board.known_hosts, "StrictHostKeyChecking": "yes",
     }  # fmt: skip
-    given = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
+    ssh_options = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
     return [
-        sys.executable, "-m", "lenet_edge", "deploy", f"{user}@127.0.0.1", *given,
+        sys.executable, "-m", "lenet_edge", "deploy", f"{user}@127.0.0.1", *ssh_options,
         *map(str, arguments),
     ]  # fmt: skip
 
@@ -52,7 +52,7 @@ def deploy(
 
 @contextlib.contextmanager
 def deploying(board: EmulatedBoard, folder: Path, *arguments: str | Path) -> Iterator[Any]:
-    """Start a deployment and yield it once it has said what is waited for by `wait_for`."""
+    """Start a deployment and yield its process; kill it after the block."""
     process = subprocess.Popen(
         command(board, *arguments), cwd=folder, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -65,91 +65,97 @@ def deploying(board: EmulatedBoard, folder: Path, *arguments: str | Path) -> Ite
         process.communicate()
 
 
-def wait_for(process: Any, said: str) -> None:
+def wait_for(process: Any, text: str) -> None:
+    """Wait until a deployment prints a text to standard error."""
     for line in process.stderr:
-        if said in line:
+        if text in line:
             return
-    pytest.fail(f"it never said {said!r}")
+    pytest.fail(f"the deployment never printed {text!r}")
+
+
+def error_line(stderr: str) -> str:
+    (line,) = [line for line in stderr.splitlines() if line.startswith("Error")]
+    return line
 
 
 def is_usable(board: EmulatedBoard) -> bool:
-    """Whether the board has the command, and a release or environment that calls itself whole."""
+    """Return whether the board has the lenet-edge command."""
     share = board.root / STATE / "share/lenet-edge"
     return (share / "lenet-edge").exists() or (board.root / STATE / "bin").exists()
 
 
 @pytest.mark.slow
-def test_interrupted_anywhere_the_same_command_completes_it(tmp_path: Path) -> None:
-    """And what comes of it: all 10,000 images, on LiteRT, on a fresh board."""
+def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> None:
+    """The board is new. It then predicts all 10,000 images with LiteRT."""
     with start_board(USERLANDS["bookworm-arm64"], "pi4", throttled="0x50005") as board:
-        fixed = (INT8, DYNAMIC, *SHORT)
-        with deploying(board, tmp_path, *fixed) as process:
+        files = (INT8, DYNAMIC, *SHORT)
+        with deploying(board, tmp_path, *files) as process:
             wait_for(process, "Send 3/")
             os.kill(process.pid, signal.SIGKILL)
         assert not is_usable(board)
 
-        with deploying(board, tmp_path, *fixed) as process:  # the line is cut
+        with deploying(board, tmp_path, *files) as process:  # the connection is cut
             wait_for(process, "Installing")
             time.sleep(3)
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             for child in children.split():
                 if "ssh" in Path(f"/proc/{child}/comm").read_text():
                     os.kill(int(child), signal.SIGKILL)
-            said = process.stderr.read()
+            stderr = process.stderr.read()
             assert process.wait(60) == 1
-            assert "the connection was lost" in said
-            assert "Traceback" not in said
+            assert "the connection was lost" in stderr
+            assert "Traceback" not in stderr
         assert not is_usable(board)
 
-        done = deploy(board, tmp_path, *fixed, "--json", "facts.json")
+        done = deploy(board, tmp_path, *files, "--json", "facts.json")
         assert done.returncode == 0, done.stderr
         assert "lenet-edge predict IMAGE" in done.stderr
         facts = json.loads((tmp_path / "facts.json").read_text())
-        parity = {one["candidate"]: one for one in facts["results"]["parity"]}
-        assert set(parity) == {INT8.name, DYNAMIC.name}
-        for one in parity.values():
-            assert (one["verdict"], one["num_samples"]) == ("pass", 10_000)
-            assert one["target"] == "litert-xnnpack"
-        by_file = {one["candidate"]: one for one in facts["differences"]}
-        assert by_file[INT8.name]["differing"] == 0
-        assert by_file[DYNAMIC.name]["max_abs"] < 1e-4
-        assert "all 100,000 outputs as here, bit for bit" in done.stdout.replace("\n", " ")
+        reports = {report["candidate"]: report for report in facts["results"]["parity"]}
+        assert set(reports) == {INT8.name, DYNAMIC.name}
+        for report in reports.values():
+            assert (report["verdict"], report["num_samples"]) == ("pass", 10_000)
+            assert report["target"] == "litert-xnnpack"
+        differences = {entry["candidate"]: entry for entry in facts["differences"]}
+        assert differences[INT8.name]["differing"] == 0
+        assert differences[DYNAMIC.name]["max_abs"] < 1e-4
+        assert "all 100,000 outputs equal those of this machine" in done.stdout.replace("\n", " ")
 
-        kept = BenchRun.load(tmp_path / facts["kept"])
-        assert kept.environment.machine == "Raspberry Pi 4 Model B Rev 1.4"
-        assert kept.environment.emulated
+        run = BenchRun.load(tmp_path / facts["kept"])
+        assert run.environment.machine == "Raspberry Pi 4 Model B Rev 1.4"
+        assert run.environment.emulated
         assert facts["kept"].startswith("benchmarks/results/raspberry-pi-4-model-b-rev-1-4-emul")
-        for measured in kept.measurements:
-            assert "under-voltage" in (measured.invalid or "")
-            assert "power supply" in (measured.invalid or "")
+        for measurement in run.measurements:
+            assert "under-voltage" in (measurement.invalid or "")
+            assert "power supply" in (measurement.invalid or "")
         assert "emulated" in done.stdout
-        assert "tensorflow" not in kept.environment.packages
+        assert "tensorflow" not in run.environment.packages
 
-        again = deploy(board, tmp_path, *fixed)
-        assert (again.returncode, again.stdout) == (
+        repeated = deploy(board, tmp_path, *files)
+        assert (repeated.returncode, repeated.stdout) == (
             0, "pi@127.0.0.1: it has all of this; --again measures anew\n",
         )  # fmt: skip
         photo = board.root / "home/pi/seven.jpg"
         photo.write_bytes(DIGIT.read_bytes())
         predicted = board.ssh(".local/bin/lenet-edge", "predict", "seven.jpg")
         assert predicted.stdout.split()[1] == "7", predicted.stderr
-        assert (
-            "picamera2 is not installed"
-            in board.ssh(".local/bin/lenet-edge", "predict", "--camera").stderr
-        )
-        service = deploy(board, tmp_path, *fixed, "--service")
+        photo_of_camera = board.ssh(".local/bin/lenet-edge", "predict", "--camera")
+        assert "picamera2 is not installed" in photo_of_camera.stderr
+        service = deploy(board, tmp_path, *files, "--service")
         assert service.returncode == 1
-        assert "does not run systemd" in service.stderr
+        assert "--service needs systemd" in service.stderr
 
         removed = deploy(board, tmp_path, "--uninstall")
         assert removed.returncode == 0, removed.stderr
-        left = [p for p in (board.root / "home/pi").rglob("*") if p.is_file() or p.is_symlink()]
-        assert left == [photo]
+        remaining = [
+            p for p in (board.root / "home/pi").rglob("*") if p.is_file() or p.is_symlink()
+        ]
+        assert remaining == [photo]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("userland", "face", "options", "file", "target"),
+    ("userland", "model", "options", "file", "target"),
     [
         ("bookworm-arm64", "pi5", ["--runtime", "tflite"], "lenet_int8.tflite",
          "tflite-runtime-cpu"),
@@ -161,14 +167,15 @@ def test_interrupted_anywhere_the_same_command_completes_it(tmp_path: Path) -> N
     ],
 )  # fmt: skip
 def test_other_systems_and_runtimes(
-    tmp_path: Path, userland: str, face: str, options: list[str], file: str, target: str
+    tmp_path: Path, userland: str, model: str, options: list[str], file: str, target: str
 ) -> None:
-    with start_board(USERLANDS[userland], face) as board:
+    with start_board(USERLANDS[userland], model) as board:
         done = deploy(board, tmp_path, EXPORTED / file, *options, *SHORT, "--json", "facts.json")
         assert done.returncode == 0, done.stderr
         facts = json.loads((tmp_path / "facts.json").read_text())
-        (one,) = facts["results"]["parity"]
-        assert (one["verdict"], one["num_samples"], one["target"]) == ("pass", 10_000, target)
+        (report,) = facts["results"]["parity"]
+        assert (report["verdict"], report["num_samples"]) == ("pass", 10_000)
+        assert report["target"] == target
         assert facts["results"]["environment"]["emulated"]
         (difference,) = facts["differences"]
         if file.endswith("int8.tflite") and target == "litert-xnnpack":
@@ -177,7 +184,7 @@ def test_other_systems_and_runtimes(
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_leaves_the_board_as_it_was(tmp_path: Path) -> None:
+def test_full_disk_leaves_the_board_unchanged(tmp_path: Path) -> None:
     with start_board(USERLANDS["bookworm-arm64"], "pi4", home="size=400m") as board:
         filler = board.root / "home/pi/filler"
         with deploying(board, tmp_path, INT8, *SHORT) as process:
@@ -185,52 +192,50 @@ def test_a_disk_that_fills_up_leaves_the_board_as_it_was(tmp_path: Path) -> None
             with contextlib.suppress(OSError), filler.open("wb") as file:
                 while file.write(b"\0" * 100_000):
                     file.flush()
-            said = process.stderr.read()
+            stderr = process.stderr.read()
             assert process.wait(120) == 1
-        (error,) = [line for line in said.splitlines() if line.startswith("Error")]
-        assert "No space left on device" in error
+        assert "No space left on device" in error_line(stderr)
         assert not (board.root / STATE / "share/lenet-edge").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("userland", "board_options", "options", "said"),
+    ("userland", "board_options", "options", "message"),
     [
         ("bookworm-arm64", {"home": "ro"}, [], "/home/pi is read-only"),
-        ("bookworm-arm64", {"clock": "-10y"}, [], "days behind; set it there: sudo date -s"),
-        ("bookworm-arm64", {"home": "size=20m"}, [], "MB are free; make room there"),
+        ("bookworm-arm64", {"clock": "-10y"}, [], "days behind; set it on the board: sudo date -s"),
+        ("bookworm-arm64", {"home": "size=20m"}, [], "MB are free; delete files on the board"),
         ("bullseye-arm64", {}, [], "Python 3.9 is too old: lenet-edge needs 3.10"),
         ("trixie-arm64", {}, ["--runtime", "tflite"], "tflite-runtime has no wheel for aarch64"),
         ("bookworm-arm64", {}, ["--python", "python9"], "no such Python"),
-        ("bookworm-arm64", {}, ["another key of mine"], "does not accept your key"),
-        ("bookworm-arm64", {}, ["another key of its"], "its host key has changed"),
+        ("bookworm-arm64", {}, ["other client key"], "does not accept your key"),
+        ("bookworm-arm64", {}, ["other host key"], "its host key has changed"),
     ],
 )
-def test_what_a_board_cannot_do_is_said_in_a_line(
+def test_unsuitable_board_is_reported_in_one_line(
     tmp_path: Path,
     userland: str,
     board_options: dict[str, str],
     options: list[str],
-    said: str,
+    message: str,
 ) -> None:
     with start_board(USERLANDS[userland], "pi4", **board_options) as board:  # type: ignore[arg-type]
-        if options[:1] == ["another key of mine"]:
+        if options == ["other client key"]:
             board.key.write_text("")
-        if options[:1] == ["another key of its"]:
+        if options == ["other host key"]:
             other = board.key.with_suffix(".pub").read_text()
             board.known_hosts.write_text(f"[127.0.0.1]:{board.port} {other}")
-        given = [one for one in options if not one.startswith("another")]
-        done = deploy(board, tmp_path, INT8, *given)
+        command_options = [option for option in options if not option.startswith("other")]
+        done = deploy(board, tmp_path, INT8, *command_options)
         assert done.returncode == 1
-        (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error")]
-        assert said in error
+        assert message in error_line(done.stderr)
         assert "Traceback" not in done.stderr
         assert not list((board.root / "home/pi").iterdir())
 
 
 @pytest.mark.needs("ssh")
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nobody.invalid"], "no such host"),
         (["pi@127.0.0.1", "-o", "Port=1"], "it refuses the port"),
@@ -238,11 +243,11 @@ def test_what_a_board_cannot_do_is_said_in_a_line(
         (["pi@127.0.0.1", "-o", "NoSuchOption=1"], "ssh does not accept an option"),
     ],
 )
-def test_hosts_that_cannot_be_reached(
-    lenet_edge: LenetEdge, tmp_path: Path, arguments: list[str], said: str
+def test_unreachable_host_is_reported(
+    lenet_edge: LenetEdge, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = lenet_edge("deploy", "--dry-run", *arguments, INT8)
     assert done.returncode in (1, 2)
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
