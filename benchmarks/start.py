@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.record import EXPORTED, ROOT, keep
 from lenet_edge.deploy import bundle
-from lenet_edge.deploy.wheels import System, fit
+from lenet_edge.deploy.wheels import System, find_wheels
 from lenet_edge.selection import load_artifacts
 from tests import archives
 
@@ -32,7 +32,7 @@ def make_board(folder: Path) -> Path:
     system = System(os.uname().machine, sys.version_info[:2], glibc)
     artifacts = load_artifacts([EXPORTED / "lenet_int8.tflite"], EXPORTED)
     archive = folder / "bundle.tar.xz"
-    bundle.make(artifacts, wheels=fit(system, ["litert"]).wheels).save(archive)
+    bundle.make_bundle(artifacts, wheels=find_wheels(system, ["litert"]).wheels).save(archive)
     archives.unpack(archive, folder)
     unpacked = folder / bundle.NAME
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}

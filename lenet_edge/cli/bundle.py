@@ -69,8 +69,8 @@ def command(
     Example: lenet-edge bundle exported/lenet_int8.tflite --wheels bookworm-arm64
     """
     from lenet_edge.cli._terminal import write_json
-    from lenet_edge.deploy import bundle
-    from lenet_edge.deploy.wheels import SYSTEMS, fit
+    from lenet_edge.deploy.bundle import make_bundle
+    from lenet_edge.deploy.wheels import SYSTEMS, find_wheels
     from lenet_edge.formats import BY_NAME
     from lenet_edge.selection import load_artifacts
     from lenet_edge.support.files import sha256_of
@@ -86,22 +86,22 @@ def command(
         for artifact in load_artifacts(files, DEFAULT_DIR, say)
         if files or BY_NAME[artifact.format].role not in ("checkpoint", "browser")
     ]
-    fitting = fit(SYSTEMS[wheels], runtimes) if wheels else None
-    made = bundle.make(
+    wheel_set = find_wheels(SYSTEMS[wheels], runtimes) if wheels else None
+    bundle = make_bundle(
         artifacts,
         None if num_images == "all" else int(num_images),
-        fitting.wheels if fitting else (),
+        wheel_set.wheels if wheel_set else (),
         SYSTEMS[wheels].machine if wheels else None,
     )
-    made.save(output)
+    bundle.save(output)
     size = output.stat().st_size
     facts = {
-        "path": str(output), "id": made.id, "sha256": sha256_of(output), "size_bytes": size,
-        "files": made.hashes,
+        "path": str(output), "id": bundle.id, "sha256": sha256_of(output), "size_bytes": size,
+        "files": bundle.hashes,
     }  # fmt: skip
     if str(json_file) != "-":
-        runtime = f" and {' and '.join(fitting.runtimes)}" if fitting else ""
-        click.echo(f"{output}  {size:,} bytes: {', '.join(made.models)}{runtime}")
+        runtime = f" and {' and '.join(wheel_set.runtimes)}" if wheel_set else ""
+        click.echo(f"{output}  {size:,} bytes: {', '.join(bundle.models)}{runtime}")
         say("On the board: tar xf it, then lenet-edge/run.sh verify")
     if json_file:
         write_json(json_file, facts)

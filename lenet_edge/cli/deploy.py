@@ -18,16 +18,13 @@ from lenet_edge.cli._options import (
 from lenet_edge.cli._terminal import (
     GATE_FAILED,
     INCONCLUSIVE,
-    measuring_alone,
     output,
-    progress_bar,
     say,
     write_json,
 )
 
 if TYPE_CHECKING:
-    from lenet_edge.deploy.ssh import SshConnection
-    from lenet_edge.flows.deploy import Deployment
+    from lenet_edge.flows.deployment_plan import DeploymentPlan
 
 
 _ACTION, _BOARD = "What to do", "The board"
@@ -94,8 +91,10 @@ def command(
     """
     from contextlib import closing
 
+    from lenet_edge.cli._console import TERMINAL
     from lenet_edge.deploy.ssh import SshConnection
-    from lenet_edge.flows.deploy import carry_out, decide
+    from lenet_edge.flows.deploy import deploy
+    from lenet_edge.flows.deployment_plan import plan_deployment
     from lenet_edge.report.terminal.deployment import deployment_view
     from lenet_edge.selection import load_artifacts
 
@@ -106,59 +105,51 @@ def command(
     with closing(SshConnection(host, ssh_options, python)) as board:
         if uninstall:
             removed = board.call("uninstall")
-            _tell(
+            _print_or_write(
                 f"{host}: removed {', '.join(removed) or 'nothing'}",
                 {"removed": removed},
                 json_file,
             )
             return
-        what = decide(board, artifacts, runtimes)
-        facts = {"host": host, "board": what.facts, "runtimes": what.fitting.runtimes, **what.place}
-        for line in _about(what):
+        plan = plan_deployment(board, artifacts, runtimes)
+        facts = {"host": host, "board": plan.facts, "runtimes": plan.wheels.runtimes, **plan.ids}
+        for line in _describe(plan):
             say(line)
-        if dry_run or (what.is_in_use and not (again or service)):
-            done = "nothing was changed" if dry_run else "it has all of this; --again measures anew"
-            _tell(f"{host}: {done}", facts, json_file)
+        if dry_run or (plan.is_in_use and not (again or service)):
+            state = "nothing was changed" if dry_run else "up to date; --again measures it again"
+            _print_or_write(f"{host}: {state}", facts, json_file)
             return
-        if not what.is_in_use or again:
-            outcome = carry_out(
-                board, what, batch_sizes, max_time, results_dir, progress_bar, say, measuring_alone
-            )
-            view = deployment_view(
-                outcome.board, outcome.here, outcome.differences, outcome.findings
-            )
-            output(view, facts | outcome.to_json(), json_file)
-            say(f"The board's figures are in {outcome.kept}")
-            if outcome.command is None:
+        if not plan.is_in_use or again:
+            result = deploy(board, plan, batch_sizes, max_time, results_dir, TERMINAL)
+            view = deployment_view(result.board, result.here, result.differences, result.findings)
+            output(view, facts | result.to_json(), json_file)
+            say(f"The measurements of the board are in {result.kept}")
+            if result.command is None:
                 raise click.exceptions.Exit(GATE_FAILED)
-            say(f"On the board: {outcome.command} predict IMAGE")
+            say(f"On the board: {result.command} predict IMAGE")
         if service:
-            _serve(board)
-        if (not what.is_in_use or again) and outcome.verdict != "pass":
+            for line in board.call("start_service", arguments=["serve", "--host", "0.0.0.0"]):
+                click.echo(line)
+        if (not plan.is_in_use or again) and result.verdict != "pass":
             raise click.exceptions.Exit(INCONCLUSIVE)
 
 
-def _tell(text: str, facts: dict[str, Any], json_file: Path | None) -> None:
+def _print_or_write(text: str, facts: dict[str, Any], json_file: Path | None) -> None:
     if str(json_file) != "-":
         click.echo(text)
     if json_file:
         write_json(json_file, facts)
 
 
-def _about(what: Deployment) -> list[str]:
-    facts = what.facts
-    heat = facts["temperature_celsius"]
+def _describe(plan: DeploymentPlan) -> list[str]:
+    facts = plan.facts
+    celsius = facts["temperature_celsius"]
     lines = [
         f"{facts['model'] or facts['machine']}, {facts['system']}, Python"
         f" {'.'.join(map(str, facts['python']))}, {facts['machine']},"
-        f" {facts['free_bytes'] / 1e9:,.1f} GB free" + (f", {heat:.0f} °C" if heat else ""),
-        f"Runtime: {', '.join(what.fitting.runtimes)}; files: {', '.join(what.bundle.models)}",
+        f" {facts['free_bytes'] / 1e9:,.1f} GB free" + (f", {celsius:.0f} °C" if celsius else ""),
+        f"Runtime: {', '.join(plan.wheels.runtimes)}; files: {', '.join(plan.bundle.models)}",
     ]
-    if what.left_out:
-        lines.append(f"Left out, for another runtime: {', '.join(what.left_out)}")
+    if plan.left_out:
+        lines.append(f"Left out, as the runtime cannot read them: {', '.join(plan.left_out)}")
     return lines
-
-
-def _serve(board: SshConnection) -> None:
-    for line in board.call("start_service", arguments=["serve", "--host", "0.0.0.0"]):
-        click.echo(line)

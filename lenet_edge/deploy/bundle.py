@@ -1,10 +1,10 @@
-"""What a board gets: exported files, test images with the float model's answers, and this package.
+"""The archive that `deploy` and `bundle` build for a board.
 
-run.sh, install.sh      how it is started, and how a venv is made of the wheels
-bundle.json             what is in it, each file with its SHA-256
-exported/               model files, manifests, and the reference: answers, images and labels
+run.sh, install.sh      run a command; create a venv from the wheels
+bundle.json             the version of lenet-edge, and the SHA-256 of each file
+exported/               model files, manifests, and the reference: images, labels and logits
 lenet_edge/             the part of this package that a board runs
-wheels/                 the runtime and what it needs, where they were asked for
+wheels/                 the runtime and the packages that it needs, if requested
 """
 
 from __future__ import annotations
@@ -48,45 +48,46 @@ _COMMANDS = (
 
 @dataclass(frozen=True)
 class Bundle:
-    """The content of each file by its path in the bundle; the same inputs make the same bytes."""
+    """The content of each file, by its path in the bundle. Equal inputs give equal bytes."""
 
     files: dict[str, bytes]
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
-        """The SHA-256 of each file."""
+        """The SHA-256 of each file, by its path."""
         return {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
 
     @property
     def id(self) -> str:
-        """What names this very content: 12 hexadecimal digits."""
+        """An identifier of the content: 12 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.hashes, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def models(self) -> list[str]:
         """The names of the model files."""
-        named = (name.removeprefix("exported/") for name in self.files)
-        return sorted(one for one in named if f"exported/{one}.json" in self.files)
+        names = (name.removeprefix("exported/") for name in self.files)
+        return sorted(name for name in names if f"exported/{name}.json" in self.files)
 
     def save(self, path: Path) -> None:
         """Write a .tar.xz archive, atomically."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for name in sorted(self.files):
-                entry = tarfile.TarInfo(f"{NAME}/{name}")  # of nobody, at no time: reproducible
+                # Without owner and time, so that the archive is reproducible.
+                entry = tarfile.TarInfo(f"{NAME}/{name}")
                 entry.size = len(self.files[name])
-                entry.mode = mode(name)
+                entry.mode = file_mode(name)
                 archive.addfile(entry, io.BytesIO(self.files[name]))
         with atomic_write(path) as temporary:
             temporary.write_bytes(lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME))
 
 
-def mode(name: str) -> int:
+def file_mode(name: str) -> int:
     """Return the permissions of a file of the bundle."""
     return 0o755 if name in _SCRIPTS else 0o644
 
 
-def make(
+def make_bundle(
     artifacts: Sequence[Artifact],
     num_images: int | None = None,
     wheels: Iterable[Path] = (),
@@ -96,18 +97,18 @@ def make(
 
     Args:
         artifacts: the files, each beside its manifest and its reference.
-        num_images: how many of the test images, evenly spread over them; all if None.
-        wheels: Python packages to go along.
-        machine: the board's, as uname names it: C files go along built for it, where there is a
-            compiler for it here. Without, the board's own compiler builds them.
+        num_images: number of test images, evenly spread over all of them; None for all.
+        wheels: Python packages to include.
+        machine: the architecture of the board, as uname names it. If this machine has a compiler
+            for it, the bundle includes compiled C files. Otherwise the board compiles them.
 
     Raises:
-        DataError: there are not so many images.
-        ModelFileError: the answers of the float model are missing.
+        DataError: there are fewer test images than `num_images`.
+        ModelFileError: the reference of the float model is missing.
     """
     files = {name: (_PACKAGE / "deploy" / name).read_bytes() for name in _SCRIPTS}
     for artifact in artifacts:
-        # Its manifest may wait under another name, see `artifact.announce`.
+        # Not read from disk: the manifest may have a temporary name, see `artifact.announce`.
         files[f"exported/{artifact.path.name}"] = artifact.path.read_bytes()
         files[f"exported/{manifest_path(artifact.path).name}"] = manifest_text(artifact).encode()
         if BY_NAME[artifact.format].role == "program" and machine:
@@ -119,7 +120,7 @@ def make(
         name = f"exported/{reference_path(Path(), checkpoint).name}"
         if name not in files:
             files[name] = _reference(artifact, num_images)
-    for path in _board_part():
+    for path in _board_files():
         files[f"lenet_edge/{path.relative_to(_PACKAGE).as_posix()}"] = path.read_bytes()
     files |= {f"wheels/{path.name}": path.read_bytes() for path in wheels}
     facts = {"version": lenet_edge.__version__, "files": Bundle(files).hashes}
@@ -128,28 +129,30 @@ def make(
 
 
 def _reference(artifact: Artifact, num_images: int | None) -> bytes:
-    """Return a reference that holds its images, as .npz without compression: xz does better."""
+    """Return a reference with its images, as .npz without compression: xz compresses better."""
     reference = reference_for(artifact)
     dataset = evaluation_dataset(reference, artifact.labels)
     total = len(dataset.labels)
     count = total if num_images is None else num_images
     if not 1 <= count <= total:
         raise DataError(f"{artifact.name} has {total:,} test images, not {count:,}; ask for fewer")
-    chosen = np.arange(count) * total // count
-    kept = io.BytesIO()
+    indices = np.arange(count) * total // count
+    packed = io.BytesIO()
     np.savez(
-        kept,
+        packed,
         checkpoint_sha256=reference.checkpoint_sha256,
         dataset=reference.dataset if count == total else f"{reference.dataset}, {count} of {total}",
-        logits=reference.logits[chosen],
-        images=dataset.images[chosen],
-        labels=dataset.labels[chosen].astype(np.int32),
+        logits=reference.logits[indices],
+        images=dataset.images[indices],
+        labels=dataset.labels[indices].astype(np.int32),
     )
-    return kept.getvalue()
+    return packed.getvalue()
 
 
-def _board_part() -> list[Path]:
-    def is_wanted(path: Path) -> bool:
+def _board_files() -> list[Path]:
+    """Return the files of this package that a board needs."""
+
+    def is_needed(path: Path) -> bool:
         name = path.relative_to(_PACKAGE).as_posix()
         parts = name.split("/")
         if "__pycache__" in parts or parts[0] in _LEFT_OUT or name in _LEFT_OUT:
@@ -158,4 +161,4 @@ def _board_part() -> list[Path]:
             return Path(name).stem in _COMMANDS
         return True
 
-    return sorted(path for path in _PACKAGE.rglob("*") if path.is_file() and is_wanted(path))
+    return sorted(path for path in _PACKAGE.rglob("*") if path.is_file() and is_needed(path))

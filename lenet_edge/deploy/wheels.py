@@ -1,7 +1,7 @@
-"""Which Python packages fit a board, fetched here, because a board may have no network.
+"""Download the wheels that a board needs. The host does this, because a board may have no network.
 
-What a runtime needs is what `pyproject.toml` says of its extra; whether there is a wheel for a
-board, the package index says.
+The extras in `pyproject.toml` list the packages of each runtime. The package index knows whether a
+wheel exists for a board.
 """
 
 from __future__ import annotations
@@ -28,15 +28,21 @@ OLDEST_PYTHON = (3, 10)
 
 @dataclass(frozen=True)
 class System:
-    """What decides which wheels fit: machine as Python names it, Python and glibc."""
+    """The facts about a board that decide which wheels fit.
+
+    Attributes:
+        machine: the architecture, as ``platform.machine()`` names it.
+        python: the major and minor version of Python.
+        glibc: the minor version of glibc: 36 for 2.36.
+    """
 
     machine: str
     python: tuple[int, int]
-    glibc: int  # the minor version: 2.36 is 36
+    glibc: int
 
     @property
     def is_32_bit_arm(self) -> bool:
-        """Whether packages that need a compiler come from Debian alone: the index has none."""
+        """Whether compiled packages must come from Debian, as the index has no such wheels."""
         return self.machine in ("armv7l", "armv6l")
 
     def __str__(self) -> str:
@@ -55,8 +61,8 @@ SYSTEMS = {
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """The runtimes chosen for a board, and the wheels that bring them."""
+class WheelSet:
+    """The runtimes chosen for a board, and the wheels that install them."""
 
     runtimes: tuple[str, ...]
     wheels: tuple[Path, ...]
@@ -68,19 +74,19 @@ class Fitting:
 
     @property
     def id(self) -> str:
-        """What names a venv of these very wheels: 12 hexadecimal digits."""
+        """An identifier of these wheels and of a venv with them: 12 hexadecimal digits."""
         return hashlib.sha256(repr(sorted(self.hashes.items())).encode()).hexdigest()[:12]
 
 
-def fit(system: System, runtimes: Sequence[str] = ()) -> Fitting:
-    """Return the wheels for a board; they are kept in the user's cache.
+def find_wheels(system: System, runtimes: Sequence[str] = ()) -> WheelSet:
+    """Return the wheels for a board, downloaded into the user's cache.
 
     Args:
-        system: what the board is.
+        system: the facts about the board.
         runtimes: names of `runtimes.deployables`; if empty, the best that has a wheel.
 
     Raises:
-        BoardError: there is no wheel for this board, or no index to ask.
+        BoardError: there is no wheel for this board, or the index cannot be reached.
     """
     if system.python < OLDEST_PYTHON:
         raise BoardError(
@@ -88,29 +94,30 @@ def fit(system: System, runtimes: Sequence[str] = ()) -> Fitting:
             " Raspberry Pi OS has since bookworm; name a newer one with --python"
         )
     if runtimes:
-        return Fitting(tuple(runtimes), _fetch(system, tuple(runtimes)))
-    refused = []
+        return WheelSet(tuple(runtimes), _cached_wheels(system, tuple(runtimes)))
+    reasons = []
     for deployable in deployables():
         try:
-            return Fitting((deployable.name,), _fetch(system, (deployable.name,)))
-        except _NoWheel as error:
-            refused.append(str(error))
-    raise BoardError("; ".join(refused))
+            return WheelSet((deployable.name,), _cached_wheels(system, (deployable.name,)))
+        except _NoWheelError as error:
+            reasons.append(str(error))
+    raise BoardError("; ".join(reasons))
 
 
-class _NoWheel(BoardError):
+class _NoWheelError(BoardError):
     """The index has no wheel of a package for a board."""
 
 
-def _fetch(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...]:
-    wanted = _requirements(system, runtimes)
-    key = hashlib.sha256(repr((system, wanted)).encode()).hexdigest()[:12]
+def _cached_wheels(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the wheels of these runtimes from the cache; download them first if needed."""
+    requirements = _requirements(system, runtimes)
+    key = hashlib.sha256(repr((system, requirements)).encode()).hexdigest()[:12]
     folder = cache_folder("wheels") / f"{system.machine}-{key}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
         try:
-            _download(system, wanted, part)
+            _download(system, requirements, part)
             part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -118,19 +125,20 @@ def _fetch(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _requirements(system: System, runtimes: tuple[str, ...]) -> list[str]:
-    wanted = [*_of_extra(None), *(one for name in runtimes for one in _of_extra(name))]
-    if system.is_32_bit_arm:  # NumPy, Pillow and Tornado have no such wheels
-        wanted = [one for one in wanted if not one.startswith("numpy")]
+    """Return the requirements of the package, of these runtimes, and of `predict` and `serve`."""
+    requirements = [*_of_extra(None), *(line for name in runtimes for line in _of_extra(name))]
+    if system.is_32_bit_arm:  # NumPy, Pillow and Tornado have no wheels for it
+        requirements = [line for line in requirements if not line.startswith("numpy")]
     else:
-        wanted += _of_extra("predict") + _of_extra("serve")
-        # Later ones are larger, and no faster at what is done here.
-        wanted.append("numpy<2.1" if system.python < (3, 13) else "numpy<2.2")
+        requirements += _of_extra("predict") + _of_extra("serve")
+        # Later versions are larger, and no faster for lenet-edge.
+        requirements.append("numpy<2.1" if system.python < (3, 13) else "numpy<2.2")
     for package in filter(None, (get_deployable(name).distribution for name in runtimes)):
-        try:  # the version that the files were verified with, so that the kernels are the same
-            wanted.append(f"{package}=={importlib.metadata.version(package)}")
+        try:  # the version on this machine, which has verified the files: it has the same kernels
+            requirements.append(f"{package}=={importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ["pip", *dict.fromkeys(wanted)]
+    return ["pip", *dict.fromkeys(requirements)]
 
 
 @functools.cache
@@ -139,19 +147,19 @@ def _all_requirements() -> list[str]:
 
 
 def _of_extra(extra: str | None) -> list[str]:
-    """Return the requirements of an extra; those of the package itself for None."""
-    found = []
+    """Return the requirements of an extra, or those of the package itself for None."""
+    requirements = []
     for line in _all_requirements():
         requirement, _, marker = line.partition(";")
-        named = re.search(r"extra == [\"'](\S+)[\"']", marker)
-        if (named.group(1) if named else None) == extra and not line.startswith("lenet-edge"):
-            found.append(requirement.strip())
-    return found
+        match = re.search(r"extra == [\"'](\S+)[\"']", marker)
+        if (match.group(1) if match else None) == extra and not line.startswith("lenet-edge"):
+            requirements.append(requirement.strip())
+    return requirements
 
 
-def _download(system: System, wanted: list[str], folder: Path) -> None:
+def _download(system: System, requirements: list[str], folder: Path) -> None:
     if importlib.util.find_spec("pip") is None:
-        raise BoardError("fetching wheels needs pip here; install it with: python -m ensurepip")
+        raise BoardError("downloading wheels needs pip; install it with: python -m ensurepip")
     tags = [f"manylinux_2_{minor}_{system.machine}" for minor in range(system.glibc, 4, -1)]
     tags += [f"manylinux2014_{system.machine}", f"linux_{system.machine}"]
     command = [
@@ -160,24 +168,26 @@ def _download(system: System, wanted: list[str], folder: Path) -> None:
         "--python-version", f"{system.python[0]}.{system.python[1]}",
         *(f"--platform={tag}" for tag in tags), "--dest", str(folder),
     ]  # fmt: skip
-    # The runtimes first and alone: where one has no wheel, pip would complain of something else.
+    # Download the runtimes first and alone: if a wheel of one is missing, pip then names it.
     distributions = tuple(deployable.distribution or "" for deployable in deployables())
-    runtime = [one for one in wanted if one.startswith(tuple(filter(None, distributions)))]
-    if runtime:
-        _pip([*command, "--no-deps", *runtime], system)
-    if system.is_32_bit_arm:  # what its runtime wants is NumPy: that is the system's
-        wanted = [one for one in wanted if one not in runtime]
-    _pip([*command, *wanted], system)
+    names = tuple(filter(None, distributions))
+    runtimes = [line for line in requirements if line.startswith(names)]
+    if runtimes:
+        _run_pip([*command, "--no-deps", *runtimes], system)
+    if system.is_32_bit_arm:  # the runtime would require NumPy, which comes from Debian
+        requirements = [line for line in requirements if line not in runtimes]
+    _run_pip([*command, *requirements], system)
 
 
-def _pip(command: list[str], system: System) -> None:
+def _run_pip(command: list[str], system: System) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     if re.search(r"NewConnectionError|Temporary failure|Max retries|ReadTimeout", done.stderr):
-        raise BoardError("the package index cannot be reached from here; check the network")
+        raise BoardError("the package index cannot be reached; check the network of this machine")
     missing = re.search(r"No matching distribution found for ([\w.-]+)", done.stderr)
     if missing:
-        raise _NoWheel(f"{missing.group(1)} has no wheel for {system}")
-    lines = [one for one in done.stderr.splitlines() if one.startswith("ERROR")] or ["no reason"]
+        raise _NoWheelError(f"{missing.group(1)} has no wheel for {system}")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    lines = errors or ["it printed no reason"]
     raise BoardError(f"pip download failed: {lines[0].removeprefix('ERROR: ')}")

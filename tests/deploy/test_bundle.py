@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.deploy import bundle
-from lenet_edge.deploy.wheels import SYSTEMS, fit
+from lenet_edge.deploy.wheels import SYSTEMS, find_wheels
 from lenet_edge.errors import BoardError
 from lenet_edge.selection import load_artifacts
 from lenet_edge.support.files import sha256_of
@@ -45,8 +45,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     artifacts = load_artifacts([EXPORTED / "lenet_int8.tflite"], EXPORTED)
-    made = bundle.make(artifacts, 500)
-    made.save(folder / "one.tar.xz")
+    bundle.make_bundle(artifacts, 500).save(folder / "one.tar.xz")
     return unpack(folder / "one.tar.xz", folder)
 
 
@@ -118,7 +117,7 @@ def test_bundle_with_wheels_needs_only_python(lenet_edge: LenetEdge, tmp_path: P
 
 def test_missing_wheel_is_named() -> None:
     with pytest.raises(BoardError, match=r"tflite-runtime has no wheel for aarch64, Python 3\.13"):
-        fit(SYSTEMS["trixie-arm64"], ["tflite"])
+        find_wheels(SYSTEMS["trixie-arm64"], ["tflite"])
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> Non
 
         repeated = deploy(board, tmp_path, *files)
         assert (repeated.returncode, repeated.stdout) == (
-            0, "pi@127.0.0.1: it has all of this; --again measures anew\n",
+            0, "pi@127.0.0.1: up to date; --again measures it again\n",
         )  # fmt: skip
         photo = board.root / "home/pi/seven.jpg"
         photo.write_bytes(DIGIT.read_bytes())
