@@ -128,7 +128,10 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 # Python stores a package as an attribute of its parent when it imports it for the first time.
 # That would replace the function of the same name, so it happens here, before any use.
 for _name in ("bench", "export", "report", "train", "verify"):
-    importlib.import_module(f"{__name__}.{_name}")
+    try:
+        importlib.import_module(f"{__name__}.{_name}")
+    except ModuleNotFoundError:  # a bundle for a board has no train and no export
+        continue
     del globals()[_name]
 
 
