@@ -41,7 +41,7 @@ class DeploymentPlan:
     left_out: tuple[str, ...]
 
     @property
-    def ids(self) -> dict[str, str]:
+    def ids(self) -> dict[str, Any]:
         """The identifiers of the release and of the environment on the board."""
         return {"release": self.bundle.id, "environment": self.wheels.id}
 
