@@ -1,4 +1,4 @@
-"""A real Chromium without a window: what it shows, says and asks for."""
+"""A real Chromium without a window: its pages, its console and its requests."""
 
 from __future__ import annotations
 
@@ -16,72 +16,72 @@ from urllib.parse import urlsplit
 from tests import needs
 
 PROGRAMS = ("chromium", "chromedriver")
-# Nothing that it does by itself may reach for the network.
+# No request of its own may reach the network.
 _ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
-# Width, height and the pixels a dot has: a desk and a phone.
+# Width, height and device pixels per CSS pixel.
 DESKTOP, PHONE = (1280, 900, 1.0), (390, 844, 2.0)
 
 
 def missing() -> str | None:
-    """Return why no browser can be started here, or None."""
+    """Return the reason why no browser can be started, or None."""
     return needs.missing(*PROGRAMS)
 
 
 @dataclass(frozen=True)
 class Browser:
-    """One browser, and the selenium driver that moves it."""
+    """A running browser, driven by selenium."""
 
     driver: Any
 
     def open(self, url: str, size: tuple[int, int, float] = DESKTOP, dark: bool = False) -> None:
         """Show a page at a size, in light or dark colours."""
-        width, height, dots = size
+        width, height, scale = size
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": dots, "mobile": width < 600},
+            {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600},
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.driver.get(url)
 
     def script(self, code: str) -> Any:
-        """Return what a piece of JavaScript says of the page."""
+        """Return the value of a JavaScript expression on the page."""
         return self.driver.execute_script(f"return {code}")
 
     def console(self) -> list[str]:
-        """Return what the page has complained of since the last time this was asked."""
-        return [one["message"] for one in self.driver.get_log("browser")]
+        """Return the messages in the console since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Return the addresses asked for since the last time, but for data: and about: ones."""
+        """Return the requested URLs since the last call, except data:, about: and blob: URLs."""
         log = self.driver.get_log("performance")
-        asked = [
+        urls = [
             event["params"]["request"]["url"]
-            for event in (json.loads(one["message"])["message"] for one in log)
+            for event in (json.loads(entry["message"])["message"] for entry in log)
             if event["method"] == "Network.requestWillBeSent"
         ]
-        return [url for url in asked if urlsplit(url).scheme not in ("data", "about", "blob")]
+        return [url for url in urls if urlsplit(url).scheme not in ("data", "about", "blob")]
 
     def screenshot(self, path: Path, height: int | None = None) -> None:
-        """Save the page as a PNG, to its end or down to a height."""
+        """Save the page as a PNG: all of it, or its upper part of a height."""
         clip = self.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-        answer = self.driver.execute_cdp_cmd(
+        response = self.driver.execute_cdp_cmd(
             "Page.captureScreenshot",
             {
                 "captureBeyondViewport": True,
                 "clip": {**clip, "height": min(clip["height"], height or 1e9), "scale": 1},
             },
         )
-        path.write_bytes(base64.b64decode(answer["data"]))
+        path.write_bytes(base64.b64decode(response["data"]))
 
 
 @contextlib.contextmanager
 def start() -> Iterator[Browser]:
-    """Start a browser with a profile of its own, and end it."""
+    """Start a browser with a new profile; end both on exit."""
     from selenium import webdriver
 
     with tempfile.TemporaryDirectory(prefix="lenet-edge-chromium-") as profile:
@@ -95,7 +95,7 @@ def start() -> Iterator[Browser]:
         try:
             browser = Browser(driver)
             browser.open("about:blank")
-            browser.requests()  # of its own first page
+            browser.requests()  # discard those of the first page
             yield browser
         finally:
             driver.quit()

@@ -16,7 +16,7 @@ import pytest
 from lenet_edge.target import Target
 
 # The Debian package of each program.
-_PACKAGES = {
+PACKAGES = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
     "arm-none-eabi-size": "gcc-arm-none-eabi",
@@ -57,7 +57,7 @@ def missing(*programs: str) -> str | None:
         return None
     verb = "is" if len(absent) == 1 else "are"
     problem = f"{', '.join(absent)} {verb} not installed"
-    return advice(problem, (_PACKAGES[name] for name in absent))
+    return advice(problem, (PACKAGES[name] for name in absent))
 
 
 def leave_out(reason: str) -> None:

@@ -1,6 +1,6 @@
 """Make docs/report.png, the picture at the top of README.md: python -m tests.picture
 
-It is the upper part of the report on the newest results in benchmarks/results/.
+The picture shows the upper part of the report on the newest results in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
         chromium.open(report.as_uri(), SIZE)
         bottom = "document.querySelector('#accuracy-1').getBoundingClientRect().bottom + 20"
         chromium.screenshot(PICTURE, height=int(chromium.script(bottom)))
-    # The colours of a page are few: as a palette the file is half. Those of small marks must stay.
+    # The page has few colours, so a palette halves the file. MAXCOVERAGE keeps rare colours.
     colours = Image.open(PICTURE).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     colours.save(PICTURE, optimize=True)
 
