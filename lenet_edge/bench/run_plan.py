@@ -15,6 +15,7 @@ from lenet_edge.bench import limit, timing
 from lenet_edge.bench.plan import Cell, CellKey, Plan
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.machine.environment import Environment, read_environment
+from lenet_edge.results.formatting import latency
 from lenet_edge.results.result_file import BenchRun, Measurement, Skipped
 from lenet_edge.worker import Call, Job
 
@@ -155,7 +156,7 @@ class BenchProgress:
             return f"{cell}: {error}"
         latest = Measurement.from_json(facts)
         self._measured[cell.key] = _pool(self._measured.get(cell.key), latest)
-        return f"{cell}: {latest.processes[-1].p50_s * 1e6:,.1f} us"
+        return f"{cell}: {latency(latest.processes[-1].p50_s)}"
 
     def is_done(self, cell: Cell, rounds: int) -> bool:
         """Tell whether a cell has failed, or been measured by that many processes."""

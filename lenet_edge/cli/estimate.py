@@ -62,6 +62,8 @@ def _view(found: list[NpuEstimate]) -> object:
     from rich.table import Table
     from rich.text import Text
 
+    from lenet_edge.results.formatting import microseconds
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
     for column in ("est. µs", "at MHz", "nodes", "SRAM kB", "DRAM kB", "flash kB"):
@@ -72,7 +74,7 @@ def _view(found: list[NpuEstimate]) -> object:
             flash = one.on_chip_flash_bytes + one.off_chip_flash_bytes
             table.add_row(
                 one.accelerator,
-                f"{one.latency_s * 1e6:.0f}",
+                microseconds(one.latency_s),
                 f"{one.clock_mhz:.0f}",
                 f"{one.nodes_taken}/{one.nodes_total}",
                 *(f"{size / 1e3:.1f}" for size in (one.sram_bytes, one.dram_bytes, flash)),

@@ -11,7 +11,7 @@ from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.equal_boards import find_outliers, machines_name
 from lenet_edge.report.join_runs import pool
 from lenet_edge.report.page_tables import (
-    Section,
+    PageSection,
     boards_section,
     changes_section,
     facts_section,
@@ -42,16 +42,16 @@ class MachineReport:
     advice: Recommendation | NothingFits
     tiles: tuple[tuple[str, str], ...]
     doubts: tuple[str, ...]
-    others: Section
-    latencies: Section
-    parity: Section
-    skipped: Section
-    facts: Section
-    boards: Section | None = None
-    changes: Section | None = None
+    others: PageSection
+    latencies: PageSection
+    parity: PageSection
+    skipped: PageSection
+    facts: PageSection
+    boards: PageSection | None = None
+    changes: PageSection | None = None
 
     @property
-    def sections(self) -> list[Section]:
+    def sections(self) -> list[PageSection]:
         """All sections in reading order."""
         optional = [section for section in (self.changes, self.boards) if section]
         return [*optional, self.others, self.parity, self.latencies, self.skipped, self.facts]

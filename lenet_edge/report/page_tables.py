@@ -19,7 +19,7 @@ _MAX_BOARDS = 24  # above this number, the slowest boards come first
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Rows of text.
 
     Attributes:
@@ -42,16 +42,16 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """Heading, sentences and a table; `anchor` is the start of the element's id."""
 
     anchor: str
     title: str
     notes: tuple[str, ...] = ()
-    table: Table | None = None
+    table: PageTable | None = None
 
 
-def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> Section:
+def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> PageSection:
     """Return the cells that were not chosen, with the reasons."""
     quantile = ranking_quantile(run)
     if isinstance(advice, NothingFits):
@@ -73,17 +73,17 @@ def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> Secti
         for cell in cells[:_MAX_OTHERS]
     ]
     more = len(cells) - len(rows)
-    notes = [f"The tables below have {more} more."] if more > 0 else []
+    notes = [f"The tables below list {more} more."] if more > 0 else []
     columns = ("file", "runtime", "why not", "latency", "bytes", "accuracy %", "threads")
-    table = Table(columns, tuple(rows), 3, prose=2) if rows else None
-    return Section("others", title, tuple(notes), table)
+    table = PageTable(columns, tuple(rows), 3, prose=2) if rows else None
+    return PageSection("others", title, tuple(notes), table)
 
 
-def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Section:
+def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> PageSection:
     """Return all measured latencies."""
     if not run.measurements:
         note = "There are no latencies; add the results of: lenet-edge bench --json FILE"
-        return Section("latencies", "All latencies", (note,))
+        return PageSection("latencies", "All latencies", (note,))
     rank_by_key = ranks(run)
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
     rows, styles, doubts = [], [], []
@@ -118,17 +118,16 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Se
         notes.append(f"{len(doubts) - _MAX_DOUBTS} more cells are doubtful; bench lists them.")
     columns = ("file", "runtime", "threads", "batch", "p50 µs", "±", "p90 µs", "p99 µs",
                "images/s", "load ms", "rank")  # fmt: skip
-    return Section(
-        "latencies", "All latencies", tuple(notes), Table(columns, tuple(rows), 2, tuple(styles))
-    )
+    table = PageTable(columns, tuple(rows), 2, tuple(styles))
+    return PageSection("latencies", "All latencies", tuple(notes), table)
 
 
-def parity_section(reports: Sequence[ParityReport]) -> Section:
+def parity_section(reports: Sequence[ParityReport]) -> PageSection:
     """Return the verdict and the figures of each parity report."""
     title = "Parity with the reference"
     if not reports:
         note = "There are no parity reports; add the results of: lenet-edge verify --json FILE"
-        return Section("parity", title, (note,))
+        return PageSection("parity", title, (note,))
     references = ", ".join(sorted({report.reference for report in reports}))
     images = ", ".join(f"{n:,}" for n in sorted({report.num_samples for report in reports}))
     notes = [
@@ -161,10 +160,11 @@ def parity_section(reports: Sequence[ParityReport]) -> Section:
             notes.append(report.diagnosis)
     columns = ("file", "runtime", "verdict", "accuracy %", "95 % interval", "drop", "p", "agree %",
                "flips", "max error")  # fmt: skip
-    return Section("parity", title, tuple(notes), Table(columns, tuple(rows), 3, tuple(styles)))
+    table = PageTable(columns, tuple(rows), 3, tuple(styles))
+    return PageSection("parity", title, tuple(notes), table)
 
 
-def skipped_section(skipped: Sequence[Skipped]) -> Section:
+def skipped_section(skipped: Sequence[Skipped]) -> PageSection:
     """Return the pairs that did not run, one row for each target and reason."""
     files: dict[tuple[str, str], list[str]] = {}
     for skip in skipped:
@@ -174,11 +174,11 @@ def skipped_section(skipped: Sequence[Skipped]) -> Section:
         for (target, reason), names in files.items()
     ]
     notes = () if rows else ("Nothing was skipped.",)
-    table = Table(("runtime", "files", "reason"), tuple(rows), 3, prose=2) if rows else None
-    return Section("skipped", "Skipped", notes, table)
+    table = PageTable(("runtime", "files", "reason"), tuple(rows), 3, prose=2) if rows else None
+    return PageSection("skipped", "Skipped", notes, table)
 
 
-def facts_section(run: BenchRun) -> Section:
+def facts_section(run: BenchRun) -> PageSection:
     """Return the facts of the machine, the software and the plan."""
     machine = run.environment
     memory = None if machine.memory_bytes is None else f"{machine.memory_bytes / 2**30:.1f} GiB"
@@ -207,14 +207,14 @@ def facts_section(run: BenchRun) -> Section:
         "plan": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in run.settings.items() if v),
     }
     rows = tuple((name, value) for name, value in facts.items() if value)
-    return Section("machine", "Machine", (), Table(("", ""), rows, 2, prose=1))
+    return PageSection("machine", "Machine", (), PageTable(("", ""), rows, 2, prose=1))
 
 
 def _with_unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{value:,.0f} {unit}"
 
 
-def changes_section(changes: Sequence[Change], unmatched: Sequence[str], base: str) -> Section:
+def changes_section(changes: Sequence[Change], unmatched: Sequence[str], base: str) -> PageSection:
     """Return the changes since a base run, cell by cell.
 
     Args:
@@ -241,7 +241,7 @@ def changes_section(changes: Sequence[Change], unmatched: Sequence[str], base: s
     ]
     columns = ("file", "runtime", "verdict", "threads", "batch", "base µs", "new µs", "ratio",
                "95 % interval", "accuracy, pp")  # fmt: skip
-    table = Table(
+    table = PageTable(
         columns, tuple(rows), 3, tuple(styles.get(change.verdict, "") for change in in_order)
     )
     # The table already shows slower cells, so the notes accept any slowdown.
@@ -256,10 +256,10 @@ def changes_section(changes: Sequence[Change], unmatched: Sequence[str], base: s
         *regressions,
         *unmatched,
     )
-    return Section("changes", f"Change since {base}", notes, table)
+    return PageSection("changes", f"Change since {base}", notes, table)
 
 
-def boards_section(boards: Sequence[BenchRun]) -> Section:
+def boards_section(boards: Sequence[BenchRun]) -> PageSection:
     """Return the latency of each file on each of several equal boards."""
     matrix, outliers = board_matrix(boards), find_outliers(boards)
     notes = [
@@ -282,5 +282,5 @@ def boards_section(boards: Sequence[BenchRun]) -> Section:
         notes.append("The sections below pool the valid processes of all these boards.")
     notes += [f"{name} {reason}." for name, reason in outliers.items()]
     styles = tuple("doubtful" if row[0] in outliers else "" for row in rows)
-    table = Table(("board", *matrix.files, "relative"), tuple(rows), 1, styles)
-    return Section("boards", "Boards", tuple(notes), table if matrix.files else None)
+    table = PageTable(("board", *matrix.files, "relative"), tuple(rows), 1, styles)
+    return PageSection("boards", "Boards", tuple(notes), table if matrix.files else None)

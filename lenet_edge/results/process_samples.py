@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lenet_edge.machine.conditions import Conditions
+from lenet_edge.results.formatting import microseconds
 from lenet_edge.results.stats import Samples, two_modes
 
 # Far more than --max-time permits. The limit stops a small file from unpacking to gigabytes.
@@ -113,12 +114,12 @@ def instability(processes: Sequence[ProcessSamples]) -> tuple[str, ...]:
     # The clock cannot resolve smaller differences.
     resolution = max(process.timer_s or 0.0 for process in processes)
     if max(medians) > 1.05 * min(medians) + resolution:
-        low, high = min(medians) * 1e6, max(medians) * 1e6
-        reasons.append(f"the medians of the processes range from {low:.3g} to {high:.3g} µs")
+        low, high = microseconds(min(medians)), microseconds(max(medians))
+        reasons.append(f"the medians of the processes range from {low} to {high} µs")
     modes = two_modes(samples)
     if modes and modes[1] - modes[0] > resolution:
-        low, high = modes[0] * 1e6, modes[1] * 1e6
-        reasons.append(f"the latencies have two modes, at {low:.3g} and {high:.3g} µs")
+        low, high = map(microseconds, modes)
+        reasons.append(f"the latencies have two modes, at {low} and {high} µs")
     if not all(process.settled for process in processes):
         reasons.append("the latency was still falling at the end of the warm-up")
     return (*reasons, *_disturbances(processes))
@@ -149,6 +150,6 @@ def _disturbances(processes: Sequence[ProcessSamples]) -> list[str]:
         if conditions.frequency_mhz
     ]
     if frequencies and max(frequencies) > 1.1 * min(frequencies):
-        low, high = min(frequencies), max(frequencies)
-        reasons.append(f"the CPU clock varied from {low:.0f} to {high:.0f} MHz")
+        slowest, fastest = min(frequencies), max(frequencies)
+        reasons.append(f"the CPU clock varied from {slowest:.0f} to {fastest:.0f} MHz")
     return reasons

@@ -163,7 +163,7 @@ def test_processes_that_disagree_widen_the_interval() -> None:
     assert first.p50_interval_s == (1e-5, 1e-5)
     low, high = both.p50_interval_s
     assert low < 1e-5 < 1.2e-5 < high
-    assert "the medians of the processes range from 10 to 12 µs" in both.instability
+    assert "the medians of the processes range from 10.0 to 12.0 µs" in both.instability
 
 
 def test_derived_figures_in_a_file_are_ignored() -> None:
