@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,6 +103,29 @@ def test_the_api_loads_no_tensorflow_and_no_command() -> None:
         "heavy = {'tensorflow', 'keras', 'onnxruntime', 'ai_edge_litert', 'matplotlib', 'click'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
+
+
+def test_a_board_without_the_packages_of_the_host(tmp_path: Path) -> None:
+    """A bundle leaves them out."""
+    package = shutil.copytree(
+        ROOT / "lenet_edge", tmp_path / "lenet_edge",
+        ignore=shutil.ignore_patterns("__pycache__", "train", "export", "training.py", "*.npz"),
+    )  # fmt: skip
+    assert not (package / "train").exists()
+    done = subprocess.run(
+        [sys.executable, "-c",
+         "import sys, lenet_edge as le\n"
+         f"assert le.__file__.startswith({str(tmp_path)!r}), le.__file__\n"
+         f"print(le.load({str(INT8)!r}))\n"
+         "try: le.train()\n"
+         "except le.MissingPackageError as error: print(error)"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    loaded, error = done.stdout.splitlines()
+    assert loaded.startswith("Artifact(")
+    assert error.endswith("is not installed; install it with: pip install 'lenet-edge[host]'")
 
 
 # Options for fleets and terminals. A function returns its result instead of printing its JSON.
