@@ -128,9 +128,10 @@ def train(
         LenetEdgeError: the training failed, or another one is unfinished.
     """
     from lenet_edge.flows.host import host_packages
-    from lenet_edge.flows.training import train
 
     with host_packages():
+        from lenet_edge.flows.training import train
+
         result = train(
             Path(output),
             _console(progress),
@@ -191,13 +192,14 @@ def export(
         ModelFileError: the checkpoint cannot be exported.
         DataError: the images do not fit the checkpoint.
     """
-    from lenet_edge.flows.export import export
     from lenet_edge.flows.host import host_packages
 
     chosen = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
     precisions = ["float32", *(name for name, wanted in chosen.items() if wanted or all)]
     path = EXPORTED / "lenet.keras" if model is None else _path(model)
     with host_packages():
+        from lenet_edge.flows.export import export
+
         return ResultList(
             export(
                 path,
