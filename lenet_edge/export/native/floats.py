@@ -1,4 +1,4 @@
-"""Write a network as C in floats; its dense layers' weights may be int8."""
+"""C files with float arithmetic; the weights of dense layers may be int8."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lenet_edge.export.native.network import Layer, Shape
 from lenet_edge.export.native.text import prototypes, template
 
 MAX_STACK_BYTES = 4 << 20
-# Instruction sets that are asked for at run time, the best first: lanes, and what it is to have.
+# Instruction sets that the C code detects at run time, best first: lanes and CPU features.
 LEVELS = {"avx512": (16, ("avx512f",)), "avx2": (8, ("avx2", "fma"))}
-# The C texts, in the order in which they need each other.
+# The C files, each after those that it uses.
 _KERNELS = ("part", "pair", "pad", "conv", "pool", "dense")
 
 
@@ -28,15 +28,15 @@ def write(
     """Return the C file without the comment at its top, and the bytes of stack that it needs.
 
     Args:
-        name: of the function.
-        layers: as `network.read` gives them.
+        name: the name of the function.
+        layers: the layers that `network.read` returns.
         image: height, width and channels.
-        classes: how many logits there are.
-        int8: whether the dense layers' weights are rounded to int8.
-        lanes: of the widest vectors it will be built for; fewer are fewer zeros as padding.
+        classes: the number of logits.
+        int8: whether the weights of dense layers are rounded to int8.
+        lanes: floats in the widest vectors of the target; fewer lanes need less padding.
 
     Raises:
-        ModelFileError: it needs more stack than a thread can be expected to have.
+        ModelFileError: the network needs more than `MAX_STACK_BYTES` of stack.
     """
     calls = Calls(int8, lanes)
     body = calls.body(layers, image, classes)
@@ -46,12 +46,12 @@ def write(
             f" native format keeps at most {MAX_STACK_BYTES >> 20} MiB, on the stack; choose"
             " another --format"
         )
-    helpers = [one for one, wanted in (("int8", int8), ("pair", "pair" in calls.kernels)) if wanted]
+    helpers = [*(["int8"] if int8 else []), *(["pair"] if "pair" in calls.kernels else [])]
     vectors, scalar = (
-        "\n".join(template(f"{one}.c") for one in (kind, *(f"{one}_{kind}" for one in helpers)))
+        "\n".join(template(f"{name}.c") for name in (kind, *(f"{x}_{kind}" for x in helpers)))
         for kind in ("vectors", "scalar")
     )
-    kernels = "\n".join(template(f"{one}.c") for one in _KERNELS if one in calls.kernels)
+    kernels = "\n".join(template(f"{kernel}.c") for kernel in _KERNELS if kernel in calls.kernels)
     kernels = kernels.replace("WEIGHT", "int8_t" if int8 else "float")
     kernels = kernels.replace("load_weights", "load_int8" if int8 else "load")
     run = f"static void run(const float *image, float *logits) {{\n{body}}}\n"
@@ -73,7 +73,7 @@ def write(
 
 
 def _at_level(text: str, level: str) -> str:
-    """Return C text with names of its own, for one instruction set, without the comments."""
+    """Return C text for one instruction set: with a suffix to every name, without comments."""
     lanes, needs = LEVELS[level]
     text = re.sub(r"^ */\*.*?\*/\n| /\*.*?\*/", "", text, flags=re.DOTALL | re.MULTILINE)
     names = re.findall(r"^(?:INLINE|static) [^(]*?(\w+)\(", text, re.MULTILINE)
@@ -91,8 +91,8 @@ def _at_level(text: str, level: str) -> str:
 def _entrances(name: str, pixels: int, classes: int) -> str:
     choices = ""
     for level, (_, needs) in LEVELS.items():
-        asked = " && ".join(f'__builtin_cpu_supports("{one}")' for one in needs)
-        choices += f"  if ({asked})\n    return run_{level};\n"
+        condition = " && ".join(f'__builtin_cpu_supports("{feature}")' for feature in needs)
+        choices += f"  if ({condition})\n    return run_{level};\n"
     return f"""typedef void network(const float *image, float *logits);
 
 static network *best_here(void) {{

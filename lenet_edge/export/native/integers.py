@@ -1,4 +1,4 @@
-"""Write a network as C in int8, with the integers and the rounding of its .tflite file."""
+"""C files with int8 arithmetic: the integers and the rounding of the .tflite file."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ _DTYPES: dict[int, Any] = {2: np.dtype("<i4"), 9: np.dtype("int8")}
 
 
 def write(name: str, content: bytes) -> tuple[str, int, tuple[TensorSpec, TensorSpec]]:
-    """Return the C file without the comment at its top, its bytes of stack, its two tensors.
+    """Return the C file without the comment at its top, its bytes of stack, and its tensors.
 
     Args:
-        name: of the function.
+        name: the name of the function.
         content: a full-integer int8 .tflite file.
 
     Raises:
-        ModelFileError: the converter made an operator of it that is not covered.
+        ModelFileError: the file has an operator that is not supported.
     """
     graph = _Graph(content)
     arrays: list[str] = []
     calls: list[str] = []
     kernels: set[str] = set()
-    sizes = [0, 0]  # of the two buffers that layers read and write in turn
-    where = "image"
-    last = max(n for n, one in enumerate(graph.operators) if one.kind != _RESHAPE)
-    for number, one in enumerate(graph.operators):
-        if one.kind == _RESHAPE:
+    sizes = [0, 0]  # of two buffers: each layer reads one and writes the other
+    source = "image"
+    last = max(n for n, operator in enumerate(graph.operators) if operator.kind != _RESHAPE)
+    for number, operator in enumerate(graph.operators):
+        if operator.kind == _RESHAPE:
             continue
-        to = "logits" if number == last else ("odd" if where == "even" else "even")
-        if to != "logits":
-            which = int(to == "odd")
-            sizes[which] = max(sizes[which], math.prod(one.output.shape[1:]))
-        calls.append(_call(one, f"layer{number}", where, to))
-        kernels.add(_TEMPLATES[one.kind])
-        if one.kind != _MAX_POOL:
-            arrays += _arrays(one, f"layer{number}")
-        where = to
+        target = "logits" if number == last else ("odd" if source == "even" else "even")
+        if target != "logits":
+            buffer = int(target == "odd")
+            sizes[buffer] = max(sizes[buffer], math.prod(operator.output.shape[1:]))
+        calls.append(_call(operator, f"layer{number}", source, target))
+        kernels.add(_TEMPLATES[operator.kind])
+        if operator.kind != _MAX_POOL:
+            arrays += _arrays(operator, f"layer{number}")
+        source = target
     inputs, outputs = graph.input, graph.operators[last].output
     pixels, classes = math.prod(inputs.shape[1:]), outputs.shape[-1]
     buffers = "".join(
-        f"  int8_t {which}[{size}];\n"
-        for which, size in zip(("even", "odd"), sizes, strict=True)
+        f"  int8_t {buffer_name}[{size}];\n"
+        for buffer_name, size in zip(("even", "odd"), sizes, strict=True)
         if size
     )
     entrance = (
@@ -81,7 +81,7 @@ _TEMPLATES = {_CONV: "integers_conv", _MAX_POOL: "integers_pool", _DENSE: "integ
 
 
 class _Tensor:
-    """One tensor of the file: its name, shape, scales and zero point, and its values if any."""
+    """A tensor of the file: name, shape, scales, zero point, and values if it is a constant."""
 
     def __init__(self, graph: Any, tensor: Any) -> None:
         self.name = tensor.name.decode().split(";")[0]
@@ -102,7 +102,7 @@ class _Tensor:
 
 
 class _Operator:
-    """One operator: its kind, its options and its tensors."""
+    """An operator of the file: kind, options and tensors."""
 
     def __init__(self, graph: Any, operator: Any) -> None:
         code = graph.operatorCodes[operator.opcodeIndex]
@@ -112,14 +112,11 @@ class _Operator:
         self.tensors = [_Tensor(graph, tensors[n]) for n in operator.inputs if n >= 0]
         self.input, self.output = self.tensors[0], _Tensor(graph, tensors[operator.outputs[0]])
         relu = getattr(self.options, "fusedActivationFunction", _NONE)
-        one_dilation = all(
-            getattr(self.options, side, 1) == 1 for side in ("dilationWFactor", "dilationHFactor")
+        is_dilated = any(
+            getattr(self.options, side, 1) != 1 for side in ("dilationWFactor", "dilationHFactor")
         )
-        if (
-            self.kind not in (*_TEMPLATES, _RESHAPE)
-            or relu not in (_NONE, _RELU)
-            or not (one_dilation)
-        ):
+        is_supported = self.kind in (*_TEMPLATES, _RESHAPE) and relu in (_NONE, _RELU)
+        if not is_supported or is_dilated:
             raise ModelFileError(
                 f"the native format in int8 does not cover the operator that makes"
                 f" {self.output.name} (TFLite's number {self.kind}); leave out int8"
@@ -133,23 +130,24 @@ class _Graph:
     def __init__(self, content: bytes) -> None:
         graph = read_tflite(content)
         main = graph.subgraphs[0]
-        self.operators = [_Operator(graph, one) for one in main.operators]
+        self.operators = [_Operator(graph, operator) for operator in main.operators]
         self.input = _Tensor(graph, main.tensors[main.inputs[0]])
 
 
-def _call(one: _Operator, name: str, where: str, to: str) -> str:
-    rows, cols, *_ = (*one.output.shape[1:], 0)
-    numbers = f"{name}_bias, {name}_multipliers, {name}_shifts, {one.output.zero}, {one.low}"
-    if one.kind == _DENSE:
-        count, outputs = math.prod(one.input.shape[1:]), one.output.shape[-1]
+def _call(operator: _Operator, name: str, source: str, target: str) -> str:
+    inputs, outputs = operator.input, operator.output
+    rows, cols, *_ = (*outputs.shape[1:], 0)
+    numbers = f"{name}_bias, {name}_multipliers, {name}_shifts, {outputs.zero}, {operator.low}"
+    if operator.kind == _DENSE:
+        count = math.prod(inputs.shape[1:])
         return (
-            f"  dense({where}, {count}, {one.input.zero}, {name}_weights,\n"
-            f"        {numbers}, {to}, {outputs});"
+            f"  dense({source}, {count}, {inputs.zero}, {name}_weights,\n"
+            f"        {numbers}, {target}, {outputs.shape[-1]});"
         )
-    _, in_rows, in_cols, channels = one.input.shape
-    options = one.options
-    pooled = one.kind == _MAX_POOL
-    size = (options.filterHeight, options.filterWidth) if pooled else one.tensors[1].shape[1:3]
+    _, in_rows, in_cols, channels = inputs.shape
+    options = operator.options
+    pooled = operator.kind == _MAX_POOL
+    size = (options.filterHeight, options.filterWidth) if pooled else operator.tensors[1].shape[1:3]
     strides = options.strideH, options.strideW
     padding = [
         max((out - 1) * step + length - before, 0) // 2 if options.padding == _SAME else 0
@@ -159,26 +157,28 @@ def _call(one: _Operator, name: str, where: str, to: str) -> str:
     shape = ", ".join(map(str, (*size, *strides, *padding)))
     if pooled:
         return (
-            f"  max_pool({where}, {in_rows}, {in_cols}, {channels}, {shape}, {one.low},"
-            f" {to}, {rows}, {cols});"
+            f"  max_pool({source}, {in_rows}, {in_cols}, {channels}, {shape}, {operator.low},"
+            f" {target}, {rows}, {cols});"
         )
     return (
-        f"  convolve({where}, {in_rows}, {in_cols}, {channels}, {one.input.zero}, {name}_weights,\n"
+        f"  convolve({source}, {in_rows}, {in_cols}, {channels}, {inputs.zero}, {name}_weights,\n"
         f"           {shape}, {numbers},\n"
-        f"           {to}, {rows}, {cols}, {one.output.shape[-1]});"
+        f"           {target}, {rows}, {cols}, {outputs.shape[-1]});"
     )
 
 
-def _arrays(one: _Operator, name: str) -> list[str]:
-    weights = one.tensors[1]
-    outputs = one.output.shape[-1]
-    bias = one.tensors[2].values() if len(one.tensors) > 2 else np.zeros(outputs, np.int32)
+def _arrays(operator: _Operator, name: str) -> list[str]:
+    weights = operator.tensors[1]
+    outputs = operator.output.shape[-1]
+    bias = (
+        operator.tensors[2].values() if len(operator.tensors) > 2 else np.zeros(outputs, np.int32)
+    )
     scales = weights.scales if len(weights.scales) > 1 else weights.scales * outputs
-    # As TensorFlow Lite multiplies them: the scales are floats, their product is a double.
-    pairs = [_fixed_point(one.input.scale * scale / one.output.scale) for scale in scales]
+    # TensorFlow Lite multiplies float scales to a double too.
+    pairs = [_fixed_point(operator.input.scale * scale / operator.output.scale) for scale in scales]
     multipliers, shifts = (np.array(side) for side in zip(*pairs, strict=True))
     return [
-        f"/* {one.output.name}: {' x '.join(map(str, weights.shape))} weights */\n"
+        f"/* {operator.output.name}: {' x '.join(map(str, weights.shape))} weights */\n"
         + array("int8_t", f"{name}_weights", weights.values()),
         array("int32_t", f"{name}_bias", bias),
         array("int32_t", f"{name}_multipliers", multipliers),
@@ -187,7 +187,7 @@ def _arrays(one: _Operator, name: str) -> list[str]:
 
 
 def _fixed_point(scale: float) -> tuple[int, int]:
-    """Return the multiplier of 31 bits and the shift to the left that stand for `scale`.
+    """Return the 31-bit multiplier and the left shift that represent `scale`.
 
     Source: TensorFlow Lite's QuantizeMultiplier.
     """

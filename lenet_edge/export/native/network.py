@@ -1,4 +1,4 @@
-"""A Keras model as the few kinds of layers that a C file can be written of."""
+"""A Keras model as a chain of the layers that the C kernels support."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Pool:
 
     @property
     def padding(self) -> tuple[int, int, int, int]:
-        """What the windows overlook above, below, left and right of the image."""
+        """The rows and columns of windows outside the image: above, below, left and right."""
         return _padding(self.input_shape, self.output_shape, self.size, self.strides)
 
     @property
     def halves(self) -> bool:
-        """Whether it takes whole windows of 2 x 2 pixels, side by side."""
+        """Whether the pool has complete windows of 2 x 2 pixels, side by side."""
         return (
             self.size == self.strides == (2, 2)
             and self.padding[0::2] == (0, 0)
@@ -79,7 +79,7 @@ Layer = Conv | Pool | Dense
 def _padding(
     before: Shape, after: Shape, size: tuple[int, ...], strides: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    # Source: TensorFlow's "SAME": what is missing, the smaller half of it above and left.
+    # Source: TensorFlow's "SAME" padding; the smaller half is above and left.
     rows, columns = (
         max((n - 1) * step + k - m, 0)
         for m, n, k, step in zip(before[:2], after[:2], size[:2], strides, strict=True)
@@ -91,8 +91,8 @@ def read(model: Any) -> list[Layer]:
     """Return the layers of a sequential Keras model; each ReLU is part of the layer before it.
 
     Raises:
-        ModelFileError: the model has a layer of another kind, which the message names, or is not
-            one chain of layers.
+        ModelFileError: a layer is not supported, which the message names, or the model is not a
+            chain of layers.
     """
     layers: list[Layer] = []
     for layer in _chain(model):
@@ -104,7 +104,7 @@ def read(model: Any) -> list[Layer]:
                 raise _uncovered(layer, f"its output is of shape {layer.output.shape[1:]}")
         elif kind == "ReLU" or (kind == "Activation" and config["activation"] == "relu"):
             if any(config.get(name) for name in ("negative_slope", "threshold", "max_value")):
-                raise _uncovered(layer, "only the plain one is")
+                raise _uncovered(layer, "only the plain ReLU is")
             _join_relu(layers, layer)
         elif kind == "Conv2D":
             layers.append(_conv(layer, config))
@@ -117,7 +117,7 @@ def read(model: Any) -> list[Layer]:
         else:
             raise _uncovered(layer, "convolution, max-pool, ReLU, flatten and dense are")
     if not layers or not isinstance(layers[-1], Dense):
-        raise ModelFileError("the native format wants a dense layer at the end; add one")
+        raise ModelFileError("the native format needs a dense layer at the end; add one")
     return layers
 
 
@@ -155,7 +155,7 @@ def _weights(layer: Any) -> tuple[Weights, Weights]:
 def _conv(layer: Any, config: dict[str, Any]) -> Conv:
     plain = (layer.data_format, tuple(layer.dilation_rate), layer.groups)
     if plain != ("channels_last", (1, 1), 1):
-        raise _uncovered(layer, "data format, dilation and groups must be the usual ones")
+        raise _uncovered(layer, "data format, dilation and groups must have their default values")
     conv = Conv(
         layer.name,
         layer.input.shape[1:],
@@ -164,14 +164,14 @@ def _conv(layer: Any, config: dict[str, Any]) -> Conv:
         strides=tuple(layer.strides),
         same=layer.padding == "same",
     )
-    found = _with_activation(layer, conv)
-    assert isinstance(found, Conv)
-    return found
+    activated = _with_activation(layer, conv)
+    assert isinstance(activated, Conv)
+    return activated
 
 
 def _pool(layer: Any, config: dict[str, Any]) -> Pool:
     if layer.data_format != "channels_last":
-        raise _uncovered(layer, "its data format must be the usual one")
+        raise _uncovered(layer, "its data format must be channels_last")
     return Pool(
         layer.name,
         layer.input.shape[1:],
@@ -190,10 +190,10 @@ def _with_activation(layer: Any, plain: Conv | Dense) -> Conv | Dense:
 
 
 def _join_relu(layers: list[Layer], relu: Any) -> None:
-    # A ReLU may move in front of max-pools: both keep the order of numbers.
-    for place in reversed(range(len(layers))):
-        one = layers[place]
-        if not isinstance(one, Pool):
-            layers[place] = dataclasses.replace(one, relu=True)
+    # A ReLU may move before max-pools, because both preserve the order of numbers.
+    for index in reversed(range(len(layers))):
+        layer = layers[index]
+        if not isinstance(layer, Pool):
+            layers[index] = dataclasses.replace(layer, relu=True)
             return
-    raise _uncovered(relu, "it has to follow a convolution or a dense layer")
+    raise _uncovered(relu, "it must follow a convolution or a dense layer")

@@ -1,4 +1,4 @@
-"""What every C file of ours is written with: arrays, names, the comment at the top, the header."""
+"""Text of the C files: arrays, names, the comment at the top, and the header."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lenet_edge.artifacts.artifact import Artifact
 
 _WIDTH = 100
-_MARK = " * lenet_edge: "  # the contract stands behind it; `embedded` reads it there
+_MARK = " * lenet_edge: "  # the contract follows; `artifacts.embedded` reads it
 _KEYWORDS = (
     "auto break case char const continue default do double else enum extern float for goto if"
     " inline int long register restrict return short signed sizeof static struct switch typedef"
@@ -22,20 +22,23 @@ _KEYWORDS = (
 
 
 def template(name: str) -> str:
-    """Return the C text of a file beside this one."""
+    """Return the text of a C file in this folder."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def identifier(stem: str) -> str:
-    """Return the name of the C function for a checkpoint of this name."""
+    """Return the name of the C function for a checkpoint's file name without suffix.
+
+    Names that the C files use, and names that C forbids, get the prefix ``net_``.
+    """
     name = re.sub(r"\W", "_", stem, flags=re.ASCII)
     texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.c"))
-    taken = re.search(rf"\b{name}(_batch)?\b", f"{texts} {_KEYWORDS} network run best_here")
-    return f"net_{name}" if taken or not re.match(r"[a-zA-Z]", name) else name
+    is_used = re.search(rf"\b{name}(_batch)?\b", f"{texts} {_KEYWORDS} network run best_here")
+    return f"net_{name}" if is_used or not re.match(r"[a-zA-Z]", name) else name
 
 
 def array(kind: str, name: str, values: npt.NDArray[Any], aligned: bool = False) -> str:
-    """Return the definition of a constant array, the last axis in the fastest order."""
+    """Return the definition of a constant array in row-major order."""
     floats = values.dtype.kind == "f"
     texts = [_float(value) if floats else str(value) for value in values.ravel().tolist()]
     lines, line = [], " "
@@ -51,12 +54,12 @@ def array(kind: str, name: str, values: npt.NDArray[Any], aligned: bool = False)
 
 
 def _float(value: float) -> str:
-    text = f"{np.float32(value):.9g}"  # nine digits tell every float32 from its neighbours
+    text = f"{np.float32(value):.9g}"  # nine digits identify every float32
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
 
 def top(name: str, precision: str, stack_bytes: int, contract: dict[str, Any]) -> str:
-    """Return the comment that a file begins with; `embed` writes the whole contract into it."""
+    """Return the comment at the top of a file, which contains the contract."""
     return "\n".join(
         [
             f"/* Neural network {name}, {precision}, as one C file that needs no library.",
@@ -71,16 +74,10 @@ def top(name: str, precision: str, stack_bytes: int, contract: dict[str, Any]) -
     )
 
 
-def contract_of(content: bytes) -> Any:
-    """Return the contract in the comment at the top of a C file."""
-    start = content.index(_MARK.encode()) + len(_MARK)
-    return json.loads(content[start : content.index(b"\n", start)])
-
-
 def with_contract(content: bytes, contract: str) -> bytes:
     """Return a C file with another contract in the comment at its top."""
     facts = json.loads(contract)
-    # The slashes are escaped, so that no label can end the comment, or seem to begin another.
+    # Escape the slashes, so that no label can end the comment or look like the start of another.
     line = _MARK + contract.replace("/", "\\u002f").replace("??", "?\\u003f")
     about = [
         f" * Checkpoint: sha256 {facts['parent_sha256']}.",
@@ -89,11 +86,11 @@ def with_contract(content: bytes, contract: str) -> bytes:
         " *",
     ]
     lines = content.decode("utf-8").split("\n")
-    place = next(number for number, text in enumerate(lines) if text.startswith(_MARK))
-    if not any(text.startswith(" * Checkpoint:") for text in lines[:place]):
-        lines[place:place] = about
-        place += len(about)
-    lines[place] = line
+    mark = next(number for number, text in enumerate(lines) if text.startswith(_MARK))
+    if not any(text.startswith(" * Checkpoint:") for text in lines[:mark]):
+        lines[mark:mark] = about
+        mark += len(about)
+    lines[mark] = line
     return "\n".join(lines).encode("utf-8")
 
 
@@ -102,7 +99,7 @@ def _comment(text: str) -> str:
 
 
 def prototypes(name: str, kind: str, pixels: int, classes: int) -> str:
-    """Return the declarations of the two functions."""
+    """Return the declarations of the functions for one image and for a batch."""
     return (
         f"void {name}(const {kind} image[{pixels}], {kind} logits[{classes}]);\n"
         f"void {name}_batch(const {kind} *images, {kind} *logits, size_t count);\n"
@@ -110,11 +107,11 @@ def prototypes(name: str, kind: str, pixels: int, classes: int) -> str:
 
 
 def header(artifact: Artifact) -> str:
-    """Return the text of the .h file that goes with an exported .c file."""
+    """Return the text of the .h file of an exported .c file."""
     source = artifact.path.read_text(encoding="utf-8")
-    found = re.search(r"^void \w+\(.*\n^void (\w+)_batch\(.*\n", source, re.MULTILINE)
-    assert found
-    name = found[1]
+    prototypes = re.search(r"^void \w+\(.*\n^void (\w+)_batch\(.*\n", source, re.MULTILINE)
+    assert prototypes
+    name = prototypes[1]
     upper = name.upper()
     image, logits = artifact.inputs[0], artifact.outputs[0]
     height, width, channels = image.shape[1:]
@@ -144,10 +141,10 @@ def header(artifact: Artifact) -> str:
     lines += ["", f"#define {upper}_NUM_CLASSES {logits.shape[-1]}"]
     if artifact.labels:
         quoted = ", ".join(
-            '"' + re.sub(r'(["\\?])', r"\\\1", " ".join(one.split())) + '"'
-            for one in artifact.labels
+            '"' + re.sub(r'(["\\?])', r"\\\1", " ".join(label.split())) + '"'
+            for label in artifact.labels
         )
         lines.append(f"#define {upper}_LABELS {{{quoted}}}")
-    lines += ["", "#ifdef __cplusplus", 'extern "C" {', "#endif", found[0].rstrip()]
+    lines += ["", "#ifdef __cplusplus", 'extern "C" {', "#endif", prototypes[0].rstrip()]
     lines += ["#ifdef __cplusplus", "}", "#endif", "", "#endif", ""]
     return "\n".join(lines)
