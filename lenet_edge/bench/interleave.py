@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.bench.timing import make_batches
-from lenet_edge.inspection.delegation import prove
+from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
@@ -123,7 +123,7 @@ def sample(
             session = stack.enter_context(closing(open_session(artifact, chosen, num_threads)))
             batches = make_batches(artifact, batch_size)
             session.prepare(batches[0])
-            prove(session, artifact, chosen)
+            checked_delegation(session, artifact, chosen)
             opened.append((session, batches))
         # The order differs between processes, so that no artifact always follows the same one.
         order = np.random.default_rng(seed).permutation(len(opened)).tolist()

@@ -30,7 +30,7 @@ from lenet_edge.bench.sampling import (
 from lenet_edge.data.dataset import to_input
 from lenet_edge.data.evaluation_images import evaluation_images, has_test_images
 from lenet_edge.errors import TargetError
-from lenet_edge.inspection.delegation import prove
+from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.machine.conditions import read_conditions, throttling_remedy
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.process_samples import ProcessSamples
@@ -77,7 +77,7 @@ def measure(
         session.infer()
         first = time.perf_counter()
         session.logits()
-        delegation = prove(session, file, chosen)
+        delegation = checked_delegation(session, file, chosen)
         samples = _sample(session, batches, rule)
         meter = energy.find_meter()
         joules = meter.joules_per_call(session.infer) if meter else None

@@ -1,4 +1,4 @@
-"""Proof of use: what a delegate, a device or a provider really took of a file."""
+"""Check of delegation: how much of a model a delegate, device or provider executes."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.inspection import layers_of
 from lenet_edge.target import Delegation, Session, Target
 
-_MOST_NAMES = 6
-_MULTIPLY = ("Conv", "Gemm", "MatMul", "QLinear", "Fused")  # how the names of such operators begin
+_MAX_NAMES = 6
+_MULTIPLYING = ("Conv", "Gemm", "MatMul", "QLinear", "Fused")  # prefixes of operator names
 
 
-def prove(session: Session, artifact: Artifact, target: Target) -> Delegation | None:
-    """Return what was taken of a file in a session that has prepared a batch.
+def checked_delegation(session: Session, artifact: Artifact, target: Target) -> Delegation | None:
+    """Return the delegation of a session that has prepared a batch; None without a delegate.
 
     Raises:
-        TargetError: that is less than everything, and the target allows no fallback; or nothing.
+        TargetError: the delegate took no node, or only some and the target allows no fallback.
     """
-    found = session.delegation
-    if found is None:
+    delegation = session.delegation
+    if delegation is None:
         return None
-    if found.macs_total is None:
-        found = _with_macs(found, artifact)
-    if found.nodes_taken and (found.is_complete or target.allow_fallback):
-        return found
-    names = list(found.left_behind[:_MOST_NAMES])
-    if len(found.left_behind) > _MOST_NAMES:
-        names.append(f"{len(found.left_behind) - _MOST_NAMES} more")
-    stayed = f"; on the CPU stayed {', '.join(names)}" if names else ""
+    if delegation.macs_total is None:
+        delegation = _with_macs(delegation, artifact)
+    if delegation.nodes_taken and (delegation.is_complete or target.allow_fallback):
+        return delegation
+    names = list(delegation.left_behind[:_MAX_NAMES])
+    if len(delegation.left_behind) > _MAX_NAMES:
+        names.append(f"{len(delegation.left_behind) - _MAX_NAMES} more")
+    on_cpu = f"; on the CPU stayed {', '.join(names)}" if names else ""
     advice = (
         "; --allow-fallback accepts that"
-        if found.nodes_taken
-        else ", so nothing of it would be tried; use another file or another delegate"
+        if delegation.nodes_taken
+        else ", so it would not be used at all; use another file or another delegate"
     )
-    raise TargetError(f"of {artifact.name}, {found}{stayed}{advice}")
+    raise TargetError(f"of {artifact.name}, {delegation}{on_cpu}{advice}")
 
 
-def _with_macs(found: Delegation, artifact: Artifact) -> Delegation:
-    """Count the multiplications of an .onnx file, where the onnx package is there to read it."""
+def _with_macs(delegation: Delegation, artifact: Artifact) -> Delegation:
+    """Count the multiplications of an .onnx file, if the onnx package is installed."""
     try:
         layers = layers_of(artifact.path, artifact.format)
     except MissingPackageError:
-        return found
-    macs = {one.name: one.macs for one in layers}
+        return delegation
+    macs = {layer.name: layer.macs for layer in layers}
     total = sum(macs.values())
-    left = [name.split(" ", 1) for name in found.left_behind]
-    # A node that the optimizer made has another name; where it multiplies, nothing can be said.
-    unknown = any(kind.startswith(_MULTIPLY) and name not in macs for kind, name in left)
-    taken = None if unknown else total - sum(macs.get(name, 0) for _, name in left)
-    return dataclasses.replace(found, macs_total=total, macs_taken=taken)
+    on_cpu = [name.split(" ", 1) for name in delegation.left_behind]
+    # The optimizer renames nodes that it makes. If such a node multiplies, the share is unknown.
+    is_unknown = any(kind.startswith(_MULTIPLYING) and name not in macs for kind, name in on_cpu)
+    taken = None if is_unknown else total - sum(macs.get(name, 0) for _, name in on_cpu)
+    return dataclasses.replace(delegation, macs_total=total, macs_taken=taken)

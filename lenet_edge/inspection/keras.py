@@ -11,28 +11,28 @@ from lenet_edge.inspection.layer import Layer
 
 
 def read(path: str) -> Iterator[Layer]:
-    """Yield the layers; a model used as a layer is opened up."""
+    """Yield the layers, with the layers of nested models in place of the models."""
     try:
         import tensorflow as tf
     except ImportError:
         raise MissingPackageError("tensorflow", "host") from None
     for layer in _flat(tf.keras.models.load_model(path, compile=False, safe_mode=True)):
         shape = tuple(layer.output.shape)
-        where = layer.input.shape if "Transpose" in type(layer).__name__ else shape
+        positions = layer.input.shape if "Transpose" in type(layer).__name__ else shape
         kernels = [w for w in layer.weights if "kernel" in w.name and len(w.shape) > 1]
         yield Layer(
             name=layer.name,
             kind=type(layer).__name__,
             output_shape=shape,
             parameters=layer.count_params(),
-            macs=sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(where[1:-1]),
+            macs=sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(positions[1:-1]),
             dense=isinstance(layer, tf.keras.layers.Dense),
         )
 
 
 def _flat(model: Any) -> Iterator[Any]:
     for layer in model.layers:
-        if hasattr(layer, "layers"):  # a model used as a layer
+        if hasattr(layer, "layers"):  # a nested model
             yield from _flat(layer)
         elif type(layer).__name__ != "InputLayer":
             yield layer

@@ -12,7 +12,7 @@ import numpy as np
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
 from lenet_edge.classifier_io import arrange_images, scale_pixels, scores_by_class
-from lenet_edge.inspection.delegation import prove
+from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
 
@@ -42,7 +42,7 @@ def record_logits(
         scaled = arrange_images(scale_pixels(given, file.pixel_scale), session.inputs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
         same_cpu = chosen.delegate == "XNNPACK"  # there, what it leaves is done by the interpreter
-        taken = session.delegation if same_cpu else prove(session, file, chosen)
+        taken = session.delegation if same_cpu else checked_delegation(session, file, chosen)
         return {
             "runtime_version": session.runtime_version,
             "delegation": asdict(taken) if taken else None,
