@@ -1,4 +1,4 @@
-"""A board: the wheel and one runtime in a venv of its own, and no TensorFlow far and wide."""
+"""Commands of a board, in a venv that has the wheel and one runtime but no TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
-class Board:
-    """A venv with one extra, and a folder with what was exported elsewhere."""
+class BoardVenv:
+    """A venv with one extra, and a folder with exported artifacts."""
 
     bin: Path
     folder: Path
@@ -47,8 +47,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT]
     subprocess.run(list(map(str, command)), check=True, timeout=600)
-    (built,) = folder.glob("*.whl")
-    return built
+    (path,) = folder.glob("*.whl")
+    return path
 
 
 @pytest.fixture(
@@ -65,29 +65,29 @@ def board(
     wheel: Path,
     exports: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Board:
+) -> BoardVenv:
     extra, target, format = request.param
     if extra == "tflite" and sys.version_info >= (3, 12):
-        pytest.skip("tflite-runtime ends with Python 3.11")
+        pytest.skip("tflite-runtime has no wheel after Python 3.11")
     folder = tmp_path_factory.mktemp(extra)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, timeout=120)
-    made = Board(folder / "venv" / "bin", folder, target, format)
-    done = made("pip", "install", "--quiet", f"{wheel}[{extra},serve]")
+    venv = BoardVenv(folder / "venv" / "bin", folder, target, format)
+    done = venv("pip", "install", "--quiet", f"{wheel}[{extra},serve]")
     assert done.returncode == 0, done.stderr
     shutil.copytree(exports, folder / "exported")
-    return made
+    return venv
 
 
-def test_tensorflow_is_not_there(board: Board) -> None:
+def test_tensorflow_is_not_installed(board: BoardVenv) -> None:
     for package in ("tensorflow", "keras", "tf2onnx"):
         done = board("python", "-c", f"import {package}")
         assert f"No module named '{package}'" in done.stderr
 
 
-def test_targets_knows_what_works(board: Board) -> None:
+def test_targets_lists_working_and_missing_targets(board: BoardVenv) -> None:
     done = board("lenet-edge", "targets", "--json", "-")
     assert done.returncode == 0, done.stderr
-    targets = {one["name"]: one for one in json.loads(done.stdout)}
+    targets = {target["name"]: target for target in json.loads(done.stdout)}
     assert targets[board.target]["works"], targets[board.target]["detail"]
     missing = targets["tensorflow-function"]
     assert not missing["works"]
@@ -96,23 +96,27 @@ def test_targets_knows_what_works(board: Board) -> None:
     )
 
 
-def test_verify(board: Board) -> None:
+def test_verify(board: BoardVenv) -> None:
     done = board("lenet-edge", "verify", "--max-accuracy-drop", "1", "--json", "verified.json")
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads((board.folder / "verified.json").read_text())
-    found = {(one["candidate"], one["target"]) for one in facts["parity"]}
-    # What is C already runs wherever there is a compiler.
-    assert {(file, target) for file, target in found if target != "native-cpu"} == {
+    pairs = {(report["candidate"], report["target"]) for report in facts["parity"]}
+    # C files run on every machine that has a compiler.
+    assert {(file, target) for file, target in pairs if target != "native-cpu"} == {
         (f"lenet_{precision}.{board.format}", board.target) for precision in ("float32", "int8")
     }
-    assert all(one["passed"] for one in facts["parity"])
+    assert all(report["passed"] for report in facts["parity"])
     assert "tensorflow" not in facts["environment"]["packages"]
-    (reason,) = (o["reason"] for o in facts["skipped"] if o["target"] == "tensorflow-function")
+    (reason,) = (
+        skipped["reason"]
+        for skipped in facts["skipped"]
+        if skipped["target"] == "tensorflow-function"
+    )
     assert reason.startswith("tensorflow is not installed; install it with: pip install")
 
 
-def test_inspect_and_layers(board: Board) -> None:
-    """TFLite needs no more than its runtime; ONNX says what is missing."""
+def test_inspect_and_layers(board: BoardVenv) -> None:
+    """TFLite needs only its runtime. For ONNX, the message names the missing package."""
     file = f"exported/lenet_int8.{board.format}"
     inspected = board("lenet-edge", "inspect", file)
     compared = board("lenet-edge", "verify", file, "--target", board.target, "--layers",
@@ -125,22 +129,22 @@ def test_inspect_and_layers(board: Board) -> None:
             assert "onnx is not installed; install it with: pip install" in done.stderr
 
 
-def test_bench(board: Board) -> None:
+def test_bench(board: BoardVenv) -> None:
     done = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
                  "--json", "-")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout)["measurements"]
-    assert [(one["target"], one["batch_size"]) for one in measured] == [
+    measurements = json.loads(done.stdout)["measurements"]
+    assert [(cell["target"], cell["batch_size"]) for cell in measurements] == [
         (board.target, batch) for _ in ("float32", "int8") for batch in (1, 8)
     ]
-    assert all(one["derived"]["p50_s"] > 0 for one in measured)
+    assert all(cell["derived"]["p50_s"] > 0 for cell in measurements)
 
 
-def test_report(board: Board, wheel: Path) -> None:
-    """It needs its extra and no TensorFlow; the templates are in the wheel."""
-    timed = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
+def test_report(board: BoardVenv, wheel: Path) -> None:
+    """`report` needs its extra but no TensorFlow. The wheel contains the templates."""
+    benched = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
                   "--max-time", "0.5", "--json", "timed.json")  # fmt: skip
-    assert timed.returncode == 0, timed.stderr
+    assert benched.returncode == 0, benched.stderr
     verified = board("lenet-edge", "verify", "--max-accuracy-drop", "1", "--json", "verified.json")
     assert verified.returncode == 0, verified.stderr
     results = ("verified.json", "timed.json")
@@ -148,7 +152,7 @@ def test_report(board: Board, wheel: Path) -> None:
     assert "jinja2 is not installed; install it with: pip install 'lenet-edge[report]'" in (
         missing.stderr
     )
-    if board.target != "litert-xnnpack":  # the rest is the same for all, and takes a while
+    if board.target != "litert-xnnpack":  # the rest is the same for all targets, and slow
         return
     installed = board("pip", "install", "--quiet", f"{wheel}[report]")
     assert installed.returncode == 0, installed.stderr
@@ -159,7 +163,7 @@ def test_report(board: Board, wheel: Path) -> None:
     assert "No module named" in board("python", "-c", "import tensorflow").stderr
 
 
-def test_the_tour_s_board_cells(board: Board) -> None:
+def test_the_board_cells_of_the_tour(board: BoardVenv) -> None:
     """The cells of docs/tour.ipynb that are tagged "board", in one fresh process."""
     if board.format != "tflite":
         return  # the tour has .tflite files
@@ -171,8 +175,8 @@ def test_the_tour_s_board_cells(board: Board) -> None:
     assert "BenchRun(" in done.stdout
 
 
-def test_predict(board: Board) -> None:
-    """Through the wheel, with the file and the target that are chosen here."""
+def test_predict(board: BoardVenv) -> None:
+    """`predict` selects a file and a target for this board."""
     done = board("lenet-edge", "predict", str(DIGITS / "7-hasty-crayon.jpg"), "--json", "-")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -180,7 +184,7 @@ def test_predict(board: Board) -> None:
     assert facts["images"][0]["label"] == "7"
 
 
-def test_serve_has_its_page(board: Board) -> None:
+def test_serve_sends_its_page(board: BoardVenv) -> None:
     command = [str(board.bin / "lenet-edge"), "serve", "--port", "0"]
     with subprocess.Popen(command, cwd=board.folder, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
@@ -192,16 +196,17 @@ def test_serve_has_its_page(board: Board) -> None:
     assert server.returncode == 0
 
 
-def test_doctor(board: Board) -> None:
+def test_doctor(board: BoardVenv) -> None:
     done = board("lenet-edge", "doctor", "--json", "-")
     assert done.returncode == 0, done.stdout
-    found = {one["check"]: one["status"] for one in json.loads(done.stdout)["findings"]}
-    assert found[board.target] == "ok"
+    findings = json.loads(done.stdout)["findings"]
+    statuses = {finding["check"]: finding["status"] for finding in findings}
+    assert statuses[board.target] == "ok"
     assert board("lenet-edge", "doctor", "--job", "host").returncode == 3
 
 
 @pytest.mark.parametrize("command", ["bench", "verify"])
-def test_a_fleet_needs_its_extra_and_says_so(board: Board, command: str) -> None:
+def test_a_fleet_command_names_the_missing_extra(board: BoardVenv, command: str) -> None:
     file = f"exported/lenet_int8.{board.format}"
     done = board("lenet-edge", command, file, "--scheduler", "tcp://127.0.0.1:8786")
     assert (done.returncode, done.stdout) == (1, "")
@@ -211,7 +216,7 @@ def test_a_fleet_needs_its_extra_and_says_so(board: Board, command: str) -> None
 
 
 @pytest.mark.parametrize("command", ["train", "export", "run"])
-def test_what_needs_tensorflow_says_which_extra(board: Board, command: str) -> None:
+def test_a_host_command_names_the_missing_extra(board: BoardVenv, command: str) -> None:
     model = ["exported/lenet.keras"] if command != "train" else []
     done = board("lenet-edge", command, *model)
     assert (done.returncode, done.stdout) == (1, "")

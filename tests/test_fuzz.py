@@ -1,4 +1,4 @@
-"""Our own readers meet what hypothesis can think of: a LenetEdgeError, or what can be used."""
+"""Readers of files, given random input by hypothesis: they raise LenetEdgeError or return values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lenet_edge.verify.verdict import DEFAULTS, bounds_for, read_bounds
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 EXPORTED = Path(__file__).parents[1] / "exported"
 
-# What JSON can hold: small, deep, huge, strange.
+# JSON values: small, nested, huge, and unusual ones.
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.integers(-(2**70), 2**70),
     st.floats(), st.text(max_size=8),
@@ -50,29 +50,29 @@ ANYTHING = st.recursive(
 
 
 def places(facts: Any) -> list[tuple[Any, Any]]:
-    """Return every (holder, key) in a tree of JSON, the first item alone of a list of many."""
-    found: list[tuple[Any, Any]] = []
+    """Return every (container, key) in a tree of JSON, with at most two items of each list."""
+    pairs: list[tuple[Any, Any]] = []
     keys = facts if isinstance(facts, dict) else range(min(2, len(facts)))
     for key in keys:
-        found.append((facts, key))
+        pairs.append((facts, key))
         if isinstance(facts[key], (dict, list)):
-            found += places(facts[key])
-    return found
+            pairs += places(facts[key])
+    return pairs
 
 
-def spoil(data: st.DataObject, facts: Any) -> Any:
-    """Return a copy in which some values are others, are missing, or stand twice."""
-    spoilt = copy.deepcopy(facts)
+def damage(data: st.DataObject, facts: Any) -> Any:
+    """Return a copy in which some values are replaced, deleted or emptied."""
+    damaged = copy.deepcopy(facts)
     for _ in range(data.draw(st.integers(1, 3))):
-        holder, key = data.draw(st.sampled_from(places(spoilt)))
-        act = data.draw(st.sampled_from(["replace", "replace", "replace", "delete", "empty"]))
-        if act == "replace":
+        holder, key = data.draw(st.sampled_from(places(damaged)))
+        action = data.draw(st.sampled_from(["replace", "replace", "replace", "delete", "empty"]))
+        if action == "replace":
             holder[key] = data.draw(ANYTHING)
-        elif act == "delete":
+        elif action == "delete":
             del holder[key]
         else:
             holder[key] = type(holder[key])() if holder[key] is not None else []
-    return spoilt
+    return damaged
 
 
 def write(path: Path, facts: Any) -> Path:
@@ -95,12 +95,12 @@ def test_manifests(folder: Path, data: st.DataObject) -> None:
     model = folder / "lenet_int8.tflite"
     if not model.exists():
         model.write_bytes((EXPORTED / model.name).read_bytes())
-    write(manifest_path(model), spoil(data, MANIFEST))
+    write(manifest_path(model), damage(data, MANIFEST))
     with contextlib.suppress(LenetEdgeError):
         artifact = load_artifact(model)
         (image,), (logits,) = artifact.inputs, artifact.outputs
         assert all(size is None or size >= 1 for size in (*image.shape, *logits.shape))
-        assert all(isinstance(one, str) for one in artifact.labels)
+        assert all(isinstance(label, str) for label in artifact.labels)
         json.dumps(artifact.to_json()).encode()
         str(artifact.labels).encode()
         bounds_for(artifact.precision, {"max_abs_error": 1.0, "int8": {}})
@@ -108,7 +108,7 @@ def test_manifests(folder: Path, data: st.DataObject) -> None:
 
 
 @given(text=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_manifests_that_are_no_json(folder: Path, text: bytes) -> None:
+def test_manifests_that_are_not_json(folder: Path, text: bytes) -> None:
     model = folder / "probe.onnx"
     model.write_bytes((_probe.FOLDER / "probe.onnx").read_bytes())
     manifest_path(model).write_bytes(text)
@@ -121,11 +121,11 @@ def test_manifests_that_are_no_json(folder: Path, text: bytes) -> None:
 def test_contracts_in_model_files(folder: Path, name: str, data: st.DataObject) -> None:
     content = bytearray((_probe.FOLDER / name).read_bytes())
     for _ in range(data.draw(st.integers(0, 6))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        offset = data.draw(st.integers(0, len(content) - 1))
+        content[offset] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
         del content[data.draw(st.integers(0, len(content))) :]
-    path = folder / f"spoilt-{name}"
+    path = folder / f"damaged-{name}"
     path.write_bytes(bytes(content))
     with contextlib.suppress(LenetEdgeError):
         format = check_format(path)
@@ -134,7 +134,7 @@ def test_contracts_in_model_files(folder: Path, name: str, data: st.DataObject) 
 
 
 @given(rest=st.binary(max_size=300))
-def test_files_that_only_begin_as_a_model(folder: Path, rest: bytes) -> None:
+def test_files_that_only_start_like_a_model(folder: Path, rest: bytes) -> None:
     for name, head in (("a.tflite", b"\x1c\0\0\0TFL3"), ("a.onnx", b"\x08\x08"), ("a.keras", b"PK"),
                        ("a.c", b"/* Neura")):  # fmt: skip
         path = folder / name
@@ -149,36 +149,36 @@ def test_files_that_only_begin_as_a_model(folder: Path, rest: bytes) -> None:
 # --- result files ---
 
 
-def shown(run: BenchRun) -> None:
+def show(run: BenchRun) -> None:
     console = Console(file=open("/dev/null", "w"), width=80, markup=False)  # noqa: SIM115
     with contextlib.closing(console.file):
         console.print(bench_view(run))
         console.print(parity_view(run))
         with contextlib.suppress(DataError):
-            changes, lonely = compare(run, run)
-            console.print(comparison_view(run, changes, lonely, 0.05))
-            json.dumps([one.to_json(0.05) for one in changes])
+            changes, unmatched = compare(run, run)
+            console.print(comparison_view(run, changes, unmatched, 0.05))
+            json.dumps([change.to_json(0.05) for change in changes])
     json.dumps(run.to_json())
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
 @given(data=st.data())
 def test_result_files(folder: Path, golden: Path, data: st.DataObject) -> None:
-    facts = _few(json.loads(golden.read_text()))
-    path = write(folder / "results.json", spoil(data, facts))
+    facts = shortened(json.loads(golden.read_text()))
+    path = write(folder / "results.json", damage(data, facts))
     with contextlib.suppress(LenetEdgeError):
-        shown(BenchRun.load(path))
+        show(BenchRun.load(path))
 
 
-def _few(facts: Any) -> Any:
-    """Return a result file of the first of everything, so that each value is tried often."""
+def shortened(facts: Any) -> Any:
+    """Keep the first entries of each list, so that each value is changed often."""
     for kind in ("measurements", "parity", "skipped"):
         facts[kind] = facts[kind][:2]
     return facts
 
 
 @given(text=st.binary(max_size=60))
-def test_result_files_that_are_none(folder: Path, text: bytes) -> None:
+def test_files_that_are_not_results(folder: Path, text: bytes) -> None:
     path = folder / "none.json"
     path.write_bytes(text)
     with pytest.raises(DataError):
@@ -192,7 +192,7 @@ DEEP: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("reader", DEEP)
-def test_json_that_is_nested_without_end(tmp_path: Path, reader: str) -> None:
+def test_json_that_is_nested_too_deeply(tmp_path: Path, reader: str) -> None:
     path = tmp_path / "probe.onnx.json"
     path.with_suffix("").write_bytes((_probe.FOLDER / "probe.onnx").read_bytes())
     path.write_text('{"inputs": [' * 100_000)
@@ -216,14 +216,14 @@ def test_reference_files(folder: Path, data: st.DataObject) -> None:
              images=np.zeros((3, 2, 2, 1), np.uint8), labels=np.zeros(3, np.int32))  # fmt: skip
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(0, 6))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        offset = data.draw(st.integers(0, len(content) - 1))
+        content[offset] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
         del content[data.draw(st.integers(0, len(content))) :]
     path.write_bytes(bytes(content))
     with contextlib.suppress(LenetEdgeError):
-        found = Reference.load(path)
-        assert found.logits.ndim == 2
+        reference = Reference.load(path)
+        assert reference.logits.ndim == 2
     with contextlib.suppress(LenetEdgeError):
         npz_file.load_images(path)
     with contextlib.suppress(LenetEdgeError):
@@ -235,15 +235,15 @@ DTYPES = st.sampled_from(["u1", "i1", "i4", "u8", "f2", "f4", "f8", "c8", "?", "
 
 @given(data=st.data())
 def test_arrays_of_every_type_and_shape(folder: Path, data: st.DataObject) -> None:
-    made = {}
+    arrays = {}
     for name in data.draw(st.lists(st.sampled_from(
         [*npz_file.NAMES, "images", "labels", "class_names", "logits", "checkpoint_sha256",
          "dataset"]
     ), unique=True)):  # fmt: skip
         shape = data.draw(st.lists(st.integers(0, 3), max_size=5))
         numbers = np.array(data.draw(st.integers(-300, 300)))
-        made[name] = np.full(shape, numbers).astype(data.draw(DTYPES))
-    np.savez(folder / "any.npz", **made)
+        arrays[name] = np.full(shape, numbers).astype(data.draw(DTYPES))
+    np.savez(folder / "any.npz", **arrays)
     for reader in (npz_file.load_images, npz_file.load, Reference.load):
         with contextlib.suppress(LenetEdgeError):
             reader(folder / "any.npz")
@@ -266,8 +266,8 @@ def test_images_of_every_kind(height: int, width: int, seed: int, kind: str) -> 
     elif kind == "steps":
         image = np.sort(image, axis=int(random.integers(2)))
     with contextlib.suppress(DataError):
-        seen = handwriting.normalize_digit(image)
-        assert (seen.shape, str(seen.dtype)) == ((28, 28, 1), "uint8")
+        digit = handwriting.normalize_digit(image)
+        assert (digit.shape, str(digit.dtype)) == ((28, 28, 1), "uint8")
 
 
 # --- settings ---
@@ -291,4 +291,6 @@ def test_settings(folder: Path, words: list[str], text: str) -> None:
             for precision in (*DEFAULTS, "max_abs_error"):
                 bounds = bounds_for(precision, settings)
                 assert isinstance(bounds, Bounds)
-                assert np.isfinite([x for x in vars(bounds).values() if x is not None]).all()
+                assert np.isfinite(
+                    [value for value in vars(bounds).values() if value is not None]
+                ).all()
