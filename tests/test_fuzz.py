@@ -1,4 +1,4 @@
-"""Readers of files, given random input by hypothesis: they raise LenetEdgeError or return values."""
+"""Readers of files on random input: they raise LenetEdgeError or return usable values."""
 
 from __future__ import annotations
 
