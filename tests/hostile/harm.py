@@ -1,4 +1,4 @@
-"""Files made on purpose to do harm: code in .keras files, and data from outside of the folder."""
+"""Files that are designed to do harm: code in .keras files, and data outside of the folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Members = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Harm:
-    """What is done to the members of a .keras file; `mark` is what its code would make."""
+    """Change to the members of a .keras file. Its code would create the file `mark`."""
 
     change: Callable[[Members, random.Random, Path], None]
     must_be_refused: bool = True
@@ -41,11 +41,11 @@ def keras_with(path: Path, dice: random.Random, how: str, mark: Path) -> Path:
     compression = zipfile.ZIP_DEFLATED if "!deflated" in flags else zipfile.ZIP_STORED
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members.items():
-            about = zipfile.ZipInfo(name.rstrip("+"))
-            about.compress_type = compression
+            info = zipfile.ZipInfo(name.rstrip("+"))
+            info.compress_type = compression
             if "!link" in flags and name not in ("config.json", "metadata.json"):
-                about.external_attr = (stat.S_IFLNK | 0o777) << 16
-            archive.writestr(about, content)
+                info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(info, content)
     return path
 
 
@@ -59,7 +59,7 @@ def _graph(change: Callable[[Any, str], None]) -> Callable[[Members, random.Rand
 
 
 def _layer(**facts: Any) -> Callable[[Members, random.Random, Path], None]:
-    """Put a layer of the given description behind the last one."""
+    """Append a layer with the given description."""
 
     def add(graph: Any, command: str) -> None:
         text = json.dumps(facts).replace("COMMAND", command)
@@ -93,7 +93,7 @@ def _activation(graph: Any, command: str) -> None:
 
 
 def _unsafe(graph: Any, command: str) -> None:
-    """Let the graph itself switch the safe mode off, as CVE-2025-9906 did, and then use it."""
+    """Make the graph switch off safe mode, as in CVE-2025-9906, and then use a Lambda."""
     graph["config"]["layers"].insert(0, {
         "module": "keras.config", "class_name": "function", "registered_name": "function",
         "config": "enable_unsafe_deserialization",
@@ -115,7 +115,7 @@ class _Pickled:
 
 
 def _weights(change: Callable[[Any, Path], None]) -> Callable[[Members, random.Random, Path], None]:
-    """Change the HDF5 file of the weights; `change` gets it and the name of one data set."""
+    """Change the HDF5 file of the weights. `change` gets the file and the path of another file."""
 
     def changed(members: Members, dice: random.Random, mark: Path) -> None:
         import h5py
@@ -133,11 +133,11 @@ def _weights(change: Callable[[Any, Path], None]) -> Callable[[Members, random.R
 
 
 def _first(file: Any) -> tuple[str, tuple[int, ...]]:
-    found: list[tuple[str, tuple[int, ...]]] = []
+    datasets: list[tuple[str, tuple[int, ...]]] = []
     file.visititems(
-        lambda name, one: found.append((name, one.shape)) if hasattr(one, "shape") else None
+        lambda name, item: datasets.append((name, item.shape)) if hasattr(item, "shape") else None
     )
-    return found[0]
+    return datasets[0]
 
 
 def _external(file: Any, secret: Path) -> None:
@@ -164,8 +164,8 @@ def _virtual(file: Any, secret: Path) -> None:
     file.create_virtual_dataset(name, layout)
 
 
-def _spoilt(members: Members, dice: random.Random, mark: Path) -> None:
-    """Flip bits in the weights, with a checksum that is right."""
+def _damaged(members: Members, dice: random.Random, mark: Path) -> None:
+    """Flip bits in the weights and keep the checksum right."""
     content = bytearray(members["model.weights.h5"])
     for _ in range(dice.choice([1, 16, 256])):
         content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
@@ -201,7 +201,7 @@ KERAS = {
     "a class of ours": Harm(
         _layer(module="lenet_edge.worker", class_name="Worker", config={}, **_SHELL)
     ),
-    "a class of theirs": Harm(
+    "a foreign class": Harm(
         _layer(module=None, class_name="Own", config={}, registered_name="own>Own")
     ),
     "TFSMLayer": Harm(
@@ -228,7 +228,7 @@ KERAS = {
     "weights: external": Harm(_weights(_external)),
     "weights: linked": Harm(_weights(_link)),
     "weights: virtual": Harm(_weights(_virtual)),
-    "weights: spoilt": Harm(_spoilt, must_be_refused=False),
+    "weights: damaged": Harm(_damaged, must_be_refused=False),
     "weights: rubbish": Harm(_member("model.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(100))),
 }  # fmt: skip
 
@@ -239,7 +239,7 @@ def _ones() -> bytes:
 
 
 def external_weights(path: Path, where: str, place: str = "initializer") -> Path:
-    """Write an ONNX model of (1, 28, 28, 1) images whose four weights lie in the file `where`."""
+    """Write an ONNX model of (1, 28, 28, 1) images whose four weights are in the file `where`."""
     from onnx import TensorProto as Types
     from onnx import helper
 

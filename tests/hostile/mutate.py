@@ -1,7 +1,7 @@
-"""Files that a stranger may send: real ones, spoiled by a seed or made to do harm.
+"""Hostile files: real files with random damage, and files that are designed to do harm.
 
-`make` writes the files of one case into a folder of its own; the same seed and number make the same
-bytes. What a case may not do is told in `Case.refused_by`: there, a file that passes is a failure.
+`make` writes the files of one case into an empty folder. The same seed and number make the same
+bytes. `Case.refused_by` lists the commands that must refuse the file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tests.hostile.harm import KERAS, external_weights, keras_with
 
 EXPORTED = Path(__file__).parents[2] / "exported"
 COMMANDS = ("inspect", "verify", "bench", "predict", "serve")
-RUNS = COMMANDS[1:]  # those that go by the manifest, if there is one
-# How often each format comes.
+RUNS = COMMANDS[1:]  # the commands that use the manifest if there is one
+# Relative frequency of each format.
 SHARES = {"tflite": 36, "onnx": 26, "keras": 8, "npz": 10, "manifest": 16, "c": 4}
 
 
@@ -44,7 +44,7 @@ _TARGETS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One hostile file: what was done to it, and by which commands it must be refused."""
+    """Hostile file: its damage, and the commands that must refuse it."""
 
     number: int
     format: str
@@ -54,7 +54,7 @@ class Case:
 
     @property
     def target(self) -> str:
-        """The target that verifies and benches it: each of the usual ones in its turn."""
+        """The target for `verify` and `bench`. The default targets take turns."""
         targets = _TARGETS[self.model.suffix]
         return targets[self.number % len(targets)]
 
@@ -67,7 +67,7 @@ def make(seed: int, number: int, folder: Path) -> Case:
 
 
 def _bits(dice: random.Random, content: bytearray) -> bytes:
-    # Half of them near the beginning, where what is read first stands.
+    # Half of the damage is near the start of the file, which is read first.
     end = min(len(content), 2048) if dice.random() < 0.5 else len(content)
     for _ in range(dice.choice([1, 2, 8, 64])):
         content[dice.randrange(end)] ^= 1 << dice.randrange(8)
@@ -109,45 +109,44 @@ def _rubbish(dice: random.Random, content: bytearray) -> bytes:
     return bytes(content[: dice.choice([0, 8, 64])]) + dice.randbytes(dice.randint(1, 5000))
 
 
-SPOILT: dict[str, Callable[[random.Random, bytearray], bytes]] = {
+DAMAGES: dict[str, Callable[[random.Random, bytearray], bytes]] = {
     "bits": _bits, "numbers": _numbers, "run": _run, "cut": _cut, "moved": _moved, "tail": _tail,
     "rubbish": _rubbish,
 }  # fmt: skip
 
 
 def _model(suffix: str) -> Callable[[random.Random, int, Path], Case]:
-    def made(dice: random.Random, number: int, folder: Path) -> Case:
+    def make_model(dice: random.Random, number: int, folder: Path) -> Case:
         format = suffix[1:]
-        sources = [one for one in _sources() if one.suffix == suffix]
+        sources = [path for path in _sources() if path.suffix == suffix]
         source = dice.choice(sources)
         path = folder / source.name
-        how = dice.choices([*SPOILT, "empty", "renamed", "vast", "promise"], [4] * 7 + [1] * 4)[0]
+        how = dice.choices([*DAMAGES, "empty", "renamed", "vast", "promise"], [4] * 7 + [1] * 4)[0]
         if how == "promise" and format == "onnx":
             return _outside(dice, number, folder)
         refused: tuple[str, ...] = ()
         content = _content(dice, source)
-        if how in SPOILT:
-            if format == "c":  # what is compiled is run: only what stands before the code is spoilt
+        if how in DAMAGES:
+            if format == "c":  # the code would be run, so only the comment before it is damaged
                 head = content[: content.find(b"*/")]
-                spoilt = SPOILT[how](dice, bytearray(head))
-                path.write_bytes(spoilt + content[len(head) :])
+                path.write_bytes(DAMAGES[how](dice, bytearray(head)) + content[len(head) :])
             else:
-                path.write_bytes(SPOILT[how](dice, bytearray(content)))
+                path.write_bytes(DAMAGES[how](dice, bytearray(content)))
         elif how == "empty":
             path.write_bytes(b"")
             refused = COMMANDS
         elif how == "renamed":
-            other = dice.choice([one for one in _sources() if one.suffix != suffix])
+            other = dice.choice([path for path in _sources() if path.suffix != suffix])
             path.write_bytes(other.read_bytes())
             refused = COMMANDS
         else:
             path.write_bytes(content)
             with path.open("r+b") as file:
-                file.truncate(dice.choice([2**31 + 1, 2**36, 2**42]))  # all of it a hole
+                file.truncate(dice.choice([2**31 + 1, 2**36, 2**42]))  # a sparse file
             refused = COMMANDS
-        if source.parent == EXPORTED:  # or nothing could be verified
+        if source.parent == EXPORTED:  # `verify` needs the reference
             _copy_reference(folder)
-        # A stranger writes manifests too: right ones, those of another file, and none.
+        # The manifest is right, belongs to another file, or is missing.
         manifest = dice.choice(["own", "own", "stale", "none", "none"])
         if manifest != "none" and how not in ("empty", "renamed", "vast", "promise"):
             facts = json.loads(manifest_path(source).read_text())
@@ -158,7 +157,7 @@ def _model(suffix: str) -> Callable[[random.Random, int, Path], Case]:
             manifest_path(path).write_text(json.dumps(facts))
         return Case(number, format, f"{how}, {manifest} manifest", path, refused)
 
-    return made
+    return make_model
 
 
 def _copy_reference(folder: Path) -> Path:
@@ -167,12 +166,12 @@ def _copy_reference(folder: Path) -> Path:
 
 
 def _sources() -> list[Path]:
-    found = [*EXPORTED.glob("lenet*"), *_probe.FOLDER.glob("probe.*")]
-    return sorted(one for one in found if one.suffix in (".tflite", ".onnx", ".keras", ".c"))
+    paths = [*EXPORTED.glob("lenet*"), *_probe.FOLDER.glob("probe.*")]
+    return sorted(path for path in paths if path.suffix in (".tflite", ".onnx", ".keras", ".c"))
 
 
 def _content(dice: random.Random, source: Path) -> bytes:
-    """Return a file's bytes, in a third of the cases without what it says of itself."""
+    """Return the content of a file, in a third of the cases without its contract."""
     content = source.read_bytes()
     if source.suffix not in (".tflite", ".onnx") or dice.random() > 1 / 3:
         return content
@@ -190,7 +189,7 @@ def _content(dice: random.Random, source: Path) -> bytes:
 
 
 def _outside(dice: random.Random, number: int, folder: Path) -> Case:
-    """An ONNX file whose weights lie in another's folder."""
+    """Write an ONNX file whose weights are outside of its folder."""
     secret = folder / "secret.bin"
     secret.write_bytes(np.arange(4, dtype=np.float32).tobytes())
     inside = folder / "model"
@@ -207,21 +206,21 @@ def _outside(dice: random.Random, number: int, folder: Path) -> Case:
 def _keras(dice: random.Random, number: int, folder: Path) -> Case:
     if dice.random() < 0.45:
         return _model(".keras")(dice, number, folder)
-    path = folder / "theirs.keras"
+    path = folder / "foreign.keras"
     how = dice.choice(sorted(KERAS))
     keras_with(path, dice, how, folder / "owned")
     return Case(number, "keras", how, path, COMMANDS if KERAS[how].must_be_refused else ())
 
 
 def _npz(dice: random.Random, number: int, folder: Path) -> Case:
-    """A model as it was, beside a spoilt file of what the float model answers."""
+    """Write an undamaged model beside a damaged reference."""
     source = _copy_reference(folder)
     model = folder / "lenet_int8.tflite"
-    for one in (EXPORTED / model.name, manifest_path(EXPORTED / model.name)):
-        shutil.copyfile(one, folder / one.name)
-    how = dice.choice([*SPOILT, *SPOILT, *_ARRAYS])
-    if how in SPOILT:
-        source.write_bytes(SPOILT[how](dice, bytearray(source.read_bytes())))
+    for path in (EXPORTED / model.name, manifest_path(EXPORTED / model.name)):
+        shutil.copyfile(path, folder / path.name)
+    how = dice.choice([*DAMAGES, *DAMAGES, *_ARRAYS])
+    if how in DAMAGES:
+        source.write_bytes(DAMAGES[how](dice, bytearray(source.read_bytes())))
         return Case(number, "npz", how, model)
     with np.load(source) as stored:
         arrays = dict(stored)
@@ -255,7 +254,7 @@ def _another(dice: random.Random, path: Path, arrays: dict[str, Any]) -> None:
 
 
 def _header(dice: random.Random, path: Path, arrays: dict[str, Any]) -> None:
-    """An array of .npy whose header promises another size, type or code."""
+    """Write an .npy array whose header states another size or type, or contains code."""
     header = dice.choice([
         b"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 10)}",
         b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 10)}",
@@ -282,7 +281,7 @@ def _zip(path: Path, members: dict[str, bytes], promise: int = 0) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    if promise:  # the directory at the end says how large it gets; it may lie
+    if promise:  # the directory at the end states the unpacked size, which may be false
         archived = bytearray(path.read_bytes())
         struct.pack_into("<I", archived, archived.rfind(b"PK\1\2") + 24, promise)
         path.write_bytes(archived)
@@ -301,23 +300,23 @@ _STRANGE: list[Any] = [
 
 
 def _manifest(dice: random.Random, number: int, folder: Path) -> Case:
-    """A model as it was, beside a manifest that says strange things of it."""
-    source = dice.choice([one for one in _sources() if one.suffix != ".keras"])
+    """Write an undamaged model beside a manifest with wrong values."""
+    source = dice.choice([path for path in _sources() if path.suffix != ".keras"])
     model = folder / source.name
     shutil.copyfile(source, model)
     path, facts = manifest_path(model), json.loads(manifest_path(source).read_text())
-    how = dice.choices(["value", *SPOILT, "nested", "vast", "folder", "words"], [14] + [1] * 11)[0]
+    how = dice.choices(["value", *DAMAGES, "nested", "vast", "folder", "words"], [14] + [1] * 11)[0]
     refused: tuple[str, ...] = ()
     if how == "value":
         for _ in range(dice.choice([1, 1, 2, 5])):
-            _put_somewhere(dice, facts)
+            _replace_a_value(dice, facts)
         path.write_text(json.dumps(facts))
-    elif how in SPOILT:
+    elif how in DAMAGES:
         text = json.dumps(facts).encode()
-        path.write_bytes(SPOILT[how](dice, bytearray(text)))
-    elif how == "words":  # all is right, but for names that steer a terminal
+        path.write_bytes(DAMAGES[how](dice, bytearray(text)))
+    elif how == "words":  # only the labels are hostile: they contain control characters
         strange = ["\x1b[2J\x1b]0;owned\x07", "[/bold]", "\u202e7", "a\nb", "\r", "</td><script>"]
-        labels = tuple(dice.choice(strange) + str(place) for place in range(10))
+        labels = tuple(dice.choice(strange) + str(index) for index in range(10))
         write_manifest(dataclasses.replace(load_artifact(source), path=model, labels=labels))
     else:
         refused = RUNS
@@ -332,20 +331,20 @@ def _manifest(dice: random.Random, number: int, folder: Path) -> Case:
     return Case(number, "manifest", how, model, refused)
 
 
-def _put_somewhere(dice: random.Random, facts: Any) -> None:
-    """Replace one value, however deep, by a strange one; or take it out, or add one."""
+def _replace_a_value(dice: random.Random, facts: Any) -> None:
+    """Replace a value at any depth by an unexpected one, or delete it, or add one."""
     places = [(facts, key) for key in facts]
-    for holder, key in places:  # it grows on the way
+    for holder, key in places:  # the list grows during the loop
         inner = holder[key]
         if isinstance(inner, dict):
-            places += [(inner, one) for one in inner]
+            places += [(inner, name) for name in inner]
         elif isinstance(inner, list):
-            places += [(inner, one) for one in range(len(inner))]
+            places += [(inner, index) for index in range(len(inner))]
     holder, key = dice.choice(places)
-    act = dice.random()
-    if act < 0.8:
+    action = dice.random()
+    if action < 0.8:
         holder[key] = dice.choice(_STRANGE)
-    elif act < 0.9:
+    elif action < 0.9:
         del holder[key]
     else:
         facts[dice.choice(["colour", "path", "format", "__class__"])] = dice.choice(_STRANGE)
@@ -358,9 +357,9 @@ _MAKERS = {
 
 
 def digest(folder: Path) -> str:
-    """Return a hash of all files below a folder, by which two makings of a case are compared."""
-    found = hashlib.sha256()
+    """Return a hash of all files below a folder, to compare two copies of a case."""
+    total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.stat().st_size < 2**30:
-            found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return found.hexdigest()
+            total.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return total.hexdigest()

@@ -1,8 +1,8 @@
-"""Let every command meet hostile files, and see what it does.
+"""Runner that gives hostile files to every command and records the outcomes.
 
-The commands run one after another in a child, through click's runner, as the program runs them but
-for Python's start; their workers are processes as ever. The child gets one at a time, so that when
-it crashes, hangs or is killed, the command that did it is known; a new child goes on behind it.
+The commands run one after another in a child process, through click's test runner. This saves the
+start of Python; workers are separate processes as usual. The child receives one command at a time.
+If it crashes, hangs or is killed, the last command caused it, and a new child continues.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.hostile.mutate import COMMANDS, Case, make
 ROOT = Path(__file__).parents[2]
 HANDWRITING = ROOT / "tests" / "data" / "handwriting"
 SEVEN = HANDWRITING / "7-hasty-crayon.jpg"
-LIMIT_S = 180.0  # a command that takes longer hangs
+LIMIT_S = 180.0  # a slower command counts as hanging
 _QUICK = ("--batch-size", "1", "--rounds", "1", "--min-time", "0", "--max-time", "0.02")
 _REFUSED = (1, 3, 4)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one command did with one case: its exit status, and what is wrong with that, if any."""
+    """Outcome of one command on one case: its exit status, and its fault if there is one."""
 
     number: int
     format: str
@@ -49,22 +49,22 @@ class Outcome:
     command: str
     status: int | None
     seconds: float
-    wrong: str | None = None
+    fault: str | None = None
 
 
 def run(seed: int, numbers: Iterable[int], limit_s: float = LIMIT_S) -> Iterator[Outcome]:
-    """Yield what each command does with each of these cases."""
-    left = [(number, command) for number in numbers for command in COMMANDS]
+    """Yield the outcome of each command on each of these cases."""
+    pending = [(number, command) for number in numbers for command in COMMANDS]
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-        while left:
-            for outcome in _child(seed, tuple(left), Path(folder), limit_s):
-                assert left[0] == (outcome.number, outcome.command)
-                del left[0]
+        while pending:
+            for outcome in _run_child(seed, tuple(pending), Path(folder), limit_s):
+                assert pending[0] == (outcome.number, outcome.command)
+                del pending[0]
                 yield outcome
 
 
-def _child(
-    seed: int, left: Sequence[tuple[int, str]], folder: Path, limit_s: float
+def _run_child(
+    seed: int, pending: Sequence[tuple[int, str]], folder: Path, limit_s: float
 ) -> Iterator[Outcome]:
     command = [sys.executable, "-m", "tests.hostile.run", str(seed), str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
@@ -76,7 +76,7 @@ def _child(
         assert process.stdout
         lines = _Lines(process.stdout.fileno())
         try:
-            for number, name in left:
+            for number, name in pending:
                 process.stdin.write(f"{number} {name}\n".encode())
                 process.stdin.flush()
                 started = time.monotonic()
@@ -85,13 +85,13 @@ def _child(
                     yield Outcome(**json.loads(line))
                     continue
                 hangs = line is None and process.poll() is None
-                how = f"no end after {limit_s:.0f} s" if hangs else "the process itself crashed"
+                fault = f"no end after {limit_s:.0f} s" if hangs else "the process itself crashed"
                 case = make(seed, number, Path(tempfile.mkdtemp(dir=folder)))
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                how += "" if hangs else f" ({process.wait()})"
+                fault += "" if hangs else f" ({process.wait()})"
                 seconds = time.monotonic() - started
-                yield Outcome(number, case.format, case.how, name, None, seconds, how)
+                yield Outcome(number, case.format, case.how, name, None, seconds, fault)
                 return
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -99,17 +99,17 @@ def _child(
 
 
 class _Lines:
-    """Lines from a descriptor, each within a time."""
+    """Reader of lines from a file descriptor, with a time limit for each line."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._buffer = descriptor, b""
 
     def next(self, limit_s: float) -> bytes | None:
-        """Return the next line; empty at the end, None when the time is over."""
+        """Return the next line, b"" at the end of the stream, or None after the time limit."""
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._buffer:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._descriptor], [], [], left)[0]:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0 or not select.select([self._descriptor], [], [], remaining_s)[0]:
                 return None
             chunk = os.read(self._descriptor, 65_536)
             if not chunk:
@@ -119,29 +119,29 @@ class _Lines:
         return line
 
 
-# --- what runs in the child ---
+# --- the child process ---
 
 
 def serve_cases(seed: int, folder: Path) -> None:
-    """Run the commands that standard input names, and tell on standard output how each ended."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Run the commands named on standard input, and write each outcome to standard output."""
+    outcomes = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    made: dict[int, Case] = {}
+    cases: dict[int, Case] = {}
     for line in sys.stdin:
         number, command = int(line.split()[0]), line.split()[1]
-        if number not in made:
-            for old in made.values():
+        if number not in cases:
+            for old in cases.values():
                 shutil.rmtree(folder / f"case-{old.number}", ignore_errors=True)
-            made.clear()
-            place = folder / f"case-{number}"
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            made[number] = make(seed, number, place)
-        answers.write(json.dumps(asdict(_one(made[number], command, folder))) + "\n")
-        answers.flush()
+            cases.clear()
+            case_folder = folder / f"case-{number}"
+            shutil.rmtree(case_folder, ignore_errors=True)
+            case_folder.mkdir()
+            cases[number] = make(seed, number, case_folder)
+        outcomes.write(json.dumps(asdict(_run_command(cases[number], command, folder))) + "\n")
+        outcomes.flush()
 
 
-def _one(case: Case, command: str, folder: Path) -> Outcome:
+def _run_command(case: Case, command: str, folder: Path) -> Outcome:
     from click.testing import CliRunner
 
     from lenet_edge.cli import main
@@ -152,25 +152,27 @@ def _one(case: Case, command: str, folder: Path) -> Outcome:
         "bench": ["bench", case.model, "--target", case.target, *_QUICK],
         "predict": ["predict", SEVEN, "--model", case.model],
     }
-    place = folder / f"case-{case.number}"
-    os.chdir(place)
+    case_folder = folder / f"case-{case.number}"
+    os.chdir(case_folder)
     before = {path.name for path in Path("/tmp").glob("owned*")}
     started = time.monotonic()
     if command == "serve":
         with _visitor() as port:
             result = CliRunner().invoke(main, ["serve", str(case.model), "--port", str(port)])
     else:
-        result = CliRunner().invoke(main, [str(one) for one in arguments[command]])
+        result = CliRunner().invoke(main, [str(word) for word in arguments[command]])
     seconds = time.monotonic() - started
-    wrong = _what_is_wrong(result, case, command)
-    if (place / "owned").exists() or {path.name for path in Path("/tmp").glob("owned*")} - before:
-        wrong = "code from the file was run, or a file was unpacked outside"
+    fault = _fault_of(result, case, command)
+    if (case_folder / "owned").exists() or {
+        path.name for path in Path("/tmp").glob("owned*")
+    } - before:
+        fault = "code from the file was run, or a file was unpacked outside"
     return Outcome(
-        case.number, case.format, case.how, command, result.exit_code, round(seconds, 3), wrong
+        case.number, case.format, case.how, command, result.exit_code, round(seconds, 3), fault
     )
 
 
-def _what_is_wrong(result: Any, case: Case, command: str) -> str | None:
+def _fault_of(result: Any, case: Case, command: str) -> str | None:
     printed = result.output + result.stderr
     if result.exception and not isinstance(result.exception, SystemExit):
         trace = traceback.extract_tb(result.exc_info[2])[-1]
@@ -178,7 +180,7 @@ def _what_is_wrong(result: Any, case: Case, command: str) -> str | None:
     if "Traceback" in printed:
         return "it printed a traceback"
     if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", printed):
-        return "what it printed would steer a terminal"
+        return "its output contains control characters"
     if result.exit_code not in (0, *_REFUSED):
         return f"exit status {result.exit_code}: {printed[-200:]}"
     if result.exit_code == 0 and command in case.refused_by:
@@ -191,21 +193,21 @@ def _what_is_wrong(result: Any, case: Case, command: str) -> str | None:
 
 @contextlib.contextmanager
 def _visitor() -> Iterator[int]:
-    """Yield a free port; who listens there gets an image, and is ended as systemd would."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    over = threading.Event()
+    """Yield a free port. Send an image to the server that listens there, then SIGTERM."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    ended = threading.Event()
 
     def visit() -> None:
         url = f"http://127.0.0.1:{port}"
         body = SEVEN.read_bytes()
-        while not over.wait(0.02):
+        while not ended.wait(0.02):
             try:
                 urllib.request.urlopen(f"{url}/models", timeout=0.3).read()
             except OSError:
-                continue  # nobody answers yet, or never will
+                continue  # the server is not ready, or refused the file
             request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "image/jpeg"})
-            with contextlib.suppress(urllib.error.HTTPError):  # an error is an answer too
+            with contextlib.suppress(urllib.error.HTTPError):  # an error status is a valid response
                 urllib.request.urlopen(request, timeout=50).read()
             os.kill(os.getpid(), signal.SIGTERM)
             return
@@ -215,29 +217,29 @@ def _visitor() -> Iterator[int]:
     try:
         yield port
     finally:
-        over.set()
+        ended.set()
         visitor.join()
 
 
 def uploads(seed: int, numbers: Iterable[int]) -> Iterator[tuple[str, int, float]]:
-    """Send spoilt images to a real server; yield what was done to each, the status and the seconds.
+    """Send damaged images to a real server; yield the damage, the status and the seconds of each.
 
     Raises:
-        AssertionError: the server crashed, printed a traceback, or no longer answers right.
+        AssertionError: the server crashed, printed a traceback, or predicts a wrong digit.
     """
-    from tests.hostile.mutate import SPOILT
+    from tests.hostile.mutate import DAMAGES
     from tests.serve.conftest import EXPORTED, serving
 
     sources = sorted((*HANDWRITING.glob("*.png"), *HANDWRITING.glob("*.jpg")))
     with serving(EXPORTED / "lenet_int8.tflite") as server:
         for number in numbers:
             dice = random.Random(f"{seed}/upload/{number}")
-            how = dice.choice(sorted(SPOILT))
-            body = SPOILT[how](dice, bytearray(dice.choice(sources).read_bytes()))
+            how = dice.choice(sorted(DAMAGES))
+            body = DAMAGES[how](dice, bytearray(dice.choice(sources).read_bytes()))
             started = time.monotonic()
-            answer = server.predict(body)
-            assert set(answer.json) in ({"error"}, {"answers", "seen"}), answer
-            yield how, answer.status, time.monotonic() - started
+            response = server.predict(body)
+            assert set(response.json) in ({"error"}, {"answers", "seen"}), response
+            yield how, response.status, time.monotonic() - started
         assert server.predict(SEVEN).json["answers"][0]["label"] == "7"
         assert server.process.poll() is None
     assert "Traceback" not in "".join(server.printed), server.printed

@@ -1,4 +1,4 @@
-"""What `python -m tests.hostile` does for SECURITY.md, of fewer files; the worst ones by name."""
+"""A short form of `python -m tests.hostile`, and the worst hostile files one by one."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from tests.hostile.mutate import SHARES, digest, make
 from tests.hostile.run import run, uploads
 
 
-def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
-    seen = Counter[str]()
+def test_a_seed_always_makes_the_same_files(tmp_path: Path) -> None:
+    formats = Counter[str]()
     for number in range(40):
         folders = [tmp_path / f"{number}-{again}" for again in (1, 2)]
         cases = []
         for folder in folders:
             folder.mkdir()
             cases.append(make(7, number, folder))
-        # Zip archives hold the time they were made, and what is outside has its folder's name.
+        # Zip archives contain their time of creation. External data contains its folder's name.
         if cases[0].format not in ("npz", "keras") and "outside" not in cases[0].how:
             assert digest(folders[0]) == digest(folders[1]), cases[0]
             assert (cases[0].how, cases[0].format) == (cases[1].how, cases[1].format)
-        seen[cases[0].format] += 1
-    assert len(seen) >= len(SHARES) - 1
+        formats[cases[0].format] += 1
+    assert len(formats) >= len(SHARES) - 1
 
 
-# A few of each kind in every run; the slow ones are the next of the same seed.
+# Four files in every run. The slow test takes the next files of the same seed.
 @pytest.mark.parametrize(
     "numbers", [range(4), pytest.param(range(4, 50), marks=pytest.mark.slow)], ids=["4", "46"]
 )
-def test_no_file_wins(numbers: range) -> None:
-    found = list(run(1, numbers))
-    assert [one for one in found if one.wrong] == []
-    assert len(found) == 5 * len(numbers)
-    assert any(one.status for one in found)
+def test_no_file_does_harm(numbers: range) -> None:
+    outcomes = list(run(1, numbers))
+    assert [outcome for outcome in outcomes if outcome.fault] == []
+    assert len(outcomes) == 5 * len(numbers)
+    assert any(outcome.status for outcome in outcomes)
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
-def test_no_upload_wins(count: int) -> None:
+def test_no_upload_does_harm(count: int) -> None:
     statuses = Counter(status for _, status, _ in uploads(1, range(count)))
     assert set(statuses) == {200, 400}
 
@@ -59,9 +59,9 @@ def test_no_upload_wins(count: int) -> None:
 def test_a_keras_file_that_does_harm(tmp_path: Path, how: str) -> None:
     import random
 
-    path, mark = tmp_path / "theirs.keras", tmp_path / "owned"
+    path, mark = tmp_path / "foreign.keras", tmp_path / "owned"
     keras_with(path, random.Random(1), how, mark)
-    if how.startswith("weights: "):  # that is Keras's to find out, in a worker
+    if how.startswith("weights: "):  # Keras refuses these, in a worker
         check_format(path)
         return
     with pytest.raises(ModelFileError) as caught:
@@ -76,15 +76,15 @@ def test_a_keras_file_that_does_harm(tmp_path: Path, how: str) -> None:
 def test_weights_from_another_file(lenet_edge: LenetEdge, tmp_path: Path, how: str) -> None:
     import random
 
-    keras_with(tmp_path / "theirs.keras", random.Random(1), how, tmp_path / "owned")
-    done = lenet_edge("inspect", "theirs.keras")
+    keras_with(tmp_path / "foreign.keras", random.Random(1), how, tmp_path / "owned")
+    done = lenet_edge("inspect", "foreign.keras")
     assert done.returncode == 1
     assert "Not allowed: H5 file with" in done.stderr.splitlines()[-1]
 
 
 def test_a_keras_file_as_keras_writes_it(tmp_path: Path) -> None:
     assert check_format(_probe.FOLDER / "probe.keras") == "keras"
-    # Packed again by somebody, and with a loss of their own, which nobody asks for.
+    # The file is packed again, and gets a custom loss, which is never loaded.
     path = tmp_path / "again.keras"
     with (
         zipfile.ZipFile(_probe.FOLDER / "probe.keras") as archive,
@@ -116,14 +116,14 @@ def test_onnx_weights_outside_of_the_folder(tmp_path: Path, place: str) -> None:
 
 
 HANGS = {
-    "a number of a million bytes": b"\x08\x08\x10" + b"\xff" * 1_000_000,
+    "an integer of a million bytes": b"\x08\x08\x10" + b"\xff" * 1_000_000,
     "more fields than any model": b"\x08\x08" * 2_500_000,
     "a field longer than the file": b"\x08\x08\x3a\xff\xff\xff\xff\x0f",
 }
 
 
 @pytest.mark.parametrize("name", HANGS)
-def test_an_onnx_file_without_end(tmp_path: Path, name: str) -> None:
+def test_an_onnx_file_that_hangs_a_naive_reader(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(HANGS[name])
     with pytest.raises(ModelFileError, match="is damaged"):
@@ -132,7 +132,7 @@ def test_an_onnx_file_without_end(tmp_path: Path, name: str) -> None:
         read_contract(path, "onnx")
 
 
-def test_a_model_of_a_terabyte_takes_no_memory(tmp_path: Path) -> None:
+def test_a_sparse_file_of_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "x.tflite"
     path.write_bytes((_probe.FOLDER / "probe.tflite").read_bytes())
     os.truncate(path, 2**40)
@@ -140,7 +140,7 @@ def test_a_model_of_a_terabyte_takes_no_memory(tmp_path: Path) -> None:
         check_format(path)
 
 
-def test_arrays_that_unpack_without_end(tmp_path: Path) -> None:
+def test_arrays_that_unpack_to_more_than_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, zeros=np.zeros(2**26, np.uint8))
     assert path.stat().st_size < 100_000

@@ -1,4 +1,4 @@
-"""Inputs for the jobs, and a way to run one."""
+"""Fixtures: inputs of the commands, and a function that runs a command."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A crowd before `serve`: ``python -m tests.reliability.crowd [--requests N]``
+"""Load test of `serve`: ``python -m tests.reliability.crowd [--requests N]``
 
-steady     16 clients, each on a connection it keeps, ask N times in all: every answer must be
-           right, and neither the server nor its worker may grow
-overload   64 clients ask without a pause for some seconds: who is not answered is told so at
-           once (503)
-end        SIGTERM while 16 clients ask: each request that was taken is answered, exit status 0
+steady     16 clients with keep-alive connections send N requests in all: every prediction must be
+           right, and the memory of the server and its worker may not grow
+overload   64 clients send requests without a pause for some seconds: refused requests get a 503 at
+           once
+end        SIGTERM while 16 clients send requests: accepted requests are answered, exit status 0
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _IMAGES = 200
 
 @dataclass
 class Log:
-    """What the clients of one part met; each list holds seconds."""
+    """Times in seconds, and failures, of the clients in one part of the test."""
 
     answered_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
@@ -55,43 +55,43 @@ def _ms(seconds: list[float], percent: float) -> str:
 
 
 class Crowd:
-    """Clients of one server, who know what is right."""
+    """Clients of one server that check each prediction."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         images = mnist.load("test").images[:_IMAGES, ..., 0]
-        self._bodies = [json.dumps({"pixels": one.tolist()}) for one in images]
-        self._right: list[list[str]] = []
+        self._bodies = [json.dumps({"pixels": image.tolist()}) for image in images]
+        self._expected: list[list[str]] = []
         for body in self._bodies:
-            answer = server.request("POST", "/predict", body, _HEADERS)
-            self._right.append([one["label"] for one in answer.json["answers"]])
+            response = server.request("POST", "/predict", body, _HEADERS)
+            self._expected.append([model["label"] for model in response.json["answers"]])
 
-    def ask(self, count: int, clients: int, pause_s: float = 0.01) -> Log:
-        """Get `count` answers; who is refused waits a little and asks again."""
+    def send(self, count: int, clients: int, pause_s: float = 0.01) -> Log:
+        """Get `count` predictions. A refused client waits `pause_s` and repeats the request."""
         share = [count // clients] * clients
         return self._each(clients, lambda log, n: self._until(log, n, share[n], pause_s))
 
-    def press(self, seconds: float, clients: int) -> Log:
-        """Ask without a pause for some seconds."""
+    def overload(self, seconds: float, clients: int) -> Log:
+        """Send requests without a pause for some seconds."""
         end = time.monotonic() + seconds
 
         def client(log: Log, first: int) -> None:
             connection = self._connect()
-            place = first
+            number = first
             while time.monotonic() < end:
-                self._once(log, connection, place := place + 1)
+                self._once(log, connection, number := number + 1)
 
         return self._each(clients, client)
 
-    def ask_until_it_ends(self, clients: int, started: threading.Event) -> Log:
-        """Ask until the server takes no more; what it took must be answered."""
+    def send_until_shutdown(self, clients: int, started: threading.Event) -> Log:
+        """Send requests until the server refuses connections."""
 
         def client(log: Log, first: int) -> None:
-            place = first
+            number = first
             try:
                 connection = self._connect()
                 while True:
-                    self._once(log, connection, place := place + 1)
+                    self._once(log, connection, number := number + 1)
                     started.set()
             except ConnectionRefusedError:
                 return
@@ -108,10 +108,10 @@ class Crowd:
                 log.failures.append(f"{type(error).__name__}: {error}")
 
         threads = [threading.Thread(target=guarded, args=(n,)) for n in range(clients)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         return log
 
     def _until(self, log: Log, first: int, count: int, pause_s: float) -> None:
@@ -127,13 +127,13 @@ class Crowd:
         return http.client.HTTPConnection(self._server.host, self._server.port, timeout=60)
 
     def _once(self, log: Log, connection: http.client.HTTPConnection, number: int) -> bool:
-        """Ask once and tell whether that was answered; a kept connection may have been closed."""
-        place = number % len(self._bodies)
-        begun = time.perf_counter()
-        connection.request("POST", "/predict", self._bodies[place], _HEADERS)
+        """Send one request, and return whether it was accepted."""
+        image = number % len(self._bodies)
+        started = time.perf_counter()
+        connection.request("POST", "/predict", self._bodies[image], _HEADERS)
         reply = connection.getresponse()
         content = reply.read()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         if reply.status == 503:
             log.refused_s.append(seconds)
             return False
@@ -141,56 +141,56 @@ class Crowd:
         if reply.status != 200:
             log.failures.append(f"status {reply.status}: {content[:100]!r}")
         else:
-            labels = [one["label"] for one in json.loads(content)["answers"]]
-            if labels != self._right[place]:
-                log.failures.append(f"image {place}: {labels}, not {self._right[place]}")
+            labels = [model["label"] for model in json.loads(content)["answers"]]
+            if labels != self._expected[image]:
+                log.failures.append(f"image {image}: {labels}, not {self._expected[image]}")
         return True
 
 
 def growth(server: Server, work: Callable[[], Log]) -> tuple[Log, dict[str, int]]:
-    """Do some work and tell by how many bytes the server and its worker have grown."""
+    """Run `work`, and return by how many bytes the server and its worker have grown."""
     pids = {"server": server.process.pid, "worker": server.worker_pid()}
     before = {name: server.memory_kb(pid) for name, pid in pids.items()}
     log = work()
     if server.worker_pid() != pids["worker"]:
-        log.failures.append("the worker is another one: the first has died")
+        log.failures.append("the worker died and was replaced")
     after = {name: server.memory_kb(pid) for name, pid in pids.items()}
     return log, {name: 1024 * (after[name] - before[name]) for name in pids}
 
 
 def end(server: Server, crowd: Crowd) -> tuple[Log, float]:
-    """Send SIGTERM while clients ask; return what they met and the seconds until its end."""
-    started, found = threading.Event(), Log()
+    """Send SIGTERM while clients send requests; return their log and the seconds until the end."""
+    started, log = threading.Event(), Log()
 
     def clients() -> None:
-        nonlocal found
-        found = crowd.ask_until_it_ends(CLIENTS, started)
+        nonlocal log
+        log = crowd.send_until_shutdown(CLIENTS, started)
 
     thread = threading.Thread(target=clients)
     thread.start()
     started.wait(60)
     time.sleep(0.5)
     os.kill(server.process.pid, signal.SIGTERM)
-    begun = time.monotonic()
+    signalled = time.monotonic()
     status = server.process.wait(60)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - signalled
     thread.join()
     if status:
-        found.failures.append(f"exit status {status}")
-    return found, seconds
+        log.failures.append(f"exit status {status}")
+    return log, seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[1])
     parser.add_argument("--requests", type=int, default=REQUESTS, help="(%(default)s)")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with serving(*(EXPORTED / name for name in FILES)) as server:
         crowd = Crowd(server)
-        crowd.ask(500, CLIENTS)  # what is allocated once
-        steady, grown = growth(server, lambda: crowd.ask(asked.requests, CLIENTS))
+        crowd.send(500, CLIENTS)  # warm up: allocate the memory that is allocated once
+        steady, grown = growth(server, lambda: crowd.send(options.requests, CLIENTS))
         print(steady.line("steady"), flush=True)
         print(f"{'':9}", ", ".join(f"{name} {by / 1000:+,.0f} kB" for name, by in grown.items()))
-        overload, more = growth(server, lambda: crowd.press(_OVERLOAD_S, MANY))
+        overload, more = growth(server, lambda: crowd.overload(_OVERLOAD_S, MANY))
         print(overload.line("overload"))
         print(f"{'':9}", ", ".join(f"{name} {by / 1000:+,.0f} kB" for name, by in more.items()))
         last, seconds = end(server, crowd)

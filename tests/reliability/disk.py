@@ -1,4 +1,4 @@
-"""Disks to lose power, to be full or read-only: real file systems, which only root can mount."""
+"""Real file systems that can lose power, be full or be read-only. Only root can mount them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _run(*command: str | Path) -> None:
 
 
 def unmount(folder: Path) -> None:
-    """Unmount, when the last of the processes there is really gone."""
+    """Unmount a folder. Retry until the last process that uses it has ended."""
     for tries_left in range(50, -1, -1):
         try:
             _run("umount", folder)
@@ -38,7 +38,7 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
     """Mount a file system in memory.
 
     Raises:
-        OSError: this is not root, or may not mount.
+        OSError: the user is not root, or may not mount.
     """
     folder.mkdir(exist_ok=True)
     _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", folder)
@@ -49,9 +49,9 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 
 def why_no_disk() -> str | None:
-    """Return why a `Disk` cannot be had here, or None."""
+    """Return why no `Disk` can be mounted here, or None."""
     if os.geteuid():
-        return "only root can mount a disk to cut the power of"
+        return "only root can mount a disk for power cuts"
     if reason := needs.missing("mkfs.ext4"):
         return reason
     with tempfile.TemporaryDirectory() as name:
@@ -63,16 +63,16 @@ def why_no_disk() -> str | None:
 
 
 class Disk:
-    """A folder on an ext4 of its own, whose power can be cut.
+    """Folder on a separate ext4 file system whose power can be cut.
 
-    What the kernel has not yet written to the disk is then lost, as it is where the power really
-    goes: the image is copied as it is at that moment, and mounted, which replays its journal. ext4
-    is told not to save careless programs (noauto_da_alloc), as other file systems do not either.
+    A cut loses all data that the kernel has not written, as a real power cut does. The image is
+    copied at that moment and mounted, which replays its journal. The option noauto_da_alloc
+    disables ext4's protection of programs that do not sync, because other file systems have none.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.folder = place / "disk"
-        self._image, self._copy = place / "image", place / "copy"
+    def __init__(self, parent: Path) -> None:
+        self.folder = parent / "disk"
+        self._image, self._copy = parent / "image", parent / "copy"
 
     def __enter__(self) -> Disk:
         with self._image.open("wb") as file:
@@ -93,17 +93,17 @@ class Disk:
         _run("cp", "--sparse=always", self._image, self._copy)
 
     def cut(self) -> None:
-        """Put the copy in the disk's place: the power was lost when it was made."""
+        """Replace the disk by the copy, as if the power was lost at the moment of the copy."""
         unmount(self.folder)
         self._copy.replace(self._image)
         self._mount()
 
 
 class Folder:
-    """Where there is no `Disk`: a kill loses nothing that the kernel has taken."""
+    """Plain folder, used without a `Disk`. A kill loses no data in the kernel's cache."""
 
-    def __init__(self, place: Path) -> None:
-        self.folder = place / "folder"
+    def __init__(self, parent: Path) -> None:
+        self.folder = parent / "folder"
 
     def __enter__(self) -> Folder:
         self.folder.mkdir()

@@ -1,4 +1,4 @@
-"""The commands that are killed, and what must be whole after: a new command is one more `Job`."""
+"""Commands that are killed by the tests, and the check of the files that they leave."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One command: `arguments` for a run of its own on one of two inputs, and to go on after one.
+class KilledCommand:
+    """Command that a test kills.
 
-    Two inputs, so that an old file and a new one differ.
+    `arguments` returns the arguments of a run on the first or the second input. There are two
+    inputs, so that an old file and a new file differ. `go_on` returns the arguments of the run that
+    continues after a kill.
     """
 
     name: str
@@ -70,10 +72,10 @@ def _bench(inputs: Path, which: int) -> Sequence[object]:
 
 
 def _resume_bench(folder: Path, usual: Sequence[object]) -> Sequence[object]:
-    """Go on with what is half done; what is whole is another input's."""
+    """Resume an incomplete run. A complete result file belongs to the other input."""
     path = folder / "out" / "timed.json"
-    half = path.exists() and BenchRun.load(path).remaining > 0
-    return (*usual, *(["--resume"] if half else []))
+    incomplete = path.exists() and BenchRun.load(path).remaining > 0
+    return (*usual, *(["--resume"] if incomplete else []))
 
 
 def _report(inputs: Path, which: int) -> Sequence[object]:
@@ -88,17 +90,17 @@ def _bundle(inputs: Path, which: int) -> Sequence[object]:
 
 _TENSORFLOW = ("lenet_edge.flows.train", "lenet_edge.export.exporter", "lenet_edge.flows.datasets")
 JOBS = (
-    Job("train", _train, _resume_training, _TENSORFLOW),
-    Job("export", _export, imports=_TENSORFLOW),
-    Job("verify", _verify),
-    Job("bench", _bench, _resume_bench),
-    Job("report", _report),
-    Job("bundle", _bundle),
+    KilledCommand("train", _train, _resume_training, _TENSORFLOW),
+    KilledCommand("export", _export, imports=_TENSORFLOW),
+    KilledCommand("verify", _verify),
+    KilledCommand("bench", _bench, _resume_bench),
+    KilledCommand("report", _report),
+    KilledCommand("bundle", _bundle),
 )
 
 
 def make_inputs(inputs: Path) -> None:
-    """Write a small data set, and two checkpoints of which the second is the first, weaker."""
+    """Write a small data set and two checkpoints. The second has the weights times 0.9."""
     from lenet_edge.data import mnist
     from lenet_edge.export.checkpoint import load_checkpoint
     from lenet_edge.train import loop
@@ -112,26 +114,26 @@ def make_inputs(inputs: Path) -> None:
     model = load_checkpoint(EXPORTED / "lenet.keras")
     for which in range(2):
         loop.save_checkpoint(model, inputs / str(which) / "lenet.keras", training.class_names)
-        model.set_weights([0.9 * one for one in model.get_weights()])
+        model.set_weights([0.9 * weights for weights in model.get_weights()])
 
 
 class NotWholeError(AssertionError):
-    """A file that is neither the old one nor a right new one."""
+    """A file is neither the old file nor a right new file."""
 
 
-def look(folder: Path) -> dict[str, str]:
-    """Return each file's name and the hash of what it says, having looked whether it is whole.
+def hash_files(folder: Path) -> dict[str, str]:
+    """Check that each file in a folder is complete, and return its name and content's hash.
 
-    Temporary files, locks and TensorBoard's event files, which only ever grow, are left out.
+    Temporary files, locks and TensorBoard's event files, which only grow, are left out.
 
     Raises:
-        NotWholeError: a file cannot be read, or is not what its manifest describes.
+        NotWholeError: a file cannot be read, or does not fit its manifest.
     """
-    found = {}
-    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+    hashes = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if not path.name.startswith(".") and "tfevents" not in path.name:
             try:
-                found[str(path.relative_to(folder))] = _read(path)
+                hashes[str(path.relative_to(folder))] = _hash_file(path)
             except (
                 LenetEdgeError,
                 ValueError,
@@ -142,11 +144,11 @@ def look(folder: Path) -> dict[str, str]:
                 lzma.LZMAError,
             ) as error:
                 raise NotWholeError(f"{path.name}: {type(error).__name__}: {error}") from error
-    return found
+    return hashes
 
 
-def _read(path: Path) -> str:
-    """Return the hash of what a file says, without times that differ from run to run."""
+def _hash_file(path: Path) -> str:
+    """Return the hash of the content of a file, without times, which differ between runs."""
     content: Any = path.read_bytes()
     if path.suffix in BY_SUFFIX:
         artifact = load_artifact(path)
@@ -154,7 +156,7 @@ def _read(path: Path) -> str:
             raise NotWholeError(f"{path.name} has lost its manifest")
         content = _weights(content) if path.suffix == ".keras" else content
     elif path.name == STATE_FILE:
-        content = b"".join(one.tobytes() for one in TrainingState.load(path.parent).arrays)
+        content = b"".join(array.tobytes() for array in TrainingState.load(path.parent).arrays)
     elif path.name.startswith("reference"):
         content = Reference.load(path).logits.tobytes()
     elif path.suffix == ".npz":
@@ -163,11 +165,11 @@ def _read(path: Path) -> str:
     elif path.suffix == ".json":
         facts = json.loads(content)
         if "environment" in facts:
-            facts = sorted(one.candidate for one in BenchRun.load(path).parity)  # figures differ
+            facts = sorted(report.candidate for report in BenchRun.load(path).parity)
         elif "manifest_version" in facts:
             facts.pop("created_at"), facts.pop("sha256"), facts.pop("size_bytes")
         elif "epochs" in facts:
-            facts = [one["loss"] for one in facts["epochs"]]
+            facts = [epoch["loss"] for epoch in facts["epochs"]]
         content = json.dumps(facts).encode()
     elif path.suffix == ".html":
         if not content.rstrip().endswith(b"</html>"):
@@ -185,7 +187,7 @@ def _read(path: Path) -> str:
 
 
 def _weights(content: bytes) -> bytes:
-    """Return the weights in a .keras file, whose zip archive holds the time too."""
+    """Return the weights of a .keras file, without the times in its zip archive."""
     import h5py
 
     arrays: list[bytes] = []
@@ -193,6 +195,6 @@ def _weights(content: bytes) -> bytes:
         stored = io.BytesIO(archive.read("model.weights.h5"))
     with h5py.File(stored) as file:
         file.visititems(
-            lambda name, one: arrays.append(one[()].tobytes()) if hasattr(one, "shape") else None
+            lambda name, item: arrays.append(item[()].tobytes()) if hasattr(item, "shape") else None
         )
     return b"".join(arrays)

@@ -1,8 +1,8 @@
-"""One session, many inferences: ``python -m tests.reliability.long_runs [--count N] [TARGET...]``
+"""Test of long sessions: ``python -m tests.reliability.long_runs [--count N] [TARGET...]``
 
-Each target that works here runs in a process of its own: 16 images in turn, each prepared, inferred
-and read out. Every answer must be the first one, bit for bit, and the first one the float model's
-digit. Memory is looked at after a tenth of the run and at its end.
+Each target that works here runs 16 images in turn in a separate process. The logits of an image
+must always be bit-identical, and must give the float model's digit. Memory is measured after a
+tenth of the run and at its end.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ _TIMEOUT_S = 7200  # TensorFlow's eager mode takes milliseconds a call
 
 
 def targets() -> Iterator[Target]:
-    """Yield what can run here, one file each."""
+    """Yield the targets that can run on this machine."""
     for target in all_targets():
         if target.runtime != "null" and absence(target) is None:
             yield target
 
 
 def file_for(target: Target, folder: Path) -> Path:
-    """Return the smallest file for a target, or the checkpoint; a C file is made in `folder`."""
+    """Return the smallest file for a target. A C file is exported to `folder`."""
     format = target.formats[0]
     if format != "native":
         names = {"keras": "lenet.keras", "wasm": "lenet_dynamic.wasm"}
         return EXPORTED / names.get(format, f"lenet_int8.{format}")
-    made = folder / "lenet_native_float32.c"
-    if not made.exists():
+    path = folder / "lenet_native_float32.c"
+    if not path.exists():
         from lenet_edge.export.exporter import export
 
         training, test = load("train"), load("test")
         export(EXPORTED / "lenet.keras", folder, training, test, ("native",))
-    return made
+    return path
 
 
 def run(path: Path, target: Target, count: int) -> dict[str, Any]:
-    """Run one target in a new process and return what `main_of_one` found."""
+    """Run one target in a new process, and return the result of `run_here`."""
     command = [sys.executable, "-m", "tests.reliability.long_runs", "--one", str(path)]
     try:
         done = subprocess.run(
@@ -70,8 +70,8 @@ def run(path: Path, target: Target, count: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def main_of_one(path: Path, target: Target, count: int) -> dict[str, Any]:
-    """Do the inferences here, and tell how many were wrong and how much memory they took."""
+def run_here(path: Path, target: Target, count: int) -> dict[str, Any]:
+    """Run the inferences in this process; return the number of wrong ones and the memory growth."""
     artifact = load_artifact(path)
     digits = reference_for(artifact).logits[:_IMAGES].argmax(axis=-1)
     images = load("test").images[:_IMAGES].astype(np.float32) * np.float32(artifact.pixel_scale)
@@ -80,14 +80,14 @@ def main_of_one(path: Path, target: Target, count: int) -> dict[str, Any]:
     with closing(open_session(artifact, target)) as session:
         started = time.perf_counter()
         for number in range(count):
-            place = number % _IMAGES
-            session.prepare(images[place : place + 1])
+            index = number % _IMAGES
+            session.prepare(images[index : index + 1])
             session.infer()
-            answer = session.logits()
+            logits = session.logits()
             if number < _IMAGES:
-                first.append(answer.copy())
+                first.append(logits.copy())
             else:
-                wrong += not np.array_equal(answer, first[place])
+                wrong += not np.array_equal(logits, first[index])
             if number == count // 10:
                 before = _resident_bytes()
         after, seconds = _resident_bytes(), time.perf_counter() - started
@@ -103,40 +103,40 @@ def _resident_bytes() -> int:
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
-def failure(found: dict[str, Any]) -> str | None:
-    """Return what is wrong with what one target did, or None."""
-    if "failed" in found:
-        return str(found["failed"])
-    if found["wrong"] or not found["right_digits"]:
-        return f"{found['wrong']} answers are not the first one, or that is another digit"
-    if found["growth_bytes"] > MAX_GROWTH_BYTES:
-        return f"memory grew by {found['growth_bytes']:,} bytes"
+def failure(result: dict[str, Any]) -> str | None:
+    """Return the fault in the result of a target, or None."""
+    if "failed" in result:
+        return str(result["failed"])
+    if result["wrong"] or not result["right_digits"]:
+        return f"{result['wrong']} results differ from the first, or the digits are wrong"
+    if result["growth_bytes"] > MAX_GROWTH_BYTES:
+        return f"memory grew by {result['growth_bytes']:,} bytes"
     return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[1])
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="all of them if left out")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: every target")
     parser.add_argument("--count", type=int, default=COUNT, help="inferences (%(default)s)")
     parser.add_argument("--one", type=Path, metavar="FILE", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        print(json.dumps(main_of_one(asked.one, get_target(asked.targets[0]), asked.count)))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(run_here(options.one, get_target(options.targets[0]), options.count)))
         return
     print(f"{'':22}inferences  wrong  grew, kB  of, MB     s")
     failed = False
     with tempfile.TemporaryDirectory() as name:
         for target in targets():
-            if target.name in (asked.targets or [target.name]):
-                one = run(file_for(target, Path(name)), target, asked.count)
-                reason = failure(one)
+            if target.name in (options.targets or [target.name]):
+                result = run(file_for(target, Path(name)), target, options.count)
+                reason = failure(result)
                 failed |= reason is not None
-                if "failed" in one:
+                if "failed" in result:
                     print(f"{target.name:22}{reason}", flush=True)
                     continue
-                print(f"{target.name:22}{one['count']:10,}{one['wrong']:7}"
-                      f"{one['growth_bytes'] / 1000:10,.0f}{one['resident_bytes'] / 1e6:8,.0f}"
-                      f"{one['seconds']:6.0f}  {reason or ''}", flush=True)  # fmt: skip
+                print(f"{target.name:22}{result['count']:10,}{result['wrong']:7}"
+                      f"{result['growth_bytes'] / 1000:10,.0f}"
+                      f"{result['resident_bytes'] / 1e6:8,.0f}{result['seconds']:6.0f}  {reason or ''}", flush=True)  # fmt: skip
     sys.exit(failed)
 
 

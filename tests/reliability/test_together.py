@@ -1,4 +1,4 @@
-"""Two at once: they take turns, and who waits says for whom."""
+"""Two commands at the same time take turns, and the second prints the holder of the lock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.support import lock
-from tests.reliability.jobs import EXPORTED, JOBS, look
+from tests.reliability.jobs import EXPORTED, JOBS, hash_files
 
 Arguments = Callable[[Path, int], Sequence[object]]
 ARGUMENTS: dict[str, Arguments] = {job.name: job.arguments for job in JOBS}
@@ -45,32 +45,32 @@ def until_held(path: Path, process: subprocess.Popen[str]) -> None:
 def both(
     folder: Path, path: Path, purpose: str, first: Sequence[object], second: Sequence[object]
 ) -> tuple[str, str]:
-    """Start a command as soon as another holds a lock, and return what each has printed."""
-    with started(folder, first) as one:
-        until_held(path, one)
-        with started(folder, second) as other:
-            assert other.stderr
-            line = other.stderr.readline()
+    """Start a command while another holds a lock, and return the output of each."""
+    with started(folder, first) as holder:
+        until_held(path, holder)
+        with started(folder, second) as waiter:
+            assert waiter.stderr
+            line = waiter.stderr.readline()
             while not line.startswith("Waiting") and line:
-                line = other.stderr.readline()
-            assert re.fullmatch(WAITS.format(purpose, one.pid), line.strip())
-            said = []
-            for process in (one, other):
-                printed, errors = process.communicate(timeout=300)
+                line = waiter.stderr.readline()
+            assert re.fullmatch(WAITS.format(purpose, holder.pid), line.strip())
+            outputs = []
+            for process in (holder, waiter):
+                output, errors = process.communicate(timeout=300)
                 assert process.returncode == 0, errors
-                said.append(printed)
+                outputs.append(output)
     assert not path.exists()
-    return said[0], said[1]
+    return outputs[0], outputs[1]
 
 
 def parents(folder: Path) -> set[str | None]:
-    return {load_artifact(one).parent_sha256 for one in folder.iterdir()
-            if one.suffix in (".tflite", ".onnx", ".c")}  # fmt: skip
+    return {load_artifact(path).parent_sha256 for path in folder.iterdir()
+            if path.suffix in (".tflite", ".onnx", ".c")}  # fmt: skip
 
 
 @pytest.mark.slow
 def test_two_exports_into_one_folder(inputs: Path, tmp_path: Path) -> None:
-    """The files are those of the second alone: of its checkpoint, in every format."""
+    """All files come from the checkpoint of the second command."""
     held = lock.folder_lock_path(tmp_path / "out")
     first, second = (ARGUMENTS["export"](inputs, which) for which in (0, 1))
     both(tmp_path, held, "write into out", first, second)
@@ -80,8 +80,8 @@ def test_two_exports_into_one_folder(inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_and_an_export_of_what_it_trains(inputs: Path, tmp_path: Path) -> None:
-    """The export takes the checkpoint that the training wrote, not the one it found."""
+def test_a_training_and_an_export_of_its_checkpoint(inputs: Path, tmp_path: Path) -> None:
+    """The export uses the checkpoint that the training wrote, not the earlier checkpoint."""
     train = ARGUMENTS["train"](inputs, 0)
     with started(tmp_path, train) as earlier:
         earlier.communicate()
@@ -92,21 +92,21 @@ def test_a_training_and_an_export_of_what_it_trains(inputs: Path, tmp_path: Path
     new = load_artifact(tmp_path / "out" / "mine.keras")
     assert new.sha256 != old.sha256
     assert parents(tmp_path / "out") == {new.sha256}
-    look(tmp_path / "out")
+    hash_files(tmp_path / "out")
 
 
 def test_two_benches_measure_one_after_the_other(tmp_path: Path) -> None:
-    """Whatever they write to: each would be the other's noise."""
+    """They wait for each other even if they write to different files."""
     common = (EXPORTED / "lenet_int8.tflite", "--target", "litert", "--batch-size", 1, "--rounds",
               1, "--min-time", 0.05, "--max-time", 0.1)  # fmt: skip
     first, second = (("bench", *common, "--json", f"{name}.json") for name in "ab")
-    said = both(tmp_path, lock.machine_lock_path(), "measure alone", first, second)
-    for name, printed in zip("ab", said, strict=True):
-        assert "litert-xnnpack" in printed
+    outputs = both(tmp_path, lock.machine_lock_path(), "measure alone", first, second)
+    for name, output in zip("ab", outputs, strict=True):
+        assert "litert-xnnpack" in output
         assert len(BenchRun.load(tmp_path / f"{name}.json").measurements) == 1
 
 
-def test_ctrl_c_gives_up_waiting(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_wait(tmp_path: Path) -> None:
     held = lock.folder_lock_path(tmp_path / "out")
     arguments = ("export", EXPORTED / "lenet.keras", "--output-dir", "out")
     with lock.hold(held, "lenet-edge train"), started(tmp_path, arguments) as waiting:
@@ -121,7 +121,7 @@ def test_ctrl_c_gives_up_waiting(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_file_that_is_exported_again_is_not_measured_as_the_old_one(tmp_path: Path) -> None:
+def test_a_file_that_changes_during_a_bench_is_not_measured_further(tmp_path: Path) -> None:
     path, arguments = tmp_path / "lenet_int8.tflite", ("--target", "litert", "--json", "b.json")
     for name in (path.name, f"{path.name}.json"):
         (tmp_path / name).write_bytes((EXPORTED / name).read_bytes())
@@ -135,7 +135,7 @@ def test_a_file_that_is_exported_again_is_not_measured_as_the_old_one(tmp_path: 
         rest.start()
         rest.join(120)
     run = BenchRun.load(tmp_path / "b.json")
-    assert {one.reason for one in run.skipped if one.artifact} == {
+    assert {skipped.reason for skipped in run.skipped if skipped.artifact} == {
         f"{path.name} has changed since it was read; start again"
     }
-    assert all(len(one.processes) < 3 and one.invalid for one in run.measurements)
+    assert all(len(cell.processes) < 3 and cell.invalid for cell in run.measurements)

@@ -1,10 +1,10 @@
-"""A process that runs commands of lenet-edge when it is told to, and dies when it is told to.
+"""Process that runs commands of lenet-edge, and can kill itself at a chosen moment.
 
     python -m tests.reliability.victim MODULE...
 
-It imports the modules first, because TensorFlow takes seconds in which nothing could be lost. A
-line of JSON is a job; the answer is a line of JSON on the standard output it was started with.
-What the command prints goes to standard error.
+It imports the modules first, because the import of TensorFlow takes seconds without any change to
+a file. A line of JSON on standard input is a job. The reply is a line of JSON on the original
+standard output. The output of commands goes to standard error.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class Touches:
-    """Counts what this process does to the files of its working folder; it may die of it."""
+    """Counter of changes to files in the working folder, which can kill the process."""
 
     def __init__(self) -> None:
         self.folder = ""
-        self.seen = self.last = 0
+        self.count = self.last = 0
         self.delay_s = 0.0
         sys.addaudithook(self._hook)
 
     def watch(self, folder: str, last: int, delay_s: float) -> None:
-        """Start counting; die `delay_s` after number `last`, unless that is 0."""
-        self.folder, self.seen, self.last, self.delay_s = folder, 0, last, delay_s
+        """Start counting. Kill the process `delay_s` after change number `last`, unless it is 0."""
+        self.folder, self.count, self.last, self.delay_s = folder, 0, last, delay_s
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.folder or not self._touches(event, arguments):
             return
-        self.seen += 1
-        if self.seen == self.last:
+        self.count += 1
+        if self.count == self.last:
             if self.delay_s:
                 threading.Thread(target=self._die, daemon=True).start()
             else:
@@ -65,14 +65,14 @@ class Touches:
 
 
 def main(modules: list[str]) -> None:
-    answers = os.fdopen(os.dup(1), "w")
+    replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for module in modules:
         importlib.import_module(module)
     from lenet_edge.cli import main as lenet_edge
 
     touches = Touches()
-    print(json.dumps({"ready": os.getpid()}), file=answers, flush=True)
+    print(json.dumps({"ready": os.getpid()}), file=replies, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         os.chdir(job["folder"])
@@ -83,13 +83,13 @@ def main(modules: list[str]) -> None:
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        answer = {
-            "status": status, "touches": touches.seen, "seconds": time.perf_counter() - started
+        reply = {
+            "status": status, "touches": touches.count, "seconds": time.perf_counter() - started
         }  # fmt: skip
         touches.watch("", 0, 0.0)
         os.chdir("/")
-        gc.collect()  # what still has a file open in the folder
-        print(json.dumps(answer), file=answers, flush=True)
+        gc.collect()  # close files that are still open in the folder
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":
