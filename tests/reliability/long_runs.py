@@ -136,7 +136,8 @@ def main() -> None:
                     continue
                 print(f"{target.name:22}{result['count']:10,}{result['wrong']:7}"
                       f"{result['growth_bytes'] / 1000:10,.0f}"
-                      f"{result['resident_bytes'] / 1e6:8,.0f}{result['seconds']:6.0f}  {reason or ''}", flush=True)  # fmt: skip
+                      f"{result['resident_bytes'] / 1e6:8,.0f}{result['seconds']:6.0f}"
+                      f"  {reason or ''}", flush=True)  # fmt: skip
     sys.exit(failed)
 
 
