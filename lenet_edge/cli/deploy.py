@@ -121,9 +121,9 @@ def command(
             return
         if not plan.is_in_use or again:
             result = deploy(board, plan, batch_sizes, max_time, results_dir, TERMINAL)
-            view = deployment_view(result.board, result.here, result.differences, result.findings)
+            view = deployment_view(result.board, result.local, result.differences, result.findings)
             output(view, facts | result.to_json(), json_file)
-            say(f"The measurements of the board are in {result.kept}")
+            say(f"The measurements of the board are in {result.result_file}")
             if result.command is None:
                 raise click.exceptions.Exit(GATE_FAILED)
             say(f"On the board: {result.command} predict IMAGE")

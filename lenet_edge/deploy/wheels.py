@@ -42,7 +42,7 @@ class System:
 
     @property
     def is_32_bit_arm(self) -> bool:
-        """Whether compiled packages must come from Debian, as the index has no such wheels."""
+        """True if compiled packages must come from Debian, as the index has no such wheels."""
         return self.machine in ("armv7l", "armv6l")
 
     def __str__(self) -> str:

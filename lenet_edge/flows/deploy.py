@@ -74,18 +74,18 @@ class DeploymentResult:
 
     Attributes:
         board: parity reports and measurements of the board.
-        here: those of the same files on the same targets of this machine.
+        local: those of the same files on the same targets of this machine.
         differences: the differences between the outputs.
         findings: the findings of `doctor` on the board.
-        kept: the result file of the board.
+        result_file: the saved result file of the board.
         command: the command to call on the board; None if a file failed.
     """
 
     board: BenchRun
-    here: BenchRun
+    local: BenchRun
     differences: tuple[OutputDifference, ...]
     findings: tuple[dict[str, Any], ...]
-    kept: Path
+    result_file: Path
     command: str | None
 
     @property
@@ -97,10 +97,10 @@ class DeploymentResult:
         """Return the result as JSON values."""
         return {
             "results": self.board.to_json(),
-            "here": self.here.to_json(),
+            "here": self.local.to_json(),
             "differences": [dataclasses.asdict(difference) for difference in self.differences],
             "findings": self.findings,
-            "kept": str(self.kept),
+            "kept": str(self.result_file),
             "command": self.command,
         }
 
@@ -139,13 +139,13 @@ def deploy(
     run, findings, board_logits = _measure_on_board(board, plan, batch_sizes, max_time_s, console)
     console.note("The same on this machine")
     with console.measuring_alone():
-        here, local_logits = _measure_here(plan, batch_sizes, max_time_s, console)
-    kept = run.default_path(results)
-    run.save(kept)
+        local, local_logits = _measure_locally(plan, batch_sizes, max_time_s, console)
+    result_file = run.default_path(results)
+    run.save(result_file)
     passed = _worst_verdict(run.parity) != "fail"
     command = board.call("activate", **plan.ids)["command"] if passed else None
-    differences = tuple(_differences(plan.artifacts, board_logits, local_logits, run, here))
-    return DeploymentResult(run, here, differences, findings, kept, command)
+    differences = tuple(_differences(plan.artifacts, board_logits, local_logits, run, local))
+    return DeploymentResult(run, local, differences, findings, result_file, command)
 
 
 def _send(board: SshConnection, plan: DeploymentPlan, console: Console) -> None:
@@ -220,7 +220,7 @@ def _measure_on_board(
     return run, findings, logits
 
 
-def _measure_here(
+def _measure_locally(
     plan: DeploymentPlan, batch_sizes: tuple[int, ...], max_time_s: float, console: Console
 ) -> tuple[BenchRun, dict[str, Logits]]:
     """Verify and bench the same pairs on this machine, if it has their runtimes."""
@@ -257,12 +257,12 @@ def _differences(
     board_logits: Mapping[str, Logits],
     local_logits: Mapping[str, Logits],
     board: BenchRun,
-    here: BenchRun,
+    local: BenchRun,
 ) -> Iterator[OutputDifference]:
     """Compare the logits of each pair that ran on the board and on this machine."""
     board_versions, local_versions = (
         {(m.artifact, m.target): m.runtime_version for m in run.measurements}
-        for run in (board, here)
+        for run in (board, local)
     )
     scales = {artifact.name: artifact.outputs[0].scale for artifact in artifacts}
     for name in board_logits.keys() & local_logits.keys():

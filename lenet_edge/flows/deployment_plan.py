@@ -47,7 +47,7 @@ class DeploymentPlan:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether the board already uses this release and this environment."""
+        """True if the board already uses this release and this environment."""
         return bool(self.facts["in_use"] == self.ids)
 
     @property

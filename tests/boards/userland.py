@@ -74,9 +74,9 @@ def why_unavailable() -> str | None:
         return reason
     if not Path("/usr/lib/binfmt.d/qemu-aarch64.conf").exists():
         return needs.advice("qemu-user-static is not installed", ["qemu-user-static"])
-    trial = subprocess.run([ENTER, "true"], capture_output=True, text=True)
-    if trial.returncode:
-        return f"this system does not allow mounts or emulation: {trial.stderr.strip()}"
+    done = subprocess.run([ENTER, "true"], capture_output=True, text=True)
+    if done.returncode:
+        return f"this system does not allow mounts or emulation: {done.stderr.strip()}"
     if not debian_archive():
         return "apt has no Debian archive: run apt-get update"
     return None

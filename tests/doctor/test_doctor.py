@@ -231,6 +231,26 @@ def test_messages_of_other_machines_are_recognized(message: str, part_of_fix: st
     assert part_of_fix in failure.fix
 
 
+@pytest.mark.parametrize(
+    ("module", "message", "part_of_cause"),
+    [
+        ("runtimes/tflite_runtime.py", "needs NumPy 1, and NumPy 2.1 is installed;", "NumPy 1"),
+        ("runtimes/_probe.py", "but its results are wrong by up to 0.5", "wrong results"),
+        ("worker.py", "probe did not finish within 60 s and was stopped", "hangs"),
+        ("worker.py", "was killed by SIGKILL, as the system does when memory runs out", "memory"),
+        ("worker.py", "needs more than the 0.5 GiB of memory available", "memory"),
+    ],
+)
+def test_own_messages_are_recognized(module: str, message: str, part_of_cause: str) -> None:
+    """Each message is that of the module, with values in it, so that both change together."""
+    values = re.compile(r"\\?\{[^}]*\}|\d[\d.]*|probe")
+    source = values.sub("*", (ROOT / "lenet_edge" / module).read_text())
+    assert values.sub("*", message) in source
+    failure = find_failure(message)
+    assert failure is not None
+    assert part_of_cause in failure.cause
+
+
 def test_every_reference_exists() -> None:
     texts = [path.read_text() for path in (ROOT / "lenet_edge" / "doctor").glob("*.py")]
     pattern = r'"(https://[^"]+|README\.md, [^"]+|lenet-edge \w+ --help|[\w-]+\(\d\))"'
