@@ -22,7 +22,7 @@ from lenet_edge.cli._help import Group, usage_message
 from lenet_edge.cli._terminal import say
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, UsageError
 from lenet_edge.flows.host import HOST_PACKAGES
-from lenet_edge.support.tame import tame
+from lenet_edge.support.printable import make_printable
 
 
 class _Commands(Group):
@@ -105,7 +105,7 @@ _SHOWN = 400  # characters of a long error message, at its start and at its end
 
 
 def _stop(message: str, status: int) -> NoReturn:
-    message = tame(" ".join(message.split()))
+    message = make_printable(" ".join(message.split()))
     if len(message) > 2 * _SHOWN:  # Keras quotes the whole model; --debug shows all
         message = f"{message[:_SHOWN]} … {message[-_SHOWN:]}"
     plain = False if os.environ.get("NO_COLOR") else None  # see no-color.org; click ignores it

@@ -1,7 +1,7 @@
 """Output to the terminal: results on standard output, progress and notes on standard error.
 
-Names of files, layers and classes are untrusted. `tame` replaces their control characters, and
-rich does not interpret them as markup.
+Names of files, layers and classes are untrusted. `make_printable` replaces their control
+characters, and rich does not interpret them as markup.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet_edge.support.tame import tame
+from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
     from lenet_edge.train.loop import TrainingProgress
@@ -27,7 +27,7 @@ INCONCLUSIVE = 4  # exit status if there are too few images to decide
 
 def say(text: str) -> None:
     """Print one line of progress on standard error."""
-    click.echo(tame(text), err=True)
+    click.echo(make_printable(text), err=True)
 
 
 def show(renderable: Any) -> None:
@@ -39,7 +39,7 @@ def show(renderable: Any) -> None:
     width = None if sys.stdout.isatty() else 80
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     segments = console.render(renderable)
-    safe = (segment._replace(text=tame(segment.text)) for segment in segments)
+    safe = (segment._replace(text=make_printable(segment.text)) for segment in segments)
     console.print(Segments(safe), end="")
 
 

@@ -9,7 +9,7 @@ import click
 from lenet_edge.cli._help import DATA, TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, json_option, num_threads_option
 from lenet_edge.cli._terminal import write_json
-from lenet_edge.support.tame import tame
+from lenet_edge.support.printable import make_printable
 
 
 @click.command("predict", cls=Command, section=Section.USE, position=1)
@@ -59,10 +59,12 @@ def command(
 
     def report(prediction: Prediction) -> None:
         if prediction.error is not None:
-            click.secho(f"Error: {tame(prediction.error)}", fg="red", err=True)
+            click.secho(f"Error: {make_printable(prediction.error)}", fg="red", err=True)
         elif to_screen:
             confidence = f"{100 * prediction.confidence:5.1f} %"
-            click.echo(tame(f"{prediction.image:{width}}  {prediction.label}  {confidence}"))
+            click.echo(
+                make_printable(f"{prediction.image:{width}}  {prediction.label}  {confidence}")
+            )
 
     models = find_models(model, DEFAULT_DIR)
     file, target, predictions = predict(sources, models, target, num_threads, report)

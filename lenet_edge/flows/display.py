@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lenet_edge.flows.console import Console, Step, stop_between_steps
 from lenet_edge.support import lock
-from lenet_edge.support.tame import tame
+from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
     from lenet_edge.train.loop import TrainingProgress
@@ -184,4 +184,4 @@ def rich_bar(title: str, total: int) -> Iterator[Step]:
     )
     with Progress(*columns, console=Screen(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, title=title)
-        yield lambda detail: progress.update(task, advance=1, description=tame(detail))
+        yield lambda detail: progress.update(task, advance=1, description=make_printable(detail))

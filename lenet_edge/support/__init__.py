@@ -1,1 +1,1 @@
-"""Helpers without domain knowledge: files, locks, .npz files, quiet native code, typed JSON."""
+"""Helpers without domain knowledge: files, locks, .npz files, JSON and terminal-safe text."""
