@@ -1,1 +1,1 @@
-"""Benchmarks: what is timed, and the results that were kept."""
+"""Benchmarks of this project, and their recorded results."""

@@ -1,8 +1,8 @@
-"""The network as WebAssembly against LiteRT.js and ONNX Runtime Web: python -m benchmarks.browser
+"""Our WebAssembly against LiteRT.js and ONNX Runtime Web: python -m benchmarks.browser
 
-Batch 1, one thread, in headless Chromium. Blocks of calls in turn, in one page, and that in six
-browsers. npm brings the two packages into a temporary folder, at the versions named here; needs
-npm, chromium, chromedriver, clang and wasm-ld. Kept in
+Headless Chromium measures batch 1 on one thread. One page times blocks of calls, file by file in
+turn. Six browsers repeat that. npm installs the two packages, at fixed versions, into a temporary
+folder. Needs npm, chromium, chromedriver, clang and wasm-ld. Writes
 benchmarks/results/<machine>/<time>-<commit>-browser.json.
 """
 
@@ -34,7 +34,8 @@ from tests import browser
 
 PACKAGES = ("@litertjs/core@2.5.3", "onnxruntime-web@1.30.0")
 OURS = ("lenet_float32.wasm", "lenet_dynamic.wasm")
-# Their batch is fixed, as both runtimes like it; int8 weights or QDQ, with floats in and out.
+# Files of a fixed batch, which both runtimes prefer, with int8 weights or QDQ and float inputs and
+# outputs.
 OTHERS = (
     "lenet_float32_b1.tflite",
     "lenet_dynamic_b1.tflite",
@@ -42,7 +43,7 @@ OTHERS = (
     "lenet_int8_b1.onnx",
 )
 FILES = (*OURS, *OTHERS)
-NUM_IMAGES = 64  # the first of the test set, in turn
+NUM_IMAGES = 64  # the first images of the test set
 WARMUP_ROUNDS, ROUNDS = 100, 400
 BAR = 0.2
 PAGE = Path(__file__).with_name("browser.html")
@@ -62,37 +63,37 @@ def main() -> None:
         with serving(folder) as address:
             for number in range(NUM_PROCESSES):
                 print(f"Browser {number + 1} of {NUM_PROCESSES}", file=sys.stderr)
-                version, found = measure(address)
-                for file, one in found.items():
-                    check(file, np.array(one["logits"]), reference)
-                    runs[file].append(np.array(one["seconds"]))
-    result = {
+                version, measured = measure(address)
+                for file, result in measured.items():
+                    check_logits(file, np.array(result["logits"]), reference)
+                    runs[file].append(np.array(result["seconds"]))
+    results = {
         "packages": PACKAGES,
         "browser": version,
         "size_bytes": sizes,
         "files": {file: row(runs, file) for file in FILES},
         "bar": judge(runs),
     }
-    path = keep("browser", result)
-    show(result)
+    path = keep("browser", results)
+    show(results)
     print(f"Kept in {path.relative_to(ROOT)}")
 
 
 def make_site(folder: Path) -> dict[str, int]:
-    """Put all that the page asks for into a folder; return the bytes of the model files."""
+    """Write the page and the model files into a folder; return the sizes of the models in bytes."""
     from lenet_edge.export.exporter import Options, export
 
     print(f"Installing {' and '.join(PACKAGES)} ...", file=sys.stderr)
     command = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix")
     subprocess.run([*command, folder, *PACKAGES], check=True, stdout=subprocess.DEVNULL)
     training, test = mnist.load("train"), mnist.load("test")
-    made = export(CHECKPOINT, folder, training, test, ("wasm",), ("float32", "dynamic"))
+    artifacts = export(CHECKPOINT, folder, training, test, ("wasm",), ("float32", "dynamic"))
     precisions = ("float32", "dynamic", "int8")
-    made += export(CHECKPOINT, folder, training, test, precisions=precisions,
-                   options=Options(batch_size=1))  # fmt: skip
+    options = Options(batch_size=1)
+    artifacts += export(CHECKPOINT, folder, training, test, precisions=precisions, options=options)
     shutil.copy(PAGE, folder / "index.html")
     shutil.copy(ROOT / "lenet_edge" / "serve" / "page" / "wasm.js", folder)
-    return {one.name: one.size_bytes for one in made if one.name in FILES}
+    return {file.name: file.size_bytes for file in artifacts if file.name in FILES}
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -103,7 +104,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     }
 
     def end_headers(self) -> None:
-        # An isolated page gets a clock with steps of 5 microseconds instead of 100.
+        # The clock of an isolated page has steps of 5 microseconds instead of 100.
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         super().end_headers()
@@ -122,40 +123,40 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def measure(address: str) -> tuple[str, dict[str, Any]]:
-    """Return the browser, and each file's answers and seconds of a call, block by block."""
+    """Return the name of the browser, and the logits and the seconds of a call of each file."""
     images = to_input(mnist.load("test").images[:NUM_IMAGES]).reshape(NUM_IMAGES, -1).tolist()
-    with browser.start() as started:
-        driver = started.driver
+    with browser.start() as page:
+        driver = page.driver
         driver.set_script_timeout(300)
-        started.open(address)
-        found = driver.execute_async_script(
+        page.open(address)
+        result = driver.execute_async_script(
             "const done = arguments[4];"
             "measure(...[...arguments].slice(0, 4)).then(done, (e) => done(`${e}\\n${e.stack}`))",
             list(FILES), images, WARMUP_ROUNDS, ROUNDS,
         )  # fmt: skip
-        if isinstance(found, str):
-            raise LenetEdgeError(f"the page failed: {found}; {started.console()}")
-        assert found["isolated"]
+        if isinstance(result, str):
+            raise LenetEdgeError(f"the page failed: {result}; {page.console()}")
+        assert result["isolated"]
         about = driver.capabilities
-        return f"{about['browserName']} {about['browserVersion']}", found["files"]
+        return f"{about['browserName']} {about['browserVersion']}", result["files"]
 
 
-def check(file: str, logits: npt.NDArray[Any], reference: npt.NDArray[Any]) -> None:
-    """Say so where a contender is not right, for then its speed is worth nothing."""
-    off = float(np.abs(logits - reference).max())
+def check_logits(file: str, logits: npt.NDArray[Any], reference: npt.NDArray[Any]) -> None:
+    """Raise an error if a file predicts wrong: then its speed has no value."""
+    error = float(np.abs(logits - reference).max())
     same = bool((logits.argmax(axis=1) == reference.argmax(axis=1)).all())
-    if not same or off > (1e-3 if "float32" in file else 2):
-        raise LenetEdgeError(f"{file} answers wrong in the browser, by up to {off:.3g}")
+    if not same or error > (1e-3 if "float32" in file else 2):
+        raise LenetEdgeError(f"{file} is wrong in the browser: logits are off by up to {error:.3g}")
 
 
 def ratio(runs: Runs, of: str, to: str) -> dict[str, float]:
     """Return the median ratio of neighbouring blocks, and its range over the browsers."""
-    each = [float(np.median(a / b)) for a, b in zip(runs[of], runs[to], strict=True)]
-    return {"ratio": float(np.median(each)), "low": min(each), "high": max(each)}
+    medians = [float(np.median(a / b)) for a, b in zip(runs[of], runs[to], strict=True)]
+    return {"ratio": float(np.median(medians)), "low": min(medians), "high": max(medians)}
 
 
 def p50_s(runs: Runs, file: str) -> float:
-    return float(np.median([np.median(one) for one in runs[file]]))
+    return float(np.median([np.median(seconds) for seconds in runs[file]]))
 
 
 def row(runs: Runs, file: str) -> dict[str, float]:
@@ -163,20 +164,20 @@ def row(runs: Runs, file: str) -> dict[str, float]:
 
 
 def judge(runs: Runs) -> dict[str, Any]:
-    # By ratios: a busy machine may disturb the median of one file, but hardly neighbouring blocks.
+    # Ratios of neighbouring blocks: a busy machine may disturb the median of one file.
     ours, other = (
-        min(side, key=lambda one: ratio(runs, one, OURS[0])["ratio"]) for side in (OURS, OTHERS)
+        min(side, key=lambda file: ratio(runs, file, OURS[0])["ratio"]) for side in (OURS, OTHERS)
     )
-    found = ratio(runs, ours, other)
-    return {"of": ours, "to": other, "bar": BAR, **found, "met": found["ratio"] <= BAR}
+    result = ratio(runs, ours, other)
+    return {"of": ours, "to": other, "bar": BAR, **result, "met": result["ratio"] <= BAR}
 
 
 def show(result: dict[str, Any]) -> None:
     print(f"{result['browser']}: microseconds a call at batch 1, ratio to {OURS[0]}")
-    for file, one in result["files"].items():
+    for file, row in result["files"].items():
         print(
-            f"  {file:26} {one['p50_s'] * 1e6:7.1f}  {one['ratio']:.2f}"
-            f" [{one['low']:.2f}, {one['high']:.2f}]  {result['size_bytes'][file]:,} bytes"
+            f"  {file:26} {row['p50_s'] * 1e6:7.1f}  {row['ratio']:.2f}"
+            f" [{row['low']:.2f}, {row['high']:.2f}]  {result['size_bytes'][file]:,} bytes"
         )
     bar = result["bar"]
     print(

@@ -1,9 +1,8 @@
-"""Are the runtimes driven the fast way? ``python -m benchmarks.driving``
+"""Our sessions against the usual way to call a runtime: ``python -m benchmarks.driving``
 
-A session of ours against what most programs have, one thread, interleaved in one process, and that
-in several: OpenVINO's bare request of a fixed batch on a shared tensor against `infer([images])` of
-the file as it is, ONNX Runtime's bound session against `run`. Both sides compute in float32. The
-results are kept in benchmarks/results/<machine>/.
+OpenVINO: an inference request of a fixed batch on a shared tensor, against `infer([images])` of the
+file as it is. ONNX Runtime: a bound session, against `run`. Both sides use one thread and float32.
+Several processes interleave the calls of both sides. Writes benchmarks/results/<machine>/.
 """
 
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 
 FILE = "lenet_float32.onnx"
-# The plain way, ours, and the most that ours may take of it at batch 1.
+# The usual way, ours, and the largest allowed ratio of ours at batch 1.
 WAYS = (
     ("openvino-cpu-infer", "openvino-cpu", 0.35),
     ("onnxruntime-cpu-run", "onnxruntime-cpu", 0.85),

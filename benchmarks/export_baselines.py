@@ -1,11 +1,11 @@
-"""Our files against the stock doors: python -m benchmarks.export_baselines.
+"""Our files against those of the stock exporters: python -m benchmarks.export_baselines.
 
-Stock is what a user gets without lenet-edge: `model.export` of Keras, the plain TFLiteConverter,
-plain tf2onnx, and ONNX Runtime's quantization with its defaults. What is compared is timed as a
-user calls it (TFLite: set_tensor, invoke, get_tensor; ONNX: `run`, and ours with a bound session
-too), in turn in one process, and that in 18 processes, whose medians lie 5 % apart. An untimed call
-of the same file comes before each timed one, so that no file pays for the caches that another one
-filled. The result lands in benchmarks/results/<machine>/<time>-<commit>-exports.json.
+The stock files come from `model.export` of Keras, the plain TFLiteConverter, plain tf2onnx, and
+ONNX Runtime's quantization with its defaults. The calls are those of a user. TFLite: set_tensor,
+invoke, get_tensor. ONNX: `run`, and a bound session for our files too. 18 processes, whose medians
+lie 5 % apart, interleave the calls of all files. An untimed call precedes each timed call, so that
+no file pays for the caches that another file filled. Writes
+benchmarks/results/<machine>/<time>-<commit>-exports.json.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ WARMUP_ROUNDS = 100
 NUM_CALIBRATION = 1000
 Call = Callable[[Any], Any]
 
-# The first of each group is the stock file that the others are compared with.
+# The ratios of a group are to its first file, a stock file.
 GROUPS = {
     "TFLite float32": ["stock/converter_float32.tflite", "stock/keras_litert.tflite",
                        "lenet_float32.tflite"],
@@ -63,16 +63,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         notes = make_files(folder)
-        files = sorted({one for group in GROUPS.values() for one in group})
-        present = [one for one in files if path_of(folder, one).exists()]
+        files = sorted({file for group in GROUPS.values() for file in group})
+        present = [file for file in files if path_of(folder, file).exists()]
         print("Accuracy ...", file=sys.stderr)
         facts = describe_files(folder, present)
         groups = {}
-        for title, wanted in GROUPS.items():
-            members = [one for one in wanted if one in present]
+        for title, group in GROUPS.items():
+            members = [file for file in group if file in present]
             print(f"Timing {title} ...", file=sys.stderr)
             groups[title] = time_group(folder, members)
-    result = {"notes": notes, "files": facts, "groups": groups, "bars": check(groups)}
+    result = {"notes": notes, "files": facts, "groups": groups, "bars": check_bars(groups)}
     path = keep("exports", result)
     show(result)
     print(f"Kept in {path.relative_to(ROOT)}")
@@ -83,7 +83,7 @@ def path_of(folder: Path, file: str) -> Path:
 
 
 def make_files(folder: Path) -> list[str]:
-    """Write the stock files and ours, and return what could not be made, with the reason."""
+    """Write the stock files and ours; return the reasons why stock files are missing."""
     from lenet_edge.export import exporter
     from lenet_edge.export.checkpoint import load_checkpoint
     from lenet_edge.flows.tune import tune
@@ -103,13 +103,13 @@ def make_files(folder: Path) -> list[str]:
         try:
             with quiet():
                 make(load_checkpoint(CHECKPOINT), stock, images)
-        except Exception as error:  # the doors differ from one version of Keras to the next
+        except Exception as error:  # the exporters differ between versions of Keras
             notes.append(f"{name}: {' '.join(str(error).split())[:200]}")
     return notes
 
 
 def keras_onnx(model: Any, stock: Path, images: Any) -> None:
-    model(images[:1])  # Keras asks for a call first
+    model(images[:1])  # Keras exports only a model that was called
     model.export(stock / "keras.onnx", format="onnx", verbose=False)
 
 
@@ -122,16 +122,16 @@ def converter(model: Any, stock: Path, images: Any) -> None:
     import tensorflow as tf
 
     for precision in ("float32", "float16", "dynamic", "int8"):
-        one = tf.lite.TFLiteConverter.from_keras_model(model)
+        lite = tf.lite.TFLiteConverter.from_keras_model(model)
         if precision != "float32":
-            one.optimizations = [tf.lite.Optimize.DEFAULT]
+            lite.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
-            one.target_spec.supported_types = [tf.float16]
+            lite.target_spec.supported_types = [tf.float16]
         if precision == "int8":
-            one.representative_dataset = lambda: ([image[None]] for image in images)
-            one.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            one.inference_input_type = one.inference_output_type = tf.int8
-        (stock / f"converter_{precision}.tflite").write_bytes(one.convert())
+            lite.representative_dataset = lambda: ([image[None]] for image in images)
+            lite.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            lite.inference_input_type = lite.inference_output_type = tf.int8
+        (stock / f"converter_{precision}.tflite").write_bytes(lite.convert())
 
 
 def tf2onnx_and_ort(model: Any, stock: Path, images: Any) -> None:
@@ -169,21 +169,21 @@ STOCK = {
 }
 
 
-def opened(folder: Path, file: str) -> tuple[Call, Call, Call]:
-    """Return how to lay out a batch, the timed call, and how to make logits of its answer."""
+def open_file(folder: Path, file: str) -> tuple[Call, Call, Call]:
+    """Return three functions: images to a batch, batch to output (timed), output to logits."""
     path = path_of(folder, file)
     if path.suffix == ".onnx":
-        return opened_onnx(path, bound=file.endswith(" bound"))
+        return open_onnx(path, bound=file.endswith(" bound"))
     from ai_edge_litert.interpreter import Interpreter
 
     from lenet_edge.runtimes._tflite import tensor_spec
     from lenet_edge.target import dequantize, quantize
 
     interpreter = Interpreter(str(path), num_threads=1)
-    details, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    details, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     size = 0
 
-    def lay_out(images: Any) -> Any:
+    def make_batch(images: Any) -> Any:
         nonlocal size
         if len(images) != size:
             size = len(images)
@@ -194,12 +194,12 @@ def opened(folder: Path, file: str) -> tuple[Call, Call, Call]:
     def call(batch: Any) -> Any:
         interpreter.set_tensor(details["index"], batch)
         interpreter.invoke()
-        return interpreter.get_tensor(answer["index"])
+        return interpreter.get_tensor(output["index"])
 
-    return lay_out, call, lambda values: dequantize(values, tensor_spec(answer))
+    return make_batch, call, lambda values: dequantize(values, tensor_spec(output))
 
 
-def opened_onnx(path: Path, bound: bool) -> tuple[Call, Call, Call]:
+def open_onnx(path: Path, bound: bool) -> tuple[Call, Call, Call]:
     import onnxruntime
 
     from lenet_edge.runtimes.onnxruntime import BoundSession
@@ -220,7 +220,7 @@ def opened_onnx(path: Path, bound: bool) -> tuple[Call, Call, Call]:
 
 
 def describe_files(folder: Path, files: list[str]) -> dict[str, Any]:
-    """Return the bytes and the accuracy of each file, relative to the Keras model."""
+    """Return the size of each file and its accuracy relative to the Keras model."""
     from lenet_edge.export.checkpoint import load_checkpoint
 
     test = mnist.load("test")
@@ -228,14 +228,14 @@ def describe_files(folder: Path, files: list[str]) -> dict[str, Any]:
     expected = load_checkpoint(CHECKPOINT).predict(images, batch_size=1000, verbose=0).argmax(1)
     facts = {}
     for file in files:
-        lay_out, call, read = opened(folder, file)
-        parts = [read(call(lay_out(part))) for part in np.split(images, 20)]
-        found = np.concatenate(parts).argmax(1)
-        change = int((found == test.labels).sum() - (expected == test.labels).sum())
+        make_batch, call, read = open_file(folder, file)
+        parts = [read(call(make_batch(part))) for part in np.split(images, 20)]
+        predicted = np.concatenate(parts).argmax(1)
+        change = int((predicted == test.labels).sum() - (expected == test.labels).sum())
         facts[file] = {
             "size_bytes": path_of(folder, file).stat().st_size,
             "accuracy_change_points": 100 * change / len(test),
-            "agreement": float((found == expected).mean()),
+            "agreement": float((predicted == expected).mean()),
         }
     return facts
 
@@ -262,15 +262,15 @@ def time_group(folder: Path, files: list[str]) -> list[dict[str, Any]]:
 def sample(folder: Path, seed: int, files: list[str]) -> list[list[float]]:
     """Return the seconds of each call, of shape (files, rounds)."""
     images = to_input(mnist.load("test").images[:64])
-    sessions = [opened(folder, file) for file in files]
-    batches = [[lay_out(image[None]) for image in images] for lay_out, _, _ in sessions]
+    sessions = [open_file(folder, file) for file in files]
+    batches = [[make_batch(image[None]) for image in images] for make_batch, _, _ in sessions]
     order = np.random.default_rng(seed).permutation(len(files)).tolist()
     clock = time.perf_counter_ns
     samples = np.empty((len(files), ROUNDS))
     for number in range(-WARMUP_ROUNDS, ROUNDS):
         for index in order:
             call, batch = sessions[index][1], batches[index][number % len(images)]
-            call(batch)  # untimed: the weights come back to where a steady run has them
+            call(batch)  # untimed: fills the caches with the weights again
             begin = clock()
             call(batch)
             samples[index, max(number, 0)] = clock() - begin
@@ -278,14 +278,14 @@ def sample(folder: Path, seed: int, files: list[str]) -> list[list[float]]:
     return seconds
 
 
-def check(groups: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return each bar, what was measured, and whether it is met within the interval."""
-    found = []
+def check_bars(groups: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return each bar with its measured ratio, and whether the ratio meets it."""
+    checked = []
     for title, file, limit in BARS:
         ours = [row for row in groups[title] if not row["file"].startswith("stock/")]
         named = [row for row in ours if row["file"] == file]
-        row = named[0] if named else min(ours, key=lambda one: float(one["median"]))
-        found.append(
+        row = named[0] if named else min(ours, key=lambda row: float(row["median"]))
+        checked.append(
             {
                 "group": title,
                 "file": row["file"],
@@ -297,7 +297,7 @@ def check(groups: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                 "excluded": row["low"] > limit,
             }
         )
-    return found
+    return checked
 
 
 def show(result: dict[str, Any]) -> None:
@@ -315,7 +315,7 @@ def show(result: dict[str, Any]) -> None:
         verdict = "met" if bar["met"] else "NOT MET" if bar["excluded"] else "within the interval"
         print(f"  {bar['group']}, {bar['file']}: {bar['ratio']:.3f} <= {bar['limit']}: {verdict}")
     for note in result["notes"]:
-        print(f"  not made: {note}")
+        print(f"  not exported: {note}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Is quantization safe, or was it luck? python -m benchmarks.export_parity
+"""Accuracy of every precision over five trainings: python -m benchmarks.export_parity
 
-Five models that differ in their seed alone are trained and exported, and every file is verified on
-the 10,000 test images. It lands in benchmarks/results/<machine>/<time>-<commit>-parity.json.
+Five models differ only in their seed. Each is trained and exported, and each file is verified on
+the 10,000 test images. Writes benchmarks/results/<machine>/<time>-<commit>-parity.json.
 """
 
 import tempfile
@@ -32,7 +32,7 @@ def main() -> None:
             folder = Path(name, str(seed))
             model, history = loop.train(training, test, DEFAULT, seed)
             checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
-            made = exporter.export(
+            artifacts = exporter.export(
                 checkpoint.path,
                 folder,
                 training,
@@ -40,15 +40,15 @@ def main() -> None:
                 precisions=PRECISIONS,
                 options=exporter.Options(cpu="x86"),
             )
-            files = load_artifacts([artifact.path for artifact in made], folder)
-            for one in verify(pair_up(files, TARGETS)[0])[0]:
+            files = load_artifacts([artifact.path for artifact in artifacts], folder)
+            for report in verify(pair_up(files, TARGETS)[0])[0]:
                 rows.append(
                     {
                         "seed": seed,
-                        "file": one.candidate,
-                        "accuracy": one.candidate_accuracy,
-                        "accuracy_drop": one.accuracy_drop,
-                        "top1_agreement": one.top1_agreement,
+                        "file": report.candidate,
+                        "accuracy": report.candidate_accuracy,
+                        "accuracy_drop": report.accuracy_drop,
+                        "top1_agreement": report.top1_agreement,
                     }
                 )
             step(f"{seed}: {history.test_accuracy:.2%}")

@@ -1,8 +1,8 @@
 """The network as C against every runtime: python -m benchmarks.native
 
-All files are called in turn in one process, and that in six processes; before each, the machine's
-peak is measured, so that the physical limit is of the same minutes. A last part times the C
-kernel by kernel. Kept in benchmarks/results/<machine>/<time>-<commit>-native.json.
+Six processes interleave the calls of all files. Before each process, the peak of the machine is
+measured, so that the physical limit belongs to the same minutes. The last part times each kernel of
+the C code. Writes benchmarks/results/<machine>/<time>-<commit>-native.json.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ OTHERS = (
     ("lenet_int8.onnx", "onnxruntime-cpu"),
     ("lenet_float32.onnx", "openvino-cpu"),
 )
-# The last one multiplies by every zero too: what an image without any would take.
+# "nothing" also multiplies by zeros, so it takes as long as an image without zeros.
 OURS = tuple(
-    (f"lenet_native_{one}.c", "native-cpu") for one in ("float32", "dynamic", "int8", "nothing")
+    (f"lenet_native_{name}.c", "native-cpu") for name in ("float32", "dynamic", "int8", "nothing")
 )
 ROUNDS = {1: 2000, 128: 60}
 Runs = dict[str, list[npt.NDArray[np.float64]]]
@@ -99,12 +99,12 @@ def make_files(folder: Path) -> None:
 
 
 def measure(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]]) -> Runs:
-    """Return the seconds of each call, for each file and process; add to the peaks."""
+    """Return the seconds of each call for each file and process; append to `peaks`."""
     pairs = [*OTHERS, *OURS]
     runs: Runs = {f"{file} on {target}": [] for file, target in pairs}
     for number in range(NUM_PROCESSES):
         print(f"Batch {batch_size}, process {number + 1} of {NUM_PROCESSES}", file=sys.stderr)
-        peaks.append([float(one) for one in subprocess.check_output([peak]).split()])
+        peaks.append([float(text) for text in subprocess.check_output([peak]).split()])
         call = sample.bind(
             files=[(folder / file, target) for file, target in pairs],
             batch_size=batch_size,
@@ -113,33 +113,33 @@ def measure(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]])
             seed=number,
         )
         seconds = worker.run(call.within(600))
-        for name, one in zip(runs, seconds, strict=True):
-            runs[name].append(np.array(one))
+        for name, samples in zip(runs, seconds, strict=True):
+            runs[name].append(np.array(samples))
     return runs
 
 
 def ratio(runs: Runs, of: str, to: str) -> tuple[float, float, float]:
     """Return the median ratio of neighbouring calls, and its range over the processes."""
-    each = [float(np.median(a / b)) for a, b in zip(runs[of], runs[to], strict=True)]
-    return float(np.median(each)), min(each), max(each)
+    medians = [float(np.median(a / b)) for a, b in zip(runs[of], runs[to], strict=True)]
+    return float(np.median(medians)), min(medians), max(medians)
 
 
 def p50_s(runs: Runs, name: str) -> float:
-    return float(np.median([np.median(one) for one in runs[name]]))
+    return float(np.median([np.median(seconds) for seconds in runs[name]]))
 
 
 def table(runs: Runs, batch_size: int) -> dict[str, Any]:
-    found = {}
+    rows = {}
     for name in runs:
         middle, low, high = ratio(runs, name, REFERENCE)
         p50 = p50_s(runs, name) / batch_size
-        found[name] = {"p50_per_image_s": p50, "ratio": middle, "low": low, "high": high}
-    return found
+        rows[name] = {"p50_per_image_s": p50, "ratio": middle, "low": low, "high": high}
+    return rows
 
 
 def bars(timed: dict[int, Runs], limit_s: float) -> list[dict[str, Any]]:
-    """Return each bar, what was measured, and whether it is met."""
-    found = []
+    """Return each bar with its measured ratio, and whether the ratio meets it."""
+    rows = []
     ours = [f"{file} on {target}" for file, target in OURS[:-1]]
     others = [f"{file} on {target}" for file, target in OTHERS]
     for what, size, of, to, bar in (
@@ -148,21 +148,25 @@ def bars(timed: dict[int, Runs], limit_s: float) -> list[dict[str, Any]]:
         ("fastest against the fastest other", 128, ours, others, 0.75),
     ):
         runs = timed[size]
-        first, second = (min(side, key=lambda one: p50_s(runs, one)) for side in (of, to))
+        first, second = (min(side, key=lambda name: p50_s(runs, name)) for side in (of, to))
         middle, low, high = ratio(runs, first, second)
-        found.append({"what": what, "batch_size": size, "of": first, "to": second, "bar": bar,
-                      "ratio": middle, "low": low, "high": high, "met": middle <= bar})  # fmt: skip
-    first = min(ours, key=lambda one: p50_s(timed[1], one))
-    each = [float(np.median(one)) / limit_s for one in timed[1][first]]
-    middle = float(np.median(each))
-    found.append({"what": "fastest against the physical limit", "batch_size": 1, "of": first,
+        rows.append({"what": what, "batch_size": size, "of": first, "to": second, "bar": bar,
+                     "ratio": middle, "low": low, "high": high, "met": middle <= bar})  # fmt: skip
+    first = min(ours, key=lambda name: p50_s(timed[1], name))
+    ratios = [float(np.median(seconds)) / limit_s for seconds in timed[1][first]]
+    middle = float(np.median(ratios))
+    rows.append({"what": "fastest against the physical limit", "batch_size": 1, "of": first,
                   "to": "the MACs at the peak of float multiply-adds", "bar": 1.8, "ratio": middle,
-                  "low": min(each), "high": max(each), "met": middle <= 1.8})  # fmt: skip
-    return found
+                  "low": min(ratios), "high": max(ratios), "met": middle <= 1.8})  # fmt: skip
+    return rows
 
 
 def time_stages(folder: Path) -> dict[str, float]:
-    """Return what each kernel adds to an image, measured by leaving those behind it out."""
+    """Return the seconds of each kernel per image.
+
+    The code is built once per kernel, and each build stops after another kernel. The time of a
+    kernel is the difference of two builds.
+    """
     text = (folder / "lenet_native_float32.c").read_text()
     kernels: list[str] = []
 
@@ -176,14 +180,14 @@ def time_stages(folder: Path) -> dict[str, float]:
 
     body = re.compile(r"^  (\w+)\([^;]*?(\w+)(?:, \d+)?\);\n", re.MULTILINE)
     functions = re.compile(r"^static[^\n]* run\w*\(const float \*image.*?^}\n", re.M | re.S)
-    count = len(body.findall(functions.findall(text)[0])) - 1  # the last one copies the logits
-    text = functions.sub(lambda one: body.sub(stop_after, one[0], count=count), text)
+    count = len(body.findall(functions.findall(text)[0])) - 1  # the last call copies the logits
+    text = functions.sub(lambda function: body.sub(stop_after, function[0], count=count), text)
     names = [re.sub("_avx512$", "", name) for name in kernels[:count]]
     source = folder / "stages.c"
     source.write_text(text)
     images = to_input(mnist.load("test").images[:128])
     logits = np.zeros((128, 10), np.float32)
-    places = (*(ctypes.c_void_p(array.ctypes.data) for array in (images, logits)),)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (images, logits)]
     functions_by_stage = []
     for number in range(count):
         library = folder / f"stage{number}.so"
@@ -194,10 +198,9 @@ def time_stages(folder: Path) -> dict[str, float]:
     for turn in range(samples.shape[1]):
         for number, function in enumerate(functions_by_stage):
             begin = time.perf_counter_ns()
-            function(*places, ctypes.c_size_t(128))
+            function(*pointers, ctypes.c_size_t(128))
             samples[number, turn] = (time.perf_counter_ns() - begin) / 128e9
-    until = np.median(samples, axis=1)
-    stages = np.diff(until, prepend=0)
+    stages = np.diff(np.median(samples, axis=1), prepend=0)
     return {f"{n} {name}": float(s) for n, (name, s) in enumerate(zip(names, stages, strict=True))}
 
 

@@ -1,5 +1,5 @@
-/* What a core of this machine can do at most: float multiply-adds, and reading from the L2 cache.
- * Prints two numbers: 10^9 multiply-adds a second, 10^9 bytes a second. cc -O3 -march=native
+/* The peak of one core: float multiply-adds, and reads from the L2 cache.
+ * Prints 10^9 multiply-adds per second and 10^9 bytes per second. Build: cc -O3 -march=native
  */
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>
@@ -18,8 +18,8 @@
 #define REGISTER "w"
 #endif
 #define CHAINS 12    /* enough to hide the latency of a multiply-add */
-#define ROUNDS 4000  /* some 15 microseconds */
-#define FLOATS 49152 /* 192 kB, the largest layer of LeNet: more than an L1 holds */
+#define ROUNDS 4000  /* about 15 microseconds */
+#define FLOATS 49152 /* 192 kB: the largest layer of LeNet, larger than an L1 cache */
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 static float memory[FLOATS] __attribute__((aligned(64)));
@@ -31,7 +31,7 @@ static double now(void) {
 }
 
 int main(void) {
-  double fastest = 1, soonest = 1;
+  double compute_s = 1, read_s = 1;
   for (int run = 0; run < 400; run++) {
     vec sums[CHAINS] = {{0}}, factor = {1.0f}, term = {0.5f};
     double begin = now();
@@ -41,8 +41,8 @@ int main(void) {
         sums[c] = sums[c] * factor + term;
         __asm__ volatile("" : "+" REGISTER(sums[c]));
       }
-    double taken = now() - begin;
-    fastest = taken < fastest ? taken : fastest;
+    double seconds = now() - begin;
+    compute_s = seconds < compute_s ? seconds : compute_s;
 
     vec a = {0}, b = {0}, c = {0}, d = {0};
     begin = now();
@@ -51,10 +51,10 @@ int main(void) {
       a += from[0], b += from[1], c += from[2], d += from[3];
     }
     __asm__ volatile("" ::REGISTER(a + b + c + d));
-    taken = now() - begin;
-    soonest = taken < soonest ? taken : soonest;
+    seconds = now() - begin;
+    read_s = seconds < read_s ? seconds : read_s;
   }
-  printf("%.2f %.2f\n", (double)CHAINS * ROUNDS * LANES / fastest / 1e9,
-         sizeof memory / soonest / 1e9);
+  printf("%.2f %.2f\n", (double)CHAINS * ROUNDS * LANES / compute_s / 1e9,
+         sizeof memory / read_s / 1e9);
   return 0;
 }

@@ -1,6 +1,6 @@
-"""Verify and bench exported/ on this machine, and keep the result: python -m benchmarks.record
+"""Parity and latency of exported/ on this machine: python -m benchmarks.record
 
-It lands in benchmarks/results/<machine>/<time>-<commit>.json.
+Writes benchmarks/results/<machine>/<time>-<commit>.json.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from lenet_edge.verify.verify import verify
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-EXPORTED = Path(os.path.relpath(ROOT / "exported"))  # a result names no machine's folders
+EXPORTED = Path(os.path.relpath(ROOT / "exported"))  # results hold no absolute paths
 
 
 def main() -> None:
-    # C files are run only where they are named.
+    # The files are named one by one: a folder would leave out the C files.
     files = sorted(path for path in EXPORTED.iterdir() if path.suffix in BY_SUFFIX)
     pairs, missing = pair_up(load_artifacts(files, EXPORTED), ())
     with progress_bar("Verify", len(pairs)) as step:
@@ -41,15 +41,15 @@ def main() -> None:
 
 
 def keep(name: str, facts: dict[str, Any]) -> Path:
-    """Write other results than a `BenchRun`, with machine, versions and commit, and say where."""
-    here = BenchRun.of_this_machine()
+    """Write results that are no `BenchRun`, with machine, versions and commit; return the path."""
+    run = BenchRun.of_this_machine()
     about = {
         "schema_version": 1,
-        "created_at": here.created_at,
-        "git_commit": here.git_commit,
-        "environment": dataclasses.asdict(here.environment),
+        "created_at": run.created_at,
+        "git_commit": run.git_commit,
+        "environment": dataclasses.asdict(run.environment),
     }
-    path = here.default_path(RESULTS)
+    path = run.default_path(RESULTS)
     path = path.with_name(f"{path.stem}-{name}.json")
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps({**about, **facts}, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A copy of the package whose LiteRT is slower by a known part, for `benchmarks.harness repeat`."""
+"""A copy of the package with a slowed LiteRT, for `benchmarks.harness repeat`."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ spec.loader.exec_module(fast)
 TARGETS = fast.TARGETS
 
 class Slowed:
-    """Another session whose infer spins on for a part of what it took."""
+    """Session whose infer spins for a fraction of its own duration."""
     def __init__(self, session):
         self.prepare, self.logits, self.close = session.prepare, session.logits, session.close
         self.inputs, self.outputs = session.inputs, session.outputs
@@ -34,7 +34,7 @@ def open_session(artifact, target, num_threads):
 
 
 def package(folder: Path, by: float) -> Path:
-    """Return the package's place in `folder`, where LiteRT's inference takes longer by a part."""
+    """Return a copy of the package in `folder`, whose LiteRT takes longer by the fraction `by`."""
     copy = folder / "lenet_edge"
     (copy / "runtimes").mkdir(parents=True)
     for inner in (Path(), Path("runtimes")):

@@ -1,9 +1,9 @@
-"""How long a board waits for the first answer, and what that takes: python -m benchmarks.start
+"""Start-up time and memory of `predict` on a board: python -m benchmarks.start
 
-A bundle with its wheels is unpacked and used as on a board; this machine stands for one. Every
-command starts anew, by turns with a Python that does nothing, so that a slow minute of the machine
-hits all; the file cache is warm. What is kept: every time, the medians, the most resident memory of
-all processes of `predict` together, and the size of the venv.
+This machine takes the place of a board: it unpacks a bundle with its wheels and runs it. Each round
+starts every command once, and a Python that does nothing, so that a slow minute of the machine
+affects all. The file cache is warm. The result holds all times, their medians, the peak resident
+memory of `predict`, and the size of the venv.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROUNDS = 25
 
 
 def make_board(folder: Path) -> Path:
-    """Return an unpacked bundle of the int8 file and LiteRT, whose venv has been made."""
+    """Unpack a bundle of the int8 file and LiteRT, and let it make its venv."""
     glibc = int(os.confstr("CS_GNU_LIBC_VERSION").split(".")[1])  # type: ignore[union-attr]
     system = System(os.uname().machine, sys.version_info[:2], glibc)
     artifacts = load_artifacts([EXPORTED / "lenet_int8.tflite"], EXPORTED)
@@ -43,17 +43,17 @@ def make_board(folder: Path) -> Path:
 
 
 def peak_bytes(command: list[str]) -> tuple[int, int]:
-    """Return the most resident memory of one process of a command, and of all of them together.
+    """Return the peak resident memory of one process of a command, and of all together.
 
-    What processes share, such as libraries, counts in the second as often as they are.
+    The sum counts shared memory, such as libraries, once for each process.
     """
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    one = together = 0
+    largest = total = 0
     while process.poll() is None:
         sizes = [_resident(pid) for pid in _tree(process.pid)] or [0]
-        one, together = max(one, *sizes), max(together, sum(sizes))
+        largest, total = max(largest, *sizes), max(total, sum(sizes))
         time.sleep(0.002)
-    return one, together
+    return largest, total
 
 
 def _tree(pid: int) -> list[int]:
@@ -61,7 +61,7 @@ def _tree(pid: int) -> list[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [pid, *(one for child in children for one in _tree(int(child)))]
+    return [pid, *(process for child in children for process in _tree(int(child)))]
 
 
 def _resident(pid: int) -> int:
@@ -85,21 +85,25 @@ def main(board: Path) -> None:
         for name, command in commands.items():
             started = time.perf_counter()
             subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE)
-            if turn:  # the first one fills the file cache
+            if turn:  # the first round fills the file cache
                 times[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(found) for name, found in times.items()}
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     for name, median in medians.items():
         print(f"{name}: {median:.3f} s ({min(times[name]):.3f} to {max(times[name]):.3f})")
     peaks = [peak_bytes(commands["lenet-edge predict IMAGE"]) for _ in range(ROUNDS)]
     files = [path for path in (board / "venv").rglob("*") if path.is_file()]
     size = sum(path.stat().st_blocks * 512 for path in files)
-    one, together = (max(kind) for kind in zip(*peaks, strict=True))
+    largest, total = (max(kind) for kind in zip(*peaks, strict=True))
     print(
-        f"predict: {one / 1e6:.1f} MB resident at the most in one process, {together / 1e6:.1f} in"
+        f"predict: at most {largest / 1e6:.1f} MB resident in one process, {total / 1e6:.1f} MB in"
         f" all; the venv: {size / 1e6:.0f} MB"
     )
-    facts = {"median_s": medians, "times_s": times, "peak_rss_bytes": {"one": one, "all": together},
-             "venv_bytes": size}  # fmt: skip
+    facts = {
+        "median_s": medians,
+        "times_s": times,
+        "peak_rss_bytes": {"one": largest, "all": total},
+        "venv_bytes": size,
+    }
     print(f"Kept in {keep('start', facts).relative_to(ROOT)}")
 
 

@@ -1,8 +1,8 @@
-"""How fast and how well training goes: python -m benchmarks.training speed|accuracy
+"""Speed and accuracy of training: python -m benchmarks.training speed|accuracy
 
-`speed` runs epochs of the published eager loop and of ours in turn, in one process, and reports
-their ratio; the time to compile stands apart. `accuracy` trains a recipe with several seeds and
-reads the test images once at the end of each. Both land in
+`speed` interleaves epochs of the published eager loop and of ours in one process. It reports their
+ratio, and separately the time to compile. `accuracy` trains a recipe with several seeds and uses
+the test images once, at the end of each training. Both write
 benchmarks/results/<machine>/<time>-<commit>-training-*.json.
 """
 
@@ -41,7 +41,7 @@ def speed(rounds: int) -> None:
     }
     eager = EagerEpochs(training)
     _seconds(eager, 1)
-    first = {name: _seconds(epochs, 1) for name, epochs in ours.items()}  # compiles here
+    first = {name: _seconds(epochs, 1) for name, epochs in ours.items()}  # compiles
     rows = []
     for number in range(2, rounds + 2):
         row = {"eager": _seconds(eager, number)}
@@ -50,10 +50,10 @@ def speed(rounds: int) -> None:
         rows.append(row)
     ratios = {name: [row["eager"] / row[name] for row in rows] for name in ours}
     compile_s = {name: first[name] - statistics.median(row[name] for row in rows) for name in ours}
-    for name, each in ratios.items():
+    for name, values in ratios.items():
         click.echo(
-            f"{name}: {statistics.median(each):.1f} times as fast as the published eager loop"
-            f" ({min(each):.1f} to {max(each):.1f}); compiling took {compile_s[name]:.1f} s"
+            f"{name}: {statistics.median(values):.1f} times as fast as the published eager loop"
+            f" ({min(values):.1f} to {max(values):.1f}); compiling took {compile_s[name]:.1f} s"
         )
     _keep("training-speed", {"epoch_s": rows, "ratio": ratios, "compile_s": compile_s})
 
@@ -94,7 +94,7 @@ def _seconds(epochs: Callable[[int], Iterator[Any]], number: int) -> float:
 @click.option("--recipe", type=click.Choice(list(RECIPES)), default="best", show_default=True)
 @click.option("--seeds", default="1,2,3", show_default=True)
 def accuracy(recipe: str, seeds: str) -> None:
-    """Train with several seeds; the test images are read once, at the end of each."""
+    """Train with several seeds; use the test images once, at the end of each training."""
     training, test = mnist.load("train"), mnist.load("test")
     rows = []
     for seed in map(int, seeds.split(",")):
@@ -109,15 +109,16 @@ def accuracy(recipe: str, seeds: str) -> None:
         }
         click.echo(json.dumps(row))
         rows.append(row)
-    found = [row["test_accuracy"] for row in rows]
-    spread = f" ± {statistics.stdev(found):.2%}" if len(found) > 1 else ""
-    click.echo(f"{recipe}: {statistics.mean(found):.2%}{spread}, at least {min(found):.2%}")
+    accuracies = [row["test_accuracy"] for row in rows]
+    spread = f" ± {statistics.stdev(accuracies):.2%}" if len(accuracies) > 1 else ""
+    mean, lowest = statistics.mean(accuracies), min(accuracies)
+    click.echo(f"{recipe}: {mean:.2%}{spread}, at least {lowest:.2%}")
     _keep(
         f"training-accuracy-{recipe}",
         {
             "recipe": dataclasses.asdict(RECIPES[recipe]),
-            "mean_test_accuracy": statistics.mean(found),
-            "min_test_accuracy": min(found),
+            "mean_test_accuracy": mean,
+            "min_test_accuracy": lowest,
             "runs": rows,
         },
     )

@@ -1,11 +1,11 @@
-"""Verify's inner loop against the runtime's own best: python -m benchmarks.verify_loop [FOLDER]
+"""The inner loop of verify against a bare loop: python -m benchmarks.verify_loop [FOLDER]
 
 FOLDER holds the files of `lenet-edge export --dynamic`; exported/ if left out.
 
-Both answer the 10,000 test images, turn by turn in one process, so that a slow minute of the
-machine hits both. The runtime's best is a bare loop over its own API, at the batch size that suits
-it most. The ratio is the median over the rounds, with its 95 % confidence interval.
-The result lands in benchmarks/results/<machine>/<time>-<commit>-verify-loop.json.
+The bare loop calls the runtime's own API at its fastest batch size. One process runs both loops in
+turn on the 10,000 test images, so that a slow minute of the machine affects both. The ratio is the
+median over the rounds, with its 95 % confidence interval.
+Writes benchmarks/results/<machine>/<time>-<commit>-verify-loop.json.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def bare_tflite(path: Path, images: Any, batch_size: int) -> Callable[[], None]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=1)
-    entry = interpreter.get_input_details()[0]["index"]
-    answer = interpreter.get_output_details()[0]["index"]
-    interpreter.resize_tensor_input(entry, (batch_size, *images.shape[1:]))
+    input_index = interpreter.get_input_details()[0]["index"]
+    output_index = interpreter.get_output_details()[0]["index"]
+    interpreter.resize_tensor_input(input_index, (batch_size, *images.shape[1:]))
     interpreter.allocate_tensors()
 
     def loop() -> None:
         for start in range(0, len(images), batch_size):
-            interpreter.set_tensor(entry, images[start : start + batch_size])
+            interpreter.set_tensor(input_index, images[start : start + batch_size])
             interpreter.invoke()
-            interpreter.get_tensor(answer)
+            interpreter.get_tensor(output_index)
 
     return loop
 
@@ -78,7 +78,7 @@ def seconds(function: Callable[[], Any]) -> float:
 def main() -> None:
     folder = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "exported"
     images = to_input(mnist.load("test").images)
-    found = []
+    rows = []
     for name, target in FILES:
         path = folder / name
         bare = bare_onnx if path.suffix == ".onnx" else bare_tflite
@@ -90,7 +90,7 @@ def main() -> None:
                 (seconds(lambda: infer_all(session, images, BATCH_SIZE)), seconds(loops[best]))
                 for _ in range(ROUNDS)
             ]
-        ratios = np.array([ours / theirs for ours, theirs in pairs])
+        ratios = np.array([ours_s / bare_s for ours_s, bare_s in pairs])
         low, high = median_interval(ratios)
         ours_s, bare_s = np.median(pairs, axis=0).tolist()
         print(
@@ -98,7 +98,7 @@ def main() -> None:
             f" (95 %: {low:.2f} to {high:.2f}; {ours_s:.3f} s against {bare_s:.3f} s in batches of"
             f" {best})"
         )
-        found.append(
+        rows.append(
             {
                 "file": name,
                 "target": target,
@@ -110,7 +110,7 @@ def main() -> None:
                 "bare_batch_size": best,
             }
         )
-    print(f"Kept in {keep('verify-loop', {'loops': found}).relative_to(ROOT)}")
+    print(f"Kept in {keep('verify-loop', {'loops': rows}).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
