@@ -294,7 +294,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         le.UsageError, "batches of 8",
     ),
     (lambda: le.predict([], model="missing.tflite"), le.ModelFileError, "no such file"),
-    (lambda: le.report([], output="report.pdf"), le.DataError, "written as .html or .md"),
+    (lambda: le.report([], output="report.pdf"), le.DataError, "an .html or .md file"),
     (lambda: le.recommend([]), le.UsageError, "results are of 0"),
 ]  # fmt: skip
 

@@ -57,12 +57,12 @@ class Recommendation:
         """Sentences on the speed, the size and the accuracy of the choice."""
         measurement, drop = self.measurement, self.parity.accuracy_drop
         lost = f"{drop:.2f} points of accuracy" if drop and drop > 0 else "no accuracy"
-        proof = (
+        size_and_accuracy = (
             f"It has {measurement.size_bytes:,} bytes and loses {lost} on"
             f" {self.parity.num_samples:,} images."
         )
         caution = "" if self.parity.passed else " There are too few images to be sure."
-        return f"{self._speed()} {proof}{caution}"
+        return f"{self._speed()} {size_and_accuracy}{caution}"
 
     def _speed(self) -> str:
         batch = f"At batch {self.measurement.batch_size}"
