@@ -40,7 +40,13 @@ def take(dataset: Dataset, count: int) -> Dataset:
 
 # Each takes minutes, so they start first. Otherwise one process would run one of them alone at the
 # end.
-LONGEST = ("test_deploy.py", "test_boards.py", "test_docs_commands.py", "test_run.py")
+LONGEST = (
+    "test_fresh.py",
+    "test_deploy.py",
+    "test_boards.py",
+    "test_docs_commands.py",
+    "test_run.py",
+)
 
 
 # Fixtures that train, export or start a browser.

@@ -37,13 +37,15 @@ exec chroot . setpriv --reuid 1000 --regid 1000 --clear-groups \
 
 
 def missing() -> str | None:
-    """Return the reason why no root can be made here, or None."""
+    """Return the reason why this machine cannot make a root, or None."""
     if os.geteuid() != 0:
         return "making a Debian root needs root"
     if reason := needs.missing("mmdebstrap", "git", "unshare"):
         return reason
+    if not (ROOT / ".git").exists():
+        return f"{ROOT} is not a git clone"
     if not debian_archive():
-        return "apt knows no Debian archive: run apt-get update"
+        return "apt has no Debian archive: run apt-get update"
     return None
 
 
@@ -92,7 +94,7 @@ def _make(suite: str, root: Path) -> None:
 
 def _enter(root: Path, command: str) -> int:
     settings = _pip_settings()
-    paths = [path for value in settings.values() for path in _local_paths(value)]
+    paths = [path for value in settings.values() for path in local_paths(value)]
     for path in paths:
         inside = root / path.relative_to("/")
         if path.is_dir():
@@ -122,7 +124,7 @@ def _pip_settings() -> dict[str, str]:
     return {f"PIP_{name.upper().replace('-', '_')}": value for name, value in lines}
 
 
-def _local_paths(value: str) -> list[Path]:
+def local_paths(value: str) -> list[Path]:
     """Return the files and folders of this machine that a setting names.
 
     The pages of an index in a folder refer to files beside that folder.
