@@ -34,6 +34,9 @@ from lenet_edge.cli._terminal import progress_bar
 from lenet_edge.report.comparison import compare
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.runtimes._tflite import InterpreterSession
+from lenet_edge.runtimes.null import NullSession
+from lenet_edge.runtimes.onnxruntime import BoundSession
 from lenet_edge.selection import Pair
 
 TURNS = 7
@@ -66,13 +69,16 @@ def overhead() -> list[dict[str, Any]]:
 
 
 def _bare_call(session: Any) -> Callable[[], object]:
-    if hasattr(session, "_interpreter"):
-        invoke: Callable[[], object] = session._interpreter.invoke
-        return invoke
-    if hasattr(session, "_binding"):
-        run, binding = session._session.run_with_iobinding, session._binding
-        return lambda: run(binding)
-    return lambda: None
+    """Return the runtime's own call that `infer` of a session makes."""
+    call: Callable[[], object]
+    if isinstance(session, InterpreterSession):
+        call = session._interpreter.invoke
+    elif isinstance(session, BoundSession):
+        call = session._run
+    else:
+        assert isinstance(session, NullSession), session
+        call = lambda: None  # noqa: E731
+    return call
 
 
 def _per_call_us(call: Callable[[], object], calls: int = 100) -> float:
