@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 import pytest
 
@@ -41,6 +42,11 @@ PACKAGES = {
     "wasm-ld": "lld",
 }
 _INSTALL = "apt-get install"
+# A mark of tests that use tflite-runtime.
+tflite_runtime = pytest.mark.skipif(
+    find_spec("tflite_runtime") is None,
+    reason="tflite-runtime has no wheel for Python 3.12 or newer",
+)
 # Export to WebAssembly runs these.
 BUILD_WASM = ("clang", "wasm-ld")
 

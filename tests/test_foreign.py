@@ -18,6 +18,7 @@ from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import load_artifacts
 from lenet_edge.verify.inference import infer_all, record_logits
+from tests import needs
 from tests.conftest import LenetEdge
 
 DTYPES = ("float32", "float16", "int8", "uint8", "int16")
@@ -116,7 +117,14 @@ def write_tflite(path: Path, dtype: str) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8", "uint8", "int16"])
-@pytest.mark.parametrize("target", ["litert-reference", "tflite-runtime-cpu", "openvino-cpu"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "litert-reference",
+        pytest.param("tflite-runtime-cpu", marks=needs.tflite_runtime),
+        "openvino-cpu",
+    ],
+)
 def test_tflite_inputs_of_each_dtype(tmp_path: Path, dtype: str, target: str) -> None:
     if (target, dtype) == ("openvino-cpu", "int16"):
         pytest.skip("OpenVINO reads no int16x8 file")

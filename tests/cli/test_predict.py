@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import needs
 from tests.bare_venv import BARE, BareVenv
 from tests.cli.test_errors import one_line
 from tests.conftest import LenetEdge
@@ -46,7 +47,12 @@ def test_the_smallest_tflite_file_in_exported_is_the_default_model(
 @pytest.mark.parametrize(
     ("file", "name", "target"),
     [
-        ("lenet_float32.tflite", "tflite-runtime", "tflite-runtime-cpu"),
+        pytest.param(
+            "lenet_float32.tflite",
+            "tflite-runtime",
+            "tflite-runtime-cpu",
+            marks=needs.tflite_runtime,
+        ),
         ("lenet_float32.tflite", "litert-reference", "litert-reference"),
         ("lenet_int8.onnx", "onnx", "onnxruntime-cpu"),
         ("lenet_float32.onnx", "openvino", "openvino-cpu"),
@@ -150,6 +156,7 @@ def test_a_model_of_other_classes_gets_the_image_scaled_only(
     assert labels[1] != "shirt 1"
 
 
+@needs.tflite_runtime
 @pytest.mark.parametrize(("command", "extra"), [("predict", "predict"), ("serve", "serve")])
 def test_a_missing_extra_is_named(tmp_path: Path, command: str, extra: str) -> None:
     venv = BareVenv(tmp_path / "venv")

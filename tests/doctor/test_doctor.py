@@ -16,6 +16,7 @@ import pytest
 from lenet_edge.doctor import machine
 from lenet_edge.doctor.failures import KNOWN_FAILURES, find_failure
 from lenet_edge.machine.environment import read_environment
+from tests import needs
 from tests.bare_venv import BARE, ROOT, BareVenv
 from tests.conftest import LenetEdge
 from tests.machine.system_tree import write_tree
@@ -36,6 +37,7 @@ def test_host_without_faults(lenet_edge: LenetEdge) -> None:
     assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
 
 
+@needs.tflite_runtime
 def test_board_without_faults(venv: BareVenv) -> None:
     venv.add(*BARE, "tflite_runtime")
     status, findings = venv.run_doctor()
@@ -57,6 +59,7 @@ def test_missing_runtime(venv: BareVenv) -> None:
     assert "pip install 'lenet-edge[litert]'" in findings["runtimes"]["fix"]
 
 
+@needs.tflite_runtime
 def test_missing_numpy(venv: BareVenv) -> None:
     venv.add(*(name for name in BARE if not name.startswith("numpy")), "tflite_runtime")
     status, findings = venv.run_doctor()
@@ -72,6 +75,7 @@ def patch_libraries(package: Path, offset: int, value: bytes) -> None:
         library.write_bytes(content)
 
 
+@needs.tflite_runtime
 def test_runtime_for_another_architecture(venv: BareVenv) -> None:
     """The venv was copied from another machine, whose processor the ELF headers name."""
     venv.add(*BARE)
@@ -85,6 +89,7 @@ def test_runtime_for_another_architecture(venv: BareVenv) -> None:
     assert finding["cause"].startswith("the library is for another processor")
 
 
+@needs.tflite_runtime
 def test_missing_system_library(venv: BareVenv) -> None:
     """The runtime is linked to a library that no system has."""
     venv.add(*BARE)
@@ -99,6 +104,7 @@ def test_missing_system_library(venv: BareVenv) -> None:
     assert "apt-file search libnowhere.so.0" in finding["fix"]
 
 
+@needs.tflite_runtime
 def test_partly_installed_runtime(venv: BareVenv) -> None:
     venv.add(*BARE)
     venv.add("tflite_runtime", copy=True)
@@ -110,7 +116,7 @@ def test_partly_installed_runtime(venv: BareVenv) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime ends with Python 3.11")
+@needs.tflite_runtime
 def test_numpy_2_with_tflite_runtime(venv: BareVenv) -> None:
     venv.add(*(name for name in BARE if not name.startswith("numpy")), "tflite_runtime")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", venv.packages]

@@ -14,6 +14,7 @@ from lenet_edge.data.dataset import to_input
 from lenet_edge.export import mix
 from lenet_edge.export.exporter import write_artifact
 from lenet_edge.flows.held_out import write_logits
+from tests import needs
 
 Matrix = dict[tuple[str, str], Artifact]
 LAYERS = ["conv1", "conv2", "dense1", "dense2", "logits"]
@@ -102,6 +103,7 @@ def test_ranges_are_those_of_all_images(plain: bytes, ranges: Any, tmp_path: Pat
     assert float(np.squeeze(ranges["logits"]["max"])) == pytest.approx(logits.max(), abs=1e-3)
 
 
+@needs.tflite_runtime
 @pytest.mark.parametrize("precisions", ["iiiii", "ddddd", "fidfi"])
 def test_an_old_runtime_refuses_what_it_cannot_compute(
     plain: bytes, ranges: Any, matrix: Matrix, tmp_path: Path, precisions: str

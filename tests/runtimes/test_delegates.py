@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from lenet_edge.results.result_file import BenchRun
+from tests import needs
 from tests.conftest import LenetEdge
 
 SOURCE = Path(__file__).with_name("toy_delegate.c")
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 pytestmark = pytest.mark.needs("gcc")
-RUNTIMES = ("litert", pytest.param("tflite-runtime", marks=pytest.mark.slow))
+RUNTIMES = (
+    "litert",
+    pytest.param("tflite-runtime", marks=[pytest.mark.slow, needs.tflite_runtime]),
+)
 BRIEFLY = ("--batch-size", "1", "--rounds", "1", "--min-time", "0", "--max-time", "0.1")
 
 
