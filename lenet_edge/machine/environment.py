@@ -18,6 +18,8 @@ _PACKAGES = (
     "lenet-edge", "numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino",
     "tensorflow", "keras", "onnx", "tf2onnx",
 )  # fmt: skip
+# Extras of lenet-edge without a runtime; the versions of their packages are not recorded.
+_OTHER_EXTRAS = ("predict", "serve", "fleet", "host", "report", "test")
 # The CPU features that determine the speed of matrix products, as /proc/cpuinfo names them.
 _CPU_FEATURES = (
     "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
@@ -182,9 +184,25 @@ def _operating_system(root: Path) -> str:
     return match.group(1) if match else sys.platform
 
 
+def _recorded_packages() -> list[str]:
+    """Return `_PACKAGES` and the packages of every extra with a runtime in pyproject.toml.
+
+    So a new runtime is recorded without a change here. A bundle has no metadata, only `_PACKAGES`.
+    """
+    names = list(_PACKAGES)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for line in importlib.metadata.requires("lenet-edge") or ():
+            requirement, _, marker = line.partition(";")
+            name = re.match(r"[\w.-]+", requirement)
+            extra = re.search(r"extra == [\"'](\S+)[\"']", marker)
+            if name and extra and extra[1] not in _OTHER_EXTRAS:
+                names.append(name[0])
+    return list(dict.fromkeys(names))
+
+
 def _packages() -> dict[str, str]:
     versions = {}
-    for name in _PACKAGES:
+    for name in _recorded_packages():
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
