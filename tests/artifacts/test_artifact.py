@@ -1,3 +1,5 @@
+"""Tests of artifacts, their manifests, and the check of formats."""
+
 from __future__ import annotations
 
 import contextlib
@@ -42,7 +44,7 @@ SPECS = st.builds(
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A real .tflite file and its manifest, free to be harmed."""
+    """A real .tflite file and its manifest, which a test may damage."""
     path = tmp_path / "probe.tflite"
     for source in (_probe.FOLDER / "probe.tflite", _probe.FOLDER / "probe.tflite.json"):
         shutil.copyfile(source, tmp_path / source.name)
@@ -58,7 +60,7 @@ def model(tmp_path: Path) -> Path:
     calibration=st.none() | st.text(),
     pixel_scale=st.floats(1e-6, 1),
 )
-def test_a_manifest_says_again_what_was_written(
+def test_manifest_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
@@ -88,20 +90,20 @@ def test_a_manifest_says_again_what_was_written(
     assert artifact.name == "lenet_int8.tflite"
 
 
-def test_a_moved_folder_stays_whole(model: Path, tmp_path: Path) -> None:
-    there = tmp_path / "elsewhere"
-    there.mkdir()
+def test_folder_can_be_moved(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
     for path in (model, manifest_path(model)):
-        path.rename(there / path.name)
-    assert load_artifact(there / model.name).path == there / model.name
+        path.rename(folder / path.name)
+    assert load_artifact(folder / model.name).path == folder / model.name
 
 
-def test_the_sha256_is_that_of_sha256sum(model: Path) -> None:
+def test_sha256_equals_sha256sum(model: Path) -> None:
     printed = subprocess.run(["sha256sum", model], capture_output=True, text=True, check=True)
     assert printed.stdout.split()[0] == sha256_of(model) == load_artifact(model).sha256
 
 
-def test_one_changed_byte_is_noticed(model: Path) -> None:
+def test_changed_byte_is_detected(model: Path) -> None:
     content = bytearray(model.read_bytes())
     content[-1] ^= 1
     model.write_bytes(content)
@@ -109,7 +111,7 @@ def test_one_changed_byte_is_noticed(model: Path) -> None:
         load_artifact(model)
 
 
-def test_a_file_without_a_manifest(model: Path) -> None:
+def test_file_without_manifest(model: Path) -> None:
     manifest_path(model).unlink()
     with pytest.raises(ModelFileError, match=r"no manifest \(probe\.tflite\.json\).*export"):
         load_artifact(model)
@@ -131,29 +133,29 @@ def test_a_file_without_a_manifest(model: Path) -> None:
         "\xff\xfe",
     ],
 )
-def test_a_damaged_manifest(model: Path, text: str) -> None:
+def test_damaged_manifest(model: Path, text: str) -> None:
     manifest_path(model).write_text(text, encoding="latin-1")
     with pytest.raises(ModelFileError, match=r"probe\.tflite\.json is not a manifest"):
         load_artifact(model)
 
 
-LIES: dict[str, dict[str, Any]] = {
+FALSE_FACTS: dict[str, dict[str, Any]] = {
     "the size": {"size_bytes": 1},
     "the format": {"format": "onnx"},
-    "the place": {"path": "/etc/passwd"},
+    "the path": {"path": "/etc/passwd"},
 }
 
 
-@pytest.mark.parametrize("name", LIES)
-def test_a_manifest_cannot_lie_about(model: Path, name: str) -> None:
+@pytest.mark.parametrize("name", FALSE_FACTS)
+def test_false_facts_are_ignored(model: Path, name: str) -> None:
     facts = json.loads(manifest_path(model).read_text())
-    manifest_path(model).write_text(json.dumps({**facts, **LIES[name]}))
+    manifest_path(model).write_text(json.dumps({**facts, **FALSE_FACTS[name]}))
     artifact = load_artifact(model)
     assert (artifact.path, artifact.format) == (model, "tflite")
     assert artifact.size_bytes == model.stat().st_size
 
 
-STRANGE: dict[str, dict[str, Any]] = {
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "a hash that is a path": {"parent_sha256": "../../../etc/passwd"},
     "two inputs": {"inputs": [{"name": "x", "shape": [1], "dtype": "float32"}] * 2},
     "no output": {"outputs": []},
@@ -169,23 +171,23 @@ STRANGE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_a_manifest_that_cannot_be_true(model: Path, name: str) -> None:
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_manifest(model: Path, name: str) -> None:
     facts = json.loads(manifest_path(model).read_text())
-    manifest_path(model).write_text(json.dumps({**facts, **STRANGE[name]}))
+    manifest_path(model).write_text(json.dumps({**facts, **IMPOSSIBLE[name]}))
     with pytest.raises(ModelFileError, match=r"probe\.tflite\.json is not a manifest"):
         load_artifact(model)
 
 
-def test_a_manifest_that_is_no_file(model: Path) -> None:
-    """Whoever opens a pipe waits for somebody to write."""
+def test_manifest_that_is_a_pipe(model: Path) -> None:
+    """Opening a pipe blocks until another process writes."""
     manifest_path(model).unlink()
     os.mkfifo(manifest_path(model))
     with pytest.raises(ModelFileError, match="is not a manifest"):
         load_artifact(model)
 
 
-def test_a_manifest_of_another_version(model: Path) -> None:
+def test_manifest_of_another_version(model: Path) -> None:
     facts = json.loads(manifest_path(model).read_text())
     manifest_path(model).write_text(json.dumps({**facts, "manifest_version": 99}))
     with pytest.raises(ModelFileError, match=r"manifest version 99 is unknown.*upgrade"):
@@ -193,18 +195,18 @@ def test_a_manifest_of_another_version(model: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx", "keras"])
-def test_a_real_file_is_known_by_its_content(format: str) -> None:
+def test_format_is_recognized_by_content(format: str) -> None:
     assert check_format(_probe.FOLDER / f"probe.{format}") == format
 
 
 @pytest.mark.parametrize(
-    ("found", "named"),
+    ("actual", "named"),
     list(itertools.permutations(["tflite", "onnx", "keras"], 2)),
 )
-def test_a_renamed_file_is_called_what_it_is(tmp_path: Path, found: str, named: str) -> None:
+def test_renamed_file_is_recognized(tmp_path: Path, actual: str, named: str) -> None:
     path = tmp_path / f"model.{named}"
-    shutil.copyfile(_probe.FOLDER / f"probe.{found}", path)
-    with pytest.raises(ModelFileError, match=rf"is named \.{named} but is a {found} file"):
+    shutil.copyfile(_probe.FOLDER / f"probe.{actual}", path)
+    with pytest.raises(ModelFileError, match=rf"is named \.{named} but is a {actual} file"):
         check_format(path)
 
 
@@ -220,7 +222,7 @@ def test_a_renamed_file_is_called_what_it_is(tmp_path: Path, found: str, named: 
         ("model", b"PK\3\4....", "not a model file"),
     ],
 )
-def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_file_that_is_not_a_model(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
@@ -235,7 +237,7 @@ def test_a_file_that_is_no_model(tmp_path: Path, name: str, content: bytes, mess
     rest=st.binary(max_size=4),
     suffix=st.sampled_from(["tflite", "onnx", "keras"]),
 )
-def test_no_content_makes_it_stumble(
+def test_any_content_is_accepted_or_refused(
     tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes, suffix: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"any.{suffix}"
@@ -244,17 +246,17 @@ def test_no_content_makes_it_stumble(
         assert check_format(path) == suffix
 
 
-def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+def test_missing_file_and_folder(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
-    for name, wrong in (
+    for name, message in (
         ("none.onnx", ": no such file; .*export"),
         ("folder.onnx", " is a folder; name the files in it"),
     ):
-        with pytest.raises(ModelFileError, match=name + wrong):
+        with pytest.raises(ModelFileError, match=name + message):
             load_artifact(tmp_path / name)
 
 
-def test_the_manifest_is_json_that_a_person_can_read(model: Path) -> None:
+def test_manifest_is_readable_json(model: Path) -> None:
     artifact = load_artifact(model)
     write_manifest(artifact)
     text = manifest_path(model).read_text()
@@ -269,12 +271,12 @@ def test_the_manifest_is_json_that_a_person_can_read(model: Path) -> None:
 # --- a file and its manifest ---
 
 
-def replaced(path: Path, content: bytes, steps: int) -> None:
-    """Take the first `steps` steps of what replaces a model file and its manifest."""
+def replace_model(path: Path, content: bytes, steps: int) -> None:
+    """Do the first `steps` steps of the replacement of a model file and its manifest."""
     new = dataclasses.replace(load_artifact(path), calibration="new")
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-        facts = describe(temporary, **{f: getattr(new, f) for f in NOT_OF_THE_FILE})
+        facts = describe(temporary, **{f: getattr(new, f) for f in CONTRACT_FACTS})
         new = dataclasses.replace(facts, path=path)
         announce(new)
         if steps == 1:
@@ -284,28 +286,31 @@ def replaced(path: Path, content: bytes, steps: int) -> None:
     write_manifest(new)
 
 
-NOT_OF_THE_FILE = {f.name for f in dataclasses.fields(Artifact)} - {
+CONTRACT_FACTS = {f.name for f in dataclasses.fields(Artifact)} - {
     "path", "format", "size_bytes", "sha256", "created_at"
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_a_file_never_has_the_manifest_of_another(model: Path, steps: int) -> None:
-    """Whichever step a writer comes to, the file has a manifest that fits it."""
+def test_replaced_file_never_has_the_old_manifest(model: Path, steps: int) -> None:
+    """After every step of the writer, the file has a manifest that describes it."""
     old, content = load_artifact(model), model.read_bytes() + b"more"
     context = contextlib.nullcontext() if steps == 3 else pytest.raises(InTheBlockError)
     with context:
-        replaced(model, content, steps)
-    found = load_artifact(model)
-    assert (found.calibration == "new") == (steps > 1)
-    assert found == old if steps == 1 else model.read_bytes() == content
-    replaced(model, content + b"again", 3)  # and the next writer goes on as ever
+        replace_model(model, content, steps)
+    artifact = load_artifact(model)
+    assert (artifact.calibration == "new") == (steps > 1)
+    assert artifact == old if steps == 1 else model.read_bytes() == content
+    replace_model(model, content + b"again", 3)  # the next writer is not disturbed
     assert load_artifact(model).calibration == "new"
-    assert sorted(one.name for one in model.parent.iterdir()) == [model.name, f"{model.name}.json"]
+    assert sorted(path.name for path in model.parent.iterdir()) == [
+        model.name,
+        f"{model.name}.json",
+    ]
 
 
-def test_a_new_file_has_its_manifest_from_the_first_moment(model: Path) -> None:
-    """A checkpoint without one would be taken for somebody else's, with other pixels."""
+def test_new_file_has_its_manifest_at_once(model: Path) -> None:
+    """A checkpoint without a manifest would be treated as foreign, with unscaled pixels."""
     artifact = load_artifact(model)
     announce(artifact)
     manifest_path(model).unlink()

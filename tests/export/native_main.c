@@ -1,6 +1,6 @@
-/* Answers images from standard input on standard output, one by one, each in memory of its exact
- * size, so that a sanitizer sees whatever the network reads or writes beside it.
- * Built with -include NET.h -DNET=lenet -DPIXELS=784 -DCLASSES=10 -DKIND=float
+/* Test driver: reads images from standard input and writes their logits to standard output. Each
+ * image has its own buffer of the exact size, so that a sanitizer detects accesses outside it.
+ * Build it with -include NET.h -DNET=lenet -DPIXELS=784 -DCLASSES=10 -DKIND=float
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-"""The C array is the file, its arena is the smallest, and a C compiler takes both."""
+"""Tests of the C array: its content, its arena size, and its compilation."""
 
 import dataclasses
 import re
@@ -30,10 +30,10 @@ def folder(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def defined(folder: Path, name: str) -> str:
-    found = re.search(rf"#define LENET_INT8_{name} (.+)", (folder / "lenet_int8.h").read_text())
-    assert found
-    return found[1]
+def read_define(folder: Path, name: str) -> str:
+    match = re.search(rf"#define LENET_INT8_{name} (.+)", (folder / "lenet_int8.h").read_text())
+    assert match
+    return match[1]
 
 
 def test_files(folder: Path) -> None:
@@ -44,20 +44,20 @@ def test_files(folder: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_header_says_what_the_manifest_says(folder: Path) -> None:
+def test_header_agrees_with_the_manifest(folder: Path) -> None:
     artifact = load_artifact(folder / "lenet_int8.tflite")
     image = artifact.inputs[0]
-    assert float(defined(folder, "INPUT_SCALE")[:-1]) == pytest.approx(image.scale, rel=1e-8)
-    assert defined(folder, "INPUT_ZERO_POINT") == f"({image.zero_point})"
-    assert defined(folder, "SIZE") == str(artifact.size_bytes)
-    assert defined(folder, "LABELS").count('"') == 20
+    assert float(read_define(folder, "INPUT_SCALE")[:-1]) == pytest.approx(image.scale, rel=1e-8)
+    assert read_define(folder, "INPUT_ZERO_POINT") == f"({image.zero_point})"
+    assert read_define(folder, "SIZE") == str(artifact.size_bytes)
+    assert read_define(folder, "LABELS").count('"') == 20
 
 
-def test_the_arena_is_the_smallest_that_works(folder: Path) -> None:
+def test_arena_is_the_smallest_that_works(folder: Path) -> None:
     from tflite_micro.python.tflite_micro import runtime
 
     content = (folder / "lenet_int8.tflite").read_bytes()
-    arena = int(defined(folder, "ARENA_SIZE"))
+    arena = int(read_define(folder, "ARENA_SIZE"))
     micro = runtime.Interpreter.from_bytes(content, arena_size=arena)
     micro.set_input(np.zeros((1, 28, 28, 1), np.int8), 0)
     micro.invoke()
@@ -66,7 +66,7 @@ def test_the_arena_is_the_smallest_that_works(folder: Path) -> None:
 
 
 @pytest.mark.needs("cc")
-def test_a_compiled_program_holds_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+def test_compiled_program_holds_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     program = tmp_path / "main.c"
     program.write_text(
         '#include <stdio.h>\n#include "lenet_int8.h"\n'
@@ -84,14 +84,14 @@ def test_a_compiled_program_holds_the_same_bytes(folder: Path, tmp_path: Path) -
     assert done.stdout == (folder / "lenet_int8.tflite").read_bytes()
 
 
-def test_answers_that_differ_are_refused(matrix: Matrix, tmp_path: Path) -> None:
+def test_different_logits_are_refused(matrix: Matrix, tmp_path: Path) -> None:
     artifact = matrix["tflite", "int8"]
     images = to_input(mnist.load("test").images[:3])
     moved = tmp_path / artifact.name
     shutil.copyfile(artifact.path, moved)
-    found = c.try_micro(moved, images.tolist())
-    assert found["largest_difference"] == 0
-    # What a wrong kernel would do: the file is one, the scales it is read with are another's.
+    result = c.try_micro(moved, images.tolist())
+    assert result["largest_difference"] == 0
+    # Imitate a wrong kernel: the manifest has another zero point than the file.
     output = dataclasses.replace(artifact.outputs[0], zero_point=7)
     from lenet_edge.artifacts.artifact import write_manifest
 
@@ -101,7 +101,7 @@ def test_answers_that_differ_are_refused(matrix: Matrix, tmp_path: Path) -> None
     assert not moved.with_suffix(".c").exists()
 
 
-def test_the_command(exports: Path, tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+def test_export_command(exports: Path, tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     done = lenet_edge_here(
         "export", exports / "lenet.keras", "--format", "c", "--output-dir", "out"
     )

@@ -1,4 +1,4 @@
-"""What export makes of one checkpoint: the same bytes each time, and facts that are true."""
+"""Tests of the export of one checkpoint: reproducible bytes and true manifests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODELS = [
 
 
 @pytest.fixture(scope="module")
-def again(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def second_export(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second export, with other test images, and other training images after the first 1,000."""
     training, test = mnist.load("train"), mnist.load("test")
     images = training.images.copy()
@@ -43,31 +43,29 @@ def again(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_two_exports_are_the_same_bytes(exports: Path, again: Path, name: str) -> None:
-    """So the test images, which differed, cannot have calibrated anything."""
-    assert (again / name).read_bytes() == (exports / name).read_bytes()
+def test_two_exports_give_the_same_bytes(exports: Path, second_export: Path, name: str) -> None:
+    """The test images differed, so they cannot have been used for calibration."""
+    assert (second_export / name).read_bytes() == (exports / name).read_bytes()
 
 
-def test_calibration_is_what_the_manifest_says(
+def test_calibration_agrees_with_the_manifest(
     exports: Path, tmp_path: Path, test_part: Dataset
 ) -> None:
-    """Other images among the first 1,000 make another int8 file, and the same float one."""
+    """Other images among the first 1,000 change the int8 file, but not the float32 file."""
     training = mnist.load("train")
     images = training.images[:NUM_IMAGES] // np.uint8(2)
     dark = dataclasses.replace(take(training, NUM_IMAGES), images=images, name="dark")
-    made = export(
+    artifacts = export(
         exports / "lenet.keras", tmp_path, dark, take(test_part, 10), ("tflite",), PRECISIONS
     )
-    for artifact in made:
+    for artifact in artifacts:
         same = artifact.path.read_bytes() == (exports / artifact.name).read_bytes()
         assert same == (artifact.precision == "float32")
-    assert [artifact.calibration for artifact in made] == [None, "first 1000 images of dark"]
+    assert [artifact.calibration for artifact in artifacts] == [None, "first 1000 images of dark"]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_facts_of_a_manifest(
-    exports: Path, exported: Callable[[str], Artifact], name: str
-) -> None:
+def test_manifest_facts(exports: Path, exported: Callable[[str], Artifact], name: str) -> None:
     artifact = exported(name)
     content = (exports / name).read_bytes()
     assert artifact.sha256 == hashlib.sha256(content).hexdigest()
@@ -86,13 +84,13 @@ def test_the_facts_of_a_manifest(
         assert artifact.calibration is None
 
 
-def test_int8_files_are_a_third_of_the_size_or_less(exported: Callable[[str], Artifact]) -> None:
+def test_int8_files_have_at_most_a_third_of_the_size(exported: Callable[[str], Artifact]) -> None:
     for format in ("tflite", "onnx"):
         small, large = (exported(f"lenet_{p}.{format}").size_bytes for p in ("int8", "float32"))
         assert small < large / 3
 
 
-def test_the_reference_is_what_keras_answers(exports: Path, test_part: Dataset) -> None:
+def test_reference_equals_keras(exports: Path, test_part: Dataset) -> None:
     import tensorflow as tf
 
     checkpoint = load_artifact(exports / "lenet.keras")
@@ -105,15 +103,15 @@ def test_the_reference_is_what_keras_answers(exports: Path, test_part: Dataset) 
     np.testing.assert_allclose(reference.logits[:300], logits, atol=1e-5, rtol=0)
 
 
-def test_the_folder_is_complete_by_itself(again: Path, exports: Path) -> None:
+def test_folder_is_complete(second_export: Path, exports: Path) -> None:
     for name in ("lenet.keras", "lenet.keras.json"):
-        assert (again / name).read_bytes() == (exports / name).read_bytes()
-    assert not [path.name for path in again.iterdir() if path.name.startswith(".tmp")]
+        assert (second_export / name).read_bytes() == (exports / name).read_bytes()
+    assert not [path.name for path in second_export.iterdir() if path.name.startswith(".tmp")]
 
 
-def test_what_is_no_checkpoint_is_refused(
+def test_file_that_is_not_a_checkpoint_is_refused(
     exports: Path, tmp_path: Path, test_part: Dataset
 ) -> None:
-    with pytest.raises(ModelFileError, match=r"not a \.keras checkpoint; export starts"):
+    with pytest.raises(ModelFileError, match=r"not a \.keras checkpoint; export needs"):
         export(exports / "lenet_int8.tflite", tmp_path, test_part, test_part)
     assert not list(tmp_path.iterdir())

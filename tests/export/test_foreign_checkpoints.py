@@ -1,4 +1,4 @@
-"""Other people's Keras classifiers; random weights will do."""
+"""Tests of foreign Keras classifiers, with random weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,34 +29,34 @@ def test_keras_applications(
     import keras
 
     keras.utils.set_random_seed(0)
-    build(keras.applications).save(tmp_path / "theirs.keras")
+    build(keras.applications).save(tmp_path / "foreign.keras")
     np.savez(tmp_path / "images.npz", np.random.default_rng(0).random((16, *SHAPE), np.float32))
     done = lenet_edge_here(
-        "export", "theirs.keras", "--int8", "--calibration", "images.npz",
+        "export", "foreign.keras", "--int8", "--calibration", "images.npz",
         "--output-dir", "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for precision in ("float32", "int8"):
         for format in ("tflite", "onnx"):
-            artifact = load_artifact(tmp_path / "out" / f"theirs_{precision}.{format}")
+            artifact = load_artifact(tmp_path / "out" / f"foreign_{precision}.{format}")
             assert artifact.inputs[0].shape == (None, *SHAPE)
             assert artifact.outputs[0].shape == (None, 7)
             assert (artifact.labels, artifact.pixel_scale) == ((), 1.0)
             if precision == "float32":
-                assert f"{artifact.name} agrees with theirs.keras on 100.0% of 16" in done.stderr
-    operators = {n.op_type for n in onnx.load(tmp_path / "out" / "theirs_float32.onnx").graph.node}
+                assert f"{artifact.name} agrees with foreign.keras on 100.0% of 16" in done.stderr
+    operators = {n.op_type for n in onnx.load(tmp_path / "out" / "foreign_float32.onnx").graph.node}
     assert not operators & {"Shape", "Gather", "Slice", "Concat", "Identity"}
 
 
-def test_without_images_the_user_is_told(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+def test_missing_images_are_reported(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     import keras
 
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(7)])
-    model.save(tmp_path / "theirs.keras")
-    done = lenet_edge_here("export", "theirs.keras", "--output-dir", "out", "--batch-size", "3")
+    model.save(tmp_path / "foreign.keras")
+    done = lenet_edge_here("export", "foreign.keras", "--output-dir", "out", "--batch-size", "3")
     assert done.returncode == 0, done.stderr
     assert "were not compared with it; give images that fit with --calibration" in done.stderr
-    done = lenet_edge_here("export", "theirs.keras", "--int8")
+    done = lenet_edge_here("export", "foreign.keras", "--int8")
     assert done.returncode == 1
     assert "28 x 28 x 1 and the model takes 32 x 32 x 3" in done.stderr.splitlines()[-1]
 

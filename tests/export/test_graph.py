@@ -1,4 +1,4 @@
-"""The graphs are as small as they can be, and stay so when a converter changes."""
+"""Tests of the exported graphs: they are minimal, whatever version a converter has."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -48,7 +48,7 @@ def test_tflite_operators(matrix: Matrix, precision: str) -> None:
     assert tflite_operators(matrix["tflite", precision].path) == LENET
 
 
-def test_float16_tflite_only_adds_the_weights_dequantize(matrix: Matrix) -> None:
+def test_float16_tflite_adds_only_dequantize_of_weights(matrix: Matrix) -> None:
     operators = tflite_operators(matrix["tflite", "float16"].path)
     assert operators == ["DEQUANTIZE"] * (len(operators) - len(LENET)) + LENET
 
@@ -58,10 +58,10 @@ def test_onnx_operators(matrix: Matrix) -> None:
     assert onnx_operators(matrix["onnx", "float16"].path) == ["Cast", *LENET_ONNX, "Cast"]
 
 
-def test_int8_onnx_has_quantized_what_it_computes_with(matrix: Matrix) -> None:
+def test_int8_onnx_operators(matrix: Matrix) -> None:
     operators = onnx_operators(matrix["onnx", "int8"].path)
     kept = [name for name in operators if name not in ("QuantizeLinear", "DequantizeLinear")]
-    # The Relus are in the ranges of the activations, which begin at zero; the logits stay float.
+    # The ranges of the activations begin at zero, which replaces the Relus. The logits stay float.
     assert operators[-1] == "Gemm"
     assert kept == ["Reshape", "Slice", *(name for name in LENET_ONNX[1:] if name != "Relu")]
 
@@ -71,15 +71,15 @@ def test_onnx_names_and_shapes(matrix: Matrix, precision: str) -> None:
     model = onnx.load(matrix["onnx", precision].path)
     onnx.checker.check_model(model, full_check=True)
 
-    def described(values: Any) -> list[tuple[str, list[int | str]]]:
+    def names_and_shapes(values: Any) -> list[tuple[str, list[int | str]]]:
         return [
             (v.name, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
             for v in values
         ]
 
-    assert described(model.graph.input) == [("image", ["batch", 28, 28, 1])]
-    assert described(model.graph.output) == [("logits", ["batch", 10])]
-    assert {one.domain for one in model.opset_import} == {""}
+    assert names_and_shapes(model.graph.input) == [("image", ["batch", 28, 28, 1])]
+    assert names_and_shapes(model.graph.output) == [("logits", ["batch", 10])]
+    assert {opset.domain for opset in model.opset_import} == {""}
 
 
 @pytest.mark.parametrize("precision", exporter.PRECISIONS)
@@ -101,31 +101,31 @@ def test_tflite_names_and_resizing(matrix: Matrix, precision: str) -> None:
 def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
     test = take(mnist.load("test"), 10)
     options = exporter.Options(batch_size=4)
-    made = exporter.export(exports / "lenet.keras", tmp_path, test, test, options=options)
-    for artifact in made:
+    artifacts = exporter.export(exports / "lenet.keras", tmp_path, test, test, options=options)
+    for artifact in artifacts:
         assert artifact.batch_size == 4
         assert artifact.inputs[0].shape == (4, 28, 28, 1)
         assert artifact.outputs[0].shape == (4, 10)
         assert artifact.name == f"lenet_float32_b4.{artifact.format}"
-    assert tflite_operators(made[0].path) == LENET
-    assert onnx_operators(made[1].path) == LENET_ONNX
-    with closing(open_session(made[0], get_target("litert-xnnpack"))) as session:
-        taken = session.delegation
-        assert taken is not None
-        assert (taken.delegate, taken.nodes_taken, taken.nodes_total) == (
+    assert tflite_operators(artifacts[0].path) == LENET
+    assert onnx_operators(artifacts[1].path) == LENET_ONNX
+    with closing(open_session(artifacts[0], get_target("litert-xnnpack"))) as session:
+        delegation = session.delegation
+        assert delegation is not None
+        assert (delegation.delegate, delegation.nodes_taken, delegation.nodes_total) == (
             "XNNPACK", len(LENET), len(LENET),
         )  # fmt: skip
     expected = load_checkpoint(exports / "lenet.keras")(to_input(test.images)).numpy()
-    for artifact, target in zip(made, ("litert-xnnpack", "onnxruntime-cpu"), strict=True):
-        for count in (10, 3):  # the last batch, and the only one, are not full
-            found, _ = infer_in_worker(Pair(artifact, get_target(target)), test.images[:count], 1)
-            np.testing.assert_allclose(found, expected[:count], atol=1e-4)
+    for artifact, target in zip(artifacts, ("litert-xnnpack", "onnxruntime-cpu"), strict=True):
+        for count in (10, 3):  # in both cases the last batch is not full
+            logits, _ = infer_in_worker(Pair(artifact, get_target(target)), test.images[:count], 1)
+            np.testing.assert_allclose(logits, expected[:count], atol=1e-4)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_a_fixed_batch_in_int8(exports: Path, tmp_path: Path, format: str) -> None:
-    test = take(mnist.load("test"), 10)  # no multiple of the batch
-    made = exporter.export(
+def test_fixed_batch_in_int8(exports: Path, tmp_path: Path, format: str) -> None:
+    test = take(mnist.load("test"), 10)  # not a multiple of the batch
+    (artifact,) = exporter.export(
         exports / "lenet.keras",
         tmp_path,
         test,
@@ -134,17 +134,18 @@ def test_a_fixed_batch_in_int8(exports: Path, tmp_path: Path, format: str) -> No
         ("int8",),
         exporter.Options(batch_size=4),
     )
-    assert made[0].inputs[0].shape == (4, 28, 28, 1)
+    assert artifact.inputs[0].shape == (4, 28, 28, 1)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "dynamic", "int8"])
-def test_a_delegate_takes_the_whole_graph(matrix: Matrix, precision: str) -> None:
-    with closing(open_session(matrix["tflite", precision], get_target("litert-xnnpack"))) as one:
-        assert one.delegation is not None
-        assert one.delegation.nodes_taken == one.delegation.nodes_total
+def test_delegate_takes_the_whole_graph(matrix: Matrix, precision: str) -> None:
+    artifact = matrix["tflite", precision]
+    with closing(open_session(artifact, get_target("litert-xnnpack"))) as session:
+        assert session.delegation is not None
+        assert session.delegation.nodes_taken == session.delegation.nodes_total
 
 
-def make(
+def make_model(
     nodes: list[Any], constants: dict[str, Any], shape: list[int | str], outputs: list[int | str]
 ) -> Any:
     graph = helper.make_graph(
@@ -157,7 +158,7 @@ def make(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def answers(model: Any, images: Any) -> Any:
+def run_model(model: Any, images: Any) -> Any:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     return session.run(None, {"image": images})[0]
 
@@ -165,12 +166,12 @@ def answers(model: Any, images: Any) -> Any:
 RANDOM = np.random.default_rng(0)
 
 
-def same_numbers(model: Any, images: Any) -> list[str]:
-    """Clean a model, demand that it answers as before, and return its operators."""
-    before = answers(model, images)
+def cleaned_operators(model: Any, images: Any) -> list[str]:
+    """Clean a model, check that its logits stay the same, and return its operators."""
+    before = run_model(model, images)
     cleaned = clean(model)
     onnx.checker.check_model(cleaned, full_check=True)
-    np.testing.assert_allclose(answers(cleaned, images), before, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run_model(cleaned, images), before, rtol=1e-5, atol=1e-5)
     return [node.op_type for node in cleaned.graph.node]
 
 
@@ -187,12 +188,12 @@ def test_transpose_before_a_flatten_moves_into_the_weights(perm: list[int]) -> N
         helper.make_node("MatMul", ["b", "weights"], ["c"]),
         helper.make_node("Add", ["bias", "c"], ["logits"]),
     ]
-    model = make(nodes, constants, ["batch", 3, 4, 5], ["batch", 5])
+    model = make_model(nodes, constants, ["batch", 3, 4, 5], ["batch", 5])
     images = RANDOM.random((2, 3, 4, 5), np.float32)
-    assert same_numbers(model, images) == ["Reshape", "Gemm"]
+    assert cleaned_operators(model, images) == ["Reshape", "Gemm"]
 
 
-def test_a_transpose_with_two_users_stays() -> None:
+def test_transpose_with_two_consumers_stays() -> None:
     constants = {"shape": np.array([-1, 60]), "weights": RANDOM.random((60, 60), np.float32)}
     nodes = [
         helper.make_node("Transpose", ["image"], ["a"], perm=[0, 2, 3, 1]),
@@ -200,8 +201,8 @@ def test_a_transpose_with_two_users_stays() -> None:
         helper.make_node("MatMul", ["b", "weights"], ["c"]),
         helper.make_node("Add", ["b", "c"], ["logits"]),
     ]
-    model = make(nodes, constants, ["batch", 3, 4, 5], ["batch", 60])
-    operators = same_numbers(model, RANDOM.random((2, 3, 4, 5), np.float32))
+    model = make_model(nodes, constants, ["batch", 3, 4, 5], ["batch", 60])
+    operators = cleaned_operators(model, RANDOM.random((2, 3, 4, 5), np.float32))
     assert operators == ["Transpose", "Reshape", "MatMul", "Add"]
 
 
@@ -211,8 +212,8 @@ def test_matmul_of_three_axes_stays() -> None:
         helper.make_node("MatMul", ["image", "weights"], ["a"]),
         helper.make_node("Add", ["a", "bias"], ["logits"]),
     ]
-    model = make(nodes, constants, ["batch", 3, 4], ["batch", 3, 5])
-    assert same_numbers(model, RANDOM.random((2, 3, 4), np.float32)) == ["MatMul", "Add"]
+    model = make_model(nodes, constants, ["batch", 3, 4], ["batch", 3, 5])
+    assert cleaned_operators(model, RANDOM.random((2, 3, 4), np.float32)) == ["MatMul", "Add"]
 
 
 @pytest.mark.parametrize("relu_first", [False, True])
@@ -228,9 +229,9 @@ def test_relu_comes_before_the_pool(relu_first: bool) -> None:
         first("a", "b"),
         second("b", "logits"),
     ]
-    model = make(nodes, constants, ["batch", 3, 10, 10], ["batch", 2, 4, 4])
+    model = make_model(nodes, constants, ["batch", 3, 10, 10], ["batch", 2, 4, 4])
     images = RANDOM.standard_normal((2, 3, 10, 10)).astype(np.float32)
-    assert same_numbers(model, images) == ["Conv", "Relu", "MaxPool"]
+    assert cleaned_operators(model, images) == ["Conv", "Relu", "MaxPool"]
 
 
 Options = dict[str, Any]
@@ -245,56 +246,56 @@ def convolution(size: int, conv: Options, pool: Options, outputs: int) -> tuple[
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("MaxPool", ["b"], ["logits"], **pool),
     ]
-    model = make(nodes, constants, ["batch", 3, size, size], ["batch", 2, outputs, outputs])
+    model = make_model(nodes, constants, ["batch", 3, size, size], ["batch", 2, outputs, outputs])
     return model, RANDOM.standard_normal((2, 3, size, size)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("size", "conv", "pool", "outputs", "left"),
+    ("size", "conv", "pool", "outputs", "kept"),
     [
         (9, {}, POOL, 3, 8),
         (10, {"dilations": [2, 2]}, {"kernel_shape": [2, 2], "strides": [3, 3]}, 2, 9),
         (12, {"strides": [2, 2]}, POOL, 2, 9),
     ],
 )
-def test_pixels_that_nothing_sees_are_cut_off(
-    size: int, conv: Options, pool: Options, outputs: int, left: int
+def test_unused_pixels_are_cropped(
+    size: int, conv: Options, pool: Options, outputs: int, kept: int
 ) -> None:
     model, images = convolution(size, conv, pool, outputs)
-    before = answers(model, images)
+    before = run_model(model, images)
     cropped = crop(model)
     onnx.checker.check_model(cropped, full_check=True)
     assert [node.op_type for node in cropped.graph.node] == ["Slice", "Conv", "Relu", "MaxPool"]
-    np.testing.assert_array_equal(answers(cropped, images), before)
+    np.testing.assert_array_equal(run_model(cropped, images), before)
     spoiled = images.copy()
-    spoiled[:, :, left:], spoiled[:, :, :, left:] = np.nan, np.nan
-    np.testing.assert_array_equal(answers(cropped, spoiled), before)
+    spoiled[:, :, kept:], spoiled[:, :, :, kept:] = np.nan, np.nan
+    np.testing.assert_array_equal(run_model(cropped, spoiled), before)
     changes = np.zeros_like(images)
-    changes[:, :, left - 1, left - 1] = 100
-    found = [answers(cropped, images + change) for change in (changes, -changes)]
-    assert any((one != before).any() for one in found)
+    changes[:, :, kept - 1, kept - 1] = 100
+    changed = [run_model(cropped, images + change) for change in (changes, -changes)]
+    assert any((logits != before).any() for logits in changed)
 
 
 @pytest.mark.parametrize(
     ("size", "conv", "pool", "outputs"),
     [
-        (10, {}, POOL, 4),  # all are seen
-        (41, {}, POOL, 19),  # a row of 41 is not worth a Slice
+        (10, {}, POOL, 4),  # all pixels are used
+        (41, {}, POOL, 19),  # one row of 41 does not pay for a Slice
         (9, {"pads": [1, 1, 1, 1]}, POOL, 4),
         (9, {"auto_pad": "SAME_UPPER"}, POOL, 4),
         (9, {}, {**POOL, "ceil_mode": 1}, 4),
         (9, {}, {**POOL, "pads": [0, 0, 1, 1]}, 4),
     ],
 )
-def test_pixels_that_are_seen_stay(size: int, conv: Options, pool: Options, outputs: int) -> None:
+def test_used_pixels_stay(size: int, conv: Options, pool: Options, outputs: int) -> None:
     model, images = convolution(size, conv, pool, outputs)
-    before = answers(model, images)
+    before = run_model(model, images)
     kept = crop(model)
     assert [node.op_type for node in kept.graph.node] == ["Conv", "Relu", "MaxPool"]
-    np.testing.assert_array_equal(answers(kept, images), before)
+    np.testing.assert_array_equal(run_model(kept, images), before)
 
 
-def test_pixels_that_another_layer_sees_stay() -> None:
+def test_pixels_used_by_another_layer_stay() -> None:
     constants = {"weights": np.ones((1, 1, 3, 3), np.float32), "shape": np.array([-1, 49])}
     nodes = [
         helper.make_node("Conv", ["image", "weights"], ["a"]),
@@ -303,15 +304,15 @@ def test_pixels_that_another_layer_sees_stay() -> None:
         helper.make_node("ReduceMax", ["b"], ["d"], axes=[2, 3], keepdims=0),
         helper.make_node("Add", ["c", "d"], ["logits"]),
     ]
-    model = make(nodes, constants, ["batch", 1, 9, 9], ["batch", 49])
+    model = make_model(nodes, constants, ["batch", 1, 9, 9], ["batch", 49])
     images = RANDOM.random((2, 1, 9, 9), np.float32)
-    before = answers(model, images)
-    np.testing.assert_array_equal(answers(crop(model), images), before)
+    before = run_model(model, images)
+    np.testing.assert_array_equal(run_model(crop(model), images), before)
     assert "Slice" not in {node.op_type for node in crop(model).graph.node}
 
 
 @pytest.mark.parametrize(("channels", "kernel", "bias"), [(1, (3, 3), True), (3, (2, 5), False)])
-def test_paired_pixels_give_the_same_numbers(
+def test_paired_pixels_give_the_same_logits(
     channels: int, kernel: tuple[int, int], bias: bool
 ) -> None:
     import keras

@@ -1,4 +1,4 @@
-"""A file that lost its folder still says what it is, to a board without onnx or TensorFlow."""
+"""Tests of the contract inside the files, which a board reads without onnx or TensorFlow."""
 
 import dataclasses
 import json
@@ -20,12 +20,12 @@ from tests.conftest import LenetEdge
 Matrix = dict[tuple[str, str], Artifact]
 
 
-def test_the_file_says_what_its_manifest_says(matrix: Matrix, tmp_path: Path) -> None:
+def test_contract_equals_the_manifest(matrix: Matrix, tmp_path: Path) -> None:
     for artifact in matrix.values():
         alone = tmp_path / artifact.name
         shutil.copyfile(artifact.path, alone)
-        found = load_artifact(alone)
-        assert dataclasses.replace(found, path=artifact.path, created_at="") == (
+        loaded = load_artifact(alone)
+        assert dataclasses.replace(loaded, path=artifact.path, created_at="") == (
             dataclasses.replace(artifact, created_at="")
         )
         facts = json.loads(read_contract(alone, artifact.format) or "")
@@ -33,7 +33,7 @@ def test_the_file_says_what_its_manifest_says(matrix: Matrix, tmp_path: Path) ->
         assert facts["labels"] == [str(digit) for digit in range(10)]
 
 
-def test_onnx_runtime_shows_it_too(matrix: Matrix) -> None:
+def test_onnx_runtime_shows_the_contract(matrix: Matrix) -> None:
     import onnxruntime
 
     artifact = matrix["onnx", "int8"]
@@ -42,7 +42,7 @@ def test_onnx_runtime_shows_it_too(matrix: Matrix) -> None:
     assert properties["lenet_edge"] == read_contract(artifact.path, "onnx")
 
 
-def test_a_file_alone_runs(matrix: Matrix, tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_file_without_manifest_runs(matrix: Matrix, tmp_path: Path, lenet_edge: LenetEdge) -> None:
     shutil.copyfile(matrix["tflite", "int8"].path, tmp_path / "moved.tflite")
     arguments = ("moved.tflite", "--target", "litert-xnnpack")
     done = lenet_edge("bench", *arguments, "--batch-size", "1")
@@ -52,7 +52,7 @@ def test_a_file_alone_runs(matrix: Matrix, tmp_path: Path, lenet_edge: LenetEdge
     assert "it holds the reference logits of the checkpoint" in done.stderr.splitlines()[-1]
 
 
-def test_reading_needs_no_vendor(matrix: Matrix) -> None:
+def test_contract_is_read_without_vendor_packages(matrix: Matrix) -> None:
     program = """
 import sys
 from pathlib import Path
@@ -66,51 +66,51 @@ sys.exit(any(name in sys.modules for name in ("onnx", "flatbuffers", "tensorflow
         subprocess.run([sys.executable, "-c", program, alone], check=True, timeout=60)
 
 
-def test_a_file_of_someone_else(matrix: Matrix, tmp_path: Path) -> None:
+def test_foreign_file(matrix: Matrix, tmp_path: Path) -> None:
     import onnx
 
     model = onnx.load(matrix["onnx", "float32"].path)
     del model.metadata_props[:]
-    onnx.save(model, tmp_path / "theirs.onnx")
-    message = r"no manifest \(theirs.onnx.json\) and no contract inside"
+    onnx.save(model, tmp_path / "foreign.onnx")
+    message = r"no manifest \(foreign.onnx.json\) and no contract inside"
     with pytest.raises(ModelFileError, match=message):
-        load_artifact(tmp_path / "theirs.onnx")
+        load_artifact(tmp_path / "foreign.onnx")
 
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_a_damaged_file_is_an_error_and_nothing_worse(
+def test_damaged_file_raises_only_model_file_error(
     matrix: Matrix, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     format = data.draw(st.sampled_from(["tflite", "onnx"]))
     content = bytearray(matrix[format, "int8"].path.read_bytes())
     end = data.draw(st.integers(8, len(content)))
     for _ in range(data.draw(st.integers(0, 20))):
-        # Most of a file is weights; what is walked lies at both ends.
+        # Most of a file is weights; the parsed parts are at both ends.
         at = data.draw(st.integers(0, 400))
         content[at if data.draw(st.booleans()) else -1 - at] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("damaged") / f"model.{format}"
     path.write_bytes(content[:end])
     try:
-        found = read_contract(path, format)
+        contract = read_contract(path, format)
     except ModelFileError:
         return
-    assert found is None or isinstance(found, str)
+    assert contract is None or isinstance(contract, str)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 @pytest.mark.parametrize("text", ["", "0", "ü" * 100, "x" * 5000])
-def test_any_text_comes_back(matrix: Matrix, tmp_path: Path, format: str, text: str) -> None:
+def test_any_text_is_read_back(matrix: Matrix, tmp_path: Path, format: str, text: str) -> None:
     path = tmp_path / f"model.{format}"
-    path.write_bytes(embed(plain(matrix[format, "int8"]), format, text))
+    path.write_bytes(embed(without_contract(matrix[format, "int8"]), format, text))
     assert read_contract(path, format) == text
-    once = path.stat().st_size
+    size = path.stat().st_size
     path.write_bytes(embed(path.read_bytes(), format, text.upper()))
     assert read_contract(path, format) == text.upper()
-    assert path.stat().st_size <= once + 16  # an empty buffer's place stays
+    assert path.stat().st_size <= size + 16  # the entry of the emptied buffer stays
 
 
-def plain(artifact: Artifact) -> bytes:
+def without_contract(artifact: Artifact) -> bytes:
     """Return a model file without its contract."""
     content = artifact.path.read_bytes()
     if artifact.format == "onnx":

@@ -1,4 +1,4 @@
-"""Each layer gets the precision it was given, and no other."""
+"""Tests of mixed precision: each layer gets exactly its precision."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def interpreter(content: bytes) -> Any:
 
 
 def weight_types(opened: Any) -> list[str]:
-    types = {one["index"]: np.dtype(one["dtype"]).name for one in opened.get_tensor_details()}
+    types = {x["index"]: np.dtype(x["dtype"]).name for x in opened.get_tensor_details()}
     return [
         types[operator["inputs"][1]]
         for operator in opened._get_ops_details()
@@ -49,7 +49,7 @@ def weight_types(opened: Any) -> list[str]:
 
 
 def activation_types(opened: Any) -> list[str]:
-    types = {one["index"]: np.dtype(one["dtype"]).name for one in opened.get_tensor_details()}
+    types = {x["index"]: np.dtype(x["dtype"]).name for x in opened.get_tensor_details()}
     return [
         types[operator["inputs"][0]]
         for operator in opened._get_ops_details()
@@ -57,7 +57,7 @@ def activation_types(opened: Any) -> list[str]:
     ]
 
 
-def test_the_layers_of_lenet(plain: bytes) -> None:
+def test_layers_of_lenet(plain: bytes) -> None:
     layers = mix.layers(plain)
     assert [layer.name for layer in layers if layer.tunable] == LAYERS
     assert [layer.weights for layer in layers if layer.tunable] == [54, 864, 48000, 10080, 840]
@@ -80,18 +80,18 @@ def test_precisions(
     types = {"f": "float32", "i": "int8"}
     layers = mix.layers(plain)
     tensors = [layer.tensor for layer in layers if layer.tunable]
-    chosen = dict(zip(tensors, (names[one] for one in precisions), strict=True))
+    chosen = dict(zip(tensors, (names[letter] for letter in precisions), strict=True))
     content = mix.quantize(plain, layers, chosen, ranges)
     opened = interpreter(content)
-    assert weight_types(opened) == [types[one] for one in weights]
-    assert activation_types(opened) == [types[one] for one in activations]
+    assert weight_types(opened) == [types[letter] for letter in weights]
+    assert activation_types(opened) == [types[letter] for letter in activations]
     assert opened.get_input_details()[0]["name"] == "image"
     assert opened.get_output_details()[0]["name"] == "logits"
     assert opened.get_input_details()[0]["dtype"] == np.float32
     assert content == mix.quantize(plain, layers, chosen, ranges)
 
 
-def test_ranges_are_those_of_all_images(plain: bytes, ranges: Any, tmp_path: Path) -> None:
+def test_ranges_cover_all_images(plain: bytes, ranges: Any, tmp_path: Path) -> None:
     opened = Interpreter(model_content=plain)
     images = to_input(mnist.load("train").images[:200])
     opened.resize_tensor_input(opened.get_input_details()[0]["index"], images.shape)
@@ -105,13 +105,13 @@ def test_ranges_are_those_of_all_images(plain: bytes, ranges: Any, tmp_path: Pat
 
 @needs.tflite_runtime
 @pytest.mark.parametrize("precisions", ["iiiii", "ddddd", "fidfi"])
-def test_an_old_runtime_refuses_what_it_cannot_compute(
+def test_old_runtime_refuses_unsupported_files(
     plain: bytes, ranges: Any, matrix: Matrix, tmp_path: Path, precisions: str
 ) -> None:
     names = {"f": "float", "d": "dynamic", "i": "int8"}
     layers = mix.layers(plain)
     tensors = [layer.tensor for layer in layers if layer.tunable]
-    chosen = dict(zip(tensors, (names[one] for one in precisions), strict=True))
+    chosen = dict(zip(tensors, (names[letter] for letter in precisions), strict=True))
     artifact = write_artifact(
         tmp_path / "mix.tflite",
         mix.quantize(plain, layers, chosen, ranges),
@@ -119,14 +119,14 @@ def test_an_old_runtime_refuses_what_it_cannot_compute(
     )  # fmt: skip
     labels = mnist.load("test").labels
     accuracies = {}
-    # Each in a process of its own: the two runtimes do not bear each other.
+    # Use one process per target: the two runtimes cannot share a process.
     for target in ("litert-xnnpack", "tflite-runtime-cpu"):
         output = tmp_path / f"{target}.npz"
         worker.run(write_logits.bind([artifact.path], target, "test", output))
         with np.load(output) as logits:
-            for array in logits.values():  # none where it refused the file
+            for array in logits.values():  # no array if the runtime refused the file
                 accuracies[target] = (array.argmax(axis=1) == labels).mean()
-    # int8 weights per channel with float inputs came after tflite-runtime's last release.
+    # The last tflite-runtime has no per-channel int8 weights with float inputs.
     assert ("tflite-runtime-cpu" in accuracies) == ("d" not in precisions)
     assert max(accuracies.values()) - min(accuracies.values()) < 0.002
     assert accuracies["litert-xnnpack"] > 0.9

@@ -1,4 +1,4 @@
-"""The network as one C file: right to the bit or to 1e-4, on every compiler and instruction set."""
+"""Tests of the C files: exact to the bit or to 1e-4, on every compiler and instruction set."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PRECISIONS = ("float32", "dynamic", "int8")
 DRIVER = Path(__file__).parent / "native_main.c"
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 COMPILERS = ("gcc", "clang")
-# Compilers, and what else is told them, that give each text of the kernels its turn.
+# Each variant compiles another part of the kernels: an instruction set, or plain C.
 VARIANTS = ("avx512", "avx2", "baseline", "plain")
-# Without these, a whole 10,000 images would be a few seconds under an emulator or a sanitizer.
+# The number of images under an emulator or a sanitizer, which are slow.
 FEW = 100
 
 
@@ -55,8 +55,8 @@ def reference(sources: Path) -> npt.NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def answers_of_tflite(sources: Path, images: Images) -> npt.NDArray[np.int8]:
-    """What TensorFlow Lite's reference kernels make of the int8 file."""
+def tflite_logits(sources: Path, images: Images) -> npt.NDArray[np.int8]:
+    """The logits of TensorFlow Lite's reference kernels for the int8 file."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     path = sources / "lenet_int8.tflite"
@@ -68,16 +68,16 @@ def answers_of_tflite(sources: Path, images: Images) -> npt.NDArray[np.int8]:
     interpreter.resize_tensor_input(image["index"], (size, 28, 28, 1))
     interpreter.allocate_tensors()
     values = quantize(images, load_artifact(path).inputs[0])
-    found = []
-    for at in range(0, len(values), size):
-        interpreter.set_tensor(image["index"], values[at : at + size])
+    batches = []
+    for start in range(0, len(values), size):
+        interpreter.set_tensor(image["index"], values[start : start + size])
         interpreter.invoke()
-        found.append(interpreter.get_tensor(logits["index"]))
-    return np.concatenate(found)
+        batches.append(interpreter.get_tensor(logits["index"]))
+    return np.concatenate(batches)
 
 
-def compiled(source: Path, compiler: str, variant: str, folder: Path) -> Path:
-    """Return a shared library of a C file, for one of `VARIANTS`."""
+def compile_variant(source: Path, compiler: str, variant: str, folder: Path) -> Path:
+    """Compile a C file for one of `VARIANTS` and return the shared library."""
     text = source.read_text()
     better = list(LEVELS)[: list(LEVELS).index(variant)] if variant in LEVELS else list(LEVELS)
     for level in better:
@@ -96,37 +96,38 @@ def build(*command: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def called(library: Path, values: npt.NDArray[Any], name: str = "lenet") -> npt.NDArray[Any]:
-    """Return the logits of a batch, in the kind of numbers that the images are in."""
+def call_batch(library: Path, values: npt.NDArray[Any], name: str = "lenet") -> npt.NDArray[Any]:
+    """Return the logits of a batch, with the dtype of the images."""
     values = np.ascontiguousarray(values)
     logits = np.zeros((len(values), 10), values.dtype)
     function = ctypes.CDLL(str(library))[f"{name}_batch"]
     function.restype = None
-    places = (ctypes.c_void_p(array.ctypes.data) for array in (values, logits))
-    function(*places, ctypes.c_size_t(len(values)))
+    pointers = (ctypes.c_void_p(array.ctypes.data) for array in (values, logits))
+    function(*pointers, ctypes.c_size_t(len(values)))
     return logits
 
 
-def runs_here(variant: str) -> bool:
+def is_supported_by_cpu(variant: str) -> bool:
     flags = Path("/proc/cpuinfo").read_text()
-    return all(f" {one}" in flags for one in LEVELS[variant][1]) if variant in LEVELS else True
+    needed = LEVELS[variant][1] if variant in LEVELS else ()
+    return all(f" {feature}" in flags for feature in needed)
 
 
-def answers(
+def compute_logits(
     precision: str, sources: Path, images: Images, compiler: str, variant: str, folder: Path
 ) -> npt.NDArray[Any]:
-    """Return what a file answers, built by a compiler for one instruction set of this machine."""
+    """Return the logits of a C file, compiled for one instruction set of this machine."""
     needs.require(compiler)
-    if not runs_here(variant):
+    if not is_supported_by_cpu(variant):
         pytest.skip(f"this machine has no {variant}")
-    return called(
-        compiled(sources / f"lenet_native_{precision}.c", compiler, variant, folder), images
+    return call_batch(
+        compile_variant(sources / f"lenet_native_{precision}.c", compiler, variant, folder), images
     )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_float32_answers_as_keras(
+def test_float32_equals_keras(
     sources: Path,
     images: Images,
     reference: npt.NDArray[np.float32],
@@ -134,14 +135,14 @@ def test_float32_answers_as_keras(
     variant: str,
     tmp_path: Path,
 ) -> None:
-    logits = answers("float32", sources, images, compiler, variant, tmp_path)
+    logits = compute_logits("float32", sources, images, compiler, variant, tmp_path)
     assert (logits.argmax(axis=1) == reference.argmax(axis=1)).sum() == len(reference) == 10_000
     np.testing.assert_allclose(logits, reference, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_int8_weights_lose_next_to_nothing(
+def test_int8_weights_keep_the_predictions(
     sources: Path,
     images: Images,
     reference: npt.NDArray[np.float32],
@@ -149,7 +150,7 @@ def test_int8_weights_lose_next_to_nothing(
     variant: str,
     tmp_path: Path,
 ) -> None:
-    logits = answers("dynamic", sources, images, compiler, variant, tmp_path)
+    logits = compute_logits("dynamic", sources, images, compiler, variant, tmp_path)
     assert (logits.argmax(axis=1) == reference.argmax(axis=1)).mean() >= 0.999
     assert 1e-4 < np.abs(logits - reference).max() < 0.5
 
@@ -158,7 +159,7 @@ def test_int8_weights_lose_next_to_nothing(
 def test_int8_equals_tensorflow_lite_bit_for_bit(
     sources: Path,
     images: Images,
-    answers_of_tflite: npt.NDArray[np.int8],
+    tflite_logits: npt.NDArray[np.int8],
     compiler: str,
     tmp_path: Path,
 ) -> None:
@@ -166,18 +167,18 @@ def test_int8_equals_tensorflow_lite_bit_for_bit(
     library = tmp_path / "lenet.so"
     source = sources / "lenet_native_int8.c"
     build(compiler, "-O3", "-shared", "-fPIC", source, "-o", library)
-    logits = called(library, quantize(images, load_artifact(source).inputs[0]))
+    logits = call_batch(library, quantize(images, load_artifact(source).inputs[0]))
     assert len(logits) == 10_000
-    np.testing.assert_array_equal(logits, answers_of_tflite)
+    np.testing.assert_array_equal(logits, tflite_logits)
 
 
 @pytest.mark.parametrize("plain", [(), ("-DPLAIN_C",)], ids=["vectors", "plain"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_compilers_have_nothing_to_say(
+def test_compilers_give_no_warning(
     sources: Path, compiler: str, precision: str, plain: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """And the header says what the file says, in C and in C++."""
+    """The header declares the functions of the file, in C and in C++."""
     needs.require(compiler)
     source = sources / f"lenet_native_{precision}.c"
     header = source.with_suffix(".h")
@@ -190,17 +191,17 @@ def test_compilers_have_nothing_to_say(
         build(compiler, *flags, "-include", wrong, "-fsyntax-only", source)
 
 
-def program(
+def build_driver(
     source: Path, output: Path, compiler: str, flags: Sequence[str], precision: str
 ) -> Callable[..., npt.NDArray[Any]]:
-    """Build `native_main.c` with a network, and return what answers images with it."""
+    """Build `native_main.c` with a network; return a function that runs it on images."""
     kind = np.dtype(np.int8 if precision == "int8" else np.float32)
     text = "int8_t" if precision == "int8" else "float"
     header = source.with_suffix(".h")
-    about = ("-DNET=lenet", "-DPIXELS=784", "-DCLASSES=10", f"-DKIND={text}", "-include", header)
-    build(compiler, *flags, *about, DRIVER, source, "-o", output)
+    defines = ("-DNET=lenet", "-DPIXELS=784", "-DCLASSES=10", f"-DKIND={text}", "-include", header)
+    build(compiler, *flags, *defines, DRIVER, source, "-o", output)
 
-    def answer(values: npt.NDArray[Any], *before: str, **environment: str) -> npt.NDArray[Any]:
+    def run(values: npt.NDArray[Any], *before: str, **environment: str) -> npt.NDArray[Any]:
         done = subprocess.run(
             [*before, str(output)], input=values.astype(kind).tobytes(), capture_output=True,
             timeout=300, env=environment or None,
@@ -208,19 +209,19 @@ def program(
         assert done.returncode == 0, done.stderr.decode()
         return np.frombuffer(done.stdout, kind).reshape(-1, 10)
 
-    return answer
+    return run
 
 
-# GCC takes ten seconds for a sanitized file with vectors.
+# GCC needs ten seconds to compile a sanitized file with vectors.
 SANITIZED = [
-    pytest.param(*one, marks=[pytest.mark.slow] if one[::2] == ("gcc", ()) else [])
-    for one in itertools.product(COMPILERS, PRECISIONS, [(), ("-DPLAIN_C",)])
-    if one[1:] != ("int8", ("-DPLAIN_C",))
+    pytest.param(*case, marks=[pytest.mark.slow] if case[::2] == ("gcc", ()) else [])
+    for case in itertools.product(COMPILERS, PRECISIONS, [(), ("-DPLAIN_C",)])
+    if case[1:] != ("int8", ("-DPLAIN_C",))
 ]
 
 
 @pytest.mark.parametrize(("compiler", "precision", "plain"), SANITIZED)
-def test_sanitizers_have_nothing_to_say(
+def test_sanitizers_find_no_error(
     sources: Path,
     images: Images,
     compiler: str,
@@ -236,24 +237,24 @@ def test_sanitizers_have_nothing_to_say(
         needs.leave_out(needs.advice(f"{compiler} has no sanitizers", ["libclang-rt-dev"]))
     source = sources / f"lenet_native_{precision}.c"
     values = quantize(images[:FEW], load_artifact(source).inputs[0])
-    logits = program(source, tmp_path / "lenet", compiler, flags, precision)(values)
+    logits = build_driver(source, tmp_path / "lenet", compiler, flags, precision)(values)
     assert logits.shape == (FEW, 10)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_64_bit_arm_answers_the_same(
+def test_64_bit_arm_gives_the_same_logits(
     sources: Path, images: Images, precision: str, tmp_path: Path
 ) -> None:
-    """On the emulated core of a Raspberry Pi 4."""
+    """The emulated core is that of a Raspberry Pi 4."""
     needs.require("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
     source = sources / f"lenet_native_{precision}.c"
     values = quantize(images[:FEW], load_artifact(source).inputs[0])
     flags = ("-O3", "-ffp-contract=fast", "-static")
-    there = program(source, tmp_path / "arm", "aarch64-linux-gnu-gcc", flags, precision)
-    here = program(source, tmp_path / "here", "cc", flags[:2], precision)
-    found = there(values, "qemu-aarch64-static", QEMU_CPU="cortex-a72")
+    on_arm = build_driver(source, tmp_path / "arm", "aarch64-linux-gnu-gcc", flags, precision)
+    locally = build_driver(source, tmp_path / "local", "cc", flags[:2], precision)
+    logits = on_arm(values, "qemu-aarch64-static", QEMU_CPU="cortex-a72")
     tolerance = 0 if precision == "int8" else 1e-4
-    np.testing.assert_allclose(found, here(values), atol=tolerance, rtol=0)
+    np.testing.assert_allclose(logits, locally(values), atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("cpu", ["cortex-m4", "cortex-m33"])
@@ -271,7 +272,7 @@ def test_int8_fits_a_microcontroller(sources: Path, cpu: str, tmp_path: Path) ->
     assert stack < 6 * 1024
 
 
-def test_the_same_bytes_twice(sources: Path, exports: Path, tmp_path: Path) -> None:
+def test_export_is_reproducible(sources: Path, exports: Path, tmp_path: Path) -> None:
     from lenet_edge.data import mnist
     from lenet_edge.export.exporter import export
 
@@ -284,23 +285,21 @@ def test_the_same_bytes_twice(sources: Path, exports: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_it_needs_no_library_and_keeps_no_state(
-    sources: Path, precision: str, tmp_path: Path
-) -> None:
+def test_no_library_and_no_state(sources: Path, precision: str, tmp_path: Path) -> None:
     needs.require("cc", "nm")
     output = tmp_path / "lenet.o"
     build("cc", "-O3", "-c", sources / f"lenet_native_{precision}.c", "-o", output)
     symbols = subprocess.check_output(["nm", output], text=True).splitlines()
     kinds = {line.split()[-1]: line.split()[-2] for line in symbols}
-    wanted = {name for name, kind in kinds.items() if kind == "U"}
-    # What every compiler brings along, and calls of its own accord too.
-    assert wanted <= {"memcpy", "memset", "__stack_chk_fail", "__cpu_model", "__cpu_indicator_init",
+    needed = {name for name, kind in kinds.items() if kind == "U"}
+    # Compilers provide these symbols, and call them without being asked.
+    assert needed <= {"memcpy", "memset", "__stack_chk_fail", "__cpu_model", "__cpu_indicator_init",
                       "_GLOBAL_OFFSET_TABLE_"}  # fmt: skip
     assert not [name for name, kind in kinds.items() if kind in "BbDdCc"]
     assert {name for name, kind in kinds.items() if kind == "T"} == {"lenet", "lenet_batch"}
 
 
-def test_the_comment_says_where_it_is_from(sources: Path) -> None:
+def test_comment_names_the_checkpoint_and_the_labels(sources: Path) -> None:
     for precision in PRECISIONS:
         path = sources / f"lenet_native_{precision}.c"
         comment = path.read_text().partition("*/")[0]

@@ -1,4 +1,4 @@
-"""Networks other than LeNet as C: random ones, a second one through every command, refused ones."""
+"""Tests of C files of other networks: random networks, a second network, unsupported layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lenet_edge.export import native
 from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.native.text import identifier, with_contract
 from tests.conftest import LenetEdge
-from tests.export.test_native import WARNINGS, build, called
+from tests.export.test_native import WARNINGS, build, call_batch
 from tests.needs import require
 
 Shape = tuple[int, int, int]
@@ -45,14 +45,14 @@ def request(model: Any) -> ConversionRequest:
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
-    """The image's shape, and the kinds and settings of the layers of a small network."""
+    """Draw the image shape, and the kinds and settings of the layers of a small network."""
     rows, cols = draw(st.integers(4, 30)), draw(st.integers(4, 30))
     image = (rows, cols, draw(st.sampled_from([1, 1, 3])))
     layers: list[tuple[str, dict[str, Any]]] = []
     sides = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
     def add(kind: str, window: str, padding: str, **settings: Any) -> bool:
-        """Add a layer, if its windows find room in what the layers before leave of the image."""
+        """Add a layer, if its windows fit into the output of the layer before."""
         nonlocal rows, cols
         size, strides = settings[window], settings["strides"]
         after = [
@@ -66,7 +66,7 @@ def networks(draw: st.DrawFn) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
         return True
 
     for _ in range(draw(st.integers(0, 3))):
-        classic = draw(st.booleans())  # as in LeNet, for which there are kernels of their own
+        classic = draw(st.booleans())  # as in LeNet, which has its own kernels
         kernel = (3, 3) if classic else draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
         if not add(
             "Conv2D",
@@ -96,7 +96,7 @@ def networks(draw: st.DrawFn) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
 
 
 def like_lenet(rows: int, cols: int) -> tuple[Shape, list[tuple[str, dict[str, Any]]]]:
-    """Two convolutions and pools in a row, which one kernel computes."""
+    """Return two pairs of convolution and pool, which one kernel computes together."""
     layers: list[tuple[str, dict[str, Any]]] = []
     for filters in (5, 19):
         layers += [
@@ -112,7 +112,7 @@ def like_lenet(rows: int, cols: int) -> tuple[Shape, list[tuple[str, dict[str, A
 @example(drawn=like_lenet(28, 28), seed=0)
 @example(drawn=like_lenet(19, 45), seed=1)
 @example(drawn=like_lenet(37, 31), seed=2)
-def test_random_networks_answer_as_keras(
+def test_random_networks_equal_keras(
     tmp_path_factory: pytest.TempPathFactory,
     drawn: tuple[Shape, list[tuple[str, dict[str, Any]]]],
     seed: int,
@@ -122,13 +122,13 @@ def test_random_networks_answer_as_keras(
     source, library = folder / "net.c", folder / "net.so"
     image, layers = drawn
     keras().utils.set_random_seed(seed)
-    model = network(image, [getattr(keras().layers, kind)(**how) for kind, how in layers])
+    model = network(image, [getattr(keras().layers, kind)(**options) for kind, options in layers])
     images = np.random.default_rng(seed).random((5, *image), np.float32)
     source.write_bytes(native.convert(ConversionRequest(model, "float32", images)).content)
     build("clang", *WARNINGS, "-O1", "-shared", "-fPIC", source, "-o", library)
-    # One by one: a kernel of one row and strides (1, 2) make TensorFlow 2.21 answer a batch wrong.
+    # Batch 1: TensorFlow 2.21 computes batches wrong for kernels of one row with strides (1, 2).
     expected = model.predict(images, batch_size=1, verbose=0)
-    np.testing.assert_allclose(called(library, images), expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(call_batch(library, images), expected, atol=1e-4, rtol=0)
 
 
 def three_convolutions() -> Any:
@@ -149,28 +149,28 @@ def three_convolutions() -> Any:
     )
 
 
-def test_a_second_network_exports_and_verifies(
+def test_second_network_exports_and_verifies(
     tmp_path: Path, lenet_edge: LenetEdge, lenet_edge_here: LenetEdge
 ) -> None:
     require("cc")
     keras().utils.set_random_seed(1)
     model = three_convolutions()
     model.save(tmp_path / "second-net.keras")
-    made = lenet_edge_here("export", "second-net.keras", "--format", "native", "--dynamic",
+    exported = lenet_edge_here("export", "second-net.keras", "--format", "native", "--dynamic",
                            "--int8", "--output-dir", "out")  # fmt: skip
-    assert made.returncode == 0, made.stderr
+    assert exported.returncode == 0, exported.stderr
     text = (tmp_path / "out" / "second-net_native_int8.c").read_text()
     assert "void second_net(const int8_t image[784], int8_t logits[10]);" in text
-    files = [f"out/second-net_native_{one}.c" for one in ("float32", "dynamic")]
+    files = [f"out/second-net_native_{precision}.c" for precision in ("float32", "dynamic")]
     verified = lenet_edge("verify", *files, "--json", "parity.json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     parity = json.loads((tmp_path / "parity.json").read_text())["parity"]
-    found = {one["candidate"]: one for one in parity}
-    assert found["second-net_native_float32.c"]["top1_agreement"] == 1
-    assert found["second-net_native_float32.c"]["max_abs_error"] < 1e-4
+    reports = {report["candidate"]: report for report in parity}
+    assert reports["second-net_native_float32.c"]["top1_agreement"] == 1
+    assert reports["second-net_native_float32.c"]["max_abs_error"] < 1e-4
 
 
-def test_the_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> None:
+def test_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     from lenet_edge.export import tflite
@@ -193,11 +193,11 @@ def test_the_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> No
     source.write_bytes(native.convert(ConversionRequest(model, "int8", images, name="net")).content)
     build("cc", *WARNINGS, "-O2", "-shared", "-fPIC", source, "-o", library)
     np.testing.assert_array_equal(
-        called(library, integers, "net"), interpreter.get_tensor(logits["index"])
+        call_batch(library, integers, "net"), interpreter.get_tensor(logits["index"])
     )
 
 
-REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
+UNSUPPORTED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
     "softmax": (lambda k: [k.Flatten(), k.Dense(10, activation="softmax", name="last")],
                 r"layer last \(Dense\) is not covered .*softmax"),
     "average pool": (lambda k: [k.AveragePooling2D(2, name="mean"), k.Flatten(), k.Dense(10)],
@@ -212,21 +212,21 @@ REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
                    r"layer first \(ReLU\) is not covered .*follow"),
     "dense on pixels": (lambda k: [k.Dense(10, name="each")],
                         r"layer each \(Dense\) is not covered"),
-    "no dense layer": (lambda k: [k.Conv2D(10, 12), k.Flatten()], "wants a dense layer at the end"),
+    "no dense layer": (lambda k: [k.Conv2D(10, 12), k.Flatten()], "needs a dense layer at the end"),
     "too large": (lambda k: [k.Conv2D(8000, 1), k.MaxPool2D(12), k.Flatten(), k.Dense(2)],
                   "MiB .* on the stack"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("why", REFUSED)
-def test_what_is_not_covered_is_named(why: str) -> None:
-    layers, message = REFUSED[why]
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_unsupported_layer_is_named(case: str) -> None:
+    layers, message = UNSUPPORTED[case]
     model = network((12, 12, 1), layers(keras().layers))
     with pytest.raises(ModelFileError, match=message):
         native.convert(request(model))
 
 
-def test_a_branch_is_not_covered() -> None:
+def test_branch_is_not_supported() -> None:
     k = keras()
     image = k.Input((12, 12, 1))
     flat = k.layers.Flatten()(image)
@@ -235,7 +235,7 @@ def test_a_branch_is_not_covered() -> None:
         native.convert(request(k.Model(image, both)))
 
 
-def test_the_command_names_the_layer_too(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+def test_command_names_the_unsupported_layer(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     k = keras().layers
     model = network((28, 28, 1), [k.AveragePooling2D(2, name="mean"), k.Flatten(), k.Dense(10)])
     model.save(tmp_path / "mean.keras")
@@ -259,7 +259,7 @@ def smallest() -> bytes:
 
 @settings(max_examples=25)
 @given(labels=LABELS)
-def test_no_label_breaks_the_comment(
+def test_labels_cannot_end_the_comment(
     tmp_path_factory: pytest.TempPathFactory, smallest: bytes, labels: list[str]
 ) -> None:
     require("gcc")
@@ -275,16 +275,16 @@ def test_no_label_breaks_the_comment(
     [("lenet", "lenet"), ("second-net", "second_net"), ("3d", "net_3d"), ("int", "net_int"),
      ("dense", "net_dense"), ("run", "net_run"), ("", "net_"), ("né", "n_"), ("_x", "net__x")],
 )  # fmt: skip
-def test_the_function_has_a_name_that_c_takes(stem: str, name: str) -> None:
+def test_function_name_is_valid_c(stem: str, name: str) -> None:
     assert identifier(stem) == name
 
 
-def test_a_fixed_batch_is_in_the_contract(exports: Path, tmp_path: Path) -> None:
+def test_fixed_batch_is_in_the_contract(exports: Path, tmp_path: Path) -> None:
     from lenet_edge.data import mnist
     from lenet_edge.export.exporter import Options, export
 
     training, test = mnist.load("train"), mnist.load("test")
-    (made,) = export(exports / "lenet.keras", tmp_path, training, test, ("native",),
+    (artifact,) = export(exports / "lenet.keras", tmp_path, training, test, ("native",),
                     options=Options(batch_size=4))  # fmt: skip
-    assert made.path.name == "lenet_native_float32_b4.c"
-    assert load_artifact(made.path).inputs[0].shape == (4, 28, 28, 1)
+    assert artifact.path.name == "lenet_native_float32_b4.c"
+    assert load_artifact(artifact.path).inputs[0].shape == (4, 28, 28, 1)

@@ -1,4 +1,4 @@
-"""Every format in every precision: small, right, reproducible, and honest about bad input."""
+"""Tests of every format in every precision: size, parity, reproducibility and bad input."""
 
 import dataclasses
 import os
@@ -27,7 +27,7 @@ from tests.conftest import LenetEdge, take
 
 Matrix = dict[tuple[str, str], Artifact]
 
-# Bytes, before the contract; and the accuracy, in percentage points, that may be lost.
+# Maximum bytes without the contract, and maximum accuracy drop in percentage points.
 LIMITS = {
     ("tflite", "float32"): (244_000, 0.0),
     ("tflite", "float16"): (126_000, 0.05),
@@ -41,7 +41,7 @@ LIMITS = {
 CONTRACT_BYTES = 2048
 
 
-def test_the_matrix_is_complete(matrix: Matrix) -> None:
+def test_matrix_is_complete(matrix: Matrix) -> None:
     assert set(matrix) == set(LIMITS)
 
 
@@ -52,7 +52,7 @@ def test_size(matrix: Matrix, format: str, precision: str) -> None:
     artifact = matrix[format, precision]
     length = len(contract(artifact).encode())
     assert length < CONTRACT_BYTES
-    # The entry around it takes a few bytes more, which count against the file.
+    # The metadata entry around the contract needs a few bytes more.
     assert artifact.size_bytes - length <= LIMITS[format, precision][0] + 100
 
 
@@ -60,20 +60,20 @@ def test_size(matrix: Matrix, format: str, precision: str) -> None:
 def test_parity(matrix: Matrix, exports: Path, tmp_path: Path, format: str, precision: str) -> None:
     artifact = matrix[format, precision]
     assert artifact.parent_sha256
-    # The recorded answers to all test images are in `exports`; `matrix` recorded fewer.
+    # `exports` has the reference logits of all test images; `matrix` has fewer.
     reference = reference_path(exports, artifact.parent_sha256)
     for path in (artifact.path, manifest_path(artifact.path), reference):
         shutil.copy(path, tmp_path)
-    twin = tmp_path / artifact.name
+    copy = tmp_path / artifact.name
     target = get_target("litert-xnnpack" if format == "tflite" else "onnxruntime-cpu")
-    (found,), skipped = verify([Pair(load_artifact(twin), target)])
+    (report,), skipped = verify([Pair(load_artifact(copy), target)])
     assert not skipped
-    assert found.accuracy_drop is not None
-    assert abs(found.accuracy_drop) <= LIMITS[format, precision][1] + 1e-9
-    assert found.top1_agreement >= 0.998
+    assert report.accuracy_drop is not None
+    assert abs(report.accuracy_drop) <= LIMITS[format, precision][1] + 1e-9
+    assert report.top1_agreement >= 0.998
 
 
-def test_the_manifest_says_what_was_chosen(matrix: Matrix) -> None:
+def test_manifest_has_the_settings(matrix: Matrix) -> None:
     assert matrix["onnx", "int8"].settings == ("reduce_range=True",)
     assert matrix["onnx", "int8"].calibration == "first 1000 images of mnist-train"
     assert matrix["tflite", "int16x8"].inputs[0].dtype == "int16"
@@ -89,7 +89,7 @@ def test_reduced_range() -> None:
         assert needs_reduced_range("auto") == ("vnni" not in Path("/proc/cpuinfo").read_text())
 
 
-def test_the_same_bytes_again_in_another_process(
+def test_export_in_another_process_is_reproducible(
     matrix: Matrix, exports: Path, tmp_path: Path, lenet_edge: LenetEdge
 ) -> None:
     done = lenet_edge(
@@ -100,7 +100,7 @@ def test_the_same_bytes_again_in_another_process(
         assert (tmp_path / artifact.name).read_bytes() == artifact.path.read_bytes(), artifact.name
 
 
-def test_a_precision_no_format_has(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
+def test_precision_of_no_format(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
     with pytest.raises(LenetEdgeError, match="dynamic is not available for onnx; add another"):
         exporter.export(
             exports / "lenet.keras", tmp_path, test_part, test_part, ("onnx",), ("dynamic",)
@@ -123,7 +123,7 @@ def resized(dataset: Dataset, side: int) -> Dataset:
         ),
     ],
 )
-def test_calibration_data_that_cannot_be_used(
+def test_unusable_calibration_images(
     exports: Path, tmp_path: Path, change: object, message: str
 ) -> None:
     assert callable(change)
@@ -145,7 +145,7 @@ def test_calibration_data_that_cannot_be_used(
         ({"a": np.zeros(1), "b": np.zeros(1)}, "no array named images"),
     ],
 )
-def test_calibration_files_that_cannot_be_used(
+def test_unusable_calibration_files(
     exports: Path, tmp_path: Path, arrays: dict[str, Any], message: str
 ) -> None:
     np.savez(tmp_path / "images.npz", **arrays)
@@ -161,7 +161,7 @@ def test_calibration_files_that_cannot_be_used(
         )
 
 
-def test_a_calibration_file_that_is_none(exports: Path, lenet_edge_here: LenetEdge) -> None:
+def test_file_that_is_not_a_calibration_file(exports: Path, lenet_edge_here: LenetEdge) -> None:
     done = lenet_edge_here(
         "export", exports / "lenet.keras", "--int8", "--calibration", exports / "lenet.keras.json"
     )
@@ -169,12 +169,12 @@ def test_a_calibration_file_that_is_none(exports: Path, lenet_edge_here: LenetEd
     assert "cannot be read as .npz" in done.stderr.splitlines()[-1]
 
 
-def test_pixels_calibrate_as_scaled_images_do(exports: Path, tmp_path: Path) -> None:
+def test_pixels_calibrate_like_scaled_images(exports: Path, tmp_path: Path) -> None:
     test = take(mnist.load("test"), 10)
-    made = []
+    artifacts: list[Artifact] = []
     for name, images in (("pixels", test.images), ("scaled", test.images / np.float32(255))):
         np.savez(tmp_path / "images.npz", images=images)
-        made += exporter.export(
+        artifacts += exporter.export(
             exports / "lenet.keras",
             tmp_path / name,
             test,
@@ -183,11 +183,11 @@ def test_pixels_calibrate_as_scaled_images_do(exports: Path, tmp_path: Path) -> 
             ("int8",),
             options=exporter.Options(calibration_file=tmp_path / "images.npz"),
         )
-    assert made[0].sha256 == made[1].sha256
-    assert made[0].calibration == "10 images of images.npz"
+    assert artifacts[0].sha256 == artifacts[1].sha256
+    assert artifacts[0].calibration == "10 images of images.npz"
 
 
-def test_a_model_with_two_inputs(tmp_path: Path, test_part: Dataset) -> None:
+def test_model_with_two_inputs(tmp_path: Path, test_part: Dataset) -> None:
     import keras
 
     inputs = [keras.Input((4,)), keras.Input((4,))]
@@ -197,7 +197,7 @@ def test_a_model_with_two_inputs(tmp_path: Path, test_part: Dataset) -> None:
         exporter.export(tmp_path / "two.keras", tmp_path, test_part, test_part)
 
 
-def test_a_layer_that_cannot_be_exported_is_named(tmp_path: Path, test_part: Dataset) -> None:
+def test_layer_that_cannot_be_exported_is_named(tmp_path: Path, test_part: Dataset) -> None:
     import keras
     from keras import layers
 
@@ -224,12 +224,12 @@ except LenetEdgeError as error:
 """
 
 
-def test_the_old_file_survives_a_full_disk(exports: Path, tmp_path: Path) -> None:
+def test_old_file_survives_a_simulated_full_disk(exports: Path, tmp_path: Path) -> None:
     (tmp_path / "lenet.keras").write_bytes((exports / "lenet.keras").read_bytes())
     old = tmp_path / "lenet_float32.tflite"
     old.write_bytes(b"the old file")
 
-    def limit() -> None:  # what a full disk is to a writer: OSError in the middle of a file
+    def limit() -> None:  # like a full disk: OSError in the middle of a file
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
     done = subprocess.run(
@@ -245,7 +245,7 @@ def test_the_old_file_survives_a_full_disk(exports: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-def test_the_old_file_survives_a_disk_that_is_really_full(exports: Path, tmp_path: Path) -> None:
+def test_old_file_survives_a_full_disk(exports: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)]

@@ -1,4 +1,4 @@
-"""The network as WebAssembly: what is in the file; serve/test_wasm.py runs it in a browser."""
+"""Tests of the content of .wasm files; serve/test_wasm.py runs them in a browser."""
 
 from __future__ import annotations
 
@@ -30,22 +30,27 @@ def artifact(exports: Path) -> Artifact:
     return load_artifact(exports / "lenet_float32.wasm")
 
 
-def test_it_is_small_and_asks_for_nothing(artifact: Artifact) -> None:
+def test_file_is_small_and_imports_nothing(artifact: Artifact) -> None:
     import wasmtime
 
     assert 240_000 < artifact.size_bytes < 260_000
     module = wasmtime.Module.from_file(wasmtime.Engine(), str(artifact.path))
     assert module.imports == []
-    assert [one.name for one in module.exports] == ["memory", "lenet", "lenet_batch", "__heap_base"]
+    assert [export.name for export in module.exports] == [
+        "memory",
+        "lenet",
+        "lenet_batch",
+        "__heap_base",
+    ]
 
 
-def test_it_says_what_it_is_without_its_manifest(artifact: Artifact, tmp_path: Path) -> None:
+def test_contract_equals_the_manifest(artifact: Artifact, tmp_path: Path) -> None:
     alone = load_artifact(Path(shutil.copy(artifact.path, tmp_path / "moved.wasm")))
-    told = dataclasses.replace(alone, path=artifact.path, created_at=artifact.created_at)
-    assert told == artifact
+    same = dataclasses.replace(alone, path=artifact.path, created_at=artifact.created_at)
+    assert same == artifact
 
 
-def test_another_contract_takes_the_place_of_the_first(artifact: Artifact, tmp_path: Path) -> None:
+def test_new_contract_replaces_the_old(artifact: Artifact, tmp_path: Path) -> None:
     content = artifact.path.read_bytes()
     path = tmp_path / "other.wasm"
     for text in ("{}", json.dumps({"labels": ["ä" * 300]})):
@@ -56,16 +61,16 @@ def test_another_contract_takes_the_place_of_the_first(artifact: Artifact, tmp_p
         assert len(names) == len(list(wasm_sections(content)))
 
 
-def test_half_a_file_and_somebody_else_s_are_refused(artifact: Artifact, tmp_path: Path) -> None:
+def test_truncated_and_foreign_files_are_refused(artifact: Artifact, tmp_path: Path) -> None:
     content = artifact.path.read_bytes()
     path = tmp_path / "half.wasm"
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelFileError, match=r"half\.wasm is damaged"):
         load_artifact(path)
-    theirs = tmp_path / "theirs.wasm"
-    theirs.write_bytes(content[:8])  # a module, and empty
-    with pytest.raises(TargetError, match=r"theirs\.wasm is no \.wasm file of lenet-edge"):
-        open_session(dataclasses.replace(artifact, path=theirs), TARGET)
+    foreign = tmp_path / "foreign.wasm"
+    foreign.write_bytes(content[:8])  # a module, and empty
+    with pytest.raises(TargetError, match=r"foreign\.wasm is no \.wasm file of lenet-edge"):
+        open_session(dataclasses.replace(artifact, path=foreign), TARGET)
     with pytest.raises(TargetError, match="runs on one thread, not 2"):
         open_session(artifact, TARGET, num_threads=2)
 
@@ -82,19 +87,21 @@ def test_memory_grows_with_the_batch(artifact: Artifact) -> None:
     session.close()
 
 
-def test_without_clang_nothing_is_made(
+def test_without_clang_nothing_is_written(
     exports: Path, lenet_edge: LenetEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    made = lenet_edge("export", exports / "lenet.keras", "--format", "wasm", "--output-dir", "out")
-    assert made.returncode == 1
-    said = " ".join(made.stderr.split())
-    assert "needs clang and wasm-ld, and there is no clang; install both" in said
+    process = lenet_edge(
+        "export", exports / "lenet.keras", "--format", "wasm", "--output-dir", "out"
+    )
+    assert process.returncode == 1
+    message = " ".join(process.stderr.split())
+    assert "needs clang and wasm-ld, and there is no clang; install both" in message
     assert not (tmp_path / "out").exists()
 
 
-def test_a_clang_that_cannot_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as Apple's, which knows no WebAssembly."""
+def test_clang_without_webassembly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's clang, for example, cannot build WebAssembly."""
     require(*BUILD_WASM)
     (tmp_path / "clang").write_text(
         "#!/bin/sh\necho 'error: unable to create target' >&2; exit 1\n"

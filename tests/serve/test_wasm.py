@@ -12,7 +12,7 @@ import pytest
 from lenet_edge.data.dataset import Dataset, to_input
 from tests.browser import DESKTOP, Browser
 from tests.data.draw import HANDS
-from tests.export.test_native import called, compiled
+from tests.export.test_native import call_batch, compile_variant
 from tests.needs import BUILD_WASM, require
 from tests.serve.conftest import EXPORTED, Server, serving
 
@@ -80,7 +80,7 @@ def test_logits_equal_those_of_c(
     )
     actual = np.array(logits, np.float32).reshape(1000, 10)
     source = sources / f"lenet_native_{PRECISIONS[number]}.c"
-    expected = called(compiled(source, "clang", "baseline", tmp_path), images)
+    expected = call_batch(compile_variant(source, "clang", "baseline", tmp_path), images)
     np.testing.assert_array_equal(actual, expected)
 
 
