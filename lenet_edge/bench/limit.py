@@ -12,6 +12,7 @@ from lenet_edge import inspection, worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.peak import peak_macs_per_s
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.formats import BY_NAME
 
 
 @worker.function
@@ -38,7 +39,11 @@ def count_macs(artifacts: Iterable[Artifact]) -> dict[str, int]:
     Checkpoints have no entry, and artifacts whose reader is not installed (.onnx on a board).
     """
     macs = {}
-    exported = {artifact.sha256: artifact for artifact in artifacts if artifact.format != "keras"}
+    exported = {
+        artifact.sha256: artifact
+        for artifact in artifacts
+        if BY_NAME[artifact.format].role != "checkpoint"
+    }
     for sha256, artifact in exported.items():
         with contextlib.suppress(LenetEdgeError):
             layers = worker.run(inspection.read.bind(artifact.path, artifact.format))

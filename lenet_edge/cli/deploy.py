@@ -95,12 +95,15 @@ def command(
     from lenet_edge.deploy.ssh import SshConnection
     from lenet_edge.flows.deploy import deploy
     from lenet_edge.flows.deployment_plan import plan_deployment
+    from lenet_edge.formats import BY_NAME
     from lenet_edge.report.terminal.deployment import deployment_view
     from lenet_edge.selection import load_artifacts
 
     if not uninstall:
         artifacts = [
-            one for one in load_artifacts(files, DEFAULT_DIR, say) if one.format != "keras"
+            artifact
+            for artifact in load_artifacts(files, DEFAULT_DIR, say)
+            if BY_NAME[artifact.format].role != "checkpoint"
         ]
     with closing(SshConnection(host, ssh_options, python)) as board:
         if uninstall:

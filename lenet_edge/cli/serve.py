@@ -57,13 +57,17 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
     import asyncio
     from contextlib import closing
 
+    from lenet_edge.formats import BY_NAME
     from lenet_edge.selection import load_artifacts
     from lenet_edge.serve import server
     from lenet_edge.serve.access_control import AccessControl
     from lenet_edge.serve.models import Models
 
-    found = load_artifacts(files, DEFAULT_DIR, say)
-    artifacts = [one for one in found if files or one.format != "keras"]
+    artifacts = [
+        artifact
+        for artifact in load_artifacts(files, DEFAULT_DIR, say)
+        if files or BY_NAME[artifact.format].role != "checkpoint"
+    ]
     access = AccessControl(host)
     sockets = server.bind(host, port)
 

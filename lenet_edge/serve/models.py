@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import LenetEdgeError, TargetError, WorkerError
+from lenet_edge.formats import BY_NAME
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.worker import Call, Worker
 
@@ -76,8 +77,8 @@ class Models:
         self.served: list[ServedModel] = []
         self.in_browser: list[BrowserModel] = []
         self.skipped: list[Skipped] = []
-        for artifact in sorted(artifacts, key=lambda artifact: artifact.format == "wasm"):
-            if artifact.format == "wasm" and target is None:
+        for artifact in sorted(artifacts, key=_is_for_browsers):
+            if _is_for_browsers(artifact) and target is None:
                 self._add_browser_model(artifact)
                 continue
             try:
@@ -162,6 +163,10 @@ class Models:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+
+
+def _is_for_browsers(artifact: Artifact) -> bool:
+    return BY_NAME[artifact.format].role == "browser"
 
 
 def _preprocessing(artifact: Artifact) -> str:
