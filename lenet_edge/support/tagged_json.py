@@ -5,10 +5,10 @@ A value that JSON cannot express becomes an object with one key, its tag:
     (1, 2)      {"$tuple": [1, 2]}
     b"\\x00"     {"$bytes": "AA=="}               base64
     Path("a")   {"$path": "a"}
-    {1: "x"}    {"$dict": [[1, "x"]]}            a key is no string, or starts with "$"
+    {1: "x"}    {"$dict": [[1, "x"]]}            for a key that is not a string or starts with "$"
 
 None, bool, int, float (infinity and NaN included), str, list and other dictionaries are plain
-JSON. Every other type is refused, because the receiver would get something else.
+JSON. Every other type is refused, because the receiver would get a different value.
 """
 
 from __future__ import annotations
