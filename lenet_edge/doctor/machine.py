@@ -19,7 +19,7 @@ _GIB = 2**30
 _NEEDED_MEMORY = {"host": 2 * _GIB, "board": _GIB // 8}
 _NEEDED_DISK = {"host": _GIB, "board": _GIB // 20}
 _HOT_CELSIUS = 80.0  # a Raspberry Pi reduces its clock from here
-_FIGURES = "lenet-edge bench --help"
+_BENCH_HELP = "lenet-edge bench --help"
 _PI = "https://www.raspberrypi.com/documentation/computers/os.html"
 _CPUFREQ = "https://docs.kernel.org/admin-guide/pm/cpufreq.html"
 # Device files of accelerators: the kind of accelerator, and the group that usually has access.
@@ -37,7 +37,7 @@ def check_speed(environment: Environment, throttled: tuple[str, ...]) -> Iterato
     """Check for conditions that make latencies vary: emulation, governor, throttling, load."""
     if environment.emulated:
         yield Finding("processor", "warning", environment.cpu, environment.emulated,
-                      "measure on the real machine", _FIGURES)  # fmt: skip
+                      "measure on the real machine", _BENCH_HELP)  # fmt: skip
     else:
         yield Finding("processor", "ok", f"{environment.cpu}, {environment.cores} cores")
     governor = environment.governor
@@ -66,7 +66,7 @@ def check_speed(environment: Environment, throttled: tuple[str, ...]) -> Iterato
     if environment.load is not None and environment.load > 0.5 * environment.cores:
         yield Finding("load", "warning", f"{environment.load:.1f} on {environment.cores} cores",
                       "other programs run, which increases every latency",
-                      "find them with: top", _FIGURES)  # fmt: skip
+                      "find them with: top", _BENCH_HELP)  # fmt: skip
     else:
         yield Finding("load", "ok", "low" if environment.load is not None else "not reported")
 
