@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -91,6 +92,22 @@ def test_every_command_of_the_bundle_starts(unpacked: Path) -> None:
         done = run(unpacked, name, "--help", PYTHON=sys.executable)
         assert done.returncode == 0, done.stderr
         assert f"Usage: lenet-edge {name}" in done.stdout
+
+
+def test_every_module_of_the_bundle_finds_its_imports(unpacked: Path) -> None:
+    """Imports inside functions are left out: some are for commands that only a host has."""
+    package = unpacked / "lenet_edge"
+    missing = []
+    for path in package.rglob("*.py"):
+        for statement in ast.parse(path.read_text()).body:
+            if isinstance(statement, ast.ImportFrom) and statement.module:
+                parts = statement.module.split(".")
+                module = unpacked.joinpath(*parts)
+                if parts[0] == "lenet_edge" and not (
+                    module.is_dir() or module.with_suffix(".py").exists()
+                ):
+                    missing.append(f"{path.relative_to(package)}: {statement.module}")
+    assert missing == []
 
 
 @pytest.mark.slow
