@@ -65,7 +65,7 @@ class Report:
     sources: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"Report({' '.join(str(machine.advice) for machine in self.machines)})"
+        return f"Report({'; '.join(machine.advice.choice for machine in self.machines)})"
 
     def _repr_html_(self) -> str:
         page = html.escape(self.render(".html"))

@@ -81,7 +81,7 @@ class Recommendation:
         return f"{self.choice}. {self.reason}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
+        return f"Recommendation({self.choice!r})"
 
     def _repr_html_(self) -> str:
         return html_lines([str(self)]) + html_table(
