@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -189,7 +190,7 @@ def measure(num_boards: int, rounds: int) -> dict[str, Any]:
         marks.update({f"{name}_cpu_s": cpu_s(of) for name, of in pids.items()})
 
         def report(line: str) -> None:
-            lines["cells" if line.endswith("us") else "other"] += 1
+            lines["cells" if re.search(r": [\d.,]+ (µs|ms|s)$", line) else "other"] += 1
             if sum(lines.values()) % 1_000 == 0:
                 print(f"  {lines['cells']:,} of {total:,}", file=sys.stderr, flush=True)
 

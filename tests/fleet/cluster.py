@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,11 @@ from pathlib import Path
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet.connection import connect, connected_boards
 from tests.ports import free_port
+
+
+def is_latency(line: str) -> bool:
+    """Tell whether a line of text reports a measurement, such as "a: cell: 12.3 µs"."""
+    return re.search(r": [\d.,]+ (µs|ms|s)$", line) is not None
 
 
 class Cluster:

@@ -23,7 +23,7 @@ from lenet_edge.flows.fleet_session import Choice, open_fleet
 from lenet_edge.results.result_file import BenchRun, FleetRun, load_runs
 from lenet_edge.selection import Pair
 from tests.conftest import LenetEdge
-from tests.fleet.cluster import Cluster, cluster
+from tests.fleet.cluster import Cluster, cluster, is_latency
 
 pytestmark = pytest.mark.slow
 QUICK = StopRule(min_time_s=0, max_time_s=0.1, precision=1)
@@ -112,7 +112,7 @@ def test_kill_9_loses_no_cell_and_repeats_no_complete_cell(
 
         def kill_in_the_middle(line: str) -> None:
             # The board has one process of each cell, and runs the second process of the first cell.
-            if line.startswith("a: ") and line.endswith("us"):
+            if line.startswith("a: ") and is_latency(line):
                 done_by_a.append(line)
                 if len(done_by_a) == (3 if share else 7):
                     boards.send("a", signal.SIGKILL)
@@ -145,7 +145,7 @@ def test_a_stalled_board_affects_no_other_board(
         stalled: list[str] = []
 
         def stall(line: str) -> None:
-            if line.startswith("a: lenet") and line.endswith("us") and not stalled:
+            if line.startswith("a: lenet") and is_latency(line) and not stalled:
                 stalled.append(line)
                 boards.send("a", signal.SIGSTOP)
 
@@ -162,7 +162,7 @@ def test_the_loss_of_the_last_board_of_its_kind(choice: Choice, tmp_path: Path) 
 
         def kill(line: str) -> None:
             done.append(line)
-            if sum(line.endswith("us") for line in done) == len(KEYS) + 2:
+            if sum(is_latency(line) for line in done) == len(KEYS) + 2:
                 boards.send("a", signal.SIGKILL)
 
         result, _ = bench(boards, choice, False, kill)
@@ -178,7 +178,7 @@ def test_the_loss_of_the_last_board_of_its_kind(choice: Choice, tmp_path: Path) 
         result, lines = bench(boards, choice, False, earlier=load_runs(tmp_path / "fleet.json"))
     assert complete(result.runs[0]) == KEYS
     assert not result.lost
-    measured = [line for line in lines if line.endswith("us")]
+    measured = [line for line in lines if is_latency(line)]
     assert len(measured) == ROUNDS * len(KEYS - before)
 
 
@@ -189,7 +189,7 @@ def test_a_killed_scheduler_is_one_error_and_the_results_are_kept(
     with cluster(tmp_path, "a") as boards:
 
         def kill(line: str) -> None:
-            if line.endswith("us"):
+            if is_latency(line):
                 boards.send("scheduler", signal.SIGKILL)
 
         with pytest.raises(LenetEdgeError, match="the scheduler ended"):
