@@ -7,7 +7,7 @@ the headings. All other behaviour is click's.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -58,6 +58,18 @@ def option(group: str, *names: str, **attributes: Any) -> Callable[[Decorated], 
     return click.option(*names, cls=Option, group=group, **attributes)
 
 
+def check_choice(name: str, choices: Sequence[str]) -> None:
+    """Check that a name is one of the choices.
+
+    Raises:
+        click.BadParameter: it is not; the message lists the choices and suggests near ones.
+    """
+    if name not in choices:
+        message = f"{name!r} is not one of {', '.join(map(repr, choices))}"
+        hint = did_you_mean(name, choices)
+        raise click.BadParameter(f"{message}; {hint}" if hint else message)
+
+
 class StringChoice(_Choice):
     """A choice of strings whose error suggests the nearest of them."""
 
@@ -67,13 +79,8 @@ class StringChoice(_Choice):
         Raises:
             click.BadParameter: `value` is not one of the choices.
         """
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter as error:
-            hint = did_you_mean(str(value), self.choices)
-            if not hint:
-                raise
-            self.fail(f"{error.message.rstrip('.')}; {hint}", param, ctx)
+        check_choice(value, self.choices)
+        return str(value)
 
 
 class Command(click.Command):

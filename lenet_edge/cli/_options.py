@@ -16,6 +16,7 @@ from lenet_edge.cli._help import (
     TRAINING,
     Decorated,
     StringChoice,
+    check_choice,
     option,
 )
 
@@ -240,14 +241,15 @@ def check_deployables(
 ) -> tuple[str, ...]:
     """Check the names of runtimes that `deploy` can bring to a board.
 
-    The runtime modules declare them. A `click.Choice` would import these modules for ``--help``.
+    The runtime modules declare them. A `StringChoice` would import these modules for ``--help``.
+
+    Raises:
+        click.BadParameter: a name is unknown.
     """
     if names:
         from lenet_edge.runtimes import deployables
 
-        known = [deployable.name for deployable in deployables()]
+        choices = [deployable.name for deployable in deployables()]
         for name in names:
-            if name not in known:
-                choices = ", ".join(map(repr, known))
-                raise click.BadParameter(f"{name!r} is not one of {choices}.", ctx, param)
+            check_choice(name, choices)
     return names

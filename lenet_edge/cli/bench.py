@@ -131,8 +131,8 @@ def command(
     from lenet_edge.report.terminal.bench import bench_view
     from lenet_edge.selection import load_artifacts
 
-    kept = json_file if str(json_file) != "-" else None
-    if resume and kept is None:
+    run_file = json_file if str(json_file) != "-" else None
+    if resume and run_file is None:
         raise UsageError("--resume needs the run's file: --json FILE")
     source = click.get_current_context().get_parameter_source("batch_sizes")
     settings = BenchSettings(
@@ -147,25 +147,25 @@ def command(
         pythons,
     )
     if share and not scheduler:
-        raise UsageError("--share is for a fleet; give its --scheduler")
+        raise UsageError("--share needs --scheduler, the address of a fleet")
     if scheduler and (pythons or csv_file or pytest_file):
         raise UsageError(
-            "--python, --csv and --pytest-benchmark are for one machine, and --scheduler for many"
+            "--python, --csv and --pytest-benchmark are for one machine; leave out --scheduler"
         )
     artifacts = load_artifacts(files, DEFAULT_DIR, say)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
     if scheduler:
-        _on_fleet(scheduler, choice, settings, share, json_file, kept, resume)
+        _on_fleet(scheduler, choice, settings, share, json_file, run_file, resume)
         return
-    run, stopped = bench(choice, settings, TERMINAL, kept, resume)
+    run, stopped = bench(choice, settings, TERMINAL, run_file, resume)
     if csv_file:
         csv_and_pytest.write_text(csv_file, csv_and_pytest.to_csv(run))
     if pytest_file:
         csv_and_pytest.write_text(pytest_file, csv_and_pytest.to_pytest_benchmark(run))
     output(bench_view(run), run.to_json(), json_file)
     if stopped:
-        more = "; go on with the same command and --resume" if kept else ""
-        raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run{more}")
+        hint = "; go on with the same command and --resume" if run_file else ""
+        raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run{hint}")
     if not run.measurements:
         raise TargetError("nothing could be measured; the reasons are above")
 
@@ -176,21 +176,21 @@ def _on_fleet(
     settings: BenchSettings,
     share: bool,
     json_file: Path | None,
-    kept: Path | None,
+    run_file: Path | None,
     resume: bool,
 ) -> None:
-    """Measure on every board, and show what is known however it ends."""
+    """Measure on every board, and show the results even if the measurement was stopped."""
     from lenet_edge.errors import TargetError
     from lenet_edge.flows.bench import bench_fleet
     from lenet_edge.report.terminal.fleet import fleet_view
 
-    fleet, stopped = bench_fleet(scheduler, choice, settings, TERMINAL, share, kept, resume)
-    if fleet is not None and kept:  # the file is written, and a large one takes its time
+    fleet, stopped = bench_fleet(scheduler, choice, settings, TERMINAL, share, run_file, resume)
+    if fleet is not None and run_file:  # `bench_fleet` has written it, which takes long if large
         show(fleet_view(fleet))
     elif fleet is not None:
         output(fleet_view(fleet), fleet.to_json(), json_file)
     if stopped:
-        more = "; go on with the same command and --resume" if kept else ""
-        raise KeyboardInterrupt(f"Stopped{more}")
+        hint = "; go on with the same command and --resume" if run_file else ""
+        raise KeyboardInterrupt(f"Stopped{hint}")
     if fleet is None or not any(run.measurements for run in fleet.runs):
         raise TargetError("nothing could be measured; the reasons are above")

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import click
 
-from lenet_edge.cli._help import OUTPUT, Command, Section, option
+from lenet_edge.cli._help import OUTPUT, Command, Section, check_choice, option
 from lenet_edge.cli._options import DEFAULT_DIR, check_deployables, files_argument, json_option
 from lenet_edge.cli._terminal import say
 
 _CONTENT = "What to pack"
+
+
+def _check_system(ctx: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    if name:
+        from lenet_edge.deploy.wheels import SYSTEMS
+
+        check_choice(name, list(SYSTEMS))
+    return name
 
 
 @click.command("bundle", cls=Command, section=Section.BOARDS, position=1)
@@ -26,6 +34,7 @@ _CONTENT = "What to pack"
 @option(
     _CONTENT,
     "--wheels",
+    callback=_check_system,
     metavar="SYSTEM",
     help="Add the wheels of a runtime, for a board without a network. SYSTEM is bookworm or trixie"
     " with -arm64 (Raspberry Pi OS, 64 bit), -armhf (32 bit) or -amd64, such as bookworm-arm64.",
@@ -77,8 +86,6 @@ def command(
 
     if num_images != "all" and not num_images.isdecimal():
         raise click.BadParameter('must be a number or "all"', param_hint="--num-images")
-    if wheels and wheels not in SYSTEMS:
-        raise click.BadParameter(f"one of {', '.join(SYSTEMS)}", param_hint="--wheels")
     if runtimes and not wheels:
         raise click.UsageError("--runtime needs --wheels, the system to get it for")
     artifacts = [

@@ -39,12 +39,12 @@ def command(base: Path, new: Path, fail_above: float, json_file: Path | None) ->
     from lenet_edge.report.terminal.comparison import comparison_view
     from lenet_edge.results.result_file import BenchRun
 
-    old = BenchRun.load(base)
-    changes, lonely = compare(old, BenchRun.load(new))
+    base_run = BenchRun.load(base)
+    changes, unmatched = compare(base_run, BenchRun.load(new))
     facts = {
-        "changes": [one.to_json(fail_above) for one in changes],
-        "only_in_one": lonely,
+        "changes": [change.to_json(fail_above) for change in changes],
+        "only_in_one": unmatched,
     }
-    output(comparison_view(old, changes, lonely, fail_above), facts, json_file)
-    if any(one.regression(fail_above) for one in changes):
+    output(comparison_view(base_run, changes, unmatched, fail_above), facts, json_file)
+    if any(change.regression(fail_above) for change in changes):
         raise click.exceptions.Exit(GATE_FAILED)

@@ -40,9 +40,9 @@ def command(job: str | None, json_file: Path | None) -> None:
     from lenet_edge.doctor.checks import default_job, run_checks
 
     job = job or default_job()
-    findings = run_checks(job, DEFAULT_DIR, lambda what: say(f"Try {what}"))
-    able = not any(one.status == "failure" for one in findings)
-    facts = {"job": job, "able": able, "findings": [asdict(one) for one in findings]}
+    findings = run_checks(job, DEFAULT_DIR, lambda check: say(f"Checking {check}"))
+    able = not any(finding.status == "failure" for finding in findings)
+    facts = {"job": job, "able": able, "findings": [asdict(finding) for finding in findings]}
     output(_view(findings, job, able), facts, json_file)
     if not able:
         raise SystemExit(GATE_FAILED)
@@ -57,12 +57,11 @@ def _view(findings: list[Finding], job: str, able: bool) -> Any:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for one in findings:
-        lines = [one.found]
-        for name, text in (("Cause", one.cause), ("Fix", one.fix), ("See", one.see)):
-            if text:
-                lines.append(f"{name}: {text}")
-        table.add_row(Text(one.status, style=_STYLES[one.status]), one.check, "\n".join(lines))
+    for finding in findings:
+        details = (("Cause", finding.cause), ("Fix", finding.fix), ("See", finding.see))
+        lines = [finding.found, *(f"{name}: {text}" for name, text in details if text)]
+        status = Text(finding.status, style=_STYLES[finding.status])
+        table.add_row(status, finding.check, "\n".join(lines))
     can = "can do its job" if able else "cannot do its job"
     work = "train and export" if job == "host" else "run models"
     return Group(table, f"This machine {can} as a {job}: {work}.")

@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet_edge.cli._help import TARGETS, Command, Section, option
+from lenet_edge.cli._help import TARGETS, Command, Section, check_choice, option
 from lenet_edge.cli._options import DEFAULT_DIR, files_argument, json_option
 from lenet_edge.cli._terminal import output, progress_bar
 
 if TYPE_CHECKING:
     from lenet_edge.npu_estimate import NpuEstimate
+
+
+def _check_accelerators(
+    ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    if names:
+        from lenet_edge.npu_estimate import ACCELERATORS
+
+        for name in names:
+            check_choice(name, ACCELERATORS)
+    return names
 
 
 @click.command("estimate", cls=Command, section=Section.MEASURE, position=6)
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
     "accelerators",
     "--accelerator",
     multiple=True,
+    callback=_check_accelerators,
     metavar="NAME",
     help="Accelerator: ethos-u55-32, -64, -128, -256; ethos-u65-256, -512; ethos-u85-128 to -2048."
     " Repeatable. Default: every U55 and U65.",
@@ -41,23 +53,19 @@ def command(files: tuple[Path, ...], accelerators: tuple[str, ...], json_file: P
     from lenet_edge.npu_estimate import ACCELERATORS, estimate_npu
     from lenet_edge.selection import load_artifacts
 
-    for name in accelerators:
-        if name not in ACCELERATORS:
-            raise click.BadParameter(
-                f"{name!r}; choose from {', '.join(ACCELERATORS)}", param_hint="--accelerator"
-            )
-    chosen = accelerators or tuple(one for one in ACCELERATORS if "u85" not in one)
+    accelerators = accelerators or tuple(name for name in ACCELERATORS if "u85" not in name)
     artifacts = load_artifacts(files or (DEFAULT_DIR / "lenet_int8.tflite",), DEFAULT_DIR)
-    found = []
-    with progress_bar("Estimate", len(artifacts) * len(chosen)) as step:
+    estimates = []
+    with progress_bar("Estimate", len(artifacts) * len(accelerators)) as step:
         for artifact in artifacts:
-            for accelerator in chosen:
-                found.append(estimate_npu(artifact, accelerator))
+            for accelerator in accelerators:
+                estimates.append(estimate_npu(artifact, accelerator))
                 step(f"{artifact.name} on {accelerator}")
-    output(_view(found), [dataclasses.asdict(one) for one in found], json_file)
+    facts = [dataclasses.asdict(estimate) for estimate in estimates]
+    output(_view(estimates), facts, json_file)
 
 
-def _view(found: list[NpuEstimate]) -> object:
+def _view(estimates: list[NpuEstimate]) -> object:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -68,21 +76,21 @@ def _view(found: list[NpuEstimate]) -> object:
     table.add_column("")
     for column in ("est. µs", "at MHz", "nodes", "SRAM kB", "DRAM kB", "flash kB"):
         table.add_column(column, justify="right")
-    for file in dict.fromkeys(one.artifact for one in found):
+    for file in dict.fromkeys(estimate.artifact for estimate in estimates):
         table.add_row(Text(file, style="bold"))
-        for one in (one for one in found if one.artifact == file):
-            flash = one.on_chip_flash_bytes + one.off_chip_flash_bytes
+        for row in (estimate for estimate in estimates if estimate.artifact == file):
+            flash = row.on_chip_flash_bytes + row.off_chip_flash_bytes
             table.add_row(
-                one.accelerator,
-                microseconds(one.latency_s),
-                f"{one.clock_mhz:.0f}",
-                f"{one.nodes_taken}/{one.nodes_total}",
-                *(f"{size / 1e3:.1f}" for size in (one.sram_bytes, one.dram_bytes, flash)),
-                style=None if one.nodes_taken == one.nodes_total else "yellow",
+                row.accelerator,
+                microseconds(row.latency_s),
+                f"{row.clock_mhz:.0f}",
+                f"{row.nodes_taken}/{row.nodes_total}",
+                *(f"{size / 1e3:.1f}" for size in (row.sram_bytes, row.dram_bytes, flash)),
+                style=None if row.nodes_taken == row.nodes_total else "yellow",
             )
-    systems = ", ".join(dict.fromkeys(f"{one.system_config} ({one.memory_mode})" for one in found))
+    systems = dict.fromkeys(f"{row.system_config} ({row.memory_mode})" for row in estimates)
     note = (
-        f"Estimated by Vela {found[0].vela_version} for {systems}, batch 1; not measured, not to"
-        " be ranked with measurements."
+        f"Estimated by Vela {estimates[0].vela_version} for {', '.join(systems)}, batch 1. These"
+        " figures are not measured; do not rank them with measurements."
     )
     return Group(table, Text(f"\n{note}", style="dim"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -70,14 +70,14 @@ def up(names: tuple[str, ...], inventory: Path, port: int) -> None:
     def report(result: launch.StartResult) -> None:
         say(f"{result.entry.name}: {result.reason or 'joined'}")
 
-    started = launch.up(entries, port, logs, report)
-    there = sum(one.reason is None for one in started)
+    results = launch.up(entries, port, logs, report)
+    num_joined = sum(result.reason is None for result in results)
     scheduler = launch.scheduler_address(port)
     click.echo(
-        f"{there} of {len(started)} boards are at {scheduler}; for all of them:"
+        f"{num_joined} of {len(results)} boards are at {scheduler}; for all of them:"
         f" lenet-edge bench --scheduler {scheduler}"
     )
-    if there < len(started):
+    if num_joined < len(results):
         raise SystemExit(GATE_FAILED)
 
 
@@ -96,19 +96,22 @@ def status(inventory: Path, port: int, json_file: Path | None) -> None:
     from lenet_edge.fleet.launch import scheduler_address
     from lenet_edge.fleet.status import board_states
 
-    found = board_states(inventory, scheduler_address(port))
+    boards = board_states(inventory, scheduler_address(port))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("board", "ssh", "tags", "state", "last seen"):
         table.add_column(name)
-    for one in found:
-        seen = f"{one['last_seen_s']:.0f} s ago" if one["last_seen_s"] is not None else ""
-        style = None if one["state"] in ("idle", "busy") else "red"
+    for board in boards:
+        last_seen_s, state = board["last_seen_s"], board["state"]
         table.add_row(
-            one["name"], one["ssh"] or "", ", ".join(one["tags"]), one["state"], seen, style=style
+            board["name"],
+            board["ssh"] or "",
+            ", ".join(board["tags"]),
+            state,
+            "" if last_seen_s is None else f"{last_seen_s:.0f} s ago",
+            style=None if state in ("idle", "busy") else "red",
         )
-    facts: list[dict[str, Any]] = found
-    output(table, facts, json_file)
-    if any(one["state"] == "missing" for one in found):
+    output(table, boards, json_file)
+    if any(board["state"] == "missing" for board in boards):
         raise SystemExit(GATE_FAILED)
 
 

@@ -35,22 +35,26 @@ def command(model: Path, json_file: Path | None) -> None:
     from lenet_edge.inspection import inspect
 
     layers = inspect(model)
-    total = {of: sum(getattr(one, of) for one in layers) for of in ("parameters", "macs")}
-    dense = {
-        of: sum(getattr(one, of) for one in layers if one.dense) for of in ("parameters", "macs")
-    }
+    total, dense = _sums(layers), _sums([layer for layer in layers if layer.dense])
     facts = {
         "file": model.name,
         **total,
         "dense": dense,
         "layers": [asdict(layer) for layer in layers],
     }
-    closing = Text(
+    summary = Text(
         f"Dense layers: {_share(dense['parameters'], total['parameters'])} % of"
         f" {total['parameters']:,} parameters, {_share(dense['macs'], total['macs'])} % of"
         f" {total['macs']:,} MACs."
     )
-    output(Group(_table(model.name, layers, total), closing), facts, json_file)
+    output(Group(_table(model.name, layers, total), summary), facts, json_file)
+
+
+def _sums(layers: list[Layer]) -> dict[str, int]:
+    return {
+        "parameters": sum(layer.parameters for layer in layers),
+        "macs": sum(layer.macs for layer in layers),
+    }
 
 
 def _table(title: str, layers: list[Layer], total: dict[str, int]) -> Any:
@@ -64,14 +68,16 @@ def _table(title: str, layers: list[Layer], total: dict[str, int]) -> Any:
     table.add_column("kind", max_width=17, no_wrap=True)
     for name in ("output", "parameters", "%", "MACs", "%"):
         table.add_column(name, justify="right", no_wrap=True)
-    for one in layers:
-        shape = "x".join(str(size or "?") for size in one.output_shape[1:])
-        cells = (
-            cell
-            for of in ("parameters", "macs")
-            for cell in (f"{getattr(one, of):,}", _share(getattr(one, of), total[of]))
+    for layer in layers:
+        table.add_row(
+            layer.name,
+            layer.kind,
+            "x".join(str(size or "?") for size in layer.output_shape[1:]),
+            f"{layer.parameters:,}",
+            _share(layer.parameters, total["parameters"]),
+            f"{layer.macs:,}",
+            _share(layer.macs, total["macs"]),
         )
-        table.add_row(one.name, one.kind, shape, *cells)
     return table
 
 

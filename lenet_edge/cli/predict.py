@@ -52,7 +52,7 @@ def command(
     from lenet_edge.flows.predict import Prediction, find_images, find_models, predict
 
     if not images and not camera:
-        raise click.UsageError("name an IMAGE, a folder of them, - or --camera")
+        raise click.UsageError("No image; name an IMAGE, a folder of images, - or --camera")
     sources = find_images(images, camera)
     to_screen = str(json_file) != "-"
     width = max(len(source.name) for source in sources)

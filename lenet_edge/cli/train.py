@@ -79,7 +79,7 @@ def command(
         resume,
     )
     if result is None:
-        say("Done; the first worker has the checkpoint")
+        say("Done; the first worker has written the checkpoint")
         return
     click.echo(
         f"{result.artifact.path}: {result.test_accuracy:.2%} of {result.num_test_images:,} test"

@@ -127,22 +127,22 @@ def command(
         return
     run = verify(choice, settings, TERMINAL)
     output(parity_view(run), run.to_json(), json_file)
-    _end(verdict([run]))
+    _exit(verdict([run]))
 
 
 def _on_fleet(
     scheduler: str, choice: Choice, settings: VerifySettings, json_file: Path | None
 ) -> None:
-    """Verify on every board; each has to prove it."""
+    """Verify on every board; the command passes only if every board passes."""
     from lenet_edge.flows.verify import verdict, verify_fleet
     from lenet_edge.report.terminal.fleet import fleet_parity_view
 
     fleet = verify_fleet(scheduler, choice, settings, TERMINAL)
     output(fleet_parity_view(fleet), fleet.to_json(), json_file)
-    _end(verdict(fleet.runs, complete=not fleet.lost))
+    _exit(verdict(fleet.runs, complete=not fleet.lost))
 
 
-def _end(verdict: str) -> None:
-    """End with the exit status of a verdict."""
+def _exit(verdict: str) -> None:
+    """Exit with the status of a verdict."""
     if verdict != "pass":
         raise click.exceptions.Exit(GATE_FAILED if verdict == "fail" else INCONCLUSIVE)

@@ -16,4 +16,7 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.7) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, sorted(known), n=3, cutoff=cutoff)
-    return f"did you mean {' or '.join(near)}?" if near else ""
+    if not near:
+        return ""
+    *first, last = near
+    return f"did you mean {', '.join(first)} or {last}?" if first else f"did you mean {last}?"

@@ -153,7 +153,10 @@ def test_two_workers_can_share_one_output_folder(tmp_path: Path, test_part: Data
     (first, _), (second, stderr) = (worker.communicate(timeout=300) for worker in workers)
     assert [worker.returncode for worker in workers] == [0, 0]
     assert "of 100 test images right" in first
-    assert (second, stderr.splitlines()[-1]) == ("", "Done; the first worker has the checkpoint")
+    assert (second, stderr.splitlines()[-1]) == (
+        "",
+        "Done; the first worker has written the checkpoint",
+    )
     assert {path.name for path in tmp_path.iterdir()} == {
         "few.npz", "lenet.keras", "lenet.keras.json", "lenet.training",
     }  # fmt: skip
