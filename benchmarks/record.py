@@ -29,7 +29,7 @@ def main() -> None:
     files = sorted(path for path in EXPORTED.iterdir() if path.suffix in BY_SUFFIX)
     pairs, missing = pair_up(load_artifacts(files, EXPORTED), ())
     with progress_bar("Verify", len(pairs)) as step:
-        parity, wrong = verify(pairs, report=step)
+        parity, wrong = verify(pairs, on_progress=step)
     planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))
     with progress_bar("Bench", len(planned.steps())) as step:
         timed = run_plan(planned, report=step, skipped=(*missing, *wrong))

@@ -29,7 +29,7 @@ def check(
     parity, failed = verify(
         known,
         read_bounds(Path()),
-        report=report,
+        on_progress=report,
         num_images=NUM_IMAGES,
         timeout_s=planned.timeout_s,
         python_for=planned.python_for,

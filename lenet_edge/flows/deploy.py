@@ -231,7 +231,7 @@ def _measure_locally(
         logits_of[f"{report.candidate} on {report.target}"] = logits
 
     with console.progress_bar("Verify", len(pairs)) as step:
-        parity, skipped = verify(pairs, report=step, on_report=keep)
+        parity, skipped = verify(pairs, on_progress=step, on_report=keep)
     skipped_names = {(pair.artifact, pair.target) for pair in skipped}
     pairs = [pair for pair in pairs if (pair.artifact.name, pair.target.name) not in skipped_names]
     cells = bench_plan.expand(pairs, batch_sizes)

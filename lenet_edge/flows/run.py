@@ -71,7 +71,7 @@ def run(
     files = _export(model, output_dir, training, test, progress_bar)
     pairs, missing = pair_up(load_artifacts(files, output_dir), ())
     with progress_bar("Verify", len(pairs)) as step:
-        parity, wrong = verify(pairs, read_bounds(Path()), report=step)
+        parity, wrong = verify(pairs, read_bounds(Path()), on_progress=step)
     planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
     with measuring_alone(), progress_bar("Bench", len(planned.steps())) as step:
         timed = run_plan(planned, report=step, skipped=(*missing, *wrong))

@@ -1,1 +1,1 @@
-"""Verify: is the exported file, on this runtime, still right?"""
+"""Verification: comparison of an artifact on a target with the float model."""

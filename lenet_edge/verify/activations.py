@@ -1,10 +1,10 @@
-"""The activations of a quantized file beside those of its float sibling, layer by layer."""
+"""Activations of a quantized file and of its float sibling, layer by layer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,123 +16,163 @@ from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.runtimes._tflite import plain_interpreter
 from lenet_edge.target import quantize
 
-EXACT_DB = 150.0  # what float32 itself holds, roughly
+EXACT_DB = 150.0  # about the precision of float32
 
 
 @dataclass
 class Activation:
-    """What is summed up of one activation over the images."""
+    """Statistics of the output of one layer, over all images.
+
+    Attributes:
+        name: name of the output.
+        kind: type of the operator.
+        inputs: names of the outputs that the layer reads.
+        limits: smallest and largest value that the quantized output can hold; None for floats.
+        step: distance between two such values; None for floats.
+        signal: sum of the squares of the float values.
+        noise: sum of the squared errors.
+        worst: largest absolute error.
+        outside: number of float values that round to a value outside `limits`.
+        count: number of values.
+        low: smallest float value.
+        high: largest float value.
+    """
 
     name: str
     kind: str
     inputs: list[str]
-    limits: tuple[float, float] | None = None  # what the quantized tensor can hold
+    limits: tuple[float, float] | None = None
     step: float | None = None
     signal: float = 0.0
     noise: float = 0.0
     worst: float = 0.0
     outside: int = 0
     count: int = 0
-    seen: list[float] = field(default_factory=lambda: [math.inf, -math.inf])
+    low: float = math.inf
+    high: float = -math.inf
 
-    def add(self, wanted: npt.NDArray[Any], found: npt.NDArray[Any]) -> None:
-        """Sum up the float and the quantized values of some images."""
-        wanted, found = wanted.astype(np.float64), found.astype(np.float64)
-        error = found - wanted
-        self.signal += float((wanted**2).sum())
+    def add(self, float_values: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+        """Add the values of some images.
+
+        Args:
+            float_values: output of the float sibling, of any shape.
+            values: dequantized output of the quantized file, of the same shape.
+        """
+        float_values, values = float_values.astype(np.float64), values.astype(np.float64)
+        error = values - float_values
+        self.signal += float((float_values**2).sum())
         self.noise += float((error**2).sum())
         self.worst = max(self.worst, float(np.abs(error).max(initial=0.0)))
-        self.count += wanted.size
-        self.seen = [min(self.seen[0], float(wanted.min())), max(self.seen[1], float(wanted.max()))]
+        self.count += float_values.size
+        self.low = min(self.low, float(float_values.min()))
+        self.high = max(self.high, float(float_values.max()))
         if self.limits is not None and self.step is not None:
             low, high = self.limits[0] - self.step / 2, self.limits[1] + self.step / 2
-            self.outside += int(((wanted < low) | (wanted > high)).sum())
+            self.outside += int(((float_values < low) | (float_values > high)).sum())
 
     @property
     def sqnr_db(self) -> float:
-        """The signal-to-quantization-noise ratio."""
+        """The signal-to-quantization-noise ratio in dB, at most `EXACT_DB`."""
         if self.noise == 0:
             return EXACT_DB
         return min(EXACT_DB, 10 * math.log10(max(self.signal, 1e-30) / self.noise))
 
     @property
     def best_db(self) -> float:
-        """The ratio if the range were exactly that of the values: noise is step^2 / 12."""
+        """The ratio in dB if the range were exactly that of the values: noise is step^2 / 12."""
         if self.limits is None or not self.step or not self.signal:
             return EXACT_DB
         steps = round((self.limits[1] - self.limits[0]) / self.step) or 1
-        step = (self.seen[1] - self.seen[0]) / steps
+        step = (self.high - self.low) / steps
         return 10 * math.log10(self.signal / self.count / max(step**2 / 12, 1e-30))
 
 
-Walk = Iterator[tuple[Activation, npt.NDArray[Any], npt.NDArray[Any]]]
+# A layer with its float values and its dequantized values.
+Comparison = tuple[Activation, npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def walk_tflite(file: Artifact, other: Artifact, given: Any) -> Walk:
-    """Yield each layer of a .tflite file, batch by batch: its float and its dequantized values."""
-    quantized, real = (plain_interpreter(str(one.path)) for one in (file, other))
+def compare_tflite(file: Artifact, sibling: Artifact, images: Any) -> Iterator[Comparison]:
+    """Run two .tflite files, and yield the values of each layer, batch by batch.
+
+    Args:
+        file: the quantized file.
+        sibling: the float file.
+        images: pixels or inputs, of shape (N, height, width, channels).
+    """
+    quantized, real = (plain_interpreter(str(artifact.path)) for artifact in (file, sibling))
     size = quantized.get_input_details()[0]["shape"]
     if list(real.get_input_details()[0]["shape"]) != list(size):
         real.resize_tensor_input(real.get_input_details()[0]["index"], size)
         real.allocate_tensors()
-    ours, theirs = ({d["index"]: d for d in one.get_tensor_details()} for one in (quantized, real))
+    tensors, real_tensors = (
+        {details["index"]: details for details in interpreter.get_tensor_details()}
+        for interpreter in (quantized, real)
+    )
     operators = quantized._get_ops_details()
     (entry,), (real_entry,) = quantized.get_input_details(), real.get_input_details()
-    # Operators make the same tensors in the same order; a name may be lost on the way.
-    made = [one["outputs"][0] for one in real._get_ops_details()]
-    by_name = {theirs[index]["name"]: index for index in made}
+    # Match tensors by name. If the converter changed a name, use the order of the operators, which
+    # is the same in both files.
+    real_outputs = [operator["outputs"][0] for operator in real._get_ops_details()]
+    by_name = {real_tensors[index]["name"]: index for index in real_outputs}
     matches: list[tuple[Activation, int, int]] = [
-        (_of_tflite("input", "input", [], entry), entry["index"], real_entry["index"])
+        (_tflite_activation("input", "input", [], entry), entry["index"], real_entry["index"])
     ]
     names = {entry["index"]: "input"}
-    for one in operators:
-        index = one["outputs"][0]
-        short = ours[index]["name"].split(";")[0]
-        names[index] = ours[index]["name"] if short in names.values() else short
-        match = by_name.get(ours[index]["name"])
-        if match is None and len(operators) == len(made):
-            match = made[operators.index(one)]
-        inputs = [names[i] for i in one["inputs"] if i in names]
-        if match is None or list(ours[index]["shape"]) != list(theirs[match]["shape"]):
+    for number, operator in enumerate(operators):
+        index = operator["outputs"][0]
+        short = tensors[index]["name"].split(";")[0]
+        names[index] = tensors[index]["name"] if short in names.values() else short
+        match = by_name.get(tensors[index]["name"])
+        if match is None and len(operators) == len(real_outputs):
+            match = real_outputs[number]
+        inputs = [names[i] for i in operator["inputs"] if i in names]
+        if match is None or list(tensors[index]["shape"]) != list(real_tensors[match]["shape"]):
             continue
-        tensor = _of_tflite(names[index], one["op_name"], inputs, ours[index])
-        matches.append((tensor, index, match))
+        activation = _tflite_activation(names[index], operator["op_name"], inputs, tensors[index])
+        matches.append((activation, index, match))
     batch = int(entry["shape"][0])
-    fed, expected = (
-        arrange_images(scale_pixels(given, one.pixel_scale), one.inputs[0]) for one in (file, other)
+    inputs_of_file, inputs_of_sibling = (
+        arrange_images(scale_pixels(images, artifact.pixel_scale), artifact.inputs[0])
+        for artifact in (file, sibling)
     )
-    for start in range(0, len(given) - batch + 1, batch):
+    for start in range(0, len(images) - batch + 1, batch):
         part = slice(start, start + batch)
-        quantized.set_tensor(entry["index"], quantize(fed[part], file.inputs[0]))
-        real.set_tensor(real_entry["index"], expected[part].astype(real_entry["dtype"]))
+        quantized.set_tensor(entry["index"], quantize(inputs_of_file[part], file.inputs[0]))
+        real.set_tensor(real_entry["index"], inputs_of_sibling[part].astype(real_entry["dtype"]))
         quantized.invoke()
         real.invoke()
-        for tensor, index, match in matches:
+        for activation, index, match in matches:
             values = quantized.get_tensor(index)
-            if tensor.step is not None:
-                scale_, zero = ours[index]["quantization"]
-                values = (values.astype(np.float64) - zero) * scale_
-            yield tensor, real.get_tensor(match), values
+            if activation.step is not None:
+                scale, zero_point = tensors[index]["quantization"]
+                values = (values.astype(np.float64) - zero_point) * scale
+            yield activation, real.get_tensor(match), values
 
 
-def _of_tflite(name: str, kind: str, inputs: list[str], details: dict[str, Any]) -> Activation:
-    step, zero = details["quantization"]
+def _tflite_activation(
+    name: str, kind: str, inputs: list[str], details: dict[str, Any]
+) -> Activation:
+    step, zero_point = details["quantization"]
     dtype = np.dtype(details["dtype"])
     if not step or dtype.kind == "f":
         return Activation(name, kind, inputs)
     ends = np.iinfo(dtype)
-    limits = (float((ends.min - zero) * step), float((ends.max - zero) * step))
+    limits = (float((ends.min - zero_point) * step), float((ends.max - zero_point) * step))
     return Activation(name, kind, inputs, limits, float(step))
 
 
-# Operators that belong to the layer before them: they quantize, rectify or only lay out anew.
+# Operators that count as part of the layer before them: they quantize, rectify or only rearrange.
 _PASSIVE = ("QuantizeLinear", "DequantizeLinear", "Cast", "Relu", "Clip", "Identity", "Constant",
             "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Step:
-    """One layer of an ONNX graph: its operator, what it makes in the end, and from which layers."""
+class _OnnxLayer:
+    """Layer of an ONNX graph: an operator with the passive operators after it.
+
+    `output` is the final output. `quantizer` is the QuantizeLinear node, or None. `inputs` are the
+    numbers of the layers that it reads.
+    """
 
     name: str
     kind: str
@@ -141,76 +181,92 @@ class _Step:
     inputs: tuple[int, ...]
 
 
-def _steps(graph: Any) -> list[_Step]:
-    """Return the layers of a graph in their order; the input is the first."""
-    takers: dict[str, list[Any]] = {}
+def _onnx_layers(graph: Any) -> list[_OnnxLayer]:
+    """Return the layers of a graph in their order; the first is the input of the graph."""
+    readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
-            takers.setdefault(name, []).append(node)
-    place = {graph.input[0].name: 0}  # of each value, the layer that it comes from
-    layers: list[tuple[str, str, str, list[int]]] = [("input", "input", graph.input[0].name, [])]
+            readers.setdefault(name, []).append(node)
+    layer_of = {graph.input[0].name: 0}  # number of the layer that computes each value
+    operators: list[tuple[str, str, str, list[int]]] = [("input", "input", graph.input[0].name, [])]
     for node in graph.node:
-        inputs = [place[name] for name in node.input if name in place]
+        inputs = [layer_of[name] for name in node.input if name in layer_of]
         if node.op_type in _PASSIVE:
-            place.update({name: inputs[0] for name in node.output if inputs})
+            layer_of.update({name: inputs[0] for name in node.output if inputs})
         elif inputs:
-            place.update(dict.fromkeys(node.output, len(layers)))
-            layers.append((node.name or node.output[0], node.op_type, node.output[0], inputs))
-    steps = []
-    for name, kind, made, inputs in layers:
-        quantizer = None
-        output = made
-        while len(takers.get(output, ())) == 1 and takers[output][0].op_type in _PASSIVE:
-            (node,) = takers[output]
+            layer_of.update(dict.fromkeys(node.output, len(operators)))
+            operators.append((node.name or node.output[0], node.op_type, node.output[0], inputs))
+    layers = []
+    for name, kind, output, inputs in operators:
+        quantizer, last = None, output
+        while len(readers.get(last, ())) == 1 and readers[last][0].op_type in _PASSIVE:
+            (node,) = readers[last]
             if node.op_type == "QuantizeLinear":
                 quantizer = node
-            output = node.output[0]
-        steps.append(_Step(name, kind, output, quantizer, tuple(inputs)))
-    return steps
+            last = node.output[0]
+        layers.append(_OnnxLayer(name, kind, last, quantizer, tuple(inputs)))
+    return layers
 
 
-def walk_onnx(file: Artifact, other: Artifact, given: Any) -> Walk:
-    """Yield each layer of an .onnx file: its float and its dequantized values."""
+def compare_onnx(file: Artifact, sibling: Artifact, images: Any) -> Iterator[Comparison]:
+    """Run two .onnx files, and yield the values of each layer.
+
+    Args:
+        file: the quantized file.
+        sibling: the float file.
+        images: pixels or inputs, of shape (N, height, width, channels).
+
+    Raises:
+        MissingPackageError: onnx is not installed.
+        ModelFileError: the operators of the two files differ.
+    """
     try:
         import onnx
     except ImportError:
         raise MissingPackageError("onnx", "host") from None
-    quantized, real = onnx.load(file.path), onnx.load(other.path)
-    ours, theirs = _steps(quantized.graph), _steps(real.graph)
-    if [one.kind for one in ours] != [one.kind for one in theirs]:
+    quantized, real = onnx.load(file.path), onnx.load(sibling.path)
+    layers, real_layers = _onnx_layers(quantized.graph), _onnx_layers(real.graph)
+    if [layer.kind for layer in layers] != [layer.kind for layer in real_layers]:
         raise ModelFileError(
-            f"{file.name} and {other.name} are not made of the same layers; give the float file"
-            " that it was quantized from with --reference"
+            f"{file.name} and {sibling.name} have different layers; give the float file that"
+            f" {file.name} was quantized from with --reference"
         )
-    constants = {one.name: onnx.numpy_helper.to_array(one) for one in quantized.graph.initializer}
-    found, wanted = (
-        _run_onnx(model, [step.output for step in steps], artifact, given)
-        for model, steps, artifact in ((quantized, ours, file), (real, theirs, other))
-    )
-    for mine, its in zip(ours, theirs, strict=True):
-        values, expected = found[mine.output], wanted[its.output]
-        if values.ndim == expected.ndim and (np.array(values.shape) <= expected.shape).all():
-            expected = expected[tuple(map(slice, values.shape))]  # an int8 file may be cropped
-        if values.size != expected.size:
+    constants = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer
+    }
+    outputs = _run_onnx(quantized, [layer.output for layer in layers], file, images)
+    real_outputs = _run_onnx(real, [layer.output for layer in real_layers], sibling, images)
+    for layer, real_layer in zip(layers, real_layers, strict=True):
+        values, float_values = outputs[layer.output], real_outputs[real_layer.output]
+        if (
+            values.ndim == float_values.ndim
+            and (np.array(values.shape) <= float_values.shape).all()
+        ):
+            # The export of an int8 file may crop an output to the part that is read.
+            float_values = float_values[tuple(map(slice, values.shape))]
+        if values.size != float_values.size:
             continue
-        tensor = Activation(its.name, its.kind, [theirs[i].name for i in mine.inputs])
-        if mine.quantizer is not None:
-            step, zero = (constants[name] for name in mine.quantizer.input[1:3])
-            ends = np.iinfo(zero.dtype)
-            low, high = (float((end - int(zero)) * float(step)) for end in (ends.min, ends.max))
-            tensor.limits, tensor.step = (low, high), float(step)
-        yield tensor, expected.reshape(values.shape), values
+        inputs = [real_layers[i].name for i in layer.inputs]
+        activation = Activation(real_layer.name, real_layer.kind, inputs)
+        if layer.quantizer is not None:
+            step, zero_point = (constants[name] for name in layer.quantizer.input[1:3])
+            ends = np.iinfo(zero_point.dtype)
+            low, high = (
+                float((end - int(zero_point)) * float(step)) for end in (ends.min, ends.max)
+            )
+            activation.limits, activation.step = (low, high), float(step)
+        yield activation, float_values.reshape(values.shape), values
 
 
-def _run_onnx(model: Any, names: list[str], artifact: Artifact, given: Any) -> dict[str, Any]:
-    """Return the values of the tensors with these names, by adding them to the model's outputs."""
+def _run_onnx(model: Any, names: list[str], artifact: Artifact, images: Any) -> dict[str, Any]:
+    """Run a model with the tensors `names` as additional outputs, and return their values."""
     import onnx
     import onnxruntime
 
     entry = model.graph.input[0].name
-    kept = {one.name for one in model.graph.output} | {entry}
+    existing = {output.name for output in model.graph.output} | {entry}
     for name in names:
-        if name not in kept:
+        if name not in existing:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -219,11 +275,11 @@ def _run_onnx(model: Any, names: list[str], artifact: Artifact, given: Any) -> d
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     spec = artifact.inputs[0]
-    images = quantize(arrange_images(scale_pixels(given, artifact.pixel_scale), spec), spec)
-    size = artifact.batch_size or len(images)
-    wanted = [name for name in names if name != entry]
-    starts = range(0, len(images) - size + 1, size)
-    parts = [session.run(wanted, {entry: images[start : start + size]}) for start in starts]
+    inputs = quantize(arrange_images(scale_pixels(images, artifact.pixel_scale), spec), spec)
+    size = artifact.batch_size or len(inputs)
+    requested = [name for name in names if name != entry]
+    starts = range(0, len(inputs) - size + 1, size)
+    parts = [session.run(requested, {entry: inputs[start : start + size]}) for start in starts]
     columns = zip(*parts, strict=True)
-    values = {name: np.concatenate(found) for name, found in zip(wanted, columns, strict=True)}
-    return {**values, entry: images[: len(starts) * size].astype(np.float32)}
+    values = {name: np.concatenate(column) for name, column in zip(requested, columns, strict=True)}
+    return {**values, entry: inputs[: len(starts) * size].astype(np.float32)}

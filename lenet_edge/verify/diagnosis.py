@@ -1,13 +1,13 @@
-"""Is it the file that is wrong, or what it is fed?
+"""Diagnosis of a failed artifact: tells a wrong file from wrong preprocessing of the input.
 
-A file that fails is run again on images prepared in the ways that people get wrong: another scale,
-another layout, integers where they are quantized. Where one of them makes it agree, the file is
-right and its preprocessing is not.
+The diagnosis runs the artifact again, on images prepared with common mistakes undone: another
+scale, another layout, or integers for a quantized input. If one of these makes the predictions
+agree with the reference, the file is right and its preprocessing is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -26,22 +26,30 @@ from lenet_edge.verify.expected import Expected, call_with_images
 from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
 NUM_IMAGES = 300
-# An alternative explains a failure when it leaves this little of the error, and of the flips.
+# Another preparation explains a failure if it reduces the mean error to this fraction or less.
 _MUCH_BETTER = 0.25
 
 
-def diagnose(pair: Pair, expected: Expected, found: Mapping[str, Any]) -> str | None:
-    """Return in words which preprocessing would make a failed file agree; None where none does."""
+def diagnose(pair: Pair, expected: Expected) -> str | None:
+    """Find a preprocessing of the images with which a failed artifact agrees with its reference.
+
+    Args:
+        pair: the artifact and its target.
+        expected: the images and their expected logits.
+
+    Returns:
+        A sentence that names the preprocessing; None if there is no such preprocessing.
+    """
     count = min(NUM_IMAGES, len(expected.images))
     expected_logits = expected.logits[:count]
     try:
-        answers, ways = call_with_images(
+        logits_of_ways, ways = call_with_images(
             lambda images, output: try_alternatives.bind(
                 pair.artifact.to_json(), asdict(pair.target), images, output
             ),
             expected.images[:count],
         )
-    except LenetEdgeError:  # it ran before; then this is no way to learn more
+    except LenetEdgeError:  # the pair has run before, so this failure explains nothing
         return None
 
     def error(logits: Any) -> float:
@@ -50,16 +58,16 @@ def diagnose(pair: Pair, expected: Expected, found: Mapping[str, Any]) -> str | 
     def agreement(logits: Any) -> float:
         return float((logits.argmax(axis=1) == expected_logits.argmax(axis=1)).mean())
 
-    as_fed, *others = answers
+    as_prepared, *others = logits_of_ways
     if not others:
         return None
     best = min(range(len(others)), key=lambda i: error(others[i]))
-    now, then = agreement(as_fed), agreement(others[best])
-    if error(others[best]) > _MUCH_BETTER * error(as_fed) or then < max(now, 0.9):
+    now, then = agreement(as_prepared), agreement(others[best])
+    if error(others[best]) > _MUCH_BETTER * error(as_prepared) or then < max(now, 0.9):
         return None
     return (
-        f"wrong input, not a wrong file: fed with {ways[best + 1]} it agrees on {then:.1%} of"
-        f" {count} images, as it was fed ({ways[0]}) on {now:.1%}"
+        f"wrong input, not a wrong file: with {ways[best + 1]} it agrees on {then:.1%} of"
+        f" {count} images, with the present input ({ways[0]}) on {now:.1%}"
     )
 
 
@@ -67,36 +75,47 @@ def diagnose(pair: Pair, expected: Expected, found: Mapping[str, Any]) -> str | 
 def try_alternatives(
     artifact: dict[str, Any], target: dict[str, Any], images: Path, output: Path
 ) -> list[str]:
-    """Write a file's logits for each way of feeding it, and return the ways in words."""
+    """Run an artifact on images prepared in each way that its input allows.
+
+    Args:
+        artifact: the artifact, as `Artifact.to_json` returns it.
+        target: the fields of the `Target`.
+        images: the .npy file of N images.
+        output: the .npy file to write, float32 of shape (ways, N, classes).
+
+    Returns:
+        A description of each way; the present preparation is the first.
+    """
     file, chosen = Artifact.from_json(artifact), Target.from_json(target)
-    given = np.load(images, allow_pickle=False)
-    ways, answers = [], []
+    stored = np.load(images, allow_pickle=False)
+    ways, logits = [], []
     with closing(open_session(file, chosen, 1)) as session:
-        for words, fed in _ways(scale_pixels(given, file.pixel_scale), session.inputs[0]):
+        spec = session.inputs[0]
+        for way, prepared in _ways(scale_pixels(stored, file.pixel_scale), spec):
             try:
-                fitted = arrange_images(fed, session.inputs[0])
+                arranged = arrange_images(prepared, spec)
             except LenetEdgeError:
                 continue
-            answers.append(infer_all(session, fitted, file.batch_size or BATCH_SIZE))
-            ways.append(words)
-    np.save(output, np.stack(answers))
+            logits.append(infer_all(session, arranged, file.batch_size or BATCH_SIZE))
+            ways.append(way)
+    np.save(output, np.stack(logits))
     return ways
 
 
 def _ways(images: Images, spec: TensorSpec) -> Iterator[tuple[str, Images]]:
-    """Yield ways to feed the same pictures, the present one first."""
+    """Yield descriptions and values of the same images, the present preparation first."""
     low, high = float(images.min()), float(images.max())
     yield f"values of {low:g} to {high:g}", images
     span = 255.0 if high > 2 else 2.0 if low < 0 else 1.0
     unit = (images - (-1 if span == 2 else 0)) / np.float32(span)  # 0 to 1
-    for words, other in (
+    for way, prepared in (
         ("pixels of 0 to 1", unit),
         ("pixels of 0 to 255", unit * 255),
         ("pixels of -1 to 1", unit * 2 - 1),
         ("black and white swapped", high + low - images),
     ):
-        if not np.allclose(other, images, atol=1e-3):
-            yield words, other
+        if not np.allclose(prepared, images, atol=1e-3):
+            yield way, prepared
     if spec.scale is None and np.dtype(spec.dtype).kind in "iu":
         zero = np.iinfo(spec.dtype).min
         yield (
@@ -104,19 +123,19 @@ def _ways(images: Images, spec: TensorSpec) -> Iterator[tuple[str, Images]]:
             np.rint(unit * 255) + np.float32(zero),
         )
     if images.ndim == 4:
-        yield from _arranged(images)
+        yield from _rearranged(images)
 
 
-def _arranged(images: Images) -> Iterator[tuple[str, Images]]:
-    """Yield the same values in other places: rows, columns and channels."""
-    first = images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3)
-    axis, others, other = (1, -1, "last") if first else (-1, 1, "first")  # of the channels
-    rows, columns = (2, 3) if first else (1, 2)
+def _rearranged(images: Images) -> Iterator[tuple[str, Images]]:
+    """Yield the images with rows, columns or channels exchanged."""
+    channels_first = images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3)
+    axis, other_axis, other = (1, -1, "last") if channels_first else (-1, 1, "first")
+    rows, columns = (2, 3) if channels_first else (1, 2)
     if images.shape[rows] == images.shape[columns]:
         yield "rows and columns swapped", images.swapaxes(rows, columns)
     if images.shape[axis] == 3:
         yield "the channels reversed (BGR for RGB)", np.flip(images, axis)
-        moved = np.moveaxis(images, axis, others)
-        read = np.moveaxis(images.reshape(moved.shape), others, axis)
+        moved = np.moveaxis(images, axis, other_axis)
+        read = np.moveaxis(images.reshape(moved.shape), other_axis, axis)
         yield f"the values read as channels {other}", read
         yield f"the values put channels {other}, in the same shape", moved.reshape(images.shape)

@@ -1,4 +1,4 @@
-"""What a file is held against: images, and what the reference answers to them."""
+"""Expected logits: images, and the logits of the reference for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Expected:
-    """What the reference called `name` answers to `images`, and their labels if there are any."""
+    """Images with the logits that a candidate should compute for them.
+
+    Attributes:
+        name: name of the model that computed the logits.
+        images: N images, pixels or inputs of the model.
+        labels: int32 of shape (N,), or None.
+        class_names: names of the classes; empty if unknown.
+        logits: float32 of shape (N, classes).
+    """
 
     name: str
     images: npt.NDArray[Any]
@@ -36,53 +44,54 @@ class Expected:
     logits: Logits
 
     def first(self, count: int | None) -> Expected:
-        """Return the same of the first `count` images; of all, where that is None."""
+        """Return the first `count` images with their labels and logits; all if `count` is None."""
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, images=self.images[:count], labels=labels, logits=self.logits[:count])
 
 
 def expected_from_reference(artifact: Artifact) -> Expected:
-    """Return the recorded answers of the checkpoint that a file was made from.
+    """Load the recorded logits of the checkpoint that an artifact was exported from.
 
     Raises:
-        ModelFileError: they are missing or belong to another.
+        ModelFileError: the reference is missing, damaged, or belongs to another checkpoint.
     """
     if artifact.precision == "unknown" and artifact.parent_sha256 is None:
         raise ModelFileError(
-            f"{artifact.name} does not say which model it was made from; give one to compare with:"
-            " --reference FILE --data IMAGES.npz"
+            f"{artifact.name} does not name the checkpoint it was exported from; compare it with"
+            " another file: --reference FILE --data IMAGES.npz"
         )
-    found = reference_for(artifact)
-    data = evaluation_dataset(found, artifact.labels)
-    name = f"checkpoint {found.checkpoint_sha256[:12]}"
-    return Expected(name, data.images, data.labels, data.class_names, found.logits)
+    reference = reference_for(artifact)
+    data = evaluation_dataset(reference, artifact.labels)
+    name = f"checkpoint {reference.checkpoint_sha256[:12]}"
+    return Expected(name, data.images, data.labels, data.class_names, reference.logits)
 
 
 def expected_from_file(
     reference: Artifact, data: LabelledImages | None, num_threads: int = 1
 ) -> Expected:
-    """Return what another file answers, by running it; a recorded checkpoint is not run again.
+    """Compute the expected logits by running another model file.
+
+    For a checkpoint with recorded logits and without `data`, load the logits instead.
 
     Args:
         reference: the file to compare with.
-        data: images and labels; None means those recorded beside the reference.
+        data: images and labels; None means the images recorded beside `reference`.
         num_threads: threads for one inference.
 
     Raises:
         DataError: there are no images.
-        LenetEdgeError: the file cannot be run.
+        LenetEdgeError: no target on this machine can run the file.
     """
     if data is None:
         checkpoint = reference.parent_sha256 or reference.sha256
         if not reference_path(reference.path.parent, checkpoint).exists():
             raise DataError(
-                f"there are no images to compare on beside {reference.name}; give some with"
-                " --data FILE.npz"
+                f"no images are recorded beside {reference.name}; give images with --data FILE.npz"
             )
         if reference.parent_sha256 is None:
             return expected_from_reference(reference)
-        known = expected_from_reference(reference)
-        data = LabelledImages(known.images, known.labels)
+        recorded = expected_from_reference(reference)
+        data = LabelledImages(recorded.images, recorded.labels)
     pair = Pair(reference, best_target(reference.format))
     logits, _ = infer_in_worker(pair, data.images, num_threads)
     return Expected(reference.name, data.images, data.labels, reference.labels, logits)
@@ -95,7 +104,7 @@ def infer_in_worker(
     timeout_s: float = 300.0,
     python: Path | None = None,
 ) -> tuple[Logits, dict[str, Any]]:
-    """Return the logits of an artifact on a target, and the facts that `record_logits` returns.
+    """Run a pair on images in a worker.
 
     Args:
         pair: the artifact and its target.
@@ -103,6 +112,12 @@ def infer_in_worker(
         num_threads: threads for one inference.
         timeout_s: the worker's time limit in seconds.
         python: the worker's interpreter; by default this one.
+
+    Returns:
+        The logits, float32 of shape (N, classes), and the result of `record_logits`.
+
+    Raises:
+        LenetEdgeError: the pair cannot run, or the worker crashed or timed out.
     """
 
     def call(images_file: Path, output: Path) -> Call[dict[str, Any]]:
@@ -130,7 +145,7 @@ def call_with_images(
         The array that the worker wrote, or None, and the result of the call.
     """
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
-        images_file, output = Path(folder, "images.npy"), Path(folder, "answers.npy")
+        images_file, output = Path(folder, "images.npy"), Path(folder, "logits.npy")
         np.save(images_file, images)
         result = worker.run(make_call(images_file, output).within(timeout_s), python)
         return (np.load(output, allow_pickle=False) if output.exists() else None), result

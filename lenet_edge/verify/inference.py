@@ -1,4 +1,4 @@
-"""The answers of one file on one target to a set of images; runs in a worker process."""
+"""Inference of one artifact on one target over a set of images, inside a worker process."""
 
 from __future__ import annotations
 
@@ -16,42 +16,58 @@ from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
 
-BATCH_SIZE = (
-    100  # where the file leaves it free: a call's own cost vanishes, the cache still holds it
-)
+# Batch size for files that do not fix it: amortizes call overhead and still fits in the cache.
+BATCH_SIZE = 100
 
 
 @worker.function
 def record_logits(
     artifact: dict[str, Any], target: dict[str, Any], num_threads: int, images: Path, output: Path
 ) -> dict[str, Any]:
-    """Write a file's logits for the images in one .npy file to another, and say how they came.
+    """Run an artifact on the images of one .npy file, and write the logits to another.
 
     Args:
-        artifact: the file, as `Artifact.to_json` gives it.
+        artifact: the artifact, as `Artifact.to_json` returns it.
         target: the fields of the `Target`.
         num_threads: threads for one inference.
-        images: the .npy file of N images. Whole numbers are pixels, 0 to 255, and are scaled as
-            the file takes them; floats are fed as they are.
+        images: the .npy file of N images. Integers are pixels, 0 to 255, and are scaled by the
+            artifact's `pixel_scale`; floats are the input values.
         output: the .npy file to write, float32 of shape (N, classes).
+
+    Returns:
+        "runtime_version", and "delegation": the fields of the `Delegation`, or None.
+
+    Raises:
+        LenetEdgeError: the artifact has changed, the target cannot run it, or a delegate leaves
+            nodes to the CPU that it must take.
     """
     file, chosen = Artifact.from_json(artifact), Target.from_json(target)
     check_unchanged(file)
-    given = np.load(images, allow_pickle=False)
+    stored = np.load(images, allow_pickle=False)
     with closing(open_session(file, chosen, num_threads)) as session:
-        scaled = arrange_images(scale_pixels(given, file.pixel_scale), session.inputs[0])
+        scaled = arrange_images(scale_pixels(stored, file.pixel_scale), session.inputs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
-        same_cpu = chosen.delegate == "XNNPACK"  # there, what it leaves is done by the interpreter
-        taken = session.delegation if same_cpu else checked_delegation(session, file, chosen)
+        # XNNPACK may leave nodes to the interpreter, which runs them on the same CPU.
+        same_cpu = chosen.delegate == "XNNPACK"
+        delegation = session.delegation if same_cpu else checked_delegation(session, file, chosen)
         return {
             "runtime_version": session.runtime_version,
-            "delegation": asdict(taken) if taken else None,
+            "delegation": asdict(delegation) if delegation else None,
         }
 
 
 def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
-    """Return the logits for all `images`, in batches; the last one is padded and cut back."""
-    answers = []
+    """Run a session on all images, in batches; pad the last batch with zeros.
+
+    Args:
+        session: the opened artifact.
+        images: float32 of shape (N, ...), in the layout of the session's input.
+        batch_size: the number of images in a batch.
+
+    Returns:
+        The logits, float32 of shape (N, classes).
+    """
+    logits = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         padding = batch_size - len(batch)
@@ -59,5 +75,5 @@ def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
             batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.float32)])
         session.prepare(batch)
         session.infer()
-        answers.append(scores_by_class(session.logits(), batch_size)[: batch_size - padding])
-    return np.concatenate(answers)
+        logits.append(scores_by_class(session.logits(), batch_size)[: batch_size - padding])
+    return np.concatenate(logits)

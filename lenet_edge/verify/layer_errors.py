@@ -1,8 +1,8 @@
-"""Where a quantized file goes wrong: its activations against those of its float sibling.
+"""Errors of the layers of a quantized file, against the layers of its float sibling.
 
-Noise travels: behind a broken layer every layer looks bad. So what counts is what a layer itself
-loses, the fall of the signal-to-noise ratio from its inputs to its output, capped by what its
-number of bits could hold at best.
+Noise propagates: all layers after a broken layer have a low signal-to-noise ratio. Layers are
+therefore ranked by the reduction of the ratio from their inputs to their output. The reduction
+that the number of bits makes unavoidable does not count.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from lenet_edge.artifacts.artifact import Artifact, has_manifest, load_artifact
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.formats import BY_NAME
 from lenet_edge.results.parity_report import LayerError
-from lenet_edge.verify.activations import Activation, walk_onnx, walk_tflite
+from lenet_edge.verify.activations import Activation, compare_onnx, compare_tflite
 from lenet_edge.verify.expected import Expected, call_with_images
 
 NUM_IMAGES = 200
-BIT_DB = 6.02  # one bit: a layer that loses less is as it should be
-_CLIPPED = 0.001  # a share of values beyond the range that calibration does not explain
-_TOO_WIDE = 4.0  # a range so many times wider than its values wastes two bits
+BIT_DB = 6.02  # dB for each bit; a smaller reduction is normal
+_CLIPPED = 0.001  # fraction of clipped values that indicates wrong calibration images
+_TOO_WIDE = 4.0  # ratio of range to values; this ratio wastes two bits
 
 
 def find_sibling(artifact: Artifact) -> Artifact:
-    """Return the float32 file of the same checkpoint and format beside a file.
+    """Find the float32 artifact of the same checkpoint and format in the folder of an artifact.
 
     Raises:
-        ModelFileError: there is none.
+        ModelFileError: the folder has no such artifact.
     """
     for path in sorted(artifact.path.parent.iterdir()):
         if path.suffix != BY_NAME[artifact.format].suffix or not has_manifest(path):
@@ -41,83 +41,109 @@ def find_sibling(artifact: Artifact) -> Artifact:
             return other
     raise ModelFileError(
         f"--layers compares {artifact.name} with the float32 .{artifact.format} file of the same"
-        " checkpoint, and there is none beside it; export it, or give one with --reference"
+        " checkpoint, and there is none beside it; export it, or give a file with --reference"
     )
 
 
 def compare_layers(artifact: Artifact, sibling: Artifact, expected: Expected) -> list[LayerError]:
-    """Return the layers of a file against those of its float sibling, the worst first.
+    """Compare the layers of a quantized artifact with those of its float sibling.
+
+    Args:
+        artifact: the quantized .tflite or .onnx file.
+        sibling: the float32 file of the same format.
+        expected: the images to run; the first 200 are used.
+
+    Returns:
+        The layers, sorted by `lost_db`, the largest first.
 
     Raises:
-        LenetEdgeError: the files cannot be compared layer by layer.
+        LenetEdgeError: the formats differ or are not supported, or the files do not have the same
+            layers.
     """
     if artifact.format != sibling.format or artifact.format not in ("tflite", "onnx"):
         raise LenetEdgeError(
             f"--layers compares .tflite with .tflite and .onnx with .onnx, not {artifact.name}"
             f" with {sibling.name}"
         )
-    _, found = call_with_images(
+    _, fields_of_layers = call_with_images(
         lambda images, output: measure_layers.bind(artifact.to_json(), sibling.to_json(), images),
         expected.images[:NUM_IMAGES],
     )
-    layers = [LayerError.from_json(facts) for facts in found]
+    layers = [LayerError.from_json(fields) for fields in fields_of_layers]
     if not layers:
-        raise LenetEdgeError(f"{artifact.name} and {sibling.name} have no layer of the same name")
-    return sorted(layers, key=lambda one: -one.lost_db)
+        raise LenetEdgeError(
+            f"{artifact.name} and {sibling.name} have no layer in common;"
+            " compare files of the same checkpoint"
+        )
+    return sorted(layers, key=lambda layer: -layer.lost_db)
 
 
 @worker.function
 def measure_layers(
     artifact: dict[str, Any], sibling: dict[str, Any], images: Path
 ) -> list[dict[str, Any]]:
-    """Return the fields of the `LayerError` of each layer, in the order of the layers."""
+    """Run both files, and compare the outputs of their layers.
+
+    Args:
+        artifact: the quantized artifact, as `Artifact.to_json` returns it.
+        sibling: the float artifact, in the same form.
+        images: the .npy file of the images.
+
+    Returns:
+        The fields of the `LayerError` of each layer, in the order of the layers.
+    """
     file, other = Artifact.from_json(artifact), Artifact.from_json(sibling)
-    given = np.load(images, allow_pickle=False)
+    stored = np.load(images, allow_pickle=False)
     batch = max(file.batch_size or 1, other.batch_size or 1)
-    whole = -(-len(given) // batch) * batch
-    given = np.resize(given, (whole, *given.shape[1:]))  # the last batch begins again at the first
-    walk = walk_tflite if file.format == "tflite" else walk_onnx
-    tensors: dict[str, Activation] = {}
-    for tensor, wanted, found in walk(file, other, given):
-        tensors.setdefault(tensor.name, tensor).add(wanted, found)
-    return [vars(_judged(one, tensors)) for one in tensors.values()]
+    whole = -(-len(stored) // batch) * batch
+    stored = np.resize(stored, (whole, *stored.shape[1:]))  # fills the last batch from the start
+    compare = compare_tflite if file.format == "tflite" else compare_onnx
+    activations: dict[str, Activation] = {}
+    for activation, float_values, values in compare(file, other, stored):
+        activations.setdefault(activation.name, activation).add(float_values, values)
+    return [vars(_layer_error(activation, activations)) for activation in activations.values()]
 
 
-def _judged(one: Activation, tensors: Mapping[str, Activation]) -> LayerError:
-    before = [tensors[name].sqnr_db for name in one.inputs if name in tensors]
-    possible = min([one.best_db, *before])
-    saturation = one.outside / max(one.count, 1)
-    lost = max(0.0, possible - one.sqnr_db)
+def _layer_error(activation: Activation, activations: Mapping[str, Activation]) -> LayerError:
+    inputs = [activations[name].sqnr_db for name in activation.inputs if name in activations]
+    possible = min([activation.best_db, *inputs])
+    saturation = activation.outside / max(activation.count, 1)
+    lost = max(0.0, possible - activation.sqnr_db)
     return LayerError(
-        name=one.name,
-        kind=one.kind,
-        sqnr_db=None if one.noise == 0 else one.sqnr_db,
+        name=activation.name,
+        kind=activation.kind,
+        sqnr_db=None if activation.noise == 0 else activation.sqnr_db,
         lost_db=lost,
-        max_abs_error=one.worst,
+        max_abs_error=activation.worst,
         saturation=saturation,
-        range=one.limits,
-        seen=(one.seen[0], one.seen[1]),
-        hint=_hint(one, saturation) if lost > BIT_DB else "",
+        range=activation.limits,
+        seen=(activation.low, activation.high),
+        hint=_hint(activation, saturation) if lost > BIT_DB else "",
     )
 
 
-def _hint(one: Activation, saturation: float) -> str:
-    if one.limits is None:
-        return "its activations are float, so its weights lose it; give this layer more bits"
-    low, high = one.limits
-    held = f"it holds {low:.3g} to {high:.3g} and sees {one.seen[0]:.3g} to {one.seen[1]:.3g}"
-    wider = (high - low) / max(one.seen[1] - one.seen[0], 1e-30)
+def _hint(activation: Activation, saturation: float) -> str:
+    if activation.limits is None:
+        return (
+            "its activations are float, so the error is in its weights; give this layer more bits"
+        )
+    low, high = activation.limits
+    ranges = (
+        f"its range is {low:.3g} to {high:.3g} and its values are {activation.low:.3g} to"
+        f" {activation.high:.3g}"
+    )
+    wider = (high - low) / max(activation.high - activation.low, 1e-30)
     if saturation > _CLIPPED:
         return (
-            f"{held}, so {saturation:.1%} of its values are clipped; calibrate with images like"
+            f"{ranges}, so {saturation:.1%} of its values are clipped; calibrate with images like"
             " these, scaled like these"
         )
     if wider > _TOO_WIDE:
         return (
-            f"{held}, a range {wider:.0f} times too wide, so few steps are left; the calibration"
-            " images were scaled otherwise"
+            f"{ranges}; the range is {wider:.0f} times too wide and leaves few steps; calibrate"
+            " with images scaled like these"
         )
     return (
-        f"{held}, which fits, so its weights lose it; quantize them per channel, or give this"
-        " layer more bits (int16x8, or float)"
+        f"{ranges}, which fits, so the error is in its weights; quantize them per channel, or"
+        " give this layer more bits (int16x8 or float)"
     )

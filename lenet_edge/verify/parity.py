@@ -1,4 +1,4 @@
-"""Compare the logits of a candidate with those of the float model, image by image."""
+"""Comparison of the logits of a candidate with those of the reference, image by image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import ClassCount, Flip
 from lenet_edge.target import Logits
 
-MAX_CONFUSION_CLASSES = 100  # above, the matrix would be most of the result file
+MAX_CONFUSION_CLASSES = 100  # with more classes, the matrix would dominate the result file
 
 
 def compare_logits(
@@ -23,60 +23,65 @@ def compare_logits(
     labels: npt.NDArray[np.int32] | None = None,
     class_names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Compare two models' logits for the same images; return the fields of a `ParityReport`.
+    """Compare the logits of two models for the same images.
 
     Args:
-        reference: the float model's, of shape (N, classes).
-        candidate: the exported file's, of the same shape. An image with a logit that is not a
-            finite number counts as wrong, and its error is left out of the mean and the largest.
-        labels: the true classes, of shape (N,); without them nothing is said of accuracy.
-        class_names: in the order of the classes; their numbers if left out.
+        reference: the logits of the reference, float32 of shape (N, classes).
+        candidate: the logits of the candidate, of the same shape. If a logit of an image is not
+            finite, the prediction counts as wrong and the image does not count in the errors.
+        labels: the true classes, int32 of shape (N,). Without labels the report has no accuracy.
+        class_names: the names in the order of the classes; by default the numbers of the classes.
+
+    Returns:
+        Fields of a `ParityReport`.
 
     Raises:
-        DataError: the shapes do not fit, or a label names no class.
+        DataError: the shapes differ, the reference is not finite, or a label is out of range.
     """
     if reference.shape != candidate.shape:
         raise DataError(
             f"the reference's logits have shape {reference.shape} and the file's"
-            f" {candidate.shape}; they belong to different models or data sets"
+            f" {candidate.shape}; compare models with the same classes, on the same images"
         )
     if not np.isfinite(reference).all():
-        raise DataError("the reference answers with NaN or infinity; use another one")
+        raise DataError("logits of the reference are NaN or infinite; use another reference")
     finite = np.isfinite(candidate).all(axis=1)
     was = reference.argmax(axis=1)
     now = np.where(finite, candidate.argmax(axis=1), -1)
     errors = np.abs(candidate[finite].astype(np.float64) - reference[finite])
-    was_sure, now_sure = _confidence(reference), _confidence(candidate[finite])
-    sure = np.full(len(candidate), np.nan)
-    sure[finite] = now_sure
+    was_confidence, now_confidence = _confidence(reference), _confidence(candidate[finite])
+    confidence = np.full(len(candidate), np.nan)
+    confidence[finite] = now_confidence
     flips = tuple(
         Flip(
             index=int(i),
             label=None if labels is None else int(labels[i]),
             was=int(was[i]),
             now=int(now[i]),
-            was_confidence=float(was_sure[i]),
-            confidence=float(sure[i]) if finite[i] else None,
+            was_confidence=float(was_confidence[i]),
+            confidence=float(confidence[i]) if finite[i] else None,
         )
         for i in np.flatnonzero(was != now)
     )
-    found = {
+    fields = {
         "num_samples": len(reference),
         "top1_agreement": float((was == now).mean()),
         "flips": flips,
         "max_abs_error": float(errors.max(initial=0.0)),
         "mean_abs_error": float(errors.mean()) if errors.size else 0.0,
         "non_finite": int((~finite).sum()),
-        "reference_confidence": float(was_sure.mean()),
-        "candidate_confidence": float(now_sure.mean()) if now_sure.size else None,
+        "reference_confidence": float(was_confidence.mean()),
+        "candidate_confidence": float(now_confidence.mean()) if now_confidence.size else None,
         "confidence_drift": (
-            float(np.abs(now_sure - was_sure[finite]).mean()) if now_sure.size else None
+            float(np.abs(now_confidence - was_confidence[finite]).mean())
+            if now_confidence.size
+            else None
         ),
     }
-    return {**found, **_against_labels(was, now, labels, reference.shape[1], class_names)}
+    return {**fields, **_accuracy_fields(was, now, labels, reference.shape[1], class_names)}
 
 
-def _against_labels(
+def _accuracy_fields(
     was: npt.NDArray[Any],
     now: npt.NDArray[Any],
     labels: npt.NDArray[np.int32] | None,
@@ -88,17 +93,19 @@ def _against_labels(
             ("reference_accuracy", "candidate_accuracy", "accuracy_drop", "mcnemar_p")
         )
     if len(was) != len(labels):
-        raise DataError(f"{len(was)} answers for {len(labels)} labels; use the same data set")
+        raise DataError(
+            f"{len(was)} images but {len(labels)} labels; give one label for each image"
+        )
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
         raise DataError(
             f"labels lie in {labels.min()}..{labels.max()} and the model has {num_classes}"
-            " classes; they must lie in 0.." + str(num_classes - 1)
+            f" classes; they must lie in 0..{num_classes - 1}"
         )
     was_right, now_right = was == labels, now == labels
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "reference_accuracy": float(was_right.mean()),
         "candidate_accuracy": float(now_right.mean()),
-        # Counted in images first: 9846 - 9846 is 0, where 98.46 - 98.46 may be 1e-14.
+        # Subtract numbers of images, because a difference of percentages has rounding errors.
         "accuracy_drop": 100 * int(was_right.sum() - now_right.sum()) / len(labels),
         "mcnemar_p": mcnemar_p(
             only_first_right=int((was_right & ~now_right).sum()),
@@ -117,18 +124,22 @@ def _against_labels(
     if num_classes <= MAX_CONFUSION_CLASSES:
         counts = np.zeros((num_classes, num_classes), int)
         np.add.at(counts, (labels[now >= 0], now[now >= 0]), 1)
-        found["confusion"] = tuple(map(tuple, counts.tolist()))
-    return found
+        fields["confusion"] = tuple(map(tuple, counts.tolist()))
+    return fields
 
 
 def _confidence(logits: Logits) -> npt.NDArray[np.float64]:
-    """Return the probability of each image's winning class."""
+    """Compute the probability of the predicted class of each image."""
     highest: npt.NDArray[np.float64] = probabilities(logits).max(axis=1, initial=0)
     return highest
 
 
 def mcnemar_p(only_first_right: int, only_second_right: int) -> float:
-    """Return the exact two-sided p-value that two classifiers on the same images are as good.
+    """Compute the two-sided p-value of McNemar's exact test for two classifiers.
+
+    Args:
+        only_first_right: number of images that only the first classifier predicts correctly.
+        only_second_right: number of images that only the second predicts correctly.
 
     Source: Q. McNemar, "Note on the sampling error of the difference between correlated
     proportions or percentages", Psychometrika 12, 1947; the exact (binomial) form.

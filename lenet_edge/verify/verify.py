@@ -1,4 +1,4 @@
-"""Every file on every target against the float model it was made from, or another file."""
+"""Verification of artifacts on targets, against their float model or another file."""
 
 from __future__ import annotations
 
@@ -25,29 +25,32 @@ def verify(
     pairs: Sequence[Pair],
     settings: Mapping[str, Any] | None = None,
     num_threads: int = 1,
-    report: Callable[[str], None] = lambda what: None,
+    on_progress: Callable[[str], None] = lambda line: None,
     expected: Expected | None = None,
-    on_report: OnReport = lambda found, expected, logits: None,
+    on_report: OnReport = lambda report, expected, logits: None,
     num_images: int | None = None,
     timeout_s: float = 300.0,
     python_for: Callable[[Pair], Path | None] = lambda pair: None,
 ) -> tuple[list[ParityReport], list[Skipped]]:
-    """Return a report for each file on each target, and what could not run, with the reason.
+    """Verify pairs, each in its own worker.
 
     Args:
-        pairs: what to run, each in a process of its own.
-        settings: bounds instead of the defaults; see `verdict.bounds_for`.
+        pairs: the artifacts with their targets.
+        settings: bounds that override the defaults; see `verdict.bounds_for`.
         num_threads: threads for one inference.
-        report: called with a name as each pair is done.
-        expected: what to compare with; None means each file's own recorded float model.
-        on_report: called with each report, what it was held against, and the file's logits.
-        num_images: how many to run, from the first on; all if left out.
-        timeout_s: seconds until a pair is given up.
-        python_for: the interpreter of another environment that a pair runs in, if any.
+        on_progress: called with a line of text after each pair.
+        expected: the logits to compare with. None means the reference of each artifact.
+        on_report: called with each report, the expected logits, and the logits of the artifact.
+        num_images: the number of images, from the first; None runs all.
+        timeout_s: time limit of a pair in seconds.
+        python_for: returns the Python interpreter for a pair; None means this interpreter.
+
+    Returns:
+        A report for each pair that ran, and the pairs that could not run with the reason.
 
     Raises:
-        ModelFileError: the recorded answers of the float model are missing or belong to another.
-        DataError: a file and what it is held against have different classes.
+        ModelFileError: the reference of an artifact is missing or belongs to another checkpoint.
+        DataError: an artifact and its expected logits have different classes.
     """
     reports, skipped = [], []
     for pair in pairs:
@@ -59,21 +62,21 @@ def verify(
             )
         except LenetEdgeError as error:
             skipped.append(Skipped(pair.target.name, str(error), pair.artifact.name))
-            report(f"{where}: {error}")
+            on_progress(f"{where}: {error}")
             continue
         try:
-            found = compare_logits(wanted.logits, logits, wanted.labels, wanted.class_names)
+            comparison = compare_logits(wanted.logits, logits, wanted.labels, wanted.class_names)
         except DataError as error:
             raise DataError(f"{pair.artifact.name} against {wanted.name}: {error}") from error
         delegation = Delegation.from_json(facts["delegation"])
-        # What a device computes in may be less than what the file holds.
-        less = delegation is not None and delegation.precision == "float16"
+        # A device may compute a float32 file in float16; then the bounds of float16 apply.
+        in_float16 = delegation is not None and delegation.precision == "float16"
         precision = pair.artifact.precision
         bounds = bounds_for(
-            "float16" if less and precision == "float32" else precision, settings or {}
+            "float16" if in_float16 and precision == "float32" else precision, settings or {}
         )
-        verdict, reasons = judge_parity(found, bounds)
-        one = ParityReport(
+        verdict, reasons = judge_parity(comparison, bounds)
+        report = ParityReport(
             reference=wanted.name,
             candidate=pair.artifact.name,
             candidate_sha256=pair.artifact.sha256,
@@ -81,13 +84,13 @@ def verify(
             verdict=verdict,
             reasons=reasons,
             bounds=bounds,
-            diagnosis=diagnosis.diagnose(pair, wanted, found) if verdict == "fail" else None,
+            diagnosis=diagnosis.diagnose(pair, wanted) if verdict == "fail" else None,
             delegation=delegation,
-            **found,
+            **comparison,
         )
-        on_report(one, wanted, logits)
-        reports.append(one)
-        report(where)
+        on_report(report, wanted, logits)
+        reports.append(report)
+        on_progress(where)
     return reports, skipped
 
 
@@ -105,7 +108,7 @@ def verify_pair(
     Args:
         artifact: the artifact, as `Artifact.to_json` returns it.
         target: the fields of the `Target`.
-        settings: as in `verify`, and the rest too.
+        settings: see `verify`, as for the following arguments.
         num_threads: threads for one inference.
         num_images: the number of images; None for all.
         timeout_s: the time limit in seconds.
@@ -118,6 +121,6 @@ def verify_pair(
         [pair], settings, num_threads, num_images=num_images, timeout_s=timeout_s
     )
     return {
-        "parity": [one.to_json() for one in reports],
-        "skipped": [dataclasses.asdict(one) for one in skipped],
+        "parity": [report.to_json() for report in reports],
+        "skipped": [dataclasses.asdict(pair) for pair in skipped],
     }

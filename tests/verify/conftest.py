@@ -1,4 +1,4 @@
-"""What tests of verify share: a copy of the exports that a test may spoil."""
+"""Fixtures of the verification tests: a copy of the exports that a test can change."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lenet_edge.support.files import sha256_of
 
 @pytest.fixture
 def own(exports: Path, tmp_path: Path) -> Path:
-    """A copy of the exports that a test may spoil."""
+    """Return a copy of the exports that a test can change."""
     return Path(shutil.copytree(exports, tmp_path / "own"))
 
 
-def rewrite(path: Path, content: bytes, **facts: object) -> None:
-    """Replace a model file; its manifest follows, with `facts` changed."""
+def rewrite(path: Path, content: bytes, **changes: object) -> None:
+    """Replace a model file and update its manifest, with `changes` to its other fields."""
     artifact = load_artifact(path)
     path.write_bytes(content)
     write_manifest(
@@ -27,7 +27,7 @@ def rewrite(path: Path, content: bytes, **facts: object) -> None:
             artifact,
             sha256=sha256_of(path),
             size_bytes=len(content),
-            **facts,  # type: ignore[arg-type]
+            **changes,  # type: ignore[arg-type]
         )
     )
     assert manifest_path(path).exists()

@@ -1,4 +1,4 @@
-"""Colour images with the channels in the wrong order or place: told in words from a wrong file."""
+"""Tests of the diagnosis, on colour images with the channels in the wrong order or position."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Images = npt.NDArray[np.float32]
 
 
 def squares() -> tuple[Images, npt.NDArray[np.int32]]:
-    """Return images with a red, green or blue square on the left or the right: six classes."""
+    """Create images with a red, green or blue square on the left or the right: six classes."""
     random = np.random.default_rng(0)
     images = random.uniform(0, 0.3, (COUNT, HEIGHT, WIDTH, 3)).astype(np.float32)
     labels = random.integers(0, 6, COUNT).astype(np.int32)
@@ -39,10 +39,10 @@ def squares() -> tuple[Images, npt.NDArray[np.int32]]:
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with exports of one trained classifier of squares, and images.npz.
+    """Export variants of one trained classifier of squares to a folder with images.npz.
 
-    As it is (rgb), of images with the channels first (first), of BGR images (bgr), and with the
-    filters of its convolution shuffled, which makes it wrong (wrong).
+    The variants are the classifier itself (rgb), a model for images with the channels first
+    (first), a model for BGR images (bgr), and a wrong model with reordered filters (wrong).
     """
     import keras
 
@@ -70,10 +70,10 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     kernel = model.get_weights()[0]
 
-    def save(name: str, changed: Any, shape: tuple[int, ...], *before: Any) -> None:
+    def save(name: str, new_kernel: Any, shape: tuple[int, ...], *first_layers: Any) -> None:
         twin = keras.models.clone_model(model)
-        twin.set_weights([changed, *model.get_weights()[1:]])
-        keras.Sequential([keras.Input(shape), *before, twin]).save(folder / f"{name}.keras")
+        twin.set_weights([new_kernel, *model.get_weights()[1:]])
+        keras.Sequential([keras.Input(shape), *first_layers, twin]).save(folder / f"{name}.keras")
 
     shape = (HEIGHT, WIDTH, 3)
     save("rgb", kernel, shape)
@@ -89,13 +89,13 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def report_of(folder: Path, file: str, target: str, given: Images) -> ParityReport:
-    """Return the report of a file on `given`, held against what the classifier should answer."""
-    right = np.load(folder / ("first.npz" if file.startswith("first") else "images.npz"))
-    same = load_artifact(folder / f"{file.partition('_')[0]}_float32.onnx")
-    expected = expected_from_file(same, LabelledImages(right["images"], right["labels"]))
+def report_of(folder: Path, file: str, target: str, inputs: Images) -> ParityReport:
+    """Verify a file on `inputs`, against the logits of the classifier for the right images."""
+    correct = np.load(folder / ("first.npz" if file.startswith("first") else "images.npz"))
+    reference = load_artifact(folder / f"{file.partition('_')[0]}_float32.onnx")
+    expected = expected_from_file(reference, LabelledImages(correct["images"], correct["labels"]))
     pair = Pair(load_artifact(folder / file), get_target(target))
-    (report,), skipped = verify([pair], expected=dataclasses.replace(expected, images=given))
+    (report,), skipped = verify([pair], expected=dataclasses.replace(expected, images=inputs))
     assert not skipped
     return report
 
@@ -110,7 +110,7 @@ FIRST = (COUNT, 3, HEIGHT, WIDTH)
 
 @pytest.mark.parametrize(("file", "target"), FILES, ids=[file for file, _ in FILES])
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda images: images[..., ::-1], "the channels reversed (BGR for RGB)"),
         (lambda images: np.moveaxis(images, -1, 1).reshape(SHAPE), "read as channels first"),
@@ -118,17 +118,17 @@ FIRST = (COUNT, 3, HEIGHT, WIDTH)
     ],
     ids=["bgr", "first as last", "last as first"],
 )
-def test_colours_in_the_wrong_place(
-    colours: Path, file: str, target: str, spoil: Any, says: str
+def test_the_diagnosis_names_wrong_channels(
+    colours: Path, file: str, target: str, spoil: Any, message: str
 ) -> None:
     report = report_of(colours, file, target, spoil(squares()[0]))
     assert report.verdict == "fail"
     assert report.diagnosis is not None
-    assert says in report.diagnosis
+    assert message in report.diagnosis
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda images: images[:, ::-1], "the channels reversed (BGR for RGB)"),
         (lambda images: np.moveaxis(images, 1, -1).reshape(FIRST), "read as channels last"),
@@ -136,12 +136,14 @@ def test_colours_in_the_wrong_place(
     ],
     ids=["bgr", "last as first", "first as last"],
 )
-def test_the_same_of_images_with_the_channels_first(colours: Path, spoil: Any, says: str) -> None:
-    given = spoil(np.moveaxis(squares()[0], -1, 1))
-    report = report_of(colours, "first_float32.onnx", "onnxruntime-cpu", given)
+def test_the_diagnosis_names_wrong_channels_of_a_channels_first_model(
+    colours: Path, spoil: Any, message: str
+) -> None:
+    inputs = spoil(np.moveaxis(squares()[0], -1, 1))
+    report = report_of(colours, "first_float32.onnx", "onnxruntime-cpu", inputs)
     assert report.verdict == "fail"
     assert report.diagnosis is not None
-    assert says in report.diagnosis
+    assert message in report.diagnosis
 
 
 @pytest.mark.parametrize(("file", "target"), [*FILES, ("first_float32.onnx", "onnxruntime-cpu")])
@@ -149,15 +151,15 @@ def test_the_right_images_pass(colours: Path, file: str, target: str) -> None:
     images = squares()[0]
     if file.startswith("first"):
         assert report_of(colours, file, target, np.moveaxis(images, -1, 1)).passed
-    assert report_of(colours, file, target, images).passed  # turned to what the file takes
+    assert report_of(colours, file, target, images).passed  # arranged for the input of the file
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "diagnosis"),
     [("bgr", "the channels reversed (BGR for RGB) it agrees on 100.0%"), ("wrong", "None")],
 )
-def test_a_file_for_bgr_images_and_a_wrong_one(
-    colours: Path, tmp_path: Path, lenet_edge: LenetEdge, name: str, says: str
+def test_a_model_for_bgr_images_is_told_from_a_wrong_model(
+    colours: Path, tmp_path: Path, lenet_edge: LenetEdge, name: str, diagnosis: str
 ) -> None:
     done = lenet_edge(
         "verify", colours / f"{name}_float32.onnx", "--target", "onnxruntime",
@@ -166,10 +168,12 @@ def test_a_file_for_bgr_images_and_a_wrong_one(
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     (report,) = BenchRun.load(tmp_path / "out.json").parity
-    assert says in str(report.diagnosis)
+    assert diagnosis in str(report.diagnosis)
 
 
-def test_channels_first_where_they_come_last(colours: Path, lenet_edge: LenetEdge) -> None:
+def test_the_error_for_channels_first_images_says_how_to_move_them(
+    colours: Path, lenet_edge: LenetEdge
+) -> None:
     done = lenet_edge(
         "verify", colours / "rgb_float32.onnx", "--target", "onnxruntime",
         "--reference", colours / "rgb_float32.tflite", "--data", colours / "first.npz",

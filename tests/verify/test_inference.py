@@ -1,4 +1,4 @@
-"""The answers to all images are the same in any batch, the last and partial one too."""
+"""Tests that the batch size does not change the report, with a partial last batch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from lenet_edge.selection import Pair
 from lenet_edge.verify.expected import infer_in_worker
 from lenet_edge.verify.parity import compare_logits
 
-COUNT = 1003  # no multiple of 7 or 1000
-
+COUNT = 1003  # not a multiple of 7 or 1000
 
 FILES = [("tflite", precision, "litert-xnnpack") for precision in exporter.PRECISIONS]
 FILES += [("onnx", precision, "onnxruntime-cpu") for precision in onnx.PRECISIONS]
@@ -25,7 +24,7 @@ FILES += [("tflite", "int8", "tflite-runtime-cpu"), ("onnx", "float32", "openvin
 
 
 @pytest.mark.parametrize(("format", "precision", "target"), FILES)
-def test_any_batch_size_makes_the_same_report(
+def test_every_batch_size_gives_the_same_report(
     matrix: dict[tuple[str, str], Artifact],
     test_part: Dataset,
     format: str,
@@ -35,7 +34,7 @@ def test_any_batch_size_makes_the_same_report(
     compare_batch_sizes(matrix[format, precision], target, test_part)
 
 
-def test_any_batch_size_of_the_checkpoint_too(
+def test_every_batch_size_of_the_checkpoint_gives_the_same_report(
     exported: Callable[[str], Artifact], test_part: Dataset
 ) -> None:
     compare_batch_sizes(exported("lenet.keras"), "tensorflow-function", test_part)
@@ -43,7 +42,7 @@ def test_any_batch_size_of_the_checkpoint_too(
 
 def compare_batch_sizes(file: Artifact, target: str, test_part: Dataset) -> None:
     reports = []
-    reference = np.eye(10, dtype=np.float32)[test_part.labels[:COUNT]]  # anything to compare with
+    reference = np.eye(10, dtype=np.float32)[test_part.labels[:COUNT]]  # an arbitrary reference
     for batch_size in (1, 7, 1000, 2000):
         artifact = dataclasses.replace(file, batch_size=batch_size)
         pair = Pair(artifact, get_target(target))

@@ -1,4 +1,4 @@
-"""Models broken on purpose: the layer that is broken is the one that is named."""
+"""Tests of the errors of layers, on files with one broken layer."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ def layers_of(path: Path) -> list[LayerError]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_healthy_file_loses_nothing_anywhere(exports: Path, format: str) -> None:
+def test_no_layer_of_a_good_file_has_a_large_error(exports: Path, format: str) -> None:
     layers = layers_of(exports / f"lenet_int8.{format}")
     assert len(layers) >= 8
-    for one in layers:
-        assert one.lost_db < 6.02, one
-        assert one.hint == ""
-        assert one.saturation < 0.01
-    assert [one.lost_db for one in layers] == sorted((one.lost_db for one in layers), reverse=True)
+    for layer in layers:
+        assert layer.lost_db < 6.02, layer
+        assert layer.hint == ""
+        assert layer.saturation < 0.01
+    lost = [layer.lost_db for layer in layers]
+    assert lost == sorted(lost, reverse=True)
 
 
 def narrow_tflite(path: Path, layer: str, factor: float) -> bytes:
-    """Divide the range of what a layer makes by `factor`."""
+    """Divide the range of the output of a layer by `factor`."""
     graph = read_tflite(path.read_bytes())
     (tensor,) = (
-        one
-        for one in graph.subgraphs[0].tensors
-        if layer in one.name.decode() and len(one.shape) > 1 and len(one.quantization.scale) == 1
-        and -1 in (one.shapeSignature if one.shapeSignature is not None else [])
+        t
+        for t in graph.subgraphs[0].tensors
+        if layer in t.name.decode() and len(t.shape) > 1 and len(t.quantization.scale) == 1
+        and -1 in (t.shapeSignature if t.shapeSignature is not None else [])
     )  # fmt: skip
     tensor.quantization.scale = [float(tensor.quantization.scale[0]) / factor]
     return write_tflite(graph)
@@ -61,9 +62,9 @@ def narrow_onnx(path: Path, layer: str, factor: float) -> bytes:
 
     model = onnx.load(path)
     products = [node for node in model.graph.node if node.op_type == "Gemm"]
-    made = products[["dense1", "dense2"].index(layer)].output[0]
-    (quantizer,) = (node for node in model.graph.node if made in node.input)
-    (scale,) = (one for one in model.graph.initializer if one.name == quantizer.input[1])
+    output = products[["dense1", "dense2"].index(layer)].output[0]
+    (quantizer,) = (node for node in model.graph.node if output in node.input)
+    (scale,) = (t for t in model.graph.initializer if t.name == quantizer.input[1])
     value = np.asarray(onnx.numpy_helper.to_array(scale) / factor, np.float32)
     scale.CopyFrom(onnx.numpy_helper.from_array(value, scale.name))
     content = model.SerializeToString()
@@ -71,14 +72,14 @@ def narrow_onnx(path: Path, layer: str, factor: float) -> bytes:
     return content
 
 
-def is_layer(found: LayerError, layer: str) -> bool:
-    """Exports to ONNX name their layers by operator and position; the dense ones are Gemms."""
-    return layer in found.name or found.name == {"dense1": "Gemm_8", "dense2": "Gemm_10"}[layer]
+def is_layer(error: LayerError, layer: str) -> bool:
+    """Match a dense layer. ONNX files name layers by operator and position, such as Gemm_8."""
+    return layer in error.name or error.name == {"dense1": "Gemm_8", "dense2": "Gemm_10"}[layer]
 
 
 @pytest.mark.parametrize("layer", ["dense1", "dense2"])
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_clipped_range_is_found(own: Path, format: str, layer: str) -> None:
+def test_a_clipped_layer_is_the_worst(own: Path, format: str, layer: str) -> None:
     path = own / f"lenet_int8.{format}"
     narrow = {"tflite": narrow_tflite, "onnx": narrow_onnx}[format]
     rewrite(path, narrow(path, layer, 8))
@@ -91,33 +92,33 @@ def test_a_clipped_range_is_found(own: Path, format: str, layer: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(("factor", "says"), [(255, "times too wide"), (1 / 16, "are clipped")])
-def test_calibration_on_wrong_scaled_images_is_found(
-    own: Path, format: str, factor: float, says: str
+@pytest.mark.parametrize(("factor", "hint"), [(255, "times too wide"), (1 / 16, "are clipped")])
+def test_calibration_on_wrongly_scaled_images_is_named(
+    own: Path, format: str, factor: float, hint: str
 ) -> None:
-    """Every range is wrong then; the first that is, the input's, is named."""
+    """All ranges are wrong then; the first one, that of the input, is the worst."""
     images: Any = to_input(mnist.load("train").images[:100]) * np.float32(factor)
     convert = {"tflite": to_tflite.convert, "onnx": to_onnx.convert}[format]
     path, model = own / f"lenet_int8.{format}", load_checkpoint(own / "lenet.keras")
     rewrite(path, convert(ConversionRequest(model, "int8", images)).content)
     worst = layers_of(path)[0]
     assert worst.name == "input"
-    assert says in worst.hint
+    assert hint in worst.hint
 
 
-def test_spoiled_weights_are_told_from_a_wrong_range(own: Path) -> None:
+def test_wrong_weights_are_told_from_a_wrong_range(own: Path) -> None:
     path = own / "lenet_int8.tflite"
     graph = read_tflite(path.read_bytes())
-    (tensor,) = (one for one in graph.subgraphs[0].tensors if list(one.shape) == [84, 120])
+    (tensor,) = (t for t in graph.subgraphs[0].tensors if list(t.shape) == [84, 120])
     buffer = graph.buffers[tensor.buffer]
     buffer.data = np.random.default_rng(0).permutation(np.array(buffer.data))
     rewrite(path, write_tflite(graph))
     worst = layers_of(path)[0]
     assert is_layer(worst, "dense2"), worst
-    assert "its weights lose it" in worst.hint
+    assert "the error is in its weights" in worst.hint
 
 
-def test_the_command_shows_them(lenet_edge: LenetEdge, own: Path) -> None:
+def test_the_command_prints_the_layers(lenet_edge: LenetEdge, own: Path) -> None:
     path = own / "lenet_int8.tflite"
     rewrite(path, narrow_tflite(path, "dense1", 8))
     done = lenet_edge("verify", path, "--target", "litert", "--layers", "--json", "out.json")
@@ -130,20 +131,20 @@ def test_the_command_shows_them(lenet_edge: LenetEdge, own: Path) -> None:
     assert report["layers"][0]["name"].count("dense1")
 
 
-def test_without_a_sibling_it_says_what_to_do(own: Path) -> None:
+def test_a_missing_sibling_is_an_error_with_instructions(own: Path) -> None:
     for name in ("lenet_float32.tflite", "lenet_float32.tflite.json"):
         (own / name).unlink()
     with pytest.raises(LenetEdgeError, match=r"there is none beside it.*--reference"):
         layers_of(own / "lenet_int8.tflite")
 
 
-def test_a_fixed_batch_is_compared_too(own: Path) -> None:
-    """The sibling's batch is free, and 200 images are no multiple of 64."""
+def test_a_file_with_a_fixed_batch_is_compared(own: Path) -> None:
+    """The batch of the sibling is free, and 200 images are not a multiple of 64."""
     images = to_input(mnist.load("train").images[:200])
     path = own / "lenet_int8.tflite"
     free, model = layers_of(path), load_checkpoint(own / "lenet.keras")
     content = to_tflite.convert(ConversionRequest(model, "int8", images, 64)).content
     rewrite(path, content, batch_size=64)
     fixed = layers_of(path)
-    assert {one.kind for one in fixed} == {one.kind for one in free}
-    assert max(one.lost_db for one in fixed) < 6.02
+    assert {layer.kind for layer in fixed} == {layer.kind for layer in free}
+    assert max(layer.lost_db for layer in fixed) < 6.02

@@ -1,4 +1,4 @@
-"""The arithmetic of parity, against independent computations."""
+"""Tests of the comparison of logits, against independent computations."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def compare(*arguments: Any) -> SimpleNamespace:
 
 
 def binomial_p(first: int, second: int) -> Fraction:
-    """Return the two-sided p of a fair coin, by adding every outcome at least as uneven.
+    """Compute the two-sided p-value of a fair coin, as the sum of all outcomes as uneven.
 
-    The distribution is built one toss at a time, with no binomial coefficient.
+    The function builds the distribution toss by toss, without binomial coefficients.
     """
     distribution = [Fraction(1)]
     for _ in range(first + second):
@@ -45,13 +45,13 @@ def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
     assert mcnemar_p(first, second) == mcnemar_p(second, first)
 
 
-def test_mcnemar_on_large_tables_stays_a_probability() -> None:
-    assert mcnemar_p(0, 5000) == 0.0  # 2 ** -4999 is less than a float can tell
+def test_mcnemar_of_large_tables_is_a_probability() -> None:
+    assert mcnemar_p(0, 5000) == 0.0  # 2 ** -4999 is smaller than any float
     assert mcnemar_p(1000, 1000) == 1.0
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
-def test_every_count_against_one_image_after_another(seed: int, count: int) -> None:
+def test_counts_equal_those_of_a_loop_over_the_images(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     reference = random.normal(size=(count, 10)).astype(np.float32)
     candidate = (reference + random.normal(size=(count, 10))).astype(np.float32)
@@ -70,119 +70,122 @@ def test_every_count_against_one_image_after_another(seed: int, count: int) -> N
         if was != now:
             flips.append((i, labels[i], was, now))
 
-    found = compare(reference, candidate, labels)
-    assert found.num_samples == count
-    assert found.reference_accuracy == pytest.approx(was_right / count)
-    assert found.candidate_accuracy == pytest.approx(now_right / count)
-    assert found.accuracy_drop == pytest.approx(100 * (was_right - now_right) / count)
-    assert found.top1_agreement == pytest.approx(agree / count)
-    assert [(f.index, f.label, f.was, f.now) for f in found.flips] == flips
-    assert found.mcnemar_p == mcnemar_p(only_first, only_second)
-    assert found.max_abs_error == pytest.approx(np.abs(candidate - reference).max(), rel=1e-5)
-    assert found.non_finite == 0
+    fields = compare(reference, candidate, labels)
+    assert fields.num_samples == count
+    assert fields.reference_accuracy == pytest.approx(was_right / count)
+    assert fields.candidate_accuracy == pytest.approx(now_right / count)
+    assert fields.accuracy_drop == pytest.approx(100 * (was_right - now_right) / count)
+    assert fields.top1_agreement == pytest.approx(agree / count)
+    assert [(f.index, f.label, f.was, f.now) for f in fields.flips] == flips
+    assert fields.mcnemar_p == mcnemar_p(only_first, only_second)
+    assert fields.max_abs_error == pytest.approx(np.abs(candidate - reference).max(), rel=1e-5)
+    assert fields.non_finite == 0
 
 
-def test_identical_logits() -> None:
+def test_identical_logits_have_no_error() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32)
     labels = np.random.default_rng(1).integers(0, 10, 50).astype(np.int32)
-    found = compare(logits, logits.copy(), labels)
-    assert (found.accuracy_drop, found.top1_agreement, found.flips) == (0, 1, ())
-    assert (found.mcnemar_p, found.max_abs_error, found.mean_abs_error) == (1, 0, 0)
+    fields = compare(logits, logits.copy(), labels)
+    assert (fields.accuracy_drop, fields.top1_agreement, fields.flips) == (0, 1, ())
+    assert (fields.mcnemar_p, fields.max_abs_error, fields.mean_abs_error) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_an_answer_that_is_no_number_is_wrong(bad: float) -> None:
-    """Even where argmax would point at the right class all the same."""
+def test_an_image_with_a_non_finite_logit_is_wrong(bad: float) -> None:
+    """Also if argmax would give the right class."""
     logits = np.eye(10, dtype=np.float32)
     labels = np.arange(10, dtype=np.int32)
     candidate = logits.copy()
     candidate[3, 4] = bad
-    found = compare(logits, candidate, labels)
-    assert found.non_finite == 1
-    assert found.candidate_accuracy == 0.9
-    assert [(flip.index, flip.now) for flip in found.flips] == [(3, -1)]
-    assert found.max_abs_error == 0
+    fields = compare(logits, candidate, labels)
+    assert fields.non_finite == 1
+    assert fields.candidate_accuracy == 0.9
+    assert [(flip.index, flip.now) for flip in fields.flips] == [(3, -1)]
+    assert fields.max_abs_error == 0
 
 
-def test_all_answers_are_no_numbers() -> None:
+def test_all_logits_not_finite() -> None:
     logits = np.eye(10, dtype=np.float32)
-    found = compare(logits, np.full_like(logits, np.nan), np.arange(10, dtype=np.int32))
-    assert (found.candidate_accuracy, found.non_finite, found.accuracy_drop) == (0, 10, 100)
-    assert (found.max_abs_error, found.mean_abs_error) == (0, 0)
+    fields = compare(logits, np.full_like(logits, np.nan), np.arange(10, dtype=np.int32))
+    assert (fields.candidate_accuracy, fields.non_finite, fields.accuracy_drop) == (0, 10, 100)
+    assert (fields.max_abs_error, fields.mean_abs_error) == (0, 0)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_different_shapes_are_an_error() -> None:
     logits, labels = np.zeros((5, 10), np.float32), np.zeros(5, np.int32)
     with pytest.raises(DataError, match=r"\(5, 10\).*\(5, 9\)"):
         compare(logits, logits[:, :9], labels)
     with pytest.raises(DataError, match=r"\(5, 10\).*\(4, 10\)"):
         compare(logits, logits[:4], labels)
-    with pytest.raises(DataError, match="5 answers for 4 labels"):
+    with pytest.raises(DataError, match="5 images but 4 labels"):
         compare(logits, logits, labels[:4])
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
-def test_mcnemar_is_scipys_and_statsmodels(first: int, second: int) -> None:
+def test_mcnemar_equals_scipy_and_statsmodels(first: int, second: int) -> None:
     from scipy.stats import binomtest
     from statsmodels.stats.contingency_tables import mcnemar
 
-    found = mcnemar_p(first, second)
+    p = mcnemar_p(first, second)
     if first + second:
-        assert found == pytest.approx(binomtest(first, first + second).pvalue, rel=1e-9)
+        assert p == pytest.approx(binomtest(first, first + second).pvalue, rel=1e-9)
         table = [[7, first], [second, 9]]
-        assert found == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
+        assert p == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
     else:
-        assert found == 1
+        assert p == 1
 
 
 @given(st.integers(1, 100_000), st.floats(0, 1))
-def test_wilson_is_scipys_and_statsmodels(trials: int, share: float) -> None:
+def test_wilson_interval_equals_scipy_and_statsmodels(trials: int, share: float) -> None:
     from scipy.stats import binomtest
     from statsmodels.stats.proportion import proportion_confint
 
     successes = round(share * trials)
     low, high = wilson_interval(successes, trials)
-    scipys = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert (low, high) == pytest.approx((scipys.low, scipys.high), abs=1e-9)
-    theirs = proportion_confint(successes, trials, alpha=0.05, method="wilson")
-    assert (low, high) == pytest.approx(theirs, abs=1e-9)
+    scipy = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert (low, high) == pytest.approx((scipy.low, scipy.high), abs=1e-9)
+    statsmodels = proportion_confint(successes, trials, alpha=0.05, method="wilson")
+    assert (low, high) == pytest.approx(statsmodels, abs=1e-9)
     assert 0 <= low <= successes / trials <= high <= 1
 
 
-def test_what_is_counted_by_class() -> None:
+def test_counts_of_each_class() -> None:
     random = np.random.default_rng(3)
     reference, candidate = random.normal(size=(2, 500, 4)).astype(np.float32)
     labels = random.integers(0, 4, 500).astype(np.int32)
     candidate[7] = np.nan
-    found = compare(reference, candidate, labels, ["a", "b", "c", "d"])
-    for number, one in enumerate(found.per_class):
-        assert one.name == "abcd"[number]
-        assert one.num_samples == (labels == number).sum()
+    fields = compare(reference, candidate, labels, ["a", "b", "c", "d"])
+    for number, counts in enumerate(fields.per_class):
+        assert counts.name == "abcd"[number]
+        assert counts.num_samples == (labels == number).sum()
         right = [
             candidate[i].argmax() == number for i in np.flatnonzero(labels == number) if i != 7
         ]
-        assert one.candidate_right == sum(right)
-    matrix = np.array(found.confusion)
-    assert matrix.sum() == 499  # the image answered with NaN is in no column
-    assert matrix.trace() == found.candidate_accuracy * 500
-    assert found.confusion[2][1] == sum(
+        assert counts.candidate_right == sum(right)
+    matrix = np.array(fields.confusion)
+    assert matrix.sum() == 499  # the image with NaN is in no column
+    assert matrix.trace() == fields.candidate_accuracy * 500
+    assert fields.confusion[2][1] == sum(
         labels[i] == 2 and candidate[i].argmax() == 1 for i in range(500) if i != 7
     )
 
 
-def test_confidence_is_the_softmax_of_the_winner() -> None:
+def test_confidence_is_the_softmax_of_the_predicted_class() -> None:
     from scipy.special import softmax
 
     random = np.random.default_rng(4)
     reference, candidate = random.normal(scale=30, size=(2, 300, 10)).astype(np.float32)
-    found = compare(reference, candidate)
-    was, now = (softmax(one.astype(float), axis=1).max(axis=1) for one in (reference, candidate))
-    assert found.reference_confidence == pytest.approx(was.mean())
-    assert found.candidate_confidence == pytest.approx(now.mean())
-    assert found.confidence_drift == pytest.approx(np.abs(now - was).mean())
-    for flip in found.flips:
+    fields = compare(reference, candidate)
+    was, now = (
+        softmax(logits.astype(float), axis=1).max(axis=1) for logits in (reference, candidate)
+    )
+    assert fields.reference_confidence == pytest.approx(was.mean())
+    assert fields.candidate_confidence == pytest.approx(now.mean())
+    assert fields.confidence_drift == pytest.approx(np.abs(now - was).mean())
+    for flip in fields.flips:
         assert flip.was_confidence == pytest.approx(was[flip.index])
         assert flip.confidence == pytest.approx(now[flip.index])
-    # Answers that are probabilities already are not squashed once more.
-    likely = softmax(reference, axis=1)
-    assert compare(likely, likely).reference_confidence == pytest.approx(likely.max(axis=1).mean())
+    # Outputs that are probabilities are not normalized again.
+    chances = softmax(reference, axis=1)
+    confidence = compare(chances, chances).reference_confidence
+    assert confidence == pytest.approx(chances.max(axis=1).mean())

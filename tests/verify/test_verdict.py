@@ -1,4 +1,4 @@
-"""The verdict in words, its bounds, and where they come from."""
+"""Tests of the verdict, its bounds, and their sources."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lenet_edge.verify.verdict import DEFAULTS, bounds_for, judge_parity, read_b
 from tests.conftest import LenetEdge
 
 
-def found(count: int, wrong: int) -> dict[str, Any]:
-    """Compare a model that is always right with one that is wrong on some images."""
+def comparison(count: int, wrong: int) -> dict[str, Any]:
+    """Compare a model that is always right with a model that is wrong for some images."""
     labels = np.arange(count, dtype=np.int32) % 10
     reference = np.eye(10, dtype=np.float32)[labels]
     candidate = reference.copy()
@@ -27,7 +27,7 @@ def found(count: int, wrong: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("count", "wrong", "bounds", "verdict", "says"),
+    ("count", "wrong", "bounds", "verdict", "messages"),
     [
         (10_000, 0, Bounds(0.1, 99), "pass", []),
         (10_000, 10, Bounds(0.1, 99), "pass", []),
@@ -36,42 +36,44 @@ def found(count: int, wrong: int) -> dict[str, Any]:
         (10_000, 1, Bounds(None, None, 0.5), "fail", ["off by 1, 0.5 more than the 0.5 allowed"]),
         (200, 0, Bounds(0.1), "inconclusive", ["200 images are too few", "give 1,000 or more"]),
         (200, 2, Bounds(0.1), "inconclusive", ["200 images are too few"]),
-        (200, 100, Bounds(0.1), "fail", ["loses 50.00 points"]),  # however few, that is no chance
+        (200, 100, Bounds(0.1), "fail", ["loses 50.00 points"]),  # significant anyway
         (50, 1, Bounds(None, 99), "inconclusive", ["give 100 or more"]),
         (50, 25, Bounds(None, 99), "fail", ["agrees on 50.00 %"]),
-        (1000, 1, Bounds(0.1, 99.9), "pass", []),  # just as many as it takes
+        (1000, 1, Bounds(0.1, 99.9), "pass", []),
         (1000, 2, Bounds(0.1, 99.9), "fail", ["0.20 points", "agrees on 99.80 %"]),
         (999, 0, Bounds(0.1, 99.9), "inconclusive", ["give 1,000 or more"]),
-        (100, 1, Bounds(None, 99.9), "inconclusive", []),  # one may be chance
-        (100, 2, Bounds(None, 99.9), "fail", ["agrees on 98.00 %"]),  # two are not: p is 0.005
-        (200, 0, Bounds(2, 99.9), "pass", []),  # labelled, and nothing flips
+        (100, 1, Bounds(None, 99.9), "inconclusive", []),  # a single flip may be chance
+        (100, 2, Bounds(None, 99.9), "fail", ["agrees on 98.00 %"]),  # significant: p is 0.005
+        (200, 0, Bounds(2, 99.9), "pass", []),  # with labels, and without flips
         (200, 1, Bounds(2, 99.9), "inconclusive", ["an agreement of 99.9 %"]),
         (200, 0, Bounds(None, 99.9), "inconclusive", ["an agreement of 99.9 %"]),
         (50, 0, Bounds(), "pass", []),
-        (50, 0, Bounds(0, 100), "pass", []),  # none may be lost, and none was
+        (50, 0, Bounds(0, 100), "pass", []),  # no wrong image is allowed
         (50, 1, Bounds(0, None), "fail", ["loses 2.00 points"]),
     ],
 )  # fmt: skip
-def test_verdicts(count: int, wrong: int, bounds: Bounds, verdict: str, says: list[str]) -> None:
-    judged, reasons = judge_parity(found(count, wrong), bounds)
-    assert judged == verdict
+def test_the_verdict_and_its_reasons(
+    count: int, wrong: int, bounds: Bounds, verdict: str, messages: list[str]
+) -> None:
+    actual, reasons = judge_parity(comparison(count, wrong), bounds)
+    assert actual == verdict
     assert len(reasons) == (0 if verdict == "pass" else len(reasons) or 1)
-    for words in says:
-        assert words in "; ".join(reasons)
+    for message in messages:
+        assert message in "; ".join(reasons)
 
 
-def test_answers_that_are_no_numbers_fail_whatever_the_bounds() -> None:
+def test_non_finite_logits_fail_with_any_bounds() -> None:
     logits = np.eye(10, dtype=np.float32)
-    spoiled = logits.copy()
-    spoiled[3, 4] = np.nan
-    judged, reasons = judge_parity(compare_logits(logits, spoiled), Bounds())
-    assert (judged, reasons) == ("fail", ("1 images are answered with NaN or infinity",))
+    candidate = logits.copy()
+    candidate[3, 4] = np.nan
+    verdict, reasons = judge_parity(compare_logits(logits, candidate), Bounds())
+    assert (verdict, reasons) == ("fail", ("1 images have logits that are NaN or infinite",))
 
 
-def test_bounds_go_by_precision_and_can_be_overridden() -> None:
+def test_bounds_depend_on_the_precision_and_can_be_overridden() -> None:
     assert bounds_for("int8", {}) == DEFAULTS["int8"]
     assert bounds_for("never heard of", {}) == DEFAULTS["unknown"]
-    # A manifest may call its precision what it likes.
+    # The precision in a manifest may be any text.
     assert bounds_for("max_abs_error", {"max_abs_error": 1.0}).max_abs_error == 1.0
     settings = {"min_agreement": 98.0, "int8": {"max_abs_error": 2.0}}
     assert bounds_for("int8", settings) == Bounds(DEFAULTS["int8"].max_accuracy_drop, 98.0, 2.0)
@@ -82,10 +84,10 @@ needs_tomllib = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.
 
 
 @needs_tomllib
-def test_settings_from_pyproject(tmp_path: Path) -> None:
+def test_bounds_are_read_from_pyproject(tmp_path: Path) -> None:
     assert read_bounds(tmp_path) == {}
     file = tmp_path / "pyproject.toml"
-    file.write_text("[project]\nname = 'theirs'\n")
+    file.write_text("[project]\nname = 'foreign'\n")
     assert read_bounds(tmp_path) == {}
     file.write_text(
         "[tool.lenet-edge]\nmax-accuracy-drop = 1\n[tool.lenet-edge.int8]\nmin-agreement = 97.5\n"
@@ -95,29 +97,29 @@ def test_settings_from_pyproject(tmp_path: Path) -> None:
 
 @needs_tomllib
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("max-drop = 1", "max-drop is unknown; it takes max-accuracy-drop, min-agreement"),
-        ("max-accuracy-drop = 'much'", "'much' is no number"),
-        ("max-accuracy-drop = nan", "no number"),
-        ("max-accuracy-drop = inf", "no number"),
-        (f"max-accuracy-drop = {10**400}", "no number"),
+        ("max-drop = 1", "max-drop is unknown; valid keys are max-accuracy-drop, min-agreement"),
+        ("max-accuracy-drop = 'much'", "'much' is not a number"),
+        ("max-accuracy-drop = nan", "not a number"),
+        ("max-accuracy-drop = inf", "not a number"),
+        (f"max-accuracy-drop = {10**400}", "not a number"),
         ("max-accuracy-drop = " + "[" * 5000, "pyproject.toml"),
-        ("min-agreement = true", "no number"),
+        ("min-agreement = true", "not a number"),
         ("int8 = 3", "int8 is unknown"),
         ("max-accuracy-drop = = 2", "pyproject.toml"),
     ],
 )
-def test_settings_that_cannot_be_used(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_bounds_are_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "pyproject.toml").write_text(f"[tool.lenet-edge]\n{text}\n")
     with pytest.raises(LenetEdgeError) as caught:
         read_bounds(tmp_path)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @needs_tomllib
-def test_the_command_takes_options_over_pyproject_over_defaults(
+def test_options_override_pyproject_and_pyproject_overrides_defaults(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(

@@ -1,4 +1,4 @@
-"""A file that is no longer right fails, whatever the reason, and nothing passes by default."""
+"""Tests of verification: wrong files fail, and a file without a reference does not pass."""
 
 from __future__ import annotations
 
@@ -20,34 +20,32 @@ from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge
 
 
-def spoil(path: Path) -> Artifact:
-    """Shuffle the bytes of the largest weights of a TFLite file; its manifest follows."""
+def shuffle_weights(path: Path) -> Artifact:
+    """Shuffle the largest weights of a TFLite file, and update its manifest."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     largest = max(
         (
-            d
-            for d in interpreter.get_tensor_details()
-            if d["dtype"] is np.int8 and len(d["shape"]) == 2
+            details
+            for details in interpreter.get_tensor_details()
+            if details["dtype"] is np.int8 and len(details["shape"]) == 2
         ),
         key=lambda details: int(np.prod(details["shape"])),
     )
     weights = interpreter.get_tensor(largest["index"]).tobytes()
     content = path.read_bytes()
     assert content.count(weights) == 1
-    spoiled = np.random.default_rng(0).permutation(np.frombuffer(weights, np.int8)).tobytes()
+    shuffled = np.random.default_rng(0).permutation(np.frombuffer(weights, np.int8)).tobytes()
     artifact = load_artifact(path)
-    path.write_bytes(content.replace(weights, spoiled))
+    path.write_bytes(content.replace(weights, shuffled))
     write_manifest(dataclasses.replace(artifact, sha256=sha256_of(path)))
     return load_artifact(path)
 
 
-def test_a_file_with_spoiled_weights_fails(
-    lenet_edge: LenetEdge, own: Path, tmp_path: Path
-) -> None:
-    spoil(own / "lenet_int8.tflite")
+def test_a_file_with_wrong_weights_fails(lenet_edge: LenetEdge, own: Path, tmp_path: Path) -> None:
+    shuffle_weights(own / "lenet_int8.tflite")
     done = lenet_edge("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack",
                       "--json", "out.json")  # fmt: skip
     (report,) = BenchRun.load(tmp_path / "out.json").parity
@@ -61,7 +59,7 @@ def test_a_file_with_spoiled_weights_fails(
     assert len(report.flips) == round((1 - report.top1_agreement) * report.num_samples)
 
 
-def test_the_drop_that_is_allowed_decides(exported: Callable[[str], Artifact]) -> None:
+def test_the_bound_on_the_accuracy_drop_decides(exported: Callable[[str], Artifact]) -> None:
     pair = Pair(exported("lenet_int8.onnx"), get_target("onnxruntime-cpu"))
     (report,), skipped = verify([pair], {"max_accuracy_drop": 0, "min_agreement": 0})
     assert not skipped
@@ -72,13 +70,15 @@ def test_the_drop_that_is_allowed_decides(exported: Callable[[str], Artifact]) -
     assert lenient.accuracy_drop == report.accuracy_drop
 
 
-def test_answers_that_are_no_numbers_fail(exported: Callable[[str], Artifact], own: Path) -> None:
-    """However large the drop that is allowed: a NaN in the weights of a real file."""
+def test_a_file_with_non_finite_logits_fails(
+    exported: Callable[[str], Artifact], own: Path
+) -> None:
+    """A NaN in the weights of a real file fails even with the widest bounds."""
     artifact = load_artifact(own / "lenet_float32.onnx")
     import onnx
 
     model = onnx.load(artifact.path)
-    last = next(one for one in model.graph.initializer if list(one.dims) == [10])
+    last = next(t for t in model.graph.initializer if list(t.dims) == [10])
     bias = onnx.numpy_helper.to_array(last).copy()
     bias[3] = np.nan
     last.CopyFrom(onnx.numpy_helper.from_array(bias, last.name))
@@ -90,7 +90,7 @@ def test_answers_that_are_no_numbers_fail(exported: Callable[[str], Artifact], o
     assert not report.passed
 
 
-def test_without_a_reference_nothing_is_proven(lenet_edge: LenetEdge, own: Path) -> None:
+def test_a_missing_reference_is_an_error(lenet_edge: LenetEdge, own: Path) -> None:
     (reference,) = own.glob("reference-*.npz")
     reference.unlink()
     done = lenet_edge("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack")
@@ -99,7 +99,7 @@ def test_without_a_reference_nothing_is_proven(lenet_edge: LenetEdge, own: Path)
     assert "lenet-edge export" in done.stderr
 
 
-def test_the_reference_of_another_checkpoint_is_refused(own: Path) -> None:
+def test_the_reference_of_another_checkpoint_is_an_error(own: Path) -> None:
     artifact = load_artifact(own / "lenet_int8.tflite")
     assert artifact.parent_sha256
     path = reference_path(own, artifact.parent_sha256)
@@ -109,7 +109,7 @@ def test_the_reference_of_another_checkpoint_is_refused(own: Path) -> None:
         verify([Pair(artifact, get_target("litert-xnnpack"))])
 
 
-def test_a_damaged_reference_is_refused(own: Path) -> None:
+def test_a_damaged_reference_is_an_error(own: Path) -> None:
     artifact = load_artifact(own / "lenet_int8.tflite")
     (path,) = own.glob("reference-*.npz")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -122,9 +122,9 @@ def test_a_pair_that_cannot_run_is_skipped_with_its_reason(
 ) -> None:
     wrong = Pair(exported("lenet_int8.tflite"), get_target("onnxruntime-cpu"))
     right = Pair(exported("lenet_int8.tflite"), get_target("litert-xnnpack"))
-    done: list[str] = []
-    reports, (skipped,) = verify([wrong, right], report=done.append)
+    lines: list[str] = []
+    reports, (skipped,) = verify([wrong, right], on_progress=lines.append)
     assert [report.target for report in reports] == ["litert-xnnpack"]
     assert (skipped.artifact, skipped.target) == ("lenet_int8.tflite", "onnxruntime-cpu")
     assert "onnxruntime-cpu runs onnx files" in skipped.reason
-    assert len(done) == 2
+    assert len(lines) == 2
