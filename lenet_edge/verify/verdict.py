@@ -143,7 +143,8 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
     error, largest = comparison["max_abs_error"], bounds.max_abs_error
     if largest is not None and error > largest:
         fails.append(
-            f"a logit is off by {error:.3g}, {error - largest:.2g} more than the {largest:g} allowed"
+            f"a logit is off by {error:.3g}, {error - largest:.2g} more than the {largest:g}"
+            " allowed"
         )
     if fails:
         return "fail", tuple(fails)
