@@ -1,4 +1,4 @@
-"""``python -m lenet_edge`` is the ``lenet-edge`` command."""
+"""Entry point of ``python -m lenet_edge``, which is the ``lenet-edge`` command."""
 
 from lenet_edge.cli import main
 

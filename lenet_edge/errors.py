@@ -1,22 +1,25 @@
-"""The errors this package raises on purpose.
+"""Errors that this package raises.
 
-    LenetEdgeError            the base: "what is wrong; how to fix it", in one line
+    LenetEdgeError            base class; the message is one line, "what is wrong; how to fix it"
     ├── UsageError            arguments that contradict each other
-    ├── DataError             images, labels or a data set that cannot be used
-    ├── ModelFileError        a model file or its manifest that cannot be used
-    ├── TargetError           a target that cannot run here, or not this file
-    │   └── MissingPackageError   its package is not installed; names the pip line
-    ├── BoardError            a board that cannot be reached, or cannot do what was asked
-    └── WorkerError           a worker process crashed, hung or answered rubbish
+    ├── DataError             images, labels or a data set are invalid
+    ├── ModelFileError        a model file or its manifest is missing or invalid
+    ├── TargetError           a target cannot run on this machine, or cannot run this file
+    │   └── MissingPackageError   a package is not installed; the message has the pip command
+    ├── BoardError            a board cannot be reached, or a step on it failed
+    └── WorkerError           a worker crashed, timed out or sent an invalid reply
 
-Only ``lenet_edge.cli`` turns them into a line on the terminal and an exit status.
+``lenet_edge.cli`` prints the message and sets the exit status.
 """
 
 from __future__ import annotations
 
 
 class LenetEdgeError(Exception):
-    """Say what is wrong and how to fix it, in one line a user can act on."""
+    """Base class of all errors of this package.
+
+    The message is one line that says what is wrong and how to fix it.
+    """
 
 
 class UsageError(LenetEdgeError):
@@ -24,11 +27,11 @@ class UsageError(LenetEdgeError):
 
 
 class DataError(LenetEdgeError):
-    """Images, labels or a data set cannot be used."""
+    """Images, labels or a data set are invalid."""
 
 
 class ModelFileError(LenetEdgeError):
-    """A model file, or the manifest beside it, cannot be used."""
+    """A model file, or the manifest beside it, is missing or invalid."""
 
 
 class TargetError(LenetEdgeError):
@@ -36,7 +39,7 @@ class TargetError(LenetEdgeError):
 
 
 class MissingPackageError(TargetError):
-    """The package behind a command or a target is not installed."""
+    """A package that a command or a target needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
@@ -45,8 +48,8 @@ class MissingPackageError(TargetError):
 
 
 class WorkerError(LenetEdgeError):
-    """A worker process crashed, ran out of time or did not answer."""
+    """A worker crashed, timed out or sent an invalid reply."""
 
 
 class BoardError(LenetEdgeError):
-    """A board cannot be reached, or cannot do what was asked of it."""
+    """A board cannot be reached, or a step on it failed."""

@@ -1,4 +1,4 @@
-"""LeNet, as published: the network that everything else here trains, exports and times."""
+"""LeNet in Keras: the network that this package trains, exports, verifies and benchmarks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from typing import Any
 from lenet_edge.support.quiet import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-with quiet():  # TensorFlow greets with lines about GPUs that are not there
+with quiet():  # TensorFlow prints warnings about missing GPUs
     import tensorflow as tf
 
-    tf.config.list_physical_devices()  # looks for them now, so that its complaint falls in here
+    tf.config.list_physical_devices()  # triggers the search for GPUs, and its warnings, here
 
 
 def build_lenet(num_classes: int = 10, image_shape: tuple[int, int, int] = (28, 28, 1)) -> Any:
-    """Return an untrained LeNet.
+    """Build an untrained LeNet.
 
-    It maps float32 images of shape (batch, height, width, channels), scaled to 0..1, to logits of
-    shape (batch, num_classes). With the default arguments it has 60,074 parameters.
+    Its input is float32 of shape (batch, height, width, channels), scaled to 0..1. Its output are
+    logits, float32 of shape (batch, num_classes). With the default arguments it has 60,074
+    parameters.
+
+    Args:
+        num_classes: the number of classes.
+        image_shape: height, width and channels.
+
+    Returns:
+        A `keras.Sequential`.
 
     Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, in
     the small modern form (3 x 3 kernels, max-pooling, ReLU) of the course notebooks.

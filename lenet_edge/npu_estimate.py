@@ -1,6 +1,6 @@
-"""What a file would take on an Arm Ethos-U NPU, estimated by Arm's own compiler, Vela.
+"""Performance estimates for Arm Ethos-U NPUs, by Arm's compiler Vela.
 
-Nothing runs here, so an estimate is no measurement: it has a table of its own and no rank.
+An estimate runs nothing and is not a measurement. It therefore has its own table and no rank.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ _MEMORIES = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
 @dataclass(frozen=True)
 class NpuEstimate:
-    """What Vela says of one file on one accelerator, for one image.
+    """Estimate of Vela for one artifact on one accelerator, for one image.
 
-    `accelerator` ends in its multiply-accumulate units. Clock and memories are those of
-    `system_config` and `memory_mode`, Vela's own choice for it: a real chip differs.
+    The last number of `accelerator` is that of its multiply-accumulate units. Clock and memories
+    are those of `system_config` and `memory_mode`, Vela's defaults for the accelerator; those of a
+    real chip differ. `nodes_taken` of `nodes_total` nodes run on the NPU, the rest on the CPU.
     """
 
     artifact: str
@@ -53,44 +54,47 @@ class NpuEstimate:
 
 
 def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
-    """Compile a .tflite file for an Ethos-U and return what Vela expects of it.
+    """Compile a .tflite file for an Ethos-U NPU, and return the estimate of the compiler.
 
     Args:
-        artifact: the file; the NPU takes integers alone, so int8 or int16x8.
-        accelerator: one of `ACCELERATORS`.
+        artifact: an int8 or int16x8 file; the NPU computes only with integers.
+        accelerator: an element of `ACCELERATORS`.
 
     Raises:
         MissingPackageError: ethos-u-vela is not installed.
-        TargetError: it is no .tflite file, Vela cannot compile it, or the NPU takes none of it.
+        TargetError: the file is not a .tflite file, Vela cannot compile it, or no node of it can
+            run on the NPU.
     """
     if importlib.util.find_spec("ethosu") is None:
         raise MissingPackageError("ethos-u-vela", "ethos-u")
     if artifact.format != "tflite":
-        raise TargetError(f"{artifact.name} is {artifact.format}; Vela compiles .tflite files")
+        raise TargetError(f"{artifact.name} is {artifact.format}; Vela compiles only .tflite files")
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
         command = [
             *(sys.executable, "-m", "ethosu.vela", str(artifact.path)),
             *("--accelerator-config", accelerator, "--output-dir", folder),
         ]
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
             )
         except subprocess.TimeoutExpired:
             raise TargetError(
-                f"Vela did not compile {artifact.name} within {_TIMEOUT_S} s"
+                f"Vela did not compile {artifact.name} within {_TIMEOUT_S} s; try a smaller model"
             ) from None
         summaries = list(Path(folder).glob("*_summary_*.csv"))
-        if done.returncode or len(summaries) != 1:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
+        if process.returncode or len(summaries) != 1:
+            last = (process.stderr or process.stdout).strip().splitlines()[-1:] or [
+                "no error message"
+            ]
             raise TargetError(f"Vela cannot compile {artifact.name}: {last[0]}")
         with summaries[0].open(encoding="utf-8", newline="") as file:
             (row,) = csv.DictReader(file)
-    cpu, npu = (int(_find(rf"{kind} operators = (\d+)", done.stdout)) for kind in ("CPU", "NPU"))
+    cpu, npu = (int(_find(rf"{kind} operators = (\d+)", process.stdout)) for kind in ("CPU", "NPU"))
     if not npu:
         raise TargetError(
-            f"{accelerator} takes none of the {cpu} nodes of {artifact.name}, because an Ethos-U"
-            " computes with integers alone; make an int8 file with: lenet-edge export --int8"
+            f"{accelerator} runs none of the {cpu} nodes of {artifact.name}, because an Ethos-U"
+            " computes only with integers; create an int8 file with: lenet-edge export --int8"
         )
     return NpuEstimate(
         artifact=artifact.name,
@@ -103,13 +107,13 @@ def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
         nodes_total=cpu + npu,
         nodes_taken=npu,
         macs=int(row["nn_macs"]),
-        **{f"{one}_bytes": round(float(row[f"{one}_memory_used"]) * 1024) for one in _MEMORIES},
+        **{f"{m}_bytes": round(float(row[f"{m}_memory_used"]) * 1024) for m in _MEMORIES},
         vela_version=importlib.metadata.version("ethos-u-vela"),
     )
 
 
 def _find(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
-        raise TargetError("Vela's report cannot be read; use ethos-u-vela 5.2")
-    return found[1]
+    match = re.search(pattern, text)
+    if match is None:
+        raise TargetError("Vela's output has an unknown format; install ethos-u-vela 5.2")
+    return match[1]

@@ -1,8 +1,8 @@
-"""What a model says to an image of anybody's; runs in a worker process, which keeps models open.
+"""Prediction for single images, inside a worker process that keeps sessions open.
 
-`predict` and `serve` ask these functions, one call after another. Images are decoded here too: a
-decoder that a hostile image brings down takes no server along. Functions import what is heavy
-themselves, so that `predict`, which only binds calls, loads no NumPy.
+`predict` and `serve` call these functions in a worker. The worker also decodes the images, so that
+a hostile image that crashes the decoder does not stop the server. The functions import NumPy and
+the runtimes themselves, because the calling process only binds calls and needs neither.
 """
 
 from __future__ import annotations
@@ -27,31 +27,32 @@ if TYPE_CHECKING:
     from lenet_edge.target import Session, Target
 
 DIGITS = tuple("0123456789")
-_CALLS = 11  # whose median is the latency
-_LONG_ENOUGH_S = 0.1  # a slow model is not run so often
+_CALLS = 11  # largest number of calls; their median is the latency
+_LONG_ENOUGH_S = 0.1  # seconds after which a slow model is not called again
 
 
 @worker.function
 def open_first_runnable(
     artifacts: Sequence[dict[str, Any]], target: str | None = None, num_threads: int = 1
 ) -> dict[str, Any]:
-    """Open the first of some files that runs here, on the best target that it runs on.
+    """Open the first of some artifacts that can run, on the first target that can run it.
 
     Args:
-        artifacts: the files, as `Artifact.to_json` gives them, the preferred ones first.
-        target: a target, a runtime or a format; any if left out.
+        artifacts: the artifacts, as `Artifact.to_json` returns them, in the order of preference.
+        target: the name of a target, a runtime or a format; None tries all.
         num_threads: threads for one inference.
 
     Returns:
-        The place of the file among `artifacts`, its target's name and its input's shape.
+        "index": the index of the artifact; "target": the name of its target; "shape": the shape of
+        its input.
 
     Raises:
-        TargetError: none runs; the message says why not.
+        TargetError: no artifact can run; the message has the reasons.
     """
     from lenet_edge.runtimes import absence
 
     reasons, absent = [], []
-    for place, facts in enumerate(artifacts):
+    for index, facts in enumerate(artifacts):
         for chosen in _targets(facts["format"], target):
             try:
                 if reason := absence(chosen):
@@ -59,24 +60,23 @@ def open_first_runnable(
                     continue
                 session = _session(json.dumps(facts), chosen.name, num_threads)
                 return {
-                    "place": place,
+                    "index": index,
                     "target": chosen.name,
                     "shape": session.inputs[0].shape,
                 }
             except LenetEdgeError as error:
                 reasons.append(str(error))
     names = " or ".join(Path(facts["path"]).name for facts in artifacts)
-    # What is not here matters only where nothing else was tried.
-    said = dict.fromkeys(reasons or absent)
-    why = "; ".join(said) or f"{target} runs files of another format"
+    # Absent targets are a reason only if no other target was tried.
+    why = "; ".join(dict.fromkeys(reasons or absent)) or f"{target} runs files of another format"
     raise TargetError(f"cannot run {names}: {why}")
 
 
 def _targets(format: str, name: str | None) -> list[Target]:
     from lenet_edge.runtimes import NOT_BY_DEFAULT, find_targets
 
-    named = [one for one in find_targets(name or format) if format in one.formats]
-    usual = [one for one in named if one.preference < NOT_BY_DEFAULT]
+    named = [target for target in find_targets(name or format) if format in target.formats]
+    usual = [target for target in named if target.preference < NOT_BY_DEFAULT]
     return named if name and len(named) == 1 else usual
 
 
@@ -89,27 +89,31 @@ def _session(artifact: str, target: str, num_threads: int) -> Session:
 
 @worker.function
 def load_pixels(artifact: dict[str, Any], name: str, content: str, kind: str = "image") -> Any:
-    """Return an image as a model wants to see it: pixels 0 to 255, of shape (H, W, channels).
+    """Decode an image and prepare it for a model.
 
-    For a model of digits the image is cut out and centred as MNIST's are, see `data.handwriting`;
-    for any other it is scaled to the size that the model takes.
+    For a model of MNIST's digits, the digit is cut out and centred, see `data.handwriting`. For
+    other models, the image is resized. Pixels in JSON stay unchanged.
 
     Args:
-        artifact: the model's file.
-        name: what to call the image in an error.
-        content: base64 of a PNG or JPEG file; or, of the `kind` "json", the text
-            ``{"pixels": [[0, ...], ...]}``, which is taken as it is.
-        kind: "image", "json", or "path": then `content` is where the file lies.
+        artifact: the model, as `Artifact.to_json` returns it.
+        name: the name of the image in error messages.
+        content: the image, in the form that `kind` names.
+        kind: "image" for the base64 text of a PNG or JPEG file, "path" for the path of such a
+            file, or "json" for the text ``{"pixels": [[0, ...], ...]}``.
+
+    Returns:
+        Pixels 0 to 255, as nested lists of shape (height, width, channels).
 
     Raises:
-        DataError: it cannot be read, there is no digit in it, or its size is another.
+        DataError: the image is invalid, has no digit, or its JSON has the wrong size.
+        TargetError: the model takes no images, or images of any size.
     """
     from lenet_edge.data import handwriting, image_file
 
     file = Artifact.from_json(artifact)
     height, width, channels = _image_shape(file)
     if kind == "json":
-        return _given(content, (height, width, channels)).tolist()
+        return _pixels_from_json(content, (height, width, channels)).tolist()
     data = (
         image_file.read_image_file(Path(content)) if kind == "path" else base64.b64decode(content)
     )
@@ -120,7 +124,7 @@ def load_pixels(artifact: dict[str, Any], name: str, content: str, kind: str = "
 
 
 def expects_digits(artifact: Artifact) -> bool:
-    """Tell whether a model's classes are MNIST's ten digits; a file without labels may be."""
+    """Return whether the shape and the labels of a model allow the ten digits of MNIST."""
     classes = artifact.outputs[0].shape[-1] if artifact.outputs else 10
     return _image_shape(artifact) == (28, 28, 1) and (
         artifact.labels == DIGITS or (not artifact.labels and classes == 10)
@@ -128,37 +132,37 @@ def expects_digits(artifact: Artifact) -> bool:
 
 
 def _image_shape(artifact: Artifact) -> tuple[int, int, int]:
-    """Return height, width and channels of what a file takes.
+    """Return height, width and channels of the images that an artifact takes.
 
     Raises:
-        TargetError: it takes no images, or of any size.
+        TargetError: the artifact takes no images, or images of any size.
     """
-    given = artifact.inputs[0].shape[1:] if artifact.inputs else (28, 28, 1)
-    shape = (28, 28) if given == (784,) else given
+    size = artifact.inputs[0].shape[1:] if artifact.inputs else (28, 28, 1)
+    shape = (28, 28) if size == (784,) else size
     shape = (*shape, 1) if len(shape) == 2 else shape
-    if len(shape) == 3 and shape[2] not in (1, 3):  # the channels may come first
+    if len(shape) == 3 and shape[2] not in (1, 3):  # channels first
         shape = (shape[1], shape[2], shape[0])
     if len(shape) != 3 or shape[2] not in (1, 3) or shape[0] is None or shape[1] is None:
         raise TargetError(
-            f"{artifact.name} takes inputs of shape {given}; predict and serve feed grey or RGB"
-            " images of one size"
+            f"{artifact.name} takes inputs of shape {size}; predict and serve need a model for"
+            " grey or RGB images of a fixed size"
         )
     return shape[0], shape[1], shape[2]
 
 
-def _given(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def _pixels_from_json(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     height, width, channels = shape
-    wanted = f'{{"pixels": ...}} with {height} rows of {width} numbers from 0 to 255'
+    expected = f'{{"pixels": ...}} with {height} rows of {width} numbers from 0 to 255'
     try:
         pixels = np.asarray(json.loads(text)["pixels"], np.float64)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        raise DataError(f"the JSON is not {wanted}") from None
+        raise DataError(f"the JSON is not {expected}; send that") from None
     if pixels.shape not in ((height, width), shape)[channels != 1 :]:
-        raise DataError(f"the pixels have shape {pixels.shape}; send {wanted}")
+        raise DataError(f"the pixels have shape {pixels.shape}; send {expected}")
     if not ((pixels >= 0) & (pixels <= 255)).all():
-        raise DataError(f"there are pixels outside of 0 to 255; send {wanted}")
+        raise DataError(f"pixels lie outside of 0 to 255; send {expected}")
     return np.rint(pixels).astype(np.uint8).reshape(shape)
 
 
@@ -166,20 +170,20 @@ def _given(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
 def classify(
     artifact: dict[str, Any], target: str, pixels: Any, num_threads: int = 1
 ) -> dict[str, Any]:
-    """Return what a model says to one image, and how long it took.
+    """Predict the class of one image, and measure the latency.
 
     Args:
-        artifact: its file.
-        target: the name of the target to run it on.
-        pixels: what `load_pixels` returned.
+        artifact: the model, as `Artifact.to_json` returns it.
+        target: the name of the target.
+        pixels: the result of `load_pixels`.
         num_threads: threads for one inference.
 
     Returns:
-        label, confidence (0 to 1), probabilities by label, and inference_s, the median of up to
-        eleven calls.
+        "label"; "confidence" (0 to 1); "probabilities" by label; and "inference_s", the median of
+        up to eleven calls in seconds.
 
     Raises:
-        TargetError: it cannot be run, or is no classifier.
+        TargetError: the target cannot run the model, or the model is not a classifier.
     """
     import numpy as np
 
@@ -207,13 +211,16 @@ def classify(
         chances = probabilities(scores_by_class(session.logits(), len(image)))[0]
     except LenetEdgeError:
         raise
-    except Exception as error:  # each vendor raises its own kinds
+    except Exception as error:  # runtimes raise errors of many types
         raise TargetError(f"{target} cannot run {file.name}: {error}") from error
-    labels = file.labels or tuple(str(place) for place in range(len(chances)))
+    labels = file.labels or tuple(str(number) for number in range(len(chances)))
     if len(labels) != len(chances):
-        raise TargetError(f"{file.name} has {len(labels)} labels but gives {len(chances)} scores")
+        raise TargetError(
+            f"{file.name} has {len(labels)} labels but returns {len(chances)} scores;"
+            " export it with the right labels"
+        )
     if not np.isfinite(chances).all():
-        raise TargetError(f"{file.name} on {target} answers with what is no number")
+        raise TargetError(f"{file.name} on {target} returns NaN or infinity; verify the file")
     best = int(chances.argmax())
     return {
         "label": labels[best],

@@ -1,4 +1,4 @@
-"""Which files, on which targets: what `verify` and `bench` both have to decide first."""
+"""Selection of artifacts and targets, and their combination to the pairs that a command runs."""
 
 from __future__ import annotations
 
@@ -37,44 +37,52 @@ from lenet_edge.target import Delegation, Target
 
 @dataclass(frozen=True)
 class Pair:
-    """One file on one target."""
+    """One artifact on one target."""
 
     artifact: Artifact
     target: Target
 
 
 def load_artifacts(
-    files: Sequence[Path], folder: Path, report: Callable[[str], None] = lambda what: None
+    files: Sequence[Path], folder: Path, on_skip: Callable[[str], None] = lambda line: None
 ) -> list[Artifact]:
-    """Return the artifacts of `files`, or of every exported file in `folder` if there are none.
+    """Load artifacts by their paths, or all exported files of a folder.
 
-    A C file is a program, whatever its manifest says: in a folder it is left out, which `report`
-    is told; it is built and run only where it is named.
+    A C file is a program. It runs only if `files` names it: in a folder it is skipped, whatever its
+    manifest says.
+
+    Args:
+        files: the paths of model files; empty selects the files in `folder` that have a manifest.
+        folder: the folder to search if `files` is empty.
+        on_skip: called with a line of text for each skipped file.
 
     Raises:
-        ModelFileError: a file cannot be used, or the folder holds no exported file.
+        ModelFileError: a file cannot be loaded, or the folder has no exported file.
     """
     if not files:
-        found = sorted(
+        paths = sorted(
             path
             for path in (folder.iterdir() if folder.is_dir() else ())
             if path.suffix in formats.BY_SUFFIX and has_manifest(path)
         )
-        files = [path for path in found if formats.BY_SUFFIX[path.suffix].role != "program"]
-        for path in found:
+        files = [path for path in paths if formats.BY_SUFFIX[path.suffix].role != "program"]
+        for path in paths:
             if path not in files:
-                report(f"Left out {path}: a C file is a program, and is run only if it is named")
+                on_skip(f"Left out {path}: a C file is a program; give its path to run it")
         if not files:
             raise ModelFileError(
-                f"there are no exported files in {folder}; make them with: lenet-edge export"
+                f"there are no exported files in {folder}; create them with: lenet-edge export"
             )
-    return [load_artifact(path) if is_described(path) else _foreign(path) for path in files]
+    return [
+        load_artifact(path) if is_described(path) else _describe_foreign(path) for path in files
+    ]
 
 
-def _foreign(path: Path) -> Artifact:
-    """Describe a file that says nothing of itself, by opening it on the first target that can.
+def _describe_foreign(path: Path) -> Artifact:
+    """Describe a file without manifest and contract, by opening it in a worker.
 
-    It takes images as they are (`pixel_scale` 1).
+    The first target that can open the file reads its tensors. Such a file takes pixels unscaled
+    (`pixel_scale` 1).
     """
     format = check_format(path)
     usual = [t for t in find_targets(format) if t.preference < NOT_BY_DEFAULT]
@@ -83,11 +91,11 @@ def _foreign(path: Path) -> Artifact:
         if absence(target):
             continue
         try:
-            found = worker.run(read_tensors.bind(path, target.name).within(120))
+            tensors = worker.run(read_tensors.bind(path, target.name).within(120))
         except LenetEdgeError as error:
             reasons.append(str(error))
             continue
-        inputs, outputs = ([TensorSpec(**spec) for spec in found[side]] for side in ("in", "out"))
+        inputs, outputs = ([TensorSpec(**spec) for spec in tensors[side]] for side in ("in", "out"))
         return describe(
             path,
             precision="unknown",
@@ -104,13 +112,21 @@ def _foreign(path: Path) -> Artifact:
     names = dict.fromkeys(target.extra for target in usual if target.extra)
     extras = " or ".join(f"'lenet-edge[{name}]'" for name in names)
     raise ModelFileError(
-        f"{path} has no manifest and no runtime that could read it; pip install {extras}"
+        f"{path} has no manifest, and no installed runtime can read it; pip install {extras}"
     )
 
 
 @worker.function
 def read_tensors(path: Path, target: str) -> dict[str, Any]:
-    """Return the fields of the input tensors ("in") and output tensors ("out") of a model file."""
+    """Open a model file and read its tensors.
+
+    Args:
+        path: the model file.
+        target: the name of the target to open it on.
+
+    Returns:
+        The fields of the `TensorSpec` of each input ("in") and of each output ("out").
+    """
     bare = describe(
         path, precision="unknown", batch_size=None, inputs=(), outputs=(),
         parent_sha256=None, converter="unknown", calibration=None,
@@ -125,27 +141,27 @@ def read_tensors(path: Path, target: str) -> dict[str, Any]:
 def pair_up(
     artifacts: Iterable[Artifact], names: Sequence[str]
 ) -> tuple[list[Pair], list[Skipped]]:
-    """Join each file with the targets to run it on.
+    """Combine each artifact with the targets that run it.
 
     Args:
-        artifacts: the files.
-        names: targets, runtimes, or formats ("tflite": the best runtime that works here).
-            None of them means every usual target of the file's format.
+        artifacts: the artifacts.
+        names: names of targets, runtimes or formats. A format means the best runtime for it that
+            works on this machine. An empty sequence means all default targets.
 
     Returns:
-        The pairs to run, and what cannot run here, with the reason.
+        The pairs to run, and the targets that are not available with the reason.
 
     Raises:
-        TargetError: a name is unknown, or no file fits the targets that were named.
+        TargetError: a name is unknown, or no artifact has a format of the named targets.
     """
     pairs: list[Pair] = []
     skipped: list[Skipped] = []
     artifacts = list(artifacts)
     for target in _targets(names):
-        fitting = [one for one in artifacts if one.format in target.formats]
+        fitting = [a for a in artifacts if a.format in target.formats]
         if not fitting:
             continue
-        # A target that was named is tried: its own error says more than a look at the machine.
+        # Try a named target even if it seems absent, because its own error is more specific.
         named = target.name in names and is_installed(target)
         reason = None if named else absence(target)
         if reason:
@@ -153,7 +169,9 @@ def pair_up(
         else:
             pairs += [Pair(artifact, target) for artifact in fitting]
     if not pairs and not skipped:
-        raise TargetError(f"none of the files runs on {', '.join(names) or 'any target'}")
+        raise TargetError(
+            f"none of the files runs on {', '.join(names) or 'any target'}; see lenet-edge targets"
+        )
     order = {artifact.path: number for number, artifact in enumerate(artifacts)}
     return sorted(pairs, key=lambda pair: order[pair.artifact.path]), skipped
 
@@ -165,12 +183,17 @@ def select_pairs(
     options: Sequence[tuple[str, str]] = (),
     allow_fallback: bool = False,
 ) -> tuple[list[Pair], list[Skipped]]:
-    """Do as `pair_up`, with an external delegate if one is named, and with or without fallback.
+    """Combine artifacts with targets as `pair_up`, and apply the options for delegates.
 
-    `options` are for that delegate, or else for the execution providers of ONNX Runtime.
+    Args:
+        artifacts: the artifacts.
+        names: see `pair_up`.
+        delegate: an external TFLite delegate, see `with_delegate`; None for none.
+        options: options of that delegate, or of the execution providers of ONNX Runtime.
+        allow_fallback: whether a delegate may leave nodes to the CPU.
 
     Raises:
-        TargetError: as `pair_up` and `with_delegate`; or there is nobody to take the options.
+        TargetError: see `pair_up` and `with_delegate`; or no pair accepts the options.
     """
     pairs, skipped = pair_up(artifacts, names)
     if delegate:
@@ -179,16 +202,16 @@ def select_pairs(
         if not any(map(_takes_options, pairs)):
             raise TargetError(
                 "--delegate-option is for an external delegate (--delegate) or a provider of ONNX"
-                " Runtime (--target onnxruntime-webgpu, say), and none is asked for"
+                " Runtime (such as --target onnxruntime-webgpu); add one of them"
             )
         pairs = [
-            replace(one, target=replace(one.target, options=tuple(options)))
-            if _takes_options(one)
-            else one
-            for one in pairs
+            replace(pair, target=replace(pair.target, options=tuple(options)))
+            if _takes_options(pair)
+            else pair
+            for pair in pairs
         ]
     if allow_fallback:
-        pairs = [replace(one, target=replace(one.target, allow_fallback=True)) for one in pairs]
+        pairs = [replace(pair, target=replace(pair.target, allow_fallback=True)) for pair in pairs]
     return pairs, skipped
 
 
@@ -199,19 +222,19 @@ def _takes_options(pair: Pair) -> bool:
 def with_delegate(
     pairs: Iterable[Pair], name: str, options: Sequence[tuple[str, str]] = ()
 ) -> list[Pair]:
-    """Return the pairs that can load an external TFLite delegate, each with the one given.
+    """Select the pairs that can load an external TFLite delegate, and add it to their targets.
 
     Args:
-        pairs: those to choose from.
-        name: the path of the delegate's library, or one of `SHORTCUTS`.
-        options: what the delegate is created with.
+        pairs: the pairs to select from.
+        name: the path of the delegate's library, or a key of `SHORTCUTS`.
+        options: keys and values to create the delegate with.
 
     Raises:
-        TargetError: none of the pairs can, or there is no such library for this machine.
+        TargetError: no pair can load a delegate, or the library is missing or for another machine.
     """
     library = find_library(name)
     short = name if name in SHORTCUTS else Path(library).name.split(".")[0]
-    found: dict[tuple[Path, str], Pair] = {}
+    delegated: dict[tuple[Path, str], Pair] = {}
     for pair in pairs:
         runtime = pair.target.runtime
         if runtime in ("litert", "tflite-runtime") and pair.target.device == "cpu":
@@ -219,13 +242,13 @@ def with_delegate(
                 pair.target, name=f"{runtime}-{short}", delegate=short, library=library,
                 options=tuple(options),
             )  # fmt: skip
-            found.setdefault((pair.artifact.path, target.name), Pair(pair.artifact, target))
-    if not found:
+            delegated.setdefault((pair.artifact.path, target.name), Pair(pair.artifact, target))
+    if not delegated:
         raise TargetError(
-            "external delegates are loaded by litert and tflite-runtime alone, for .tflite files;"
-            " name one of them with --target"
+            "only litert and tflite-runtime load external delegates, for .tflite files; name one of"
+            " them with --target"
         )
-    return list(found.values())
+    return list(delegated.values())
 
 
 def _targets(names: Sequence[str]) -> list[Target]:
@@ -233,20 +256,23 @@ def _targets(names: Sequence[str]) -> list[Target]:
         return [target for target in all_targets() if target.preference < NOT_BY_DEFAULT]
     chosen: dict[str, Target] = {}
     for name in names:
-        found = find_targets(name)
+        targets = find_targets(name)
         if name in formats.BY_NAME:
-            found = (best_target(name),)
-        elif len(found) > 1:
-            found = tuple(t for t in found if t.preference < NOT_BY_DEFAULT)
-        chosen.update((target.name, target) for target in found)
+            targets = (best_target(name),)
+        elif len(targets) > 1:
+            targets = tuple(t for t in targets if t.preference < NOT_BY_DEFAULT)
+        chosen.update((target.name, target) for target in targets)
     return list(chosen.values())
 
 
 def best_target(format: str) -> Target:
-    """Return the preferred target for a format that gives the right answer on this machine.
+    """Find the preferred target of a format that works on this machine.
+
+    Args:
+        format: the name of a format.
 
     Raises:
-        TargetError: none does.
+        TargetError: no target of the format works; the message has the reason for each.
     """
     reasons = []
     for target in find_targets(format):
@@ -258,14 +284,21 @@ def best_target(format: str) -> Target:
                     return target
                 reason = status.detail
             reasons.append(f"{target.name}: {reason}")
-    raise TargetError(f"no runtime for {format} files works here ({'; '.join(reasons)})")
+    raise TargetError(
+        f"no runtime for {format} files works on this machine ({'; '.join(reasons)}); see"
+        " lenet-edge doctor"
+    )
 
 
 @dataclass(frozen=True)
 class TargetStatus:
-    """Whether a target works on this machine; `detail` is its version, or why it does not.
+    """Result of a probe of a target on this machine.
 
-    `delegation` says on what device it ran the probe model, where something was delegated.
+    Attributes:
+        target: the target.
+        works: whether the target ran the probe model with the right result.
+        detail: version of the runtime, or the reason why the target does not work.
+        delegation: nodes and device of the delegate; None if the target has no delegate.
     """
 
     target: Target
@@ -291,10 +324,10 @@ class TargetStatus:
 
 
 def probe_target(target: Target) -> TargetStatus:
-    """Find out whether a target works here, by running a tiny model on it in a fresh process."""
+    """Test a target on this machine, by running the small probe model on it in a worker."""
     try:
-        answer = worker.run(run_probe.bind(asdict(target)).within(120))
+        result = worker.run(run_probe.bind(asdict(target)).within(120))
     except LenetEdgeError as error:
         return TargetStatus(target, False, str(error))
-    delegation = Delegation.from_json(answer["delegation"])
-    return TargetStatus(target, True, answer["runtime_version"], delegation)
+    delegation = Delegation.from_json(result["delegation"])
+    return TargetStatus(target, True, result["runtime_version"], delegation)

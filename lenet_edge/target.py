@@ -1,4 +1,4 @@
-"""A target is a runtime on a device; a session is one model file opened on it."""
+"""Target (a runtime on a device) and session (an artifact opened on a target)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Target:
-    """One way to run a model file, named ``<runtime>-<delegate or device>``.
+    """Runtime on a device, with a delegate or without.
 
-    `package` is the Python package behind it and `extra` the extra of lenet-edge that installs
-    it. Among the targets that run a format, the lowest `preference` is the one to choose first.
-    `library` is an external TFLite delegate, a shared library of the user's, and `options` are
-    what it is created with. With `allow_fallback` a delegate may leave nodes to the CPU.
+    Attributes:
+        name: ``<runtime>-<delegate or device>``, such as litert-xnnpack.
+        runtime: name of the runtime.
+        formats: names of the formats that it runs.
+        device: "cpu", "gpu" or "npu".
+        delegate: name of the delegate or execution provider; None for none.
+        package: Python package of the runtime.
+        extra: extra of lenet-edge that installs the package.
+        preference: rank among the targets of a format; the lowest is the first choice.
+        library: path of an external TFLite delegate, a shared library; None for none.
+        options: keys and values to create the delegate with.
+        allow_fallback: whether the delegate may leave nodes to the CPU.
     """
 
     name: str
@@ -43,19 +51,26 @@ class Target:
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Target:
-        """Return the Target with these fields, as a worker gets them."""
+        """Create the target from its fields, as `dataclasses.asdict` returns them."""
         options = tuple((name, value) for name, value in facts["options"])
         return cls(**{**facts, "formats": tuple(facts["formats"]), "options": options})
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """What was asked of a delegate, a device or a provider, and what it really took.
+    """Part of a model that a delegate, a device or an execution provider runs.
 
-    `left_behind` are the nodes that stayed on the CPU, each as "KIND name". The multiply-accumulate
-    operations (`macs_total`, `macs_taken`) are those of one image, None where nothing that is
-    installed can count them. `device` is what the device calls itself; `emulated` tells a software
-    GPU or NPU. `precision` is what it computes in, None where that goes by the file.
+    Attributes:
+        delegate: name of the delegate.
+        nodes_total: number of nodes of the model.
+        nodes_taken: number of nodes that the delegate runs.
+        left_behind: nodes that the CPU runs, each as "KIND name".
+        macs_total: multiply-accumulate operations for one image; None if no installed package can
+            count them.
+        macs_taken: how many of these the delegate runs.
+        device: name that the device reports.
+        emulated: whether the device is a GPU or NPU in software.
+        precision: precision in which the device computes; None if it is that of the file.
     """
 
     delegate: str
@@ -70,34 +85,34 @@ class Delegation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything was taken."""
+        """Whether the delegate runs all nodes."""
         return self.nodes_taken >= self.nodes_total
 
     def __str__(self) -> str:
-        where = f" on {self.device}" if self.device else ""
-        soft = " (software)" if self.emulated else ""
+        device = f" on {self.device}" if self.device else ""
+        software = " (software)" if self.emulated else ""
         macs = f" and {self.macs_taken / self.macs_total:.0%} of the multiplications" if (
             self.macs_total and self.macs_taken is not None
         ) else ""  # fmt: skip
-        kind = f", in {self.precision}" if self.precision else ""
+        precision = f", in {self.precision}" if self.precision else ""
         return (
-            f"{self.delegate} took {self.nodes_taken} of {self.nodes_total} nodes{macs}{where}"
-            f"{soft}{kind}"
+            f"{self.delegate} took {self.nodes_taken} of {self.nodes_total} nodes{macs}{device}"
+            f"{software}{precision}"
         )
 
     @classmethod
     def from_json(cls, facts: dict[str, Any] | None) -> Delegation | None:
-        """Return the Delegation that JSON holds; None where nothing was delegated."""
+        """Create the delegation from its fields; return None for None."""
         if facts is None:
             return None
         return cls(**{**facts, "left_behind": tuple(facts["left_behind"])})
 
 
 class Session(Protocol):
-    """A model file opened on a target; close it with `contextlib.closing`.
+    """Artifact opened on a target; close it with `contextlib.closing`.
 
-    Only `infer` is inference. `prepare` (quantize, lay out, copy in) and `logits` (copy out,
-    dequantize) are timed apart, so that they never hide in a latency.
+    Only `infer` is inference. `bench` times `prepare` (quantize, rearrange, copy in) and `logits`
+    (copy out, dequantize) separately, so that a latency never includes them.
     """
 
     @property
@@ -110,45 +125,56 @@ class Session(Protocol):
 
     @property
     def runtime_version(self) -> str:
-        """The version of the runtime that runs it."""
+        """The version of the runtime."""
 
     @property
     def delegation(self) -> Delegation | None:
-        """What a delegate took, known once a batch is prepared; None where none was asked."""
+        """The part that a delegate runs, known after `prepare`; None without a delegate."""
 
     def prepare(self, images: Images) -> None:
         """Load a batch into the input tensor.
 
         Args:
-            images: float32 of shape (batch, height, width, channels), already scaled as the
-                model was trained. The session adapts itself to another batch size here.
+            images: float32 of shape (batch, height, width, channels), scaled as in training. The
+                session adapts to the batch size.
         """
 
     def infer(self) -> None:
-        """Run the model on what `prepare` loaded."""
+        """Run the model on the batch that `prepare` loaded."""
 
     def logits(self) -> Logits:
-        """Return the outputs of the last `infer` as float32 of shape (batch, classes)."""
+        """Return the logits of the last `infer`, float32 of shape (batch, classes)."""
 
     def close(self) -> None:
-        """Give back what the session holds."""
+        """Release the resources of the session."""
 
 
 def check_one_input_one_output(inputs: Sized, outputs: Sized) -> None:
-    """Refuse a model that has not one input and one output.
+    """Check that a model has exactly one input and one output.
+
+    Args:
+        inputs: the inputs of the model.
+        outputs: the outputs of the model.
 
     Raises:
-        TargetError: it has more of either.
+        TargetError: the model has another number of inputs or outputs.
     """
     if len(inputs) != 1 or len(outputs) != 1:
         raise TargetError(
             f"the model has {len(inputs)} inputs and {len(outputs)} outputs;"
-            " lenet-edge runs classifiers with one of each"
+            " lenet-edge runs classifiers with one input and one output"
         )
 
 
 def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:
-    """Return `images` as the integers (or floats) that the tensor `spec` holds.
+    """Quantize images to the dtype of an input tensor, rounding to nearest and clipping.
+
+    Args:
+        images: float32 of any shape.
+        spec: the input tensor. Without a scale, its integers are pixels.
+
+    Returns:
+        An array of dtype `spec.dtype` and of the same shape.
 
     Source: TensorFlow Lite 8-bit quantization specification, real = scale * (q - zero_point).
     """
@@ -156,7 +182,7 @@ def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:
     if dtype.kind == "f":
         return images.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
-    steps = images / np.float32(spec.scale or 1)  # no scale: the integers are the pixels
+    steps = images / np.float32(spec.scale or 1)
     np.rint(steps, out=steps)
     steps += np.float32(spec.zero_point or 0)
     np.clip(steps, limits.min, limits.max, out=steps)
@@ -164,7 +190,15 @@ def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:
 
 
 def dequantize(values: npt.NDArray[Any], spec: TensorSpec) -> Logits:
-    """Return the real numbers, float32, that the integers of tensor `spec` stand for."""
+    """Dequantize the values of an output tensor.
+
+    Args:
+        values: an array of dtype `spec.dtype` and any shape.
+        spec: the output tensor.
+
+    Returns:
+        float32 of the same shape; always a copy.
+    """
     if spec.scale is None or values.dtype.kind == "f":
         return values.astype(np.float32, copy=True)
     return (values.astype(np.float32) - np.float32(spec.zero_point or 0)) * np.float32(spec.scale)

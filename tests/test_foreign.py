@@ -1,4 +1,4 @@
-"""Other people's files: no manifest, other dtypes and shapes; verify and bench take them."""
+"""Tests of foreign files: without a manifest, and with other dtypes and shapes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DTYPES = ("float32", "float16", "int8", "uint8", "int16")
 
 
 def write_onnx(path: Path, dtype: str, output_shape: tuple[Any, ...] = ("n", 4)) -> Path:
-    """Write a model that answers, for (n, 2, 2) images, its four pixels as float32."""
+    """Write a model that maps (n, 2, 2) images to their four pixels as float32."""
     import onnx
     from onnx import TensorProto as Types
     from onnx import helper
@@ -53,19 +53,19 @@ def logits(artifact: Artifact, target: str, images: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_onnx_inputs_of_each_dtype(tmp_path: Path, dtype: str) -> None:
-    (artifact,) = load_artifacts([write_onnx(tmp_path / "theirs.onnx", dtype)], tmp_path)
+def test_onnx_inputs_of_every_dtype(tmp_path: Path, dtype: str) -> None:
+    (artifact,) = load_artifacts([write_onnx(tmp_path / "foreign.onnx", dtype)], tmp_path)
     assert (artifact.inputs[0].dtype, artifact.inputs[0].shape) == (dtype, (None, 2, 2))
     assert (artifact.precision, artifact.pixel_scale, artifact.batch_size) == ("unknown", 1, None)
     images = np.array([[[0, 1], [2, 100]], [[3, 2], [1, 0]], [[5, 5], [5, 7]]], np.float32)
-    found = logits(artifact, "onnxruntime-cpu", images)
-    np.testing.assert_array_equal(found, images.reshape(3, 4))
+    pixels = logits(artifact, "onnxruntime-cpu", images)
+    np.testing.assert_array_equal(pixels, images.reshape(3, 4))
 
 
 @pytest.mark.parametrize("shape", [("n", 1, 1, 4), ("n", 4, 1, 1), ("n", "c")], ids=str)
-def test_classes_in_any_place(tmp_path: Path, shape: tuple[Any, ...]) -> None:
-    path = tmp_path / "theirs.onnx"
-    if shape == ("n", "c"):  # the graph does not say how many classes there are
+def test_classes_on_any_axis(tmp_path: Path, shape: tuple[Any, ...]) -> None:
+    path = tmp_path / "foreign.onnx"
+    if shape == ("n", "c"):  # the graph does not define the number of classes
         import onnx
 
         write_onnx(path, "float32")
@@ -79,16 +79,16 @@ def test_classes_in_any_place(tmp_path: Path, shape: tuple[Any, ...]) -> None:
     np.testing.assert_array_equal(logits(artifact, "onnxruntime-cpu", images), images.reshape(3, 4))
 
 
-def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_is_not_a_classifier_is_an_error(tmp_path: Path) -> None:
     (artifact,) = load_artifacts(
         [write_onnx(tmp_path / "a.onnx", "float32", ("n", 2, 2))], tmp_path
     )
-    with pytest.raises(TargetError, match=r"2 images with shape \(2, 2, 2\); lenet-edge runs"):
+    with pytest.raises(TargetError, match=r"2 images to shape \(2, 2, 2\); lenet-edge runs"):
         logits(artifact, "onnxruntime-cpu", np.zeros((3, 2, 2), np.float32))
 
 
 def write_tflite(path: Path, dtype: str) -> Path:
-    """Write a .tflite file as TensorFlow's converter leaves it, with an input of `dtype`."""
+    """Write a .tflite file with TensorFlow's converter, with an input of `dtype`."""
     import tensorflow as tf
 
     class Pixels(tf.Module):  # type: ignore[misc]
@@ -125,10 +125,10 @@ def write_tflite(path: Path, dtype: str) -> Path:
         "openvino-cpu",
     ],
 )
-def test_tflite_inputs_of_each_dtype(tmp_path: Path, dtype: str, target: str) -> None:
+def test_tflite_inputs_of_every_dtype(tmp_path: Path, dtype: str, target: str) -> None:
     if (target, dtype) == ("openvino-cpu", "int16"):
-        pytest.skip("OpenVINO reads no int16x8 file")
-    (artifact,) = load_artifacts([write_tflite(tmp_path / "theirs.tflite", dtype)], tmp_path)
+        pytest.skip("OpenVINO does not read int16x8 files")
+    (artifact,) = load_artifacts([write_tflite(tmp_path / "foreign.tflite", dtype)], tmp_path)
     assert (artifact.inputs[0].dtype, artifact.batch_size) == (dtype, 1)
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
@@ -140,11 +140,11 @@ def test_tflite_inputs_of_each_dtype(tmp_path: Path, dtype: str, target: str) ->
         output=tmp_path / "logits.npy",
     )
     worker.run(call)  # tflite-runtime and LiteRT must not share a process
-    found = np.load(tmp_path / "logits.npy")
-    np.testing.assert_allclose(found, images.reshape(5, 4), atol=2.5)
+    pixels = np.load(tmp_path / "logits.npy")
+    np.testing.assert_allclose(pixels, images.reshape(5, 4), atol=2.5)
 
 
-def test_two_inputs_are_refused_in_one_line(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_the_error_for_two_inputs_is_one_line(tmp_path: Path, lenet_edge: LenetEdge) -> None:
     import onnx
     from onnx import TensorProto as Types
     from onnx import helper
@@ -159,28 +159,28 @@ def test_two_inputs_are_refused_in_one_line(tmp_path: Path, lenet_edge: LenetEdg
         assert done.returncode == 1
         assert done.stderr.splitlines() == [
             "Error: two.onnx cannot be used: the model has 2 inputs and 1 outputs;"
-            " lenet-edge runs classifiers with one of each"
+            " lenet-edge runs classifiers with one input and one output"
         ]
 
 
-def test_a_file_that_aborts_its_reader_costs_one_line(tmp_path: Path) -> None:
-    """The head of a TFLite file and then nonsense: whatever the runtime does, it does alone."""
-    path = tmp_path / "theirs.tflite"
+def test_a_damaged_file_is_a_lenet_edge_error(tmp_path: Path) -> None:
+    """The file has the magic bytes of TFLite and no valid content; only a worker opens it."""
+    path = tmp_path / "foreign.tflite"
     path.write_bytes(b"\x20\0\0\0TFL3" + bytes(range(256)) * 4)
     with pytest.raises(LenetEdgeError, match=r"theirs\.tflite"):
         load_artifacts([path], tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_bench_times_a_foreign_file(tmp_path: Path, lenet_edge: LenetEdge, dtype: str) -> None:
-    write_onnx(tmp_path / "theirs.onnx", dtype)
-    done = lenet_edge("bench", "theirs.onnx", "--target", "onnxruntime-cpu", "--batch-size", "1,4",
+def test_bench_measures_a_foreign_file(tmp_path: Path, lenet_edge: LenetEdge, dtype: str) -> None:
+    write_onnx(tmp_path / "foreign.onnx", dtype)
+    done = lenet_edge("bench", "foreign.onnx", "--target", "onnxruntime-cpu", "--batch-size", "1,4",
                       "--json", "-")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout)["measurements"]
-    assert [one["batch_size"] for one in measured] == [1, 4]
+    measurements = json.loads(done.stdout)["measurements"]
+    assert [m["batch_size"] for m in measurements] == [1, 4]
 
 
-def test_an_artifact_comes_back_from_its_json(exported: Callable[[str], Artifact]) -> None:
+def test_an_artifact_is_restored_from_its_json(exported: Callable[[str], Artifact]) -> None:
     artifact = exported("lenet_int8.tflite")
     assert Artifact.from_json(json.loads(json.dumps(artifact.to_json()))) == artifact

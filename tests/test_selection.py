@@ -1,4 +1,4 @@
-"""Which files, on which targets."""
+"""Tests of the selection of artifacts and targets."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, all_targets, find_targe
 from lenet_edge.selection import best_target, load_artifacts, pair_up
 
 
-def pairs_of(artifacts: list[Artifact], *wanted: str) -> set[tuple[str, str]]:
-    pairs, _ = pair_up(artifacts, wanted)
+def pairs_of(artifacts: list[Artifact], *names: str) -> set[tuple[str, str]]:
+    pairs, _ = pair_up(artifacts, names)
     return {(pair.artifact.name, pair.target.name) for pair in pairs}
 
 
-def test_no_files_means_every_exported_file(exports: Path, tmp_path: Path) -> None:
+def test_without_files_all_exported_files_are_loaded(exports: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exports, tmp_path / "copy"))
-    shutil.copy(exports / "lenet_int8.onnx", folder / "stray.onnx")  # with no manifest
-    said: list[str] = []
-    found = load_artifacts([], folder, said.append)
-    assert [artifact.name for artifact in found] == sorted(
+    shutil.copy(exports / "lenet_int8.onnx", folder / "stray.onnx")  # without a manifest
+    lines: list[str] = []
+    artifacts = load_artifacts([], folder, lines.append)
+    assert [artifact.name for artifact in artifacts] == sorted(
         path.name
         for path in exports.iterdir()
         if path.suffix in (".keras", ".tflite", ".onnx", ".wasm")
     )
-    # A C file is a program: it takes more than lying there to be run.
+    # A C file is a program, and runs only if its path is given.
     programs = sorted(exports.glob("*.c"))
-    assert len(said) == len(programs) > 0
-    for line, path in zip(said, programs, strict=True):
+    assert len(lines) == len(programs) > 0
+    for line, path in zip(lines, programs, strict=True):
         assert line.startswith(f"Left out {folder / path.name}: a C file is a program")
         assert load_artifacts([path], folder)[0].format == "native"
-    (one,) = load_artifacts([folder / "lenet_int8.onnx"], Path("nowhere"))
-    assert one.name == "lenet_int8.onnx"
+    (artifact,) = load_artifacts([folder / "lenet_int8.onnx"], Path("nowhere"))
+    assert artifact.name == "lenet_int8.onnx"
 
 
-def test_no_exported_files_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_without_exported_files_is_an_error(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(ModelFileError, match="lenet-edge export"):
             load_artifacts([], folder)
 
 
-def test_no_names_means_every_usual_target(exported: Callable[[str], Artifact]) -> None:
+def test_without_names_all_default_targets_are_selected(
+    exported: Callable[[str], Artifact],
+) -> None:
     artifacts = [exported("lenet_int8.tflite"), exported("lenet_int8.onnx")]
-    found = pairs_of(artifacts)
-    assert found == {
+    pairs = pairs_of(artifacts)
+    assert pairs == {
         (artifact.name, target.name)
         for artifact in artifacts
         for target in all_targets()
@@ -56,21 +58,21 @@ def test_no_names_means_every_usual_target(exported: Callable[[str], Artifact]) 
         and target.preference < NOT_BY_DEFAULT
         and absence(target) is None
     }
-    assert not {"null", "litert-reference"} & {target for _, target in found}
+    assert not {"null", "litert-reference"} & {target for _, target in pairs}
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("litert-reference", {"litert-reference"}),  # named, it runs
+        ("litert-reference", {"litert-reference"}),  # not a default target, but named
         ("null", {"null"}),
-        ("litert", {"litert-xnnpack"}),  # a runtime is its usual targets, if they can be here
-        ("tflite", {"litert-xnnpack"}),  # a format is the best that works
+        ("litert", {"litert-xnnpack"}),  # a runtime means its default targets that can be present
+        ("tflite", {"litert-xnnpack"}),  # a format means the best target that works
         ("openvino", {"openvino-cpu"}),
         ("openvino-gpu", {"openvino-gpu"}),
     ],
 )
-def test_what_a_name_stands_for(
+def test_a_name_selects_targets(
     exported: Callable[[str], Artifact], name: str, expected: set[str]
 ) -> None:
     assert {target for _, target in pairs_of([exported("lenet_int8.tflite")], name)} == expected
@@ -81,12 +83,12 @@ def test_a_target_named_twice_runs_once(exported: Callable[[str], Artifact]) -> 
     assert [pair.target.name for pair in pairs] == ["litert-xnnpack"]
 
 
-def test_nothing_fits(exported: Callable[[str], Artifact]) -> None:
+def test_a_target_of_another_format_is_an_error(exported: Callable[[str], Artifact]) -> None:
     with pytest.raises(TargetError, match="none of the files runs on onnxruntime-cpu"):
         pair_up([exported("lenet_int8.tflite")], ["onnxruntime-cpu"])
 
 
-def test_names_are_found_and_suggested() -> None:
+def test_names_are_resolved_or_a_similar_name_is_suggested() -> None:
     assert find_targets("tflite-runtime") == (get_target("tflite-runtime-cpu"),)
     assert {"litert-xnnpack", "openvino-cpu"} <= {target.name for target in find_targets("tflite")}
     with pytest.raises(TargetError, match="did you mean onnxruntime"):
@@ -97,8 +99,10 @@ def test_names_are_found_and_suggested() -> None:
         get_target("litert")
 
 
-def test_the_best_target_is_one_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the first choice broken in the workers, the second is taken."""
+def test_the_best_target_is_the_first_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the first choice is broken in the workers, the second is selected."""
     assert best_target("tflite").name == "litert-xnnpack"
     package = tmp_path / "ai_edge_litert"
     package.mkdir()
@@ -108,7 +112,7 @@ def test_the_best_target_is_one_that_works(tmp_path: Path, monkeypatch: pytest.M
     assert best_target("tflite").name == "tflite-runtime-cpu"
 
 
-def test_targets_have_names_of_their_own() -> None:
+def test_target_names_are_unique() -> None:
     targets = all_targets()
     assert len({target.name for target in targets}) == len(targets)
     assert list(targets) == sorted(targets, key=lambda target: (target.preference, target.name))

@@ -1,4 +1,4 @@
-"""Quantizing and dequantizing, against the specification and against the TFLite interpreter."""
+"""Tests of quantization, against the specification and the TFLite interpreter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def quantized_specs(draw: st.DrawFn) -> TensorSpec:
 
 
 def real_range(spec: TensorSpec) -> tuple[float, float]:
-    """Return the smallest and the largest real number that a tensor can hold."""
+    """Compute the smallest and the largest real number that a tensor can hold."""
     assert spec.scale is not None
     assert spec.zero_point is not None
     limits = np.iinfo(spec.dtype)
@@ -51,17 +51,19 @@ def test_a_round_trip_is_within_half_a_step(
     steps = quantize(values, spec)
     assert steps.dtype == spec.dtype
     assert spec.scale is not None
-    back = dequantize(steps, spec)
-    assert back.dtype == np.float32
-    # float32 itself is off by up to one part in 2 ** 23 of the largest value
+    restored = dequantize(steps, spec)
+    assert restored.dtype == np.float32
+    # The relative rounding error of float32 is up to 2 ** -23 of the largest value.
     slack = 4 * np.finfo(np.float32).eps * max(abs(low), abs(high))
-    assert np.abs(back.astype(np.float64) - values).max() <= spec.scale / 2 + slack
+    assert np.abs(restored.astype(np.float64) - values).max() <= spec.scale / 2 + slack
 
 
 @given(
     quantized_specs(), arrays(np.float32, (3, 4), elements=st.floats(-(2.0**90), 2.0**90, width=32))
 )
-def test_what_does_not_fit_is_clipped(spec: TensorSpec, values: npt.NDArray[np.float32]) -> None:
+def test_values_outside_the_range_are_clipped(
+    spec: TensorSpec, values: npt.NDArray[np.float32]
+) -> None:
     low, high = real_range(spec)
     assert spec.scale is not None
     limits = np.iinfo(spec.dtype)
@@ -71,20 +73,20 @@ def test_what_does_not_fit_is_clipped(spec: TensorSpec, values: npt.NDArray[np.f
 
 
 @given(quantized_specs())
-def test_every_integer_survives(spec: TensorSpec) -> None:
+def test_every_integer_is_restored(spec: TensorSpec) -> None:
     limits = np.iinfo(spec.dtype)
     every = np.arange(limits.min, limits.max + 1).astype(spec.dtype)
     np.testing.assert_array_equal(quantize(dequantize(every, spec), spec), every)
 
 
-def test_the_images_given_are_not_changed() -> None:
+def test_quantize_does_not_change_its_argument() -> None:
     images = np.linspace(0, 1, 12, dtype=np.float32)
     kept = images.copy()
     quantize(images, TensorSpec("image", (None,), "int8", 1 / 255, -128))
     np.testing.assert_array_equal(images, kept)
 
 
-def test_floats_pass_through_and_are_copied_out() -> None:
+def test_floats_stay_unchanged_and_are_copied() -> None:
     spec = TensorSpec("logits", (None, 4), "float32")
     values = np.array([[1.5, -2.25, np.nan, np.inf]], np.float32)
     np.testing.assert_array_equal(quantize(values, spec), values)
@@ -95,7 +97,7 @@ def test_floats_pass_through_and_are_copied_out() -> None:
 
 @pytest.fixture(scope="module")
 def interpreter() -> Any:
-    """A TFLite model that quantizes to int8, and dequantizes what it reshaped."""
+    """Return an interpreter of a model that quantizes to int8, reshapes and dequantizes."""
     import tensorflow as tf
 
     class Reshape(tf.Module):  # type: ignore[misc]
@@ -115,13 +117,13 @@ def interpreter() -> Any:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     from ai_edge_litert.interpreter import Interpreter
 
-    made = Interpreter(model_content=converter.convert())
-    made.allocate_tensors()
-    return made
+    interpreter = Interpreter(model_content=converter.convert())
+    interpreter.allocate_tensors()
+    return interpreter
 
 
-def test_it_agrees_with_the_tflite_interpreter(interpreter: Any) -> None:
-    operators = [one["op_name"] for one in interpreter._get_ops_details()]
+def test_quantization_equals_that_of_the_tflite_interpreter(interpreter: Any) -> None:
+    operators = [details["op_name"] for details in interpreter._get_ops_details()]
     assert operators[0] == "QUANTIZE"
     integers = next(d for d in interpreter.get_tensor_details() if d["dtype"] is np.int8)
     scale, zero_point = integers["quantization"]
@@ -130,7 +132,7 @@ def test_it_agrees_with_the_tflite_interpreter(interpreter: Any) -> None:
     values = np.random.default_rng(1).uniform(-3, 5, (1, 1000)).astype(np.float32)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
     interpreter.invoke()
-    found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
-    ours = dequantize(quantize(values, spec), spec)
-    np.testing.assert_allclose(found.reshape(1, 1000), ours, rtol=0, atol=scale / 100)
+    values = dequantize(quantize(values, spec), spec)
+    np.testing.assert_allclose(expected.reshape(1, 1000), values, rtol=0, atol=scale / 100)

@@ -188,7 +188,7 @@ def predict(
     with closing(Worker()) as worker:
         facts = [file.to_json() for file in models]
         opened = worker.run(prediction.open_first_runnable.bind(facts, target, num_threads))
-        model = models[opened["place"]]
+        model = models[opened["index"]]
         predictions = []
         for source in sources:
             predictions.append(_predict(worker, source, model, opened["target"], num_threads))
