@@ -164,10 +164,10 @@ def test_the_error_for_two_inputs_is_one_line(tmp_path: Path, lenet_edge: LenetE
 
 
 def test_a_damaged_file_is_a_lenet_edge_error(tmp_path: Path) -> None:
-    """The file has the magic bytes of TFLite and no valid content; only a worker opens it."""
+    """The file has the magic bytes of TFLite and no valid content. A runtime may abort on it."""
     path = tmp_path / "foreign.tflite"
     path.write_bytes(b"\x20\0\0\0TFL3" + bytes(range(256)) * 4)
-    with pytest.raises(LenetEdgeError, match=r"theirs\.tflite"):
+    with pytest.raises(LenetEdgeError, match=r"foreign\.tflite"):
         load_artifacts([path], tmp_path)
 
 
