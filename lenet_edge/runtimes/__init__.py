@@ -7,7 +7,6 @@ are optional parts of it.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -18,6 +17,7 @@ from typing import Protocol
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import MissingPackageError, TargetError
+from lenet_edge.support.spelling import did_you_mean
 from lenet_edge.target import Session, Target
 
 # Targets with at least this preference run only if they are named: reference kernels and null.
@@ -135,8 +135,7 @@ def find_targets(name: str) -> tuple[Target, ...]:
         return family
     names = {t.name for t in all_targets()} | {t.runtime for t in all_targets()}
     names |= {format for t in all_targets() for format in t.formats}
-    similar = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(similar)}?" if similar else "list: lenet-edge targets"
+    hint = did_you_mean(name, names, cutoff=0.5) or "list: lenet-edge targets"
     raise TargetError(f"unknown target {name!r}; {hint}")
 
 

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 import lenet_edge
 from lenet_edge.cli import main
 from lenet_edge.cli._help import OUTPUT, Group, Section, option
+from lenet_edge.errors import DataError
+from lenet_edge.flows import datasets
 from tests.cli.test_errors import one_line
 from tests.conftest import LenetEdge
 from tests.test_docs import COMMANDS
@@ -125,6 +127,9 @@ def test_a_group_keeps_the_order_of_its_commands() -> None:
         (["train", "--recipe", "bset"], 2, "did you mean best?"),
         (["bench", "--scenario", "offlin"], 2, "did you mean offline?"),
         (["doctor", "--job", "bord"], 2, "did you mean board?"),
+        (["deploy", "pi", "--runtime", "litrt"], 2, "did you mean litert?"),
+        (["bundle", "--wheels", "bokworm-armhf"], 2, "did you mean bookworm-armhf"),
+        (["estimate", "--accelerator", "ethos-u55-31"], 2, "did you mean ethos-u55-32"),
     ],
     ids=str,
 )
@@ -135,6 +140,11 @@ def test_a_misspelt_name_gets_a_suggestion(
     assert (done.returncode, done.stdout) == (status, "")
     assert hint in one_line(done.stderr)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_misspelt_data_set_gets_a_suggestion() -> None:
+    with pytest.raises(DataError, match="minst is not a data set; did you mean mnist"):
+        datasets.load("minst")
 
 
 @pytest.mark.parametrize("arguments", [["zzzzz"], ["--zzzzz"], ["-z"], ["bench", "--zzzzz"]])
