@@ -1,4 +1,4 @@
-"""The rules of the house that a machine checks, in real processes."""
+"""Import rules: layers, the board without TensorFlow, and lazy imports, in real processes."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_help_imports_nothing_heavy(command: str | None) -> None:
     assert not loaded & (heavy | {"ai_edge_litert", "tflite_runtime", "tornado", "PIL"})
 
 
-def test_predict_leaves_what_is_heavy_to_its_worker() -> None:
+def test_predict_imports_heavy_packages_only_in_its_worker() -> None:
     image = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
     loaded = modules_after(f"from lenet_edge.cli import main; main(['predict', {str(image)!r}])")
     assert not loaded & {"numpy", "PIL", "rich", "ai_edge_litert", "tornado"}
 
 
-def test_the_board_s_stages_import_no_runtime() -> None:
+def test_stages_of_a_board_import_no_runtime() -> None:
     stages = ("verify.verify", "verify.inference", "bench.plan", "bench.timing", "report.page",
               "prediction", "serve.server", "doctor.checks")  # fmt: skip
     loaded = modules_after("import " + ", ".join(f"lenet_edge.{stage}" for stage in stages))

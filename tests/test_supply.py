@@ -1,4 +1,4 @@
-"""What is installed, what is shipped, and that nothing in it runs what it reads."""
+"""Installed packages, the content of the wheel, and calls that could run untrusted data."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "lenet_edge").rglob("*.py")), ids=lambda path: path.stem
 )
-def test_nothing_that_is_read_is_run(path: Path) -> None:
+def test_the_package_never_executes_data(path: Path) -> None:
     tree = ast.parse(path.read_text())
     imported = {
         name.split(".")[0]
@@ -72,18 +72,20 @@ def test_nothing_that_is_read_is_run(path: Path) -> None:
     }  # fmt: skip
     assert not imported & {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml"}
     for name, call in calls(tree):
-        given = {one.arg: ast.unparse(one.value) for one in call.keywords}
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert name not in ("eval", "exec", "os.system", "os.popen"), ast.unparse(call)
         assert not name.endswith((".extract", ".extractall", "unpack_archive")), ast.unparse(call)
-        assert given.get("shell") in (None, "False"), ast.unparse(call)
+        assert keywords.get("shell") in (None, "False"), ast.unparse(call)
         if name in ("np.load", "numpy.load"):
-            assert given.get("allow_pickle") == "False", ast.unparse(call)
+            assert keywords.get("allow_pickle") == "False", ast.unparse(call)
         if name.endswith("load_model"):
-            assert (given["safe_mode"], given["compile"]) == ("True", "False"), ast.unparse(call)
+            assert (keywords["safe_mode"], keywords["compile"]) == ("True", "False"), ast.unparse(
+                call
+            )
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wheel_contains_the_package_and_nothing_else(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
     subprocess.run([*command, str(ROOT)], check=True, timeout=600)
     (wheel,) = tmp_path.glob("*.whl")
@@ -93,10 +95,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     ).stdout.split()  # fmt: skip
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        size = sum(one.compress_size for one in archive.infolist())
-    about = {name for name in names if ".dist-info/" in name}
-    assert names - about == set(tracked)
-    assert {name.split("/", 1)[1] for name in about} == {
+        size = sum(member.compress_size for member in archive.infolist())
+    metadata = {name for name in names if ".dist-info/" in name}
+    assert names - metadata == set(tracked)
+    assert {name.split("/", 1)[1] for name in metadata} == {
         "METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE",
         "licenses/lenet_edge/data/mnist/LICENSE.md",
     }  # fmt: skip

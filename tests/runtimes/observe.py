@@ -1,6 +1,6 @@
-"""Do with a session all that the contract speaks of, and write down what came of it.
+"""Use of a session in every way that the contract of a runtime allows, with the results recorded.
 
-Run as a process of its own for each target and file: python -m tests.runtimes.observe
+A separate process per target and file: ``python -m tests.runtimes.observe``
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.target import Images, Logits, Session
 
 
-def answer(session: Session, images: Images) -> Logits:
+def run_batch(session: Session, images: Images) -> Logits:
     session.prepare(images)
     session.infer()
     return session.logits()
@@ -35,7 +35,7 @@ def fails(function: Any, *arguments: Any) -> bool:
 
 def observe(path: Path, target: str, images: Images, output: Path) -> dict[str, Any]:
     artifact, chosen = load_artifact(path), get_target(target)
-    seen: dict[str, Logits] = {}
+    recorded: dict[str, Logits] = {}
     session = open_session(artifact, chosen)
     facts: dict[str, Any] = {
         "inputs": [dataclasses.asdict(spec) for spec in session.inputs],
@@ -45,36 +45,38 @@ def observe(path: Path, target: str, images: Images, output: Path) -> dict[str, 
         "delegation": session.delegation and dataclasses.asdict(session.delegation),
     }
 
-    seen["together"] = answer(session, images)
-    seen["ones"] = np.concatenate([answer(session, image[None]) for image in images[:7]])
-    seen["seven"] = answer(session, images[:7])
-    seen["ones_again"] = np.concatenate([answer(session, image[None]) for image in images[:7]])
+    recorded["together"] = run_batch(session, images)
+    recorded["ones"] = np.concatenate([run_batch(session, image[None]) for image in images[:7]])
+    recorded["seven"] = run_batch(session, images[:7])
+    recorded["ones_again"] = np.concatenate(
+        [run_batch(session, image[None]) for image in images[:7]]
+    )
 
-    seen["before"] = answer(session, images[:7])
+    recorded["before"] = run_batch(session, images[:7])
     kept = session.logits()
     kept += 1
-    seen["after_a_change"] = session.logits()
+    recorded["after_a_change"] = session.logits()
     kept = session.logits()
-    answer(session, images[7:14])
-    seen["kept"] = kept
+    run_batch(session, images[7:14])
+    recorded["kept"] = kept
 
     other = open_session(artifact, chosen)
     session.prepare(images[:7])
     other.prepare(images[7:12])
     session.infer()
     other.infer()
-    seen["first_of_two"], seen["second_of_two"] = session.logits(), other.logits()
+    recorded["first_of_two"], recorded["second_of_two"] = session.logits(), other.logits()
     other.close()
-    seen["after_the_other_closed"] = answer(session, images[:7])
+    recorded["after_the_other_closed"] = run_batch(session, images[:7])
 
-    facts["wrong_shape_fails"] = fails(answer, session, images[:, :5])
+    facts["wrong_shape_fails"] = fails(run_batch, session, images[:, :5])
     session.close()
     facts["closed_cannot_infer"] = fails(session.infer)
     del session, other
     gc.collect()
     facts["still_mapped"] = str(path) in Path("/proc/self/maps").read_text()
 
-    np.savez(output, **seen)
+    np.savez(output, **recorded)
     return facts
 
 

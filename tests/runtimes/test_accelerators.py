@@ -1,4 +1,4 @@
-"""GPU and NPU paths, run for real: a GPU in software, and the NPU plugin's CPU back end."""
+"""Real runs on GPU and NPU paths: a software GPU, and the CPU back end of the NPU plugin."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ ON_ACCELERATORS = [
 ]
 
 
-def answers(path: Path, target: str, images: Any, folder: Path, **changes: Any) -> Any:
-    """Return the logits of a file on a target, in a worker, and what the worker says."""
+def logits_of(path: Path, target: str, images: Any, folder: Path, **changes: Any) -> Any:
+    """Return the logits and the delegation of a file on a target, from a worker."""
     np.save(folder / "images.npy", images)
     facts = worker.run(
         record_logits.bind(
@@ -59,7 +59,7 @@ def test_a_file_of_a_fixed_batch_runs_whole(
 ) -> None:
     (reference,) = fixed.glob("reference-*.npz")
     expected = Reference.load(reference).logits[:90]  # two batches and a part
-    logits, taken = answers(fixed / name, target, test_part.images[:90], tmp_path)
+    logits, taken = logits_of(fixed / name, target, test_part.images[:90], tmp_path)
     assert taken["nodes_taken"] == taken["nodes_total"] > 0
     assert taken["macs_taken"] == taken["macs_total"] == 199_968
     assert taken["device"]
@@ -69,17 +69,17 @@ def test_a_file_of_a_fixed_batch_runs_whole(
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_provider_that_is_wrong_by_itself_is_caught(
+def test_a_provider_with_a_wrong_default_is_detected(
     lenet_edge: LenetEdge, exports: Path, test_part: Dataset, tmp_path: Path
 ) -> None:
-    """WebGPU's own layout is used, and answers wrong; the session that we open is right."""
-    few = tmp_path / "few.npz"  # all 10,000 would take minutes on a GPU in software
+    """The default layout of WebGPU computes wrong results. Our session sets the right layout."""
+    few = tmp_path / "few.npz"  # 10,000 images would take minutes on a software GPU
     np.savez(few, images=test_part.images[:100], labels=test_part.labels[:100])
-    asked = [
+    arguments = [
         "verify", exports / "lenet_float32.onnx", "--reference", exports / "lenet_float32.tflite",
         "--data", few, "--max-accuracy-drop", "2", "--min-agreement", "98", "--json", "o.json",
     ]  # fmt: skip
-    on_gpu = [*asked, "--target", "onnxruntime-webgpu"]
+    on_gpu = [*arguments, "--target", "onnxruntime-webgpu"]
     done = lenet_edge(*on_gpu, "--delegate-option", "preferredLayout=NHWC")
     assert done.returncode == 3, done.stderr
     (wrong,) = BenchRun.load(tmp_path / "o.json").parity
@@ -92,7 +92,7 @@ def test_a_provider_that_is_wrong_by_itself_is_caught(
     (right,) = BenchRun.load(tmp_path / "o.json").parity
     assert right.top1_agreement == 1
     assert right.max_abs_error < 1e-4
-    assert lenet_edge(*asked, "--target", "onnxruntime-cpu").returncode == 0
+    assert lenet_edge(*arguments, "--target", "onnxruntime-cpu").returncode == 0
 
 
 @pytest.mark.usefixtures("gpu")
@@ -101,17 +101,17 @@ def test_a_provider_that_leaves_nodes_to_the_cpu(
 ) -> None:
     file, images = exports / "lenet_int8.onnx", test_part.images[:20]
     with pytest.raises(TargetError, match=r"webgpu took \d+ of \d+ nodes .* stayed QuantizeLin"):
-        answers(file, "onnxruntime-webgpu", images, tmp_path)
-    logits, taken = answers(file, "onnxruntime-webgpu", images, tmp_path, allow_fallback=True)
-    expected, _ = answers(file, "onnxruntime-cpu", images, tmp_path)
+        logits_of(file, "onnxruntime-webgpu", images, tmp_path)
+    logits, taken = logits_of(file, "onnxruntime-webgpu", images, tmp_path, allow_fallback=True)
+    expected, _ = logits_of(file, "onnxruntime-cpu", images, tmp_path)
     assert 0 < taken["nodes_taken"] < taken["nodes_total"]
     assert len(taken["left_behind"]) == taken["nodes_total"] - taken["nodes_taken"]
     np.testing.assert_allclose(logits, expected, atol=1e-3, rtol=0)
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier with operators that no GPU kernel is there for."""
+def unusual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier with operators that have no GPU kernel."""
     import tensorflow as tf
 
     image = tf.keras.Input((8, 8, 1), batch_size=1)
@@ -133,11 +133,11 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_gpu_that_leaves_nodes_to_the_cpu(odd: Path) -> None:
+def test_a_gpu_that_leaves_nodes_to_the_cpu(unusual: Path) -> None:
     artifact = describe(
-        odd, precision="float32", batch_size=1, inputs=(TensorSpec("i", (1, 8, 8, 1), "float32"),),
-        outputs=(TensorSpec("o", (1, 10), "float32"),), parent_sha256=None, converter="test",
-        calibration=None, pixel_scale=1 / 255,
+        unusual, precision="float32", batch_size=1,
+        inputs=(TensorSpec("i", (1, 8, 8, 1), "float32"),), outputs=(TensorSpec("o", (1, 10), "float32"),),
+        parent_sha256=None, converter="test", calibration=None, pixel_scale=1 / 255,
     )  # fmt: skip
 
     def measured(**changes: Any) -> Measurement:
@@ -165,27 +165,27 @@ def test_a_gpu_that_leaves_nodes_to_the_cpu(odd: Path) -> None:
 def test_a_vulkan_without_a_gpu(
     exports: Path, test_part: Dataset, tmp_path: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loader is there, and the driver that it is pointed at is not."""
+    """The loader is installed, but the configured driver is missing."""
     monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "none.json"))
     for target, suffix in (("litert-gpu", "tflite"), ("onnxruntime-webgpu", "onnx")):
         with pytest.raises(TargetError, match="set VK_ICD_FILENAMES to its"):
-            answers(exports / f"lenet_float32.{suffix}", target, test_part.images[:2], tmp_path)
+            logits_of(exports / f"lenet_float32.{suffix}", target, test_part.images[:2], tmp_path)
 
 
 def test_an_npu_plugin_without_its_openvino(
     exports: Path, test_part: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plugin looks for OpenVINO beside its own package, where this copy has none."""
+    """The plugin looks for OpenVINO beside its own package. This copy has none."""
     import ai_edge_litert
 
     assert ai_edge_litert.__file__
     shutil.copytree(Path(ai_edge_litert.__file__).parent, tmp_path / "copy" / "ai_edge_litert")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "copy"))
     with pytest.raises(TargetError, match=r"needs OpenVINO 20\d\d\.\d\.\d; pip install openvino=="):
-        answers(exports / "lenet_float32.tflite", "litert-npu", test_part.images[:2], tmp_path)
+        logits_of(exports / "lenet_float32.tflite", "litert-npu", test_part.images[:2], tmp_path)
 
 
-def test_options_that_nobody_takes(lenet_edge: LenetEdge, exports: Path) -> None:
+def test_options_without_a_delegate_are_refused(lenet_edge: LenetEdge, exports: Path) -> None:
     done = lenet_edge("verify", exports / "lenet_float32.onnx", "--target", "onnxruntime-cpu",
                       "--delegate-option", "a=b")  # fmt: skip
     assert done.returncode == 1
@@ -217,29 +217,31 @@ def test_a_free_batch_is_fixed_in_the_file(exports: Path, name: str, batch_size:
     interpreter.allocate_tensors()
     for details in (*interpreter.get_input_details(), *interpreter.get_output_details()):
         assert details["shape"][0] == details["shape_signature"][0] == batch_size
-    assert with_batch_size(changed, 7) == changed  # it has no free batch any more
+    assert with_batch_size(changed, 7) == changed  # the batch is no longer free
 
 
-def test_the_arena_is_told(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+def test_the_arena_size_is_printed(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
     file = exports / "lenet_int8.tflite"
     done = lenet_edge(
         "bench", file, "--target", "tflite-micro", "--batch-size", "1", "--rounds", "1",
         "--min-time", "0", "--max-time", "0.1", "--json", "o.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (one,) = BenchRun.load(tmp_path / "o.json").measurements
-    assert one.arena_bytes == smallest_arena(file.read_bytes(), file.name)
-    assert f"a tensor arena of {one.arena_bytes:,} bytes" in done.stdout
+    (measurement,) = BenchRun.load(tmp_path / "o.json").measurements
+    assert measurement.arena_bytes == smallest_arena(file.read_bytes(), file.name)
+    assert f"a tensor arena of {measurement.arena_bytes:,} bytes" in done.stdout
 
 
 @pytest.mark.slow
-def test_targets_says_what_runs_on_what(lenet_edge: LenetEdge, gpu: None, tmp_path: Path) -> None:
+def test_targets_prints_devices_and_missing_packages(
+    lenet_edge: LenetEdge, gpu: None, tmp_path: Path
+) -> None:
     done = lenet_edge("targets", "--json", "o.json")
     assert done.returncode == 0, done.stderr
-    found = {one["name"]: one for one in json.loads((tmp_path / "o.json").read_text())}
-    assert found["litert-gpu"]["works"], found["litert-gpu"]["detail"]
-    assert found["litert-gpu"]["delegation"]["device"] in " ".join(done.stdout.split())
-    assert found["litert-npu"]["works"], found["litert-npu"]["detail"]
-    assert not found["onnxruntime-dml"]["works"]
-    said = " ".join(done.stdout.split())
-    assert "onnxruntime-dml: onnxruntime has no DmlExecutionProvider; pip install" in said
+    statuses = {status["name"]: status for status in json.loads((tmp_path / "o.json").read_text())}
+    assert statuses["litert-gpu"]["works"], statuses["litert-gpu"]["detail"]
+    assert statuses["litert-gpu"]["delegation"]["device"] in " ".join(done.stdout.split())
+    assert statuses["litert-npu"]["works"], statuses["litert-npu"]["detail"]
+    assert not statuses["onnxruntime-dml"]["works"]
+    output = " ".join(done.stdout.split())
+    assert "onnxruntime-dml: onnxruntime has no DmlExecutionProvider; pip install" in output

@@ -1,6 +1,6 @@
-"""The one contract that every runtime passes, on each format it runs, in each precision.
+"""Contract of every runtime, checked on each of its formats in each precision.
 
-A new file in ``lenet_edge/runtimes`` is picked up from `all_targets()`.
+`all_targets()` includes every file in ``lenet_edge/runtimes``.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ FILES = (
 )
 INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
-# A GPU in software makes these possible.
+# A software GPU runs these.
 ON_GPU = ("litert-gpu", "onnxruntime-webgpu")
-HERE = [
+TESTED = [
     target
     for target in all_targets()
     if target.name in ON_GPU or needs.of_target(target) or absence(target) is None
 ]
-# TensorFlow once more, at five seconds of import each.
+# More targets of TensorFlow, whose import takes five seconds each.
 SLOW = ("tensorflow-xla", "tensorflow-eager", "tensorflow-lite")
 
 
@@ -61,17 +61,17 @@ PAIRS = [
         id=f"{target.name}-{name}",
         marks=pytest.mark.slow if target.name in SLOW else (),
     )
-    for target in HERE
+    for target in TESTED
     for name in FILES
     if BY_SUFFIX[Path(name).suffix].name in target.formats
-    # WebGPU has no kernels for some int8 operators; test_accelerators.py sees it refuse.
+    # WebGPU has no kernels for some int8 operators. test_accelerators.py tests its refusal.
     and not (target.name == "onnxruntime-webgpu" and "int8" in name)
 ]
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What `observe` saw of one target and one file."""
+    """Results that `observe` recorded for one target and one file."""
 
     target: Target
     file: Path
@@ -79,7 +79,7 @@ class Observed:
     facts: dict[str, Any]
 
     @property
-    def answers(self) -> bool:
+    def computes(self) -> bool:
         return self.target.runtime != "null"
 
 
@@ -105,7 +105,7 @@ def observed(
     environment = environment_of(target)
     folder = tmp_path_factory.mktemp("observed")
     np.save(folder / "images.npy", to_input(test_part.images[:NUM_IMAGES]))
-    arguments = [exports / name, target.name, folder / "images.npy", folder / "seen.npz"]
+    arguments = [exports / name, target.name, folder / "images.npy", folder / "recorded.npz"]
     subprocess.run(
         [sys.executable, "-m", "tests.runtimes.observe", *map(str, arguments)],
         cwd=Path(__file__).parents[2],
@@ -113,9 +113,9 @@ def observed(
         check=True,
         timeout=300,
     )
-    with np.load(folder / "seen.npz") as seen:
-        facts = json.loads((folder / "seen.json").read_text())
-        return Observed(target, exports / name, dict(seen), facts)
+    with np.load(folder / "recorded.npz") as recorded:
+        facts = json.loads((folder / "recorded.json").read_text())
+        return Observed(target, exports / name, dict(recorded), facts)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def reference(exports: Path) -> npt.NDArray[np.float32]:
 
 
 def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
-    """Read the input and output of a model file without any of our runtimes."""
+    """Read the input and output of a model file without our runtimes."""
     if path.suffix in (".c", ".wasm"):
         sibling = path.with_name(path.name.replace("_native", "")).with_suffix(".tflite")
         return specs_in(sibling)
@@ -162,11 +162,11 @@ def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
     return specs[0], specs[1]
 
 
-def test_it_says_what_it_takes_and_gives(observed: Observed) -> None:
+def test_inputs_and_outputs_are_described(observed: Observed) -> None:
     expected = specs_in(observed.file)
-    for found, spec in zip(("inputs", "outputs"), expected, strict=True):
-        (given,) = observed.facts[found]
-        assert TensorSpec(**given) == spec
+    for side, spec in zip(("inputs", "outputs"), expected, strict=True):
+        (described,) = observed.facts[side]
+        assert TensorSpec(**described) == spec
     assert expected[0].dtype == ("int8" if observed.file.name in INT8_INPUT else "float32")
     assert observed.facts["runtime_version"]
 
@@ -183,10 +183,10 @@ def test_a_delegate_takes_every_node_it_was_promised(observed: Observed) -> None
             assert delegation["device"]
 
 
-def test_it_is_right(observed: Observed, reference: npt.NDArray[np.float32]) -> None:
+def test_results_are_right(observed: Observed, reference: npt.NDArray[np.float32]) -> None:
     logits = observed.logits["together"]
     assert (logits.shape, logits.dtype) == (reference.shape, np.dtype("float32"))
-    if not observed.answers:
+    if not observed.computes:
         assert not logits.any()
         return
     assert (logits.argmax(axis=1) == reference.argmax(axis=1)).mean() >= 0.99
@@ -195,7 +195,7 @@ def test_it_is_right(observed: Observed, reference: npt.NDArray[np.float32]) -> 
 
 
 @pytest.mark.parametrize("step", ["ones", "seven", "ones_again"])
-def test_the_batch_size_changes_no_answer(observed: Observed, step: str) -> None:
+def test_the_batch_size_changes_no_result(observed: Observed, step: str) -> None:
     np.testing.assert_allclose(
         observed.logits[step], observed.logits["together"][:7], atol=1e-4, rtol=0
     )
@@ -216,14 +216,14 @@ def test_sessions_do_not_disturb_each_other(observed: Observed) -> None:
         np.testing.assert_allclose(observed.logits[step], expected, atol=1e-4, rtol=0)
 
 
-def test_close_gives_back_what_it_holds_even_after_an_error(observed: Observed) -> None:
-    if observed.answers:
+def test_close_releases_the_file_even_after_an_error(observed: Observed) -> None:
+    if observed.computes:
         assert observed.facts["wrong_shape_fails"]
         assert observed.facts["closed_cannot_infer"]
     assert not observed.facts["still_mapped"]
 
 
-def test_what_is_not_here_says_what_is_missing(exports: Path) -> None:
+def test_an_absent_target_names_what_is_missing(exports: Path) -> None:
     for target in all_targets():
         reason = absence(target)
         if reason is None or target.name in ON_GPU:
@@ -262,7 +262,7 @@ def test_a_damaged_file_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In a worker, as `verify` and `bench` open files: a runtime may abort."""
+    """In a worker, as in `verify` and `bench`, because a runtime may abort the process."""
     target, name = pair
     for variable, value in environment_of(target).items():
         monkeypatch.setenv(variable, value)
@@ -272,7 +272,7 @@ def test_a_damaged_file_is_refused(
     path.write_bytes(
         content[: len(content) // 2] if damage == "half" else content[:8].ljust(len(content), b"\0")
     )
-    sha256 = sha256_of(path)  # the manifest fits, so that it is the runtime that meets the damage
+    sha256 = sha256_of(path)  # the manifest fits, so that the runtime opens the damaged file
     write_manifest(replace(whole, path=path, size_bytes=path.stat().st_size, sha256=sha256))
     np.save(tmp_path / "images.npy", np.zeros((2, 28, 28, 1), np.uint8))
     with pytest.raises((TargetError, ModelFileError, WorkerError)) as caught:
@@ -286,7 +286,7 @@ def test_a_damaged_file_is_refused(
             )
         )
     assert "\n" not in str(caught.value)
-    if isinstance(caught.value, WorkerError):  # tflite-runtime reads past the end of half a file
+    if isinstance(caught.value, WorkerError):  # tflite-runtime reads past the end
         assert "was killed by SIG" in str(caught.value)
     else:
         assert name in str(caught.value)

@@ -1,6 +1,6 @@
-"""External TFLite delegates: what they take, whether they are right, and how they fail.
+"""External TFLite delegates: the nodes they take, their results, and their failures.
 
-The delegate is real: compiled here from toy_delegate.c, loaded by the runtimes as any vendor's.
+The delegate is real. It is compiled from toy_delegate.c, and the runtimes load it like a vendor's.
 """
 
 from __future__ import annotations
@@ -74,48 +74,48 @@ def test_a_wrong_delegate_fails_where_the_cpu_passes(
         ),
     ],
 )  # fmt: skip
-def test_what_it_takes_is_told(
+def test_the_nodes_that_a_delegate_takes_are_reported(
     lenet_edge: LenetEdge, file: Path, toy: Path, tmp_path: Path, command: str, claim: str,
     taken: int, macs: int, left: tuple[str, ...],
 ) -> None:  # fmt: skip
     how = BRIEFLY if command == "bench" else ()
-    asked = [command, file, "--target", "litert", "--delegate", toy, *options(f"claim={claim}"),
-             *how, "--json", "o.json"]  # fmt: skip
-    done = lenet_edge(*asked)
-    said = " ".join(done.stdout.split())
+    command_line = [
+        command, file, "--target", "litert", "--delegate", toy, *options(f"claim={claim}"), *how,
+        "--json", "o.json",
+    ]  # fmt: skip
+    done = lenet_edge(*command_line)
+    output = " ".join(done.stdout.split())
     if left:
         assert done.returncode != 0
-        assert "libtoy took 3 of 8 nodes and 29% of the multiplications" in said
-        assert "on the CPU stayed CONV_2D" in said
-        assert "--allow-fallback accepts that" in said
-        done = lenet_edge(*asked, "--allow-fallback")
+        assert "libtoy took 3 of 8 nodes and 29% of the multiplications" in output
+        assert "on the CPU stayed CONV_2D" in output
+        assert "--allow-fallback accepts that" in output
+        done = lenet_edge(*command_line, "--allow-fallback")
         assert "partial: lenet_float32.tflite" in done.stdout or command == "verify"
     assert done.returncode == 0, done.stdout + done.stderr
     run = BenchRun.load(tmp_path / "o.json")
-    (one,) = run.measurements or run.parity
-    assert one.delegation is not None
-    assert (one.delegation.nodes_taken, one.delegation.nodes_total) == (taken, 8)
-    assert (one.delegation.macs_taken, one.delegation.macs_total) == (macs, 199_968)
-    assert tuple(name.split()[0] for name in one.delegation.left_behind) == left
+    (result,) = run.measurements or run.parity
+    assert result.delegation is not None
+    assert (result.delegation.nodes_taken, result.delegation.nodes_total) == (taken, 8)
+    assert (result.delegation.macs_taken, result.delegation.macs_total) == (macs, 199_968)
+    assert tuple(name.split()[0] for name in result.delegation.left_behind) == left
 
 
-def test_a_partial_cell_has_no_rank_and_a_wrong_one_neither(
-    lenet_edge: LenetEdge, file: Path, toy: Path
-) -> None:
-    asked = ["bench", file, "--target", "litert", "--delegate", toy, *BRIEFLY]
-    for more, said in (
+def test_partial_and_wrong_cells_have_no_rank(lenet_edge: LenetEdge, file: Path, toy: Path) -> None:
+    command_line = ["bench", file, "--target", "litert", "--delegate", toy, *BRIEFLY]
+    for more, output in (
         (["--allow-fallback"], "partial:"),
         (options("claim=all", "bias=5"), "Do not use lenet_float32.tflite on litert-libtoy"),
     ):
-        done = lenet_edge(*asked, *more)
+        done = lenet_edge(*command_line, *more)
         assert done.returncode == 0, done.stderr
         (row,) = (line for line in done.stdout.splitlines() if line.startswith("litert-libtoy"))
         assert row.split()[-1] == "–"
-        assert said in " ".join(done.stdout.split())
+        assert output in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("more", [(), ("--allow-fallback",)])
-def test_a_delegate_that_takes_nothing_proves_nothing(
+def test_a_delegate_that_takes_no_node_fails(
     lenet_edge: LenetEdge, file: Path, toy: Path, more: tuple[str, ...]
 ) -> None:
     done = lenet_edge("verify", file, "--target", "litert", "--delegate", toy,
@@ -129,8 +129,8 @@ def test_no_device(lenet_edge: LenetEdge, file: Path, toy: Path, runtime: str) -
     done = lenet_edge("verify", file, "--target", runtime, "--delegate", toy,
                       *options("fail=create"))  # fmt: skip
     assert done.returncode == 3
-    said = " ".join(done.stdout.split())
-    assert "libtoy.so found no device, or cannot use it: toy: no device on the bus" in said
+    output = " ".join(done.stdout.split())
+    assert "libtoy.so found no device, or cannot use it: toy: no device on the bus" in output
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -140,33 +140,35 @@ def test_a_free_batch_is_refused_and_a_fixed_one_is_taken_whole(
     refusing = ["--target", runtime, "--delegate", toy, *options("fail=graph", "claim=all")]
     done = lenet_edge("verify", exports / "lenet_float32.tflite", *refusing)
     assert done.returncode == 3
-    said = " ".join(done.stdout.split())
-    assert "the delegate libtoy refuses lenet_float32.tflite" in said
-    assert "its batch is free, so try: lenet-edge export --batch-size 1" in said
+    output = " ".join(done.stdout.split())
+    assert "the delegate libtoy refuses lenet_float32.tflite" in output
+    assert "its batch is free, so try: lenet-edge export --batch-size 1" in output
     done = lenet_edge("verify", fixed / "lenet_float32_b40.tflite", *refusing)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "libtoy took 8 of 8 nodes" in done.stdout
 
 
-def test_what_is_no_delegate(lenet_edge: LenetEdge, file: Path, tmp_path: Path) -> None:
+def test_libraries_that_are_not_delegates(
+    lenet_edge: LenetEdge, file: Path, tmp_path: Path
+) -> None:
     def verify(delegate: str) -> subprocess.CompletedProcess[str]:
         return lenet_edge("verify", file, "--target", "litert", "--delegate", delegate)
 
     last = verify("none.so").stderr.splitlines()[-1]
     assert "none.so: no such file" in last
-    assert "edgetpu" in last  # what it could have been named instead
-    (tmp_path / "text.so").write_text("no library")
+    assert "edgetpu" in last  # the message lists the known names
+    (tmp_path / "text.so").write_text("not a library")
     assert "text.so is not a shared library" in verify("text.so").stderr.splitlines()[-1]
     (tmp_path / "empty.c").write_text("int nothing;\n")
     compiled(tmp_path / "libempty.so", tmp_path / "empty.c")
     done = verify("libempty.so")
     assert done.returncode == 3
-    said = " ".join(done.stdout.split())
-    assert "libempty.so is a library but not a TFLite delegate" in said
-    assert "it lacks tflite_plugin_create_delegate" in said
+    output = " ".join(done.stdout.split())
+    assert "libempty.so is a library but not a TFLite delegate" in output
+    assert "it lacks tflite_plugin_create_delegate" in output
 
 
-def test_a_library_that_needs_another_that_is_not_there(
+def test_a_library_with_a_missing_dependency(
     lenet_edge: LenetEdge, file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "driver.c").write_text("int driver(void) { return 1; }\n")
@@ -180,19 +182,19 @@ def test_a_library_that_needs_another_that_is_not_there(
     assert "libvendordriver.so: cannot open shared object file" in " ".join(done.stdout.split())
 
 
-def test_a_shortcut_that_is_not_installed(lenet_edge: LenetEdge, file: Path) -> None:
+def test_a_known_delegate_that_is_not_installed(lenet_edge: LenetEdge, file: Path) -> None:
     done = lenet_edge("verify", file, "--target", "litert", "--delegate", "edgetpu")
     assert done.returncode == 3
-    said = " ".join(done.stdout.split())
-    assert "the delegate libedgetpu.so.1 cannot be loaded" in said
-    assert "install it, or the library that it needs" in said
+    output = " ".join(done.stdout.split())
+    assert "the delegate libedgetpu.so.1 cannot be loaded" in output
+    assert "install it, or the library that it needs" in output
 
 
 @pytest.mark.needs(CROSS_COMPILER)
 def test_a_library_of_another_architecture(
     lenet_edge: LenetEdge, file: Path, tmp_path: Path
 ) -> None:
-    """The linker says of it that it does not exist."""
+    """The linker would only report that the file does not exist."""
     compiled(tmp_path / "libarm.so", compiler=CROSS_COMPILER)
     done = lenet_edge("verify", file, "--target", "litert", "--delegate", "libarm.so")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""A target works when it gave the right answer, not when its package can be found."""
+"""A target works if it computes the right result, not if its package is installed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lenet_edge.runtimes import _probe, all_targets, is_installed
 from lenet_edge.target import Target
 from tests import needs
 
-# What needs a device, and TensorFlow's other ways, are tried in test_conformance.py.
+# test_conformance.py covers targets that need a device, and other targets of TensorFlow.
 TARGETS = [
-    one
-    for one in all_targets()
-    if one.delegate in (None, "XNNPACK")
-    and (one.runtime not in ("null", "tensorflow") or one.name == "tensorflow-function")
+    target
+    for target in all_targets()
+    if target.delegate in (None, "XNNPACK")
+    and (target.runtime not in ("null", "tensorflow") or target.name == "tensorflow-function")
 ]
 PACKAGE = Path(lenet_edge.__file__).parent
 
@@ -33,7 +33,7 @@ def installed(target: Target) -> Target:
 
 @pytest.fixture(scope="module")
 def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package, but with probe models that have two columns exchanged."""
+    """A copy of the package whose probe models have two columns exchanged."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "lenet_edge" / "runtimes" / "probe").mkdir(parents=True)
     for kept, skipped in (("", "runtimes"), ("runtimes", "probe")):
@@ -52,7 +52,7 @@ def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_a_right_answer_works(target: Target) -> None:
+def test_a_right_result_means_that_the_target_works(target: Target) -> None:
     status = selection.probe_target(installed(target))
     assert status.works, status.detail
     assert status.detail[0].isdigit()  # a version
@@ -60,7 +60,7 @@ def test_a_right_answer_works(target: Target) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_a_wrong_answer_does_not_work(
+def test_a_wrong_result_means_that_the_target_does_not_work(
     target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(target)
@@ -72,16 +72,16 @@ def test_a_wrong_answer_does_not_work(
     assert status.detail.startswith(f"{target.name} runs, but its results are wrong by up to 0.")
 
 
-def test_a_package_that_cannot_be_imported_does_not_work(
+def test_a_target_whose_package_cannot_be_imported_does_not_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found, so it looks installed; only running it tells."""
+    """The package can be found, so only a run shows that it does not work."""
     package = tmp_path / "ai_edge_litert"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "interpreter.py").write_text("raise ImportError('libc.so.7 is missing')\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{PACKAGE.parent}")
-    (target,) = (one for one in TARGETS if one.name == "litert-xnnpack")
+    (target,) = (target for target in TARGETS if target.name == "litert-xnnpack")
     status = selection.probe_target(target)
     assert not status.works
     assert "libc.so.7 is missing" in status.detail
