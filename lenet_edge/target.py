@@ -85,7 +85,7 @@ class Delegation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the delegate runs all nodes."""
+        """True if the delegate runs all nodes."""
         return self.nodes_taken >= self.nodes_total
 
     def __str__(self) -> str:

@@ -58,7 +58,7 @@ def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uin
 
 
 def has_test_images(artifact: Artifact) -> bool:
-    """Return whether `evaluation_images` returns real images and not random ones."""
+    """Return whether `evaluation_images` returns real images, not random images."""
     return has_reference(artifact) or _image_shape(artifact) == (28, 28, 1)
 
 

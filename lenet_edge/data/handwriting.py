@@ -7,9 +7,9 @@ of handwritten digits", http://yann.lecun.com/exdb/mnist/. This module reduces a
 `_WORKING_SIDE` pixels and then takes these steps:
 
 1. Separate ink from paper, in the colour channel with the largest difference. If the border of the
-   image has one colour, that is the paper. Otherwise the image is a photo, and the paper at each
-   pixel is the morphological closing of the image by a square wider than a stroke. This removes
-   shadows and uneven light, which are wider than the square.
+   image has a single colour, that is the paper. Otherwise the image is a photo. Then the paper at
+   each pixel is the morphological closing of the image by a square wider than a stroke. This
+   removes shadows and uneven light, which are wider than the square.
 2. Convert to black and white with Otsu's threshold. Source: N. Otsu, "A threshold selection method
    from gray-level histograms", 1979.
 3. Keep the largest connected piece, and the pieces that are near it and not small. This removes

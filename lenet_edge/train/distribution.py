@@ -32,8 +32,8 @@ def make_replicas(strategy: str) -> Replicas:
 
     Args:
         strategy: "one" uses a single device; "mirrored", all GPUs of this machine;
-            "multi-worker", all processes that TF_CONFIG names, including this one. "multi-worker"
-            waits until all processes are connected.
+            "multi-worker", all processes that TF_CONFIG names, including the calling process, and
+            waits until they are connected.
 
     Raises:
         LenetEdgeError: TF_CONFIG is missing or malformed, or the processes cannot connect.
@@ -88,7 +88,7 @@ def _check_tf_config(text: str | None) -> None:
 class Replicas:
     """The replicas of one training, in this process and in others.
 
-    `count` is their number. `is_chief` tells whether this process writes the files.
+    `count` is their number. `is_chief` is True if this process writes the files.
     """
 
     def __init__(self, strategy: Any) -> None:

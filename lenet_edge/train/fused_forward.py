@@ -1,8 +1,8 @@
 """A forward pass of LeNet that XLA compiles to fast code; used for training only.
 
 The gradient of max-pooling is the slowest operation of a training step. A 3 x 3 convolution
-followed by a 2 x 2 max-pool is equivalent to one 4 x 4 convolution of stride 2 that has four
-outputs for each channel, of which the largest is kept. That is a matrix product and three maxima.
+followed by a 2 x 2 max-pool is equivalent to a 4 x 4 convolution of stride 2 with four outputs for
+each channel, of which the largest is kept. That is a matrix product and three maxima.
 """
 
 from __future__ import annotations

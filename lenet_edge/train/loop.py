@@ -63,8 +63,8 @@ def train(
 ) -> tuple[Any, History]:
     """Train a LeNet, and return the Keras model and the history of the training.
 
-    What follows an epoch depends only on the settings, the epoch and the saved state. A training
-    that is killed and resumed therefore ends with the same weights, bit for bit.
+    The next epoch depends only on the settings, the number of the epoch and the saved state. A
+    training that is killed and resumed therefore ends with the same weights, bit for bit.
 
     Args:
         training: the images to train on. The recipe may hold some of them out for validation.
@@ -81,8 +81,8 @@ def train(
     Raises:
         DataError: a data set is empty or its labels are invalid, or the replicas cannot divide a
             batch evenly.
-        LenetEdgeError: the loss is not finite; or `folder` holds an unfinished training and
-            `resume` is false; or `resume` is true and `folder` holds none, or one with other
+        LenetEdgeError: the loss is not finite; `folder` holds an unfinished training and `resume`
+            is false; or `resume` is true and `folder` holds no unfinished training with the same
             settings.
     """
     check_dataset(training)

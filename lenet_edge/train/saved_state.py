@@ -54,7 +54,7 @@ class TrainingSettings:
 class History:
     """Record of a training, epoch by epoch.
 
-    Each element of `epochs` has the keys "epoch" (from 1), "losses" (after each 100 steps),
+    Each element of `epochs` has these keys: "epoch" (from 1), "losses" (after each 100 steps),
     "loss" (the mean of all steps), "accuracy" (a fraction), "learning_rate" and "seconds".
     """
 
@@ -145,7 +145,7 @@ class TrainingState:
 
 
 def training_folder(checkpoint: Path) -> Path:
-    """Return the folder beside a checkpoint that holds the history and the state of its training.
+    """Return the folder for the history and the state of a training, beside its checkpoint.
 
     Its name is that of the checkpoint with the suffix ``.training``.
     """

@@ -1,4 +1,4 @@
-"""Diagnosis of a failed artifact: tells a wrong file from wrong preprocessing of the input.
+"""Diagnosis of a failed artifact: distinguishes a wrong file from wrong preprocessing.
 
 The diagnosis runs the artifact again, on images prepared with common mistakes undone: another
 scale, another layout, or integers for a quantized input. If one of these makes the predictions

@@ -111,7 +111,7 @@ def infer_in_worker(
         images: the images, see `record_logits`.
         num_threads: threads for one inference.
         timeout_s: the worker's time limit in seconds.
-        python: the worker's interpreter; by default this one.
+        python: the worker's interpreter; by default the caller's.
 
     Returns:
         The logits, float32 of shape (N, classes), and the result of `record_logits`.
@@ -139,7 +139,7 @@ def call_with_images(
         make_call: returns the call for the paths of the two .npy files.
         images: the array to read.
         timeout_s: the worker's time limit in seconds.
-        python: the worker's interpreter; by default this one.
+        python: the worker's interpreter; by default the caller's.
 
     Returns:
         The array that the worker wrote, or None, and the result of the call.

@@ -21,7 +21,7 @@ def pack(source: Path) -> None:
         source: the folder with the uncompressed IDX files.
 
     Raises:
-        DataError: a file is not the published one.
+        DataError: a file is not the published file.
     """
     for part, names in FILES.items():
         arrays = []
