@@ -33,7 +33,7 @@ MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 PRECISIONS = ("float32", "int8")
 
 
-def take(dataset: Dataset, count: int) -> Dataset:
+def first_images(dataset: Dataset, count: int) -> Dataset:
     """Return the first `count` images of a data set."""
     return dataset.subset(slice(count))
 
@@ -144,7 +144,7 @@ def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
 
         training = mnist.load("train")
         recipe = dataclasses.replace(CLASSIC, epochs=3)
-        model, _ = loop.train(training, take(test_part, 1000), recipe)
+        model, _ = loop.train(training, first_images(test_part, 1000), recipe)
         checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
         formats = ["tflite", "onnx", "native"]
         if needs.missing(*needs.BUILD_WASM) is None:
@@ -167,7 +167,7 @@ def matrix(exports: Path, make_once: MakeOnce) -> dict[tuple[str, str], Artifact
     def fill(folder: Path) -> None:
         from lenet_edge.export.exporter import PRECISIONS, Options, export
 
-        training, test = mnist.load("train"), take(mnist.load("test"), 1000)
+        training, test = mnist.load("train"), first_images(mnist.load("test"), 1000)
         export(exports / "lenet.keras", folder, training, test, precisions=PRECISIONS,
                options=Options(cpu="x86"))  # fmt: skip
 

@@ -17,7 +17,7 @@ from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.calibration import NUM_IMAGES
 from lenet_edge.export.exporter import export
-from tests.conftest import PRECISIONS, take
+from tests.conftest import PRECISIONS, first_images
 
 MODELS = [
     f"lenet_{precision}.{format}" for precision in PRECISIONS for format in ("tflite", "onnx")
@@ -36,7 +36,7 @@ def second_export(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         exports / "lenet.keras",
         folder,
         dataclasses.replace(training, images=images),
-        dataclasses.replace(take(test, 50), images=noise),
+        dataclasses.replace(first_images(test, 50), images=noise),
         precisions=PRECISIONS,
     )
     return folder
@@ -54,9 +54,14 @@ def test_calibration_agrees_with_the_manifest(
     """Other images among the first 1,000 change the int8 file, but not the float32 file."""
     training = mnist.load("train")
     images = training.images[:NUM_IMAGES] // np.uint8(2)
-    dark = dataclasses.replace(take(training, NUM_IMAGES), images=images, name="dark")
+    dark = dataclasses.replace(first_images(training, NUM_IMAGES), images=images, name="dark")
     artifacts = export(
-        exports / "lenet.keras", tmp_path, dark, take(test_part, 10), ("tflite",), PRECISIONS
+        exports / "lenet.keras",
+        tmp_path,
+        dark,
+        first_images(test_part, 10),
+        ("tflite",),
+        PRECISIONS,
     )
     for artifact in artifacts:
         same = artifact.path.read_bytes() == (exports / artifact.name).read_bytes()

@@ -22,7 +22,7 @@ from lenet_edge.export.onnx_graph import clean
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import Pair
 from lenet_edge.verify.expected import infer_in_worker
-from tests.conftest import take
+from tests.conftest import first_images
 
 Matrix = dict[tuple[str, str], Artifact]
 LENET = ["CONV_2D", "MAX_POOL_2D"] * 2 + ["RESHAPE"] + ["FULLY_CONNECTED"] * 3
@@ -99,7 +99,7 @@ def test_tflite_names_and_resizing(matrix: Matrix, precision: str) -> None:
 
 
 def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
-    test = take(mnist.load("test"), 10)
+    test = first_images(mnist.load("test"), 10)
     options = exporter.Options(batch_size=4)
     artifacts = exporter.export(exports / "lenet.keras", tmp_path, test, test, options=options)
     for artifact in artifacts:
@@ -124,7 +124,7 @@ def test_fixed_batch(exports: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_fixed_batch_in_int8(exports: Path, tmp_path: Path, format: str) -> None:
-    test = take(mnist.load("test"), 10)  # not a multiple of the batch
+    test = first_images(mnist.load("test"), 10)  # not a multiple of the batch
     (artifact,) = exporter.export(
         exports / "lenet.keras",
         tmp_path,

@@ -23,7 +23,7 @@ from lenet_edge.export.onnx import needs_reduced_range
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verify import verify
-from tests.conftest import LenetEdge, take
+from tests.conftest import LenetEdge, first_images
 
 Matrix = dict[tuple[str, str], Artifact]
 
@@ -115,7 +115,7 @@ def resized(dataset: Dataset, side: int) -> Dataset:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: take(data, 1), "give 2 or more"),
+        (lambda data: first_images(data, 1), "give 2 or more"),
         (lambda data: resized(data, 32), "have shape 32 x 32 x 1 and the model takes 28 x 28 x 1"),
         (
             lambda data: dataclasses.replace(data, images=np.zeros_like(data.images)),
@@ -127,7 +127,7 @@ def test_unusable_calibration_images(
     exports: Path, tmp_path: Path, change: object, message: str
 ) -> None:
     assert callable(change)
-    test = take(mnist.load("test"), 10)
+    test = first_images(mnist.load("test"), 10)
     with pytest.raises(DataError, match=message):
         exporter.export(exports / "lenet.keras", tmp_path, change(test), test, precisions=("int8",))
     assert not list(tmp_path.iterdir())
@@ -149,7 +149,7 @@ def test_unusable_calibration_files(
     exports: Path, tmp_path: Path, arrays: dict[str, Any], message: str
 ) -> None:
     np.savez(tmp_path / "images.npz", **arrays)
-    test = take(mnist.load("test"), 10)
+    test = first_images(mnist.load("test"), 10)
     with pytest.raises(DataError, match=message):
         exporter.export(
             exports / "lenet.keras",
@@ -170,7 +170,7 @@ def test_file_that_is_not_a_calibration_file(exports: Path, lenet_edge_here: Len
 
 
 def test_pixels_calibrate_like_scaled_images(exports: Path, tmp_path: Path) -> None:
-    test = take(mnist.load("test"), 10)
+    test = first_images(mnist.load("test"), 10)
     artifacts: list[Artifact] = []
     for name, images in (("pixels", test.images), ("scaled", test.images / np.float32(255))):
         np.savez(tmp_path / "images.npz", images=images)
@@ -215,8 +215,8 @@ from pathlib import Path
 from lenet_edge.data import mnist
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.export.exporter import export
-from tests.conftest import take
-folder, test = Path(sys.argv[1]), take(mnist.load("test"), 10)
+from tests.conftest import first_images
+folder, test = Path(sys.argv[1]), first_images(mnist.load("test"), 10)
 try:
     export(folder / "lenet.keras", folder, test, test, ("tflite",))
 except LenetEdgeError as error:

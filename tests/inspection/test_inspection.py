@@ -12,7 +12,7 @@ from lenet_edge.errors import ModelFileError
 from lenet_edge.export.exporter import export
 from lenet_edge.inspection import inspect
 from lenet_edge.runtimes import _probe
-from tests.conftest import LenetEdge, take
+from tests.conftest import LenetEdge, first_images
 
 FILES = ("lenet.keras", "lenet_float32.tflite", "lenet_int8.tflite", "lenet_float32.onnx",
          "lenet_int8.onnx")  # fmt: skip
@@ -57,7 +57,7 @@ def test_foreign_model_is_the_same_in_each_format(tmp_path: Path) -> None:
     model = tf.keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=7)
     model.layers[-1].bias.assign(range(7))  # the converter removes a bias of zeros
     model.save(tmp_path / "foreign.keras")
-    images = take(mnist.load("test"), 2)
+    images = first_images(mnist.load("test"), 2)
     artifacts = export(tmp_path / "foreign.keras", tmp_path, images, images,
                        precisions=("float32", "float16"))  # fmt: skip
     keras = inspect(tmp_path / "foreign.keras")

@@ -21,7 +21,7 @@ from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.train import loop
 from lenet_edge.train.distribution import make_replicas
 from lenet_edge.train.recipe import BEST
-from tests.conftest import take
+from tests.conftest import first_images
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -188,4 +188,6 @@ def test_a_batch_that_replicas_cannot_divide_is_an_error(test_part: Dataset) -> 
     replicas.count = 3  # as on three devices
     recipe = dataclasses.replace(BEST, epochs=1, batch_size=128)
     with pytest.raises(DataError, match="a batch of 128 cannot be divided among 3 replicas"):
-        loop.train(take(test_part, 2000), take(test_part, 100), recipe, replicas=replicas)
+        loop.train(
+            first_images(test_part, 2000), first_images(test_part, 100), recipe, replicas=replicas
+        )

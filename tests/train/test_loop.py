@@ -17,17 +17,17 @@ from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.model import build_lenet
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import BEST, CLASSIC, Recipe
-from tests.conftest import take
+from tests.conftest import first_images
 
 
 @pytest.fixture(scope="module")
 def training() -> Dataset:
-    return take(mnist.load("train"), 2000)
+    return first_images(mnist.load("train"), 2000)
 
 
 @pytest.fixture(scope="module")
 def test_images(test_part: Dataset) -> Dataset:
-    return take(test_part, 500)
+    return first_images(test_part, 500)
 
 
 def short(recipe: Recipe = CLASSIC, **settings: Any) -> Recipe:
@@ -86,7 +86,7 @@ def test_different_numbers_of_images_and_labels_are_an_error(
 
 def test_an_empty_data_set_is_an_error(training: Dataset, test_images: Dataset) -> None:
     with pytest.raises(DataError, match="no images in mnist-train"):
-        loop.train(take(training, 0), test_images, short())
+        loop.train(first_images(training, 0), test_images, short())
 
 
 def test_a_loss_that_is_not_finite_is_an_error(training: Dataset, test_images: Dataset) -> None:
@@ -99,7 +99,7 @@ def test_the_checkpoint_predicts_as_the_model(
 ) -> None:
     import tensorflow as tf
 
-    model, _ = loop.train(take(training, 200), test_images, short())
+    model, _ = loop.train(first_images(training, 200), test_images, short())
     artifact = loop.save_checkpoint(model, tmp_path / "mine.keras", training.class_names)
     assert load_artifact(artifact.path) == artifact
     assert artifact.labels == training.class_names

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.data import mnist
-from tests.conftest import LenetEdge, take
+from tests.conftest import LenetEdge, first_images
 
 EPOCHS = 8
 
@@ -23,7 +23,10 @@ EPOCHS = 8
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "some.npz"
-    training, test = take(mnist.load("train"), 12_000), take(mnist.load("test"), 500)
+    training, test = (
+        first_images(mnist.load("train"), 12_000),
+        first_images(mnist.load("test"), 500),
+    )
     np.savez(path, x_train=training.images, y_train=training.labels,
              x_test=test.images, y_test=test.labels)  # fmt: skip
     return path

@@ -19,7 +19,7 @@ from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.expected import expected_from_file
 from lenet_edge.verify.verify import verify
-from tests.conftest import LenetEdge, take
+from tests.conftest import LenetEdge, first_images
 
 COUNT = 1000
 HEIGHT, WIDTH = 12, 10
@@ -80,7 +80,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save("bgr", kernel[:, :, ::-1], shape)
     save("wrong", kernel[..., ::-1], shape)
     save("first", kernel, (3, HEIGHT, WIDTH), layers.Permute((2, 3, 1)))
-    unused = take(mnist.load("test"), 10)
+    unused = first_images(mnist.load("test"), 10)
     for name, precisions in {"rgb": ("float32", "int8"), "bgr": ("float32",), "wrong": ("float32",),
                              "first": ("float32",)}.items():  # fmt: skip
         data = folder / ("first.npz" if name == "first" else "images.npz")
