@@ -41,8 +41,8 @@ def squares() -> tuple[Images, npt.NDArray[np.int32]]:
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export variants of one trained classifier of squares to a folder with images.npz.
 
-    The variants are the classifier itself (rgb), a model for images with the channels first
-    (first), a model for BGR images (bgr), and a wrong model with reordered filters (wrong).
+    rgb is the classifier itself. first takes images with the channels first, and bgr takes BGR
+    images. wrong has its filters in another order, so that its predictions are wrong.
     """
     import keras
 

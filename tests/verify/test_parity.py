@@ -136,17 +136,17 @@ def test_mcnemar_equals_scipy_and_statsmodels(first: int, second: int) -> None:
 
 
 @given(st.integers(1, 100_000), st.floats(0, 1))
-def test_wilson_interval_equals_scipy_and_statsmodels(trials: int, share: float) -> None:
+def test_wilson_interval_equals_scipy_and_statsmodels(count: int, share: float) -> None:
     from scipy.stats import binomtest
     from statsmodels.stats.proportion import proportion_confint
 
-    successes = round(share * trials)
-    low, high = wilson_interval(successes, trials)
-    scipy = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    successes = round(share * count)
+    low, high = wilson_interval(successes, count)
+    scipy = binomtest(successes, count).proportion_ci(0.95, method="wilson")
     assert (low, high) == pytest.approx((scipy.low, scipy.high), abs=1e-9)
-    statsmodels = proportion_confint(successes, trials, alpha=0.05, method="wilson")
+    statsmodels = proportion_confint(successes, count, alpha=0.05, method="wilson")
     assert (low, high) == pytest.approx(statsmodels, abs=1e-9)
-    assert 0 <= low <= successes / trials <= high <= 1
+    assert 0 <= low <= successes / count <= high <= 1
 
 
 def test_counts_of_each_class() -> None:
