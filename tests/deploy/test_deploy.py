@@ -119,7 +119,7 @@ def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> Non
         differences = {entry["candidate"]: entry for entry in facts["differences"]}
         assert differences[INT8.name]["differing"] == 0
         assert differences[DYNAMIC.name]["max_abs"] < 1e-4
-        assert "all 100,000 outputs equal those of this machine" in done.stdout.replace("\n", " ")
+        assert "all 100,000 outputs equal those of this machine" in " ".join(done.stdout.split())
 
         run = BenchRun.load(tmp_path / facts["kept"])
         assert run.environment.machine == "Raspberry Pi 4 Model B Rev 1.4"
