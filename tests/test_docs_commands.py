@@ -1,7 +1,7 @@
-"""Every command in the documents is run, page by page, in the order in which a reader meets it.
+"""Every command in the documents is run, page by page, in the order of the page.
 
-A line of a ``sh`` block that starts with one of `RUN` is run in a folder that has what the page
-takes for granted. The others are held against `ELSEWHERE`, which says what else tests them.
+The lines of ``sh`` blocks that start with an item of `RUN` are run in a folder with the files that
+the pages assume. `ELSEWHERE` names the test of each other line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ELSEWHERE = {
     "lenet-edge verify numpy/lenet_float32.npz numpy/lenet_float16.npz": "test_extending.py",
     "lenet-edge bench numpy/lenet_float32.npz --batch-size 1 --rounds 1 --max-time 1":
         "test_extending.py",
-    # What needs a fleet.
+    # Commands that need a fleet.
     "pip install 'lenet-edge[fleet,litert]'": "test_board.py",
     "lenet-edge fleet up": "fleet/test_up.py",
     "lenet-edge fleet status": "fleet/test_up.py",
@@ -56,12 +56,12 @@ ELSEWHERE = {
     "TF_CONFIG='{\"cluster\": {\"worker\": [\"a:2222\", \"b:2222\"]}, \"task\":"
     " {\"type\": \"worker\", \"index\": 0}}' lenet-edge train --strategy multi-worker":
         "train/test_distribution.py",
-    "python -m benchmarks.fleet": "too long; docs/scale.md has what it found",
+    "python -m benchmarks.fleet": "too long; docs/scale.md has its results",
     "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -O2 -fstack-usage -c firmware/lenet_native_int8.c"
     " -o lenet.o": "export/test_native.py",
     "arm-none-eabi-size lenet.o": "export/test_native.py",
     "lenet-edge serve site/lenet_float32.wasm exported/lenet_int8.tflite": "serve/test_wasm.py",
-    # What needs a GPU or a vendor's library.
+    # Commands that need a GPU or a vendor's library.
     "lenet-edge bench exported/lenet_float32.tflite --target litert-gpu": "test_accelerators.py",
     "lenet-edge verify exported/lenet_float32.tflite --target litert-gpu": "test_accelerators.py",
     "lenet-edge bench exported/lenet_int8.onnx --target onnxruntime-webgpu --allow-fallback":
@@ -71,7 +71,7 @@ ELSEWHERE = {
     "lenet-edge verify exported/lenet_float32.tflite --delegate libvendor.so"
     " --delegate-option cache=off": "test_delegates.py",
     "export VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json": "tests/conftest.py",
-    # What needs a board.
+    # Commands that need a board.
     "ssh-copy-id pi@raspberrypi.local": "OpenSSH's",
     "lenet-edge deploy pi@raspberrypi.local": "deploy/test_deploy.py",
     "lenet-edge deploy pi@raspberrypi.local --dry-run": "deploy/test_deploy.py",
@@ -82,7 +82,7 @@ ELSEWHERE = {
     "scp photo.jpg pi@raspberrypi.local:": "OpenSSH's",
     "ssh pi@raspberrypi.local .local/bin/lenet-edge predict photo.jpg": "deploy/test_deploy.py",
     "ssh pi@raspberrypi.local .local/bin/lenet-edge predict --camera": "deploy/test_deploy.py",
-    # What runs until it is stopped, and what is sent to it.
+    # Commands that run until they are stopped, and requests to them.
     "lenet-edge serve": "serve/test_server.py",
     "curl -X POST -T 3.png -H 'Content-Type: image/png' http://127.0.0.1:8000/predict":
         "serve/test_server.py",
@@ -99,7 +99,7 @@ SLOW = {
     "raspberry-pi.md",
     "train-your-data.md",
 }
-# The page says so: 30 test images are too few; whether a machine is as fast is not for a test.
+# Further exit statuses. 30 test images are too few; a test does not judge the speed of a machine.
 ALSO = {
     "lenet-edge verify mine/photos_*.tflite mine/photos_*.onnx": {4},
     "lenet-edge compare base.json new.json --fail-above 50%": {3},
@@ -129,7 +129,7 @@ def test_the_exceptions_are_still_in_the_documents() -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder with all that the pages take for granted."""
+    """A folder with the files that the pages assume."""
     shutil.copytree(ROOT / "exported", tmp_path / "exported")
     for name, source in (("theirs.keras", "lenet.keras"), ("theirs.tflite", "lenet_float32.tflite"),
                          ("theirs_int8.tflite", "lenet_int8.tflite")):  # fmt: skip
@@ -163,7 +163,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def prepare(page: str, folder: Path) -> None:
-    """Make what one page alone takes for granted."""
+    """Make the files that only one page assumes."""
     if page == "add-a-runtime.md":
         copy_package(folder)
         add_documented(TEXTS[page], folder)
@@ -171,12 +171,12 @@ def prepare(page: str, folder: Path) -> None:
         (settings,) = re.findall(r"^```toml\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
         (folder / "pyproject.toml").write_text(settings)
     if "base.json" in TEXTS[page]:
-        made = run(
+        benched = run(
             "lenet-edge bench exported/lenet_int8.tflite --target litert --batch-size 1"
             " --json base.json",
             folder,
         )
-        assert made.returncode == 0, made.stderr
+        assert benched.returncode == 0, benched.stderr
 
 
 @pytest.mark.parametrize(

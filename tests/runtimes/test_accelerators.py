@@ -59,10 +59,10 @@ def test_a_file_of_a_fixed_batch_runs_whole(
 ) -> None:
     (reference,) = fixed.glob("reference-*.npz")
     expected = Reference.load(reference).logits[:90]  # two batches and a part
-    logits, taken = logits_of(fixed / name, target, test_part.images[:90], tmp_path)
-    assert taken["nodes_taken"] == taken["nodes_total"] > 0
-    assert taken["macs_taken"] == taken["macs_total"] == 199_968
-    assert taken["device"]
+    logits, delegation = logits_of(fixed / name, target, test_part.images[:90], tmp_path)
+    assert delegation["nodes_taken"] == delegation["nodes_total"] > 0
+    assert delegation["macs_taken"] == delegation["macs_total"] == 199_968
+    assert delegation["device"]
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.97
     if "float32" in name:
         np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
@@ -102,10 +102,12 @@ def test_a_provider_that_leaves_nodes_to_the_cpu(
     file, images = exports / "lenet_int8.onnx", test_part.images[:20]
     with pytest.raises(TargetError, match=r"webgpu took \d+ of \d+ nodes .* stayed QuantizeLin"):
         logits_of(file, "onnxruntime-webgpu", images, tmp_path)
-    logits, taken = logits_of(file, "onnxruntime-webgpu", images, tmp_path, allow_fallback=True)
+    logits, delegation = logits_of(
+        file, "onnxruntime-webgpu", images, tmp_path, allow_fallback=True
+    )
     expected, _ = logits_of(file, "onnxruntime-cpu", images, tmp_path)
-    assert 0 < taken["nodes_taken"] < taken["nodes_total"]
-    assert len(taken["left_behind"]) == taken["nodes_total"] - taken["nodes_taken"]
+    assert 0 < delegation["nodes_taken"] < delegation["nodes_total"]
+    assert len(delegation["left_behind"]) == delegation["nodes_total"] - delegation["nodes_taken"]
     np.testing.assert_allclose(logits, expected, atol=1e-3, rtol=0)
 
 
@@ -157,10 +159,10 @@ def test_a_gpu_that_leaves_nodes_to_the_cpu(unusual: Path) -> None:
 
     with pytest.raises(TargetError, match=r"GPU cannot take all of odd\.tflite: .*fallback"):
         measured()
-    taken = measured(allow_fallback=True).delegation
-    assert taken is not None
-    assert 0 < taken.nodes_taken < taken.nodes_total
-    assert taken.left_behind
+    delegation = measured(allow_fallback=True).delegation
+    assert delegation is not None
+    assert 0 < delegation.nodes_taken < delegation.nodes_total
+    assert delegation.left_behind
 
 
 def test_a_vulkan_without_a_gpu(
