@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, Command, Section, check_choice, option
 from lenet_edge.cli._options import DEFAULT_DIR, check_deployables, files_argument, json_option
-from lenet_edge.cli._terminal import say
+from lenet_edge.cli._terminal import say, write_json
 
 _CONTENT = "What to pack"
 
@@ -77,37 +78,20 @@ def command(
     \b
     Example: lenet-edge bundle exported/lenet_int8.tflite --wheels bookworm-arm64
     """
-    from lenet_edge.cli._terminal import write_json
-    from lenet_edge.deploy.bundle import make_bundle
-    from lenet_edge.deploy.wheels import SYSTEMS, find_wheels
-    from lenet_edge.formats import BY_NAME
-    from lenet_edge.selection import load_artifacts
+    from lenet_edge.flows.bundle import save_bundle
     from lenet_edge.support.files import sha256_of
 
     if num_images != "all" and not num_images.isdecimal():
         raise click.BadParameter('must be a number or "all"', param_hint="--num-images")
-    if runtimes and not wheels:
-        raise click.UsageError("--runtime needs --wheels, the system to get it for")
-    artifacts = [
-        artifact
-        for artifact in load_artifacts(files, DEFAULT_DIR, say)
-        if files or BY_NAME[artifact.format].role not in ("checkpoint", "browser")
-    ]
-    wheel_set = find_wheels(SYSTEMS[wheels], runtimes) if wheels else None
-    bundle = make_bundle(
-        artifacts,
-        None if num_images == "all" else int(num_images),
-        wheel_set.wheels if wheel_set else (),
-        SYSTEMS[wheels].machine if wheels else None,
-    )
-    bundle.save(output)
-    size = output.stat().st_size
+    count = None if num_images == "all" else int(num_images)
+    saved = save_bundle(files, DEFAULT_DIR, output, TERMINAL, count, wheels, runtimes)
+    bundle, size = saved.bundle, output.stat().st_size
     facts = {
         "path": str(output), "id": bundle.id, "sha256": sha256_of(output), "size_bytes": size,
         "files": bundle.hashes,
     }  # fmt: skip
     if str(json_file) != "-":
-        runtime = f" and {' and '.join(wheel_set.runtimes)}" if wheel_set else ""
+        runtime = f" and {' and '.join(saved.runtimes)}" if saved.runtimes else ""
         click.echo(f"{output}  {size:,} bytes: {', '.join(bundle.models)}{runtime}")
         say("On the board: tar xf it, then lenet-edge/run.sh verify")
     if json_file:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import TARGETS, Command, Section, check_choice, option
 from lenet_edge.cli._options import DEFAULT_DIR, files_argument, json_option
-from lenet_edge.cli._terminal import output, progress_bar
+from lenet_edge.cli._terminal import output
 
 if TYPE_CHECKING:
     from lenet_edge.npu_estimate import NpuEstimate
@@ -50,19 +51,10 @@ def command(files: tuple[Path, ...], accelerators: tuple[str, ...], json_file: P
     \b
     Example: lenet-edge estimate --accelerator ethos-u55-128
     """
-    from lenet_edge.npu_estimate import ACCELERATORS, estimate_npu
-    from lenet_edge.selection import load_artifacts
+    from lenet_edge.flows.estimate import estimate
 
-    accelerators = accelerators or tuple(name for name in ACCELERATORS if "u85" not in name)
-    artifacts = load_artifacts(files or (DEFAULT_DIR / "lenet_int8.tflite",), DEFAULT_DIR)
-    estimates = []
-    with progress_bar("Estimate", len(artifacts) * len(accelerators)) as step:
-        for artifact in artifacts:
-            for accelerator in accelerators:
-                estimates.append(estimate_npu(artifact, accelerator))
-                step(f"{artifact.name} on {accelerator}")
-    facts = [dataclasses.asdict(estimate) for estimate in estimates]
-    output(_view(estimates), facts, json_file)
+    estimates = estimate(files or (DEFAULT_DIR / "lenet_int8.tflite",), accelerators, TERMINAL)
+    output(_view(estimates), [dataclasses.asdict(row) for row in estimates], json_file)
 
 
 def _view(estimates: list[NpuEstimate]) -> object:

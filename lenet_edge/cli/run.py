@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import (
     batch_size_option,
@@ -14,14 +14,7 @@ from lenet_edge.cli._options import (
     json_option,
     recipe_options,
 )
-from lenet_edge.cli._terminal import (
-    alone_in,
-    measuring_alone,
-    output,
-    progress_bar,
-    say,
-    training_progress,
-)
+from lenet_edge.cli._terminal import output, say
 
 
 @click.command("run", cls=Command, section=Section.START)
@@ -59,36 +52,18 @@ def command(
     \b
     Example: lenet-edge run --output-dir demo
     """
-    from lenet_edge.artifacts.artifact import check_format
-
-    if model is not None:
-        check_format(model)
-    click.get_current_context().with_resource(alone_in(output_dir))
-    say("Loading TensorFlow ...")
     from lenet_edge.errors import MissingPackageError
-    from lenet_edge.flows import datasets
-    from lenet_edge.flows.run import REPORT, RESULTS, run
-    from lenet_edge.report import page
+    from lenet_edge.flows.run import RESULTS, run, write_report
     from lenet_edge.report.terminal.summary import summary_view
-    from lenet_edge.train.recipe import RECIPES
 
-    chosen = RECIPES[recipe]
-    found = run(
-        output_dir,
-        *datasets.load(dataset, data_dir),
-        progress_bar,
-        training_progress,
-        measuring_alone,
-        model,
-        dataclasses.replace(chosen, epochs=epochs or chosen.epochs),
-        seed,
-        batch_sizes,
+    measured = run(
+        output_dir, TERMINAL, model, recipe, epochs, seed, dataset, data_dir, batch_sizes
     )
     say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
-    output(summary_view(found), found.to_json(), json_file)
+    output(summary_view(measured), measured.to_json(), json_file)
     try:
-        page.write(output_dir / REPORT, [(RESULTS, found)])
+        report = write_report(output_dir, measured)
     except MissingPackageError as error:
         say(f"No report was written: {error}")
     else:
-        say(f"The report is in {output_dir / REPORT}; open it in a browser.")
+        say(f"The report is in {report}; open it in a browser.")

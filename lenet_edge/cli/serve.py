@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, files_argument
 from lenet_edge.cli._terminal import say
@@ -49,35 +50,11 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
     \b
     Example: lenet-edge serve --port 8080
     """
-    from lenet_edge.errors import MissingPackageError
+    from lenet_edge.flows.serve import serve
 
-    for package, name in (("tornado", "tornado"), ("pillow", "PIL")):
-        if find_spec(name) is None:
-            raise MissingPackageError(package, "serve")
-    import asyncio
-    from contextlib import closing
-
-    from lenet_edge.formats import BY_NAME
-    from lenet_edge.selection import load_artifacts
-    from lenet_edge.serve import server
-    from lenet_edge.serve.access_control import AccessControl
-    from lenet_edge.serve.models import Models
-
-    artifacts = [
-        artifact
-        for artifact in load_artifacts(files, DEFAULT_DIR, say)
-        if files or BY_NAME[artifact.format].role != "checkpoint"
-    ]
-    access = AccessControl(host)
-    sockets = server.bind(host, port)
-
-    def ready() -> None:
-        count = len(models.served) + len(models.in_browser)
-        for address in server.addresses(host, sockets, access):
+    def on_ready(count: int, addresses: Sequence[str]) -> None:
+        for address in addresses:
             click.echo(f"Serving {count} models at {address}")
         say("Ctrl-C ends it.")
 
-    with closing(Models(artifacts, target)) as models:
-        for one in models.skipped:
-            say(f"Left out {one.artifact}: {one.reason}")
-        asyncio.run(server.run(models, access, sockets, ready))
+    serve(files, DEFAULT_DIR, target, host, port, TERMINAL, on_ready)

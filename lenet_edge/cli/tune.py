@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import click
 
+from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, json_option
-from lenet_edge.cli._terminal import alone_in, measuring_alone, output, say
+from lenet_edge.cli._terminal import output, say
 
 
 @click.command("tune", cls=Command, section=Section.MAKE, position=3)
@@ -44,33 +44,11 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     \b
     Example: lenet-edge tune
     """
-    from lenet_edge.artifacts.artifact import check_format
-    from lenet_edge.errors import MissingPackageError, TargetError
-    from lenet_edge.runtimes import find_targets
-    from lenet_edge.support.files import atomic_write
-
-    check_format(model)
-    for package, extra in (("litert_quantizer", "host"), ("matplotlib", "report")):
-        if importlib.util.find_spec(package) is None:  # now, and not when all is measured
-            raise MissingPackageError(package, extra)
-    target = find_targets(target_name)[0]
-    if "tflite" not in target.formats:
-        raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
-    click.get_current_context().with_resource(alone_in(output_dir))
-    say("Loading TensorFlow ...")
-    import json
-
-    from lenet_edge.flows.tune import tune
-    from lenet_edge.report.plots import plot_tuning
+    from lenet_edge.flows.tuning import tune_and_save
     from lenet_edge.report.terminal.tuning import tuning_view
 
-    with measuring_alone():
-        found = tune(model, output_dir, target, report=lambda what: say(f"{what} ..."))
-    facts = found.to_json()
-    base = found.winner.path.with_suffix("")
-    with atomic_write(base.with_name(base.name + ".tune.json")) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    picture = base.with_name(base.name + ".tune.png")
-    plot_tuning(facts, picture)
-    say(f"Written: {found.winner.path}, {base.name}.tune.json and {picture.name} beside it.")
+    tuned = tune_and_save(model, output_dir, target_name, TERMINAL)
+    names = f"{tuned.json_file.name} and {tuned.picture.name}"
+    say(f"Written: {tuned.result.winner.path}, {names} beside it.")
+    facts = tuned.result.to_json()
     output(tuning_view(facts), facts, json_file)

@@ -1,4 +1,4 @@
-"""Before anything is timed: does each file answer right on each target?"""
+"""The check before a benchmark: each pair predicts a few test images as the float model does."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
-NUM_IMAGES = 256  # few enough for a GPU in software, enough to see one that is wrong
+NUM_IMAGES = 256  # few enough for a GPU in software, enough to see a wrong model
 
 
 def check(
-    planned: Plan, report: Callable[[str], None] = lambda what: None
+    planned: Plan, report: Callable[[str], None] = lambda step: None
 ) -> tuple[Plan, list[ParityReport], list[Skipped]]:
-    """Verify each pair of a plan on the first test images, in the process it will be timed in.
+    """Verify each pair of a plan on the first test images, with the interpreter that measures it.
+
+    Args:
+        planned: the plan.
+        report: called with the name of each pair after its check.
 
     Returns:
-        The plan without what could not run; a report for each pair whose float model's answers
-        are recorded; and what could not run, with the reason.
+        The plan without the pairs that did not run; a parity report for each pair whose float
+        model's logits are recorded; and the pairs that did not run, with the reason.
     """
     pairs = list(dict.fromkeys(cell.pair for cell in planned.cells))
-    known = [pair for pair in pairs if has_reference(pair.artifact)]
     parity, failed = verify(
-        known,
+        [pair for pair in pairs if has_reference(pair.artifact)],
         read_bounds(Path()),
         on_progress=report,
         num_images=NUM_IMAGES,
         timeout_s=planned.timeout_s,
         python_for=planned.python_for,
     )
-    gone = {(one.artifact, one.target) for one in failed}
-    cells = tuple(cell for cell in planned.cells if cell.key[:2] not in gone)
+    names = {(skipped.artifact, skipped.target) for skipped in failed}
+    cells = tuple(cell for cell in planned.cells if cell.key[:2] not in names)
     return dataclasses.replace(planned, cells=cells), parity, failed

@@ -1,24 +1,25 @@
-"""The whole job in a row: train, export, verify, bench, one result file."""
+"""Train, export, verify and bench in one run, with one result file and one report."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from lenet_edge.artifacts.artifact import check_format
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
-from lenet_edge.data.dataset import Dataset
-from lenet_edge.export import exporter
-from lenet_edge.flows.train import train
+from lenet_edge.flows.console import Console
+from lenet_edge.report import page
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.selection import load_artifacts, pair_up
-from lenet_edge.train.recipe import DEFAULT, Recipe
-from lenet_edge.train.saved_state import STATE_FILE, training_folder
+from lenet_edge.train.recipe import RECIPES, Recipe
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
+
+if TYPE_CHECKING:
+    from lenet_edge.data.dataset import Dataset
 
 RESULTS = "results.json"
 REPORT = "report.html"
@@ -26,65 +27,89 @@ CHECKPOINT = "lenet.keras"
 PRECISIONS = ("float32", "dynamic", "int8")
 FORMATS = ("tflite", "onnx", "native")
 
-# Given a title and a number of steps: a context whose value is called as each step is done.
-ProgressBar = Callable[[str, int], contextlib.AbstractContextManager[Callable[[str], None]]]
-# A context whose value is called with each `train.loop.TrainingProgress`.
-TrainingProgress = Callable[[], contextlib.AbstractContextManager[Callable[[Any], None]]]
-
 
 def run(
     output_dir: Path,
-    training: Dataset,
-    test: Dataset,
-    progress_bar: ProgressBar,
-    training_progress: TrainingProgress,
-    measuring_alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    console: Console,
     model: Path | None = None,
-    recipe: Recipe = DEFAULT,
+    recipe: str = "quick",
+    epochs: int | None = None,
     seed: int = 1,
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
     batch_sizes: Sequence[int] = plan.DEFAULT_BATCH_SIZES,
 ) -> BenchRun:
-    """Do the whole job and return what was found; it is in ``output_dir/results.json`` too.
+    """Train, export, verify and bench, and write ``output_dir/results.json``.
 
-    A training that was stopped goes on where it was.
+    A training that was interrupted continues. The bounds of ./pyproject.toml apply.
 
     Args:
-        output_dir: where the checkpoint, the exported files and the results go.
-        training: what is learnt from, and calibrated with.
-        test: what every file is verified on, to the bounds of the working folder's pyproject.toml.
-        progress_bar: how each stage shows how far it is.
-        training_progress: how the training does.
-        measuring_alone: a context to measure in.
-        model: a checkpoint to start from instead of training one.
-        recipe: how to train.
-        seed: of the training and of the order of the plan.
-        batch_sizes: to measure at.
+        output_dir: the folder for the checkpoint, the exported files and the results.
+        console: the display.
+        model: a checkpoint to start from; None trains one.
+        recipe: the name of the recipe.
+        epochs: the number of epochs; None means the recipe's.
+        seed: the seed of the training and of the order of the plan.
+        dataset: see `datasets.load`.
+        data_dir: see `datasets.load`.
+        batch_sizes: the batch sizes to measure.
 
     Raises:
-        LenetEdgeError: a stage failed; its message says which file and why.
+        LenetEdgeError: a stage failed; the message names the file and the reason.
+        ModuleNotFoundError: TensorFlow or a converter is not installed.
     """
-    if model is None:
-        model = output_dir / CHECKPOINT
-        resume = (training_folder(model) / STATE_FILE).exists()
-        with training_progress() as report:
-            train(model, training, test, recipe, seed, resume, report)
-    files = _export(model, output_dir, training, test, progress_bar)
-    pairs, missing = pair_up(load_artifacts(files, output_dir), ())
-    with progress_bar("Verify", len(pairs)) as step:
-        parity, wrong = verify(pairs, read_bounds(Path()), on_progress=step)
-    planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
-    with measuring_alone(), progress_bar("Bench", len(planned.steps())) as step:
-        timed = run_plan(planned, report=step, skipped=(*missing, *wrong))
-    found = dataclasses.replace(timed, parity=tuple(parity))
-    found.save(output_dir / RESULTS)
-    return found
+    if model is not None:
+        check_format(model)  # before TensorFlow, which takes seconds to load
+    with console.alone_in(output_dir):
+        console.note("Loading TensorFlow ...")
+        from lenet_edge.flows import datasets
+
+        training, test = datasets.load(dataset, data_dir)
+        if model is None:
+            model = output_dir / CHECKPOINT
+            usual = RECIPES[recipe]
+            chosen = dataclasses.replace(usual, epochs=epochs or usual.epochs)
+            _train(model, training, test, chosen, seed, console)
+        files = _export(model, output_dir, training, test, console)
+        measured = _measure(files, batch_sizes, seed, console)
+        measured.save(output_dir / RESULTS)
+    return measured
+
+
+def write_report(output_dir: Path, run: BenchRun) -> Path:
+    """Write ``output_dir/report.html`` and return its path.
+
+    Raises:
+        MissingPackageError: a package of the extra "report" is not installed.
+    """
+    path = output_dir / REPORT
+    page.write(path, [(RESULTS, run)])
+    return path
+
+
+def _train(
+    checkpoint: Path,
+    training: Dataset,
+    test: Dataset,
+    recipe: Recipe,
+    seed: int,
+    console: Console,
+) -> None:
+    from lenet_edge.flows.train import train
+    from lenet_edge.train.saved_state import STATE_FILE, training_folder
+
+    resume = (training_folder(checkpoint) / STATE_FILE).exists()
+    with console.training_progress() as report:
+        train(checkpoint, training, test, recipe, seed, resume, report)
 
 
 def _export(
-    model: Path, output_dir: Path, training: Dataset, test: Dataset, progress_bar: ProgressBar
+    model: Path, output_dir: Path, training: Dataset, test: Dataset, console: Console
 ) -> list[Path]:
-    with progress_bar("Export", len(exporter.jobs(FORMATS, PRECISIONS))) as step:
-        made = exporter.export(
+    from lenet_edge.export import exporter
+
+    with console.progress_bar("Export", len(exporter.jobs(FORMATS, PRECISIONS))) as step:
+        artifacts = exporter.export(
             model,
             output_dir,
             training,
@@ -93,5 +118,20 @@ def _export(
             precisions=PRECISIONS,
             report=lambda artifact: step(f"{artifact.name}, {artifact.size_bytes:,} bytes"),
         )
-    # The copy of the checkpoint in output_dir goes along: it is the float model to compare with.
-    return [output_dir / model.name, *(artifact.path for artifact in made)]
+    # The copy of the checkpoint in output_dir is the float model to compare with.
+    return [output_dir / model.name, *(artifact.path for artifact in artifacts)]
+
+
+def _measure(
+    files: Sequence[Path], batch_sizes: Sequence[int], seed: int, console: Console
+) -> BenchRun:
+    pairs, missing = pair_up(load_artifacts(files, Path()), ())
+    with console.progress_bar("Verify", len(pairs)) as step:
+        parity, failed = verify(pairs, read_bounds(Path()), on_progress=step)
+    planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
+    with (
+        console.measuring_alone(),
+        console.progress_bar("Bench", len(planned.steps())) as step,
+    ):
+        measured = run_plan(planned, report=step, skipped=(*missing, *failed))
+    return dataclasses.replace(measured, parity=tuple(parity))

@@ -1,0 +1,65 @@
+"""Pack exported files for a board into an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet_edge.deploy.bundle import Bundle, make_bundle
+from lenet_edge.deploy.wheels import SYSTEMS, find_wheels
+from lenet_edge.errors import UsageError
+from lenet_edge.flows.console import Console
+from lenet_edge.formats import BY_NAME
+from lenet_edge.selection import load_artifacts
+
+
+@dataclass(frozen=True)
+class SavedBundle:
+    """A bundle in its archive, and the runtimes whose wheels are in it."""
+
+    bundle: Bundle
+    path: Path
+    runtimes: tuple[str, ...] = ()
+
+
+def save_bundle(
+    files: Sequence[Path],
+    folder: Path,
+    output: Path,
+    console: Console,
+    num_images: int | None = None,
+    wheels: str | None = None,
+    runtimes: Sequence[str] = (),
+) -> SavedBundle:
+    """Pack files, their references and the board's part of lenet-edge.
+
+    Args:
+        files: exported files; none means those in `folder` that a board runs.
+        folder: the folder of exported files.
+        output: the archive.
+        console: the display.
+        num_images: the number of test images; None means all.
+        wheels: a name of `SYSTEMS`, to add the wheels of a runtime for it.
+        runtimes: the runtimes to add; none means the best that has a wheel.
+
+    Raises:
+        UsageError: there are runtimes without a system.
+        LenetEdgeError: a file or a wheel cannot be used.
+    """
+    if runtimes and not wheels:
+        raise UsageError("--runtime needs --wheels, the system to get it for")
+    artifacts = [
+        artifact
+        for artifact in load_artifacts(files, folder, console.note)
+        if files or BY_NAME[artifact.format].role not in ("checkpoint", "browser")
+    ]
+    wheel_set = find_wheels(SYSTEMS[wheels], tuple(runtimes)) if wheels else None
+    bundle = make_bundle(
+        artifacts,
+        num_images,
+        wheel_set.wheels if wheel_set else (),
+        SYSTEMS[wheels].machine if wheels else None,
+    )
+    bundle.save(output)
+    return SavedBundle(bundle, output, tuple(wheel_set.runtimes) if wheel_set else ())
