@@ -125,7 +125,7 @@ def elements(data: Data, at: int) -> list[int]:
     start = at + u32(data, at)
     count = u32(data, start)
     if count > _MAX_ELEMENTS:
-        raise IndexError(f"a vector of {count:,} tables")
+        raise IndexError(f"a vector has {count:,} tables")
     slots = range(start + 4, start + 4 + 4 * count, 4)
     return [slot + u32(data, slot) for slot in slots]
 
@@ -136,7 +136,7 @@ def _vector(data: Data, at: int) -> bytes:
     start = at + u32(data, at)
     size = u32(data, start)
     if size > _MAX_CONTRACT_BYTES:
-        raise IndexError(f"a text of {size:,} bytes")
+        raise IndexError(f"a text has {size:,} bytes")
     return bytes(data[start + 4 : start + 4 + size])
 
 
@@ -187,7 +187,7 @@ def _entry(data: memoryview) -> tuple[bytes, bytes]:
     """Return the key and the value of a StringStringEntryProto."""
     fields = dict(_messages(data))
     if sum(map(len, fields.values())) > _MAX_CONTRACT_BYTES:
-        raise IndexError("a text that is too long")
+        raise IndexError("a text is too long")
     return bytes(fields.get(_ENTRY_KEY, b"")), bytes(fields.get(_ENTRY_VALUE, b""))
 
 
@@ -207,11 +207,11 @@ def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         elif kind == 2:
             size, at = _varint(data, at)
             if size > len(data) - at:
-                raise IndexError("it is cut short")
+                raise IndexError("the file is truncated")
             yield number, data[at : at + size]
             at += size
         else:
-            raise IndexError(f"unknown wire type {kind}")
+            raise IndexError(f"the wire type {kind} is unknown")
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -222,7 +222,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
-    raise IndexError("a number without end")
+    raise IndexError("a number is longer than 64 bits")
 
 
 # Source: the WebAssembly Core Specification 2.0, "Binary Format: Modules".
@@ -240,7 +240,7 @@ def wasm_sections(data: bytes | mmap.mmap) -> Iterator[tuple[bytes | None, bytes
         size, at = _varint(view, at + 1)
         content = view[at : at + size]
         if len(content) < size:
-            raise IndexError("a section is cut short")
+            raise IndexError("a section is truncated")
         at += size
         name = None
         if is_custom:
