@@ -144,7 +144,7 @@ def test_a_scenario_selects_the_batch_size_and_the_percentile(
         run = BenchRun.load(tmp_path / "out.json")
         assert run.settings["scenario"] == scenario
         assert [cell.batch_size for cell in run.measurements] == batches
-        assert f"by {metric} at that batch" in " ".join(done.stdout.split())
+        assert f"by {metric}, per batch size" in " ".join(done.stdout.split())
 
 
 def test_a_foreign_file_is_timed_with_random_inputs(lenet_edge: LenetEdge, tmp_path: Path) -> None:
