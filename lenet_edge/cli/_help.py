@@ -1,7 +1,7 @@
 """Layout of the help: commands under headings, options in groups, and suggestions for typos.
 
-click prints one list of commands and one list of options. `Command`, `Group` and `option` add
-the headings. All other behaviour is click's.
+click itself prints one list of commands and one list of options. A command opts in by
+``cls=Command`` or ``cls=Group`` with its `Section` and position, and by `option`.
 """
 
 from __future__ import annotations

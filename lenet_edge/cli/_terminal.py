@@ -143,8 +143,8 @@ def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
 
     with _training_line() as show_progress, stop_between_steps() as stop_if_pressed:
 
-        def report(now: TrainingProgress) -> None:
-            show_progress(now)
+        def report(progress: TrainingProgress) -> None:
+            show_progress(progress)
             stop_if_pressed()
 
         yield report
@@ -171,27 +171,28 @@ def _training_line() -> Iterator[Callable[[TrainingProgress], None]]:
         task = bar.add_task("", total=None, epoch="")
         accuracy = ""
 
-        def update(now: TrainingProgress) -> None:
+        def update(progress: TrainingProgress) -> None:
             nonlocal accuracy
-            if now.accuracy is not None:
-                accuracy = f"  accuracy {now.accuracy:.2%}"
+            if progress.accuracy is not None:
+                accuracy = f"  accuracy {progress.accuracy:.2%}"
             bar.update(
                 task,
-                total=now.epochs * now.steps_per_epoch,
-                completed=(now.epoch - 1) * now.steps_per_epoch + now.step,
-                epoch=f"{now.epoch}/{now.epochs}",
-                description=f"loss {now.loss:.4f}{accuracy}  rate {now.learning_rate:.1e}"
-                f"  {now.images_per_s:,.0f} images/s",
+                total=progress.epochs * progress.steps_per_epoch,
+                completed=(progress.epoch - 1) * progress.steps_per_epoch + progress.step,
+                epoch=f"{progress.epoch}/{progress.epochs}",
+                description=f"loss {progress.loss:.4f}{accuracy}  rate {progress.learning_rate:.1e}"
+                f"  {progress.images_per_s:,.0f} images/s",
             )
 
         yield update
 
 
-def _print_training(now: TrainingProgress) -> None:
-    if now.accuracy is not None:
-        say(f"epoch {now.epoch}/{now.epochs}: {now.accuracy:.2%} of {now.watched}")
+def _print_training(progress: TrainingProgress) -> None:
+    epoch = f"epoch {progress.epoch}/{progress.epochs}"
+    if progress.accuracy is not None:
+        say(f"{epoch}: {progress.accuracy:.2%} of {progress.watched}")
         return
     say(
-        f"epoch {now.epoch}/{now.epochs}, step {now.step}/{now.steps_per_epoch}:"
-        f" loss {now.loss:.4f}, rate {now.learning_rate:.1e}, {now.images_per_s:,.0f} images/s"
+        f"{epoch}, step {progress.step}/{progress.steps_per_epoch}: loss {progress.loss:.4f},"
+        f" rate {progress.learning_rate:.1e}, {progress.images_per_s:,.0f} images/s"
     )

@@ -1,1 +1,1 @@
-"""Flows join stages: what each stage alone must not know."""
+"""Combinations of stages, for the command line and the Python API."""
