@@ -48,21 +48,22 @@ def command(json_file: Path | None) -> None:
             )
         else:
             missing.append(Text(f"{status.target.name}: {status.detail}", style="dim"))
-    title = Text("\nCannot run here:") if missing else Text("")
+    title = Text("\nCannot run on this machine:") if missing else Text("")
     facts = [
         {
-            **dataclasses.asdict(one.target),
-            "works": one.works,
-            "detail": one.detail,
-            "delegation": one.delegation and dataclasses.asdict(one.delegation),
+            **dataclasses.asdict(status.target),
+            "works": status.works,
+            "detail": status.detail,
+            "delegation": status.delegation and dataclasses.asdict(status.delegation),
         }
-        for one in statuses
+        for status in statuses
     ]
     output(Group(table, title, *missing), facts, json_file)
 
 
 def _detail(status: TargetStatus) -> str:
-    taken = status.delegation
-    if taken is None or taken.device is None:
+    delegation = status.delegation
+    if delegation is None or delegation.device is None:
         return status.detail
-    return f"{status.detail}, {taken.device}{' (software)' if taken.emulated else ''}"
+    software = " (software)" if delegation.emulated else ""
+    return f"{status.detail}, {delegation.device}{software}"
