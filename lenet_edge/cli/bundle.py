@@ -93,6 +93,6 @@ def command(
     if str(json_file) != "-":
         runtime = f" and {' and '.join(saved.runtimes)}" if saved.runtimes else ""
         click.echo(f"{output}  {size:,} bytes: {', '.join(bundle.models)}{runtime}")
-        say("On the board: tar xf it, then lenet-edge/run.sh verify")
+        say(f"On the board, run: tar xf {output.name} && lenet-edge/run.sh verify")
     if json_file:
         write_json(json_file, facts)

@@ -82,9 +82,9 @@ def command(
 
     HOST is an ssh destination such as pi@raspberrypi.local, or a name in your ~/.ssh/config. FILES
     are exported models; the default is every file in ./exported that the board's runtime reads.
-    deploy installs the runtime in its own virtual environment, so the board needs Python 3.10 but
-    no network. After an interruption, the same command continues. The exit status is 3 if a
-    file does not pass on the board. The board then keeps its previous files.
+    The runtime is installed into its own virtual environment, so the board needs Python 3.10 but
+    no network. After an interruption, the same command continues. The exit status is 3 if a file
+    does not pass on the board. The board then keeps its previous files.
 
     \b
     Example: lenet-edge deploy pi@raspberrypi.local exported/lenet_int8.tflite

@@ -29,7 +29,7 @@ _STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "failure": "red"}
 def command(job: str | None, json_file: Path | None) -> None:
     """Find problems of this machine, with their causes and fixes.
 
-    doctor tries each runtime and package in its own process. The exit status is 3 if the machine
+    Each runtime and package is tried in its own process. The exit status is 3 if the machine
     cannot do its job. Warnings and notes do not change it.
 
     \b

@@ -89,9 +89,9 @@ def command(
     """Export a checkpoint to TFLite, ONNX, plain C or WebAssembly.
 
     MODEL is a .keras file; the default is exported/lenet.keras. Any Keras classifier with one
-    input works. export writes float32 files and files of the other precisions that you select.
-    Each file contains its labels, its pixel scale and its origin. The manifest beside it repeats
-    them.
+    input works. The command writes float32 files, and files of the other precisions that you
+    select. Each file contains its labels, its pixel scale and its origin. The manifest beside it
+    repeats them.
 
     \b
     Example: lenet-edge export --int8 --dynamic

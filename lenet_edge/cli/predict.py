@@ -41,9 +41,9 @@ def command(
 ) -> None:
     """Classify images: print which digit each image shows.
 
-    IMAGE is a PNG or JPEG file, a folder of them, or "-" for standard input. predict crops,
-    inverts and centres a photo of ink on paper in the way in which MNIST's images were made. For a
-    model with other classes it only scales the image. The exit status is 1 if an image could not
+    IMAGE is a PNG or JPEG file, a folder of them, or "-" for standard input. A photo of ink on
+    paper is cropped, inverted and centred in the way in which MNIST's images were made. For a
+    model with other classes the image is only scaled. The exit status is 1 if an image could not
     be used.
 
     \b

@@ -75,8 +75,8 @@ def command(
 ) -> None:
     """Write a page that recommends one file and gives the reasons.
 
-    RESULTS are files of bench --json, verify --json or run; the default is demo/results.json.
-    report joins the results of one machine and makes a ranking for each machine. Equal boards of a
+    RESULTS are files of bench --json, verify --json or run; the default is demo/results.json. The
+    page joins the results of one machine and has a ranking for each machine. Equal boards of a
     fleet share a ranking, and a table shows each of them. The page needs no other file and no
     network.
 

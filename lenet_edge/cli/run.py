@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Train, export, verify and bench, and recommend one file.
 
-    run prints one table and writes one page, report.html. With MODEL, a .keras checkpoint, it
-    does not train.
+    The command prints one table and writes one page, report.html. With MODEL, a .keras
+    checkpoint, it does not train.
 
     \b
     Example: lenet-edge run --output-dir demo

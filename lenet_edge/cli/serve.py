@@ -55,6 +55,6 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
     def on_ready(count: int, addresses: Sequence[str]) -> None:
         for address in addresses:
             click.echo(f"Serving {count} models at {address}")
-        say("Ctrl-C ends it.")
+        say("Press Ctrl-C to stop the server.")
 
     serve(files, DEFAULT_DIR, target, host, port, TERMINAL, on_ready)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def command(json_file: Path | None) -> None:
     """List the targets that can run models on this machine.
 
-    targets runs a tiny model on each target, in its own process, and checks the result. Targets
-    that cannot run are listed with the reason.
+    Each target runs a tiny model in its own process, and the result is checked. Targets that
+    cannot run are listed with the reason.
 
     \b
     Example: lenet-edge targets

@@ -54,9 +54,9 @@ def command(
 ) -> None:
     """Train LeNet on MNIST or on your own images.
 
-    train saves its state after each epoch in the folder NAME.training beside the checkpoint,
-    together with history.json, a training curve and event files for TensorBoard. A training that
-    is continued with --resume ends with the same model as an uninterrupted one.
+    The state is saved after each epoch in the folder NAME.training beside the checkpoint, together
+    with history.json, a training curve and event files for TensorBoard. A training that is
+    continued with --resume ends with the same model as an uninterrupted training.
 
     \b
     Example: lenet-edge train --recipe best

@@ -107,8 +107,8 @@ def command(
     """Check that each file is as accurate as the float model.
 
     FILES are exported models, or any model files with --reference; the default is every file in
-    ./exported. verify runs each file on all test images and on every installed target. The exit
-    status is 3 if a pair fails, and 4 if there are too few images to decide. A [tool.lenet-edge]
+    ./exported. Each file runs on all test images and on every installed target. The exit status is
+    3 if a file fails on a target, and 4 if there are too few images to decide. A [tool.lenet-edge]
     section in ./pyproject.toml can hold the bounds, with a table for each precision.
 
     \b
