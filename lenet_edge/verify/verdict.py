@@ -87,7 +87,7 @@ def _check_section(section: Mapping[str, Any], tables: bool) -> dict[str, Any]:
             or not isinstance(value, (int, float))
             or not (0 <= value <= sys.float_info.max)
         ):
-            raise ValueError(f"{key} = {value!r:.40} is not a number from 0")
+            raise ValueError(f"{key} = {value!r:.40} is not a number of 0 or more")
         else:
             bounds[name] = float(value)
     return bounds
