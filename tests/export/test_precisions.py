@@ -140,8 +140,8 @@ def test_unusable_calibration_images(
         ({"images": np.arange(3 * 784.0).reshape(3, 28, 28, 1)}, "the model takes 0 to 1"),
         ({"images": np.full((3, 28, 28, 1), np.nan)}, "have 2352 values that are not finite"),
         ({"images": np.full((3, 28, 28, 1), 300, np.int32)}, "pixels of 300 to 300"),
-        ({"images": np.array(["a", "b"])}, "they are numbers of shape"),
-        ({"images": np.float32(1)}, r"float32 of shape \(\); they are"),
+        ({"images": np.array(["a", "b"])}, "give numbers of shape"),
+        ({"images": np.float32(1)}, r"float32 of shape \(\); give numbers"),
         ({"a": np.zeros(1), "b": np.zeros(1)}, "no array named images"),
     ],
 )

@@ -69,7 +69,7 @@ def test_truncated_and_foreign_files_are_refused(artifact: Artifact, tmp_path: P
         load_artifact(path)
     foreign = tmp_path / "foreign.wasm"
     foreign.write_bytes(content[:8])  # a module, and empty
-    with pytest.raises(TargetError, match=r"foreign\.wasm is no \.wasm file of lenet-edge"):
+    with pytest.raises(TargetError, match=r"foreign\.wasm is not a \.wasm file of lenet-edge"):
         open_session(dataclasses.replace(artifact, path=foreign), TARGET)
     with pytest.raises(TargetError, match="runs on one thread, not 2"):
         open_session(artifact, TARGET, num_threads=2)
