@@ -34,6 +34,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.prose
 
 # The committed results of this machine: parity and latency of the files in exported/.
 bench: $(INSTALLED)

@@ -25,7 +25,7 @@ Ranges = Any  # what the quantizer knows of each tensor, by name
 
 
 @dataclass(frozen=True)
-class Layer:
+class TfliteLayer:
     """One operator of a .tflite file.
 
     Attributes:
@@ -40,11 +40,11 @@ class Layer:
 
     @property
     def tunable(self) -> bool:
-        """Whether the layer has weights that can be quantized."""
+        """True if the layer has weights that can be quantized."""
         return self.operator in _OPERATORS
 
 
-def layers(content: bytes) -> list[Layer]:
+def layers(content: bytes) -> list[TfliteLayer]:
     """Return the operators of a float32 .tflite file, in the order in which they run."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
@@ -58,7 +58,7 @@ def layers(content: bytes) -> list[Layer]:
         data = [model.buffers[graph.tensors[index].buffer].data for index in operator.inputs[1:2]]
         size = sum(len(values) // 4 for values in data if values is not None)
         kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        operators.append(Layer(_layer_name(tensor), kind, tensor, size))
+        operators.append(TfliteLayer(_layer_name(tensor), kind, tensor, size))
     return operators
 
 
@@ -100,7 +100,7 @@ def calibrate(content: bytes, images: Images) -> Ranges:
 
 
 def quantize(
-    content: bytes, layers: Sequence[Layer], precisions: Mapping[str, str], ranges: Ranges
+    content: bytes, layers: Sequence[TfliteLayer], precisions: Mapping[str, str], ranges: Ranges
 ) -> bytes:
     """Return a .tflite file with each layer in its own precision.
 

@@ -51,7 +51,7 @@ class VerifySettings:
 
     @property
     def for_one_machine(self) -> bool:
-        """Whether a setting is set that a fleet does not have."""
+        """True if an option is set that a fleet does not support."""
         return bool(self.reference or self.layers or self.logits_file or self.plots)
 
     def read_bounds(self) -> dict[str, Any]:

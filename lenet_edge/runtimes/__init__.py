@@ -26,7 +26,7 @@ NOT_BY_DEFAULT = 90
 
 @dataclass(frozen=True)
 class Deployable:
-    """What `deploy` and `bundle` need to know about a runtime to bring it to a board.
+    """Facts that `deploy` and `bundle` need to install a runtime on a board.
 
     Attributes:
         name: the name after ``--runtime``, and the extra of pyproject.toml that installs the

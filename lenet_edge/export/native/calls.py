@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.export.native.network import Conv, Dense, Layer, Pool, Shape
+from lenet_edge.export.native.network import Conv, Dense, NativeLayer, Pool, Shape
 from lenet_edge.export.native.text import array
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -35,7 +35,7 @@ class Calls:
         """Bytes of all buffers; a float and an int have four bytes."""
         return 4 * sum(self._buffers.values())
 
-    def body(self, layers: Sequence[Layer], image: Shape, classes: int) -> str:
+    def body(self, layers: Sequence[NativeLayer], image: Shape, classes: int) -> str:
         """Return the body of the C function ``run``, which computes ``logits`` from ``image``."""
         index, source = 0, "image"
         size = math.prod(image)
@@ -92,7 +92,7 @@ class Calls:
         ]
         return f"{name}_weights, {name}_bias, {int(layer.relu)}"
 
-    def _pair(self, source: str, layers: Sequence[Layer], index: int) -> tuple[str, int]:
+    def _pair(self, source: str, layers: Sequence[NativeLayer], index: int) -> tuple[str, int]:
         first, _, second, pool = layers[:4]
         assert isinstance(first, Conv)
         assert isinstance(second, Conv)
@@ -184,7 +184,7 @@ class Calls:
         return out, outputs
 
 
-def _is_pair(layers: Sequence[Layer]) -> bool:
+def _is_pair(layers: Sequence[NativeLayer]) -> bool:
     """Tell whether `pair.c` can compute the next four layers."""
     if len(layers) < 4:
         return False

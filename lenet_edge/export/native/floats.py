@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.native.calls import MOST_LANES, Calls
-from lenet_edge.export.native.network import Layer, Shape
+from lenet_edge.export.native.network import NativeLayer, Shape
 from lenet_edge.export.native.text import prototypes, template
 
 MAX_STACK_BYTES = 4 << 20
@@ -19,7 +19,7 @@ _KERNELS = ("part", "pair", "pad", "conv", "pool", "dense")
 
 def write(
     name: str,
-    layers: Sequence[Layer],
+    layers: Sequence[NativeLayer],
     image: Shape,
     classes: int,
     int8: bool,

@@ -52,7 +52,7 @@ class Pool:
 
     @property
     def halves(self) -> bool:
-        """Whether the pool has complete windows of 2 x 2 pixels, side by side."""
+        """True if the pool has complete windows of 2 x 2 pixels, side by side."""
         return (
             self.size == self.strides == (2, 2)
             and self.padding[0::2] == (0, 0)
@@ -73,7 +73,7 @@ class Dense:
     relu: bool = False
 
 
-Layer = Conv | Pool | Dense
+NativeLayer = Conv | Pool | Dense
 
 
 def _padding(
@@ -87,14 +87,14 @@ def _padding(
     return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
 
 
-def read(model: Any) -> list[Layer]:
+def read(model: Any) -> list[NativeLayer]:
     """Return the layers of a sequential Keras model; each ReLU is part of the layer before it.
 
     Raises:
         ModelFileError: a layer is not supported, which the message names, or the model is not a
             chain of layers.
     """
-    layers: list[Layer] = []
+    layers: list[NativeLayer] = []
     for layer in _chain(model):
         kind, config = type(layer).__name__, layer.get_config()
         if kind in ("InputLayer", "Dropout", "Flatten"):
@@ -189,7 +189,7 @@ def _with_activation(layer: Any, plain: Conv | Dense) -> Conv | Dense:
     return dataclasses.replace(plain, relu=name == "relu")
 
 
-def _join_relu(layers: list[Layer], relu: Any) -> None:
+def _join_relu(layers: list[NativeLayer], relu: Any) -> None:
     # A ReLU may move before max-pools, because both preserve the order of numbers.
     for index in reversed(range(len(layers))):
         layer = layers[index]
