@@ -86,7 +86,7 @@ def make_files(folder: Path) -> list[str]:
     """Write the stock files and ours; return the reasons why stock files are missing."""
     from lenet_edge.export import exporter
     from lenet_edge.export.checkpoint import load_checkpoint
-    from lenet_edge.flows.tune import tune
+    from lenet_edge.flows.mix_search import tune
     from lenet_edge.runtimes import get_target
     from lenet_edge.support.quiet import quiet
 

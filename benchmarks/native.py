@@ -80,7 +80,7 @@ def main() -> None:
 
 def make_files(folder: Path) -> None:
     from lenet_edge.export.exporter import export
-    from lenet_edge.flows.tune import tune
+    from lenet_edge.flows.mix_search import tune
     from lenet_edge.runtimes import get_target
 
     print("Exporting and tuning ...", file=sys.stderr)

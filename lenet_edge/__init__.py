@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from lenet_edge.flows.display import ProgressEvent
     from lenet_edge.flows.predict import Prediction
-    from lenet_edge.flows.training import TrainingResult
+    from lenet_edge.flows.train import TrainingResult
     from lenet_edge.report.page import Report
     from lenet_edge.report.recommend import NothingFits, Recommendation
     from lenet_edge.results.measurement import Measurement
@@ -114,7 +114,7 @@ _NAMES = {
     ),
     "lenet_edge.flows.display": ("ProgressEvent",),
     "lenet_edge.flows.predict": ("Prediction",),
-    "lenet_edge.flows.training": ("TrainingResult",),
+    "lenet_edge.flows.train": ("TrainingResult",),
     "lenet_edge.report.page": ("Report",),
     "lenet_edge.report.recommend": ("NothingFits", "Recommendation"),
     "lenet_edge.results.measurement": ("Measurement",),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lenet_edge.flows.display import Progress
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.flows.predict import Prediction
-    from lenet_edge.flows.training import TrainingResult
+    from lenet_edge.flows.train import TrainingResult
     from lenet_edge.report.page import Report
     from lenet_edge.report.recommend import NothingFits, Recommendation
     from lenet_edge.results.result_file import BenchRun, FleetRun
@@ -130,7 +130,7 @@ def train(
     from lenet_edge.flows.host import host_packages
 
     with host_packages():
-        from lenet_edge.flows.training import train
+        from lenet_edge.flows.train import train
 
         result = train(
             Path(output),

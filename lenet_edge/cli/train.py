@@ -63,7 +63,7 @@ def command(
     Example: lenet-edge train --strategy mirrored
     Example: lenet-edge train --dataset photos/ --output mine/lenet.keras
     """
-    from lenet_edge.flows.training import train
+    from lenet_edge.flows.train import train
 
     result = train(
         output,

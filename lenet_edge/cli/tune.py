@@ -44,7 +44,7 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
     \b
     Example: lenet-edge tune
     """
-    from lenet_edge.flows.tuning import tune_and_save
+    from lenet_edge.flows.tune import tune_and_save
     from lenet_edge.report.terminal.tuning import tuning_view
 
     tuned = tune_and_save(model, output_dir, target_name, TERMINAL)

@@ -95,7 +95,7 @@ def _train(
     seed: int,
     console: Console,
 ) -> None:
-    from lenet_edge.flows.train import train
+    from lenet_edge.flows.recorded_training import train
     from lenet_edge.train.saved_state import STATE_FILE, training_folder
 
     resume = (training_folder(checkpoint) / STATE_FILE).exists()

@@ -1,111 +1,162 @@
-"""A training with its output files: checkpoint, history, TensorBoard events, training curve."""
+"""Train a recipe on a data set, under the lock of the checkpoint's folder."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+import base64
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.data.dataset import Dataset
-from lenet_edge.errors import MissingPackageError
-from lenet_edge.report.plots import plot_training
-from lenet_edge.support.files import remove
-from lenet_edge.train import loop
-from lenet_edge.train.distribution import Replicas, report_lost_workers
-from lenet_edge.train.recipe import DEFAULT, Recipe
-from lenet_edge.train.saved_state import CURVE_FILE, STATE_FILE, History, training_folder
+from lenet_edge.errors import UsageError
+from lenet_edge.flows.console import Console
+from lenet_edge.support.html_table import html_table
+from lenet_edge.train.recipe import RECIPES, Recipe
 
-import tensorflow as tf  # isort: skip
+if TYPE_CHECKING:
+    from lenet_edge.data.dataset import Dataset
+    from lenet_edge.train.distribution import Replicas
+    from lenet_edge.train.saved_state import History
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingResult:
+    """A trained checkpoint and the history of its training.
+
+    `num_test_images` is the size of the test set that `history.test_accuracy` is of.
+    """
+
+    artifact: Artifact
+    history: History
+    num_test_images: int
+
+    @property
+    def test_accuracy(self) -> float:
+        """The fraction of the test images that the checkpoint classifies correctly."""
+        return self.history.test_accuracy or 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"TrainingResult({self.artifact.name!r}, {self.test_accuracy:.2%} of"
+            f" {self.num_test_images:,} test images right)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "epoch": str(epoch["epoch"]),
+                "loss": f"{epoch['loss']:.4f}",
+                "accuracy %": f"{100 * epoch['accuracy']:.2f}",
+                "seconds": f"{epoch['seconds']:.1f}",
+            }
+            for epoch in self.history.epochs
+        ]
+        return html_table(rows, repr(self)) + self._curve_html()
+
+    def _curve_html(self) -> str:
+        """Return the training curve, if matplotlib was there to draw it."""
+        from lenet_edge.train.saved_state import CURVE_FILE, training_folder
+
+        try:
+            picture = (training_folder(self.artifact.path) / CURVE_FILE).read_bytes()
+        except OSError:
+            return ""
+        return f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
 
 
 def train(
-    checkpoint: Path,
-    training: Dataset,
-    test: Dataset,
-    recipe: Recipe = DEFAULT,
+    output: Path,
+    console: Console,
+    recipe: str = "quick",
+    epochs: int | None = None,
     seed: int = 1,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
+    strategy: str | None = None,
     resume: bool = False,
-    report: Callable[[loop.TrainingProgress], None] = lambda progress: None,
-    replicas: Replicas | None = None,
-) -> tuple[Artifact, History]:
-    """Train a LeNet, and write the checkpoint and the record of the training.
-
-    The folder ``NAME.training`` beside the checkpoint receives history.json, event files for
-    TensorBoard and curve.png. Until the training is done it also holds the state to resume from.
-    With several workers, the chief calls this function and the others call `assist`.
+) -> TrainingResult | None:
+    """Train a LeNet and write its checkpoint; see `flows.recorded_training.train`.
 
     Args:
-        checkpoint: the .keras file to write.
-        training: the training images.
-        test: the test images.
-        recipe: the training settings.
-        seed: the seed of the random numbers.
-        resume: continue from the state in the folder.
-        report: called with the progress.
-        replicas: the replicas of tf.distribute; None for this process alone.
+        output: the checkpoint, a .keras file.
+        console: the display.
+        recipe: "quick", "best" or "classic".
+        epochs: the number of epochs; None means the recipe's.
+        seed: the seed of every random choice.
+        batch_size: the number of images in a batch; None means the recipe's.
+        learning_rate: the learning rate, or its peak; None means the recipe's.
+        dataset: see `datasets.load`.
+        data_dir: see `datasets.load`.
+        strategy: "one", "mirrored" or "multi-worker"; None means this process alone.
+        resume: continue a training that was interrupted.
 
     Returns:
-        The checkpoint and the history of the training.
+        The checkpoint and its history; None in a worker that is not the first, which writes
+        nothing.
 
     Raises:
-        LenetEdgeError: `loop.train` fails, or a file cannot be written.
+        KeyboardInterrupt: Ctrl-C was pressed; its text says if the training can be resumed.
+        LenetEdgeError: the training failed, or another one is unfinished.
+        ModuleNotFoundError: TensorFlow is not installed.
     """
-    folder = training_folder(checkpoint)
-    if not resume and not (folder / STATE_FILE).exists():
-        for old_events in folder.glob("events.out.tfevents.*"):
-            old_events.unlink()
-    events = _EventFile(folder)
+    if output.suffix != ".keras":
+        raise UsageError(f"--output {output} must end in .keras")
+    if recipe not in RECIPES:
+        raise UsageError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+    console.note("Loading TensorFlow ...")
+    from lenet_edge.flows import datasets
+    from lenet_edge.flows.recorded_training import assist
+    from lenet_edge.train.distribution import MULTI_WORKER, make_replicas
 
-    def write_and_report(progress: loop.TrainingProgress) -> None:
-        events.write(progress)
-        report(progress)
+    usual = RECIPES[recipe]
+    chosen = dataclasses.replace(
+        usual,
+        epochs=epochs or usual.epochs,
+        batch_size=batch_size or usual.batch_size,
+        learning_rate=learning_rate or usual.learning_rate,
+    )
+    if strategy == MULTI_WORKER:
+        console.note("Waiting for all workers of TF_CONFIG; Ctrl-C gives up")
+    replicas = make_replicas(strategy) if strategy else None
+    training, test = datasets.load(dataset, data_dir)
+    if replicas and not replicas.is_chief:
+        with console.training_progress() as report:
+            assist(training, test, chosen, seed, report, replicas)
+        return None
+    # Not earlier: workers that write nothing may use the same folder.
+    with console.alone_in(output.parent):
+        return _train(output, console, training, test, chosen, seed, resume, replicas)
 
-    with report_lost_workers() if replicas else contextlib.nullcontext():
-        model, history = loop.train(
-            training, test, recipe, seed, folder, resume, write_and_report, replicas
-        )
-    artifact = loop.save_checkpoint(model, checkpoint, training.class_names)
-    with contextlib.suppress(MissingPackageError):
-        title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
-        plot_training(history.epochs, title, folder / CURVE_FILE)
-    remove(folder / STATE_FILE)
-    return artifact, history
 
-
-def assist(
+def _train(
+    output: Path,
+    console: Console,
     training: Dataset,
     test: Dataset,
     recipe: Recipe,
     seed: int,
-    report: Callable[[loop.TrainingProgress], None],
-    replicas: Replicas,
-) -> None:
-    """Take part in a training as a worker that is not the chief.
+    resume: bool,
+    replicas: Replicas | None,
+) -> TrainingResult:
+    from lenet_edge.flows.recorded_training import train
+    from lenet_edge.train.saved_state import STATE_FILE, training_folder
 
-    The chief writes all files, and sends the state if it resumes a training.
-
-    Raises:
-        LenetEdgeError: `loop.train` fails, or another worker stopped.
-    """
-    with report_lost_workers():
-        loop.train(training, test, recipe, seed, on_progress=report, replicas=replicas)
-
-
-class _EventFile:
-    """An event file for TensorBoard, opened at the first event."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writer: tf.summary.SummaryWriter | None = None
-
-    def write(self, progress: loop.TrainingProgress) -> None:
-        self._writer = self._writer or tf.summary.create_file_writer(str(self._folder))
-        step = (progress.epoch - 1) * progress.steps_per_epoch + progress.step
-        with self._writer.as_default(step=step):
-            if progress.accuracy is None:
-                tf.summary.scalar("loss", progress.loss)
-                tf.summary.scalar("learning rate", progress.learning_rate)
-            else:
-                tf.summary.scalar(f"accuracy on {progress.watched}", progress.accuracy)
-                self._writer.flush()
+    result = None
+    try:
+        with console.training_progress() as report:
+            artifact, history = train(
+                output, training, test, recipe, seed, resume, report, replicas
+            )
+            result = TrainingResult(artifact, history, len(test))
+    except KeyboardInterrupt:
+        if result is None:  # else Ctrl-C came after the end
+            kept = (training_folder(output) / STATE_FILE).exists()
+            raise KeyboardInterrupt(
+                "Stopped; go on with the same command and --resume"
+                if kept
+                else "Stopped before the first epoch was done; nothing was kept"
+            ) from None
+    return result

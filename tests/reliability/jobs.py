@@ -88,7 +88,11 @@ def _bundle(inputs: Path, which: int) -> Sequence[object]:
     return ("bundle", file, "--num-images", 500, "--output", "out/lenet-edge.tar.xz")
 
 
-_TENSORFLOW = ("lenet_edge.flows.train", "lenet_edge.export.exporter", "lenet_edge.flows.datasets")
+_TENSORFLOW = (
+    "lenet_edge.flows.recorded_training",
+    "lenet_edge.export.exporter",
+    "lenet_edge.flows.datasets",
+)
 JOBS = (
     KilledCommand("train", _train, _resume_training, _TENSORFLOW),
     KilledCommand("export", _export, imports=_TENSORFLOW),
