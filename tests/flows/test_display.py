@@ -65,24 +65,24 @@ def test_a_notebook_gets_a_bar_of_tqdm(
     assert "Bench:" in bars
 
 
-def test_a_terminal_gets_a_bar_of_rich_which_a_name_cannot_steer() -> None:
-    ours, theirs = pty.openpty()
+def test_a_terminal_gets_a_bar_of_rich_that_a_name_cannot_control() -> None:
+    terminal, process_end = pty.openpty()
     code = (
         "from lenet_edge.flows.display import console_for\n"
         "with console_for('auto').progress_bar('Bench', 1) as step: step('a\\x1b]0;owned\\x07b')"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs,
+        [sys.executable, "-c", code], stdin=process_end, stdout=process_end, stderr=process_end,
         env={**os.environ, "TERM": "xterm"},
     )  # fmt: skip
-    os.close(theirs)
+    os.close(process_end)
     written = b""
     try:
-        while chunk := os.read(ours, 65_536):
+        while chunk := os.read(terminal, 65_536):
             written += chunk
     except OSError:  # Linux reports the closed other side so
         pass
-    os.close(ours)
+    os.close(terminal)
     assert process.wait(60) == 0
     assert b"Bench" in written
     assert b"\x1b]0" not in written
