@@ -109,7 +109,7 @@ def test_a_board_without_the_packages_of_the_host(tmp_path: Path) -> None:
     """A bundle leaves them out."""
     package = shutil.copytree(
         ROOT / "lenet_edge", tmp_path / "lenet_edge",
-        ignore=shutil.ignore_patterns("__pycache__", "train", "export", "training.py", "*.npz"),
+        ignore=shutil.ignore_patterns("__pycache__", "train", "export", "train.py", "*.npz"),
     )  # fmt: skip
     assert not (package / "train").exists()
     done = subprocess.run(
