@@ -29,6 +29,7 @@ test-slow: $(INSTALLED)
 quick: $(INSTALLED)
 	$(PYTEST) -m quick
 
+# On Python 3.10 or 3.11: mypy checks for 3.10, where it cannot read the types of a newer NumPy.
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

@@ -64,8 +64,10 @@ def check_with_mypy(folder: Path, text: str, root: Path = ROOT) -> str:
     cache = ROOT / ".mypy_cache" / ("" if root == ROOT else "copy")
     path = folder / "interfaces_checked.py"
     path.write_text(text, encoding="utf-8")
+    # NumPy 2.5 declares types that mypy cannot read for Python 3.10.
+    version = "{}.{}".format(*sys.version_info)
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"),
-               "--cache-dir", str(cache), str(path)]  # fmt: skip
+               "--python-version", version, "--cache-dir", str(cache), str(path)]  # fmt: skip
     process = subprocess.run(
         command, cwd=root, env={**os.environ, "MYPYPATH": str(root)}, capture_output=True,
         text=True, timeout=300,

@@ -162,7 +162,7 @@ def _connected(
     _, piece = np.unique([root(run) for run in range(len(rows))], return_inverse=True)
     labels = np.full(ink.shape, -1, np.intp)
     labels[ink] = piece.repeat(ends - starts)
-    boxes = np.tile([*ink.shape, 0, 0], (piece.max() + 1, 1))
+    boxes = np.tile([*ink.shape, 0, 0], (int(piece.max()) + 1, 1))
     np.minimum.at(boxes[:, 0], piece, rows)
     np.minimum.at(boxes[:, 1], piece, starts)
     np.maximum.at(boxes[:, 2], piece, rows + 1)
