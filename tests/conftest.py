@@ -49,15 +49,16 @@ LONGEST = (
 )
 
 
-# Fixtures that train, export or start a browser.
-COSTLY = {"chromium", "exported", "exports", "make_once", "matrix"}
+# Fixtures that train, export, measure or start a browser.
+COSTLY = {"benched", "chromium", "exported", "exports", "make_once", "matrix"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if not (fixtures & COSTLY or item.get_closest_marker("slow")):
+        marks = {mark.name for mark in item.iter_markers()}
+        if not (fixtures & COSTLY or marks & {"costly", "slow"}):
             item.add_marker("quick")
     items.sort(key=lambda item: item.path.name not in LONGEST)
 

@@ -179,6 +179,7 @@ def prepare(page: str, folder: Path) -> None:
         assert benched.returncode == 0, benched.stderr
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "page",
     [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in PAGES],

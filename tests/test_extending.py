@@ -22,6 +22,8 @@ from tests.extending import (
 )
 from tests.interfaces import assignment, check_with_mypy
 
+pytestmark = pytest.mark.costly
+
 FORMAT, RUNTIME = page("add-a-format.md"), page("add-a-runtime.md")
 PROBE = ("lenet_edge/runtimes/probe/probe.npz", "lenet_edge/runtimes/probe/probe.npz.json")
 

@@ -144,6 +144,7 @@ def test_tflite_inputs_of_every_dtype(tmp_path: Path, dtype: str, target: str) -
     np.testing.assert_allclose(pixels, images.reshape(5, 4), atol=2.5)
 
 
+@pytest.mark.costly
 def test_the_error_for_two_inputs_is_one_line(tmp_path: Path, lenet_edge: LenetEdge) -> None:
     import onnx
     from onnx import TensorProto as Types
@@ -171,6 +172,7 @@ def test_a_damaged_file_is_a_lenet_edge_error(tmp_path: Path) -> None:
         load_artifacts([path], tmp_path)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_bench_measures_a_foreign_file(tmp_path: Path, lenet_edge: LenetEdge, dtype: str) -> None:
     write_onnx(tmp_path / "foreign.onnx", dtype)

@@ -54,6 +54,7 @@ def test_the_table_imports_nothing_of_the_package() -> None:
     assert "from lenet_edge" not in source
 
 
+@pytest.mark.costly
 def test_every_module_has_the_type_of_its_interface(tmp_path: Path) -> None:
     assert check_with_mypy(tmp_path, interface_assignments()) == ""
 

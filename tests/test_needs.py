@@ -50,6 +50,7 @@ def test_the_summary_counts_tests_and_collects_packages() -> None:
     assert needs.summary(reasons) == "2 tests left out: install clang gcc"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("complete", [False, True])
 def test_a_run_without_the_programs(tmp_path: Path, complete: bool) -> None:
     (tmp_path / "test_example.py").write_text(TESTS)

@@ -39,6 +39,7 @@ def test_the_notebook_is_kept_without_outputs_and_every_code_cell_has_its_machin
     assert "le.train(" not in board
 
 
+@pytest.mark.costly
 def test_the_examples_of_the_python_page_run(tmp_path: Path) -> None:
     """All blocks, one after another in one process that has what the page takes for granted."""
     page = (ROOT / "docs" / "python.md").read_text()

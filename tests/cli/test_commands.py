@@ -72,6 +72,7 @@ def test_verify_exits_with_3_if_a_file_loses_too_much_accuracy(
     )
 
 
+@pytest.mark.costly
 def test_targets_reports_that_the_installed_targets_work(lenet_edge: LenetEdge) -> None:
     done = lenet_edge("targets", "--json", "-")
     targets = {target["name"]: target for target in json.loads(done.stdout)}

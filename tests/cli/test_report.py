@@ -15,6 +15,7 @@ from tests.report.test_page import RECORDED, Page
 RESULTS = RECORDED[0]
 
 
+@pytest.mark.costly
 def test_the_recommendation_is_printed_and_the_page_written(
     lenet_edge: LenetEdge, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_limits(lenet_edge: LenetEdge, limits: list[str], says: str) -> None:
     assert says in " ".join(done.stdout.split())
 
 
+@pytest.mark.costly
 def test_compare_and_two_machines(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     facts = json.loads(RESULTS.read_text())
     facts["environment"]["machine"] = "<b>Another</b> machine"

@@ -80,6 +80,7 @@ def test_pixels_are_divided_by_255_exactly() -> None:
     assert np.array_equal(to_input(pixels, 0.5), pixels.astype(np.float32) / 2)
 
 
+@pytest.mark.costly
 def test_packing_checks_the_md5_sums_before_it_writes(tmp_path: Path) -> None:
     """Run `python -m lenet_edge.data.mnist` in a copy of the package, also on invalid files."""
     package = Path(mnist.__file__).parents[2]

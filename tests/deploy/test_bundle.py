@@ -50,6 +50,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpack(folder / "one.tar.xz", folder)
 
 
+@pytest.mark.costly
 def test_bundle_of_all_files_is_small_and_reproducible(
     lenet_edge: LenetEdge, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def venv(tmp_path: Path) -> BareVenv:
     return BareVenv(tmp_path / "venv")
 
 
+@pytest.mark.costly
 def test_host_without_faults(lenet_edge: LenetEdge) -> None:
     done = lenet_edge("doctor", "--json", "report.json", "--job", "host")
     assert done.returncode == 0, done.stdout

@@ -22,6 +22,7 @@ from tests.hostile.mutate import SHARES, digest, make
 from tests.hostile.run import run, uploads
 
 
+@pytest.mark.costly
 def test_a_seed_always_makes_the_same_files(tmp_path: Path) -> None:
     formats = Counter[str]()
     for number in range(40):
@@ -39,6 +40,7 @@ def test_a_seed_always_makes_the_same_files(tmp_path: Path) -> None:
 
 
 # Four files in every run. The slow test takes the next files of the same seed.
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "numbers", [range(4), pytest.param(range(4, 50), marks=pytest.mark.slow)], ids=["4", "46"]
 )

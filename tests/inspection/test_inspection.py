@@ -50,6 +50,7 @@ def test_table_fits_and_ends_with_the_dense_layers(lenet_edge: LenetEdge, export
     assert lines[-1].startswith("Dense layers: 98.4 % of 60,074 parameters, 33.4 % of 176,424")
 
 
+@pytest.mark.costly
 def test_foreign_model_is_the_same_in_each_format(tmp_path: Path) -> None:
     """Depthwise convolutions, batch normalization, and float16 weights."""
     import tensorflow as tf

@@ -9,6 +9,7 @@ from tests.reliability import crowd
 from tests.serve.conftest import EXPORTED, FILES, serving
 
 
+@pytest.mark.costly
 def test_a_shutdown_answers_and_closes_keep_alive_connections() -> None:
     """Clients that never pause neither delay the shutdown nor lose a response."""
     with serving(EXPORTED / FILES[0]) as server:

@@ -95,6 +95,7 @@ def test_a_training_and_an_export_of_its_checkpoint(inputs: Path, tmp_path: Path
     hash_files(tmp_path / "out")
 
 
+@pytest.mark.costly
 def test_two_benches_measure_one_after_the_other(tmp_path: Path) -> None:
     """They wait for each other even if they write to different files."""
     common = (EXPORTED / "lenet_int8.tflite", "--target", "litert", "--batch-size", 1, "--rounds",

@@ -76,6 +76,7 @@ def test_recorded_results_exist() -> None:
     assert RECORDED
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_result_file_gives_a_page_with_its_figures(path: Path, tmp_path: Path) -> None:
     run = BenchRun.load(path)
@@ -212,6 +213,7 @@ def test_changes_since_a_base_run(tmp_path: Path) -> None:
         page.write(tmp_path / "r.html", [("new.json", new)], base=("base.json", other))
 
 
+@pytest.mark.costly
 @settings(max_examples=10)
 @given(RUNS)
 def test_any_results_give_a_page(run: BenchRun) -> None:

@@ -344,6 +344,7 @@ def test_port_in_use_is_reported(server: Server) -> None:
     )
 
 
+@pytest.mark.costly
 def test_foreign_listening_address_is_reported(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lenet_edge", "serve", str(EXPORTED / FILES[0]), "--host"]
     for host, message in (("192.0.2.7", "cannot listen on"), ("no.such.host.invalid", "--host")):

@@ -14,6 +14,8 @@ from lenet_edge.train.fused_forward import fused_forward
 
 import tensorflow as tf  # isort: skip
 
+pytestmark = pytest.mark.costly
+
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 20, 3), (27, 31, 1)], ids=str)
 def test_logits_and_gradients_equal_those_of_the_model(shape: tuple[int, int, int]) -> None:

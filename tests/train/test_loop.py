@@ -19,6 +19,8 @@ from lenet_edge.train import loop
 from lenet_edge.train.recipe import BEST, CLASSIC, Recipe
 from tests.conftest import first_images
 
+pytestmark = pytest.mark.costly
+
 
 @pytest.fixture(scope="module")
 def training() -> Dataset:

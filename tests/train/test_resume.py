@@ -17,6 +17,8 @@ import pytest
 from lenet_edge.data import mnist
 from tests.conftest import LenetEdge, first_images
 
+pytestmark = pytest.mark.costly
+
 EPOCHS = 8
 
 

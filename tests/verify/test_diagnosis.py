@@ -21,6 +21,8 @@ from lenet_edge.verify.expected import expected_from_file
 from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge, first_images
 
+pytestmark = pytest.mark.costly
+
 COUNT = 1000
 HEIGHT, WIDTH = 12, 10
 Images = npt.NDArray[np.float32]
