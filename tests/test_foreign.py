@@ -116,6 +116,7 @@ def write_tflite(path: Path, dtype: str) -> Path:
     return path
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", ["float32", "int8", "uint8", "int16"])
 @pytest.mark.parametrize(
     "target",

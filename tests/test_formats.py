@@ -59,6 +59,7 @@ def test_every_module_has_the_type_of_its_interface(tmp_path: Path) -> None:
     assert check_with_mypy(tmp_path, interface_assignments()) == ""
 
 
+@pytest.mark.costly
 def test_a_module_of_another_type_is_reported(tmp_path: Path) -> None:
     wrong = assignment("lenet_edge.export.calibration", "Converter", 999)
     report = check_with_mypy(tmp_path, interface_assignments() + wrong)

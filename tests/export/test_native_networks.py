@@ -107,6 +107,7 @@ def like_lenet(rows: int, cols: int) -> tuple[Shape, list[tuple[str, dict[str, A
     return (rows, cols, 1), [*layers, ("Flatten", {}), ("Dense", {"units": 10})]
 
 
+@pytest.mark.costly
 @settings(max_examples=20)
 @given(drawn=networks(), seed=st.integers(0, 2**32 - 1))
 @example(drawn=like_lenet(28, 28), seed=0)
@@ -149,6 +150,7 @@ def three_convolutions() -> Any:
     )
 
 
+@pytest.mark.costly
 def test_second_network_exports_and_verifies(
     tmp_path: Path, lenet_edge: LenetEdge, lenet_edge_here: LenetEdge
 ) -> None:

@@ -51,6 +51,7 @@ def error_line(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("job", _JOBS)
 def test_a_full_disk_and_a_read_only_one(
     job: KilledCommand, out: Path, run: Run, request: pytest.FixtureRequest

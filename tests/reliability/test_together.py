@@ -122,6 +122,7 @@ def test_ctrl_c_ends_the_wait(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.costly
 def test_a_file_that_changes_during_a_bench_is_not_measured_further(tmp_path: Path) -> None:
     path, arguments = tmp_path / "lenet_int8.tflite", ("--target", "litert", "--json", "b.json")
     for name in (path.name, f"{path.name}.json"):

@@ -59,6 +59,7 @@ def test_the_pooled_interval_covers_the_spread_between_processes(count: int) -> 
     assert covered_without_pooling / TRIES < 0.8
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("counts", [(2, 2), (3, 3), (3, 6)])
 @pytest.mark.parametrize("expected", [1.0, 1.3])
 def test_the_interval_of_a_ratio_has_its_nominal_coverage(

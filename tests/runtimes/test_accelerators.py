@@ -134,6 +134,7 @@ def unusual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("gpu")
 def test_a_gpu_that_leaves_nodes_to_the_cpu(unusual: Path) -> None:
     artifact = describe(

@@ -59,6 +59,7 @@ def test_a_right_result_means_that_the_target_works(target: Target) -> None:
     assert status.delegation is None or status.delegation.is_complete
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_wrong_result_means_that_the_target_does_not_work(
     target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch

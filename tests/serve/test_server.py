@@ -334,6 +334,7 @@ def test_shutdown_completes_requests_in_flight() -> None:
         os.kill(pid, 0)
 
 
+@pytest.mark.costly
 def test_port_in_use_is_reported(server: Server) -> None:
     command = [sys.executable, "-m", "lenet_edge", "serve", "--port", str(server.port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=EXPORTED.parent)

@@ -15,15 +15,19 @@ from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
 from lenet_edge.verify.expected import infer_in_worker
 from lenet_edge.verify.parity import compare_logits
+from tests import needs
 
 COUNT = 1003  # not a multiple of 7 or 1000
 
 FILES = [("tflite", precision, "litert-xnnpack") for precision in exporter.PRECISIONS]
 FILES += [("onnx", precision, "onnxruntime-cpu") for precision in onnx.PRECISIONS]
-FILES += [("tflite", "int8", "tflite-runtime-cpu"), ("onnx", "float32", "openvino-cpu")]
+FILES += [("onnx", "float32", "openvino-cpu")]
 
 
-@pytest.mark.parametrize(("format", "precision", "target"), FILES)
+@pytest.mark.parametrize(
+    ("format", "precision", "target"),
+    [*FILES, pytest.param("tflite", "int8", "tflite-runtime-cpu", marks=needs.tflite_runtime)],
+)
 def test_every_batch_size_gives_the_same_report(
     matrix: dict[tuple[str, str], Artifact],
     test_part: Dataset,

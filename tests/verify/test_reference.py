@@ -127,6 +127,7 @@ def test_the_diagnosis_names_transposed_images(
     assert "rows and columns swapped" in report.diagnosis
 
 
+@pytest.mark.costly
 def test_the_diagnosis_names_an_input_that_was_not_quantized(
     lenet_edge: LenetEdge, tmp_path: Path
 ) -> None:
