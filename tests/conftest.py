@@ -69,10 +69,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         needs.require(*mark.args)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
+    yield  # the other parts of the summary come first
     skipped = terminalreporter.stats.get("skipped", [])
     if line := needs.summary([report.longrepr[2] for report in skipped]):
-        terminalreporter.section(line, yellow=True)
+        terminalreporter.write_line(line, yellow=True)
 
 
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
