@@ -207,4 +207,4 @@ def test_options_and_targets_that_do_not_fit(lenet_edge: LenetEdge, file: Path, 
     assert done.returncode == 2
     assert "'claim' is not KEY=VALUE" in done.stderr
     done = lenet_edge("verify", file, "--target", "openvino", "--delegate", toy)
-    assert "litert and tflite-runtime alone" in done.stderr.splitlines()[-1]
+    assert "only litert and tflite-runtime load external delegates" in done.stderr.splitlines()[-1]
