@@ -30,7 +30,8 @@ def check_types(value: Any, annotation: Any = None, where: str = "") -> None:
     annotation = type(value) if annotation is None else annotation
     origin, parameters = typing.get_origin(annotation), typing.get_args(annotation)
     # NumPy 2.5 defines NDArray as a type alias. Its value has the array type as its origin.
-    origin = typing.get_origin(getattr(origin, "__value__", None)) or origin
+    while value_of_alias := getattr(origin, "__value__", None):
+        origin = typing.get_origin(value_of_alias)
     if origin in (typing.Union, types.UnionType):
         _check_optional(value, parameters, where)
     elif annotation is Any:
