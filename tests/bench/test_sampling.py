@@ -83,13 +83,13 @@ def test_the_warm_up_ends_when_the_latency_stops_falling(
 
 
 class NeverWarmSession(NullSession):
-    """A session whose latency grows with every call."""
+    """A session whose latency grows by a fifth with every call."""
 
     calls = 0
 
     def infer(self) -> None:
         self.calls += 1
-        time.sleep(0.001 * self.calls)
+        time.sleep(0.001 * 1.2**self.calls)
 
 
 def test_a_session_that_never_settles_is_marked(artifact: Artifact, batches: list[Images]) -> None:
