@@ -2,7 +2,7 @@
 # make test    set up everything, then run the tests
 # make quick   run the tests that need no training and no export: 90 seconds on two cores
 # Set-up needs Python 3.10 to 3.13 with venv (Debian: python3-venv) and a package index.
-# Nothing else is downloaded.
+# Nothing else is downloaded. The newest Keras for Python 3.10 cannot open the committed .keras files.
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
