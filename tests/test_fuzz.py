@@ -31,6 +31,7 @@ from lenet_edge.runtimes import _probe
 from lenet_edge.support.files import sha256_of
 from lenet_edge.verify.verdict import DEFAULTS, bounds_for, read_bounds
 
+pytestmark = pytest.mark.costly  # 1,800 examples
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 EXPORTED = Path(__file__).parents[1] / "exported"
 
