@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import importlib
 
-TYPE_CHECKING = False  # what typing has, which takes longer to import than this package
+# Type checkers treat this name as True. Importing typing would take longer than this module.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

@@ -370,7 +370,7 @@ def decode_reply(name: str, reply: dict[str, Any], memory_bytes: int = 0) -> Any
         error.args = (reply["error"],)
         raise error
     cause = WorkerError(f"{name} failed: {reply['kind']}: {reply['error']}")
-    cause.__cause__ = RuntimeError("\n" + reply["traceback"])  # what --debug shows
+    cause.__cause__ = RuntimeError("\n" + reply["traceback"])  # shown by --debug
     raise cause
 
 

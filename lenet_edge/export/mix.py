@@ -21,7 +21,7 @@ _OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _SIGNATURE = "serving_default"
 QUANTIZER = f"litert-quantizer {importlib.metadata.version('litert-quantizer')}"
 
-Ranges = Any  # what the quantizer knows of each tensor, by name
+Ranges = Any  # the calibration result of the quantizer: the range of each tensor, by name
 
 
 @dataclass(frozen=True)

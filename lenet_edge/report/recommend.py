@@ -21,7 +21,7 @@ from lenet_edge.results.stats import LatencyRatio
 from lenet_edge.support.html_table import html_lines, html_table
 
 _MAX_NAMED = 2  # ties, or nearest cells, in one sentence
-# What a tied cell costs more than the chosen one, and the advantage of the chosen one.
+# A disadvantage of a tied cell, and the matching advantage of the recommended cell.
 _ADVANTAGES = {
     "needs more threads": "needs fewer threads",
     "is larger": "is smaller",

@@ -181,7 +181,7 @@ def delegation_of(interpreter: Any, delegate: str) -> Delegation:
     tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
     nodes = [node for node in operators if node["op_name"] != "DELEGATE"]
     producer = {tensor: node for node in nodes for tensor in node["outputs"]}
-    taken: set[int] = set()
+    claimed: set[int] = set()
     for partition in operators:
         if partition["op_name"] != "DELEGATE":
             continue
@@ -189,19 +189,19 @@ def delegation_of(interpreter: Any, delegate: str) -> Delegation:
         waiting = list(partition["outputs"])
         while waiting:
             node = producer.get(waiting.pop())
-            if node is not None and node["index"] not in taken:
-                taken.add(node["index"])
+            if node is not None and node["index"] not in claimed:
+                claimed.add(node["index"])
                 waiting += [tensor for tensor in node["inputs"] if tensor not in borders]
     macs = {node["index"]: count_macs(node, tensors) for node in nodes}
     return Delegation(
         delegate,
         nodes_total=len(nodes),
-        nodes_taken=len(taken),
+        nodes_taken=len(claimed),
         left_behind=tuple(
             f"{node['op_name']} {tensors[node['outputs'][0]]['name'].split(';')[0]}"
             for node in nodes
-            if node["index"] not in taken
+            if node["index"] not in claimed
         ),
         macs_total=sum(macs.values()),
-        macs_taken=sum(macs[index] for index in taken),
+        macs_taken=sum(macs[index] for index in claimed),
     )
