@@ -32,7 +32,7 @@ from lenet_edge.runtimes import (
 from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
 from lenet_edge.runtimes._probe import probe as run_probe
 from lenet_edge.support.html_table import html_table
-from lenet_edge.target import Delegation, Target
+from lenet_edge.target import DEFAULT_DELEGATE, Delegation, Target
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,8 @@ def with_delegate(
     """
     library = find_library(name)
     short = name if name in SHORTCUTS else Path(library).name.split(".")[0]
+    if short == DEFAULT_DELEGATE:  # only the interpreter's own delegate may have this name
+        short = f"external-{short}"
     delegated: dict[tuple[Path, str], Pair] = {}
     for pair in pairs:
         runtime = pair.target.runtime

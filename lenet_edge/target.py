@@ -12,6 +12,9 @@ import numpy.typing as npt
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.errors import TargetError
 
+# The delegate that a TFLite interpreter applies by default. It runs on the interpreter's own CPU.
+DEFAULT_DELEGATE = "XNNPACK"
+
 Images = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
 
@@ -88,10 +91,18 @@ class Delegation:
         """True if the delegate runs all nodes."""
         return self.nodes_taken >= self.nodes_total
 
+    @property
+    def falls_back(self) -> bool:
+        """True if the delegate leaves nodes to another device than its own.
+
+        The nodes that XNNPACK leaves are no fallback: its interpreter runs them on the same CPU.
+        """
+        return not self.is_complete and self.delegate != DEFAULT_DELEGATE
+
     def __str__(self) -> str:
         device = f" on {self.device}" if self.device else ""
         software = " (software)" if self.emulated else ""
-        macs = f" and {self.macs_taken / self.macs_total:.0%} of the multiplications" if (
+        macs = f" and {_percent(self.macs_taken, self.macs_total)} of the multiplications" if (
             self.macs_total and self.macs_taken is not None
         ) else ""  # fmt: skip
         precision = f", in {self.precision}" if self.precision else ""
@@ -106,6 +117,11 @@ class Delegation:
         if facts is None:
             return None
         return cls(**{**facts, "left_behind": tuple(facts["left_behind"])})
+
+
+def _percent(part: int, whole: int) -> str:
+    """Return a share in whole percent; only a complete one is 100 %."""
+    return f"{100 if part >= whole else min(99, round(100 * part / whole))} %"
 
 
 class Session(Protocol):

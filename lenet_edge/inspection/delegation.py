@@ -17,14 +17,15 @@ def checked_delegation(session: Session, artifact: Artifact, target: Target) -> 
     """Return the delegation of a session that has prepared a batch; None without a delegate.
 
     Raises:
-        TargetError: the delegate took no node, or only some and the target allows no fallback.
+        TargetError: the delegate leaves nodes to another device, and took none or the target
+            allows no fallback.
     """
     delegation = session.delegation
     if delegation is None:
         return None
     if delegation.macs_total is None:
         delegation = _with_macs(delegation, artifact)
-    if delegation.nodes_taken and (delegation.is_complete or target.allow_fallback):
+    if not delegation.falls_back or (delegation.nodes_taken and target.allow_fallback):
         return delegation
     names = list(delegation.left_behind[:_MAX_NAMES])
     if len(delegation.left_behind) > _MAX_NAMES:

@@ -116,7 +116,7 @@ def judge(
         reason = f"has invalid latencies: {measurement.invalid}"
     elif run.environment.emulated:
         reason = "was measured on an emulated CPU"
-    elif measurement.delegation and not measurement.delegation.is_complete:
+    elif measurement.delegation and measurement.delegation.falls_back:
         reason = f"runs only partly on its delegate: {measurement.delegation}"
     else:
         missed = list(_missed_limits(measurement, parity, limits, quantile))

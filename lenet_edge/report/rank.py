@@ -54,7 +54,7 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
     example. The following cells have no rank:
       - cells on the null target, which does nothing;
       - invalid measurements;
-      - pairs that failed parity, or left a part of the graph to the CPU;
+      - pairs that failed parity, or whose delegate left nodes to another device;
       - all cells of an emulated machine.
 
     Returns:
@@ -75,7 +75,7 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
             if not measurement.invalid
             and measurement.target != "null"
             and (measurement.artifact_sha256, measurement.target) not in failed
-            and (measurement.delegation is None or measurement.delegation.is_complete)
+            and (measurement.delegation is None or not measurement.delegation.falls_back)
         ),
         key=batch_and_threads,
     )

@@ -9,7 +9,7 @@ from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.runtimes import Deployable, _vulkan
 from lenet_edge.runtimes._compiled_model import NPU_IS_HERE, CompiledSession
 from lenet_edge.runtimes._tflite import open_interpreter
-from lenet_edge.target import Session, Target
+from lenet_edge.target import DEFAULT_DELEGATE, Session, Target
 
 
 def _target(
@@ -28,7 +28,7 @@ def _target(
 
 
 TARGETS = (
-    _target("xnnpack", 10, "XNNPACK"),
+    _target("xnnpack", 10, DEFAULT_DELEGATE),
     _target("reference", 90, None),  # plain kernels, for comparison and not for use
     _target("gpu", 40, "GPU", "gpu"),
     # Without an NPU, the plugin uses its CPU back end. It is slow, so it must be named.

@@ -47,9 +47,7 @@ def record_logits(
     with closing(open_session(file, chosen, num_threads)) as session:
         scaled = arrange_images(scale_pixels(stored, file.pixel_scale), session.inputs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
-        # XNNPACK may leave nodes to the interpreter, which runs them on the same CPU.
-        same_cpu = chosen.delegate == "XNNPACK"
-        delegation = session.delegation if same_cpu else checked_delegation(session, file, chosen)
+        delegation = checked_delegation(session, file, chosen)
         return {
             "runtime_version": session.runtime_version,
             "delegation": asdict(delegation) if delegation else None,

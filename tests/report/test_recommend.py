@@ -30,6 +30,9 @@ def test_a_partly_delegated_file_is_not_recommended() -> None:
     assert chosen(recommend(make_run(measured, reports))).artifact == "b.tflite"
     advice = recommend(make_run([measured[0], partial], reports))
     assert chosen(advice).artifact == "a.tflite"
+    same_cpu = dataclasses.replace(measured[1], delegation=Delegation("XNNPACK", 5, 4))
+    advice = recommend(make_run([measured[0], same_cpu], reports))
+    assert chosen(advice).artifact == "b.tflite"
 
 
 def test_inconclusive_pairs_are_accepted_if_nothing_passed() -> None:

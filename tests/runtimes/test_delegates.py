@@ -87,7 +87,7 @@ def test_the_nodes_that_a_delegate_takes_are_reported(
     output = " ".join(done.stdout.split())
     if left:
         assert done.returncode != 0
-        assert "libtoy took 3 of 8 nodes and 29% of the multiplications" in output
+        assert "libtoy took 3 of 8 nodes and 29 % of the multiplications" in output
         assert "on the CPU stayed CONV_2D" in output
         assert "--allow-fallback accepts that" in output
         done = lenet_edge(*command_line, "--allow-fallback")

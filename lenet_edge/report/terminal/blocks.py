@@ -115,8 +115,8 @@ def delegation_lines(rows: Sequence[Row]) -> list[Text]:
     for file, of_file in group_by_file(rows):
         for row in of_file:
             delegation = row.delegation
-            if delegation and not delegation.is_complete:
+            if delegation and delegation.falls_back:
                 styles[f"partial: {file} on {row.target}: {delegation}"] = "yellow"
-            elif delegation and delegation.device:
+            elif delegation and (delegation.device or not delegation.is_complete):
                 styles[f"{file} on {row.target}: {delegation}"] = "dim"
     return [Text(line, style=style) for line, style in styles.items()]
