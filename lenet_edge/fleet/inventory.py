@@ -9,16 +9,19 @@ tags = ["kitchen", "pi5"]
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.errors import LenetEdgeError, MissingPackageError
+from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet.connection import EXTRA
+from lenet_edge.support.printable import make_printable
+from lenet_edge.support.toml_file import parse_toml, read_settings
+from lenet_edge.support.typed_json import check_types
 
 DEFAULT = Path("fleet.toml")
+MAX_BOARDS = 4096  # each has a port above the scheduler's
 _KEYS = {"ssh": str, "python": str, "tags": list}
 
 
@@ -45,14 +48,18 @@ def read_inventory(path: Path, names: Sequence[str] = ()) -> list[Entry]:
         MissingPackageError: this Python needs a package to read TOML.
     """
     try:
-        boards = _parse(path.read_text(encoding="utf-8"))["boards"]
+        boards = parse_toml(read_settings(path), EXTRA).get("boards")
+        if not isinstance(boards, dict) or not boards:
+            raise ValueError("no [boards.NAME]")
+        if len(boards) > MAX_BOARDS:
+            raise ValueError(f"{len(boards):,} boards; at most {MAX_BOARDS:,} have a port")
         entries = [_entry(number, *item) for number, item in enumerate(boards.items())]
     except OSError as error:
         raise LenetEdgeError(
             f"cannot read {path}: {error.strerror}; docs/fleet.md shows an example"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = f"no [{error.args[0]}.NAME]" if isinstance(error, KeyError) else str(error)
+    except ValueError as error:
+        cause = make_printable(" ".join(str(error).split()))
         raise LenetEdgeError(f"{path}: {cause}; docs/fleet.md shows an example") from error
     unknown = set(names) - {name for entry in entries for name in (entry.name, *entry.tags)}
     if unknown:
@@ -60,28 +67,30 @@ def read_inventory(path: Path, names: Sequence[str] = ()) -> list[Entry]:
     return [entry for entry in entries if not names or {entry.name, *entry.tags} & set(names)]
 
 
-def _parse(text: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        try:
-            import tomli as tomllib
-        except ImportError:
-            raise MissingPackageError("tomli", EXTRA) from None
-    document: dict[str, Any] = tomllib.loads(text)
-    return document
-
-
-def _entry(number: int, name: str, facts: Mapping[str, Any]) -> Entry:
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII):
-        raise ValueError(f"{name!r} is not a name of letters, digits, - and _")
+def _entry(number: int, name: str, facts: Any) -> Entry:
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,62}", name, re.ASCII):
+        raise ValueError(f"{name!r:.80} is not a name of 1 to 63 letters, digits, - and _")
+    if not isinstance(facts, dict):
+        raise ValueError(f"board {name}: {facts!r:.80} is not a table of settings")
     for key, value in facts.items():
-        if not isinstance(value, _KEYS.get(key, ())):
-            raise ValueError(f"board {name}: {key} = {value!r} is no setting of a board")
+        if key not in _KEYS or not isinstance(value, _KEYS[key]):
+            raise ValueError(f"board {name}: {key:.80} = {value!r:.80} is no setting of a board")
+    entry = Entry(
+        name,
+        facts.get("ssh", ""),
+        number,
+        facts.get("python", "python3"),
+        tuple(facts.get("tags", ())),
+    )
+    try:
+        check_types(entry)
+    except ValueError as error:
+        raise ValueError(f"board {name}: {error} is no setting of a board") from None
     if "ssh" not in facts:
         raise ValueError(f"board {name} has no ssh = ADDRESS")
-    if not facts["ssh"] or facts["ssh"].startswith("-"):  # ssh would read it as an option
-        raise ValueError(f"board {name}: ssh = {facts['ssh']!r} is not an address")
-    return Entry(
-        name, facts["ssh"], number, facts.get("python", "python3"), tuple(facts.get("tags", ()))
-    )
+    # ssh would read a leading hyphen as an option. No address and no path has control characters.
+    if not entry.ssh or entry.ssh.startswith("-") or not entry.ssh.isprintable():
+        raise ValueError(f"board {name}: ssh = {entry.ssh!r:.80} is not an address")
+    if not entry.python.isprintable():
+        raise ValueError(f"board {name}: python = {entry.python!r:.80} is not a path")
+    return entry
