@@ -7,15 +7,13 @@ Five names are packages too: ``lenet_edge.verify`` is the function, and the modu
 are imported with ``from lenet_edge.verify import ...``.
 """
 
-from __future__ import annotations
-
+# Import nothing else: ``python -m lenet_edge`` runs this file while the current folder is on
+# `sys.path`, whose files would replace those of Python. runpy has imported importlib by then.
 import importlib
 
 # Type checkers treat this name as True. Importing typing would take longer than this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from lenet_edge.api import (
         bench,
         export,
@@ -138,7 +136,7 @@ for _name in ("bench", "export", "report", "train", "verify"):
 
 if not TYPE_CHECKING:  # type checkers know the names above, and no others
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """Import a name of the API at its first use."""
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

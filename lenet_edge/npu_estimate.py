@@ -10,13 +10,13 @@ import importlib.metadata
 import importlib.util
 import re
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import MissingPackageError, TargetError
+from lenet_edge.support.python_command import python_module
 
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
@@ -71,7 +71,7 @@ def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
         raise TargetError(f"{artifact.name} is {artifact.format}; Vela compiles only .tflite files")
     with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
         command = [
-            *(sys.executable, "-m", "ethosu.vela", str(artifact.path)),
+            *python_module("ethosu.vela", str(artifact.path.absolute())),
             *("--accelerator-config", accelerator, "--output-dir", folder),
         ]
         try:

@@ -42,6 +42,7 @@ from typing import IO, Any, Generic, ParamSpec, TypeVar
 from lenet_edge import errors
 from lenet_edge.errors import LenetEdgeError, WorkerError
 from lenet_edge.support import tagged_json
+from lenet_edge.support.python_command import python_program
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -208,7 +209,7 @@ class Worker:
         self._memory_bytes = memory_bytes or _available_bytes()
         self._replies, reply_end = os.pipe()
         arguments = [str(PACKAGE), str(reply_end), str(self._memory_bytes)]
-        command = [str(python or sys.executable), "-c", _START, *arguments]
+        command = python_program(_START, *arguments, python=python or sys.executable)
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

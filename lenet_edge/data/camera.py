@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 
 from lenet_edge.errors import DataError
+from lenet_edge.support.python_command import python_program
 
 _PYTHON = "/usr/bin/python3"
 _CAPTURE = """
@@ -36,7 +37,7 @@ def take_photo() -> bytes:
     """
     try:
         process = subprocess.run(
-            [_PYTHON, "-c", _CAPTURE], capture_output=True, check=False, timeout=60
+            python_program(_CAPTURE, python=_PYTHON), capture_output=True, check=False, timeout=60
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataError(

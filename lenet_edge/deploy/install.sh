@@ -15,7 +15,11 @@ rm -rf "$venv"
 # NumPy has no wheels for 32-bit Arm. The venv then uses the NumPy of the system.
 system_packages=--system-site-packages
 [ -z "${has_numpy-}" ] || system_packages=
-"${PYTHON3:-python3}" -m venv --without-pip $system_packages "$venv"
+# Import nothing from the working folder, which -m would put on the path.
+"${PYTHON3:-python3}" -c "import sys
+sys.path[:] = filter(None, sys.path)
+import venv
+venv.main(sys.argv[1:])" --without-pip $system_packages "$venv"
 "$venv/bin/python" "$pip/pip" install --no-index --no-deps --no-cache-dir --no-compile \
   --disable-pip-version-check --root-user-action ignore --quiet "$@"
 # Delete 9 MB of files that are not needed at run time: NumPy's tests, headers and type stubs.

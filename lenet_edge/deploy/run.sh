@@ -7,8 +7,8 @@ if [ -z "$PYTHON" ] && [ -d "$folder/wheels" ]; then
   PYTHON=$folder/venv/bin/python
 fi
 export LENET_EDGE_EXPORTED="$folder/exported"
-# Not -m, which would search the working folder for the package first.
+# Import nothing from the working folder, which -c puts on the path as an empty name.
 exec "${PYTHON:-python3}" -c "import sys
-sys.path[0] = sys.argv.pop(1)
+sys.path[:] = [sys.argv.pop(1), *filter(None, sys.path)]
 from lenet_edge.cli import main
 main(prog_name='lenet-edge')" "$folder" "$@"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lenet_edge.errors import BoardError
+from lenet_edge.support.python_command import python_program
 
 _PROGRAM = Path(__file__).parent / "on_board.py"
 # A board that loses power is detected after 15 seconds.
@@ -64,10 +65,10 @@ class SshConnection:
         """
         self.host = host
         source = _PROGRAM.read_bytes()
-        start = f"import sys; exec(sys.stdin.buffer.read({len(source)}).decode())"
+        start = f"exec(sys.stdin.buffer.read({len(source)}).decode())"
         # Not a pipe: a full pipe that nobody reads would block ssh.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        command = f"exec {shlex.quote(python)} -c {shlex.quote(start)}"
+        command = f"exec {shlex.join(python_program(start, python=python))}"
         self._process = _start_ssh(host, options, command, self._stderr)
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(source)

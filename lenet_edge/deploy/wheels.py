@@ -13,7 +13,6 @@ import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from lenet_edge.errors import BoardError
 from lenet_edge.runtimes import deployables, get_deployable
 from lenet_edge.support.files import cache_folder, sha256_of
+from lenet_edge.support.python_command import python_module
 
 OLDEST_PYTHON = (3, 10)
 
@@ -163,7 +163,7 @@ def _download(system: System, requirements: list[str], folder: Path) -> None:
     tags = [f"manylinux_2_{minor}_{system.machine}" for minor in range(system.glibc, 4, -1)]
     tags += [f"manylinux2014_{system.machine}", f"linux_{system.machine}"]
     command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+        *python_module("pip", "download", "--quiet", "--disable-pip-version-check"),
         "--only-binary=:all:", "--implementation", "cp",
         "--python-version", f"{system.python[0]}.{system.python[1]}",
         *(f"--platform={tag}" for tag in tags), "--dest", str(folder),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from lenet_edge.errors import BoardError, LenetEdgeError
 from lenet_edge.fleet.connection import RESOURCE, connect
 from lenet_edge.fleet.inventory import Entry
+from lenet_edge.support.python_command import python_module
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -37,6 +37,7 @@ _QUIET_DASK = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "60s",
 }
+_SCHEDULER = "distributed.cli.dask_scheduler"
 _WORKER = "distributed.cli.dask_worker"
 
 
@@ -114,10 +115,8 @@ def _scheduler(port: int, logs: Path) -> Iterator[Client]:
         except BoardError:
             raise
         except LenetEdgeError:
-            command = [
-                sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard",
-                "--host", HOST, "--port", str(port),
-            ]  # fmt: skip
+            options = ("--no-dashboard", "--host", HOST, "--port", str(port))
+            command = python_module(_SCHEDULER, *options)
             process = _spawn(command, logs / "scheduler.log")
             try:
                 client = stack.enter_context(connect(address, timeout_s=_START_S))
@@ -133,9 +132,10 @@ def _ssh_command(entry: Entry, port: int) -> list[str]:
     """Return the command that runs a worker on a board and opens both tunnels."""
     worker_port = port + 1 + entry.number
     worker = [
-        entry.python, "-m", _WORKER, scheduler_address(port), "--name", entry.name,
-        "--nthreads", "1", "--no-nanny", "--resources", f"{RESOURCE}=1", "--host", HOST,
-        "--worker-port", str(worker_port), "--no-dashboard", "--death-timeout", "30",
+        *python_module(_WORKER, scheduler_address(port), python=entry.python),
+        "--name", entry.name, "--nthreads", "1", "--no-nanny", "--resources", f"{RESOURCE}=1",
+        "--host", HOST, "--worker-port", str(worker_port), "--no-dashboard",
+        "--death-timeout", "30",
     ]  # fmt: skip
     settings = [f"{name}={value}" for name, value in _QUIET_DASK.items()]
     options = [part for option in _SSH for part in ("-o", option)]
