@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 HEAD_BYTES = 8
@@ -27,7 +28,7 @@ class Format:
 
     Attributes:
         name: the name in manifests and after ``--format``.
-        suffix: the end of the file name, with the dot.
+        suffix: the end of the file name, with the dot, in small letters.
         magic: matches the first 8 bytes of every file of this format.
         role: the use of a file, see `Role`.
         check: function of a `Path` that raises `ModelFileError` for an unsafe file.
@@ -40,6 +41,7 @@ class Format:
         companion: `export.converter.CompanionWriter`, which writes a file beside each artifact.
         opened_by: name of the target with which `export` opens a file that it made.
         tag: part of the file name between the checkpoint's name and the precision.
+        other_suffixes: names that other tools give to files of this format.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Format:
     companion: str | None = None
     opened_by: str | None = None
     tag: str = ""
+    other_suffixes: tuple[str, ...] = ()
 
 
 FORMATS = (
@@ -67,6 +70,7 @@ FORMATS = (
         layers="lenet_edge.inspection.tflite",
         converter="lenet_edge.export.tflite",
         opened_by="litert-reference",  # the plain kernels accept every precision
+        other_suffixes=(".lite",),
     ),
     Format(
         name="onnx",
@@ -83,10 +87,11 @@ FORMATS = (
     Format(
         name="keras",
         suffix=".keras",
-        magic=re.compile(rb"PK"),  # a zip archive
+        magic=re.compile(rb"PK|\x89HDF\r\n\x1a\n"),  # a zip archive; before Keras 3, HDF5
         role="checkpoint",
         check="lenet_edge.artifacts.keras_file:check_keras_file",
         layers="lenet_edge.inspection.keras",
+        other_suffixes=(".h5", ".hdf5"),
     ),
     Format(
         name="native",
@@ -112,10 +117,35 @@ FORMATS = (
     ),
 )
 BY_NAME = {format.name: format for format in FORMATS}
-BY_SUFFIX = {format.suffix: format for format in FORMATS}
+BY_SUFFIX = {
+    suffix: format for format in FORMATS for suffix in (format.suffix, *format.other_suffixes)
+}
+# Files that have no row. Each advice completes the sentence "<file> is ...".
+_PYTORCH = (
+    "a PyTorch file; make an .onnx file of its model:"
+    " torch.onnx.export(model, example_image, 'model.onnx')"
+)
+ADVICE = {
+    ".pt": _PYTORCH,
+    ".pth": _PYTORCH,
+    ".ckpt": "a training checkpoint; load it into its model there, and save the model as .keras"
+    " or .onnx",
+    ".pb": "a TensorFlow graph; make a .tflite file of its SavedModel folder:"
+    " tf.lite.TFLiteConverter.from_saved_model(FOLDER).convert()",
+    ".zip": "an archive; unpack it and name the model file in it",
+    ".pte": "an ExecuTorch file, which lenet-edge does not run; export the model as .onnx",
+    ".mlmodel": "a Core ML file, which lenet-edge does not run; export the model as .onnx",
+    ".engine": "a TensorRT engine for one GPU; name the .onnx file that it was built from",
+    ".onnx_data": "the weights of an .onnx file; name the .onnx file beside it",
+}
 EXPORTED = tuple(format.name for format in FORMATS if format.converter)
 # `--format c` is no file format: it adds a C array of the int8 .tflite file.
 EXPORT_CHOICES = (*EXPORTED, "c")
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format that a file's suffix names, in small or capital letters, None if none."""
+    return BY_SUFFIX.get(path.suffix.lower())
 
 
 def recognize(head: bytes) -> Format | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -53,6 +54,8 @@ def load_artifacts(
 
     Args:
         files: the paths of model files; empty selects the files in `folder` that have a manifest.
+            Manifests, references and C headers are skipped, because a shell's ``out/*`` names
+            them too.
         folder: the folder to search if `files` is empty.
         on_skip: called with a line of text for each skipped file.
 
@@ -63,9 +66,9 @@ def load_artifacts(
         paths = sorted(
             path
             for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.suffix in formats.BY_SUFFIX and has_manifest(path)
+            if formats.format_of(path) and has_manifest(path)
         )
-        files = [path for path in paths if formats.BY_SUFFIX[path.suffix].role != "program"]
+        files = [path for path in paths if formats.BY_SUFFIX[path.suffix.lower()].role != "program"]
         for path in paths:
             if path not in files:
                 on_skip(f"Left out {path}: a C file is a program; give its path to run it")
@@ -73,9 +76,20 @@ def load_artifacts(
             raise ModelFileError(
                 f"there are no exported files in {folder}; create them with: lenet-edge export"
             )
+    models = [path for path in files if len(files) == 1 or not _is_companion(path)]
     return [
-        load_artifact(path) if is_described(path) else _describe_foreign(path) for path in files
+        load_artifact(path) if is_described(path) else _describe_foreign(path) for path in models
     ]
+
+
+def _is_companion(path: Path) -> bool:
+    """Return True for a file that `export` writes beside a model file."""
+    model = path.with_suffix("")
+    return (
+        (path.suffix == ".json" and formats.format_of(model) is not None and model.is_file())
+        or (path.suffix == ".h" and path.with_suffix(".c").is_file())
+        or bool(re.fullmatch(r"reference-[0-9a-f]{12}\.npz", path.name))
+    )
 
 
 def _describe_foreign(path: Path) -> Artifact:

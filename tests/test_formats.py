@@ -26,7 +26,10 @@ def test_every_reference_resolves(name: str, field: str) -> None:
 
 
 def test_names_and_suffixes_are_unique() -> None:
-    assert len(formats.BY_NAME) == len(formats.BY_SUFFIX) == len(formats.FORMATS)
+    assert len(formats.BY_NAME) == len(formats.FORMATS)
+    suffixes = [name for row in formats.FORMATS for name in (row.suffix, *row.other_suffixes)]
+    assert len(formats.BY_SUFFIX) == len(suffixes)
+    assert all(suffix == suffix.lower() for suffix in suffixes)
 
 
 @pytest.mark.parametrize("format", formats.FORMATS, ids=lambda format: format.name)

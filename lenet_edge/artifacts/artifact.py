@@ -280,7 +280,7 @@ def _embedded_facts(path: Path, format: str) -> Any:
 def _facts_of(path: Path) -> dict[str, Any]:
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
     return {
-        "format": formats.BY_SUFFIX[path.suffix].name,
+        "format": formats.BY_SUFFIX[path.suffix.lower()].name,
         "size_bytes": path.stat().st_size,
         "sha256": sha256_of(path),
         "created_at": changed.isoformat(timespec="seconds"),
@@ -296,11 +296,13 @@ def check_format(path: Path) -> str:
             files outside its folder.
     """
     if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; name the files in it")
+        raise ModelFileError(f"{path} is {_describe_folder(path)}")
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
-    format = formats.BY_SUFFIX.get(path.suffix)
+    format = formats.format_of(path)
     if format is None:
+        if advice := formats.ADVICE.get(path.suffix.lower()):
+            raise ModelFileError(f"{path} is {advice}")
         expected = ", ".join(formats.BY_SUFFIX)
         raise ModelFileError(f"{path}: not a model file; expected one of {expected}")
     with path.open("rb") as file:
@@ -320,4 +322,22 @@ def check_format(path: Path) -> str:
     description = f"a {actual.name} file" if actual else "not a model"
     raise ModelFileError(
         f"{path} is named {path.suffix} but is {description}; check where it came from"
+    )
+
+
+def _describe_folder(path: Path) -> str:
+    """Return the end of a message about a folder that was given as a model file."""
+    if not (path / "saved_model.pb").exists():
+        return "a folder; name the files in it"
+    if (path / "keras_metadata.pb").exists():
+        return (
+            "a SavedModel folder of Keras 2, whose code lenet-edge does not run; make an .h5 file"
+            ' of it: pip install tf_keras, then python -c "import tf_keras;'
+            f" tf_keras.models.load_model('{path}').save('{path.name}.h5')\""
+        )
+    return (
+        "a SavedModel folder, whose code lenet-edge does not run; save the model as .keras where it"
+        ' was made, or make a .tflite file of it: python -c "import tensorflow as tf;'
+        f" open('{path.name}.tflite', 'wb').write(tf.lite.TFLiteConverter"
+        f".from_saved_model('{path}').convert())\""
     )

@@ -1,64 +1,238 @@
-"""Safety check of .keras files, with the standard library, before TensorFlow starts.
+"""Files of Keras models: their safety check, and copies of old ones that Keras 3 can load.
 
-A .keras file is a zip archive of a graph in JSON and weights in HDF5. Its graph may name Python
-code: pickled functions (Lambda), classes of any installed module, and other files on the disk.
-Keras has a safe mode, which had security holes more than once. This check accepts only layers that
-Keras itself defines.
+A .keras file is a zip archive of a graph in JSON and weights in HDF5. Before Keras 3 the graph had
+other names, and before Keras 2.12 a model was one HDF5 file, usually named .h5.
+
+A graph may name Python code: pickled functions (Lambda), classes of any installed module, and other
+files on the disk. Keras has a safe mode, which had security holes more than once. The check accepts
+only layers that Keras itself defines. For archives it needs only the standard library and ends
+before TensorFlow starts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.errors import ModelFileError
+from lenet_edge.errors import MissingPackageError, ModelFileError
 
-_GRAPH = "config.json"
-_MEMBERS = {_GRAPH, "metadata.json", "model.weights.h5"}
+_GRAPH, _METADATA = "config.json", "metadata.json"
+_MEMBERS = {_GRAPH, _METADATA, "model.weights.h5"}
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HDF5_GRAPH = "model_config"  # the attribute of an HDF5 file that holds the graph
 _MAX_GRAPH_BYTES = 2**24
 _MAX_BYTES = 2**31
 _MAX_RATIO = 100  # unpacked size / file size; weights do not shrink by more than a tenth
 
 _OWN = re.compile(
-    r"keras(\.(layers|models|activations|constraints|initializers|regularizers|dtype_policies"
+    r"(tf_)?keras(\.(layers|models|activations|constraints|initializers|regularizers|dtype_policies"
     r"|losses|metrics|optimizers(\.schedules)?"  # a nested model has them: Keras compiles it
-    r"|random|src\.(models|ops|applications)\.\w+))?"
+    r"|random|mixed_precision|(src\.)?engine\.\w+|src\.(models|ops|applications)\.\w+))?"
 )
 # Classes that hold code or load models with code. `_READERS` read vocabularies from any path.
 _CODE = {"Lambda", "__lambda__", "function", "TFSMLayer", "TorchModuleWrapper", "JaxLayer",
          "FlaxLayer"}  # fmt: skip
 _READERS = {"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"}
+# Settings of Keras 2 that Keras 3 refuses, for the classes whose name matches. In these classes
+# they had no effect on inference, or Keras 2 accepted only the default.
+_DROPPED = (
+    (re.compile(r"Depthwise|Separable|Transpose"), {"groups"}),
+    (re.compile(r"Separable"), {f"kernel_{x}" for x in ("initializer", "regularizer",
+                                                       "constraint")}),
+    (re.compile(r"LSTM|GRU|RNN"), {"time_major", "implementation", "ragged"}),
+    (re.compile(r"Random"), {"rng_type"}),
+    (re.compile(r"InputLayer"), {"optional", "ragged", "sparse"}),
+)  # fmt: skip
+_KEPT = (("time_major", True),)  # Keras 3 refuses it, because its layers would swap the axes
 
 
 def check_keras_file(path: Path) -> None:
     """Check that a .keras file is complete, unpacks to a plausible size and contains no code.
 
+    An HDF5 file is only recognized here. `loadable` checks it, because that needs h5py.
+
     Raises:
         ModelFileError: the file is damaged, too large, or names code or classes outside Keras.
     """
+    if _is_hdf5(path):
+        return
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
             # The compile settings may hold pickled functions; lenet-edge never loads them.
             graph = {**json.loads(archive.read(_GRAPH)), "compile_config": None}
             damaged = archive.testzip()
-        names = list(_names(graph))
-        if "class_name" not in graph:
-            raise ValueError("it has no model")
+        _check_graph(path, graph)
     except ModelFileError:
         raise
-    except RecursionError:
-        raise ModelFileError(f"{path} is nested too deeply; check where it came from") from None
     except Exception as error:  # zipfile, the decompressors and json each raise their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelFileError(f"{path} is damaged ({reason}); save it again") from error
+        raise _damaged(path, error) from error
     if damaged:
         raise ModelFileError(f"{path} is damaged (in {damaged}); save it again")
-    for module, name in names:
+
+
+def keras_version(path: Path) -> str | None:
+    """Return the version of Keras that wrote a .keras archive, None if the archive has none."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        return str(json.loads(archive.read(_METADATA))["keras_version"])
+    return None
+
+
+@contextlib.contextmanager
+def loadable(path: Path) -> Iterator[Path]:
+    """Yield a file with the model at `path` that the installed Keras 3 can load.
+
+    This is `path` itself for an archive of Keras 3. For a file of Keras 2 it is a temporary copy
+    with the names and settings of Keras 3, and for HDF5 with the suffix that Keras 3 expects.
+
+    Raises:
+        ModelFileError: an HDF5 file is damaged, has no graph, contains code, or refers to other
+            files.
+        MissingPackageError: h5py is not installed, and the file is HDF5.
+    """
+    is_hdf5 = _is_hdf5(path)
+    if not is_hdf5 and not (keras_version(path) or "3").startswith("2."):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
+        copy = Path(folder, "model.h5" if is_hdf5 else "model.keras")
+        try:
+            (_copy_hdf5 if is_hdf5 else _copy_archive)(path, copy)
+        except (ModelFileError, MissingPackageError):
+            raise
+        except Exception as error:  # zipfile, json and h5py each raise their own
+            raise _damaged(path, error) from error
+        yield copy
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
+
+
+def _copy_archive(path: Path, copy: Path) -> None:
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == _GRAPH:
+                graph = {**json.loads(content), "compile_config": None}
+                content = json.dumps(_modernize(graph)).encode()
+            target.writestr(name, content)
+
+
+def _copy_hdf5(path: Path, copy: Path) -> None:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingPackageError("h5py", "host") from None
+    shutil.copyfile(path, copy)
+    with h5py.File(copy, "r+") as file:
+        if _HDF5_GRAPH not in file.attrs:
+            raise ModelFileError(
+                f"{path} holds weights without a model; save the whole model:"
+                " model.save('model.keras')"
+            )
+        text = file.attrs[_HDF5_GRAPH]
+        if len(text) > _MAX_GRAPH_BYTES:
+            raise ValueError(f"its graph has {len(text):,} bytes")
+        graph = json.loads(text)
+        _check_graph(path, graph)
+        _check_links(path, h5py, file)
+        file.attrs.pop("training_config", None)
+        file.attrs[_HDF5_GRAPH] = json.dumps(_modernize(graph)).encode()
+
+
+def _check_links(path: Path, h5py: Any, file: Any) -> None:
+    """Check that every object of an HDF5 file is in this file; links are not followed.
+
+    Raises:
+        ModelFileError: a link or the data of an array may lead to another file.
+    """
+    pending = [file]
+    while pending:
+        group = pending.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ModelFileError(f"{path} has a link ({name}); save the model again")
+            child = group[name]
+            if isinstance(child, h5py.Group):
+                pending.append(child)
+            elif child.external or child.is_virtual:
+                raise ModelFileError(
+                    f"{path} keeps {name} in another file; save the model again as one file"
+                )
+
+
+def _modernize(node: Any) -> Any:
+    """Return the graph of a Keras 2 model in the terms of Keras 3."""
+    if isinstance(node, list):
+        return [_modernize(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {name: _modernize(value) for name, value in node.items()}
+    config = node.get("config")
+    if "class_name" not in node or not isinstance(config, dict):
+        return node
+    kind = str(node["class_name"])
+    shape = config.pop("batch_input_shape", None)
+    if kind == "InputLayer" and shape is not None:
+        config["batch_shape"] = shape
+    if kind == "BatchNormalization" and isinstance(config.get("axis"), list):
+        (config["axis"],) = config["axis"]
+    for pattern, names in _DROPPED:
+        if pattern.search(kind):
+            for name in names & set(config):
+                if (name, config[name]) not in _KEPT:
+                    del config[name]
+    if kind in ("Functional", "Model"):
+        _modernize_connections(config)
+        if "module" in node:
+            node |= {"module": "keras.src.models.functional", "registered_name": "Functional"}
+            node["class_name"] = "Functional"
+    return node
+
+
+def _modernize_connections(config: dict[str, Any]) -> None:
+    """Change the references between the layers of a Keras 2 graph to those of Keras 3.
+
+    A reference is [layer, node, tensor]. In Keras 2 a nested model had its first node from its own
+    construction. In Keras 3 its first node is its first call.
+    """
+    models = {layer.get("name") for layer in config["layers"] if "layers" in layer["config"]}
+
+    def lower(reference: list[Any]) -> None:
+        if reference[0] in models and reference[1] > 0:
+            reference[1] -= 1
+
+    for layer in config["layers"]:
+        for node in layer.get("inbound_nodes", ()):
+            for reference in node:
+                lower(reference)
+    for end in ("input_layers", "output_layers"):
+        for reference in config[end]:
+            lower(reference)
+        if len(config[end]) == 1:  # Keras 3 would make a list of one tensor of it
+            (config[end],) = config[end]
+
+
+def _damaged(path: Path, error: Exception) -> ModelFileError:
+    if isinstance(error, RecursionError):
+        return ModelFileError(f"{path} is nested too deeply; check where it came from")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ModelFileError(f"{path} is damaged ({reason}); save it again")
+
+
+def _check_graph(path: Path, graph: Any) -> None:
+    if "class_name" not in graph:
+        raise ValueError("it has no model")
+    for module, name in _names(graph):
         _check_name(path, module, name)
 
 
@@ -98,6 +272,11 @@ def _names(graph: Any) -> Iterator[tuple[str, str]]:
 
 
 def _check_name(path: Path, module: str, name: str) -> None:
+    if name.endswith("OpLambda"):
+        raise ModelFileError(
+            f"{path} has an operation outside of a layer ({name}), which Keras 3 cannot load; use a"
+            " layer for it, such as Rescaling for x / 255, and save the model again"
+        )
     if name in _CODE:
         raise ModelFileError(
             f"{path} contains code ({name}), and lenet-edge never runs code from a file;"

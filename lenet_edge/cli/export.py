@@ -88,10 +88,10 @@ def command(
 ) -> None:
     """Export a checkpoint to TFLite, ONNX, plain C or WebAssembly.
 
-    MODEL is a .keras file; the default is exported/lenet.keras. Any Keras classifier with one
-    input works. The command writes float32 files, and files of the other precisions that you
-    select. Each file contains its labels, its pixel scale and its origin. The manifest beside it
-    repeats them.
+    MODEL is a .keras or .h5 file of Keras 2 or 3; the default is exported/lenet.keras. Any Keras
+    classifier with one input works. The command writes float32 files, and files of the other
+    precisions that you select. Each file contains its labels, its pixel scale and its origin. The
+    manifest beside it repeats them.
 
     \b
     Example: lenet-edge export --int8 --dynamic

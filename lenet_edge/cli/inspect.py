@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def command(model: Path, json_file: Path | None) -> None:
     """Show the layers of a model with their parameters and MACs.
 
-    MODEL is a .keras, .tflite or .onnx file from this toolkit or from elsewhere. MACs are the
+    MODEL is a .keras, .h5, .tflite or .onnx file from this toolkit or from elsewhere. MACs are the
     multiply-accumulate operations for one image.
 
     \b

@@ -130,12 +130,12 @@ def check_devices(root: Path = _ROOT) -> Iterator[Finding]:
 def check_exported_files(folder: Path) -> Iterator[Finding]:
     """Check that each exported file has the SHA-256 of its manifest."""
     from lenet_edge.artifacts.artifact import has_manifest, load_artifact
-    from lenet_edge.formats import BY_SUFFIX
+    from lenet_edge.formats import format_of
 
     paths = sorted(
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.suffix in BY_SUFFIX and has_manifest(path)
+        if format_of(path) and has_manifest(path)
     )
     if not paths:
         yield Finding("files", "note", f"none in {folder}", "no model was exported to this folder",

@@ -10,25 +10,31 @@ import numpy as np
 
 import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
 from lenet_edge.artifacts.artifact import check_format
-from lenet_edge.errors import ModelFileError
+from lenet_edge.artifacts.keras_file import keras_version, loadable
+from lenet_edge.errors import LenetEdgeError, ModelFileError
 
 import tensorflow as tf  # isort: skip
 
 
 def load_checkpoint(path: Path) -> Any:
-    """Return the Keras model in a .keras file; pickled code in the file is never run.
+    """Return the Keras model in a file of Keras 2 or 3; pickled code in the file is never run.
 
     Raises:
-        ModelFileError: the file is not a .keras file, or its model cannot be exported: it has
+        ModelFileError: the file is not of Keras, or its model cannot be exported: it has
             several inputs or outputs, or accepts images of any size.
     """
     if check_format(path) != "keras":
         raise ModelFileError(f"{path} is not a .keras checkpoint; export needs one")
     try:
-        model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
+        with loadable(path) as file:
+            model = tf.keras.models.load_model(file, compile=False, safe_mode=True)
+    except LenetEdgeError:
+        raise  # the message is complete
     except Exception as error:  # zip, HDF5, JSON and Keras raise various types
         reason = " ".join(str(error).split())[:200]
-        raise ModelFileError(f"{path} cannot be loaded by Keras: {reason}") from error
+        version, own = keras_version(path), tf.keras.__version__
+        writer = f" (Keras {version} saved it)" if version and version != own else ""
+        raise ModelFileError(f"{path} cannot be loaded by Keras {own}{writer}: {reason}") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelFileError(
             f"{path} has {len(model.inputs)} inputs and {len(model.outputs)} outputs;"

@@ -24,7 +24,7 @@ from lenet_edge.artifacts.artifact import (
 )
 from lenet_edge.data.image_file import MAX_BYTES, SUFFIXES
 from lenet_edge.errors import DataError, ModelFileError
-from lenet_edge.formats import FORMATS
+from lenet_edge.formats import format_of
 from lenet_edge.results.formatting import MISSING, microseconds
 from lenet_edge.support.html_table import html_table
 from lenet_edge.worker import Worker
@@ -148,11 +148,10 @@ def find_models(model: Path | None, folder: Path) -> list[Artifact]:
         from lenet_edge.selection import load_artifacts
 
         return load_artifacts([model], folder)
-    suffixes = [format.suffix for format in FORMATS if format.role == "model"]
     artifacts = [
         load_artifact(path)
         for path in folder.glob("*")
-        if path.suffix in suffixes and has_manifest(path)
+        if (format := format_of(path)) and format.role == "model" and has_manifest(path)
     ]
     if not artifacts:
         raise ModelFileError(

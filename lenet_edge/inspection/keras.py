@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from lenet_edge.artifacts.keras_file import loadable
 from lenet_edge.errors import MissingPackageError
 from lenet_edge.inspection.layer import Layer
 
@@ -16,7 +18,9 @@ def read(path: str) -> Iterator[Layer]:
         import tensorflow as tf
     except ImportError:
         raise MissingPackageError("tensorflow", "host") from None
-    for layer in _flat(tf.keras.models.load_model(path, compile=False, safe_mode=True)):
+    with loadable(Path(path)) as file:
+        model = tf.keras.models.load_model(file, compile=False, safe_mode=True)
+    for layer in _flat(model):
         shape = tuple(layer.output.shape)
         positions = layer.input.shape if "Transpose" in type(layer).__name__ else shape
         kernels = [w for w in layer.weights if "kernel" in w.name and len(w.shape) > 1]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import DataError
-from lenet_edge.formats import BY_SUFFIX
+from lenet_edge.formats import format_of
 from lenet_edge.report.rank import ranking_latency_s
 from lenet_edge.results.formatting import latency, plural
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
@@ -84,7 +84,7 @@ def exported_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
 
 def is_exported(measurement: Measurement) -> bool:
     """Return True for an exported file on a real target: no checkpoint, not the null target."""
-    format = BY_SUFFIX.get(Path(measurement.artifact).suffix)
+    format = format_of(Path(measurement.artifact))
     is_checkpoint = format is not None and format.role == "checkpoint"
     return not is_checkpoint and measurement.target != "null"
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.keras_file import loadable
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Delegation, Images, Logits, Session, Target
@@ -124,5 +125,6 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
             raise TargetError(
                 "TensorFlow fixes its number of threads at the first call; use a fresh process"
             ) from None
-    model = tf.keras.models.load_model(artifact.path, compile=False, safe_mode=True)
+    with loadable(artifact.path) as path:
+        model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
     return KerasSession(model, artifact, target)

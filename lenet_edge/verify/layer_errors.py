@@ -16,7 +16,7 @@ import numpy as np
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, has_manifest, load_artifact
 from lenet_edge.errors import LenetEdgeError, ModelFileError
-from lenet_edge.formats import BY_NAME
+from lenet_edge.formats import BY_NAME, format_of
 from lenet_edge.results.parity_report import LayerError
 from lenet_edge.verify.activations import Activation, compare_onnx, compare_tflite
 from lenet_edge.verify.expected import Expected, call_with_images
@@ -34,7 +34,7 @@ def find_sibling(artifact: Artifact) -> Artifact:
         ModelFileError: the folder has no such artifact.
     """
     for path in sorted(artifact.path.parent.iterdir()):
-        if path.suffix != BY_NAME[artifact.format].suffix or not has_manifest(path):
+        if format_of(path) != BY_NAME[artifact.format] or not has_manifest(path):
             continue
         other = load_artifact(path)
         if (other.precision, other.parent_sha256) == ("float32", artifact.parent_sha256):
