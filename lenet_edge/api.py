@@ -260,7 +260,7 @@ def verify(
     Raises:
         ModelFileError: a file cannot be used, or its float model was not recorded.
         TargetError: no file fits the targets.
-        UsageError: `data` without `reference`.
+        UsageError: `data` without `reference`, or `logits` is an input.
     """
     from lenet_edge.flows.verify import VerifySettings, verify
 
@@ -279,6 +279,8 @@ def verify(
     )
     console = _console(progress)
     choice = _choice(files, target, delegate, delegate_option, allow_fallback, console)
+    inputs = [artifact.path for artifact in choice.artifacts]
+    _check_outputs({"logits": logits}, [*inputs, settings.reference, settings.data])
     return verify(choice, settings, console)
 
 
@@ -335,7 +337,7 @@ def bench(
         KeyboardInterrupt: Ctrl-C was pressed; `json` holds what was measured.
         TargetError: nothing could be measured.
         DataError: the run to resume is of another machine or other settings.
-        UsageError: two arguments contradict each other.
+        UsageError: two arguments contradict each other, or an output is an input.
     """
     from lenet_edge.flows.bench import BenchSettings, bench
     from lenet_edge.report import csv_and_pytest
@@ -355,6 +357,8 @@ def bench(
     )
     console = _console(progress)
     choice = _choice(files, target, delegate, delegate_option, allow_fallback, console)
+    inputs = [artifact.path for artifact in choice.artifacts]
+    _check_outputs({"json": json, "csv": csv, "pytest_benchmark": pytest_benchmark}, inputs)
     run, stopped = bench(choice, settings, console, None if json is None else Path(json), resume)
     if csv is not None:
         csv_and_pytest.write_text(Path(csv), csv_and_pytest.to_csv(run))
@@ -477,12 +481,26 @@ def report(
     from lenet_edge.results.result_file import BenchRun
 
     checked_suffix(Path("report.html") if output is None else Path(output))
+    files = [*_results(results), compare]
+    _check_outputs({"output": output}, [r for r in files if isinstance(r, (str, os.PathLike))])
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
     base = compare if compare is None or isinstance(compare, BenchRun) else Path(compare)
     page = report(_results(results), limits, base)
     if output is not None:
         page.save(Path(output))
     return page
+
+
+def _check_outputs(
+    outputs: Mapping[str, PathLike | None], inputs: Iterable[PathLike | None]
+) -> None:
+    """Check that no output replaces an input; both are by the names of their arguments."""
+    from lenet_edge.artifacts.outputs import Output, check_outputs
+
+    check_outputs(
+        [Output(name, Path(path)) for name, path in outputs.items() if path is not None],
+        [(os.fspath(path), Path(path)) for path in inputs if path is not None],
+    )
 
 
 def _console(progress: Progress) -> Console:

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from lenet_edge import formats
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.support import typed_json
-from lenet_edge.support.files import atomic_write, sha256_of
+from lenet_edge.support.files import atomic_write, sha256_of, short_name
 from lenet_edge.support.html_table import html_table
 
 MANIFEST_VERSION = 1
@@ -134,7 +135,7 @@ def manifest_path(path: Path) -> Path:
 
 
 def _next_manifest_path(path: Path) -> Path:
-    return path.with_name(f".next-{path.name}.json")
+    return path.with_name(f".next-{short_name(path.name)}.json")
 
 
 def announce(artifact: Artifact) -> None:
@@ -183,7 +184,7 @@ def load_artifact(path: Path) -> Artifact:
             has neither manifest nor contract, or its manifest describes another file.
     """
     following = _next_manifest_path(path)
-    if following.exists():  # a writer is active, or was stopped between the two renames
+    if os.path.exists(following):  # a writer is active, or was stopped between the two renames
         with contextlib.suppress(ModelFileError):
             return _described_by(following, path)
     return _described_by(manifest_path(path), path)
@@ -191,9 +192,10 @@ def load_artifact(path: Path) -> Artifact:
 
 def _described_by(sidecar: Path, path: Path) -> Artifact:
     format = check_format(path)
-    source = str(sidecar) if sidecar.exists() else f"the contract inside {path}"
+    has_sidecar = os.path.exists(sidecar)  # unlike `Path.exists`, false if the name is too long
+    source = str(sidecar) if has_sidecar else f"the contract inside {path}"
     try:
-        facts = _manifest(sidecar) if sidecar.exists() else _embedded_facts(path, format)
+        facts = _manifest(sidecar) if has_sidecar else _embedded_facts(path, format)
         version = facts.pop("manifest_version")
         if version != MANIFEST_VERSION:
             raise ModelFileError(
@@ -234,7 +236,7 @@ def is_described(path: Path) -> bool:
 
 def has_manifest(path: Path) -> bool:
     """Tell whether a model file has a manifest beside it."""
-    return manifest_path(path).exists() or _next_manifest_path(path).exists()
+    return any(map(os.path.exists, (manifest_path(path), _next_manifest_path(path))))
 
 
 def _manifest(sidecar: Path) -> Any:

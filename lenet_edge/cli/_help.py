@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lenet_edge.cli._outputs import check_files
 from lenet_edge.support.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Command(click.Command):
     ) -> None:
         super().__init__(*arguments, **others)
         self.section, self.position = section, position
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, if its outputs replace none of its inputs."""
+        check_files(ctx)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""

@@ -19,6 +19,7 @@ from lenet_edge.cli._help import (
     check_choice,
     option,
 )
+from lenet_edge.cli._outputs import OutputFile, PathOrName
 
 # The run.sh of a bundle sets the folder, so that it works from any working directory.
 DEFAULT_DIR = Path(os.environ.get("LENET_EDGE_EXPORTED", "exported"))
@@ -37,7 +38,7 @@ def json_option(command: Decorated) -> Decorated:
         OUTPUT,
         "json_file",
         "--json",
-        type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+        type=OutputFile(".json", allow_dash=True),
         metavar="FILE",
         help='Also write the result as JSON to FILE. "-" prints only the JSON.',
     )(command)
@@ -87,6 +88,7 @@ def delegate_options(command: Decorated) -> Decorated:
         option(
             TARGETS,
             "--delegate",
+            type=PathOrName(),
             metavar="PATH|NAME",
             help="Run .tflite files with an external TFLite delegate: the path of its .so file,"
             " or armnn, edgetpu, ethosu, qnn, teflon or vx.",
@@ -227,6 +229,7 @@ def dataset_options(command: Decorated) -> Decorated:
             "--dataset",
             default="mnist",
             show_default=True,
+            type=PathOrName(),
             metavar="NAME|FILE.npz|FOLDER",
             help="mnist, fashion-mnist, an .npz file with the arrays x_train, y_train, x_test and"
             " y_test, or a folder with one folder of images for each class.",

@@ -29,6 +29,7 @@ from lenet_edge.cli._options import (
     target_option,
     thread_counts,
 )
+from lenet_edge.cli._outputs import OutputFile, PathOrName, is_dash
 from lenet_edge.cli._terminal import output, say, show
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @files_argument
 @target_option
 @option(
-    TARGETS, "pythons", "--python", multiple=True, callback=_pythons, metavar="[TARGET=]PATH",
+    TARGETS, "pythons", "--python", multiple=True, type=PathOrName(), callback=_pythons,
+    metavar="[TARGET=]PATH",
     help="Run the workers (of this target or runtime) with the Python of another venv. Repeatable.",
 )  # fmt: skip
 @delegate_options
@@ -84,10 +86,10 @@ def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @json_option
 @option(OUTPUT, "--resume", is_flag=True,
         help="Continue the run in the file of --json.")  # fmt: skip
-@option(OUTPUT, "--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False),
+@option(OUTPUT, "--csv", "csv_file", type=OutputFile(".csv"),
         metavar="FILE", help="Also write one row for each cell to FILE.")  # fmt: skip
 @option(OUTPUT, "--pytest-benchmark", "pytest_file",
-        type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+        type=OutputFile(".json"), metavar="FILE",
         help="Also write a file for pytest-benchmark compare.")  # fmt: skip
 def command(
     files: tuple[Path, ...],
@@ -130,8 +132,10 @@ def command(
     from lenet_edge.report import csv_and_pytest
     from lenet_edge.report.terminal.bench import bench_view
     from lenet_edge.selection import load_artifacts
+    from lenet_edge.support.files import is_stream
 
-    run_file = json_file if str(json_file) != "-" else None
+    # The file is rewritten after each process, and a stream is written once.
+    run_file = json_file if json_file and not (is_dash(json_file) or is_stream(json_file)) else None
     if resume and run_file is None:
         raise UsageError("--resume needs the run's file: --json FILE")
     source = click.get_current_context().get_parameter_source("batch_sizes")

@@ -9,6 +9,7 @@ import click
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, Command, Section, check_choice, option
 from lenet_edge.cli._options import DEFAULT_DIR, check_deployables, files_argument, json_option
+from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import say, write_json
 
 _CONTENT = "What to pack"
@@ -53,7 +54,7 @@ def _check_system(ctx: click.Context, parameter: click.Parameter, name: str | No
 @option(
     OUTPUT,
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(".xz", regular=True),
     default=Path("lenet-edge.tar.xz"),
     show_default=True,
     help="Archive to write.",

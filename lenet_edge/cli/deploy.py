@@ -15,6 +15,7 @@ from lenet_edge.cli._options import (
     files_argument,
     json_option,
 )
+from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.cli._terminal import (
     GATE_FAILED,
     INCONCLUSIVE,
@@ -58,7 +59,7 @@ _ACTION, _BOARD = "What to do", "The board"
         show_default=True, metavar="S",
         help="Sample each cell for at most this many seconds.")  # fmt: skip
 @option(
-    OUTPUT, "--results-dir", type=click.Path(path_type=Path, file_okay=False),
+    OUTPUT, "--results-dir", type=OutputFolder(),
     default=Path("benchmarks/results"), show_default=True,
     help="Write the board's results to a folder with the board's name in this folder.",
 )  # fmt: skip

@@ -9,6 +9,7 @@ import click
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import DATA, OUTPUT, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
+from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.formats import EXPORT_CHOICES
 
 _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
@@ -66,7 +67,7 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
 @option(
     OUTPUT,
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder("reference-*.npz"),
     default=DEFAULT_DIR,
     show_default=True,
     help="Folder for the exported files.",

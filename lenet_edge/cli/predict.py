@@ -8,12 +8,13 @@ import click
 
 from lenet_edge.cli._help import DATA, TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, json_option, num_threads_option
+from lenet_edge.cli._outputs import PathOrName
 from lenet_edge.cli._terminal import write_json
 from lenet_edge.support.printable import make_printable
 
 
 @click.command("predict", cls=Command, section=Section.USE, position=1)
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("images", nargs=-1, type=PathOrName(), metavar="[IMAGE...]")
 @option(DATA, "--camera", is_flag=True, help="Take a photo with the camera of a Raspberry Pi.")
 @option(
     TARGETS,

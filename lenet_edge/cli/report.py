@@ -9,8 +9,10 @@ import click
 
 from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import json_option
+from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import output, say, spinner
 
+DEFAULT_RESULTS = Path("demo") / "results.json"
 _UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
@@ -23,11 +25,19 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     return float(match[1]) * _UNITS[match[2]]
 
 
+def _or_default(
+    ctx: click.Context, parameter: click.Parameter, results: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    return results or (DEFAULT_RESULTS,)
+
+
 _LIMITS = "Limits for the recommended file"
 
 
 @click.command("report", cls=Command, section=Section.MEASURE, position=5)
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument(
+    "results", nargs=-1, type=click.Path(path_type=Path, dir_okay=False), callback=_or_default
+)
 @option(
     _LIMITS,
     "--max-accuracy-drop",
@@ -52,7 +62,7 @@ _LIMITS = "Limits for the recommended file"
     OUTPUT,
     "page_file",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(".html", ".md"),
     default=Path("report.html"),
     show_default=True,
     help="Report to write, as a web page (.html) or as Markdown (.md).",
@@ -88,12 +98,10 @@ def command(
     from lenet_edge.report.eligibility import Limits
     from lenet_edge.report.page import checked_suffix
 
-    if not results:
-        results = (Path("demo") / "results.json",)
-        if not results[0].exists():
-            raise DataError(
-                f"there is no {results[0]}; make it with: lenet-edge run, or name result files"
-            )
+    if results == (DEFAULT_RESULTS,) and not DEFAULT_RESULTS.exists():
+        raise DataError(
+            f"there is no {DEFAULT_RESULTS}; make it with: lenet-edge run, or name result files"
+        )
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
     with spinner("Making the report"):  # takes minutes for a large fleet
         checked_suffix(page_file)

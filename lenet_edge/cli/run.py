@@ -14,6 +14,7 @@ from lenet_edge.cli._options import (
     json_option,
     recipe_options,
 )
+from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.cli._terminal import output, say
 
 
@@ -27,7 +28,7 @@ from lenet_edge.cli._terminal import output, say
 @option(
     OUTPUT,
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder("results.json", "report.html", "reference-*.npz", "lenet.training/*"),
     default=Path("demo"),
     show_default=True,
     help="Folder for the model, the exported files, results.json and report.html.",

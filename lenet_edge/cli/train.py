@@ -9,7 +9,14 @@ import click
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TRAINING, Command, Section, StringChoice, option
 from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, recipe_options
+from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import say
+
+
+def _written_beside(checkpoint: Path) -> tuple[str, ...]:
+    """Return the names of the manifest and of the record of a training."""
+    record = ("history.json", "state.npz", "curve.png")
+    return (f"{checkpoint.name}.json", *(f"{checkpoint.stem}.training/{name}" for name in record))
 
 
 @click.command("train", cls=Command, section=Section.MAKE, position=1)
@@ -35,7 +42,7 @@ from lenet_edge.cli._terminal import say
 @option(
     OUTPUT,
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(".keras", regular=True, written=_written_beside),
     default=DEFAULT_DIR / "lenet.keras",
     show_default=True,
     help="Checkpoint to write.",

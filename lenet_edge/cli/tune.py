@@ -9,6 +9,7 @@ import click
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TARGETS, Command, Section, option
 from lenet_edge.cli._options import DEFAULT_DIR, json_option
+from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.cli._terminal import output, say
 
 
@@ -28,7 +29,7 @@ from lenet_edge.cli._terminal import output, say
 @option(
     OUTPUT,
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder("*.tune.json", "*.tune.png"),
     default=DEFAULT_DIR,
     show_default=True,
     help="Folder for the fastest file, the Pareto front and its picture.",

@@ -18,6 +18,7 @@ from lenet_edge.cli._options import (
     scheduler_option,
     target_option,
 )
+from lenet_edge.cli._outputs import OutputFile, OutputFolder
 from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, say
 
 if TYPE_CHECKING:
@@ -76,14 +77,14 @@ _BY_PRECISION = "The default depends on the precision"
     OUTPUT,
     "--logits",
     "logits_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(".npz"),
     metavar="FILE.npz",
     help='Write the logits of each pair as an array with the name "FILE on TARGET".',
 )
 @option(
     OUTPUT,
     "--plots",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder("*.png"),
     metavar="DIR",
     help="Draw flipped images, the confusion matrix and the logit errors as PNG files in DIR.",
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lenet_edge.errors import BoardError
 from lenet_edge.runtimes import deployables, get_deployable
-from lenet_edge.support.files import cache_folder, sha256_of
+from lenet_edge.support.files import private_cache_folder, sha256_of
 from lenet_edge.support.python_command import python_module
 
 OLDEST_PYTHON = (3, 10)
@@ -112,9 +112,8 @@ def _cached_wheels(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...
     """Return the wheels of these runtimes from the cache; download them first if needed."""
     requirements = _requirements(system, runtimes)
     key = hashlib.sha256(repr((system, requirements)).encode()).hexdigest()[:12]
-    folder = cache_folder("wheels") / f"{system.machine}-{key}"
+    folder = private_cache_folder("wheels") / f"{system.machine}-{key}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
         try:
             _download(system, requirements, part)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from lenet_edge.errors import BoardError, LenetEdgeError
 from lenet_edge.fleet.connection import RESOURCE, connect
 from lenet_edge.fleet.inventory import Entry
+from lenet_edge.support.files import create_log
 from lenet_edge.support.python_command import python_module
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _ssh_command(entry: Entry, port: int) -> list[str]:
 def _spawn(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a process that continues after this one ends."""
     try:
-        with log.open("wb") as file:
+        with create_log(log) as file:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )

@@ -18,6 +18,7 @@ from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.report.rank import SCENARIOS
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped, load_runs
 from lenet_edge.selection import Pair, select_pairs
+from lenet_edge.support.files import is_stream
 
 if TYPE_CHECKING:
     from lenet_edge.flows.fleet_session import Choice
@@ -82,7 +83,8 @@ def bench(
         choice: the files and targets.
         settings: the settings of the plan.
         console: the display.
-        results_file: a JSON file that is rewritten after each process; None keeps nothing.
+        results_file: a JSON file that is rewritten after each process, or a stream that is
+            written at the end; None keeps nothing.
         resume: continue the run that `results_file` holds.
 
     Returns:
@@ -115,20 +117,24 @@ def _measure(
     console: Console,
     results_file: Path | None,
 ) -> tuple[BenchRun, bool]:
+    is_rewritten = results_file is not None and not is_stream(results_file)
     latest = earlier or BenchRun.of_this_machine(skipped=tuple(skipped), parity=tuple(parity))
 
     def keep(run: BenchRun) -> None:
         nonlocal latest
         latest = dataclasses.replace(run, parity=tuple(parity))
-        if results_file:
+        if results_file and is_rewritten:
             latest.save(results_file)
 
     try:
         with console.progress_bar("Bench", len(planned.steps())) as step:
             keep(run_plan(planned, step, keep, earlier, skipped))
+        stopped = False
     except KeyboardInterrupt:
-        return latest, True
-    return latest, False
+        stopped = True
+    if results_file and not is_rewritten:
+        latest.save(results_file)
+    return latest, stopped
 
 
 def bench_fleet(

@@ -24,16 +24,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_csv(run: BenchRun) -> str:
-    """Return a header and one row for each measurement; an interval takes two columns."""
+    """Return a header and one row for each measurement; an interval takes two columns.
+
+    A text that a spreadsheet would run as a formula starts with an apostrophe.
+    """
     rows = [
         {"machine": run.environment.machine, "emulated": run.environment.emulated, **_row(cell)}
         for cell in run.measurements
     ]
+    rows = [{name: _without_formula(value) for name, value in row.items()} for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else ["machine"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _without_formula(value: Any) -> Any:
+    """Return the value of a cell; numbers keep their sign. Source: OWASP, CSV injection."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return f"'{value}" if is_formula else value
 
 
 def _row(measurement: Measurement) -> dict[str, Any]:

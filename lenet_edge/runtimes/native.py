@@ -23,7 +23,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.embedded import read_contract
-from lenet_edge.errors import TargetError
+from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import Deployable
 from lenet_edge.support import files
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
@@ -126,7 +126,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
         raise TargetError(f"{artifact.name} is not a C file of lenet-edge; export it again")
     specs = (TensorSpec(**contract["inputs"][0]), TensorSpec(**contract["outputs"][0]))
     library = built_beside(artifact.path, content, os.uname().machine)
-    if library.exists() and not is_writable_by_others(library.parent.stat()):
+    if library.exists() and not files.is_writable_by_others(library.parent.stat()):
         return NativeSession(library, name[1].decode(), specs, "built elsewhere")
     compiler = _compiler()
     version_line = _run([*compiler, "--version"]).partition("\n")[0]
@@ -196,24 +196,10 @@ def cache_folder() -> Path:
     Raises:
         TargetError: the folder belongs to another user, or other users can write to it.
     """
-    folder = files.cache_folder("native")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError as error:
-        raise TargetError(
-            f"no folder to build in: {error}; set XDG_CACHE_HOME to a folder of yours"
-        ) from error
-    if status.st_uid != os.getuid() or is_writable_by_others(status):
-        raise TargetError(
-            f"other users can write to {folder}, and libraries in it are executed; delete it"
-        )
-    return folder
-
-
-def is_writable_by_others(status: os.stat_result) -> bool:
-    """Return whether users other than the owner can write to a folder."""
-    return bool(status.st_mode & 0o022)
+        return files.private_cache_folder("native")
+    except LenetEdgeError as error:
+        raise TargetError(str(error)) from error
 
 
 def _run(command: list[str]) -> str:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import platform
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -84,12 +85,35 @@ def _open_locked(path: Path) -> int | None:
                 f"cannot write into {path.parent}: {error.strerror}; check the folder and its"
                 " free space"
             ) from error
+        try:
+            _check_lock_file(descriptor, path)
+        except LenetEdgeError:
+            os.close(descriptor)
+            raise
         if not try_lock(descriptor):
             os.close(descriptor)
             return None
         if _is_still_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # the previous holder has just deleted this file
+
+
+def _check_lock_file(descriptor: int, path: Path) -> None:
+    """Refuse a lock file that another user has prepared in a shared folder such as /tmp.
+
+    Raises:
+        LenetEdgeError: the file belongs to another user there; or it is a FIFO, a device or a
+            second name of a file, which the description of the holder would overwrite.
+    """
+    status, folder = os.fstat(descriptor), path.parent.stat()
+    owners = (os.geteuid(), folder.st_uid)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        problem = "is not a regular file with one name"
+    elif folder.st_mode & stat.S_ISVTX and status.st_uid not in owners:
+        problem = "belongs to another user"
+    else:
+        return
+    raise LenetEdgeError(f"the lock file {path} {problem}; delete it")
 
 
 def try_lock(descriptor: int) -> bool:
@@ -112,10 +136,19 @@ def _is_still_at(descriptor: int, path: Path) -> bool:
         return False
 
 
+def _read_start(path: Path) -> str:
+    """Return the first 2,000 bytes of a lock file, without waiting for the writer of a FIFO."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 2000).decode()
+    finally:
+        os.close(descriptor)
+
+
 def _describe_holder(path: Path) -> str:
     """Return the description of the holder; any user may have written into the lock file."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8")[:2000])
+        facts = json.loads(_read_start(path))
         since = datetime.datetime.fromtimestamp(facts["since"]).strftime("%H:%M")
         host = f" on {facts['host'][:100]}" if facts["host"] != platform.node() else ""
         holder = f"{facts['command'][:200]} (process {int(facts['pid'])}{host})"

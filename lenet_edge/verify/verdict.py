@@ -11,6 +11,7 @@ from typing import Any
 
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.parity_report import Bounds
+from lenet_edge.support.toml_file import parse_toml, read_settings
 
 # Bounds that each precision can meet, with a margin for the variation between trainings.
 DEFAULTS = {
@@ -47,27 +48,19 @@ def read_bounds(folder: Path) -> dict[str, Any]:
         The `settings` of `bounds_for`; empty without a file or a section.
 
     Raises:
-        LenetEdgeError: the section is invalid, the file cannot be read, or Python is older
-            than 3.11.
+        LenetEdgeError: the section is invalid, or the file cannot be read or is too large.
+        MissingPackageError: this Python needs a package to read TOML.
     """
     path = folder / "pyproject.toml"
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        text = read_settings(path) if path.is_file() else ""
+        if f"[{_SECTION}" not in text:
+            return {}
+        section = parse_toml(text, "fleet")["tool"]["lenet-edge"]
+        return _check_section(section, tables=True)
     except OSError as error:
         raise LenetEdgeError(f"cannot read {path}: {error.strerror}; check the file") from error
-    if f"[{_SECTION}" not in text:
-        return {}
-    if sys.version_info < (3, 11):
-        raise LenetEdgeError(
-            f"{path} has a [{_SECTION}] section, which needs Python 3.11 or newer; run the command"
-            " in another folder and give the bounds as options"
-        )
-    import tomllib
-
-    try:
-        section = tomllib.loads(text)["tool"]["lenet-edge"]
-        return _check_section(section, tables=True)
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LenetEdgeError(
             f"{path}, [{_SECTION}]: {error}; valid keys are {', '.join(map(_dashed, _NAMES))},"
             f" and tables of them named {', '.join(DEFAULTS)}"

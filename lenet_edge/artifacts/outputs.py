@@ -1,0 +1,132 @@
+"""Check of the output paths of a command: none of them replaces an input or a model's files."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet_edge import formats
+from lenet_edge.artifacts.artifact import manifest_path
+from lenet_edge.errors import UsageError
+
+_MODEL_SUFFIXES = "|".join(re.escape(suffix) for suffix in formats.BY_SUFFIX)
+_MANIFEST_NAME = re.compile(rf".+({_MODEL_SUFFIXES})\.json")
+_REFERENCE_NAME = re.compile(r"reference-[0-9a-f]{12}\.npz")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Path that a command writes to, as the option `option` gives it.
+
+    Attributes:
+        option: the option, such as ``--json``.
+        path: the file, or the folder for several files.
+        suffixes: the usual suffixes of such a file.
+        written: patterns of other files that the command writes, as `fnmatch` reads them. They
+            are relative to the folder of a file, or to the path of a folder.
+        is_folder: True if the command creates files with names of its own in `path`.
+    """
+
+    option: str
+    path: Path
+    suffixes: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    is_folder: bool = False
+
+    def writes(self, path: Path) -> bool:
+        """Return whether the command writes `path` because of this option."""
+        if not self.is_folder and _is_same_file(self.path, path):
+            return True
+        folder = os.path.realpath(self.path if self.is_folder else self.path.parent)
+        name = os.path.relpath(os.path.realpath(path), folder)
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.written)
+
+
+def check_outputs(outputs: Sequence[Output], inputs: Iterable[tuple[str, Path]]) -> None:
+    """Check that no output is an input, another output, or the file of a model.
+
+    Args:
+        outputs: the outputs of a command.
+        inputs: the files and folders that the command reads, with the name of each option.
+
+    Raises:
+        UsageError: an output would replace such a file.
+    """
+    inputs = list(inputs)
+    for output in outputs:
+        if _is_character_device(output.path):  # such as /dev/null, which holds nothing
+            continue
+        for name, path in inputs:
+            _check_input(output, name, path)
+        if not output.is_folder:
+            _check_name(output)
+    for first, second in itertools.permutations(outputs, 2):
+        if second.is_folder or _is_character_device(second.path):
+            continue
+        if first.writes(second.path):
+            raise UsageError(
+                f"{first.option} and {second.option} both write {second.path}; name two files"
+            )
+
+
+def _check_name(output: Output) -> None:
+    """Check that an output is not named like a file that only `train` and `export` write.
+
+    Raises:
+        UsageError: it is, or it is a link to such a file.
+    """
+    for path in (output.path, Path(os.path.realpath(output.path))):
+        if path.suffix in formats.BY_SUFFIX and path.suffix not in output.suffixes:
+            description = "a model file"
+        elif _MANIFEST_NAME.fullmatch(path.name):
+            description = "the manifest of a model file"
+        elif _REFERENCE_NAME.fullmatch(path.name):
+            description = "the recorded logits of a model"
+        else:
+            continue
+        raise UsageError(
+            f"{output.option} {output.path} is the name of {description}; name another file"
+        )
+
+
+def _check_input(output: Output, name: str, path: Path) -> None:
+    """Check that an output does not replace an input, its manifest, or a file in it.
+
+    Raises:
+        UsageError: it does.
+    """
+    described = (path, manifest_path(path)) if path.suffix in formats.BY_SUFFIX else (path,)
+    for file in described:
+        if output.writes(file) and not file.is_dir():
+            raise UsageError(
+                f"{output.option} {output.path} would replace the input {file} ({name}); name"
+                f" another {'folder' if output.is_folder else 'file'}"
+            )
+    if output.is_folder or output.path.suffix in output.suffixes or not path.is_dir():
+        return
+    end = Path(os.path.realpath(output.path))
+    if end.is_file() and end.is_relative_to(os.path.realpath(path)):
+        raise UsageError(
+            f"{output.option} {output.path} is a file in the input {path} ({name}); name another"
+            " file"
+        )
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return os.path.realpath(first) == os.path.realpath(second)
+
+
+def _is_character_device(path: Path) -> bool:
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)
+    except OSError:
+        return False
