@@ -1,6 +1,7 @@
 """Reading and decoding of PNG and JPEG files from cameras, scanners and drawing programs.
 
-Images come from untrusted sources: decoding has a memory limit and tries only these two formats.
+Images come from untrusted sources: decoding tries only these two formats, within the limits of
+`data.image_container`.
 The functions import NumPy and Pillow themselves, because a command that only passes file names
 needs neither.
 """
@@ -8,10 +9,10 @@ needs neither.
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lenet_edge.data.image_container import extract_pixel_parts
 from lenet_edge.errors import DataError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_BYTES = 32 * 2**20
-MAX_PIXELS = 50_000_000  # the largest images of common phones
 _KEPT_SIDE = 1024  # pixels; larger images are reduced before any other step
+_BAND_PIXELS = 2**20  # of a large image, which is reduced in bands
 
 
 def read_image_file(path: Path) -> bytes:
@@ -57,59 +58,80 @@ def decode_image(content: bytes, name: str) -> npt.NDArray[np.uint8]:
         name: the name of the image in error messages.
 
     Returns:
-        uint8 of shape (height, width, 3), each side under 2,048 pixels unless the
-        image is very narrow.
+        uint8 of shape (height, width, 3), each side under 2,048 pixels.
 
     Raises:
-        DataError: the file is not a PNG or JPEG image, is damaged, or has over 50 million pixels.
+        DataError: the file is not a PNG or JPEG image, is damaged, or exceeds a limit of
+            `data.image_container`.
         MissingPackageError: Pillow is not installed.
     """
     import numpy as np
 
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image
     except ImportError:
         raise MissingPackageError("pillow", "predict") from None
     if not content:
         raise DataError(f"{name} is empty; give a PNG or JPEG image")
+    parts = extract_pixel_parts(content, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns at its own limit, which is different
-            file = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-        with file as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image.draft(None, (_KEPT_SIDE, _KEPT_SIDE))  # decodes a JPEG at a reduced size
-            return np.asarray(_on_white(ImageOps.exif_transpose(_reduce(image))), np.uint8)
-    except UnidentifiedImageError:
-        raise DataError(f"{name} is not a PNG or JPEG image; convert it to PNG") from None
-    except Image.DecompressionBombError:
-        raise DataError(
-            f"{name} has more than {MAX_PIXELS:,} pixels; make the image smaller"
-        ) from None
+        with Image.open(io.BytesIO(parts.content), formats=("PNG", "JPEG")) as image:
+            factor = max(1, max(image.size) // _KEPT_SIDE)
+            # Decode a JPEG at a reduced size.
+            image.draft(None, (image.width // factor or 1, image.height // factor or 1))
+            upright = _rotate(_reduce(image), parts.orientation)
+            return np.asarray(_on_white(upright), np.uint8)
+    except MemoryError:
+        raise DataError(f"{name} takes too much memory; make the image smaller") from None
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
         raise DataError(f"{name} is damaged ({error}); save the image again") from error
 
 
 def _reduce(image: Image.Image) -> Image.Image:
-    """Convert an image to 8 bits for each channel, and reduce a large image by a whole factor."""
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's conversion would clip at 255
-        image = _eight_bits(image)
-    elif image.has_transparency_data and image.mode != "RGBA":
-        image = image.convert("RGBA")
-    elif image.mode in ("P", "1"):  # the mean of palette indices is meaningless
-        image = image.convert("RGB")
+    """Convert an image to 8 bits for each channel, and reduce a large image by a whole factor.
+
+    A large image is converted in bands, because a converted copy would double the memory.
+    """
+    from PIL import Image as Pillow
+
     factor = min(max(image.size) // _KEPT_SIDE, *image.size)
-    return image.reduce(factor) if factor > 1 else image
+    if factor <= 1:
+        return _eight_bits(image)
+    width, height = image.size
+    rows = factor * max(1, _BAND_PIXELS // (width * factor))
+    reduced = None
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        band = _eight_bits(band).reduce(factor)
+        if reduced is None:
+            reduced = Pillow.new(band.mode, (band.width, -(-height // factor)))
+        reduced.paste(band, (0, top // factor))
+    assert reduced is not None
+    return reduced
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     import numpy as np
     from PIL import Image as Pillow
 
-    grey = Pillow.fromarray((np.asarray(image, np.uint16) >> 8).astype(np.uint8))
-    grey.info = {"exif": image.info["exif"]} if "exif" in image.info else {}
-    return grey
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's conversion would clip at 255
+        return Pillow.fromarray((np.asarray(image, np.uint16) >> 8).astype(np.uint8))
+    if image.has_transparency_data and image.mode != "RGBA":
+        return image.convert("RGBA")
+    if image.mode in ("P", "1"):  # the mean of palette indices is meaningless
+        return image.convert("RGB")
+    return image
+
+
+def _rotate(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn an image upright, given the orientation of its EXIF data."""
+    from PIL.Image import Transpose
+
+    methods = (
+        Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM,
+        Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90,
+    )  # fmt: skip
+    return image.transpose(methods[orientation - 2]) if orientation > 1 else image
 
 
 def _on_white(image: Image.Image) -> Image.Image:
