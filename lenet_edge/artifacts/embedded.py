@@ -92,13 +92,18 @@ _METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
 
 def read_tflite(data: Data) -> bytes | None:
     """Return the contract in the metadata of a .tflite file, None if it has none."""
+    return tflite_metadata(data, KEY.encode())
+
+
+def tflite_metadata(data: Data, name: bytes) -> bytes | None:
+    """Return the content of the metadata entry of that name, None if there is none."""
     model = u32(data, 0)
     buffers = elements(data, field(data, model, _MODEL_BUFFERS))
     for entry in elements(data, field(data, model, _MODEL_METADATA)):
-        if _vector(data, field(data, entry, _METADATA_NAME)) == KEY.encode():
+        if text(data, field(data, entry, _METADATA_NAME)) == name:
             index = field(data, entry, _METADATA_BUFFER)
             buffer = buffers[u32(data, index) if index else 0]
-            return _vector(data, field(data, buffer, _BUFFER_DATA))
+            return text(data, field(data, buffer, _BUFFER_DATA))
     return None
 
 
@@ -130,7 +135,8 @@ def elements(data: Data, at: int) -> list[int]:
     return [slot + u32(data, slot) for slot in slots]
 
 
-def _vector(data: Data, at: int) -> bytes:
+def text(data: Data, at: int) -> bytes:
+    """Return the text or the bytes that the field at offset `at` refers to."""
     if not at:
         return b""
     start = at + u32(data, at)
@@ -154,6 +160,20 @@ _NESTED = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {_TENSOR_EXTERNAL_DATA: "entry"},
 }  # fmt: skip
+
+
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata properties of an .onnx file.
+
+    Raises:
+        IndexError, ValueError: the file is truncated or damaged.
+    """
+    entries = [
+        _entry(entry)
+        for number, entry in _messages(memoryview(_map(path)))
+        if number == _MODEL_METADATA_PROPS
+    ]
+    return {key.decode("utf-8"): value.decode("utf-8") for key, value in entries}
 
 
 def read_onnx(data: Data) -> bytes | None:
