@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,48 @@ import numpy.typing as npt
 
 from lenet_edge.errors import DataError
 
+TEST_SHARE = 0.15  # of each class, in data without a test part
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Facts about the files of a data set that its arrays do not show.
+
+    Attributes:
+        sizes: width and height of the smallest and of the largest image file; None if the images
+            were not scaled.
+        remarks: a sentence for each file or folder that is not used, and for each choice.
+    """
+
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of any shape (N, ...) and any numeric dtype, with labels (N,) if there are any.
+
+    `remarks` has a sentence for each file or folder that is not used.
+    """
+
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[np.int32] | None
+    remarks: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Labelled images.
 
     `images` is uint8 of shape (N, height, width, channels); `labels` is int32 of shape (N,), each
-    an index into `class_names`.
+    an index into `class_names`. `files` has facts about the files of the images.
     """
 
     name: str
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int32]
     class_names: tuple[str, ...]
+    files: FileFacts = FileFacts()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -35,9 +64,35 @@ class Dataset:
 
     def subset(self, indices: npt.NDArray[np.intp] | slice, name: str | None = None) -> Dataset:
         """Return a data set of the images at `indices`, in that order; `name` renames it."""
-        return Dataset(
-            name or self.name, self.images[indices], self.labels[indices], self.class_names
+        return replace(
+            self,
+            name=name or self.name,
+            images=self.images[indices],
+            labels=self.labels[indices],
         )
+
+
+def split_by_class(data: Dataset) -> tuple[Dataset, Dataset]:
+    """Split a data set into a training part and a test part of 15 % of each class.
+
+    The choice is random and always the same.
+
+    Raises:
+        DataError: a class has only one image.
+    """
+    parts: tuple[list[Any], list[Any]] = ([], [])
+    for label, class_name in enumerate(data.class_names):
+        (indices,) = np.nonzero(data.labels == label)
+        if len(indices) == 1:
+            raise DataError(
+                f"class {class_name} in {data.name} has one image; add at least one more"
+            )
+        order = indices[np.random.default_rng(0).permutation(len(indices))]
+        count = max(1, round(TEST_SHARE * len(indices)))
+        parts[1].append(np.sort(order[:count]))
+        parts[0].append(np.sort(order[count:]))
+    training, test = (np.concatenate(part) for part in parts)
+    return data.subset(training, f"{data.name}-train"), data.subset(test, f"{data.name}-test")
 
 
 def check_dataset(data: Dataset) -> None:

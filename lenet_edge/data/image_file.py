@@ -9,11 +9,13 @@ needs neither.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_edge.data.image_container import extract_pixel_parts
 from lenet_edge.errors import DataError, MissingPackageError
+from lenet_edge.support.regular_file import open_regular_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_BYTES = 32 * 2**20
 _KEPT_SIDE = 1024  # pixels; larger images are reduced before any other step
 _BAND_PIXELS = 2**20  # of a large image, which is reduced in bands
+_TURNED = (5, 6, 7, 8)  # orientations of EXIF with a quarter turn
 
 
 def read_image_file(path: Path) -> bytes:
@@ -33,14 +36,14 @@ def read_image_file(path: Path) -> bytes:
         DataError: the path is missing, is not a regular file, cannot be read, or has over 32 MiB.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path} cannot be read (not a regular file); give a PNG or JPEG image")
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(
-                f"{path} has {path.stat().st_size / 2**20:,.0f} MiB; the limit is"
-                f" {MAX_BYTES // 2**20} MiB; make the image smaller"
-            )
-        return path.read_bytes()
+        with open_regular_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise DataError(
+                    f"{path} has {size / 2**20:,.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB;"
+                    " make the image smaller"
+                )
+            return file.read(MAX_BYTES)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give a PNG or JPEG image or a folder") from None
     except OSError as error:
@@ -143,10 +146,20 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Pillow.alpha_composite(white, image).convert("RGB")
 
 
+def image_size(content: bytes) -> tuple[int, int]:
+    """Return width and height of an image that `decode_image` accepts, before any reduction."""
+    from PIL import Image
+
+    parts = extract_pixel_parts(content, "the image")
+    with Image.open(io.BytesIO(parts.content), formats=("PNG", "JPEG")) as image:
+        width, height = image.size
+    return (height, width) if parts.orientation in _TURNED else (width, height)
+
+
 def resize_image(
     image: npt.NDArray[np.uint8], shape: tuple[int, int, int]
 ) -> npt.NDArray[np.uint8]:
-    """Resize an RGB image with bilinear interpolation, as `image_folder.load` does.
+    """Resize an RGB image with bilinear interpolation, in training and prediction.
 
     Args:
         image: uint8 of shape (height, width, 3).

@@ -1,13 +1,13 @@
 """Loading of the data set that a user names.
 
-It is MNIST, Fashion-MNIST, an .npz file or a folder of images.
+It is MNIST, Fashion-MNIST, an .npz or CSV file, or a folder of images.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lenet_edge.data import fashion_mnist, image_folder, mnist, npz_file
+from lenet_edge.data import csv_file, fashion_mnist, image_folder, mnist, npz_file
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
 from lenet_edge.support.spelling import did_you_mean
@@ -17,8 +17,8 @@ def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Da
     """Return the training images and the test images of a data set.
 
     Args:
-        name: "mnist", "fashion-mnist", the path of an .npz file, or the path of a folder that has
-            one folder of images for each class.
+        name: "mnist", "fashion-mnist", the path of an .npz or CSV file, or the path of a folder
+            that has one folder of images for each class.
         data_dir: the folder with the IDX files of Fashion-MNIST; None downloads them with Keras.
 
     Raises:
@@ -33,12 +33,22 @@ def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Da
     path = Path(name)
     if path.is_dir():
         return image_folder.load(path)
-    if path.suffix == ".npz":
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
         return npz_file.load(path)
+    if suffix == ".csv":
+        return csv_file.load(path)
+    if suffix == ".npy":
+        raise DataError(
+            f"{path} holds images without labels; save x_train, y_train, x_test and y_test with:"
+            " numpy.savez(FILE, x_train=..., ...)"
+        )
+    if suffix in (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"):
+        raise DataError(f"{path} is an archive; unpack it and give the folder")
     hint = did_you_mean(name, ("mnist", "fashion-mnist"))
     raise DataError(
         f"{name} is not a data set; "
-        + (hint or "give mnist, fashion-mnist, an .npz file or a folder of images")
+        + (hint or "give mnist, fashion-mnist, an .npz or CSV file, or a folder of images")
     )
 
 

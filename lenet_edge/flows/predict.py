@@ -22,7 +22,7 @@ from lenet_edge.artifacts.artifact import (
     is_described,
     load_artifact,
 )
-from lenet_edge.data.image_file import MAX_BYTES, SUFFIXES
+from lenet_edge.data.image_file import MAX_BYTES
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.formats import format_of
 from lenet_edge.results.formatting import MISSING, microseconds
@@ -120,13 +120,9 @@ def _expand(image: str) -> Iterator[str]:
     if image == STANDARD_INPUT or not folder.is_dir():
         yield image
         return
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
-    if not paths:
-        raise DataError(f"{folder} holds no images ({', '.join(SUFFIXES)}); name another")
+    from lenet_edge.data import folder_layout
+
+    paths, _ = folder_layout.find_images(folder)
     yield from map(str, paths)
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.reference import reference_for, reference_path
+from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.data.evaluation_images import evaluation_dataset
-from lenet_edge.data.npz_file import LabelledImages
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.selection import Pair, best_target
 from lenet_edge.target import Logits

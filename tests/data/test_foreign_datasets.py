@@ -1,17 +1,18 @@
-"""Tests of the data sets of users: IDX files, .npz files and folders of images."""
+"""Tests of the data sets of users: IDX, .npz and .npy files."""
 
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
 
-from lenet_edge.data import fashion_mnist, idx, image_folder, mnist, npz_file
+from lenet_edge.data import fashion_mnist, idx, mnist, npz_file
+from lenet_edge.data.labelled_images import load_images
 from lenet_edge.errors import DataError
 from lenet_edge.flows import datasets
 
@@ -90,13 +91,50 @@ def test_float_and_grey_images_become_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        (lambda labels: labels.astype(np.float64), "0123"),
+        (lambda labels: labels[:, None], "0123"),
+        (lambda labels: np.eye(5)[labels], "01234"),
+        (lambda labels: np.eye(4, dtype=bool)[labels], "0123"),
+        (lambda labels: np.array(list("abcd"))[labels], "abcd"),
+        (lambda labels: np.array([b"a", b"b", b"c", b"d"])[labels], "abcd"),
+        (lambda labels: labels.astype(str), "0123"),
+    ],
+    ids=["floats", "column", "one-hot", "one-hot bool", "names", "bytes", "digits"],
+)
+def test_labels_have_the_forms_of_other_libraries(tmp_path: Path, form: Any, names: str) -> None:
+    labels = np.arange(40) % 4
+    path = write_npz(tmp_path / "x.npz", y_train=form(labels), y_test=form(labels[:10]))
+    training, test = npz_file.load(path)
+    np.testing.assert_array_equal(training.labels, labels)
+    np.testing.assert_array_equal(test.labels, labels[:10])
+    assert training.class_names == test.class_names == tuple(names)
+
+
+def test_flat_and_binary_images_become_pixels(tmp_path: Path) -> None:
+    binary = RANDOM.integers(0, 2, (40, 144), np.uint8)
+    training, _ = npz_file.load(write_npz(tmp_path / "x.npz", x_train=binary, x_test=binary[:10]))
+    np.testing.assert_array_equal(training.images, binary.reshape(40, 12, 12, 1) * 255)
+    assert "1 becomes the pixel 255" in training.files.remarks[0]
+
+
+@pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"y_test": None}, "has no array y_test"),
         ({"y_train": np.arange(39) % 4}, "40 images but 39 labels"),
         ({"y_test": np.full(10, 7)}, r"are 7\.\.7; they must lie in 0\.\.3"),
         ({"y_train": np.arange(40) % 4 - 1}, r"are -1\.\."),
-        ({"y_train": np.arange(40) / 2}, "give labels as integers"),
+        ({"y_train": np.arange(40) / 2}, r"has the value 0\.5, which is no class; give labels as"),
+        ({"y_train": np.full((40, 4), 0.25)}, "not one-hot; give labels as integers"),
+        ({"y_train": np.full(40, 10**12)}, "lies in 1e\\+12"),
+        ({"y_train": np.full(40, 10**6)}, "has the label 1000000; number the classes from 0"),
+        ({"y_train": np.full(40, None)}, "cannot be read as .npz"),
+        (
+            {"y_train": np.array(["a", "b"] * 20), "y_test": np.array(["c"] * 10)},
+            "has the class 'c'",
+        ),
         ({"x_train": np.full((40, 12, 14), np.nan)}, "6720 values that are not finite"),
         ({"x_train": np.full((40, 12, 14), 300)}, r"lies in 300\.\.300"),
         ({"x_train": np.full((40, 12, 14), -0.5)}, r"lies in -0\.5\.\."),
@@ -127,55 +165,38 @@ def test_an_npy_file_named_npz_is_an_error(tmp_path: Path) -> None:
         npz_file.load_images(path)
 
 
-def write_image_folder(folder: Path, classes: str = "ab", colour: bool = True) -> Path:
-    for name in classes:
-        (folder / name).mkdir(parents=True)
-        for number in range(20):
-            size = (int(RANDOM.integers(5, 90)), int(RANDOM.integers(5, 90)))
-            image = Image.new("RGB" if colour else "L", size, (200, 30, 0) if colour else 120)
-            image.save(folder / name / f"{number}.{'png' if number % 2 else 'jpg'}")
-    return folder
+def test_an_npy_file_holds_images(tmp_path: Path) -> None:
+    images = RANDOM.random((5, 28, 28)).astype(np.float32)
+    np.save(tmp_path / "x.npy", images)
+    loaded = load_images(tmp_path / "x.npy")
+    np.testing.assert_array_equal(loaded.images, images)
+    assert loaded.labels is None
 
 
-def test_a_folder_of_images_is_split(tmp_path: Path) -> None:
-    training, test = datasets.load(str(write_image_folder(tmp_path / "photos")))
-    assert training.class_names == test.class_names == ("a", "b")
-    assert (len(training), len(test)) == (34, 6)
-    assert training.image_shape == (28, 28, 3)
-    assert np.bincount(test.labels).tolist() == [3, 3]
-    reloaded, _ = datasets.load(str(tmp_path / "photos"))
-    np.testing.assert_array_equal(training.images, reloaded.images)
-    grey, _ = image_folder.load(write_image_folder(tmp_path / "grey", colour=False))
-    assert grey.image_shape == (28, 28, 1)
-    assert abs(int(grey.images.max()) - 120) <= 2
+@pytest.mark.parametrize("fault", ["cut", "declares too much", "pickle", "npz", "fifo", "missing"])
+def test_a_bad_npy_file_is_an_error(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((5, 28, 28)))
+    content = path.read_bytes()
+    if fault == "cut":
+        path.write_bytes(content[:300])
+    elif fault == "declares too much":
+        path.write_bytes(content.replace(b"(5, 28, 28)", b"(5, 28, 28000000)"))
+    elif fault == "pickle":
+        np.save(path, np.array([None, {}]))
+    elif fault == "npz":
+        with path.open("wb") as file:
+            np.savez(file, np.zeros((5, 4)))
+    else:
+        path.unlink()
+    if fault == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(DataError, match=r"no such file|x\.npy cannot be read as \.npy") as caught:
+        load_images(path)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_folder_with_train_and_test_is_not_split(tmp_path: Path) -> None:
-    write_image_folder(tmp_path / "train", "abc")
-    write_image_folder(tmp_path / "test", "abc")
-    training, test = image_folder.load(tmp_path)
-    assert (len(training), len(test)) == (60, 60)
-    write_image_folder(tmp_path / "test", "d")
-    with pytest.raises(DataError, match="different classes"):
-        image_folder.load(tmp_path)
-
-
-def test_the_error_names_an_unreadable_image(tmp_path: Path) -> None:
-    write_image_folder(tmp_path)
-    bad = tmp_path / "b" / "7.png"
-    bad.write_bytes(bad.read_bytes()[:40])
-    with pytest.raises(DataError, match=r"b/7\.png cannot be read as an image"):
-        image_folder.load(tmp_path)
-
-
-def test_the_error_names_an_empty_class_folder(tmp_path: Path) -> None:
-    write_image_folder(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no images"):
-        image_folder.load(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["mnits", "missing.npz", "missing/"])
+@pytest.mark.parametrize("name", ["mnits", "missing.npz", "missing/", "x.npy", "photos.zip"])
 def test_an_unknown_data_set_is_an_error(name: str) -> None:
     with pytest.raises(DataError, match=name.rstrip("/")):
         datasets.load(name)

@@ -12,7 +12,7 @@ import pytest
 
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
-from lenet_edge.data.npz_file import LabelledImages
+from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target
