@@ -58,7 +58,7 @@ def main() -> None:
         source = Path(__file__).with_name("native_peak.c")
         flags = ("-O3", "-march=native", "-ffp-contract=fast")
         subprocess.run(["cc", *flags, source, "-o", peak], check=True)
-        macs = sum(layer.macs for layer in inspect(folder / "lenet_float32.tflite"))
+        macs = sum(layer.macs or 0 for layer in inspect(folder / "lenet_float32.tflite"))
         peaks: list[list[float]] = []
         timed = {size: measure(folder, size, peak, peaks) for size in ROUNDS}
         stages = time_stages(folder)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import formats
-from lenet_edge.artifacts.embedded import read_contract
+from lenet_edge.artifacts.embedded import read_contract, size_of
 from lenet_edge.errors import ModelFileError
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write, sha256_of, short_name
@@ -203,7 +203,7 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
                 " upgrade lenet-edge, or export the file again"
             )
         # Path, format and size come from the file system; the manifest's own values are ignored.
-        size = path.stat().st_size
+        size = size_of(path)
         artifact = Artifact.from_json({**facts, "path": path, "format": format, "size_bytes": size})
         _check_plausible(artifact)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -283,7 +283,7 @@ def _facts_of(path: Path) -> dict[str, Any]:
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
     return {
         "format": formats.BY_SUFFIX[path.suffix.lower()].name,
-        "size_bytes": path.stat().st_size,
+        "size_bytes": size_of(path),
         "sha256": sha256_of(path),
         "created_at": changed.isoformat(timespec="seconds"),
     }

@@ -72,6 +72,17 @@ def check_external_data(path: Path) -> None:
             )
 
 
+def size_of(path: Path) -> int:
+    """Return the bytes of a model file, with those of the files in which an .onnx keeps weights.
+
+    Raises:
+        ModelFileError: the file is damaged.
+    """
+    names = external_data(path) if path.suffix.lower() == ".onnx" else ()
+    paths = {path.resolve(), *((path.parent / name).resolve() for name in names)}
+    return sum(each.stat().st_size for each in paths if each.is_file())
+
+
 def _map(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -36,7 +36,8 @@ def measure_peaks(num_threads: list[int]) -> dict[int, float]:
 def count_macs(artifacts: Iterable[Artifact]) -> dict[str, int]:
     """Return the multiply-accumulates for one image, by sha256, of each artifact that is readable.
 
-    Checkpoints have no entry, and artifacts whose reader is not installed (.onnx on a board).
+    Checkpoints have no entry, artifacts whose reader is not installed (.onnx on a board), and
+    artifacts with an operator that cannot be counted.
     """
     macs = {}
     exported = {
@@ -47,5 +48,7 @@ def count_macs(artifacts: Iterable[Artifact]) -> dict[str, int]:
     for sha256, artifact in exported.items():
         with contextlib.suppress(LenetEdgeError):
             layers = worker.run(inspection.read.bind(artifact.path, artifact.format))
-            macs[sha256] = sum(layer["macs"] for layer in layers)
+            count = inspection.total(layer["macs"] for layer in layers)
+            if count is not None:
+                macs[sha256] = count
     return macs

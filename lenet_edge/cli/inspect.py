@@ -22,7 +22,7 @@ def command(model: Path, json_file: Path | None) -> None:
     """Show the layers of a model with their parameters and MACs.
 
     MODEL is a .keras, .h5, .tflite or .onnx file from this toolkit or from elsewhere. MACs are the
-    multiply-accumulate operations for one image.
+    multiply-accumulate operations for one image; "?" if a layer's cannot be counted.
 
     \b
     Example: lenet-edge inspect exported/lenet_int8.tflite
@@ -32,32 +32,56 @@ def command(model: Path, json_file: Path | None) -> None:
     from rich.console import Group
     from rich.text import Text
 
+    from lenet_edge.artifacts.embedded import size_of
     from lenet_edge.inspection import inspect
 
     layers = inspect(model)
     total, dense = _sums(layers), _sums([layer for layer in layers if layer.dense])
     facts = {
         "file": model.name,
+        "size_bytes": size_of(model),
         **total,
         "dense": dense,
         "layers": [asdict(layer) for layer in layers],
     }
-    summary = Text(
-        f"Dense layers: {_share(dense['parameters'], total['parameters'])} % of"
-        f" {total['parameters']:,} parameters, {_share(dense['macs'], total['macs'])} % of"
-        f" {total['macs']:,} MACs."
-    )
-    output(Group(_table(model.name, layers, total), summary), facts, json_file)
+    summary = Text(_summary(layers, total, dense))
+    title = f"{model.name}, {facts['size_bytes']:,} bytes"
+    output(Group(_table(title, layers, total), summary), facts, json_file)
 
 
-def _sums(layers: list[Layer]) -> dict[str, int]:
+def _sums(layers: list[Layer]) -> dict[str, int | None]:
+    from lenet_edge.inspection import total
+
     return {
-        "parameters": sum(layer.parameters for layer in layers),
-        "macs": sum(layer.macs for layer in layers),
+        "parameters": total(layer.parameters for layer in layers),
+        "macs": total(layer.macs for layer in layers),
     }
 
 
-def _table(title: str, layers: list[Layer], total: dict[str, int]) -> Any:
+def _summary(
+    layers: list[Layer], total: dict[str, int | None], dense: dict[str, int | None]
+) -> str:
+    """Return the shares of the dense layers, and the kinds of layers that cannot be counted."""
+    names = {"parameters": "parameters", "macs": "MACs"}
+    known = [name for name in names if total[name] is not None]
+    unknown = [name for name in names if total[name] is None]
+    sentences = []
+    if known:
+        shares = [
+            f"{_share(dense[name], total[name])} % of {_count(total[name])} {names[name]}"
+            for name in known
+        ]
+        sentences.append(f"Dense layers: {', '.join(shares)}.")
+    if unknown:
+        kinds = dict.fromkeys(
+            layer.kind for layer in layers for name in unknown if getattr(layer, name) is None
+        )
+        counts = " and ".join(names[name] for name in unknown)
+        sentences.append(f"Not known: the {counts} of {', '.join(kinds)}.")
+    return " ".join(sentences)
+
+
+def _table(title: str, layers: list[Layer], total: dict[str, int | None]) -> Any:
     from rich.table import Table
 
     table = Table(
@@ -69,17 +93,22 @@ def _table(title: str, layers: list[Layer], total: dict[str, int]) -> Any:
     for name in ("output", "parameters", "%", "MACs", "%"):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in layers:
+        shape = layer.output_shape
         table.add_row(
             layer.name,
             layer.kind,
-            "x".join(str(size or "?") for size in layer.output_shape[1:]),
-            f"{layer.parameters:,}",
+            "?" if shape is None else "x".join(str(size or "?") for size in shape[1:]),
+            _count(layer.parameters),
             _share(layer.parameters, total["parameters"]),
-            f"{layer.macs:,}",
+            _count(layer.macs),
             _share(layer.macs, total["macs"]),
         )
     return table
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "–"
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _share(part: int | None, whole: int | None) -> str:
+    return f"{100 * part / whole:.1f}" if whole and part is not None else "–"

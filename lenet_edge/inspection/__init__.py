@@ -12,9 +12,9 @@ from typing import Any
 from lenet_edge import formats, worker
 from lenet_edge.artifacts.artifact import check_format
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, ModelFileError
-from lenet_edge.inspection.layer import Layer, LayerReader
+from lenet_edge.inspection.layer import Layer, LayerReader, total
 
-__all__ = ["Layer", "inspect", "layers_of"]
+__all__ = ["Layer", "inspect", "layers_of", "total"]
 
 
 def inspect(path: Path) -> list[Layer]:
@@ -30,7 +30,11 @@ def inspect(path: Path) -> list[Layer]:
         raise
     except LenetEdgeError as error:
         raise ModelFileError(f"{path} cannot be inspected: {error}") from error
-    return [Layer(**{**layer, "output_shape": tuple(layer["output_shape"])}) for layer in layers]
+    return [
+        Layer(**{**layer, "output_shape": shape if shape is None else tuple(shape)})
+        for layer in layers
+        for shape in [layer["output_shape"]]
+    ]
 
 
 @worker.function

@@ -45,7 +45,9 @@ def _with_macs(delegation: Delegation, artifact: Artifact) -> Delegation:
         layers = layers_of(artifact.path, artifact.format)
     except MissingPackageError:
         return delegation
-    macs = {layer.name: layer.macs for layer in layers}
+    if any(layer.macs is None for layer in layers):
+        return delegation
+    macs = {layer.name: layer.macs or 0 for layer in layers}
     total = sum(macs.values())
     on_cpu = [name.split(" ", 1) for name in delegation.left_behind]
     # The optimizer renames nodes that it makes. If such a node multiplies, the share is unknown.

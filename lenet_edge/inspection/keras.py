@@ -11,6 +11,10 @@ from lenet_edge.artifacts.keras_file import loadable
 from lenet_edge.errors import MissingPackageError
 from lenet_edge.inspection.layer import Layer
 
+# Layers whose matrix products are not those of their kernels alone.
+_UNCOUNTED = ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention",
+              "GroupedQueryAttention", "EinsumDense", "Dot", "TFSMLayer")  # fmt: skip
+
 
 def read(path: str) -> Iterator[Layer]:
     """Yield the layers, with the layers of nested models in place of the models."""
@@ -20,23 +24,60 @@ def read(path: str) -> Iterator[Layer]:
         raise MissingPackageError("tensorflow", "host") from None
     with loadable(Path(path)) as file:
         model = tf.keras.models.load_model(file, compile=False, safe_mode=True)
-    for layer in _flat(model):
-        shape = tuple(layer.output.shape)
-        positions = layer.input.shape if "Transpose" in type(layer).__name__ else shape
-        kernels = [w for w in layer.weights if "kernel" in w.name and len(w.shape) > 1]
+    for layer, calls in _flat(model):
         yield Layer(
             name=layer.name,
             kind=type(layer).__name__,
-            output_shape=shape,
+            output_shape=_shape(layer.output),
             parameters=layer.count_params(),
-            macs=sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(positions[1:-1]),
+            macs=_macs(layer, calls),
             dense=isinstance(layer, tf.keras.layers.Dense),
         )
 
 
-def _flat(model: Any) -> Iterator[Any]:
+def _flat(model: Any) -> Iterator[tuple[Any, int]]:
+    """Yield each layer once, with the number of its calls."""
+    graph = getattr(model, "_functional", None) or model
+    by_depth = getattr(graph, "_nodes_by_depth", {})
+    nodes = {id(node) for nodes in by_depth.values() for node in nodes}
     for layer in model.layers:
         if hasattr(layer, "layers"):  # a nested model
             yield from _flat(layer)
         elif type(layer).__name__ != "InputLayer":
-            yield layer
+            yield layer, max(1, sum(id(node) in nodes for node in layer._inbound_nodes))
+
+
+def _shape(tensor: Any) -> Any:
+    """Return the shape of a tensor, or of the first of several."""
+    while isinstance(tensor, (list, tuple)):
+        tensor = tensor[0]
+    return tuple(tensor.shape)
+
+
+def _macs(layer: Any, calls: int) -> int | None:
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    kernels = [w for w in layer.weights if "kernel" in w.name and len(w.shape) > 1]
+    inner = getattr(layer, "layer", layer)  # of a wrapper, such as TimeDistributed
+    if type(inner).__name__ in _UNCOUNTED or (inner is not layer and hasattr(inner, "layers")):
+        return None
+    if not kernels:
+        return 0
+    shape, source = _shape(layer.output), _shape(layer.input)
+    recurrent = (layers.RNN, layers.Bidirectional)
+    if isinstance(inner, recurrent) and inner is not layer:
+        return None
+    if isinstance(layer, recurrent):
+        # The kernels multiply once per step, and those of a ConvLSTM once per position too.
+        channels_first = getattr(layer, "data_format", None) == "channels_first"
+        rest = shape[2 if getattr(layer, "return_sequences", False) else 1 :]
+        positions = (source[1], *(rest[1:] if channels_first else rest[:-1]))
+    else:
+        positions = (source if "Transpose" in type(layer).__name__ else shape)[1:]
+        channels_first = getattr(inner, "data_format", None) == "channels_first"
+        positions = positions[1:] if channels_first else positions[:-1]
+    if None in positions:
+        return None
+    weights = sum(math.prod(kernel.shape) for kernel in kernels)
+    return int(weights * math.prod(positions) * calls)

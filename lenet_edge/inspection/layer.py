@@ -12,19 +12,29 @@ class Layer:
     """One layer, or one operator of an exported graph.
 
     Attributes:
-        output_shape: the batch first, None where the batch is free.
-        parameters: the number of weights and biases.
-        macs: multiply-accumulate operations for one image, of convolutions and matrix products.
-            Other operations count as none.
+        output_shape: the batch first, None where a size is free; None if the shape is unknown.
+        parameters: the number of weights and biases; None if they are in a nested graph.
+        macs: multiply-accumulate operations for one image, of convolutions, matrix products and
+            recurrent layers. Other operations count as none. None if they cannot be counted.
         dense: whether the layer is fully connected.
     """
 
     name: str
     kind: str
-    output_shape: tuple[int | None, ...]
-    parameters: int
-    macs: int
+    output_shape: tuple[int | None, ...] | None
+    parameters: int | None
+    macs: int | None
     dense: bool
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of some counts; None if one of them is unknown."""
+    result = 0
+    for count in counts:
+        if count is None:
+            return None
+        result += count
+    return result
 
 
 class LayerReader(Protocol):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lenet_edge.data import mnist
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.exporter import export
-from lenet_edge.inspection import inspect
+from lenet_edge.inspection import inspect, layers_of, total
 from lenet_edge.runtimes import _probe
+from lenet_edge.runtimes._tflite import count_macs
 from tests.conftest import LenetEdge, first_images
 
 FILES = ("lenet.keras", "lenet_float32.tflite", "lenet_int8.tflite", "lenet_float32.onnx",
@@ -62,16 +65,19 @@ def test_foreign_model_is_the_same_in_each_format(tmp_path: Path) -> None:
     artifacts = export(tmp_path / "foreign.keras", tmp_path, images, images,
                        precisions=("float32", "float16"))  # fmt: skip
     keras = inspect(tmp_path / "foreign.keras")
-    assert sum(layer.parameters for layer in keras) == model.count_params()
+    assert total(layer.parameters for layer in keras) == model.count_params()
     exported = [inspect(artifact.path) for artifact in artifacts]
     assert len(exported) == 4
     for layers in exported:
-        assert sum(layer.macs for layer in layers) == sum(layer.macs for layer in keras)
+        macs = total(layer.macs for layer in layers)
+        assert macs == total(layer.macs for layer in keras) is not None
         (dense,) = (layer for layer in layers if layer.dense)
         assert (dense.parameters, dense.macs) == (1280 * 7 + 7, 1280 * 7)
         # The converters fold the normalization into weights and biases.
         kernels = sum(w.shape.num_elements() for w in model.weights if "kernel" in w.path)
-        assert kernels < sum(layer.parameters for layer in layers) < model.count_params()
+        parameters = total(layer.parameters for layer in layers)
+        assert parameters is not None
+        assert kernels < parameters < model.count_params()
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
@@ -86,3 +92,179 @@ def test_unreadable_file(tmp_path: Path) -> None:
 def test_c_files_cannot_be_inspected() -> None:
     with pytest.raises(ModelFileError, match="native files cannot be inspected; inspect the"):
         inspect(_probe.FOLDER / "probe.c")
+
+
+def view_onnx(shape: list[Any], kind: str = "Gemm", domain: str = "") -> Any:
+    """Return a network as torch.onnx.export makes it of x.view(x.size(0), -1).
+
+    A Reshape flattens the images to a shape that other nodes compute from the batch.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    floats = {"cw": (4, 1, 3, 3), "fw": (10, 4 * 26 * 26), "fb": (10,)}
+    weights = [
+        *(numpy_helper.from_array(np.ones(size, "f4"), name) for name, size in floats.items()),
+        numpy_helper.from_array(np.array(0), "zero"),
+        numpy_helper.from_array(np.array([0]), "axes"),
+        numpy_helper.from_array(np.array([-1]), "minus1"),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["input", "cw"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Shape", ["r"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["b"], axis=0),
+        helper.make_node("Unsqueeze", ["b", "axes"], ["b1"]),
+        helper.make_node("Concat", ["b1", "minus1"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["r", "shape"], ["f"]),
+        helper.make_node(kind, ["f", "fw", "fb"], ["logits"], domain=domain, transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "view",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [shape[0], 10])],
+        weights,
+    )
+    opsets = [helper.make_opsetid("", 13), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("batch", ["batch", 8])
+def test_computed_shapes(tmp_path: Path, batch: Any) -> None:
+    """The shapes follow from the batch, although onnx alone infers none behind the Reshape."""
+    import onnx
+
+    onnx.save(view_onnx([batch, 1, 28, 28]), tmp_path / "view.onnx")
+    layers = {layer.kind: layer for layer in layers_of(tmp_path / "view.onnx", "onnx")}
+    assert list(layers) == ["Conv", "Relu", "Reshape", "Gemm"]  # without those of the shapes
+    assert (layers["Conv"].parameters, layers["Conv"].macs) == (36, 24_336)
+    assert (layers["Gemm"].parameters, layers["Gemm"].macs) == (27_050, 27_040)
+    size = 8 if batch == 8 else None
+    assert [layers[kind].output_shape for kind in ("Conv", "Reshape", "Gemm")] == [
+        (size, 4, 26, 26), (size, 2704), (size, 10),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_counted_has_no_share(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    """Images of any size, or an operator of a vendor."""
+    import onnx
+
+    onnx.save(view_onnx(["batch", 1, "height", "width"]), tmp_path / "sizes.onnx")
+    onnx.save(view_onnx(["batch", 1, 28, 28], "FusedGemm", "com.vendor"), tmp_path / "vendor.onnx")
+    for name, kind in (("sizes", "Conv"), ("vendor", "FusedGemm")):
+        done = lenet_edge_here("inspect", f"{name}.onnx", "--json", f"{name}.json")
+        assert done.returncode == 0, done.stderr
+        facts = json.loads((tmp_path / f"{name}.json").read_text())
+        assert facts["macs"] is None
+        (row,) = (line for line in done.stdout.splitlines() if f" {kind} " in line)
+        assert row.split()[-2:] == ["?", "–"]
+        assert f"Not known: the MACs of {kind}." in done.stdout
+        assert " MACs" not in done.stdout.split("Dense layers")[1].split("Not known")[0]
+
+
+def test_weights_in_other_files_count(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    import onnx
+
+    onnx.save(view_onnx(["batch", 1, 28, 28]), tmp_path / "one.onnx")
+    onnx.save(view_onnx(["batch", 1, 28, 28]), tmp_path / "two.onnx",
+              save_as_external_data=True, location="two.data", size_threshold=64)  # fmt: skip
+    one, two = (
+        json.loads(lenet_edge_here("inspect", f"{name}.onnx", "--json", "-").stdout)
+        for name in ("one", "two")
+    )
+    assert one["layers"] == two["layers"]
+    files = [tmp_path / "two.onnx", tmp_path / "two.data"]
+    assert two["size_bytes"] == sum(path.stat().st_size for path in files) > 108_000
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+def test_macs_of_a_recurrent_onnx(tmp_path: Path, layout: int) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = {"w": (1, 80, 28), "r": (1, 80, 20)}
+    source = "x" if layout else "t"
+    nodes = [helper.make_node("LSTM", [source, "w", "r"], ["y"], hidden_size=20, layout=layout)]
+    if source == "t":  # the steps come first
+        nodes.insert(0, helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]))
+    graph = helper.make_graph(
+        nodes,
+        "lstm",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 28, 28])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones(size, "f4"), name) for name, size in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    onnx.save(model, tmp_path / "lstm.onnx")
+    lstm = layers_of(tmp_path / "lstm.onnx", "onnx")[-1]
+    assert (lstm.parameters, lstm.macs) == (80 * 48, 28 * 4 * 20 * (28 + 20))
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "output", "macs"),
+    [
+        # Source: tensorflow/lite/kernels. -1 is an input that is left out.
+        (
+            "UNIDIRECTIONAL_SEQUENCE_LSTM",
+            [(1, 28, 28), *[(20, 28)] * 4, *[(20, 20)] * 4, -1, -1, -1, *[(20,)] * 4, -1, -1,
+             (1, 20), (1, 20), -1, -1, -1, -1],
+            (1, 28, 20),
+            28 * 4 * 20 * (28 + 20),
+        ),
+        ("SVDF", [(1, 40), (64, 40), (64, 10), (64,), (1, 640)], (1, 64), 64 * 40 + 64 * 10),
+        ("FULLY_CONNECTED", [(1, 28, 20), (10, 20), -1], (1, 28, 10), 28 * 200),
+        ("BATCH_MATMUL", [(1, 2, 8, 4), (1, 2, 4, 6)], (1, 2, 8, 6), 2 * 8 * 4 * 6),
+        ("SOFTMAX", [(1, 10)], (1, 10), 0),
+        ("WHILE", [(1, 10)], (1, 10), None),
+        ("BIDIRECTIONAL_SEQUENCE_LSTM", [(1, 10)], (1, 10), None),
+        ("TFLite_Detection_PostProcess", [(1, 10)], (1, 10), None),
+    ],
+)  # fmt: skip
+def test_macs_of_a_tflite_operator(kind: str, inputs: list[Any], output: Any, macs: Any) -> None:
+    for batch_size in (1, 3):
+        tensors = {
+            index: {"shape": np.array([batch_size, *shape[1:]] if shape[0] == 1 else shape)}
+            for index, shape in enumerate([*inputs, output])
+            if shape != -1
+        }
+        operator = {
+            "op_name": kind,
+            "inputs": [-1 if shape == -1 else index for index, shape in enumerate(inputs)],
+            "outputs": [len(inputs)],
+        }
+        assert count_macs(operator, tensors, batch_size) == macs
+
+
+@pytest.mark.costly
+def test_recurrent_and_shared_layers(tmp_path: Path) -> None:
+    """An LSTM in Keras; its .tflite file has a loop that cannot be counted."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    lstm = tf.keras.Sequential(
+        [
+            tf.keras.Input((28, 28)),
+            layers.LSTM(20, return_sequences=True),
+            layers.Bidirectional(layers.GRU(5)),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    lstm.save(tmp_path / "lstm.keras")
+    sizes = [(layer.parameters, layer.macs) for layer in inspect(tmp_path / "lstm.keras")]
+    gru = 2 * (3 * 5 * (20 + 5))
+    assert sizes == [(3_920, 107_520), (gru + 2 * 2 * 15, 28 * gru), (110, 100)]
+    inputs = tf.keras.Input((8,))
+    dense = layers.Dense(8)
+    shared = tf.keras.Model(inputs, layers.Add()([dense(dense(inputs)), dense(inputs)]))
+    shared.save(tmp_path / "shared.keras")
+    first, _ = layers_of(tmp_path / "shared.keras", "keras")
+    assert (first.parameters, first.macs) == (72, 3 * 64)
+
+    run = tf.function(lambda images: lstm(images, training=False))
+    graph = run.get_concrete_function(tf.TensorSpec((1, 28, 28)))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph])
+    (tmp_path / "lstm.tflite").write_bytes(converter.convert())
+    exported = layers_of(tmp_path / "lstm.tflite", "tflite")
+    (loop, *_) = (layer for layer in exported if layer.kind == "WHILE")
+    assert (loop.parameters, loop.macs) == (None, None)
+    assert total(layer.macs for layer in exported) is None
