@@ -10,13 +10,12 @@ import importlib.metadata
 import importlib.util
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.support.python_command import python_module
+from lenet_edge.support.temporary import temporary_folder
 
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
@@ -69,10 +68,10 @@ def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
         raise MissingPackageError("ethos-u-vela", "ethos-u")
     if artifact.format != "tflite":
         raise TargetError(f"{artifact.name} is {artifact.format}; Vela compiles only .tflite files")
-    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
+    with temporary_folder() as folder:
         command = [
             *python_module("ethosu.vela", str(artifact.path.absolute())),
-            *("--accelerator-config", accelerator, "--output-dir", folder),
+            *("--accelerator-config", accelerator, "--output-dir", str(folder)),
         ]
         try:
             process = subprocess.run(
@@ -82,7 +81,7 @@ def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
             raise TargetError(
                 f"Vela did not compile {artifact.name} within {_TIMEOUT_S} s; try a smaller model"
             ) from None
-        summaries = list(Path(folder).glob("*_summary_*.csv"))
+        summaries = list(folder.glob("*_summary_*.csv"))
         if process.returncode or len(summaries) != 1:
             last = (process.stderr or process.stdout).strip().splitlines()[-1:] or [
                 "no error message"

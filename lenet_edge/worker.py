@@ -43,6 +43,7 @@ from lenet_edge import errors
 from lenet_edge.errors import LenetEdgeError, WorkerError
 from lenet_edge.support import tagged_json
 from lenet_edge.support.python_command import python_program
+from lenet_edge.support.streams import fill_descriptors
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -206,7 +207,8 @@ class Worker:
     """
 
     def __init__(self, python: Path | None = None, memory_bytes: int | None = None) -> None:
-        self._memory_bytes = memory_bytes or _available_bytes()
+        self._memory_bytes = _limit_memory(memory_bytes or _available_bytes())
+        fill_descriptors()  # the pipe must not get a number that the worker's own streams have
         self._replies, reply_end = os.pipe()
         arguments = [str(PACKAGE), str(reply_end), str(self._memory_bytes)]
         command = python_program(_START, *arguments, python=python or sys.executable)
@@ -302,6 +304,15 @@ def _available_bytes() -> int:
     return int(match.group(1)) * 1024 if match else 0
 
 
+def _limit_memory(wanted_bytes: int) -> int:
+    """Return the memory limit of a worker: at most the limits of this process, 0 for none.
+
+    A process without privileges cannot raise its hard limit.
+    """
+    limits = [size for size in resource.getrlimit(resource.RLIMIT_DATA) if size >= 0]
+    return min([*filter(None, [wanted_bytes]), *limits], default=0)
+
+
 def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:
     """Read a stream to its end and keep its last bytes."""
     while chunk := os.read(stream.fileno(), 65_536):
@@ -388,14 +399,14 @@ def serve(descriptor: int, memory_bytes: int) -> None:
         # Not RLIMIT_AS: runtimes reserve far more addresses than they ever write to.
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     with os.fdopen(descriptor, "w", encoding="utf-8") as replies:
-        for line in sys.stdin:
+        for line in sys.stdin.buffer:
             replies.write(_reply_line(line) + "\n")
             replies.flush()
     # Some runtimes crash while the interpreter shuts down; the replies are already written.
     os._exit(0)
 
 
-def _reply_line(line: str) -> str:
+def _reply_line(line: bytes) -> str:
     try:
         request = tagged_json.loads(line)
         call = Call(resolve(request["function"]), request["arguments"])

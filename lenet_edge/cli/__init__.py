@@ -8,6 +8,7 @@ Files whose name starts with an underscore hold code that the commands share.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import pkgutil
@@ -23,6 +24,8 @@ from lenet_edge.cli._terminal import say
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, UsageError
 from lenet_edge.flows.host import HOST_PACKAGES
 from lenet_edge.support.printable import make_printable
+from lenet_edge.support.streams import open_standard_streams
+from lenet_edge.support.temporary import no_room
 
 
 class _Commands(Group):
@@ -51,11 +54,20 @@ class _Commands(Group):
     ) -> click.Context:
         """Parse the options before the command, with errors as one line each."""
         try:
+            if "" in args:
+                raise click.UsageError("An argument is empty; check the variables in the command")
             return super().make_context(info_name, args, parent, **extra)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
             _stop_usage(usage_message(error), "lenet-edge")
+        except LenetEdgeError as error:  # --version on a full disk
+            _stop(str(error), 1)
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program."""
+        open_standard_streams()
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, with errors as one line each."""
@@ -94,6 +106,22 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         if package not in HOST_PACKAGES or ctx.meta.get(_DEBUG):
             raise
         _stop(str(MissingPackageError(package, "host")), 1)
+    except (OSError, MemoryError) as error:
+        if ctx.meta.get(_DEBUG):
+            raise
+        _stop(_describe(error), 1)
+
+
+def _describe(error: OSError | MemoryError) -> str:
+    """Return the line for an error of the environment that no stage has explained."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; raise the limit (ulimit -d), or close other programs"
+    if error.errno == errno.ENOSPC:  # outputs have a message of their own
+        return str(no_room(error))
+    if error.errno == errno.EMFILE:
+        return f"{error.strerror}; raise the limit (ulimit -n)"
+    reason = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
 
 
 def _stop_usage(message: str, command: str) -> NoReturn:

@@ -48,10 +48,10 @@ def output(renderable: Any, facts: Any, json_file: Path | None) -> None:
 
     With ``--json -``, print only the JSON on standard output.
     """
+    if json_file:  # first: the file remains if standard output is full
+        write_json(json_file, facts)
     if str(json_file) != "-":
         show(renderable)
-    if json_file:
-        write_json(json_file, facts)
 
 
 def write_json(json_file: Path, facts: Any) -> None:

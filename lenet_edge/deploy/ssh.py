@@ -7,13 +7,13 @@ import json
 import re
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from lenet_edge.errors import BoardError
 from lenet_edge.support.python_command import python_program
+from lenet_edge.support.temporary import memory_file
 
 _PROGRAM = Path(__file__).parent / "on_board.py"
 # A board that loses power is detected after 15 seconds.
@@ -67,8 +67,8 @@ class SshConnection:
         source = _PROGRAM.read_bytes()
         start = f"exec(sys.stdin.buffer.read({len(source)}).decode())"
         # Not a pipe: a full pipe that nobody reads would block ssh.
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         command = f"exec {shlex.join(python_program(start, python=python))}"
+        self._stderr = memory_file()
         self._process = _start_ssh(host, options, command, self._stderr)
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(source)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from lenet_edge.export.converter import ConversionRequest, Converted
 from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.machine.environment import read_environment
+from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Images
 
 import onnx  # isort: skip
@@ -94,8 +93,8 @@ def _quantize(graph: Any, calibration: Images, reduce_range: bool) -> Any:
             batch = next(self._batches, None)
             return None if batch is None else {image.name: batch}
 
-    with tempfile.TemporaryDirectory() as folder:  # the quantizer reads and writes files
-        source, prepared, target = (Path(folder, f"{step}.onnx") for step in "abc")
+    with temporary_folder() as folder:  # the quantizer reads and writes files
+        source, prepared, target = (folder / f"{step}.onnx" for step in "abc")
         onnx.save(graph, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(

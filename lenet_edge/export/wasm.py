@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 from lenet_edge import __version__
 from lenet_edge.errors import ModelFileError
@@ -19,6 +17,7 @@ from lenet_edge.export import native
 from lenet_edge.export.converter import ConversionRequest, Converted
 from lenet_edge.export.embed import embed
 from lenet_edge.export.native.text import identifier
+from lenet_edge.support.temporary import temporary_folder
 
 CONVERTER = f"lenet-edge {__version__} wasm"
 # No int8: that code is for microcontrollers. In a browser it is slower than float code.
@@ -43,14 +42,23 @@ def convert(request: ConversionRequest) -> Converted:
     name = identifier(request.name)
     source, stack_bytes, tensors = native.write(request, name, lanes=4)
     stack_bytes = -(-(stack_bytes + _FRAMES_BYTES) // 1024) * 1024
-    with tempfile.TemporaryDirectory() as folder:
-        code, output = Path(folder, f"{name}.c"), Path(folder, f"{name}.wasm")
+    with temporary_folder() as folder:
+        code, output = folder / f"{name}.c", folder / f"{name}.wasm"
         code.write_text(source, encoding="utf-8")
-        Path(folder, "string.h").write_text(_STRING_H, encoding="utf-8")
+        (folder / "string.h").write_text(_STRING_H, encoding="utf-8")
         exports = (f"--export={name}", f"--export={name}_batch")
         options = (*_LINKER_OPTIONS, *exports, "-z", f"stack-size={stack_bytes}")
         linker = [f"-Wl,{option}" for option in options]
-        command = [compiler(), *_FLAGS, "-isystem", folder, *linker, str(code), "-o", str(output)]
+        command = [
+            compiler(),
+            *_FLAGS,
+            "-isystem",
+            str(folder),
+            *linker,
+            str(code),
+            "-o",
+            str(output),
+        ]
         process = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=False
         )

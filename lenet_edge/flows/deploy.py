@@ -7,6 +7,7 @@ import dataclasses
 import getpass
 import io
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def deploy(
     Raises:
         BoardError: a step failed on the board.
     """
-    board.call("lock_board", user=f"{getpass.getuser()}@{socket.gethostname()}")
+    board.call("lock_board", user=f"{_user_name()}@{socket.gethostname()}")
     _send(board, plan, console)
     console.note("Installing")
     files = plan.bundle.hashes
@@ -146,6 +147,14 @@ def deploy(
     command = board.call("activate", **plan.ids)["command"] if passed else None
     differences = tuple(_differences(plan.artifacts, board_logits, local_logits, run, local))
     return DeploymentResult(run, local, differences, findings, result_file, command)
+
+
+def _user_name() -> str:
+    """Return the name of this user, or the number of an account without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _send(board: SshConnection, plan: DeploymentPlan, console: Console) -> None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import lenet_edge.model  # noqa: F401  import it first: it silences TensorFlow
 from lenet_edge.artifacts.artifact import manifest_path
@@ -17,6 +15,7 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.export.exporter import export
 from lenet_edge.formats import EXPORTED
 from lenet_edge.runtimes._probe import FOLDER, IMAGE_SHAPE, NUM_CLASSES, weights
+from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.train import loop
 
 import numpy as np  # isort: skip
@@ -40,9 +39,9 @@ def make_probe(formats: Sequence[str] = EXPORTED) -> None:
     model.set_weights([weights()])
     names = tuple(str(number) for number in range(NUM_CLASSES))
     blank = Dataset("blank", np.zeros((1, *IMAGE_SHAPE), np.uint8), np.zeros((1,), np.int32), names)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = loop.save_checkpoint(model, Path(folder, "probe.keras"), names)
-        exported = export(checkpoint.path, Path(folder), blank, blank, formats=formats)
+    with temporary_folder() as folder:
+        checkpoint = loop.save_checkpoint(model, folder / "probe.keras", names)
+        exported = export(checkpoint.path, folder, blank, blank, formats=formats)
         for artifact in (checkpoint, *exported) if formats == EXPORTED else exported:
             path = FOLDER / f"probe{artifact.path.suffix}"
             shutil.copyfile(artifact.path, path)

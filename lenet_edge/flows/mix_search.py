@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from lenet_edge.flows.mixes import Mix, MixParity, TuneResult, mark_front
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.selection import Pair
 from lenet_edge.support.quiet import quiet
+from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Logits, Target
 
 MAX_TUNED_LAYERS = 5  # with 3 precisions each: 243 files, which take a few seconds
@@ -71,8 +71,7 @@ def tune(
         "labels": parent.labels,
         "pixel_scale": parent.pixel_scale,
     }
-    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         report("Converting")
         float32 = _write_float32(folder / "float32.tflite", model, images, manifest)
         model, settings = _choose_form(checkpoint, model, images, Pair(float32, target), manifest)
@@ -166,8 +165,8 @@ def _write_mixes(
 
 def _compare_logits(files: _Files, target: Target, part: str) -> list[Mix]:
     """Compare each file with the first, without the files that the target cannot run."""
-    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
-        output = Path(folder, "logits.npz")
+    with temporary_folder() as folder:
+        output = folder / "logits.npz"
         paths = [artifact.path for artifact, _ in files]
         worker.run(write_logits.bind(paths, target.name, part, output).within(1800))
         with np.load(output, allow_pickle=False) as arrays:

@@ -16,7 +16,7 @@ def absence() -> str | None:
     if not ctypes.util.find_library("vulkan"):
         return "there is no Vulkan loader; install libvulkan1 and the GPU's Vulkan driver"
     is_configured = any(os.environ.get(name) for name in _VARIABLES)
-    folders = (Path(folder).expanduser() / "vulkan" / "icd.d" for folder in _FOLDERS)
+    folders = (Path(os.path.expanduser(folder)) / "vulkan" / "icd.d" for folder in _FOLDERS)
     if not is_configured and not any(list(folder.glob("*.json")) for folder in folders):
         return "there is no Vulkan driver; install the GPU's driver (Debian: mesa-vulkan-drivers)"
     return None

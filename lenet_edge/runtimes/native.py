@@ -15,7 +15,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import Deployable
 from lenet_edge.support import files
+from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
 
 TARGETS = (
@@ -155,8 +155,8 @@ def build_for(machine: str, content: bytes, name: str) -> bytes | None:
     compiler = _CROSS_COMPILERS.get(machine, ("",))
     if shutil.which(compiler[0]) is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, name), Path(folder, "built.so")
+    with temporary_folder() as folder:
+        source, library = folder / name, folder / "built.so"
         source.write_bytes(content)
         _run([*compiler, *FLAGS, str(source), "-o", str(library)])
         return library.read_bytes()
@@ -178,15 +178,16 @@ def _build(content: bytes, name: str, compiler: list[str], version_line: str) ->
     build = "\0".join([*compiler, version_line, machine, *FLAGS, ""]).encode()
     library = cache_folder() / f"{hashlib.sha256(build + content).hexdigest()}.so"
     if not library.exists():
-        with files.atomic_write(library) as temporary, tempfile.TemporaryDirectory() as folder:
-            source, built = Path(folder, name), Path(folder, "built.so")
+        with temporary_folder() as folder:
+            source, built = folder / name, folder / "built.so"
             source.write_bytes(content)
             try:
                 _run([*compiler, *FLAGS, str(source), "-o", str(built)])
             except TargetError as error:
                 raise TargetError(f"{name} cannot be built: {error}") from error
-            # The linker would replace the temporary file and thereby drop its lock.
-            shutil.copyfile(built, temporary)
+            with files.atomic_write(library) as temporary:
+                # The linker would replace the temporary file and thereby drop its lock.
+                shutil.copyfile(built, temporary)
     return library
 
 

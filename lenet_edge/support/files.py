@@ -338,7 +338,15 @@ def is_writable_by_others(status: os.stat_result) -> bool:
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder for cached files of one kind; source: XDG Base Directory."""
+    """Return the folder for cached files of one kind; source: XDG Base Directory.
+
+    Raises:
+        LenetEdgeError: the user has no home folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")  # the specification ignores relative paths
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "lenet-edge" / name
+    if os.path.isabs(base):
+        return Path(base, "lenet-edge", name)
+    try:
+        return Path.home() / ".cache" / "lenet-edge" / name
+    except RuntimeError:
+        raise LenetEdgeError("there is no home folder; set HOME or XDG_CACHE_HOME") from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
+
+from lenet_edge.support.temporary import memory_file
 
 
 @contextlib.contextmanager
@@ -23,14 +24,15 @@ def quiet() -> Iterator[list[str]]:
     sys.stderr.flush()
     original_stderr = os.dup(2)
     lines: list[str] = []
-    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
+    with memory_file() as held, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.dup2(held.fileno(), 2)
         try:
             yield lines
         except BaseException:
             held.seek(0)
-            os.write(original_stderr, held.read())
+            with contextlib.suppress(OSError):  # of a full or closed stream
+                os.write(original_stderr, held.read())
             raise
         finally:
             sys.stderr.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.data.evaluation_images import evaluation_dataset
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.selection import Pair, best_target
+from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Logits
 from lenet_edge.verify.inference import record_logits
 from lenet_edge.worker import Call
@@ -144,8 +144,8 @@ def call_with_images(
     Returns:
         The array that the worker wrote, or None, and the result of the call.
     """
-    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
-        images_file, output = Path(folder, "images.npy"), Path(folder, "logits.npy")
+    with temporary_folder() as folder:
+        images_file, output = folder / "images.npy", folder / "logits.npy"
         np.save(images_file, images)
         result = worker.run(make_call(images_file, output).within(timeout_s), python)
         return (np.load(output, allow_pickle=False) if output.exists() else None), result
