@@ -15,13 +15,13 @@ import contextlib
 import json
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import MissingPackageError, ModelFileError
+from lenet_edge.support.temporary import temporary_folder
 
 _GRAPH, _METADATA = "config.json", "metadata.json"
 _MEMBERS = {_GRAPH, _METADATA, "model.weights.h5"}
@@ -101,8 +101,8 @@ def loadable(path: Path) -> Iterator[Path]:
     if not is_hdf5 and not (keras_version(path) or "3").startswith("2."):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
-        copy = Path(folder, "model.h5" if is_hdf5 else "model.keras")
+    with temporary_folder() as folder:
+        copy = folder / ("model.h5" if is_hdf5 else "model.keras")
         try:
             (_copy_hdf5 if is_hdf5 else _copy_archive)(path, copy)
         except (ModelFileError, MissingPackageError):

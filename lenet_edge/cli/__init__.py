@@ -116,12 +116,12 @@ def _describe(error: OSError | MemoryError) -> str:
     """Return the line for an error of the environment that no stage has explained."""
     if isinstance(error, MemoryError):
         return "there is not enough memory; raise the limit (ulimit -d), or close other programs"
-    if error.errno == errno.ENOSPC:  # outputs have a message of their own
+    if error.errno == errno.ENOSPC and not error.filename:  # outputs have a message of their own
         return str(no_room(error))
     if error.errno == errno.EMFILE:
         return f"{error.strerror}; raise the limit (ulimit -n)"
     reason = error.strerror or str(error)
-    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _stop_usage(message: str, command: str) -> NoReturn:

@@ -66,8 +66,8 @@ class SshConnection:
         self.host = host
         source = _PROGRAM.read_bytes()
         start = f"exec(sys.stdin.buffer.read({len(source)}).decode())"
-        # Not a pipe: a full pipe that nobody reads would block ssh.
         command = f"exec {shlex.join(python_program(start, python=python))}"
+        # Not a pipe: a full pipe that nobody reads would block ssh.
         self._stderr = memory_file()
         self._process = _start_ssh(host, options, command, self._stderr)
         with contextlib.suppress(BrokenPipeError):

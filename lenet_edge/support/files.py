@@ -12,7 +12,6 @@ import secrets
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import BinaryIO
 
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.support import lock
+from lenet_edge.support.temporary import temporary_folder
 
 _MAX_LINKS = 40  # the limit of Linux
 _LONG_NAME = 120  # bytes; with a prefix, a name of up to this length fits into every file system
@@ -200,17 +200,15 @@ def _copy_permissions(status: os.stat_result, path: Path) -> None:
 def _copied_into(destination: _Destination, name: str) -> Iterator[Path]:
     """Yield a temporary path, and write its content into a stream after the block."""
     # Opened before the block: the work in the block would be lost without a reader.
-    with (
-        open(_open_stream(destination), "wb") as stream,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        temporary = Path(folder, name)
-        yield temporary
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(open(_open_stream(destination), "wb"))
+        with temporary_folder() as folder:
+            yield folder / name
+            content = stack.enter_context((folder / name).open("rb"))
         for text in (sys.stdout, sys.stderr):
             if text is not None:  # the stream may be the same file
                 text.flush()
-        with temporary.open("rb") as content:
-            shutil.copyfileobj(content, stream)
+        shutil.copyfileobj(content, stream)
 
 
 def _open_stream(destination: _Destination) -> int:
