@@ -499,7 +499,7 @@ def _check_outputs(
 
     check_outputs(
         [Output(name, Path(path)) for name, path in outputs.items() if path is not None],
-        [(os.fspath(path), Path(path)) for path in inputs if path is not None],
+        [("", Path(path)) for path in inputs if path is not None],
     )
 
 

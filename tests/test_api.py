@@ -289,6 +289,8 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: le.bench(INT8, min_time=1, max_time=0.5), le.UsageError, "--max-time"),
     (lambda: le.bench(INT8, resume=True), le.UsageError, "--json FILE"),
     (lambda: le.bench(INT8, python="no/python"), le.UsageError, "no/python is no file"),
+    (lambda: le.bench(INT8, csv=INT8), le.UsageError, "lenet_int8.tflite would replace the input"),
+    (lambda: le.verify(INT8, logits=INT8), le.UsageError, "would replace the input /"),
     (
         lambda: le.bench(INT8, scenario="multi-stream", batch_size=4),
         le.UsageError, "batches of 8",

@@ -53,7 +53,8 @@ def check_outputs(outputs: Sequence[Output], inputs: Iterable[tuple[str, Path]])
 
     Args:
         outputs: the outputs of a command.
-        inputs: the files and folders that the command reads, with the name of each option.
+        inputs: the files and folders that the command reads, each with the name of its option;
+            "" for no name.
 
     Raises:
         UsageError: an output would replace such a file.
@@ -101,11 +102,12 @@ def _check_input(output: Output, name: str, path: Path) -> None:
     Raises:
         UsageError: it does.
     """
+    of_option = f" ({name})" if name else ""
     described = (path, manifest_path(path)) if path.suffix in formats.BY_SUFFIX else (path,)
     for file in described:
         if output.writes(file) and not file.is_dir():
             raise UsageError(
-                f"{output.option} {output.path} would replace the input {file} ({name}); name"
+                f"{output.option} {output.path} would replace the input {file}{of_option}; name"
                 f" another {'folder' if output.is_folder else 'file'}"
             )
     if output.is_folder or output.path.suffix in output.suffixes or not path.is_dir():
@@ -113,7 +115,7 @@ def _check_input(output: Output, name: str, path: Path) -> None:
     end = Path(os.path.realpath(output.path))
     if end.is_file() and end.is_relative_to(os.path.realpath(path)):
         raise UsageError(
-            f"{output.option} {output.path} is a file in the input {path} ({name}); name another"
+            f"{output.option} {output.path} is a file in the input {path}{of_option}; name another"
             " file"
         )
 

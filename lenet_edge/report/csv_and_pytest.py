@@ -12,6 +12,7 @@ import numpy as np
 
 from lenet_edge.results.result_file import BenchRun, Measurement
 from lenet_edge.support.files import atomic_write
+from lenet_edge.support.printable import make_printable
 
 _FACTS = ("artifact", "artifact_sha256", "size_bytes", "target", "runtime_version", "batch_size",
           "num_threads", "inputs", "calls_per_sample", "invalid")  # fmt: skip
@@ -26,13 +27,13 @@ def write_text(path: Path, text: str) -> None:
 def to_csv(run: BenchRun) -> str:
     """Return a header and one row for each measurement; an interval takes two columns.
 
-    A text that a spreadsheet would run as a formula starts with an apostrophe.
+    A text that a spreadsheet would run as a formula gets an apostrophe before it.
     """
     rows = [
         {"machine": run.environment.machine, "emulated": run.environment.emulated, **_row(cell)}
         for cell in run.measurements
     ]
-    rows = [{name: _without_formula(value) for name, value in row.items()} for row in rows]
+    rows = [{name: _safe_cell(value) for name, value in row.items()} for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else ["machine"], lineterminator="\n")
     writer.writeheader()
@@ -40,10 +41,12 @@ def to_csv(run: BenchRun) -> str:
     return text.getvalue()
 
 
-def _without_formula(value: Any) -> Any:
+def _safe_cell(value: Any) -> Any:
     """Return the value of a cell; numbers keep their sign. Source: OWASP, CSV injection."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    return f"'{value}" if is_formula else value
+    if not isinstance(value, str):
+        return value
+    text = make_printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
 
 
 def _row(measurement: Measurement) -> dict[str, Any]:

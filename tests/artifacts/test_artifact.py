@@ -27,7 +27,7 @@ from lenet_edge.artifacts.artifact import (
     manifest_path,
     write_manifest,
 )
-from lenet_edge.errors import ModelFileError
+from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.runtimes import _probe
 from lenet_edge.support.files import atomic_write, sha256_of
 from tests.support.test_files import InTheBlockError
@@ -316,3 +316,19 @@ def test_new_file_has_its_manifest_at_once(model: Path) -> None:
     manifest_path(model).unlink()
     assert has_manifest(model)
     assert load_artifact(model) == artifact
+
+
+def test_names_up_to_the_limit_of_the_file_system(model: Path) -> None:
+    """A name of 255 bytes leaves no room for a manifest; such a file needs a contract inside."""
+    longest = shutil.copyfile(model, model.with_name("n" * 248 + ".tflite"))
+    assert not has_manifest(longest)
+    with contextlib.suppress(ModelFileError):
+        load_artifact(longest)
+    artifact = load_artifact(model)
+    with pytest.raises(LenetEdgeError, match="File name too long; give a shorter name"):
+        write_manifest(dataclasses.replace(artifact, path=longest))
+    shorter = shutil.copyfile(model, model.with_name("n" * 243 + ".tflite"))
+    announce(dataclasses.replace(artifact, path=shorter))
+    assert load_artifact(shorter).sha256 == artifact.sha256
+    write_manifest(dataclasses.replace(artifact, path=shorter))
+    assert [path.name for path in shorter.parent.glob(".*")] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.support.files import atomic_write
+from lenet_edge.support.files import (
+    atomic_write,
+    create_log,
+    private_cache_folder,
+    short_name,
+)
 
 
 def temporary_files(folder: Path) -> list[str]:
@@ -117,7 +123,12 @@ KILLED_WHILE_WRITING = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from lenet_edge.support.files import atomic_write
+from lenet_edge.support.files import (
+    atomic_write,
+    create_log,
+    private_cache_folder,
+    short_name,
+)
 with atomic_write(Path(sys.argv[1])) as temporary, temporary.open("w") as file:
     file.write("half of the n")
     file.flush()
@@ -158,3 +169,132 @@ def test_temporary_file_of_killed_process_is_deleted(tmp_path: Path) -> None:
         temporary.write_text("newer")
     assert temporary_files(tmp_path) == []
     assert path.read_text() == "newer"
+
+
+def test_link_is_followed_and_a_dangling_one_creates_its_target(tmp_path: Path) -> None:
+    """Also a chain of links, relative to the folder of each link."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "first").symlink_to("folder/second")
+    (tmp_path / "folder" / "second").symlink_to("../target")
+    for text in ("created", "replaced"):
+        with atomic_write(tmp_path / "first") as temporary:
+            assert temporary.parent == tmp_path
+            temporary.write_text(text)
+        assert (tmp_path / "target").read_text() == text
+    assert (tmp_path / "first").is_symlink()
+    assert (tmp_path / "folder" / "second").is_symlink()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+def test_mode_of_a_replaced_file_is_kept(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    path.chmod(mode)
+    with atomic_write(path) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600  # nobody else reads it before
+        temporary.write_text("new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", mode)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of other users")
+
+
+@needs_root
+def test_link_of_another_user_in_a_shared_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    tmp_path.chmod(0o1777)
+    link = tmp_path / "report.html"
+    link.symlink_to("precious")
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(LenetEdgeError, match="it is a link of another user"):
+        with atomic_write(link) as temporary:
+            temporary.write_text("text")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@needs_root
+@pytest.mark.parametrize("kind", [stat.S_IFBLK, stat.S_IFSOCK])
+def test_block_device_or_socket_is_refused(tmp_path: Path, kind: int) -> None:
+    try:
+        os.mknod(tmp_path / "node", kind | 0o600, os.makedev(7, 250))
+    except PermissionError:
+        pytest.skip("this file system cannot have device files")
+    with pytest.raises(LenetEdgeError, match=r"node: it is a (block device|socket)"):
+        with atomic_write(tmp_path / "node"):
+            raise AssertionError("not reached")
+    assert stat.S_IFMT((tmp_path / "node").lstat().st_mode) == kind
+
+
+def test_reader_that_ends_early_is_reported(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(LenetEdgeError, match="Broken pipe; its reader has ended"):
+        with atomic_write(Path(f"/dev/fd/{writer}")) as temporary:
+            temporary.write_text("text")
+    os.close(writer)
+
+
+@pytest.mark.parametrize("count", [124, 60])
+def test_longest_name_can_be_written(tmp_path: Path, count: int) -> None:
+    path = tmp_path / f"{'ü' * count}nn.json"  # 255 bytes, and 127
+    (tmp_path / f".tmp-00000000-{short_name(path.name)}").touch()  # of a process that was killed
+    with atomic_write(path) as temporary:
+        assert temporary.suffix == ".json"
+        temporary.write_text("text")
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_name_that_is_too_long_gets_its_own_advice(tmp_path: Path) -> None:
+    with pytest.raises(LenetEdgeError, match="File name too long; give a shorter name"):
+        with atomic_write(tmp_path / ("n" * 256)):
+            raise AssertionError("not reached")
+
+
+def test_abandoned_file_that_is_a_link_or_a_fifo_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    link, fifo = tmp_path / ".tmp-00000000-file", tmp_path / ".tmp-11111111-file"
+    link.symlink_to("precious")
+    os.mkfifo(fifo)
+    with atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("text")
+    assert link.is_symlink()
+    assert fifo.is_fifo()
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "fifo", "file"])
+def test_log_never_goes_into_another_file(tmp_path: Path, kind: str) -> None:
+    precious, log = tmp_path / "precious", tmp_path / "board.log"
+    precious.write_text("precious")
+    if kind == "link":
+        log.symlink_to(precious)
+    elif kind == "hard link":
+        os.link(precious, log)
+    elif kind == "fifo":
+        os.mkfifo(log)
+    else:
+        log.write_text("an earlier log")
+    with create_log(log) as file:
+        file.write(b"log")
+    assert precious.read_text() == "precious"
+    assert log.read_text() == "log"
+    assert stat.S_IMODE(log.lstat().st_mode) == 0o600
+
+
+def test_cache_folders_are_private_with_any_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = os.umask(0)
+    try:
+        folder = private_cache_folder("wheels")
+        assert folder == tmp_path / "cache" / "lenet-edge" / "wheels"
+        for created in (folder, folder.parent, folder.parent.parent):
+            assert stat.S_IMODE(created.stat().st_mode) == 0o700
+        folder.parent.chmod(0o777)  # as earlier versions created it; its content is checked
+        assert private_cache_folder("wheels") == folder
+        assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o755
+        folder.chmod(0o777)
+        with pytest.raises(LenetEdgeError, match=f"other users can write to the cache {folder}"):
+            private_cache_folder("wheels")
+    finally:
+        os.umask(before)

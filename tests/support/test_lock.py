@@ -162,3 +162,38 @@ def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
         with lock.hold(tmp_path / "lock", "me"):
             raise AssertionError("not reached")
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_second_name_of_a_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    os.link(tmp_path / "precious", tmp_path / "lock")
+    with pytest.raises(LenetEdgeError, match="lock is not a regular file with one name; delete it"):
+        with lock.hold(tmp_path / "lock", "me"):
+            raise AssertionError("not reached")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_fifo_as_lock_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(LenetEdgeError, match="is not a regular file"):
+        with lock.hold(tmp_path / "lock", "me"):
+            raise AssertionError("not reached")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of other users")
+def test_lock_file_of_another_user_in_a_shared_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "lock").touch()
+    os.chown(tmp_path / "lock", 12345, 12345)
+    with pytest.raises(LenetEdgeError, match="belongs to another user; delete it"):
+        with lock.hold(tmp_path / "lock", "me"):
+            raise AssertionError("not reached")
+
+
+def test_only_the_start_of_a_huge_lock_file_is_read(tmp_path: Path) -> None:
+    path = lock.folder_lock_path(tmp_path)
+    with holder(path):
+        os.truncate(path, 100 * 10**9)
+        with pytest.raises(TimeoutError, match="holds the lock"):
+            with lock.hold(path, "me", _give_up):
+                raise AssertionError("both held it")

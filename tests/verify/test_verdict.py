@@ -108,6 +108,10 @@ def test_bounds_are_read_from_pyproject(tmp_path: Path) -> None:
         ("min-agreement = true", "not a number"),
         ("int8 = 3", "int8 is unknown"),
         ("max-accuracy-drop = = 2", "pyproject.toml"),
+        ("max-accuracy-drop = 2026-11-29", "not a number"),
+        ("int8 = [1]", "int8 is unknown"),
+        (".".join("a" * 20_000) + " = 1", "dots"),
+        ("#" * 2**18, "more than"),
     ],
 )
 def test_invalid_bounds_are_an_error(tmp_path: Path, text: str, message: str) -> None:
