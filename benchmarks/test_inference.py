@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data import mnist
-from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import open_session
 from lenet_edge.selection import Pair, load_artifacts, pair_up
@@ -28,7 +28,7 @@ PAIRS, _ = pair_up(load_artifacts(FILES, EXPORTED), ())
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair.artifact.name}-{pair.target.name}")
 def test_inference(benchmark: BenchmarkFixture, pair: Pair, batch_size: int) -> None:
     benchmark.group = f"batch {batch_size}"
-    images = to_input(mnist.load("test").images[:batch_size], pair.artifact.pixel_scale)
+    images = to_model_input(mnist.load("test").images[:batch_size], pair.artifact)
     try:
         session = open_session(pair.artifact, pair.target)
     except TargetError as error:

@@ -1,31 +1,87 @@
-"""Inputs and outputs of a classifier: scale and layout of images, shape of logits, softmax."""
+"""Inputs and outputs of a classifier: values and layout of images, shape of logits, softmax."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifacts.artifact import TensorSpec
-from lenet_edge.data.dataset import to_input
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.preprocessing import to_input_values
 from lenet_edge.errors import TargetError
 from lenet_edge.target import Images, Logits
 
 
-def scale_pixels(images: npt.NDArray[Any], pixel_scale: float) -> Images:
-    """Convert images to input values.
+def to_model_input(
+    images: npt.NDArray[Any], artifact: Artifact, spec: TensorSpec | None = None
+) -> Images:
+    """Convert images to the values and the layout of a model's input.
 
     Args:
-        images: integers are pixels and are multiplied by `pixel_scale`; floats are input values.
-        pixel_scale: the factor.
+        images: integers are pixels; floats are input values, or scaled pixels, see
+            `preprocessing.to_input_values`. Any layout of `arrange_images`.
+        artifact: the model, whose preprocessing applies.
+        spec: the input tensor, if the artifact does not describe it.
 
     Returns:
-        float32 of the same shape.
+        float32 of the shape that the input takes.
+
+    Raises:
+        TargetError: the images do not fit the input.
     """
-    if images.dtype.kind == "f":
-        return images.astype(np.float32, copy=False)
-    return to_input(images, pixel_scale)
+    spec = spec or artifact.inputs[0]
+    try:
+        values = to_input_values(channels_last(images, spec), artifact.preprocessing)
+    except ValueError as error:
+        raise TargetError(
+            f"{artifact.name} cannot take these images: {error}; say its values with --pixel-scale,"
+            " or --mean and --std"
+        ) from error
+    return arrange_images(values, spec)
+
+
+def image_shape(spec: TensorSpec) -> tuple[int | None, ...] | None:
+    """Return height, width and channels of the images that an input tensor takes.
+
+    The tensor has the channels last, first or not at all, or is flat. A flat tensor holds a square
+    image, gray or RGB.
+
+    Returns:
+        None if the tensor holds no image.
+    """
+    shape = spec.shape[1:]
+    if len(shape) == 3:
+        first = shape[0] in (1, 3) and shape[2] not in (1, 3)
+        return (shape[1], shape[2], shape[0]) if first else shape
+    if len(shape) == 2:
+        return (*shape, 1)
+    if len(shape) == 1 and shape[0]:
+        for channels in (1, 3):
+            side = math.isqrt(shape[0] // channels)
+            if side > 1 and side * side * channels == shape[0]:
+                return side, side, channels
+    return None
+
+
+def channels_last(images: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
+    """Rearrange images of any layout to (N, height, width, channels), if an input takes images.
+
+    Images that do not fit the input stay unchanged.
+    """
+    shape = image_shape(spec)
+    if shape is None or None in shape:
+        return images
+    height, width, channels = (size or 0 for size in shape)
+    if images.shape[1:] == (height * width * channels,):
+        layout = shape if len(spec.shape) == 2 else spec.shape[1:]
+        images = images.reshape(-1, *(size or 0 for size in layout))
+    if images.shape[1:] == (height, width) and channels == 1:
+        return images[..., np.newaxis]
+    if images.shape[1:] == (channels, height, width) and images.shape[1:] != shape:
+        return np.moveaxis(images, 1, -1)
+    return images
 
 
 def arrange_images(images: Images, spec: TensorSpec) -> Images:
@@ -55,12 +111,9 @@ def arrange_images(images: Images, spec: TensorSpec) -> Images:
             size in (None, actual) for size, actual in zip(shape, candidate.shape[1:], strict=True)
         ):
             return np.ascontiguousarray(candidate)
-    fix = "give images of that shape with --data"
-    if images.ndim == 4 and shape == np.moveaxis(images, 1, -1).shape[1:]:
-        fix = "their channels come first: numpy.moveaxis(images, 1, -1)"
     raise TargetError(
         f"the model takes images of shape {_times(shape)} and these are"
-        f" {_times(images.shape[1:])}; {fix}"
+        f" {_times(images.shape[1:])}; give images of that shape with --data"
     )
 
 

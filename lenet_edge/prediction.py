@@ -187,18 +187,11 @@ def classify(
     """
     import numpy as np
 
-    from lenet_edge.classifier_io import (
-        arrange_images,
-        probabilities,
-        scale_pixels,
-        scores_by_class,
-    )
+    from lenet_edge.classifier_io import probabilities, scores_by_class, to_model_input
 
     file = Artifact.from_json(artifact)
     session = _session(json.dumps(artifact), target, num_threads)
-    image = arrange_images(
-        scale_pixels(np.asarray([pixels], np.uint8), file.pixel_scale), session.inputs[0]
-    )
+    image = to_model_input(np.asarray([pixels], np.uint8), file, session.inputs[0])
     if file.batch_size:
         image = np.repeat(image, file.batch_size, axis=0)
     try:

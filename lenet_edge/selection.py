@@ -19,6 +19,8 @@ from lenet_edge.artifacts.artifact import (
     is_described,
     load_artifact,
 )
+from lenet_edge.artifacts.declared import declared_preprocessing
+from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing, infer_from_tensor
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.runtimes import (
@@ -95,8 +97,7 @@ def _is_companion(path: Path) -> bool:
 def _describe_foreign(path: Path) -> Artifact:
     """Describe a file without manifest and contract, by opening it in a worker.
 
-    The first target that can open the file reads its tensors. Such a file takes pixels unscaled
-    (`pixel_scale` 1).
+    The first target that can open the file reads its tensors.
     """
     format = check_format(path)
     usual = [t for t in find_targets(format) if t.preference < NOT_BY_DEFAULT]
@@ -119,7 +120,7 @@ def _describe_foreign(path: Path) -> Artifact:
             parent_sha256=None,
             converter="unknown",
             calibration=None,
-            pixel_scale=1.0,
+            preprocessing=_preprocessing_of(path, format, inputs),
         )
     if reasons:
         raise ModelFileError(f"{path} cannot be used: {reasons[0]}")
@@ -127,6 +128,17 @@ def _describe_foreign(path: Path) -> Artifact:
     extras = " or ".join(f"'lenet-edge[{name}]'" for name in names)
     raise ModelFileError(
         f"{path} has no manifest, and no installed runtime can read it; pip install {extras}"
+    )
+
+
+def _preprocessing_of(path: Path, format: str, inputs: Sequence[TensorSpec]) -> Preprocessing:
+    """Return the declared preprocessing of a foreign file, or the one that its input implies."""
+    declared, _ = declared_preprocessing(path, format, inputs)
+    spec = inputs[0]
+    return (
+        declared
+        or infer_from_tensor(spec.dtype, spec.scale, spec.zero_point)
+        or replace(PIXELS, origin="assumed")
     )
 
 

@@ -56,7 +56,8 @@ def logits(artifact: Artifact, target: str, images: Any) -> Any:
 def test_onnx_inputs_of_every_dtype(tmp_path: Path, dtype: str) -> None:
     (artifact,) = load_artifacts([write_onnx(tmp_path / "foreign.onnx", dtype)], tmp_path)
     assert (artifact.inputs[0].dtype, artifact.inputs[0].shape) == (dtype, (None, 2, 2))
-    assert (artifact.precision, artifact.pixel_scale, artifact.batch_size) == ("unknown", 1, None)
+    assert (artifact.precision, artifact.batch_size) == ("unknown", None)
+    assert (artifact.preprocessing.scale, artifact.preprocessing.origin) == ((1.0,), "assumed")
     images = np.array([[[0, 1], [2, 100]], [[3, 2], [1, 0]], [[5, 5], [5, 7]]], np.float32)
     pixels = logits(artifact, "onnxruntime-cpu", images)
     np.testing.assert_array_equal(pixels, images.reshape(3, 4))

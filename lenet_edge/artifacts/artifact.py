@@ -21,12 +21,13 @@ from typing import Any
 
 from lenet_edge import formats
 from lenet_edge.artifacts.embedded import read_contract, size_of
+from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.errors import ModelFileError
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write, sha256_of, short_name
 from lenet_edge.support.html_table import html_table
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 LAYOUT = "NHWC"  # input layout of every file: batch, height, width, channels
 MAX_BYTES = 2**31  # size limit of FlatBuffers and Protocol Buffers
 _MAX_MANIFEST_BYTES = 2**20
@@ -60,7 +61,7 @@ class Artifact:
         batch_size: None if the model accepts any batch size.
         parent_sha256: the hash of the checkpoint that the file was exported from.
         labels: class names, in the order of the outputs.
-        pixel_scale: factor applied to pixels of 0 to 255 before inference.
+        preprocessing: the rule that turns pixels into input values.
         settings: choices for the machine that will run the model, such as "reduce_range=True".
     """
 
@@ -77,7 +78,7 @@ class Artifact:
     calibration: str | None
     created_at: str
     labels: tuple[str, ...] = ()
-    pixel_scale: float = 1 / 255
+    preprocessing: Preprocessing = UNIT
     settings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -119,7 +120,10 @@ class Artifact:
             side: tuple(TensorSpec(**s) for s in facts[side]) for side in ("inputs", "outputs")
         }
         names = {field: tuple(facts.get(field, ())) for field in ("labels", "settings")}
-        artifact = cls(**{**facts, **specs, **names, "path": Path(facts["path"])})
+        rule = Preprocessing(**facts["preprocessing"])
+        artifact = cls(
+            **{**facts, **specs, **names, "preprocessing": rule, "path": Path(facts["path"])}
+        )
         typed_json.check_types(artifact)
         return artifact
 
@@ -197,7 +201,9 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
     try:
         facts = _manifest(sidecar) if has_sidecar else _embedded_facts(path, format)
         version = facts.pop("manifest_version")
-        if version != MANIFEST_VERSION:
+        if version == 1:
+            _upgrade(facts)
+        elif version != MANIFEST_VERSION:
             raise ModelFileError(
                 f"{source}: manifest version {version} is unknown to this version of lenet-edge;"
                 " upgrade lenet-edge, or export the file again"
@@ -216,6 +222,15 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
             " export it again"
         )
     return artifact
+
+
+def _upgrade(facts: dict[str, Any]) -> None:
+    """Change the facts of a manifest of version 1, which has a factor for pixels, to the present.
+
+    Version 1 wrote the factor 1 for all models from elsewhere, without knowing it.
+    """
+    scale = facts.pop("pixel_scale")
+    facts["preprocessing"] = {"scale": [scale], "origin": "assumed" if scale == 1 else "read"}
 
 
 def check_unchanged(artifact: Artifact) -> None:
@@ -253,7 +268,7 @@ def _check_plausible(artifact: Artifact) -> None:
     """
     specs = (*artifact.inputs, *artifact.outputs)
     sizes = [size for spec in specs for size in spec.shape if size is not None]
-    scales = [artifact.pixel_scale, *(spec.scale for spec in specs if spec.scale is not None)]
+    scales = [spec.scale for spec in specs if spec.scale is not None]
     hashes = [artifact.sha256, artifact.parent_sha256 or artifact.sha256]
     if (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
         raise ValueError("the model needs exactly one input and one output")

@@ -7,7 +7,6 @@ Training, calibration, verification, benchmarks, prediction and the board all us
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ RESIZE_RULES = ("stretch", "crop", "letterbox")
 FILTERS = ("bilinear", "bicubic", "nearest")
 # Sources of a scale and offset, the most reliable first.
 ORIGINS = ("said", "read", "inferred", "tested", "assumed")
+_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a gray value
+_LARGEST = 1e9  # magnitude of a scale or an offset; float32 holds its product with a pixel
 _TOLERANCE = 0.02  # of a range of input values, for rounding and for images without pure white
 
 
@@ -56,7 +57,7 @@ class Preprocessing:
         values = (*self.scale, *self.offset)
         if not all(isinstance(value, (int, float)) for value in values):
             raise ValueError("a scale or an offset is not a number")
-        if not all(map(math.isfinite, values)) or 0 in self.scale:
+        if not all(-_LARGEST < value < _LARGEST for value in values) or 0 in self.scale:
             raise ValueError("a scale or an offset is not finite, or a scale is 0")
         if not {len(self.scale), len(self.offset)} <= {1, 3}:
             raise ValueError("scale and offset have one value, or one for each of three channels")
@@ -104,6 +105,18 @@ class Preprocessing:
         return (
             "pixels scaled to 0..1, with mean {} and std {}".format(*texts) + (order[self.channels])
         )
+
+    def expression(self, pixel: str) -> str:
+        """Return the computation of an input value as text: "p * 0.00784313725 - 1"."""
+        pairs = self._by_channel()
+        if len(set(pairs)) == 1:
+            scale, offset = pairs[0]
+            sign = "-" if offset < 0 else "+"
+            return f"{pixel} * {scale:.9g}" + (f" {sign} {abs(offset):.9g}" if offset else "")
+        scales, offsets = (
+            ", ".join(f"{x:.9g}" for x in values) for values in zip(*pairs, strict=True)
+        )
+        return f"{pixel} * {{{scales}}}[channel] + {{{offsets}}}[channel]"
 
     @property
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -187,6 +200,8 @@ def apply(images: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray
     if per_channel and (images.ndim < 3 or images.shape[-1] != 3):
         raise ValueError(f"it has a scale for each of 3 channels, and images are {images.shape}")
     values = images[..., ::-1] if swapped else images
+    if preprocessing.channels == "gray" and images.ndim > 2 and images.shape[-1] == 3:
+        values = np.repeat(images @ np.array(_LUMA, np.float32), 3).reshape(images.shape)
     pairs = preprocessing._by_channel() if per_channel else preprocessing._by_channel()[:1]
     scales, offsets = np.array(pairs, np.float32).T
     # x / 255 and x * (1 / 255) differ in the last bit, and training frameworks divide.
@@ -205,8 +220,9 @@ def to_input_values(
 ) -> npt.NDArray[np.float32]:
     """Turn integers or floats into input values.
 
-    Integers are pixels. Floats are input values if their range fits the rule. Otherwise they are
-    pixels that somebody has scaled to 0..1 or -1..1, or float pixels; they are scaled back first.
+    Integers are pixels. Floats are input values if their range fits the rule, or if the rule is
+    only assumed. Otherwise they are pixels that somebody has scaled to 0..1 or -1..1, or float
+    pixels. They are scaled back first.
 
     Args:
         images: all images of a set, because their common range decides.
@@ -219,7 +235,7 @@ def to_input_values(
 
     if images.dtype.kind != "f":
         return apply(images, preprocessing)
-    scaling = float_scaling(images, preprocessing)
+    scaling = None if preprocessing.is_assumed else float_scaling(images, preprocessing)
     if scaling is None:
         return np.ascontiguousarray(images, np.float32)
     scale, offset = scaling.scale[0], scaling.offset[0]

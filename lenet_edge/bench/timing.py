@@ -27,7 +27,7 @@ from lenet_edge.bench.sampling import (
     take_samples,
     warm_up,
 )
-from lenet_edge.data.dataset import to_input
+from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data.evaluation_images import evaluation_images, has_test_images
 from lenet_edge.errors import TargetError
 from lenet_edge.inspection.delegation import checked_delegation
@@ -153,4 +153,5 @@ def make_batches(artifact: Artifact, batch_size: int) -> list[Images]:
     """Return 16 batches of images, scaled for an artifact; with enough images, all differ."""
     images = evaluation_images(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
-    return [np.ascontiguousarray(to_input(images[i], artifact.pixel_scale)) for i in indexes]
+    values = to_model_input(images[indexes.ravel()], artifact)
+    return [np.ascontiguousarray(batch) for batch in np.split(values, _DISTINCT_BATCHES)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge.artifacts.preprocessing import UNIT, apply
 from lenet_edge.errors import DataError
 
 TEST_SHARE = 0.15  # of each class, in data without a test part
@@ -117,16 +118,6 @@ def check_dataset(data: Dataset) -> None:
         )
 
 
-def to_input(images: npt.NDArray[Any], pixel_scale: float = 1 / 255) -> npt.NDArray[np.float32]:
-    """Scale pixels to the input values of a model.
-
-    Args:
-        images: pixels 0 to 255, of any shape.
-        pixel_scale: the factor. The default gives 0 to 1, the range of LeNet's training.
-
-    Returns:
-        float32 of the same shape.
-    """
-    if pixel_scale == 1 / 255:  # x / 255 and x * (1 / 255) differ in the last bit
-        return (images / np.float32(255)).astype(np.float32, copy=False)
-    return (images * np.float32(pixel_scale)).astype(np.float32, copy=False)
+def to_input(images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Scale pixels of 0 to 255, of any shape, to 0 to 1, the input values of LeNet."""
+    return apply(images, UNIT)

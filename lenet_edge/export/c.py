@@ -11,6 +11,7 @@ import numpy as np
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.errors import ModelFileError
+from lenet_edge.export.native.text import quantization_comment
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.runtimes.tflite_micro import ALIGNMENT, MicroSession
 from lenet_edge.support.files import atomic_write
@@ -64,8 +65,8 @@ def _header(artifact: Artifact, symbol: str, arena_bytes: int) -> str:
     lines = [
         f"/* {artifact.name}, sha256 {artifact.sha256}. Made by lenet-edge; do not edit.",
         " *",
-        f" * Input: int8 of shape ({shape}), batch, height, width, channels. A pixel p of 0 to 255",
-        f" * goes in as round(p * {artifact.pixel_scale:.9g} / INPUT_SCALE) + INPUT_ZERO_POINT.",
+        f" * Input: int8 of shape ({shape}), batch, height, width, channels.",
+        quantization_comment(artifact.preprocessing),
         f" * Output: int8 of shape (1, {logits.shape[-1]}); the largest is the class.",
         " */",
         f"#ifndef {upper}_H",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lenet_edge.data.dataset import Dataset, to_input
-from lenet_edge.data.npz_file import load_images
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.classifier_io import to_model_input
+from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
 from lenet_edge.target import Images
 
@@ -24,44 +26,45 @@ class Calibration:
     source: str
 
 
-def from_dataset(dataset: Dataset, pixel_scale: float) -> Calibration:
-    """Return the first 1,000 images of a dataset, scaled."""
+def from_dataset(dataset: Dataset, parent: Artifact) -> Calibration:
+    """Return the first 1,000 images of a dataset, as input values of a checkpoint."""
     count = min(NUM_IMAGES, len(dataset))
-    images = to_input(dataset.images[:count], pixel_scale)
+    images = to_model_input(dataset.images[:count], parent)
     return Calibration(images, f"first {count} images of {dataset.name}")
 
 
-def from_file(path: Path, pixel_scale: float) -> Calibration:
-    """Return the images of an .npz file, as `data.npz_file.load_images` finds them.
+def from_images(images: npt.NDArray[Any], name: str, parent: Artifact) -> Calibration:
+    """Return images of the user, as input values of a checkpoint.
 
-    Integers are pixels of 0 to 255 and are multiplied by `pixel_scale`. Floats are expected to be
-    scaled for the model already.
+    Args:
+        images: integers are pixels, floats are input values or scaled pixels.
+        name: the name of their file.
+        parent: the checkpoint.
 
     Raises:
-        DataError: the file cannot be read, or its images cannot be used.
+        DataError: the images cannot be used.
     """
-    values = load_images(path).images
-    if values.dtype.kind != "f":
-        low, high = values.min(), values.max()
+    if images.dtype.kind != "f":
+        low, high = images.min(), images.max()
         if low < 0 or high > 255:
             raise DataError(
-                f"{path} holds pixels of {low} to {high}; give integers of 0 to 255, or float32"
+                f"{name} holds pixels of {low} to {high}; give integers of 0 to 255, or float32"
                 " scaled for the model"
             )
-        values = to_input(values, pixel_scale)
-    images: Images = values.astype(np.float32, copy=False)
-    return Calibration(images, f"{len(images)} images of {path.name}")
+    return Calibration(to_model_input(images, parent), f"{len(images)} images of {name}")
 
 
 def check_calibration(
-    calibration: Calibration, image_shape: tuple[int, ...], white: float | None = None
+    calibration: Calibration,
+    image_shape: tuple[int, ...],
+    limits: tuple[float, float] | None = None,
 ) -> None:
     """Check that calibration images can give useful ranges.
 
     Args:
         calibration: the images.
         image_shape: height, width and channels of the model's input.
-        white: the largest pixel value after scaling for the model; None if unknown.
+        limits: the smallest and the largest input value of a pixel; None if unknown.
 
     Raises:
         DataError: there are fewer than 2 images, their shape does not fit the model, or their
@@ -81,11 +84,14 @@ def check_calibration(
     low, high = float(images.min()), float(images.max())  # NaN if any value is NaN
     if not np.isfinite(low + high) or low == high:
         raise DataError(f"{source} go from {low:g} to {high:g}; calibrate with real images")
-    if white is not None and (low < 0 or high > white * 1.001):
-        raise DataError(
-            f"{source} go from {low:g} to {high:g} and the model takes 0 to {white:g};"
-            " scale them as in training"
-        )
+    if limits is not None:
+        black, white = limits
+        slack = 0.001 * (white - black)
+        if low < black - slack or high > white + slack:
+            raise DataError(
+                f"{source} go from {low:g} to {high:g} and the model takes {black:g} to {white:g};"
+                " scale them as in training"
+            )
 
 
 def _times(shape: tuple[int, ...]) -> str:

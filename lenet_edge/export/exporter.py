@@ -23,9 +23,12 @@ from lenet_edge.artifacts.artifact import (
     load_artifact,
     write_manifest,
 )
+from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.artifacts.reference import Reference, reference_path
-from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.classifier_io import to_model_input
+from lenet_edge.data.dataset import Dataset
 from lenet_edge.data.mnist import TEST as EMBEDDED
+from lenet_edge.data.npz_file import load_images
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.export import c, calibration
 from lenet_edge.export.calibration import Calibration
@@ -119,9 +122,9 @@ def export(
     images = _calibration_images(source, training, options)
     _check_labels(source, test)
     if options.calibration_file or any(name in CALIBRATED_PRECISIONS for _, name in planned):
-        # Models from elsewhere may accept any range; ours expect scaled pixels.
-        white = 255 * source.artifact.pixel_scale if source.artifact.labels else None
-        calibration.check_calibration(images, source.image_shape, white)
+        rule = source.artifact.preprocessing
+        limits = None if rule.is_assumed else rule.input_range
+        calibration.check_calibration(images, source.image_shape, limits)
     _keep_checkpoint(source.artifact, output_dir)
     expected = _record_expected(source, test, images, options, output_dir, note)
     artifacts = []
@@ -186,14 +189,15 @@ def _checkpoint_artifact(checkpoint: Path, model: Any) -> Artifact:
         parent_sha256=None,
         converter="keras",
         calibration=None,
-        pixel_scale=1.0,
+        preprocessing=dataclasses.replace(PIXELS, origin="assumed"),
     )
 
 
 def _calibration_images(source: _Checkpoint, training: Dataset, options: Options) -> Calibration:
     if options.calibration_file:
-        return calibration.from_file(options.calibration_file, source.artifact.pixel_scale)
-    return calibration.from_dataset(training, source.artifact.pixel_scale)
+        own = load_images(options.calibration_file)
+        return calibration.from_images(own.images, options.calibration_file.name, source.artifact)
+    return calibration.from_dataset(training, source.artifact)
 
 
 def _check_labels(source: _Checkpoint, test: Dataset) -> None:
@@ -261,7 +265,7 @@ def _export_file(
         converter=_converter(format).CONVERTER,
         calibration=images.source if precision in CALIBRATED_PRECISIONS else None,
         labels=checkpoint.labels,
-        pixel_scale=checkpoint.pixel_scale,
+        preprocessing=checkpoint.preprocessing,
         settings=converted.settings,
     )
     if row.companion:
@@ -363,7 +367,7 @@ def _keep_checkpoint(checkpoint: Artifact, output_dir: Path) -> None:
 
 
 def _record_reference(source: _Checkpoint, test: Dataset, output_dir: Path) -> None:
-    images = to_input(test.images, source.artifact.pixel_scale)
+    images = to_model_input(test.images, source.artifact)
     logits = source.model.predict(images, batch_size=1000, verbose=0)
     own_images = () if test.name == EMBEDDED else (test.images, test.labels)
     sha256 = source.artifact.sha256

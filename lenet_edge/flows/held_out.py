@@ -13,8 +13,9 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data import mnist
-from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.data.dataset import Dataset
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
@@ -46,7 +47,7 @@ def write_logits(paths: list[Path], target: str, part: str, output: Path) -> Non
     logits = {}
     for index, path in enumerate(paths):
         artifact = load_artifact(path)
-        images = to_input(dataset.images, artifact.pixel_scale)
+        images = to_model_input(dataset.images, artifact)
         try:
             with closing(open_session(artifact, get_target(target))) as session:
                 logits[str(index)] = infer_all(session, images, BATCH_SIZE)

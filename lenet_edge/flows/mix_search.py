@@ -62,14 +62,14 @@ def tune(
         LenetEdgeError: no mix passes, or the folder is not writable.
     """
     model, parent = load_checkpoint(checkpoint), load_artifact(checkpoint)
-    images = calibration.from_dataset(mnist.load("train"), parent.pixel_scale)
+    images = calibration.from_dataset(mnist.load("train"), parent)
     calibration.check_calibration(images, tuple(model.inputs[0].shape[1:]))
     manifest = {
         "batch_size": None,
         "parent_sha256": parent.sha256,
         "converter": f"{tflite.CONVERTER}, {mixer.QUANTIZER}",
         "labels": parent.labels,
-        "pixel_scale": parent.pixel_scale,
+        "preprocessing": parent.preprocessing,
     }
     with temporary_folder() as folder:
         report("Converting")
@@ -97,7 +97,7 @@ def tune(
 
 def _manifest_of(artifact: Artifact) -> dict[str, Any]:
     names = ("precision", "batch_size", "parent_sha256", "converter", "calibration", "labels",
-             "pixel_scale", "settings")  # fmt: skip
+             "preprocessing", "settings")  # fmt: skip
     return {name: getattr(artifact, name) for name in names}
 
 

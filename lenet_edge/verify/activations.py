@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.classifier_io import arrange_images, scale_pixels
+from lenet_edge.classifier_io import to_model_input
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.runtimes._tflite import plain_interpreter
 from lenet_edge.target import quantize
@@ -132,8 +132,7 @@ def compare_tflite(file: Artifact, sibling: Artifact, images: Any) -> Iterator[C
         matches.append((activation, index, match))
     batch = int(entry["shape"][0])
     inputs_of_file, inputs_of_sibling = (
-        arrange_images(scale_pixels(images, artifact.pixel_scale), artifact.inputs[0])
-        for artifact in (file, sibling)
+        to_model_input(images, artifact) for artifact in (file, sibling)
     )
     for start in range(0, len(images) - batch + 1, batch):
         part = slice(start, start + batch)
@@ -275,7 +274,7 @@ def _run_onnx(model: Any, names: list[str], artifact: Artifact, images: Any) -> 
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     spec = artifact.inputs[0]
-    inputs = quantize(arrange_images(scale_pixels(images, artifact.pixel_scale), spec), spec)
+    inputs = quantize(to_model_input(images, artifact), spec)
     size = artifact.batch_size or len(inputs)
     requested = [name for name in names if name != entry]
     starts = range(0, len(inputs) - size + 1, size)

@@ -17,7 +17,8 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
-from lenet_edge.classifier_io import arrange_images, scale_pixels
+from lenet_edge.artifacts.preprocessing import to_input_values
+from lenet_edge.classifier_io import arrange_images, channels_last
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.runtimes import open_session
 from lenet_edge.selection import Pair
@@ -91,7 +92,11 @@ def try_alternatives(
     ways, logits = [], []
     with closing(open_session(file, chosen, 1)) as session:
         spec = session.inputs[0]
-        for way, prepared in _ways(scale_pixels(stored, file.pixel_scale), spec):
+        last = channels_last(stored, spec)
+        values = to_input_values(last, file.preprocessing)
+        if stored.ndim == 4 and last.shape != stored.shape:  # keep the layout of the images
+            values = np.moveaxis(values, -1, 1)
+        for way, prepared in _ways(values, spec):
             try:
                 arranged = arrange_images(prepared, spec)
             except LenetEdgeError:

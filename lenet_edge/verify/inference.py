@@ -11,7 +11,7 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
-from lenet_edge.classifier_io import arrange_images, scale_pixels, scores_by_class
+from lenet_edge.classifier_io import scores_by_class, to_model_input
 from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
@@ -30,8 +30,7 @@ def record_logits(
         artifact: the artifact, as `Artifact.to_json` returns it.
         target: the fields of the `Target`.
         num_threads: threads for one inference.
-        images: the .npy file of N images. Integers are pixels, 0 to 255, and are scaled by the
-            artifact's `pixel_scale`; floats are the input values.
+        images: the .npy file of N images, see `classifier_io.to_model_input`.
         output: the .npy file to write, float32 of shape (N, classes).
 
     Returns:
@@ -45,7 +44,7 @@ def record_logits(
     check_unchanged(file)
     stored = np.load(images, allow_pickle=False)
     with closing(open_session(file, chosen, num_threads)) as session:
-        scaled = arrange_images(scale_pixels(stored, file.pixel_scale), session.inputs[0])
+        scaled = to_model_input(stored, file, session.inputs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
         delegation = checked_delegation(session, file, chosen)
         return {

@@ -27,6 +27,7 @@ from lenet_edge.artifacts.artifact import (
     manifest_path,
     write_manifest,
 )
+from lenet_edge.artifacts.preprocessing import Preprocessing
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.runtimes import _probe
 from lenet_edge.support.files import atomic_write, sha256_of
@@ -58,7 +59,7 @@ def model(tmp_path: Path) -> Path:
     labels=st.lists(st.text(), max_size=3).map(tuple),
     batch_size=st.none() | st.integers(1, 512),
     calibration=st.none() | st.text(),
-    pixel_scale=st.floats(1e-6, 1),
+    scale=st.floats(1e-6, 1),
 )
 def test_manifest_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -67,7 +68,7 @@ def test_manifest_round_trip(
     labels: tuple[str, ...],
     batch_size: int | None,
     calibration: str | None,
-    pixel_scale: float,
+    scale: float,
 ) -> None:
     path = tmp_path_factory.mktemp("manifest") / "lenet_int8.tflite"
     shutil.copyfile(_probe.FOLDER / "probe.tflite", path)
@@ -81,7 +82,7 @@ def test_manifest_round_trip(
         converter="a converter",
         calibration=calibration,
         labels=labels,
-        pixel_scale=pixel_scale,
+        preprocessing=Preprocessing((scale,), origin="said"),
     )
     write_manifest(artifact)
     assert load_artifact(path) == artifact
@@ -187,6 +188,20 @@ def test_manifest_that_is_a_pipe(model: Path) -> None:
         load_artifact(model)
 
 
+@pytest.mark.parametrize(("scale", "origin"), [(1 / 255, "read"), (1, "assumed")])
+def test_manifests_of_version_1_have_a_factor_for_pixels(
+    model: Path, scale: float, origin: str
+) -> None:
+    facts = json.loads(manifest_path(model).read_text())
+    assert (facts["manifest_version"], facts["pixel_scale"]) == (1, 1 / 255)
+    manifest_path(model).write_text(json.dumps({**facts, "pixel_scale": scale}))
+    artifact = load_artifact(model)
+    assert artifact.preprocessing == Preprocessing((scale,), origin=origin)
+    write_manifest(artifact)
+    assert load_artifact(model) == artifact
+    assert "pixel_scale" not in json.loads(manifest_path(model).read_text())
+
+
 def test_manifest_of_another_version(model: Path) -> None:
     facts = json.loads(manifest_path(model).read_text())
     manifest_path(model).write_text(json.dumps({**facts, "manifest_version": 99}))
@@ -262,7 +277,7 @@ def test_manifest_is_readable_json(model: Path) -> None:
     text = manifest_path(model).read_text()
     assert text.endswith("}\n")
     facts = json.loads(text)
-    assert facts.pop("manifest_version") == 1
+    assert facts.pop("manifest_version") == 2
     assert facts.pop("path") == "probe.tflite"
     assert set(facts) == {f.name for f in dataclasses.fields(Artifact)} - {"path"}
     assert facts["sha256"] == artifact.sha256

@@ -82,7 +82,7 @@ def test_manifest_facts(exports: Path, exported: Callable[[str], Artifact], name
     assert artifact.inputs[0].shape == (None, 28, 28, 1)
     assert artifact.outputs[0].shape == (None, 10)
     assert artifact.labels == tuple("0123456789")
-    assert artifact.pixel_scale == 1 / 255
+    assert artifact.preprocessing.scale == (1 / 255,)
     if artifact.precision == "int8":
         assert artifact.calibration == f"first {NUM_IMAGES} images of mnist-train"
     else:

@@ -42,7 +42,7 @@ def test_keras_applications(
             artifact = load_artifact(tmp_path / "out" / f"foreign_{precision}.{format}")
             assert artifact.inputs[0].shape == (None, *SHAPE)
             assert artifact.outputs[0].shape == (None, 7)
-            assert (artifact.labels, artifact.pixel_scale) == ((), 1.0)
+            assert (artifact.labels, artifact.preprocessing.scale) == ((), (1.0,))
             if precision == "float32":
                 assert f"{artifact.name} agrees with foreign.keras on 100.0% of 16" in done.stderr
     operators = {n.op_type for n in onnx.load(tmp_path / "out" / "foreign_float32.onnx").graph.node}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.embedded import read_contract
+from lenet_edge.artifacts.preprocessing import UNIT
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import native
 from lenet_edge.export.converter import ConversionRequest
@@ -265,7 +266,7 @@ def test_labels_cannot_end_the_comment(
     tmp_path_factory: pytest.TempPathFactory, smallest: bytes, labels: list[str]
 ) -> None:
     require("gcc")
-    facts = {"labels": labels, "parent_sha256": "0" * 64, "pixel_scale": 1 / 255}
+    facts = {"labels": labels, "parent_sha256": "0" * 64, "preprocessing": UNIT.to_json()}
     path = tmp_path_factory.mktemp("labels") / "net.c"
     path.write_bytes(with_contract(smallest, json.dumps(facts, separators=(",", ":"))))
     build("gcc", *WARNINGS, "-fsyntax-only", "-DPLAIN_C", path)

@@ -22,6 +22,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.reference import reference_for
+from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data.mnist import load
 from lenet_edge.runtimes import absence, all_targets, get_target, open_session
 from lenet_edge.target import Target
@@ -74,7 +75,7 @@ def run_here(path: Path, target: Target, count: int) -> dict[str, Any]:
     """Run the inferences in this process; return the number of wrong ones and the memory growth."""
     artifact = load_artifact(path)
     digits = reference_for(artifact).logits[:_IMAGES].argmax(axis=-1)
-    images = load("test").images[:_IMAGES].astype(np.float32) * np.float32(artifact.pixel_scale)
+    images = to_model_input(load("test").images[:_IMAGES], artifact)
     wrong = 0
     first: list[Any] = []
     with closing(open_session(artifact, target)) as session:

@@ -141,7 +141,7 @@ def test_a_gpu_that_leaves_nodes_to_the_cpu(unusual: Path) -> None:
         unusual, precision="float32", batch_size=1,
         inputs=(TensorSpec("i", (1, 8, 8, 1), "float32"),),
         outputs=(TensorSpec("o", (1, 10), "float32"),),
-        parent_sha256=None, converter="test", calibration=None, pixel_scale=1 / 255,
+        parent_sha256=None, converter="test", calibration=None,
     )  # fmt: skip
 
     def measured(**changes: Any) -> Measurement:

@@ -173,15 +173,9 @@ def test_a_model_for_bgr_images_is_told_from_a_wrong_model(
     assert diagnosis in str(report.diagnosis)
 
 
-def test_the_error_for_channels_first_images_says_how_to_move_them(
-    colours: Path, lenet_edge: LenetEdge
-) -> None:
+def test_channels_first_images_are_arranged(colours: Path, lenet_edge: LenetEdge) -> None:
     done = lenet_edge(
         "verify", colours / "rgb_float32.onnx", "--target", "onnxruntime",
         "--reference", colours / "rgb_float32.tflite", "--data", colours / "first.npz",
     )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith(
-        "takes images of shape 12 x 10 x 3 and these are 3 x 12 x 10;"
-        " their channels come first: numpy.moveaxis(images, 1, -1)"
-    )
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import load_artifact, write_manifest
+from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.export.embed import read_tflite, write_tflite
@@ -101,7 +102,7 @@ def test_the_diagnosis_names_a_wrong_pixel_scale(
 ) -> None:
     """The manifest has a wrong scale; in an int8 file nearly every pixel clips."""
     own = Path(shutil.copytree(exports, tmp_path / "own"))
-    write_manifest(dataclasses.replace(load_artifact(own / name), pixel_scale=1.0))
+    write_manifest(dataclasses.replace(load_artifact(own / name), preprocessing=PIXELS))
     target = "onnxruntime" if name.endswith("onnx") else "litert"
     report = report_of(lenet_edge, 3, own / name, "--target", target)
     assert report.diagnosis is not None

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.preprocessing import Preprocessing
 
 _WIDTH = 100
 _MARK = " * lenet_edge: "  # the contract follows; `artifacts.embedded` reads it
@@ -77,12 +78,14 @@ def top(name: str, precision: str, stack_bytes: int, contract: dict[str, Any]) -
 def with_contract(content: bytes, contract: str) -> bytes:
     """Return a C file with another contract in the comment at its top."""
     facts = json.loads(contract)
+    rule = Preprocessing(**facts["preprocessing"])
     # Escape the slashes, so that no label can end the comment or look like the start of another.
     line = _MARK + contract.replace("/", "\\u002f").replace("??", "?\\u003f")
     about = [
         f" * Checkpoint: sha256 {facts['parent_sha256']}.",
         *([f" * Labels: {_comment(', '.join(facts['labels']))}."] if facts["labels"] else []),
-        f" * A pixel p of 0 to 255 goes in as p * {facts['pixel_scale']:.9g}.",
+        f" * A pixel p of 0 to 255 goes in as {rule.expression('p')}.",
+        *([" * The channels have the order BGR."] if rule.channels == "bgr" else []),
         " *",
     ]
     lines = content.decode("utf-8").split("\n")
@@ -96,6 +99,13 @@ def with_contract(content: bytes, contract: str) -> bytes:
 
 def _comment(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("/", "|").replace("??", "?").replace("\\", "|")
+
+
+def quantization_comment(rule: Preprocessing) -> str:
+    """Return the line of a comment with the computation of a quantized input."""
+    value = rule.expression("p")
+    value = f"({value})" if any(rule.offset) else value
+    return f" * A pixel p of 0 to 255 goes in as round({value} / INPUT_SCALE) + INPUT_ZERO_POINT."
 
 
 def prototypes(name: str, kind: str, pixels: int, classes: int) -> str:
@@ -122,12 +132,13 @@ def header(artifact: Artifact) -> str:
         " is the class.",
     ]
     if image.scale is None:
-        lines.append(f" * A pixel p of 0 to 255 goes in as p * {artifact.pixel_scale:.9g}.")
-    else:
         lines.append(
-            f" * A pixel p of 0 to 255 goes in as round(p * {artifact.pixel_scale:.9g} /"
-            f" INPUT_SCALE) + INPUT_ZERO_POINT."
+            f" * A pixel p of 0 to 255 goes in as {artifact.preprocessing.expression('p')}."
         )
+    else:
+        lines.append(quantization_comment(artifact.preprocessing))
+    if artifact.preprocessing.channels == "bgr":
+        lines.append(" * The channels have the order BGR.")
     lines += [" */", f"#ifndef {upper}_H", f"#define {upper}_H", "", "#include <stddef.h>"]
     if image.scale is not None:
         lines += [

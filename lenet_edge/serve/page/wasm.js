@@ -8,7 +8,10 @@ const PAGE_BYTES = 65536;
 export async function openNetwork(address) {
   const { module, instance } = await WebAssembly.instantiateStreaming(fetch(address));
   const [contract] = WebAssembly.Module.customSections(module, "lenet_edge");
-  const { inputs, outputs, labels, pixel_scale: scale } = JSON.parse(new TextDecoder().decode(contract));
+  const facts = JSON.parse(new TextDecoder().decode(contract));
+  const { inputs, outputs, labels } = facts;
+  // Files of version 1 have one factor for all pixels.
+  const rule = facts.preprocessing ?? { scale: [facts.pixel_scale], offset: [0] };
   const { memory, __heap_base: heap } = instance.exports;
   const name = Object.keys(instance.exports).find((key) => `${key}_batch` in instance.exports);
   const pixels = inputs[0].shape.slice(1).reduce((a, b) => a * b);
@@ -23,13 +26,13 @@ export async function openNetwork(address) {
     logits: new Float32Array(memory.buffer, logitsAddress, classes),
     run,
     labels: labels.length ? labels : Array.from({ length: classes }, (_, index) => String(index)),
-    scale,
+    rule,
   };
 }
 
 // Return a prediction, as the server does, for rows of pixels from 0 to 255.
-export function classify({ image, logits, run, labels, scale }, rows) {
-  image.set(rows.flat(2).map((pixel) => pixel * scale));
+export function classify({ image, logits, run, labels, rule }, rows) {
+  image.set(rows.flat().flatMap((pixel) => toInputValues(pixel, rule)));
   const inference_s = measureSeconds(run);
   const maximum = Math.max(...logits);
   const exponentials = Array.from(logits, (logit) => Math.exp(logit - maximum));
@@ -41,6 +44,15 @@ export function classify({ image, logits, run, labels, scale }, rows) {
     probabilities: Object.fromEntries(exponentials.map((value, index) => [labels[index], value / sum])),
     inference_s,
   };
+}
+
+// Return the input values of one pixel, as `apply` in artifacts/preprocessing.py computes them.
+function toInputValues(pixel, { scale, offset, channels }) {
+  let values = channels === "bgr" ? [...pixel].reverse() : pixel;
+  if (channels === "gray" && pixel.length === 3) {
+    values = Array(3).fill(0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2]);
+  }
+  return values.map((value, i) => value * scale[i % scale.length] + offset[i % offset.length]);
 }
 
 // Return the mean duration of a call, from a block of calls that is long enough to time.
