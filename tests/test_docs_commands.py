@@ -38,9 +38,9 @@ ELSEWHERE = {
     "lenet-edge fleet up": "fleet/test_up.py",
     "lenet-edge fleet status": "fleet/test_up.py",
     "lenet-edge fleet down": "fleet/test_up.py",
-    "lenet-edge verify --scheduler tcp://127.0.0.1:8786 --json proofs.json":
+    "lenet-edge verify --scheduler tls://127.0.0.1:8786 --json proofs.json":
         "fleet/test_fleet.py",
-    "lenet-edge bench --scheduler tcp://127.0.0.1:8786 --json times.json": "fleet/test_fleet.py",
+    "lenet-edge bench --scheduler tls://127.0.0.1:8786 --json times.json": "fleet/test_fleet.py",
     "lenet-edge report proofs.json times.json": "fleet/test_fleet.py",
     "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True": "fleet/test_tls.py",
     "export DASK_DISTRIBUTED__COMM__TLS__CA_FILE=ca.pem": "fleet/test_tls.py",
@@ -49,9 +49,10 @@ ELSEWHERE = {
         f" DASK_DISTRIBUTED__COMM__TLS__{who}__KEY=key.pem": "fleet/test_tls.py"
         for who in ("CLIENT", "SCHEDULER", "WORKER")
     },
-    "dask scheduler --host tls://192.168.1.2:8786": "fleet/test_tls.py",
+    "dask scheduler --host tls://192.168.1.2:8786 --dashboard-address 127.0.0.1:0":
+        "fleet/test_tls.py",
     "dask worker tls://192.168.1.2:8786 --name pi5-a --nthreads 1 --no-nanny"
-    " --resources board=1": "fleet/test_tls.py",
+    " --resources board=1 --dashboard-address 127.0.0.1:0": "fleet/test_tls.py",
     "lenet-edge bench --scheduler tls://192.168.1.2:8786": "fleet/test_tls.py",
     "TF_CONFIG='{\"cluster\": {\"worker\": [\"a:2222\", \"b:2222\"]}, \"task\":"
     " {\"type\": \"worker\", \"index\": 0}}' lenet-edge train --strategy multi-worker":

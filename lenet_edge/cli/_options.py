@@ -105,7 +105,7 @@ def scheduler_option(command: Decorated) -> Decorated:
         "--scheduler",
         metavar="ADDRESS",
         help="Run on every board of the fleet with this Dask scheduler, such as"
-        " tcp://127.0.0.1:8786; see lenet-edge fleet.",
+        " tls://127.0.0.1:8786; see lenet-edge fleet.",
     )(command)
 
 

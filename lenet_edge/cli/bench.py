@@ -124,7 +124,7 @@ def command(
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
-    Example: lenet-edge bench --scheduler tcp://127.0.0.1:8786 --json fleet.json
+    Example: lenet-edge bench --scheduler tls://127.0.0.1:8786 --json fleet.json
     """
     from lenet_edge.errors import TargetError, UsageError
     from lenet_edge.flows.bench import BenchSettings, bench

@@ -44,8 +44,9 @@ def _port(command: Decorated) -> Decorated:
 def command() -> None:
     """Start, show and stop workers on many boards over ssh.
 
-    Afterwards, run bench and verify with --scheduler tcp://127.0.0.1:8786. No process listens on
-    the network: all connections go through ssh, with your own keys and configuration.
+    Afterwards, run bench and verify with --scheduler tls://127.0.0.1:8786. No process listens on
+    the network: all connections go through ssh, with your own keys and configuration. TLS keeps
+    out the other users of this machine and of the boards.
     """
 
 
@@ -125,4 +126,4 @@ def down(port: int) -> None:
     """
     from lenet_edge.fleet import launch
 
-    click.echo(f"Stopped {launch.down(launch.scheduler_address(port))} boards and their scheduler.")
+    click.echo(f"Stopped {launch.down(port)} boards and their scheduler.")

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
+from lenet_edge.fleet import certificates
+from lenet_edge.fleet.certificates import EXTRA
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
+HOST = "127.0.0.1"  # the loopback address, where the scheduler of `fleet up` listens
 RESOURCE = "board"  # a worker has one and every task takes one, so tasks never run together
-EXTRA = "fleet"
 _VERSION_TIMEOUT_S = 60
 # Packages whose versions must be equal on both sides: calls name functions of lenet-edge, and
 # Dask's protocol changes between its versions.
@@ -35,13 +38,21 @@ class FleetBoard:
         return self.name
 
 
+class NoSchedulerError(LenetEdgeError):
+    """No scheduler listens at an address, or it refuses our certificate."""
+
+
 @contextlib.contextmanager
 def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
-    """Yield a client of the scheduler at `address`; Dask's configuration sets up TLS.
+    """Yield a client of the scheduler at `address`.
+
+    For a scheduler of `fleet up`, TLS uses the fleet's certificates. For others, Dask's
+    configuration names them.
 
     Raises:
         MissingPackageError: Dask is not installed.
-        LenetEdgeError: no scheduler listens there, or its TLS settings differ from ours.
+        NoSchedulerError: no scheduler listens there, or it refuses our certificate.
+        LenetEdgeError: its TLS settings differ from ours.
     """
     try:
         from distributed import Client
@@ -49,18 +60,18 @@ def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
         raise MissingPackageError("distributed", EXTRA) from None
     if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
         raise LenetEdgeError(
-            f"{address!r} is not the address of a scheduler; give one such as tcp://127.0.0.1:8786"
+            f"{address!r} is not the address of a scheduler; give one such as tls://127.0.0.1:8786"
         )
-    _check_tls(address)  # a client that fails at this logs the error again much later
+    security = _security_for(address)
     # Dask's errors are reported as ours; its log lines would repeat them.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other Python versions; `check_versions` decides
-            client = Client(address, timeout=timeout_s, set_as_default=False)
+            client = Client(address, timeout=timeout_s, security=security, set_as_default=False)
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())
-        raise LenetEdgeError(
+        raise NoSchedulerError(
             f"no scheduler answers at {address} ({cause}); start one with: lenet-edge fleet up"
         ) from error
     try:
@@ -70,23 +81,38 @@ def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
         client.close(timeout=5)
 
 
-def _check_tls(address: str) -> None:
-    """Raise LenetEdgeError if Dask's TLS configuration does not fit the address."""
+def _security_for(address: str) -> Security:
+    """Return the TLS settings for a scheduler.
+
+    Raises:
+        LenetEdgeError: there are none that fit the address.
+    """
     from distributed.security import Security
 
+    scheme, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    if host in (HOST, "localhost") and (pems := certificates.load(int(port))):
+        if scheme == "tcp":
+            raise LenetEdgeError(f"{address} is a fleet that takes TLS; use tls://{rest}")
+        return Security(
+            require_encryption=True, tls_ca_file=pems.authority, tls_client_cert=pems.client
+        )
+    # A client that fails at this logs the error again much later.
     try:
         security = Security()
         has_certificates = bool(security.get_connection_args("client").get("ssl_context"))
     except (OSError, ValueError) as error:
         raise LenetEdgeError(f"Dask's TLS configuration cannot be used: {error}") from error
-    if address.startswith("tls") and not has_certificates:
-        raise LenetEdgeError(
-            f"{address} takes certificates, and Dask's configuration names none; see docs/fleet.md"
+    if scheme == "tls" and not has_certificates:
+        raise NoSchedulerError(
+            f"no scheduler answers at {address} (no fleet of yours is there, and Dask's"
+            " configuration names no certificates); start one with: lenet-edge fleet up"
         )
-    if address.startswith("tcp") and security.require_encryption:
+    if scheme == "tcp" and security.require_encryption:
         raise LenetEdgeError(
             f"{address} is not encrypted, and Dask's configuration requires it; use tls://"
         )
+    return security
 
 
 def connected_boards(client: Client) -> list[FleetBoard]:

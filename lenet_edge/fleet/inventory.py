@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.fleet.connection import EXTRA
+from lenet_edge.fleet.certificates import EXTRA
 from lenet_edge.support.printable import make_printable
 from lenet_edge.support.toml_file import parse_toml, read_settings
 from lenet_edge.support.typed_json import check_types

@@ -84,7 +84,11 @@ def desk(networks: dict[str, int], tmp_path: Path) -> Run:
             for name, tag in (("a", "here"), ("b", "here"), ("c", "gone"))
         )
     )
-    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -98,7 +102,7 @@ def desk(networks: dict[str, int], tmp_path: Path) -> Run:
 @pytest.mark.slow
 def test_boards_are_started_used_and_stopped(desk: Run, tmp_path: Path) -> None:
     port = ("--port", str(free_port()))
-    scheduler = f"tcp://127.0.0.1:{port[1]}"
+    scheduler = f"tls://127.0.0.1:{port[1]}"
     try:
         started = desk("fleet", "up", *port)
         assert "board-a: joined" in started.stderr, started.stderr
