@@ -44,7 +44,7 @@ def main() -> None:
     # Dask serves HTTP on every network interface, without TLS and even with --no-dashboard.
     ServerNode.start_http_server = lambda self, *arguments, **settings: None
     # A folder in /tmp with a fixed name could belong to another user.
-    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lenet-edge-") as folder:  # noqa: TID251
         dask.config.set({"temporary-directory": folder})
         sys.argv = [settings["module"], *settings["arguments"]]
         importlib.import_module(settings["module"]).main()
