@@ -7,7 +7,8 @@
     ├── TargetError           a target cannot run on this machine, or cannot run this file
     │   └── MissingPackageError   a package is not installed; the message has the pip command
     ├── BoardError            a board cannot be reached, or a step on it failed
-    └── WorkerError           a worker crashed, timed out or sent an invalid reply
+    └── WorkerError           a worker crashed or sent an invalid reply
+        └── WorkerTimeoutError    a worker did not finish in time
 
 ``lenet_edge.cli`` prints the message and sets the exit status.
 """
@@ -48,7 +49,11 @@ class MissingPackageError(TargetError):
 
 
 class WorkerError(LenetEdgeError):
-    """A worker crashed, timed out or sent an invalid reply."""
+    """A worker crashed or sent an invalid reply."""
+
+
+class WorkerTimeoutError(WorkerError):
+    """A worker did not finish in time."""
 
 
 class BoardError(LenetEdgeError):

@@ -108,30 +108,80 @@ def load_pixels(artifact: dict[str, Any], name: str, content: str, kind: str = "
         DataError: the image is invalid, has no digit, or its JSON has the wrong size.
         TargetError: the model takes no images, or images of any size.
     """
-    from lenet_edge.data import handwriting, image_file
+    from lenet_edge.data import image_file
 
     file = Artifact.from_json(artifact)
-    height, width, channels = _image_shape(file)
+    shape = image_shape(file)
     if kind == "json":
-        return _pixels_from_json(content, (height, width, channels)).tolist()
+        return _pixels_from_json(content, shape).tolist()
     data = (
         image_file.read_image_file(Path(content)) if kind == "path" else base64.b64decode(content)
     )
-    image = image_file.decode_image(data, name)
+    return _prepare_image(image_file.decode_image(data, name), file, name)
+
+
+def _prepare_image(image: npt.NDArray[np.uint8], file: Artifact, name: str) -> Any:
+    from lenet_edge.data import handwriting, image_file
+
     if expects_digits(file):
         return handwriting.normalize_digit(image, name).tolist()
-    return image_file.resize_image(image, (height, width, channels)).tolist()
+    return image_file.resize_image(image, image_shape(file)).tolist()
+
+
+@worker.function
+def start_decoder(memory_bytes: int) -> None:
+    """Import the decoders, and limit the memory that images may take in this process.
+
+    Args:
+        memory_bytes: the limit beyond the memory that the process uses after the imports.
+    """
+    import resource
+
+    from PIL import JpegImagePlugin, PngImagePlugin  # noqa: F401
+
+    from lenet_edge.data import handwriting, image_file  # noqa: F401
+
+    status = Path("/proc/self/status").read_text()
+    limit = int(status.split("VmData:")[1].split()[0]) * 1024 + memory_bytes
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard_limit == resource.RLIM_INFINITY or limit < hard_limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard_limit))
+
+
+@worker.function
+def load_uploaded_pixels(artifacts: Sequence[dict[str, Any]], path: str) -> list[Any]:
+    """Decode an uploaded image once, and prepare it for each of some models.
+
+    Args:
+        artifacts: the models, as `Artifact.to_json` returns them.
+        path: the path of the PNG or JPEG file.
+
+    Returns:
+        For each model, pixels as `load_pixels` returns them.
+
+    Raises:
+        DataError: the image is invalid, exceeds a limit, or has no digit.
+        TargetError: a model takes no images, or images of any size.
+    """
+    from lenet_edge.data import image_file
+
+    name = "the image"
+    try:
+        image = image_file.decode_image(Path(path).read_bytes(), name)
+        return [_prepare_image(image, Artifact.from_json(file), name) for file in artifacts]
+    except MemoryError:
+        raise DataError(f"{name} takes too much memory; make the image smaller") from None
 
 
 def expects_digits(artifact: Artifact) -> bool:
     """Return whether the shape and the labels of a model allow the ten digits of MNIST."""
     classes = artifact.outputs[0].shape[-1] if artifact.outputs else 10
-    return _image_shape(artifact) == (28, 28, 1) and (
+    return image_shape(artifact) == (28, 28, 1) and (
         artifact.labels == DIGITS or (not artifact.labels and classes == 10)
     )
 
 
-def _image_shape(artifact: Artifact) -> tuple[int, int, int]:
+def image_shape(artifact: Artifact) -> tuple[int, int, int]:
     """Return height, width and channels of the images that an artifact takes.
 
     Raises:
@@ -155,6 +205,9 @@ def _pixels_from_json(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.
 
     height, width, channels = shape
     expected = f'{{"pixels": ...}} with {height} rows of {width} numbers from 0 to 255'
+    # A list takes 60 bytes of memory, and two bytes of text.
+    if text.count(",") + text.count("[") > 2 * height * width * channels + 100:
+        raise DataError(f"the JSON has too many values; send {expected}")
     try:
         pixels = np.asarray(json.loads(text)["pixels"], np.float64)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import IO, Any, Generic, ParamSpec, TypeVar
 
 from lenet_edge import errors
-from lenet_edge.errors import LenetEdgeError, WorkerError
+from lenet_edge.errors import LenetEdgeError, WorkerError, WorkerTimeoutError
 from lenet_edge.support import tagged_json
 from lenet_edge.support.python_command import python_program
 from lenet_edge.support.streams import fill_descriptors
@@ -194,7 +194,8 @@ def run(call: Call[R], python: Path | None = None, memory_bytes: int | None = No
 
     Raises:
         LenetEdgeError: the function raised this error; the class is the same.
-        WorkerError: the worker crashed, hung, or raised an error of another kind.
+        WorkerError: the worker crashed, hung, or raised an error of another kind. A
+            `WorkerTimeoutError` if it hung.
     """
     with contextlib.closing(Worker(python, memory_bytes)) as worker:
         return worker.run(call)
@@ -251,7 +252,7 @@ class Worker:
                 self._reader.join(1)
                 raise WorkerError(f"{name} {_describe_status(status)}{_last_line(self._output)}")
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise WorkerError(
+            raise WorkerTimeoutError(
                 f"{name} did not finish within {call.timeout_s:g} s and was stopped"
             ) from None
         result: R = decode_reply(name, tagged_json.loads(reply), self._memory_bytes)

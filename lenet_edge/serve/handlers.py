@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from asyncio import Future
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.serve.access_control import HEADERS, AccessControl
+from lenet_edge.serve.connections import Connections, ServerStream
 from lenet_edge.serve.models import Models
+from lenet_edge.serve.upload import Upload
 
+R = TypeVar("R")
 MAX_BODY_BYTES = 16 * 2**20  # a photo has 3 to 10 MB
 MAX_WAITING = 16  # requests that wait for a prediction, including the running one
-_MAX_HELD_BYTES = 4 * MAX_BODY_BYTES  # of all request bodies in memory
+_MAX_HELD_BYTES = 2 * MAX_BODY_BYTES  # of all request bodies in memory
 _MAX_DISCARDED_BYTES = 256 * 2**20  # of a refused request body
 
 _PAGE = Path(__file__).with_name("page")
@@ -55,10 +58,14 @@ class _RequestError(HTTPError):
 class ServerState:
     """The state that all requests of one server share."""
 
-    def __init__(self, models: Models, access: AccessControl, port: int) -> None:
-        self.models, self.access = models, access
+    def __init__(
+        self, models: Models, access: AccessControl, connections: Connections, port: int
+    ) -> None:
+        self.models, self.access, self.connections = models, access, connections
         self.cookie = f"lenet-edge-{port}"  # browsers send a cookie to all ports of a host
-        self.executor = ThreadPoolExecutor(1, "models")
+        # One thread for each worker process of `Models`, so that drawings do not wait for images.
+        self.model_thread = ThreadPoolExecutor(1, "models")
+        self.decoder_thread = ThreadPoolExecutor(1, "decoder")
         self.in_flight = self.waiting = self.held_bytes = 0
         self.is_shutting_down = False
 
@@ -105,6 +112,17 @@ class _Handler(RequestHandler):
         if self._is_counted:
             self.state.in_flight -= 1
             self._is_counted = False
+            self.state.connections.wait_for_client(self.stream)
+
+    @property
+    def stream(self) -> ServerStream:
+        """The connection of the request."""
+        stream: ServerStream = self.request.connection.stream  # type: ignore[union-attr]
+        return stream
+
+    def head(self, *args: str) -> None:
+        """Answer as GET does; Tornado leaves out the body."""
+        self.get(*args)
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -187,8 +205,9 @@ class _PredictHandler(_Handler):
 
     def initialize(self, state: ServerState) -> None:
         super().initialize(state)
-        self.body = bytearray()
+        self.body = Upload()
         self.refusal: HTTPError | None = None
+        self.is_body_in_use = False
 
     def prepare(self) -> Awaitable[None] | None:
         try:
@@ -210,6 +229,8 @@ class _PredictHandler(_Handler):
             accepted = ", ".join(_INPUT_KINDS)
             raise _RequestError(415, f"the Content-Type is {shown}; send one of {accepted}")
         self.input_kind = _INPUT_KINDS.get(media_type, "image")
+        is_json = self.input_kind == "json"
+        self.max_bytes = self.state.models.max_json_bytes if is_json else MAX_BODY_BYTES
 
     def _check_queue(self) -> None:
         if self.state.waiting >= MAX_WAITING:
@@ -218,42 +239,61 @@ class _PredictHandler(_Handler):
     def data_received(self, chunk: bytes) -> None:
         if self.refusal:
             return
-        if len(self.body) + len(chunk) > MAX_BODY_BYTES:
-            limit = MAX_BODY_BYTES // 2**20
-            self.refusal = _RequestError(413, f"the limit is {limit} MiB; send a smaller image")
+        if self.body.size + len(chunk) > self.max_bytes:
+            self.refusal = _RequestError(413, self._size_message())
         elif self.state.held_bytes + len(chunk) > _MAX_HELD_BYTES:
             self.refusal = _RequestError(503, "too many uploads at once; try again in a second")
         else:
-            self.body += chunk
+            self.body.append(chunk)
             self.state.held_bytes += len(chunk)
             return
         self._release_body()
 
+    def _size_message(self) -> str:
+        if self.input_kind == "json":
+            return f"the limit for JSON is {self.max_bytes // 2**10} KiB; send an image file"
+        return f"the limit is {self.max_bytes // 2**20} MiB; send a smaller image"
+
     def _release_body(self) -> None:
-        self.state.held_bytes -= len(self.body)
-        self.body = bytearray()
+        self.state.held_bytes -= self.body.size
+        self.body.close()
 
     def on_finish(self) -> None:
-        self._release_body()
+        # The decoder may still read the body of a client that has disconnected.
+        if not self.is_body_in_use:
+            self._release_body()
         super().on_finish()
 
     async def post(self) -> None:
         if self.refusal:
             raise self.refusal
         self._check_queue()
-        state = self.state
-        state.waiting += 1
+        self.state.connections.wait_for_server(self.stream)
+        self.state.waiting += 1
+        self.is_body_in_use = True
         try:
-            predictions = await asyncio.get_running_loop().run_in_executor(
-                state.executor, state.models.predict, self.body, self.input_kind
-            )
+            pixels = await self._load_pixels()
+            self._release_body()
+            predictions = await _run_in(self.state.model_thread, self.state.models.predict, pixels)
         except DataError as error:
             raise _RequestError(400, str(error)) from error
         except LenetEdgeError as error:
             raise _RequestError(500, str(error)) from error
         finally:
-            state.waiting -= 1
+            self._release_body()
+            self.state.waiting -= 1
         self.finish_json(predictions)
+
+    async def _load_pixels(self) -> dict[str, Any]:
+        models, body = self.state.models, self.body
+        if self.input_kind == "json":
+            text = body.read().decode(errors="replace")
+            return await _run_in(self.state.model_thread, models.read_json, text)
+        return await _run_in(self.state.decoder_thread, models.decode_image, body.path)
+
+
+async def _run_in(thread: ThreadPoolExecutor, function: Callable[..., R], *arguments: Any) -> R:
+    return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
 
 def routes(state: ServerState) -> list[Any]:

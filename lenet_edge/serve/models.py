@@ -1,21 +1,30 @@
-"""The models of a server, open in one worker process. A crash of a model does not stop the server.
+"""The models of a server, and the decoder of its images, in one worker process each.
 
-The page itself runs .wasm files, in the browser.
+A crash of a model or of the decoder does not stop the server. An image that takes too long is cut
+off by killing the decoder, which leaves the models open. The page itself runs .wasm files, in the
+browser.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import math
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.errors import LenetEdgeError, TargetError, WorkerError
+from lenet_edge.errors import (
+    DataError,
+    LenetEdgeError,
+    TargetError,
+    WorkerError,
+    WorkerTimeoutError,
+)
 from lenet_edge.formats import BY_NAME
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.worker import Call, Worker
@@ -23,6 +32,10 @@ from lenet_edge.worker import Call, Worker
 R = TypeVar("R")
 _TIMEOUT_S = 10.0  # of one call
 _OPEN_TIMEOUT_S = 60.0  # opening may compile the model or its C code, also on a slow board
+DECODE_TIMEOUT_S = 1.5  # the other images wait for so long
+_DECODER_BYTES = 192 * 2**20  # the file, its pixels, and the search for a digit
+_JSON_BYTES = 64 * 2**10
+_NUMBER_BYTES = 32  # of JSON text for one pixel
 
 
 @dataclass(frozen=True)
@@ -72,8 +85,8 @@ class Models:
         Raises:
             TargetError: no artifact can run.
         """
-        self._worker: Worker | None = None
-        self._is_stopping = False
+        self._models = _WorkerProcess()
+        self._decoder = _WorkerProcess(prediction.start_decoder.bind(_DECODER_BYTES))
         self.served: list[ServedModel] = []
         self.in_browser: list[BrowserModel] = []
         self.skipped: list[Skipped] = []
@@ -82,8 +95,9 @@ class Models:
                 self._add_browser_model(artifact)
                 continue
             try:
+                prediction.image_shape(artifact)
                 call = prediction.open_first_runnable.bind([artifact.to_json()], target)
-                opened = self._run(call, _OPEN_TIMEOUT_S)
+                opened = self._models.run(call, _OPEN_TIMEOUT_S)
                 self.served.append(ServedModel(artifact, opened["target"]))
             except LenetEdgeError as error:
                 self.skipped.append(Skipped(target or "any target", str(error), artifact.name))
@@ -107,49 +121,127 @@ class Models:
         else:
             self.in_browser.append(BrowserModel(artifact, content))
 
-    def predict(self, body: bytes | bytearray, kind: str) -> dict[str, Any]:
+    @property
+    def max_json_bytes(self) -> int:
+        """The largest JSON text that describes an image for these models."""
+        shapes = [prediction.image_shape(artifact) for artifact in self._inputs().values()]
+        return max(_JSON_BYTES, *(_NUMBER_BYTES * math.prod(shape) for shape in shapes))
+
+    def _inputs(self) -> dict[str, Artifact]:
+        """Return one artifact for each way in which images are preprocessed."""
+        models: Sequence[ServedModel | BrowserModel] = self.served or self.in_browser[:1]
+        return {_preprocessing(model.artifact): model.artifact for model in reversed(models)}
+
+    def decode_image(self, path: str) -> dict[str, Any]:
+        """Return the pixels for each way of preprocessing.
+
+        Args:
+            path: the path of a PNG or JPEG file.
+
+        Raises:
+            DataError: the image cannot be used, or decoding takes too long.
+            WorkerError: decoding the image crashed the decoder twice.
+        """
+        inputs = self._inputs()
+        call = prediction.load_uploaded_pixels.bind(
+            [artifact.to_json() for artifact in inputs.values()], path
+        )
+        try:
+            pixels = self._decoder.run(call, DECODE_TIMEOUT_S)
+        except WorkerTimeoutError:
+            raise DataError(
+                f"the image takes over {DECODE_TIMEOUT_S:g} s to decode here; send a smaller one"
+            ) from None
+        return dict(zip(inputs, pixels, strict=True))
+
+    def read_json(self, text: str) -> dict[str, Any]:
+        """Return the pixels for each way of preprocessing.
+
+        Args:
+            text: JSON as `prediction.load_pixels` describes it.
+
+        Raises:
+            DataError: the text is not such JSON.
+            WorkerError: reading it crashed the worker twice.
+        """
+        return {
+            preprocessing: self._models.run(
+                prediction.load_pixels.bind(artifact.to_json(), "the image", text, "json")
+            )
+            for preprocessing, artifact in self._inputs().items()
+        }
+
+    def predict(self, pixels: dict[str, Any]) -> dict[str, Any]:
         """Return the prediction of each model for an image, and the preprocessed image.
 
         Args:
-            body: a PNG or JPEG file, or JSON as `prediction.load_pixels` describes it.
-            kind: "image" or "json".
-
-        Raises:
-            DataError: the image cannot be used.
-            WorkerError: decoding the image crashed the worker twice.
+            pixels: the result of `decode_image` or `read_json`.
         """
-        is_json = kind == "json"
-        content = body.decode(errors="replace") if is_json else base64.b64encode(body).decode()
-        image: dict[str, Any] = {"name": "the image", "content": content, "kind": kind}
-        predictions, pixels = [], {}  # pixels: the preprocessed image, by preprocessing
-        if not self.served:
-            facts = self.in_browser[0].artifact.to_json()
-            pixels[""] = self._run(prediction.load_pixels.bind(facts, **image))
+        predictions = []
         for model in self.served:
-            facts = model.artifact.to_json()
-            preprocessing = _preprocessing(model.artifact)
-            if preprocessing not in pixels:
-                pixels[preprocessing] = self._run(prediction.load_pixels.bind(facts, **image))
-            call = prediction.classify.bind(facts, model.target, pixels[preprocessing])
+            call = prediction.classify.bind(
+                model.artifact.to_json(), model.target, pixels[_preprocessing(model.artifact)]
+            )
             try:
-                result = self._run(call)
+                result = self._models.run(call)
             except LenetEdgeError as error:
                 result = {"error": str(error)}
             predictions.append({"file": model.artifact.name, "target": model.target, **result})
-        return {"answers": predictions, "seen": next(iter(pixels.values()))}
+        seen = self.served[0] if self.served else self.in_browser[0]
+        return {"answers": predictions, "seen": pixels[_preprocessing(seen.artifact)]}
 
-    def _run(self, call: Call[R], timeout_s: float = _TIMEOUT_S) -> R:
-        """Run a call in the worker; after a crash, run it once more in a new worker."""
+    def stop(self) -> None:
+        """Kill the workers, which ends the calls that other threads wait for."""
+        self._models.stop()
+        self._decoder.stop()
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._models.close()
+        self._decoder.close()
+
+
+class _WorkerProcess:
+    """A worker that starts with the first call, and is replaced after a crash."""
+
+    def __init__(self, start_call: Call[None] | None = None) -> None:
+        """Bind the first call of each new worker, which may take longer than the others."""
+        self._start_call = start_call
+        self._worker: Worker | None = None
+        self._is_stopping = False
+
+    def run(self, call: Call[R], timeout_s: float = _TIMEOUT_S) -> R:
+        """Run a call. After a crash, run it once more in a new worker, in the time that is left.
+
+        A call that timed out is never repeated, because it would time out again.
+        """
+        deadline = None
         for last in (False, True):
-            if self._worker is None:
-                self._worker = Worker()
+            worker = self._start()
+            deadline = deadline or time.monotonic() + timeout_s
             try:
-                return self._worker.run(call.within(timeout_s))
+                return worker.run(call.within(deadline - time.monotonic()))
+            except WorkerTimeoutError:
+                self.close()
+                raise WorkerTimeoutError(
+                    f"{call.function.name} did not finish within {timeout_s:g} s"
+                ) from None
             except WorkerError:
                 self.close()
                 if last or self._is_stopping:
                     raise
         raise AssertionError
+
+    def _start(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker()
+            if self._start_call is not None:
+                try:
+                    self._worker.run(self._start_call.within(_OPEN_TIMEOUT_S))
+                except LenetEdgeError:
+                    self.close()
+                    raise
+        return self._worker
 
     def stop(self) -> None:
         """Kill the worker, which ends a call that another thread waits for."""

@@ -1,8 +1,8 @@
 """The HTTP server: its sockets, limits and shutdown.
 
-One thread handles the connections. A second thread runs the models, one image at a time. Requests
-are limited in size and time. When the queue is full, the server refuses further requests at once
-with status 503.
+One thread handles the connections, a second decodes images, and a third runs the models, one image
+at a time. Requests are limited in size and time. When the queue is full, the server refuses further
+requests at once with status 503.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.serve.access_control import AccessControl
+from lenet_edge.serve.connections import Connections, Listener, ServerStream
 from lenet_edge.serve.handlers import ServerState, routes
 from lenet_edge.serve.models import Models
 
-MAX_CONNECTIONS = 200
+_BUFFER_BYTES = 2**20  # of a connection
 _HEADER_TIMEOUT_S = 10.0  # also for an idle connection
 _BODY_TIMEOUT_S = 20.0
 _SHUTDOWN_TIMEOUT_S = 10.0  # for the requests in flight
@@ -35,23 +35,26 @@ _POLL_S = 0.02
 class _Server(HTTPServer):
     """A server with a limited number of connections."""
 
-    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        if len(self._connections) < MAX_CONNECTIONS:
-            super().handle_stream(stream, address)
-            return
-        with contextlib.suppress(StreamClosedError):
-            stream.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-        stream.close()
+    limits: Connections
+
+    def _handle_connection(self, connection: socket.socket, address: Any) -> None:
+        stream = ServerStream(connection, max_buffer_size=_BUFFER_BYTES)
+        if self.limits.admit(stream):
+            self.handle_stream(stream, address)
+
+    def on_close(self, server_conn: Any) -> None:
+        self.limits.remove(server_conn.stream)
+        super().on_close(server_conn)
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int) -> list[Listener]:
     """Return the sockets to listen on; port 0 selects a free port.
 
     Raises:
         LenetEdgeError: the address is not one of this machine, or the port is in use.
     """
     try:
-        return bind_sockets(port, host)
+        return [Listener(listening) for listening in bind_sockets(port, host)]
     except OSError as error:
         raise LenetEdgeError(
             f"cannot listen on {host}, port {port}: {error.strerror};"
@@ -59,7 +62,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         ) from error
 
 
-def addresses(host: str, sockets: list[socket.socket], access: AccessControl) -> list[str]:
+def addresses(host: str, sockets: list[Listener], access: AccessControl) -> list[str]:
     """Return the addresses to open in a browser, with the token if requests need it."""
     port = sockets[0].getsockname()[1]
     names = [host]
@@ -81,7 +84,7 @@ def _own_addresses() -> list[str]:
 
 
 async def run(
-    models: Models, access: AccessControl, sockets: list[socket.socket], ready: Callable[[], None]
+    models: Models, access: AccessControl, sockets: list[Listener], ready: Callable[[], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then complete the requests in flight.
 
@@ -96,12 +99,16 @@ async def run(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    state = ServerState(models, access, sockets[0].getsockname()[1])
+    connections = Connections()
+    state = ServerState(models, access, connections, sockets[0].getsockname()[1])
     application = Application(routes(state), log_function=lambda handler: None)
     server = _Server(
         application, idle_connection_timeout=_HEADER_TIMEOUT_S, body_timeout=_BODY_TIMEOUT_S,
-        max_header_size=16_384, max_body_size=65_536, max_buffer_size=2**20,
+        max_header_size=16_384, max_body_size=65_536,
     )  # fmt: skip
+    server.limits = connections
+    for listener in sockets:
+        listener.on_refusal = connections.log_refusal
     server.add_sockets(sockets)
     ready()
     await stop.wait()
@@ -110,7 +117,8 @@ async def run(
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_wait_until_idle(state), _SHUTDOWN_TIMEOUT_S)
     models.stop()
-    state.executor.shutdown()
+    state.decoder_thread.shutdown()
+    state.model_thread.shutdown()
     await server.close_all_connections()
 
 

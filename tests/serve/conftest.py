@@ -58,19 +58,37 @@ class Server:
         body = image if isinstance(image, bytes) else image.read_bytes()
         return self.request("POST", "/predict", body, {**PNG, **headers})
 
-    def worker_pid(self) -> int:
+    def worker_pid(self, name: str = "models") -> int:
+        """Return the process id of a worker, "models" or "decoder"."""
+        return self.worker_pids()[name]
+
+    def worker_pids(self) -> dict[str, int]:
+        """Return the process ids of the workers by name; the decoder starts with an image."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        (pid,) = (int(child) for task in tasks for child in task.read_text().split())
-        return pid
+        pids = [int(child) for task in tasks for child in task.read_text().split()]
+        return {"decoder" if _has_decoders(pid) else "models": pid for pid in pids}
 
     def memory_kb(self, pid: int) -> int:
         return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
 
 
+def _has_decoders(pid: int) -> bool:
+    return "/PIL/" in Path(f"/proc/{pid}/maps").read_text()
+
+
 @contextlib.contextmanager
-def serving(*arguments: str | Path, host: str = "127.0.0.1") -> Iterator[Server]:
-    """Start a server on a free port, and stop it with SIGTERM as systemd does."""
-    command = [sys.executable, "-m", "lenet_edge", "serve", "--port", "0", "--host", host]
+def serving(
+    *arguments: str | Path, host: str = "127.0.0.1", descriptors: int | None = None
+) -> Iterator[Server]:
+    """Start a server on a free port, and stop it with SIGTERM as systemd does.
+
+    Args:
+        arguments: further arguments of the command.
+        host: the address to listen on.
+        descriptors: the limit of open files of the server.
+    """
+    limit = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
+    command = [*limit, sys.executable, "-m", "lenet_edge", "serve", "--port", "0", "--host", host]
     process = subprocess.Popen(
         [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, cwd=EXPORTED.parent,
