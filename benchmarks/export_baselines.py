@@ -90,12 +90,10 @@ def make_files(folder: Path) -> list[str]:
     from lenet_edge.runtimes import get_target
     from lenet_edge.support.quiet import quiet
 
-    training = mnist.load("train")
+    training, test = mnist.load("train"), mnist.load("test")
     print("Exporting and tuning ...", file=sys.stderr)
-    exporter.export(
-        CHECKPOINT, folder, training, mnist.load("test"), precisions=exporter.PRECISIONS
-    )
-    tune(CHECKPOINT, folder, get_target("litert-xnnpack"))
+    exporter.export(CHECKPOINT, folder, training, test, precisions=exporter.PRECISIONS)
+    tune(CHECKPOINT, folder, get_target("litert-xnnpack"), training, test)
     stock, notes = folder / "stock", []
     stock.mkdir()
     images = to_input(training.images[:NUM_CALIBRATION])

@@ -85,8 +85,9 @@ def make_files(folder: Path) -> None:
 
     print("Exporting and tuning ...", file=sys.stderr)
     formats, precisions = ("tflite", "onnx", "native"), ("float32", "dynamic", "int8")
-    export(CHECKPOINT, folder, mnist.load("train"), mnist.load("test"), formats, precisions)
-    tune(CHECKPOINT, folder, get_target("litert-xnnpack"))
+    training, test = mnist.load("train"), mnist.load("test")
+    export(CHECKPOINT, folder, training, test, formats, precisions)
+    tune(CHECKPOINT, folder, get_target("litert-xnnpack"), training, test)
     plain = load_artifact(folder / "lenet_native_float32.c")
     text = plain.path.read_text()
     skips = "found += (bits << 1) != 0;"

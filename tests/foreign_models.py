@@ -201,7 +201,7 @@ class ForeignModel:
 
 
 def kinds() -> Iterator[ForeignModel]:
-    """Yield 48 kinds, which hold each file with each rule, and each pair of the other properties."""
+    """Yield 48 kinds: each file with each rule, twice, with heads and layouts that change."""
     for (i, file), (j, rule) in itertools.product(enumerate(FILES), enumerate(RULES)):
         for again in range(2):
             head = HEADS[(i + j + 2 * again) % len(HEADS)]

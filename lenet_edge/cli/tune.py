@@ -8,7 +8,7 @@ import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TARGETS, Command, Section, option
-from lenet_edge.cli._options import DEFAULT_DIR, json_option
+from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, json_option
 from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.cli._terminal import output, say
 
@@ -26,6 +26,7 @@ from lenet_edge.cli._terminal import output, say
     metavar="NAME",
     help="Target or runtime that runs .tflite files.",
 )
+@dataset_options
 @option(
     OUTPUT,
     "--output-dir",
@@ -35,7 +36,14 @@ from lenet_edge.cli._terminal import output, say
     help="Folder for the fastest file, the Pareto front and its picture.",
 )
 @json_option
-def command(model: Path, target_name: str, output_dir: Path, json_file: Path | None) -> None:
+def command(
+    model: Path,
+    target_name: str,
+    dataset: str,
+    data_dir: Path | None,
+    output_dir: Path,
+    json_file: Path | None,
+) -> None:
     """Find the fastest TFLite file that mixes float and int8 layers.
 
     MODEL is a .keras file; the default is exported/lenet.keras. The command measures, on this
@@ -44,11 +52,12 @@ def command(model: Path, target_name: str, output_dir: Path, json_file: Path | N
 
     \b
     Example: lenet-edge tune
+    Example: lenet-edge tune mine/photos.keras --dataset photos --output-dir mine
     """
     from lenet_edge.flows.tune import tune_and_save
     from lenet_edge.report.terminal.tuning import tuning_view
 
-    tuned = tune_and_save(model, output_dir, target_name, TERMINAL)
+    tuned = tune_and_save(model, output_dir, target_name, TERMINAL, dataset, data_dir)
     names = f"{tuned.json_file.name} and {tuned.picture.name}"
     say(f"Written: {tuned.result.winner.path}, {names} beside it.")
     facts = tuned.result.to_json()

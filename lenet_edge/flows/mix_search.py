@@ -13,14 +13,14 @@ import numpy as np
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench.interleave import compare
-from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, tflite
 from lenet_edge.export import mix as mixer
 from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.exporter import write_artifact
-from lenet_edge.flows.held_out import HELD_OUT, NUM_HELD_OUT, TEST, load_part, write_logits
+from lenet_edge.flows.held_out import split_held_out, write_logits
 from lenet_edge.flows.mixes import Mix, MixParity, TuneResult, mark_front
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.selection import Pair
@@ -39,6 +39,8 @@ def tune(
     checkpoint: Path,
     output_dir: Path,
     target: Target,
+    training: Dataset,
+    test: Dataset,
     report: Callable[[str], None] = lambda step: None,
 ) -> TuneResult:
     """Try every mix of precisions, and write the fastest that agrees with the float model.
@@ -47,14 +49,16 @@ def tune(
        that form if it is.
     2. Quantize the five layers with the most weights in every combination of precisions. The other
        layers stay float.
-    3. Compare each mix with the float model on the last 5,000 training images.
+    3. Compare each mix with the float model on held-out training images, see `split_held_out`.
     4. Measure the mixes that agree on this machine, interleaved: first all of them briefly, then
        the best at length.
 
     Args:
-        checkpoint: a .keras file of a model for MNIST images.
+        checkpoint: a .keras file.
         output_dir: the folder for the winner, ``<checkpoint>_mixed.tflite``.
         target: the target that runs the files.
+        training: images that the model was trained on; they calibrate the mixes and judge them.
+        test: images that only the winner is compared on.
         report: called with the name of each step.
 
     Raises:
@@ -62,7 +66,8 @@ def tune(
         LenetEdgeError: no mix passes, or the folder is not writable.
     """
     model, parent = load_checkpoint(checkpoint), load_artifact(checkpoint)
-    images = calibration.from_dataset(mnist.load("train"), parent)
+    calibrating, held_out = split_held_out(training)
+    images = calibration.from_dataset(calibrating, parent)
     calibration.check_calibration(images, tuple(model.inputs[0].shape[1:]))
     manifest = {
         "batch_size": None,
@@ -78,21 +83,22 @@ def tune(
         report("Mixing")
         files: _Files = [(float32, {})]
         files += _write_mixes(model, settings, images, folder, manifest)
-        report(f"Checking {len(files)} mixes on {NUM_HELD_OUT:,} held-out images")
-        mixes = _compare_logits(files, target, HELD_OUT)
+        report(f"Checking {len(files)} mixes on {len(held_out):,} held-out images")
+        mixes = _compare_logits(files, target, held_out)
         report(f"Measuring {sum(mix.passed for mix in mixes)} mixes that agree")
         finalists = _measure(mixes, target)
         chosen = _choose_fastest(finalists, target)
         report(f"Testing {chosen.artifact.name}")
-        test = _compare_logits([files[0], (chosen.artifact, chosen.precisions)], target, TEST)[1]
+        tested = _compare_logits([files[0], (chosen.artifact, chosen.precisions)], target, test)[1]
         winner = write_artifact(
             output_dir / f"{checkpoint.stem}_mixed.tflite",
             chosen.artifact.path.read_bytes(),
             **_manifest_of(chosen.artifact),
         )
     return TuneResult(
-        tuple(finalists), len(files), winner, chosen, test.parity, target.name, read_environment()
-    )
+        tuple(finalists), len(files), len(held_out), winner, chosen, tested.parity, target.name,
+        read_environment(),
+    )  # fmt: skip
 
 
 def _manifest_of(artifact: Artifact) -> dict[str, Any]:
@@ -163,19 +169,19 @@ def _write_mixes(
         yield artifact, by_name
 
 
-def _compare_logits(files: _Files, target: Target, part: str) -> list[Mix]:
+def _compare_logits(files: _Files, target: Target, part: Dataset) -> list[Mix]:
     """Compare each file with the first, without the files that the target cannot run."""
     with temporary_folder() as folder:
-        output = folder / "logits.npz"
+        images, output = folder / "images.npz", folder / "logits.npz"
+        np.savez(images, images=part.images)
         paths = [artifact.path for artifact, _ in files]
-        worker.run(write_logits.bind(paths, target.name, part, output).within(1800))
+        worker.run(write_logits.bind(paths, target.name, images, output).within(1800))
         with np.load(output, allow_pickle=False) as arrays:
             logits: dict[str, Logits] = dict(arrays)
-    labels = load_part(part).labels
     if "0" not in logits:
         raise LenetEdgeError(f"{target.name} cannot run the float32 file; choose another --target")
     return [
-        Mix(artifact, precisions, MixParity.of(logits["0"], logits[str(index)], labels))
+        Mix(artifact, precisions, MixParity.of(logits["0"], logits[str(index)], part.labels))
         for index, (artifact, precisions) in enumerate(files)
         if str(index) in logits
     ]

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.interleave import InterleavedRatio
-from lenet_edge.flows.held_out import NUM_HELD_OUT
 from lenet_edge.machine.environment import Environment
 from lenet_edge.target import Logits
 from lenet_edge.verify.parity import compare_logits
@@ -120,6 +119,7 @@ class TuneResult:
     Attributes:
         finalists: the float32 file and the mixes that were measured at length.
         num_tried: number of files that were compared with the float model.
+        num_held_out: number of images that the mixes were compared on.
         winner: the file that `tune` wrote.
         chosen: the finalist that the winner is a copy of.
         test: the parity of the winner on the test images.
@@ -129,6 +129,7 @@ class TuneResult:
 
     finalists: tuple[Mix, ...]
     num_tried: int
+    num_held_out: int
     winner: Artifact
     chosen: Mix
     test: MixParity
@@ -144,7 +145,7 @@ class TuneResult:
             "batch_size": 1,
             "num_threads": 1,
             "num_tried": self.num_tried,
-            "num_held_out": NUM_HELD_OUT,
+            "num_held_out": self.num_held_out,
             "candidates": [
                 {
                     "name": mix.artifact.name,

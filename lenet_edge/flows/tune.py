@@ -28,7 +28,14 @@ class TunedFiles:
     picture: Path
 
 
-def tune_and_save(model: Path, output_dir: Path, target_name: str, console: Console) -> TunedFiles:
+def tune_and_save(
+    model: Path,
+    output_dir: Path,
+    target_name: str,
+    console: Console,
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
+) -> TunedFiles:
     """Tune a checkpoint, and write the Pareto front as JSON and as a picture.
 
     Args:
@@ -36,9 +43,12 @@ def tune_and_save(model: Path, output_dir: Path, target_name: str, console: Cons
         output_dir: the folder for all files.
         target_name: a target or a runtime that runs .tflite files.
         console: the display.
+        dataset: see `datasets.load`.
+        data_dir: see `datasets.load`.
 
     Raises:
         ModelFileError: the checkpoint cannot be used.
+        DataError: the data set cannot be used, or does not fit the model.
         MissingPackageError: a package that the tuning needs is not installed.
         TargetError: the target runs no .tflite files.
         ModuleNotFoundError: TensorFlow is not installed.
@@ -53,11 +63,13 @@ def tune_and_save(model: Path, output_dir: Path, target_name: str, console: Cons
         raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
     with console.alone_in(output_dir):
         console.note("Loading TensorFlow ...")
+        from lenet_edge.flows import datasets
         from lenet_edge.flows.mix_search import tune
 
+        images = datasets.load(dataset, data_dir)
         with console.measuring_alone():
             result = tune(
-                model, output_dir, target, report=lambda step: console.note(f"{step} ...")
+                model, output_dir, target, *images, report=lambda step: console.note(f"{step} ...")
             )
         facts = result.to_json()
         stem = result.winner.path.stem

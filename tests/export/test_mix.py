@@ -117,15 +117,17 @@ def test_old_runtime_refuses_unsupported_files(
         mix.quantize(plain, layers, chosen, ranges),
         precision="mixed", batch_size=None, parent_sha256=None, converter="", calibration=None,
     )  # fmt: skip
-    labels = mnist.load("test").labels
+    test = mnist.load("test")
+    images = tmp_path / "images.npz"
+    np.savez(images, images=test.images)
     accuracies = {}
     # Use one process per target: the two runtimes cannot share a process.
     for target in ("litert-xnnpack", "tflite-runtime-cpu"):
         output = tmp_path / f"{target}.npz"
-        worker.run(write_logits.bind([artifact.path], target, "test", output))
+        worker.run(write_logits.bind([artifact.path], target, images, output))
         with np.load(output) as logits:
             for array in logits.values():  # no array if the runtime refused the file
-                accuracies[target] = (array.argmax(axis=1) == labels).mean()
+                accuracies[target] = (array.argmax(axis=1) == test.labels).mean()
     # The last tflite-runtime has no per-channel int8 weights with float inputs.
     assert ("tflite-runtime-cpu" in accuracies) == ("d" not in precisions)
     assert max(accuracies.values()) - min(accuracies.values()) < 0.002
