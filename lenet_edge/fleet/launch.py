@@ -29,7 +29,7 @@ from lenet_edge.fleet.certificates import Certificates
 from lenet_edge.fleet.connection import HOST, RESOURCE, NoSchedulerError, connect
 from lenet_edge.fleet.inventory import Entry
 from lenet_edge.support import lock
-from lenet_edge.support.files import cache_folder
+from lenet_edge.support.files import create_log, private_cache_folder
 from lenet_edge.support.printable import make_printable
 from lenet_edge.support.python_command import python_program
 
@@ -81,7 +81,7 @@ def up(
     """
     logs.mkdir(parents=True, exist_ok=True)
     with (
-        lock.hold(cache_folder("fleet") / f"{port}.lock", "fleet up"),
+        lock.hold(private_cache_folder("fleet") / f"{port}.lock", "fleet up"),
         _scheduler(port, logs) as (client, pems),
     ):
         connected = _connected_names(client)
@@ -189,7 +189,7 @@ def _start_worker(
 def _spawn(command: Sequence[str], content: bytes, log: Path) -> subprocess.Popen[bytes]:
     """Start a process that continues after this one ends; `content` is its standard input."""
     try:
-        with log.open("wb") as file:
+        with create_log(log) as file:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import lenet_edge
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.support.files import (
     atomic_write,
@@ -19,6 +21,8 @@ from lenet_edge.support.files import (
     private_cache_folder,
     short_name,
 )
+
+PACKAGE = Path(lenet_edge.__file__).parent
 
 
 def temporary_files(folder: Path) -> list[str]:
@@ -298,3 +302,51 @@ def test_cache_folders_are_private_with_any_umask(
             private_cache_folder("wheels")
     finally:
         os.umask(before)
+
+
+# Functions that write files without `atomic_write`, and the reason.
+OTHER_WRITERS = {
+    "artifacts/keras_file.py": "copies into a temporary folder of its caller",
+    "deploy/on_board.py": "runs alone on a board, in a folder of its own",
+    "deploy/wheels.py": "renames a folder in the private cache",
+    "fleet/certificates.py": "renames a folder in the private cache",
+    "report/charts/svg.py": "draws into memory",
+    "support/files.py": "contains atomic_write",
+    "support/lock.py": "contains the locks",
+    "support/streams.py": "opens /dev/null",
+}
+SAFE_BLOCKS = {"atomic_write", "temporary_folder"}
+
+
+def writes_in(tree: ast.AST, safe: bool = False) -> Iterator[str]:
+    """Yield each call that writes a file outside of a block of `SAFE_BLOCKS`."""
+    if isinstance(tree, ast.With):
+        names = {ast.unparse(item.context_expr).split("(")[0] for item in tree.items}
+        safe = safe or bool({name.split(".")[-1] for name in names} & SAFE_BLOCKS)
+    if isinstance(tree, ast.Call) and not safe and is_write(tree):
+        yield ast.unparse(tree)
+    for child in ast.iter_child_nodes(tree):
+        yield from writes_in(child, safe)
+
+
+def is_write(call: ast.Call) -> bool:
+    function, texts = ast.unparse(call.func), [ast.unparse(argument) for argument in call.args]
+    name = function.split(".")[-1]
+    if name in ("write_text", "write_bytes", "savefig", "touch", "copyfile", "move"):
+        return not function.startswith("csv_and_pytest")
+    if name in ("rename", "replace") and len(texts) == 1 and not call.keywords:
+        return True
+    if function == "os.open":
+        return any(flag in ast.unparse(call) for flag in ("O_WRONLY", "O_RDWR", "O_CREAT"))
+    modes = [text.strip("'") for text in texts[-1:]] if name == "open" else []
+    return any(set(mode) & set("wax+") and set(mode) <= set("wax+rbt") for mode in modes)
+
+
+def test_every_output_is_written_by_the_function_that_checks_it() -> None:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        calls = list(writes_in(ast.parse(path.read_text())))
+        if calls and name not in OTHER_WRITERS:
+            found[name] = calls
+    assert found == {}
