@@ -112,8 +112,8 @@ def train(
         seed: the same seed on the same machine trains the same model.
         batch_size: the number of images in a batch; None means the recipe's.
         learning_rate: the learning rate, or its peak; None means the recipe's.
-        dataset: "mnist", "fashion-mnist", an .npz file, or a folder with a folder of images for
-            each class.
+        dataset: "mnist", "fashion-mnist", an .npz or CSV file, or a folder with a folder of images
+            for each class.
         data_dir: the folder of Fashion-MNIST's IDX files; None downloads them.
         strategy: share each batch with tf.distribute; None means this process alone.
         resume: continue a training that was interrupted.

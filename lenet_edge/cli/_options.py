@@ -230,9 +230,10 @@ def dataset_options(command: Decorated) -> Decorated:
             default="mnist",
             show_default=True,
             type=PathOrName(),
-            metavar="NAME|FILE.npz|FOLDER",
-            help="mnist, fashion-mnist, an .npz file with the arrays x_train, y_train, x_test and"
-            " y_test, or a folder with one folder of images for each class.",
+            metavar="NAME|FILE|FOLDER",
+            help="mnist, fashion-mnist, a folder with one folder of images for each class, an .npz"
+            " file with the arrays x_train, y_train, x_test and y_test, or a CSV file with a label"
+            " and the pixels in each row.",
         ),
     ):
         command = decorator(command)

@@ -8,9 +8,10 @@ import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TRAINING, Command, Section, StringChoice, option
-from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, recipe_options
+from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, json_option, recipe_options
 from lenet_edge.cli._outputs import OutputFile
-from lenet_edge.cli._terminal import say
+from lenet_edge.cli._terminal import say, write_json
+from lenet_edge.support.printable import make_printable
 
 
 def _written_beside(checkpoint: Path) -> tuple[str, ...]:
@@ -41,12 +42,14 @@ def _written_beside(checkpoint: Path) -> tuple[str, ...]:
 @dataset_options
 @option(
     OUTPUT,
+    "checkpoint",
     "--output",
     type=OutputFile(".keras", regular=True, written=_written_beside),
     default=DEFAULT_DIR / "lenet.keras",
     show_default=True,
     help="Checkpoint to write.",
 )
+@json_option
 def command(
     recipe: str,
     epochs: int | None,
@@ -57,7 +60,8 @@ def command(
     data_dir: Path | None,
     strategy: str | None,
     resume: bool,
-    output: Path,
+    checkpoint: Path,
+    json_file: Path | None,
 ) -> None:
     """Train LeNet on MNIST or on your own images.
 
@@ -73,7 +77,7 @@ def command(
     from lenet_edge.flows.train import train
 
     result = train(
-        output,
+        checkpoint,
         TERMINAL,
         recipe,
         epochs,
@@ -88,7 +92,13 @@ def command(
     if result is None:
         say("Done; the first worker has written the checkpoint")
         return
-    click.echo(
-        f"{result.artifact.path}: {result.test_accuracy:.2%} of {result.num_test_images:,} test"
-        f" images right ({result.artifact.size_bytes:,} bytes)"
-    )
+    if str(json_file) != "-":
+        click.echo(
+            make_printable(
+                f"{result.artifact.path}: {result.test_accuracy:.2%} of"
+                f" {result.num_test_images:,} test images right"
+                f" ({result.artifact.size_bytes:,} bytes)"
+            )
+        )
+    if json_file:
+        write_json(json_file, result.to_json())

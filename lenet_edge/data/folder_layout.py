@@ -142,6 +142,13 @@ def sort_classes(names: Iterable[str]) -> list[str]:
     return sorted(unique)
 
 
+def list_names(names: Iterable[str]) -> str:
+    """Return the first names of a list, and the number of the others."""
+    listed = list(names)
+    more = len(listed) - _MAX_NAMES
+    return ", ".join(listed[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in _JUNK
 
@@ -270,8 +277,8 @@ def _find_test_classes(
     listings = {folder.name: _list(folder) for folder in part.folders}
     if unknown := [name for name in listings if name not in training]:
         raise DataError(
-            f"{part.path} has the class {_names(unknown)}, and the training part"
-            f" has {_names(training)}; give both parts the same classes"
+            f"{part.path} has the class {list_names(unknown)}, and the training part"
+            f" has {list_names(training)}; give both parts the same classes"
         )
     for listing in listings.values():
         if not listing.images and listing.folders:
@@ -282,7 +289,7 @@ def _find_test_classes(
     if not any(classes.values()):
         raise DataError(f"{part.path} holds no images; add some ({', '.join(SUFFIXES)})")
     if empty := [name for name, images in classes.items() if not images]:
-        remarks.add(f"{part.path} has no images of {_names(empty)}")
+        remarks.add(f"{part.path} has no images of {list_names(empty)}")
     _report_others(part, remarks)
     return classes
 
@@ -303,7 +310,7 @@ def _no_images(listing: _Listing) -> str:
     """Return the message for a class folder without images."""
     start = f"class folder {listing.path} holds"
     if listing.folders:
-        names = _names(folder.name for folder in listing.folders)
+        names = list_names(folder.name for folder in listing.folders)
         return (
             f"{start} folders ({names}) instead of images; move their images into"
             f" {listing.path}, or make each of them a class folder beside the others"
@@ -323,7 +330,7 @@ def _take_images(listing: _Listing, remarks: _Remarks) -> list[Path]:
             f"the name of class folder {listing.path} is not UTF-8; rename it"
         ) from None
     if listing.folders:
-        names = _names(folder.name for folder in listing.folders)
+        names = list_names(folder.name for folder in listing.folders)
         remarks.add(f"Folders inside class folder {listing.path} are not used: {names}")
     remarks.others.update(listing.others)
     return listing.images
@@ -343,10 +350,3 @@ def _counts(others: Counter[str]) -> str:
         f"{count} {suffix or 'without a suffix'}"
         for suffix, count in others.most_common(_MAX_NAMES)
     ) + (f" and {len(others) - _MAX_NAMES} other suffixes" if len(others) > _MAX_NAMES else "")
-
-
-def _names(names: Iterable[str]) -> str:
-    """Return the first names of a list, and the number of the others."""
-    listed = list(names)
-    more = len(listed) - _MAX_NAMES
-    return ", ".join(listed[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from lenet_edge.data import csv_file, fashion_mnist, image_folder, mnist, npz_file
 from lenet_edge.data.dataset import Dataset
+from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import DataError
+from lenet_edge.flows.console import Console
 from lenet_edge.support.spelling import did_you_mean
 
 
@@ -50,6 +52,18 @@ def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Da
         f"{name} is not a data set; "
         + (hint or "give mnist, fashion-mnist, an .npz or CSV file, or a folder of images")
     )
+
+
+def load_and_describe(
+    console: Console, name: str = "mnist", data_dir: Path | None = None
+) -> tuple[Dataset, Dataset]:
+    """Load a data set as `load` does, and show its summary."""
+    if name != "mnist":
+        console.note(f"Reading {name} ...")
+    training, test = load(name, data_dir)
+    for line in DataSummary.of(training, test).lines():
+        console.note(line)
+    return training, test
 
 
 def _download() -> tuple[Dataset, Dataset]:

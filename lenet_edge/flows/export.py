@@ -47,14 +47,19 @@ def export(
 
         wasm.compiler()
     with console.alone_in(output_dir):
+        from lenet_edge.flows import datasets
+
+        training, test = datasets.load(dataset, data_dir)
+        for remark in training.files.remarks:
+            console.note(remark)
         console.note("Loading TensorFlow ...")
         from lenet_edge.export import exporter
-        from lenet_edge.flows import datasets
 
         return exporter.export(
             model,
             output_dir,
-            *datasets.load(dataset, data_dir),
+            training,
+            test,
             formats=formats,
             precisions=precisions,
             report=report,

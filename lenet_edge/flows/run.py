@@ -14,7 +14,7 @@ from lenet_edge.flows.console import Console
 from lenet_edge.report import page
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.selection import load_artifacts, pair_up
-from lenet_edge.train.recipe import RECIPES, Recipe
+from lenet_edge.train.recipe import Recipe, choose_recipe
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
@@ -61,14 +61,15 @@ def run(
     if model is not None:
         check_format(model)  # before TensorFlow, which takes seconds to load
     with console.alone_in(output_dir):
-        console.note("Loading TensorFlow ...")
         from lenet_edge.flows import datasets
 
-        training, test = datasets.load(dataset, data_dir)
+        training, test = datasets.load_and_describe(console, dataset, data_dir)
+        console.note("Loading TensorFlow ...")
         if model is None:
             model = output_dir / CHECKPOINT
-            usual = RECIPES[recipe]
-            chosen = dataclasses.replace(usual, epochs=epochs or usual.epochs)
+            chosen, adaptation = choose_recipe(recipe, len(training), epochs)
+            if adaptation:
+                console.note(adaptation)
             _train(model, training, test, chosen, seed, console)
         files = _export(model, output_dir, training, test, console)
         measured = _measure(files, batch_sizes, seed, console)

@@ -6,13 +6,14 @@ import base64
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
 from lenet_edge.support.html_table import html_table
-from lenet_edge.train.recipe import RECIPES, Recipe
+from lenet_edge.train.recipe import RECIPES, Recipe, choose_recipe
 
 if TYPE_CHECKING:
     from lenet_edge.data.dataset import Dataset
@@ -24,17 +25,30 @@ if TYPE_CHECKING:
 class TrainingResult:
     """A trained checkpoint and the history of its training.
 
-    `num_test_images` is the size of the test set that `history.test_accuracy` is of.
+    `num_test_images` is the size of the test set that `history.test_accuracy` is of. `data` is the
+    summary of the data set.
     """
 
     artifact: Artifact
     history: History
     num_test_images: int
+    data: DataSummary
 
     @property
     def test_accuracy(self) -> float:
         """The fraction of the test images that the checkpoint classifies correctly."""
         return self.history.test_accuracy or 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result and the settings as JSON values."""
+        return {
+            "checkpoint": str(self.artifact.path),
+            "size_bytes": self.artifact.size_bytes,
+            "test_accuracy": self.test_accuracy,
+            "data": self.data.to_json(),
+            "recipe": dataclasses.asdict(self.history.settings.recipe),
+            "seed": self.history.settings.seed,
+        }
 
     def __repr__(self) -> str:
         return (
@@ -84,9 +98,9 @@ def train(
         output: the checkpoint, a .keras file.
         console: the display.
         recipe: "quick", "best" or "classic".
-        epochs: the number of epochs; None means the recipe's.
+        epochs: the number of epochs; None means the recipe's, adapted to few images.
         seed: the seed of every random choice.
-        batch_size: the number of images in a batch; None means the recipe's.
+        batch_size: the number of images in a batch; None means the recipe's, adapted likewise.
         learning_rate: the learning rate, or its peak; None means the recipe's.
         dataset: see `datasets.load`.
         data_dir: see `datasets.load`.
@@ -106,22 +120,20 @@ def train(
         raise UsageError(f"--output {output} must end in .keras")
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
-    console.note("Loading TensorFlow ...")
     from lenet_edge.flows import datasets
+
+    # Before TensorFlow, which takes seconds to load: the data may have faults.
+    training, test = datasets.load_and_describe(console, dataset, data_dir)
+    chosen, adaptation = choose_recipe(recipe, len(training), epochs, batch_size, learning_rate)
+    if adaptation:
+        console.note(adaptation)
+    console.note("Loading TensorFlow ...")
     from lenet_edge.flows.recorded_training import assist
     from lenet_edge.train.distribution import MULTI_WORKER, make_replicas
 
-    usual = RECIPES[recipe]
-    chosen = dataclasses.replace(
-        usual,
-        epochs=epochs or usual.epochs,
-        batch_size=batch_size or usual.batch_size,
-        learning_rate=learning_rate or usual.learning_rate,
-    )
     if strategy == MULTI_WORKER:
         console.note("Waiting for all workers of TF_CONFIG; Ctrl-C gives up")
     replicas = make_replicas(strategy) if strategy else None
-    training, test = datasets.load(dataset, data_dir)
     if replicas and not replicas.is_chief:
         with console.training_progress() as report:
             assist(training, test, chosen, seed, report, replicas)
@@ -150,7 +162,8 @@ def _train(
             artifact, history = train(
                 output, training, test, recipe, seed, resume, report, replicas
             )
-            result = TrainingResult(artifact, history, len(test))
+            data = DataSummary.of(training, test)
+            result = TrainingResult(artifact, history, len(test), data)
     except KeyboardInterrupt:
         if result is None:  # else Ctrl-C came after the end
             kept = (training_folder(output) / STATE_FILE).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,23 +29,35 @@ def plot_training(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) -
         MissingPackageError: matplotlib is not installed.
     """
     figure = _figure_class()(figsize=(8, 4.5), layout="constrained")
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     loss, accuracy = figure.subplots(1, 2)
     numbers = [epoch["epoch"] for epoch in epochs]
     loss.plot(numbers, [epoch["loss"] for epoch in epochs], color="tab:orange", marker=".")
-    loss.set(title="training loss", xlabel="epoch", yscale="log")
+    loss.set(title="training loss", xlabel="epoch")
     errors = [100 * (1 - epoch["accuracy"]) for epoch in epochs]
     accuracy.plot(numbers, errors, color="tab:blue", marker=".")
-    accuracy.set(title="error on the monitored images, %", xlabel="epoch", yscale="log")
+    accuracy.set(title="error on the monitored images, %", xlabel="epoch")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3, which="both")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # more labels would overlap
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(title)
-    with atomic_write(path) as temporary:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if max(axes.lines[0].get_ydata()) > 0:  # a logarithmic axis shows no zeros
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # more labels would overlap
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+    figure.suptitle(title, parse_math=False)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG file.
+
+    Names of data sets and classes may contain characters that matplotlib's font lacks. It would
+    print a warning for each.
+    """
+    with atomic_write(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, dpi=120)
 
 
@@ -88,9 +101,8 @@ def plot_parity(
     ):
         if figure is None:
             continue
-        figure.suptitle(title)
-        with atomic_write(stem.with_name(f"{stem.name}-{suffix}.png")) as temporary:
-            figure.savefig(temporary, dpi=120)
+        figure.suptitle(title, parse_math=False)
+        _save(figure, stem.with_name(f"{stem.name}-{suffix}.png"))
 
 
 def _flips(report: ParityReport, images: npt.NDArray[Any], names: Sequence[str]) -> Any:
@@ -112,7 +124,7 @@ def _flips(report: ParityReport, images: npt.NDArray[Any], names: Sequence[str])
         right = flip.label is not None and flip.now == flip.label
         axes.set_title(
             f"#{flip.index}\n{names[flip.was]} → {prediction}{label}", fontsize=7,
-            color="tab:green" if right else "tab:red",
+            color="tab:green" if right else "tab:red", parse_math=False,
         )  # fmt: skip
     return figure
 
@@ -127,8 +139,13 @@ def _confusion(report: ParityReport, names: Sequence[str]) -> Any:
     # Mistakes are rare: a linear scale would show only the diagonal.
     axes.imshow(np.log1p(counts), cmap="Blues")
     ticks = range(len(counts))
-    axes.set_xticks(ticks, names[: len(counts)], rotation=90 if max(map(len, names)) > 2 else 0)
-    axes.set_yticks(ticks, names[: len(counts)])
+    axes.set_xticks(
+        ticks,
+        names[: len(counts)],
+        rotation=90 if max(map(len, names)) > 2 else 0,
+        parse_math=False,
+    )
+    axes.set_yticks(ticks, names[: len(counts)], parse_math=False)
     axes.set(xlabel="prediction", ylabel="label")
     if len(counts) <= 30:
         for label, row in enumerate(counts):
@@ -182,5 +199,4 @@ def plot_tuning(facts: dict[str, Any], path: Path) -> None:
     axes.set_ylabel(f"accuracy change on {facts['num_held_out']:,} held-out images, points")
     axes.set_title(f"{facts['num_tried']} mixes tried; rings mark the Pareto front")
     axes.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    _save(figure, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 
@@ -59,6 +60,68 @@ BEST = Recipe(
 
 # The same settings, with as many epochs as fit into three minutes on the slowest two cores tried.
 QUICK = dataclasses.replace(BEST, name="quick", epochs=25)
+
+# Few images need small batches and more epochs. Otherwise a training ends after too few steps. With
+# 306 images of three shapes, `quick` classified 63 % of 1,200 others after 50 steps of 128 images,
+# 96 to 97 % after 1,700 steps of 16 images, and 98 % after 3,400. A lower rate did not help.
+_MIN_STEPS = 3000
+_MIN_STEPS_PER_EPOCH = 20
+_MIN_BATCH_SIZE = 16
+_MAX_EPOCHS = 300  # of `quick`; an epoch has a fixed cost, so tiny sets would take too long
+
+
+def adapt(recipe: Recipe, num_images: int) -> Recipe:
+    """Return the recipe with a batch size and epochs for a number of training images.
+
+    Sets of the size of MNIST leave a recipe unchanged.
+    """
+    if recipe.epochs * (num_images // recipe.batch_size) >= _MIN_STEPS:
+        return recipe
+    batch_size = recipe.batch_size
+    while batch_size > _MIN_BATCH_SIZE and num_images // batch_size < _MIN_STEPS_PER_EPOCH:
+        batch_size //= 2
+    steps_per_epoch = max(1, num_images // batch_size)
+    epochs = min(math.ceil(_MIN_STEPS / steps_per_epoch), _MAX_EPOCHS)
+    return dataclasses.replace(recipe, batch_size=batch_size, epochs=max(recipe.epochs, epochs))
+
+
+def choose_recipe(
+    name: str,
+    num_images: int,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+) -> tuple[Recipe, str]:
+    """Return the recipe for a number of training images, with the values of the user.
+
+    Args:
+        name: the name of the recipe.
+        num_images: the number of training images.
+        epochs: the number of epochs; None means that of `adapt`.
+        batch_size: the number of images in a batch; None means that of `adapt`.
+        learning_rate: the learning rate, or its peak; None means the recipe's.
+
+    Returns:
+        The recipe, and a line that says how it was adapted; the line is empty if it was not.
+    """
+    adapted = adapt(RECIPES[name], num_images)
+    chosen = dataclasses.replace(
+        adapted,
+        epochs=epochs or adapted.epochs,
+        batch_size=batch_size or adapted.batch_size,
+        learning_rate=learning_rate or adapted.learning_rate,
+    )
+    changes = [
+        f"{getattr(adapted, field)} {unit} instead of {getattr(RECIPES[name], field)}"
+        for field, said, unit in (
+            ("batch_size", batch_size, "images in a batch"), ("epochs", epochs, "epochs"),
+        )
+        if said is None and getattr(adapted, field) != getattr(RECIPES[name], field)
+    ]  # fmt: skip
+    if not changes:
+        return chosen, ""
+    return chosen, f"Few training images, so recipe {name} has {' and '.join(changes)}"
+
 
 # Each recipe with its text in --help. The command line builds its choices from this table.
 _TABLE = (
