@@ -40,7 +40,7 @@ def command(
     num_threads: int,
     json_file: Path | None,
 ) -> None:
-    """Classify images: print which digit each image shows.
+    """Classify images: print the class that each image shows.
 
     IMAGE is a PNG or JPEG file, a folder of them, or "-" for standard input. A photo of ink on
     paper is cropped, inverted and centred in the way in which MNIST's images were made. For a

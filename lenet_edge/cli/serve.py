@@ -40,7 +40,7 @@ _NETWORK = "Network"
     help="Port to listen on. 0 selects a free port.",
 )
 def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -> None:
-    """Serve a web page that classifies the digits you draw.
+    """Serve a web page that classifies what you draw, and photos.
 
     FILES are exported models; the default is every file in ./exported. The page shows the
     prediction of each file for a drawing or a photo. The browser itself runs .wasm files. Programs

@@ -168,6 +168,7 @@ class _ModelsHandler(_Handler):
     def get(self) -> None:
         models = self.state.models
         self.finish_json({
+            "subject": "digit" if models.takes_digits else "image",
             "models": [model.to_json() for model in models.served],
             "in_browser": [
                 {**model.to_json(), "address": f"models/{number}.wasm"}

@@ -122,6 +122,12 @@ class Models:
             self.in_browser.append(BrowserModel(artifact, content))
 
     @property
+    def takes_digits(self) -> bool:
+        """True if every model classifies the digits of MNIST."""
+        models: list[ServedModel | BrowserModel] = [*self.served, *self.in_browser]
+        return all(prediction.expects_digits(model.artifact) for model in models)
+
+    @property
     def max_json_bytes(self) -> int:
         """The largest JSON text that describes an image for these models."""
         shapes = [prediction.image_shape(artifact) for artifact in self._inputs().values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +150,13 @@ def test_stopped_server_is_reported(page: Browser) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert status == "The server does not respond. Check that it is running."
+
+
+def test_a_model_of_other_classes(chromium: Browser) -> None:
+    model = Path(__file__).parents[1] / "golden/metadata/with_metadata.tflite"
+    with serving(model) as running:
+        chromium.open(f"http://127.0.0.1:{running.port}/", DESKTOP)
+        chromium.driver.find_element(By.ID, "photo").send_keys(str(SEVEN))
+        wait_for(chromium, [running.predict(SEVEN).json["answers"][0]["label"]])
+        assert chromium.driver.title.startswith("Classify an image")
+        assert "digit" not in chromium.driver.find_element(By.TAG_NAME, "body").text

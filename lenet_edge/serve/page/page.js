@@ -30,8 +30,9 @@ function showStatus(text) {
 
 async function loadModels() {
   const response = await fetch("models");
-  const { models, in_browser, error } = await response.json();
+  const { subject, models, in_browser, error } = await response.json();
   if (!response.ok) throw new Error(error);
+  if (subject !== "digit") showImageTexts();
   for (const model of models) addCard(model, `${model.target}, on the server`);
   await Promise.all(
     in_browser.map(async (model) => {
@@ -44,6 +45,16 @@ async function loadModels() {
       }
     }),
   );
+}
+
+// The page itself has the texts for digits.
+function showImageTexts() {
+  const title = "Classify an image";
+  document.title = `${title} – lenet-edge`;
+  document.querySelector("h1").textContent = title;
+  byId("about").textContent = "Each model classifies the image. Its latency is measured where it runs.";
+  byId("hint").textContent = "Drop or paste a photo here, or draw with a finger, a pen or the mouse";
+  paper.setAttribute("aria-label", "Drawing area");
 }
 
 function addCard({ file, size_bytes, labels }, about) {
