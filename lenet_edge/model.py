@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from lenet_edge.support.memory_limit import check_memory_limit
 from lenet_edge.support.quiet import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+check_memory_limit("TensorFlow", 2 * 2**30)
 with quiet():  # TensorFlow prints warnings about missing GPUs
     import tensorflow as tf
 

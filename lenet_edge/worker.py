@@ -42,6 +42,7 @@ from typing import IO, Any, Generic, ParamSpec, TypeVar
 from lenet_edge import errors
 from lenet_edge.errors import LenetEdgeError, WorkerError, WorkerTimeoutError
 from lenet_edge.support import tagged_json
+from lenet_edge.support.memory_limit import memory_limit
 from lenet_edge.support.python_command import python_program
 from lenet_edge.support.streams import fill_descriptors
 
@@ -208,7 +209,9 @@ class Worker:
     """
 
     def __init__(self, python: Path | None = None, memory_bytes: int | None = None) -> None:
-        self._memory_bytes = _limit_memory(memory_bytes or _available_bytes())
+        wanted_bytes = memory_bytes or _available_bytes()
+        # A process without privileges cannot raise its own limit.
+        self._memory_bytes = min(filter(None, (wanted_bytes, memory_limit())), default=0)
         fill_descriptors()  # the pipe must not get a number that the worker's own streams have
         self._replies, reply_end = os.pipe()
         arguments = [str(PACKAGE), str(reply_end), str(self._memory_bytes)]
@@ -305,15 +308,6 @@ def _available_bytes() -> int:
     return int(match.group(1)) * 1024 if match else 0
 
 
-def _limit_memory(wanted_bytes: int) -> int:
-    """Return the memory limit of a worker: at most the limits of this process, 0 for none.
-
-    A process without privileges cannot raise its hard limit.
-    """
-    limits = [size for size in resource.getrlimit(resource.RLIMIT_DATA) if size >= 0]
-    return min([*filter(None, [wanted_bytes]), *limits], default=0)
-
-
 def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:
     """Read a stream to its end and keep its last bytes."""
     while chunk := os.read(stream.fileno(), 65_536):
@@ -375,7 +369,7 @@ def decode_reply(name: str, reply: dict[str, Any], memory_bytes: int = 0) -> Any
         return reply["result"]
     if memory_bytes and reply["kind"] == "MemoryError":
         raise WorkerError(
-            f"{name} needs more than the {memory_bytes / 2**30:.1f} GiB of memory available"
+            f"{name} needs more than the {memory_bytes / 2**30:.3g} GiB of memory available"
         )
     kind = getattr(errors, reply["kind"], None)
     if isinstance(kind, type) and issubclass(kind, LenetEdgeError):

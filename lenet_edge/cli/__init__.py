@@ -23,6 +23,7 @@ from lenet_edge.cli._help import Group, usage_message
 from lenet_edge.cli._terminal import say
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, UsageError
 from lenet_edge.flows.host import HOST_PACKAGES
+from lenet_edge.support.memory_limit import check_memory_limit, memory_limit
 from lenet_edge.support.printable import make_printable
 from lenet_edge.support.streams import open_standard_streams
 from lenet_edge.support.temporary import no_room
@@ -72,9 +73,11 @@ class _Commands(Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, with errors as one line each."""
         with _one_line_errors(ctx):
+            check_memory_limit("lenet-edge", _MIN_MEMORY_BYTES)
             return super().invoke(ctx)
 
 
+_MIN_MEMORY_BYTES = 128 * 2**20  # of Python and NumPy
 _INTERRUPTED = 130  # exit status of a shell command that Ctrl-C ended
 
 
@@ -115,7 +118,8 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
 def _describe(error: OSError | MemoryError) -> str:
     """Return the line for an error of the environment that no stage has explained."""
     if isinstance(error, MemoryError):
-        return "there is not enough memory; raise the limit (ulimit -d), or close other programs"
+        advice = "close other programs" if memory_limit() is None else "raise the limit (ulimit -d)"
+        return f"there is not enough memory; {advice}"
     if error.errno == errno.ENOSPC and not error.filename:  # outputs have a message of their own
         return str(no_room(error))
     if error.errno == errno.EMFILE:
