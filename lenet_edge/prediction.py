@@ -92,7 +92,8 @@ def load_pixels(artifact: dict[str, Any], name: str, content: str, kind: str = "
     """Decode an image and prepare it for a model.
 
     For a model of MNIST's digits, the digit is cut out and centred, see `data.handwriting`. For
-    other models, the image is resized. Pixels in JSON stay unchanged.
+    other models, the image is resized by the rule of its preprocessing. Pixels in JSON stay
+    unchanged.
 
     Args:
         artifact: the model, as `Artifact.to_json` returns it.
@@ -123,9 +124,11 @@ def load_pixels(artifact: dict[str, Any], name: str, content: str, kind: str = "
 def _prepare_image(image: npt.NDArray[np.uint8], file: Artifact, name: str) -> Any:
     from lenet_edge.data import handwriting, image_file
 
-    if expects_digits(file):
+    rule = file.preprocessing
+    if rule.resize is None and expects_digits(file):
         return handwriting.normalize_digit(image, name).tolist()
-    return image_file.resize_image(image, image_shape(file)).tolist()
+    shape = image_shape(file)
+    return image_file.resize_image(image, shape, rule.resize, rule.filter).tolist()
 
 
 @worker.function

@@ -35,7 +35,8 @@ class Preprocessing:
         channels: "gray", "rgb" or "bgr"; None if no source names the order. Then images have the
             channels of the input tensor, in the order RGB.
         resize: "stretch" ignores the aspect ratio, "crop" cuts out the centre, and "letterbox"
-            adds borders.
+            adds borders. None if no source names it: models of MNIST's digits then get the digit
+            that `data.handwriting` cuts out, and other models stretched images.
         filter: "bilinear", "bicubic" or "nearest".
         origin: source of scale and offset. "said": the user. "read": the file or its manifest.
             "inferred": the range of a quantized input, or of float images. "tested": the accuracy
@@ -46,7 +47,7 @@ class Preprocessing:
     scale: tuple[float, ...] = (1 / 255,)
     offset: tuple[float, ...] = (0.0,)
     channels: str | None = None
-    resize: str = "stretch"
+    resize: str | None = None
     filter: str = "bilinear"
     origin: str = "read"
     detail: str = ""
@@ -63,7 +64,7 @@ class Preprocessing:
             raise ValueError("scale and offset have one value, or one for each of three channels")
         for name, choices in (
             ("channels", (None, *CHANNELS)),
-            ("resize", RESIZE_RULES),
+            ("resize", (None, *RESIZE_RULES)),
             ("filter", FILTERS),
             ("origin", ORIGINS),
         ):

@@ -21,11 +21,15 @@ of handwritten digits", http://yann.lecun.com/exdb/mnist/. This module reduces a
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
 
 SIZE = 28  # height and width of the result, in pixels
@@ -37,6 +41,9 @@ _LEAST_CONTRAST = 20  # smallest difference between ink and paper, of 255
 _LEAST_NOISE = 4  # smallest contrast, in standard deviations of the paper
 # Strokes thinner than the first are widened to the second, the median of MNIST: pixels of the 20.
 _THIN, _STROKE = 1.9, 2.4
+# Median change of the pixels by a normalization. Digits of MNIST change by 7, the same digits in
+# another place or size by 34 or more, and dark digits on white paper by 240.
+_MAX_CHANGE = 15
 Ink = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
@@ -60,6 +67,36 @@ def normalize_digit(image: npt.NDArray[np.uint8], name: str = "the image") -> np
     if threshold is None:
         raise DataError(f"there is no digit in {name}; it is blank, or the ink is too faint")
     return _centred(_scaled(_widened(_digit(ink > threshold, is_drawing))))[..., np.newaxis]
+
+
+def preprocessing_after_training(training: Dataset) -> Preprocessing:
+    """Return the rule for images of the kind that a LeNet was trained on.
+
+    Images are stretched, as `data.image_folder` does. For digits as in MNIST, the rule leaves the
+    way open, so that `predict` cuts out and centres the digit of a photo.
+    """
+    is_mnist = (
+        training.class_names == mnist.CLASS_NAMES
+        and training.image_shape == (28, 28, 1)
+        and are_normalized(training.images)
+    )
+    return UNIT if is_mnist else replace(UNIT, resize="stretch")
+
+
+def are_normalized(images: npt.NDArray[np.uint8]) -> bool:
+    """Return whether images look as `normalize_digit` leaves them, as those of MNIST do.
+
+    Args:
+        images: uint8 of shape (N, 28, 28, 1); the first 50 are examined.
+    """
+    changes = []
+    for image in images[:50]:
+        try:
+            normalized = normalize_digit(np.repeat(image, 3, axis=-1))
+        except DataError:
+            continue
+        changes.append(float(np.abs(normalized.astype(np.float32) - image).mean()))
+    return bool(changes) and float(np.median(changes)) < _MAX_CHANGE
 
 
 def _resized(image: npt.NDArray[np.uint8]) -> Ink:

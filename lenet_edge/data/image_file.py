@@ -157,21 +157,32 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def resize_image(
-    image: npt.NDArray[np.uint8], shape: tuple[int, int, int]
+    image: npt.NDArray[np.uint8],
+    shape: tuple[int, int, int],
+    rule: str | None = None,
+    filter: str = "bilinear",
 ) -> npt.NDArray[np.uint8]:
-    """Resize an RGB image with bilinear interpolation, in training and prediction.
+    """Resize an RGB image, in training, calibration and prediction.
 
     Args:
         image: uint8 of shape (height, width, 3).
         shape: height, width and channels of the result; 1 channel converts to grey.
+        rule: "stretch", "crop" or "letterbox", see `artifacts.preprocessing`; None stretches.
+        filter: "bilinear", "bicubic" or "nearest".
 
     Returns:
         uint8 of shape `shape`.
     """
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     height, width, channels = shape
+    resampling = Image.Resampling[filter.upper()]
     coloured = Image.fromarray(image).convert("L" if channels == 1 else "RGB")
-    small = coloured.resize((width, height), Image.Resampling.BILINEAR)
+    if rule == "crop":
+        small = ImageOps.fit(coloured, (width, height), resampling)
+    elif rule == "letterbox":
+        small = ImageOps.pad(coloured, (width, height), resampling)  # with black
+    else:
+        small = coloured.resize((width, height), resampling)
     return np.asarray(small, np.uint8).reshape(shape)

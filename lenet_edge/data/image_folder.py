@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.data import folder_layout
 from lenet_edge.data.dataset import Dataset, FileFacts, LabelledImages, split_by_class
 from lenet_edge.data.image_file import decode_image, image_size, read_image_file, resize_image
@@ -42,7 +43,7 @@ def load(folder: Path) -> tuple[Dataset, Dataset]:
     class_names = tuple(layout.training)
     parts = [layout.training] if layout.test is None else [layout.training, layout.test]
     paths = [path for part in parts for images in part.values() for path in images]
-    decoded = _decode(folder, paths, SIZE, SIZE)
+    decoded = _decode(folder, paths, (SIZE, SIZE))
     labels = np.concatenate([_labels_of(part) for part in parts])
     name = folder.resolve().name
     data = Dataset(
@@ -61,6 +62,7 @@ def load_images(
     shape: tuple[int, int, int],
     class_names: Sequence[str] = (),
     part: folder_layout.Part = "test",
+    preprocessing: Preprocessing = UNIT,
 ) -> LabelledImages:
     """Load the images in a folder, scaled to the input of a model.
 
@@ -70,21 +72,22 @@ def load_images(
         class_names: the classes of the model, in the order of the labels; without any, the order
             of the class folders counts.
         part: the part to load, "train" or "test", if the folder has parts.
+        preprocessing: the rule of the model, for the way of scaling.
 
     Raises:
         DataError: there are no images, images cannot be decoded, or the model has no class of the
             name of a folder.
         MissingPackageError: Pillow is not installed.
     """
-    height, width, channels = shape
     if not folder_layout.has_classes(folder):
         paths, remarks = folder_layout.find_images(folder)
-        return LabelledImages(_decode(folder, paths, height, width, channels).images, None, remarks)
+        decoded = _decode(folder, paths, shape[:2], shape[2], preprocessing)
+        return LabelledImages(decoded.images, None, remarks)
     layout = folder_layout.find_layout(folder)
     images = layout.training if part == "train" or layout.test is None else layout.test
     paths = [path for paths in images.values() for path in paths]
     labels = map_classes(_labels_of(images), tuple(images), class_names, str(folder))
-    decoded = _decode(folder, paths, height, width, channels)
+    decoded = _decode(folder, paths, shape[:2], shape[2], preprocessing)
     return LabelledImages(decoded.images, labels, layout.remarks)
 
 
@@ -102,21 +105,26 @@ class _Decoded:
 
 
 def _decode(
-    folder: Path, paths: Sequence[Path], height: int, width: int, channels: int | None = None
+    folder: Path,
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    channels: int | None = None,
+    preprocessing: Preprocessing = UNIT,
 ) -> _Decoded:
     """Decode and scale image files.
 
     Args:
         folder: the folder, for messages.
         paths: the files.
-        height: the height of the result.
-        width: the width of the result.
+        size: height and width of the result.
         channels: 1 or 3; None means 1 if all images are grey, and otherwise 3.
+        preprocessing: the rule of the model, for the way of scaling.
 
     Raises:
         DataError: images cannot be decoded; the message lists the first of them. Or there are too
             many images.
     """
+    height, width = size
     limit = MAX_BYTES // (height * width * (channels or 3))
     if len(paths) > limit:
         raise DataError(
@@ -134,7 +142,8 @@ def _decode(
             bad.append(str(error).rpartition("; ")[0].replace(str(path), name))
             continue
         wanted = channels or (1 if (image == image[..., :1]).all() else 3)
-        images.append(resize_image(image, (height, width, wanted)))
+        shape = (height, width, wanted)
+        images.append(resize_image(image, shape, preprocessing.resize, preprocessing.filter))
         sizes.append(image_size(content))
     if bad:
         more = f" and {len(bad) - _MAX_LISTED} more" if len(bad) > _MAX_LISTED else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.data import csv_file, image_folder, npz_file
 from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.errors import DataError
@@ -16,6 +17,7 @@ def load_images(
     shape: tuple[int | None, ...] = (),
     class_names: Sequence[str] = (),
     part: Literal["train", "test"] = "test",
+    preprocessing: Preprocessing = UNIT,
 ) -> LabelledImages:
     """Load images, and labels if there are any.
 
@@ -26,6 +28,7 @@ def load_images(
         class_names: the classes of the model, in the order of its outputs, for labels that are
             names.
         part: the part of a folder that has a training part and a test part.
+        preprocessing: the rule of the model, by which the images of a folder are scaled.
 
     Returns:
         The images, and labels as indices of classes. Integers are pixels of 0 to 255.
@@ -43,7 +46,7 @@ def load_images(
                 f"the images in {path} cannot be scaled to the input {shape or 'of any shape'} of"
                 " the model; give an .npz file of images that fit"
             )
-        return image_folder.load_images(path, known, class_names, part)
+        return image_folder.load_images(path, known, class_names, part, preprocessing)
     if suffix == ".npy":
         return npz_file.load_npy(path)
     if suffix == ".csv":

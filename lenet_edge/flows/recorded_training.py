@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data.dataset import Dataset
+from lenet_edge.data.handwriting import preprocessing_after_training
 from lenet_edge.errors import MissingPackageError
 from lenet_edge.report.plots import plot_training
 from lenet_edge.support.files import remove
@@ -65,7 +66,8 @@ def train(
         model, history = loop.train(
             training, test, recipe, seed, folder, resume, write_and_report, replicas
         )
-    artifact = loop.save_checkpoint(model, checkpoint, training.class_names)
+    rule = preprocessing_after_training(training)
+    artifact = loop.save_checkpoint(model, checkpoint, training.class_names, rule)
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
         plot_training(history.epochs, title, folder / CURVE_FILE)

@@ -12,6 +12,7 @@ from typing import Any
 
 from lenet_edge import model as lenet  # imported first: it silences TensorFlow
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec, announce, describe, write_manifest
+from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.data.dataset import Dataset, check_dataset, to_input
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.support.files import atomic_write
@@ -362,13 +363,16 @@ def accuracy(model: Any, data: Dataset) -> float:
     return float(np.mean(predict_logits(model, data).argmax(axis=1) == data.labels))
 
 
-def save_checkpoint(model: Any, path: Path, class_names: tuple[str, ...]) -> Artifact:
+def save_checkpoint(
+    model: Any, path: Path, class_names: tuple[str, ...], preprocessing: Preprocessing = UNIT
+) -> Artifact:
     """Write the model as a checkpoint with its manifest, and return the artifact.
 
     Args:
         model: the trained Keras model.
         path: the .keras file to write.
         class_names: the names of the classes, in the order of the logits.
+        preprocessing: the rule for images of the model.
 
     Raises:
         LenetEdgeError: the file cannot be written.
@@ -385,6 +389,7 @@ def save_checkpoint(model: Any, path: Path, class_names: tuple[str, ...]) -> Art
             converter=f"keras {tf.keras.__version__}",
             calibration=None,
             labels=class_names,
+            preprocessing=preprocessing,
         )
         artifact = dataclasses.replace(artifact, path=path)
         announce(artifact)

@@ -15,7 +15,9 @@ from PIL import Image
 
 from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
-from lenet_edge.data import folder_layout, image_folder
+from lenet_edge.data import folder_layout, image_folder, mnist
+from lenet_edge.data.handwriting import preprocessing_after_training
+from lenet_edge.data.image_file import resize_image
 from lenet_edge.data.labelled_images import load_images
 from lenet_edge.errors import DataError
 from lenet_edge.flows import datasets
@@ -237,6 +239,43 @@ def test_training_and_prediction_see_the_same_pixels(tmp_path: Path, colour: boo
         predicted = prediction.load_pixels(facts, "x", str(path), "path")
         np.testing.assert_array_equal(training.images[index], predicted, err_msg=kind)
         np.testing.assert_array_equal(calibration.images[index], predicted, err_msg=kind)
+
+
+@pytest.mark.parametrize("paper", ["black", "white"])
+def test_digits_are_predicted_as_they_were_trained(tmp_path: Path, paper: str) -> None:
+    """Cut out digits only for a model of digits that were cut out in training, as in MNIST."""
+    data = mnist.load("test")
+    for digit in range(10):
+        (tmp_path / "digits" / str(digit)).mkdir(parents=True)
+        for i, image in enumerate(data.images[data.labels == digit][:10]):
+            pixels = image[..., 0] if paper == "black" else 255 - image[..., 0]
+            Image.fromarray(pixels).save(tmp_path / "digits" / str(digit) / f"{i}.png")
+    training, _ = image_folder.load(tmp_path / "digits")
+    rule = preprocessing_after_training(training)
+    assert rule.resize == (None if paper == "black" else "stretch")
+    facts = {**model_facts(1), "labels": list("0123456789"), "preprocessing": rule.to_json()}
+    path = tmp_path / "digits/0/0.png"
+    predicted = np.array(prediction.load_pixels(facts, "x", str(path), "path"), np.uint8)
+    if paper == "white":
+        np.testing.assert_array_equal(predicted[..., 0], np.asarray(Image.open(path)))
+    photo = tmp_path / "photo.png"
+    Image.open(path).resize((300, 300)).save(photo)
+    predicted = np.array(prediction.load_pixels(facts, "x", str(photo), "path"), np.float32)
+    difference = np.abs(predicted[..., 0] - np.asarray(Image.open(path), np.float32)).mean()
+    assert difference < 20
+
+
+def test_the_rules_of_resizing_are_applied() -> None:
+    image = np.zeros((20, 60, 3), np.uint8)
+    image[:, 20:40] = 255  # a white square in the middle
+    assert resize_image(image, (10, 10, 1), "crop").min() > 200
+    box = resize_image(image, (12, 12, 1), "letterbox")[..., 0]
+    assert box[:4].max() == box[8:].max() == 0
+    assert box[4:8, 4:8].min() == 255
+    stretched = resize_image(image, (12, 12, 3), "stretch", "nearest")
+    np.testing.assert_array_equal(stretched, resize_image(image, (12, 12, 3), None, "nearest"))
+    assert (stretched[:, 4:8] == 255).all()
+    assert stretched.sum() == 255 * 12 * 4 * 3
 
 
 def model_facts(channels: int) -> dict[str, Any]:
