@@ -308,10 +308,16 @@ def check_format(path: Path) -> str:
     """Return the name of a model file's format, after checking the suffix and the content.
 
     Raises:
-        ModelFileError: the file is missing, empty, too large or of an unknown format; its content
-            does not match its suffix; or it is unsafe: it would run code of its own, or read
-            files outside its folder.
+        ModelFileError: the file is missing, empty, too large or of an unknown format; its name is
+            not valid UTF-8; its content does not match its suffix; or it is unsafe: it would run
+            code of its own, or read files outside its folder.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # runtimes encode names as UTF-8
+        raise ModelFileError(
+            f"{path}: the name is not valid UTF-8; rename the file, or set a UTF-8 locale"
+        ) from None
     if path.is_dir():
         raise ModelFileError(f"{path} is {_describe_folder(path)}")
     if not path.is_file():

@@ -25,7 +25,7 @@ import lenet_edge
 from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
 from lenet_edge.artifacts.reference import reference_for, reference_path
 from lenet_edge.data.evaluation_images import evaluation_dataset
-from lenet_edge.errors import DataError
+from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.formats import BY_NAME
 from lenet_edge.runtimes.native import build_for, built_beside
 from lenet_edge.support.files import atomic_write
@@ -70,7 +70,12 @@ class Bundle:
         return sorted(name for name in names if f"exported/{name}.json" in self.files)
 
     def save(self, path: Path) -> None:
-        """Write a .tar.xz archive, atomically."""
+        """Write a .tar.xz archive, atomically.
+
+        Raises:
+            ModelFileError: the name of a file is too long.
+            LenetEdgeError: the archive cannot be written.
+        """
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for name in sorted(self.files):
@@ -78,7 +83,12 @@ class Bundle:
                 entry = tarfile.TarInfo(f"{NAME}/{name}")
                 entry.size = len(self.files[name])
                 entry.mode = file_mode(name)
-                archive.addfile(entry, io.BytesIO(self.files[name]))
+                try:
+                    archive.addfile(entry, io.BytesIO(self.files[name]))
+                except ValueError as error:  # USTAR, which every tar reads, has short names
+                    raise ModelFileError(
+                        f"{Path(name).name}: {error} for an archive; rename the file"
+                    ) from error
         with atomic_write(path) as temporary:
             temporary.write_bytes(lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME))
 

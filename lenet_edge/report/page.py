@@ -101,7 +101,8 @@ class Report:
         path = Path(path)
         text = self.render(checked_suffix(path))
         with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            # The name of a result file may contain bytes that are not UTF-8.
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def checked_suffix(path: Path) -> str:

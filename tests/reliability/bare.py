@@ -144,7 +144,11 @@ class Environment:
 
 _ASCII = {"LC_ALL": "C", "LANG": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 _NOBODY = "mount --bind /dev/null /etc/passwd"
-_NO_TEMP = "for f in /tmp /var/tmp; do mount -t tmpfs -o ro tmpfs $f; done; cd /proc"
+# The folder of the test remains writable.
+_NO_TEMP = (
+    "w=$PWD; for f in /tmp /var/tmp; do mount --bind $f $f; mount -o remount,bind,ro $f; done;"
+    ' mount --bind "$w" "$w"; mount -o remount,bind,rw "$w"; cd /proc'
+)
 _LONG = "n" * (255 - len(".tflite.json"))
 MIB = 2**20
 _PR_CAPBSET_DROP, _CAP_SYS_RESOURCE = 24, 24  # source: prctl(2), capabilities(7)
@@ -310,7 +314,7 @@ def main() -> None:
             continue
         slowest, statuses, wrong = (0.0, ""), [], []
         for name in names:
-            with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            with tempfile.TemporaryDirectory() as folder:
                 outcome = run(
                     environment, name, Inputs.make(Path(folder), environment.stem), options.whole
                 )
