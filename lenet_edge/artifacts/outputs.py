@@ -45,7 +45,9 @@ class Output:
             return True
         folder = os.path.realpath(self.path if self.is_folder else self.path.parent)
         name = os.path.relpath(os.path.realpath(path), folder)
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.written)
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.written):
+            return True
+        return self.is_folder and _has_link_to(self.path, path)
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Iterable[tuple[str, Path]]) -> None:
@@ -118,6 +120,17 @@ def _check_input(output: Output, name: str, path: Path) -> None:
             f"{output.option} {output.path} is a file in the input {path}{of_option}; name another"
             " file"
         )
+
+
+def _has_link_to(folder: Path, path: Path) -> bool:
+    """Return whether a folder has a link of another name to `path`, which a write would follow."""
+    try:
+        links = [entry.path for entry in os.scandir(folder) if entry.is_symlink()]
+    except OSError:  # the folder does not exist yet
+        return False
+    return any(
+        os.path.basename(link) != path.name and _is_same_file(Path(link), path) for link in links
+    )
 
 
 def _is_same_file(first: Path, second: Path) -> bool:

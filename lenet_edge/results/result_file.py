@@ -25,8 +25,9 @@ import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lenet_edge.errors import DataError
 from lenet_edge.machine.environment import Environment, read_environment
@@ -309,8 +310,10 @@ class _UnreadableFileError(Exception):
     """Reason not to read a file at all; the message continues the file's name."""
 
 
-def _read_runs(file: BinaryIO) -> Iterator[dict[str, Any]]:
+def _read_runs(file: BufferedReader) -> Iterator[dict[str, Any]]:
     """Yield the JSON object of each run; read a `FleetRun.save` file line by line."""
+    if file.peek(1)[:1] != b"{":  # a line of a file that is something else may have gigabytes
+        raise ValueError("it does not start with {")
     text = _read_limited(file.readline) + _read_limited(file.readline)
     if not text.endswith(_FLEET_START):
         facts = _with_known_schema(json.loads(text + _read_limited(file.read)))

@@ -130,22 +130,28 @@ def _follow_links(path: Path) -> _Destination:
         folder, name = os.path.split(text)
         folder = os.path.realpath(folder)
         location = os.path.join(folder, name)
-        if _DESCRIPTOR.fullmatch(location) or not os.path.islink(location):
+        if _DESCRIPTOR.fullmatch(location):
             return _Destination(Path(location), _writable_status(location))
-        _check_link(folder, location)
+        _check_owner(folder, location)
+        if not os.path.islink(location):
+            return _Destination(Path(location), _writable_status(location))
         text = os.path.join(folder, os.readlink(location))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _check_link(folder: str, link: str) -> None:
-    """Refuse the link of another user in a folder such as /tmp.
+def _check_owner(folder: str, location: str) -> None:
+    """Refuse the link, file or FIFO of another user in a shared folder such as /tmp.
 
-    The kernel's setting fs.protected_symlinks does the same, where it is on.
+    The kernel's settings fs.protected_symlinks, protected_regular and protected_fifos do the same
+    where they are on.
     """
-    shared, owner = os.stat(folder), os.lstat(link).st_uid
+    try:
+        shared, owner = os.stat(folder), os.lstat(location).st_uid
+    except FileNotFoundError:
+        return
     is_public = shared.st_mode & stat.S_ISVTX and shared.st_mode & stat.S_IWOTH
     if is_public and owner not in (os.geteuid(), shared.st_uid):
-        raise OSError(errno.EACCES, f"it is a link of another user in {folder}")
+        raise OSError(errno.EACCES, f"it belongs to another user, and all can write to {folder}")
 
 
 def _writable_status(location: str) -> os.stat_result | None:
@@ -191,7 +197,8 @@ def _copy_permissions(status: os.stat_result, path: Path) -> None:
         if os.fstat(descriptor).st_gid != status.st_gid:
             # Another group must not get the rights of the old one.
             mode = mode & 0o707 | (mode & 0o007) << 3
-        os.fchmod(descriptor, mode)
+        with contextlib.suppress(PermissionError):  # FAT has no modes
+            os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
 

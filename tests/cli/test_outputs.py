@@ -48,7 +48,7 @@ INPUTS = {
     "run": {"model", "dataset", "data_dir"},
     "serve": {"files"},
     "train": {"dataset", "data_dir"},
-    "tune": {"model"},
+    "tune": {"model", "dataset", "data_dir"},
     "verify": {"files", "delegate", "reference", "data"},
 }
 
@@ -213,6 +213,15 @@ def test_a_file_that_another_option_writes_is_refused(command: str, written: str
     words = [*command.split(), written]
     refuse(CliRunner().invoke(main, words, prog_name="lenet-edge"), written)
     assert Path(written).read_text() == "content"
+
+
+def test_a_folder_with_a_link_to_an_input_is_refused() -> None:
+    Path("lenet.keras").write_text("content")
+    Path("out").mkdir()
+    Path("out/lenet.keras").symlink_to("../lenet.keras")  # export leaves it as it is
+    Path("out/lenet_int8.tflite").symlink_to("../lenet.keras")
+    result = CliRunner().invoke(main, ["export", "lenet.keras", "--output-dir", "out"])
+    refuse(result, "--output-dir out would replace the input lenet.keras (MODEL)")
 
 
 def test_the_default_input_of_report_is_an_input() -> None:

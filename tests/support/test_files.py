@@ -204,16 +204,20 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has files o
 
 
 @needs_root
-def test_link_of_another_user_in_a_shared_folder_is_refused(tmp_path: Path) -> None:
+def test_link_or_file_of_another_user_in_a_shared_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     tmp_path.chmod(0o1777)
     link = tmp_path / "report.html"
     link.symlink_to("precious")
     os.chown(link, 12345, 12345, follow_symlinks=False)
-    with pytest.raises(LenetEdgeError, match="it is a link of another user"):
-        with atomic_write(link) as temporary:
-            temporary.write_text("text")
+    (tmp_path / "mine").write_text("theirs")
+    os.chown(tmp_path / "mine", 12345, 12345)
+    for path in (link, tmp_path / "mine"):
+        with pytest.raises(LenetEdgeError, match="it belongs to another user, and all can write"):
+            with atomic_write(path) as temporary:
+                temporary.write_text("text")
     assert (tmp_path / "precious").read_text() == "precious"
+    assert (tmp_path / "mine").read_text() == "theirs"
 
 
 @needs_root
