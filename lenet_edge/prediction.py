@@ -140,10 +140,15 @@ def start_decoder(memory_bytes: int) -> None:
     """
     import resource
 
+    import numpy as np
     from PIL import JpegImagePlugin, PngImagePlugin  # noqa: F401
 
     from lenet_edge.data import handwriting, image_file  # noqa: F401
 
+    # OpenBLAS allocates a buffer at its first use, and retries without end if it gets none.
+    image = np.full((28, 28, 3), 255, np.uint8)
+    image[8:20, 12:16] = 0
+    handwriting.normalize_digit(image)
     status = Path("/proc/self/status").read_text()
     limit = int(status.split("VmData:")[1].split()[0]) * 1024 + memory_bytes
     _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)

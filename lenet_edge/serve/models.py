@@ -32,7 +32,7 @@ from lenet_edge.worker import Call, Worker
 R = TypeVar("R")
 _TIMEOUT_S = 10.0  # of one call
 _OPEN_TIMEOUT_S = 60.0  # opening may compile the model or its C code, also on a slow board
-DECODE_TIMEOUT_S = 1.5  # the other images wait for so long
+DECODE_TIMEOUT_S = 1.2  # with the start of the next decoder, other images wait under 2 s
 _DECODER_BYTES = 192 * 2**20  # the file, its pixels, and the search for a digit
 _JSON_BYTES = 64 * 2**10
 _NUMBER_BYTES = 32  # of JSON text for one pixel

@@ -13,7 +13,7 @@ from PIL import Image
 from lenet_edge.data.image_container import MAX_DECODER_BYTES, MAX_SCANNED_BYTES, MAX_SCANS
 
 _MIB = 2**20
-_UPLOAD_BYTES = 16 * _MIB
+_UPLOAD_BYTES = 16 * _MIB - 2**16  # `serve` accepts 16 MiB
 _FILL = b"\xff" * (_UPLOAD_BYTES - 999)
 
 

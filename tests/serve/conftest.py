@@ -64,9 +64,19 @@ class Server:
 
     def worker_pids(self) -> dict[str, int]:
         """Return the process ids of the workers by name; the decoder starts with an image."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        pids = [int(child) for task in tasks for child in task.read_text().split()]
-        return {"decoder" if _has_decoders(pid) else "models": pid for pid in pids}
+        names = {}
+        for pid in self.child_pids():
+            with contextlib.suppress(OSError):  # it has ended
+                names["decoder" if _has_decoders(pid) else "models"] = pid
+        return names
+
+    def child_pids(self) -> list[int]:
+        """Return the process ids of the children."""
+        pids: list[int] = []
+        for task in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # the thread has ended
+                pids += map(int, task.read_text().split())
+        return pids
 
     def memory_kb(self, pid: int) -> int:
         return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])

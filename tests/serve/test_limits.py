@@ -82,7 +82,7 @@ def test_an_image_that_takes_too_long_is_cut_off_and_not_repeated(server: Server
         response = slow.result()
     assert response.status == 400
     assert response.json["error"] == (
-        "the image takes over 1.5 s to decode here; send a smaller one"
+        "the image takes over 1.2 s to decode here; send a smaller one"
     )
     assert server.predict(SEVEN).status == 200
     assert server.worker_pid("decoder") != stopped
