@@ -93,8 +93,9 @@ def _check_name(output: Output) -> None:
             description = "the recorded logits of a model"
         else:
             continue
+        usual = f"a {' or '.join(output.suffixes)}" if output.suffixes else "another"
         raise UsageError(
-            f"{output.option} {output.path} is the name of {description}; name another file"
+            f"{output.option} {output.path} is the name of {description}; name {usual} file"
         )
 
 
