@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import MissingPackageError, TargetError
+from lenet_edge.support.child_program import run_program
 from lenet_edge.support.python_command import python_module
 from lenet_edge.support.temporary import temporary_folder
 
@@ -74,9 +75,7 @@ def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
             *("--accelerator-config", accelerator, "--output-dir", str(folder)),
         ]
         try:
-            process = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
-            )
+            process = run_program(command, folder, _TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise TargetError(
                 f"Vela did not compile {artifact.name} within {_TIMEOUT_S} s; try a smaller model"

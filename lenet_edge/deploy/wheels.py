@@ -10,20 +10,22 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import re
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import BoardError
 from lenet_edge.runtimes import deployables, get_deployable
+from lenet_edge.support.child_program import run_program
 from lenet_edge.support.files import private_cache_folder, sha256_of
 from lenet_edge.support.python_command import python_module
+from lenet_edge.support.temporary import temporary_folder
 
 OLDEST_PYTHON = (3, 10)
+_HASHES = "sha256.json"
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,28 @@ def _cached_wheels(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...
     requirements = _requirements(system, runtimes)
     key = hashlib.sha256(repr((system, requirements)).encode()).hexdigest()[:12]
     folder = private_cache_folder("wheels") / f"{system.machine}-{key}"
-    if not folder.exists():
-        part = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
-        try:
-            _download(system, requirements, part)
-            part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    if not _is_intact(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        with temporary_folder(folder.parent) as scratch:
+            wheels = scratch / "wheels"
+            _download(system, requirements, wheels)
+            hashes = {path.name: sha256_of(path) for path in wheels.glob("*.whl")}
+            (wheels / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
+            try:
+                wheels.rename(folder)
+            except OSError:
+                if not _is_intact(folder):  # otherwise another process was faster
+                    raise
     return tuple(sorted(folder.glob("*.whl")))
+
+
+def _is_intact(folder: Path) -> bool:
+    """Return whether a folder of the cache has the wheels that were downloaded."""
+    try:
+        hashes = json.loads((folder / _HASHES).read_text(encoding="utf-8"))
+        return bool(hashes == {path.name: sha256_of(path) for path in folder.glob("*.whl")})
+    except (OSError, ValueError):
+        return False
 
 
 def _requirements(system: System, runtimes: tuple[str, ...]) -> list[str]:
@@ -172,14 +188,14 @@ def _download(system: System, requirements: list[str], folder: Path) -> None:
     names = tuple(filter(None, distributions))
     runtimes = [line for line in requirements if line.startswith(names)]
     if runtimes:
-        _run_pip([*command, "--no-deps", *runtimes], system)
+        _run_pip([*command, "--no-deps", *runtimes], folder, system)
     if system.is_32_bit_arm:  # the runtime would require NumPy, which comes from Debian
         requirements = [line for line in requirements if line not in runtimes]
-    _run_pip([*command, *requirements], system)
+    _run_pip([*command, *requirements], folder, system)
 
 
-def _run_pip(command: list[str], system: System) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run_pip(command: list[str], folder: Path, system: System) -> None:
+    done = run_program(command, folder.parent)
     if done.returncode == 0:
         return
     if re.search(r"NewConnectionError|Temporary failure|Max retries|ReadTimeout", done.stderr):

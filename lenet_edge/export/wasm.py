@@ -8,8 +8,8 @@ exports its memory, the two functions of the C file, and the start of free memor
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 
 from lenet_edge import __version__
 from lenet_edge.errors import ModelFileError
@@ -17,6 +17,7 @@ from lenet_edge.export import native
 from lenet_edge.export.converter import ConversionRequest, Converted
 from lenet_edge.export.embed import embed
 from lenet_edge.export.native.text import identifier
+from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
 
 CONVERTER = f"lenet-edge {__version__} wasm"
@@ -59,9 +60,7 @@ def convert(request: ConversionRequest) -> Converted:
             "-o",
             str(output),
         ]
-        process = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
-        )
+        process = run_program(command, folder)
         if process.returncode:
             errors = [line for line in process.stderr.splitlines() if "error" in line] or [""]
             raise ModelFileError(
@@ -84,4 +83,4 @@ def compiler() -> str:
                 f"--format wasm needs clang and wasm-ld, and there is no {program}; install both"
                 " (Debian: apt install clang lld)"
             )
-    return shutil.which("clang") or ""
+    return os.path.abspath(shutil.which("clang") or "")

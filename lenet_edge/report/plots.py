@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.errors import MissingPackageError
+from lenet_edge.report.charts import svg
 from lenet_edge.results.result_file import ParityReport
 from lenet_edge.support.files import atomic_write
 
 _MAX_FLIPS = 48
 
 
+@svg.default_style()
 def plot_training(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Plot loss and error against the epochs as a PNG file.
 
@@ -28,7 +29,7 @@ def plot_training(epochs: Sequence[Mapping[str, Any]], title: str, path: Path) -
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    figure = _figure_class()(figsize=(8, 4.5), layout="constrained")
+    figure = svg.figure(8, 4.5)
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     loss, accuracy = figure.subplots(1, 2)
@@ -61,15 +62,7 @@ def _save(figure: Any, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def _figure_class() -> Any:
-    try:
-        # Unlike pyplot, Figure needs no window system and keeps no global state.
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPackageError("matplotlib", "report") from None
-    return Figure
-
-
+@svg.default_style()
 def plot_parity(
     report: ParityReport,
     images: npt.NDArray[Any],
@@ -111,7 +104,7 @@ def _flips(report: ParityReport, images: npt.NDArray[Any], names: Sequence[str])
     shown = report.flips[:_MAX_FLIPS]
     columns = min(8, max(4, len(shown)))
     rows = -(-len(shown) // columns)
-    figure = _figure_class()(figsize=(1.25 * columns, 1.75 * rows + 0.6), layout="constrained")
+    figure = svg.figure(1.25 * columns, 1.75 * rows + 0.6)
     cells = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in cells:
         axes.set_axis_off()
@@ -134,7 +127,7 @@ def _confusion(report: ParityReport, names: Sequence[str]) -> Any:
         return None
     counts = np.array(report.confusion)
     size = max(5.0, 0.45 * len(counts) + 1.5)
-    figure = _figure_class()(figsize=(size, size), layout="constrained")
+    figure = svg.figure(size, size)
     axes = figure.subplots()
     # Mistakes are rare: a linear scale would show only the diagonal.
     axes.imshow(np.log1p(counts), cmap="Blues")
@@ -161,7 +154,7 @@ def _errors(errors: npt.NDArray[np.float32]) -> Any:
     finite = errors[np.isfinite(errors)]
     if not finite.size:
         return None
-    figure = _figure_class()(figsize=(7, 4), layout="constrained")
+    figure = svg.figure(7, 4)
     axes = figure.subplots()
     axes.hist(finite, bins=101, color="tab:blue")
     axes.set(xlabel="logit error, candidate − reference", ylabel="logits", yscale="log")
@@ -169,6 +162,7 @@ def _errors(errors: npt.NDArray[np.float32]) -> Any:
     return figure
 
 
+@svg.default_style()
 def plot_tuning(facts: dict[str, Any], path: Path) -> None:
     """Plot accuracy against latency of all candidates as a PNG file; color shows the file size.
 
@@ -181,7 +175,7 @@ def plot_tuning(facts: dict[str, Any], path: Path) -> None:
         LenetEdgeError: the file cannot be written.
     """
     candidates = facts["candidates"]
-    figure = _figure_class()(figsize=(8, 5), layout="constrained")
+    figure = svg.figure(8, 5)
     axes = figure.add_subplot()
     latencies_us = [candidate["ratio_to_float32"]["p50_s"] * 1e6 for candidate in candidates]
     changes = [-candidate["accuracy_drop"] for candidate in candidates]

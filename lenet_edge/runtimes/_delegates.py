@@ -33,17 +33,16 @@ def find_library(name: str) -> str:
     Raises:
         TargetError: there is no such file, or it is not a shared library for this machine.
     """
-    library = SHORTCUTS.get(name, name)
-    path = Path(library)
-    if path.is_file():
-        library = str(path.resolve())
-        _check_machine(path)
-    elif name not in SHORTCUTS:
+    if name in SHORTCUTS:  # from the folders of the system, never from the current folder
+        return SHORTCUTS[name]
+    path = Path(name)
+    if not path.is_file():
         raise TargetError(
             f"{name}: no such file; --delegate takes a TFLite delegate's .so file, or one of"
             f" {', '.join(SHORTCUTS)}"
         )
-    return library
+    _check_machine(path)
+    return str(path.resolve())
 
 
 def _check_machine(path: Path) -> None:

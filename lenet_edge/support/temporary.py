@@ -12,34 +12,68 @@ from pathlib import Path
 from typing import IO
 
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.support import lock
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _FULL_BYTES = 65_536  # a disk with less free space is full
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder, and delete it with its content when the block ends.
+
+    The folders of killed processes are deleted as well.
+
+    Args:
+        parent: the folder to contain it; by default the system's folder for temporary files.
 
     Raises:
         LenetEdgeError: the folder cannot be made, or its disk is full.
     """
     with contextlib.ExitStack() as stack:
         try:
-            name = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="lenet-edge-", ignore_cleanup_errors=True)
-            )
+            folder, descriptor = _make_locked(parent or Path(tempfile.gettempdir()))
         except OSError as error:
             raise no_room(error) from error
+        stack.callback(os.close, descriptor)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            yield Path(name)
+            yield folder
         except Exception as error:  # compilers and converters report a full disk in many ways
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise no_room(error) from error
-            if shutil.disk_usage(name).free < _FULL_BYTES:
+            if shutil.disk_usage(folder).free < _FULL_BYTES:
                 full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 raise no_room(full) from error
             raise
+
+
+def _make_locked(parent: Path) -> tuple[Path, int]:
+    """Create a folder and lock it; return its path and the descriptor that holds the lock."""
+    prefix = f"lenet-edge-{os.geteuid()}-"
+    for abandoned in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            descriptor = _lock(abandoned)
+            if descriptor is not None:
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    shutil.rmtree(abandoned)
+                os.close(descriptor)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        # Another process may delete the folder before it is locked.
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = _lock(folder)
+            if descriptor is not None and folder.exists():
+                return folder, descriptor
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder and return its descriptor; None if another process holds its lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if lock.try_lock(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def no_room(error: OSError) -> LenetEdgeError:

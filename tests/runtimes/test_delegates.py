@@ -6,11 +6,13 @@ The delegate is real. It is compiled from toy_delegate.c, and the runtimes load 
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lenet_edge.results.result_file import BenchRun
+from lenet_edge.runtimes import _delegates
 from tests import needs
 from tests.conftest import LenetEdge
 
@@ -208,3 +210,12 @@ def test_options_and_targets_that_do_not_fit(lenet_edge: LenetEdge, file: Path, 
     assert "'claim' is not KEY=VALUE" in done.stderr
     done = lenet_edge("verify", file, "--target", "openvino", "--delegate", toy)
     assert "only litert and tflite-runtime load external delegates" in done.stderr.splitlines()[-1]
+
+
+def test_a_short_name_never_means_a_file_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "libedgetpu.so.1").write_bytes(Path(sys.executable).read_bytes())
+    assert _delegates.find_library("edgetpu") == "libedgetpu.so.1"  # not a path: for the linker
+    assert _delegates.find_library("./libedgetpu.so.1") == str(tmp_path / "libedgetpu.so.1")

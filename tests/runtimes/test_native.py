@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,13 +18,19 @@ import pytest
 
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes import _probe, get_target, open_session
-from lenet_edge.runtimes.native import cache_folder
+from lenet_edge.runtimes import _probe, get_target, native, open_session
+from lenet_edge.runtimes.native import built_beside
 from lenet_edge.selection import Pair
+from lenet_edge.support.files import private_cache_folder, sha256_of
+from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.verify.verify import verify
 from tests.needs import require
 
 TARGET = get_target("native-cpu")
+MARKING = """
+#include <stdio.h>
+__attribute__((constructor)) static void mark(void) {{ fclose(fopen("{mark}", "w")); }}
+"""
 
 
 @pytest.fixture
@@ -115,13 +124,144 @@ def test_a_cache_folder_that_others_can_write_to_is_refused(
     assert not list(cache.iterdir())
 
 
+@pytest.mark.parametrize("harm", ["damaged", "writable by others", "owned by another", "a link"])
+def test_a_doubtful_library_in_the_cache_is_built_again(
+    artifact: Artifact, cache: Path, tmp_path: Path, harm: str
+) -> None:
+    run_once(artifact)
+    (library,) = cache.iterdir()
+    if harm == "damaged":
+        library.write_bytes(library.read_bytes()[:1000])
+    elif harm == "writable by others":
+        library.chmod(0o666)
+    elif harm == "a link":
+        library.replace(tmp_path / "elsewhere.so")
+        library.symlink_to(tmp_path / "elsewhere.so")
+    elif os.geteuid() == 0:
+        os.chown(library, 12345, 12345)
+    run_once(artifact)
+    (library,) = cache.iterdir()
+    status = library.lstat()
+    assert stat.S_ISREG(status.st_mode)
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), 0o600)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_umask_of_zero_opens_the_cache_to_nobody(
+    artifact: Artifact, cache: Path, exists: bool
+) -> None:
+    before = os.umask(0)
+    try:
+        if exists:
+            cache.mkdir(parents=True, mode=0o755)
+            cache.parent.chmod(0o777)
+        run_once(artifact)
+    finally:
+        os.umask(before)
+    for path in (*cache.iterdir(), cache, cache.parent):
+        assert not path.stat().st_mode & 0o022, path
+
+
+def shared_library(path: Path, mark: Path) -> Path:
+    """Compile a library that leaves a file when it is loaded."""
+    source = path.with_suffix(".mark.c")
+    source.write_text(MARKING.format(mark=mark))
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", path, source], check=True, timeout=60)
+    return path
+
+
+def test_a_library_beside_a_c_file_is_not_loaded(
+    artifact: Artifact, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name has the hash of the C file, but anybody can write this name."""
+    path = tmp_path / artifact.path.name
+    path.write_bytes(artifact.path.read_bytes())
+    beside = built_beside(path, path.read_bytes(), os.uname().machine)
+    shared_library(beside, tmp_path / "owned")
+    monkeypatch.chdir(tmp_path)
+    bare = dataclasses.replace(artifact, path=Path(path.name))
+    run_once(bare)
+    monkeypatch.setenv("CC", "no-such-cc")
+    with pytest.raises(
+        TargetError, match=r"is not loaded, because only a bundle proves.*no C comp"
+    ):
+        run_once(bare)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_bundle_loads_the_library_that_it_contains(
+    artifact: Artifact, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_once(artifact)
+    (library,) = cache.iterdir()
+    path = tmp_path / "exported" / artifact.path.name
+    path.parent.mkdir()
+    path.write_bytes(artifact.path.read_bytes())
+    beside = built_beside(path, path.read_bytes(), os.uname().machine)
+    beside.write_bytes(library.read_bytes())
+    hashes = {f"exported/{file.name}": sha256_of(file) for file in (path, beside)}
+    (tmp_path / "bundle.json").write_text(json.dumps({"files": hashes}))
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "lenet_edge" / "runtimes" / "native.py"))
+    monkeypatch.setenv("CC", "no-such-cc")
+    monkeypatch.chdir(path.parent)  # the dynamic linker does not find a bare name
+    bare = dataclasses.replace(artifact, path=Path(path.name))
+    run_once(bare)
+    beside.write_bytes(library.read_bytes() + b"changed")
+    with pytest.raises(TargetError, match="is not loaded"):
+        run_once(bare)
+
+
+SLOW_COMPILER = """#!/bin/sh
+if [ "$1" = --version ]; then echo "slow 1.0"; exit; fi
+sleep 60 &
+echo $! > {pids}.new; mv {pids}.new {pids}
+wait
+"""
+
+
+@pytest.mark.costly
+def test_a_killed_process_leaves_no_compiler_and_no_folder(
+    exports: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, pids = tmp_path / "slow-cc", tmp_path / "pids"
+    compiler.write_text(SLOW_COMPILER.format(pids=pids))
+    compiler.chmod(0o755)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    code = (
+        "import sys; from pathlib import Path;"
+        "from lenet_edge.artifacts.artifact import load_artifact;"
+        "from lenet_edge.runtimes import get_target, open_session;"
+        "open_session(load_artifact(Path(sys.argv[1])), get_target('native-cpu'))"
+    )
+    environment = {**os.environ, "CC": str(compiler), "TMPDIR": str(temporary)}
+    command = [sys.executable, "-c", code, str(exports / "lenet_native_int8.c")]
+    with subprocess.Popen(command, env=environment) as process:
+        wait_until(pids.exists)
+        process.kill()
+    child = Path("/proc", pids.read_text().strip())
+    wait_until(lambda: not child.exists() or " Z " in (child / "stat").read_text())
+    assert len(list(temporary.iterdir())) == 1
+    with temporary_folder(temporary) as folder:
+        assert list(temporary.iterdir()) == [folder]
+    assert not list(temporary.iterdir())
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if is_true():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not happen within 30 s")
+
+
 def test_a_relative_cache_folder_is_ignored(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The XDG base directory specification requires this."""
     monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "lenet-edge" / "native"
+    assert private_cache_folder("native") == tmp_path / ".cache" / "lenet-edge" / "native"
 
 
 def test_several_threads_are_refused(artifact: Artifact, cache: Path) -> None:

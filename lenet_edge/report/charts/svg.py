@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 from lenet_edge.errors import MissingPackageError
 
@@ -58,11 +61,24 @@ def page_style() -> AbstractContextManager[None]:
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
+    return default_style(_STYLE)
+
+
+@contextlib.contextmanager
+def default_style(changes: dict[str, Any] | None = None) -> Iterator[None]:
+    """Draw and write figures with the defaults of matplotlib, and with some changes.
+
+    Matplotlib reads a file matplotlibrc in the current folder. Its settings could run TeX.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
     try:
-        from matplotlib import rc_context
+        from matplotlib import get_data_path, rc_context
     except ImportError:
         raise MissingPackageError("matplotlib", "report") from None
-    return cast("AbstractContextManager[None]", rc_context(_STYLE))
+    with rc_context(changes, fname=Path(get_data_path(), "matplotlibrc")):
+        yield
 
 
 def figure(width: float, height: float) -> Any:
