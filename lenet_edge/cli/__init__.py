@@ -120,11 +120,12 @@ def _describe(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         advice = "close other programs" if memory_limit() is None else "raise the limit (ulimit -d)"
         return f"there is not enough memory; {advice}"
-    if error.errno == errno.ENOSPC and not error.filename:  # outputs have a message of their own
+    reason = error.strerror or str(error)
+    # Outputs have messages of their own.
+    if (error.errno == errno.ENOSPC and not error.filename) or "temporary directory" in reason:
         return str(no_room(error))
     if error.errno == errno.EMFILE:
-        return f"{error.strerror}; raise the limit (ulimit -n)"
-    reason = error.strerror or str(error)
+        return f"{reason}; raise the limit (ulimit -n)"
     return f"{error.filename}: {reason}" if error.filename else reason
 
 

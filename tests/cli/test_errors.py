@@ -30,6 +30,7 @@ BAD_USAGE = [
     (["train", "--learning-rate", "0"], 2, "--learning-rate"),
     (["train", "--output", "lenet.h5"], 2, ".keras"),
     (["export", "--format", "coreml"], 2, "tflite"),
+    (["predict", ""], 2, "An argument is empty"),
     (["benhc"], 2, "benhc"),
     (["verify"], 1, "lenet-edge export"),
     (["verify", "missing.tflite"], 1, "missing.tflite: no such file"),
