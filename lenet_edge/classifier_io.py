@@ -1,4 +1,4 @@
-"""Inputs and outputs of a classifier: values and layout of images, shape of logits, softmax."""
+"""Inputs and outputs of a classifier: values and layout of images, shape of outputs."""
 
 from __future__ import annotations
 
@@ -121,38 +121,19 @@ def _times(shape: tuple[int | None, ...]) -> str:
     return " x ".join(str(size or "any") for size in shape)
 
 
-def scores_by_class(logits: Logits, count: int) -> Logits:
-    """Reshape logits of shape (N, C), (N, 1, 1, C) or (N, C, 1, 1) to (N, C).
+def flatten_outputs(outputs: Logits, count: int) -> Logits:
+    """Reshape the outputs of a model for N images to (N, outputs).
 
     Args:
-        logits: the output of a model.
+        outputs: the output of a model.
         count: the expected number of images N.
 
     Raises:
-        TargetError: the logits have another shape, so the model is not a classifier.
+        TargetError: the model returns another number of results than images.
     """
-    if len(logits) != count or sum(size > 1 for size in logits.shape[1:]) != 1:
+    if outputs.ndim == 0 or len(outputs) != count:
         raise TargetError(
-            f"the model maps {count} images to shape {logits.shape}; lenet-edge runs classifiers,"
-            " which return shape (N, classes)"
+            f"the model maps {count} images to shape {outputs.shape}; lenet-edge runs models that"
+            " return one result for each image"
         )
-    return logits.reshape(len(logits), -1)
-
-
-def probabilities(logits: Logits) -> npt.NDArray[np.float64]:
-    """Compute the probability of each class by softmax.
-
-    Args:
-        logits: float32 of shape (N, classes). Values that already are probabilities (not negative,
-            with a sum near 1 for each image) stay unchanged.
-
-    Returns:
-        float64 of shape (N, classes).
-    """
-    values: npt.NDArray[np.float64] = logits.astype(np.float64)
-    if not values.size or (values.min() >= 0 and np.allclose(values.sum(axis=1), 1, atol=0.05)):
-        return values
-    with np.errstate(under="ignore"):
-        values = np.exp(values - values.max(axis=1, keepdims=True))
-    values /= values.sum(axis=1, keepdims=True)
-    return values
+    return outputs.reshape(count, -1)

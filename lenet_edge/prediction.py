@@ -240,15 +240,23 @@ def classify(
         num_threads: threads for one inference.
 
     Returns:
-        "label"; "confidence" (0 to 1); "probabilities" by label; and "inference_s", the median of
-        up to eleven calls in seconds.
+        "label"; "confidence" (0 to 1); "probabilities" by label; "inference_s", the median of up to
+        eleven calls in seconds; and "labels": for independent probabilities, those of 0.5 and
+        more, and else None.
 
     Raises:
         TargetError: the target cannot run the model, or the model is not a classifier.
     """
     import numpy as np
 
-    from lenet_edge.classifier_io import probabilities, scores_by_class, to_model_input
+    from lenet_edge.artifacts.head import (
+        Head,
+        class_names,
+        read_outputs,
+        resolve_head,
+        threshold,
+    )
+    from lenet_edge.classifier_io import flatten_outputs, to_model_input
 
     file = Artifact.from_json(artifact)
     session = _session(json.dumps(artifact), target, num_threads)
@@ -262,23 +270,38 @@ def classify(
             started = time.perf_counter()
             session.infer()
             latencies.append(time.perf_counter() - started)
-        chances = probabilities(scores_by_class(session.logits(), len(image)))[0]
+        outputs = flatten_outputs(session.logits(), len(image))[:1]
     except LenetEdgeError:
         raise
     except Exception as error:  # runtimes raise errors of many types
         raise TargetError(f"{target} cannot run {file.name}: {error}") from error
-    labels = file.labels or tuple(str(number) for number in range(len(chances)))
+    if not np.isfinite(outputs).all():
+        raise TargetError(f"{file.name} on {target} returns NaN or infinity; verify the file")
+    head = resolve_head(file.stated_head, outputs)
+    if head is Head.VALUES:
+        raise TargetError(
+            f"{file.name} returns {outputs.shape[1]:,} values for an image and no classes; predict"
+            " and serve need a classifier"
+        )
+    (best,), (chances,) = read_outputs(outputs, head)
+    labels = class_names(file.labels, head, len(chances))
     if len(labels) != len(chances):
         raise TargetError(
             f"{file.name} has {len(labels)} labels but returns {len(chances)} scores;"
             " export it with the right labels"
         )
-    if not np.isfinite(chances).all():
-        raise TargetError(f"{file.name} on {target} returns NaN or infinity; verify the file")
-    best = int(chances.argmax())
     return {
         "label": labels[best],
         "confidence": float(chances[best]),
         "probabilities": dict(zip(labels, chances.tolist(), strict=True)),
         "inference_s": statistics.median(latencies),
+        "labels": (
+            [
+                name
+                for name, chance in zip(labels, chances, strict=True)
+                if chance >= threshold(head)
+            ]
+            if head is Head.SIGMOIDS
+            else None
+        ),
     }

@@ -14,10 +14,13 @@ import pytest
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.errors import LenetEdgeError, TargetError
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.results.parity_report import Bounds
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import load_artifacts
 from lenet_edge.verify.inference import infer_all, record_logits
+from lenet_edge.verify.parity import compare_logits
+from lenet_edge.verify.verdict import judge_parity
 from tests import needs
 from tests.conftest import LenetEdge
 
@@ -80,12 +83,21 @@ def test_classes_on_any_axis(tmp_path: Path, shape: tuple[Any, ...]) -> None:
     np.testing.assert_array_equal(logits(artifact, "onnxruntime-cpu", images), images.reshape(3, 4))
 
 
-def test_a_model_that_is_not_a_classifier_is_an_error(tmp_path: Path) -> None:
+def test_a_model_without_classes_is_compared_by_its_errors(tmp_path: Path) -> None:
     (artifact,) = load_artifacts(
         [write_onnx(tmp_path / "a.onnx", "float32", ("n", 2, 2))], tmp_path
     )
-    with pytest.raises(TargetError, match=r"2 images to shape \(2, 2, 2\); lenet-edge runs"):
-        logits(artifact, "onnxruntime-cpu", np.zeros((3, 2, 2), np.float32))
+    assert artifact.head == "values"
+    images = np.random.default_rng(0).normal(size=(30, 2, 2)).astype(np.float32)
+    outputs = logits(artifact, "onnxruntime-cpu", images)
+    assert outputs.shape == (30, 4)
+    comparison = compare_logits(outputs, 1.001 * outputs, head=artifact.stated_head)
+    assert comparison["top1_agreement"] is None
+    assert comparison["snr_db"] == pytest.approx(60, abs=0.1)
+    assert judge_parity(comparison, Bounds(min_snr_db=50)) == ("pass", ())
+    verdict, reasons = judge_parity(comparison, Bounds(min_snr_db=70))
+    assert verdict == "fail"
+    assert "60.0 dB, less than the 70 required" in reasons[0]
 
 
 def write_tflite(path: Path, dtype: str) -> Path:

@@ -21,6 +21,8 @@ from typing import Any
 
 from lenet_edge import formats
 from lenet_edge.artifacts.embedded import read_contract, size_of
+from lenet_edge.artifacts.head import Head, head_of
+from lenet_edge.artifacts.output_operator import output_operator
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.errors import ModelFileError
 from lenet_edge.support import typed_json
@@ -63,6 +65,7 @@ class Artifact:
         labels: class names, in the order of the outputs.
         preprocessing: the rule that turns pixels into input values.
         settings: choices for the machine that will run the model, such as "reduce_range=True".
+        head: the meaning of the outputs, a value of `head.Head`; None if the file does not tell.
     """
 
     path: Path
@@ -80,6 +83,7 @@ class Artifact:
     labels: tuple[str, ...] = ()
     preprocessing: Preprocessing = UNIT
     settings: tuple[str, ...] = ()
+    head: str | None = None
 
     def __repr__(self) -> str:
         kind = f"{self.format} {self.precision}"
@@ -99,6 +103,11 @@ class Artifact:
 
     def _repr_html_(self) -> str:
         return html_table([self.html_row()])
+
+    @property
+    def stated_head(self) -> Head | None:
+        """The meaning of the outputs; None if the file does not tell."""
+        return None if self.head is None else Head(self.head)
 
     @property
     def name(self) -> str:
@@ -130,7 +139,19 @@ class Artifact:
 
 def describe(path: Path, **facts: Any) -> Artifact:
     """Return the Artifact of the file at `path`; read its size, hash and time from the disk."""
-    return Artifact(path=path, **_facts_of(path), **facts)
+    return _with_head(Artifact(path=path, **_facts_of(path), **facts))
+
+
+def _with_head(artifact: Artifact) -> Artifact:
+    """Return an artifact with the head that its file shows, if it has none."""
+    if artifact.head is not None or not artifact.inputs or not artifact.outputs:
+        return artifact
+    head = head_of(
+        output_operator(artifact.path, artifact.format),
+        artifact.inputs[0].shape,
+        artifact.outputs[0].shape,
+    )
+    return dataclasses.replace(artifact, head=head and head.value)
 
 
 def manifest_path(path: Path) -> Path:
@@ -212,6 +233,7 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
         size = size_of(path)
         artifact = Artifact.from_json({**facts, "path": path, "format": format, "size_bytes": size})
         _check_plausible(artifact)
+        artifact = _with_head(artifact)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFileError(
             f"{source} is not a manifest ({error}); export the file again"
@@ -276,6 +298,8 @@ def _check_plausible(artifact: Artifact) -> None:
         raise ValueError("a shape is empty or has a size below 1")
     if not all(map(math.isfinite, scales)):
         raise ValueError("a scale is not finite")
+    if artifact.head is not None and artifact.head not in list(Head):
+        raise ValueError(f"the head {artifact.head!r:.40} is unknown")
     if artifact.batch_size is not None and artifact.batch_size < 1:
         raise ValueError(f"the batch size is {artifact.batch_size}")
     if not all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in hashes):

@@ -181,7 +181,7 @@ def onnx_metadata(path: Path) -> dict[str, str]:
     """
     entries = [
         _entry(entry)
-        for number, entry in _messages(memoryview(_map(path)))
+        for number, entry in messages(memoryview(_map(path)))
         if number == _MODEL_METADATA_PROPS
     ]
     return {key.decode("utf-8"): value.decode("utf-8") for key, value in entries}
@@ -189,7 +189,7 @@ def onnx_metadata(path: Path) -> dict[str, str]:
 
 def read_onnx(data: Data) -> bytes | None:
     """Return the contract in the metadata of an .onnx file, None if it has none."""
-    for number, entry in _messages(memoryview(data)):
+    for number, entry in messages(memoryview(data)):
         if number == _MODEL_METADATA_PROPS:
             key, value = _entry(entry)
             if key == KEY.encode():
@@ -201,7 +201,7 @@ def _external_data(data: memoryview) -> Iterator[str]:
     waiting, seen = [("model", data)], 0
     while waiting:
         kind, message = waiting.pop()
-        for number, content in _messages(message):
+        for number, content in messages(message):
             seen += 1
             if seen > _MAX_FIELDS:
                 raise IndexError(f"it has more than {_MAX_FIELDS:,} fields")
@@ -216,13 +216,13 @@ def _external_data(data: memoryview) -> Iterator[str]:
 
 def _entry(data: memoryview) -> tuple[bytes, bytes]:
     """Return the key and the value of a StringStringEntryProto."""
-    fields = dict(_messages(data))
+    fields = dict(messages(data))
     if sum(map(len, fields.values())) > _MAX_CONTRACT_BYTES:
         raise IndexError("a text is too long")
     return bytes(fields.get(_ENTRY_KEY, b"")), bytes(fields.get(_ENTRY_VALUE, b""))
 
 
-def _messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+def messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the number and content of each length-delimited field; skip the others."""
     at = fields = 0
     while at < len(data):

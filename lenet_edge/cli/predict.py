@@ -62,10 +62,7 @@ def command(
         if prediction.error is not None:
             click.secho(f"Error: {make_printable(prediction.error)}", fg="red", err=True)
         elif to_screen:
-            confidence = f"{100 * prediction.confidence:5.1f} %"
-            click.echo(
-                make_printable(f"{prediction.image:{width}}  {prediction.label}  {confidence}")
-            )
+            click.echo(make_printable(f"{prediction.image:{width}}  {prediction.describe()}"))
 
     models = find_models(model, DEFAULT_DIR)
     file, target, predictions = predict(sources, models, target, num_threads, report)

@@ -10,10 +10,14 @@ import numpy as np
 
 import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
 from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.head import head_of
 from lenet_edge.artifacts.keras_file import keras_version, loadable
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 
 import tensorflow as tf  # isort: skip
+
+# Layers and operations that keep their values.
+_COPIES = ("Cast", "Dropout", "Flatten", "Identity", "Permute", "Reshape", "Squeeze")
 
 
 def load_checkpoint(path: Path) -> Any:
@@ -46,6 +50,35 @@ def load_checkpoint(path: Path) -> Any:
             " save it with a fixed size: keras.Input((height, width, channels))"
         )
     return model
+
+
+def keras_head(model: Any) -> str | None:
+    """Return the head of a Keras model, a value of `artifacts.head.Head`; None if unknown."""
+    tensor, output = model.outputs[0], tuple(model.outputs[0].shape)
+    head = head_of(_activation(tensor), tuple(model.inputs[0].shape), output)
+    return head and head.value
+
+
+def _activation(tensor: Any) -> str | None:
+    """Return the function that computes a tensor: "softmax", "sigmoid" or another one."""
+    while True:
+        operation = tensor._keras_history.operation
+        layers = getattr(operation, "layers", None)
+        if layers and getattr(operation, "outputs", None):  # a nested model
+            tensor = operation.outputs[0]
+            continue
+        kind = type(operation).__name__
+        inputs = operation.input
+        if kind in _COPIES and not isinstance(inputs, (list, tuple)):
+            tensor = inputs
+            continue
+        function = getattr(operation, "activation", None)
+        if kind == "TimeDistributed":
+            function = getattr(operation.layer, "activation", None)
+        name = getattr(function, "__name__", None) or kind
+        return {"softmax": "softmax", "Softmax": "softmax", "sigmoid": "sigmoid",
+                "Sigmoid": "sigmoid", "log_softmax": "log_softmax", "LogSoftmax": "log_softmax",
+                }.get(name, "other")  # fmt: skip
 
 
 def inference_function(model: Any, batch_size: int | None = None) -> Any:

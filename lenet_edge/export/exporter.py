@@ -23,6 +23,7 @@ from lenet_edge.artifacts.artifact import (
     load_artifact,
     write_manifest,
 )
+from lenet_edge.artifacts.head import Head, num_classes, read_outputs, resolve_head
 from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.classifier_io import to_model_input
@@ -32,7 +33,7 @@ from lenet_edge.data.npz_file import load_images
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.export import c, calibration
 from lenet_edge.export.calibration import Calibration
-from lenet_edge.export.checkpoint import layers_alone, load_checkpoint
+from lenet_edge.export.checkpoint import keras_head, layers_alone, load_checkpoint
 from lenet_edge.export.converter import (
     CALIBRATED_PRECISIONS,
     PRECISIONS,
@@ -46,10 +47,11 @@ from lenet_edge.formats import BY_NAME, load
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.support.files import atomic_write, sha256_of
 from lenet_edge.support.quiet import quiet
-from lenet_edge.target import Images, Session
+from lenet_edge.target import Session
 
 __all__ = ["PRECISIONS", "Options", "export", "jobs", "write_artifact"]
 
+_GOOD_AGREEMENT = 0.99
 Note = Callable[[str], None]
 
 
@@ -132,8 +134,7 @@ def export(
         artifact = _export_file(source, format, precision, images, options, output_dir)
         report(artifact)
         if expected is not None:
-            share = _agreement(artifact, images.images, expected)
-            note(f"{artifact.name} agrees with {checkpoint.name} on {share:.1%} of {images.source}")
+            note(f"{artifact.name} {_agreement(artifact, images, expected, checkpoint.name)}")
         artifacts.append(artifact)
         if "c" in formats and (format, precision) == ("tflite", "int8"):
             array, arena_bytes = c.write(artifact, images.images)
@@ -179,7 +180,8 @@ def _load(checkpoint: Path) -> _Checkpoint:
 def _checkpoint_artifact(checkpoint: Path, model: Any) -> Artifact:
     """Return the checkpoint's artifact; without a manifest, pixels are used unscaled."""
     if has_manifest(checkpoint):
-        return load_artifact(checkpoint)
+        artifact = load_artifact(checkpoint)
+        return dataclasses.replace(artifact, head=artifact.head or keras_head(model))
     return describe(
         checkpoint,
         precision="float32",
@@ -190,6 +192,7 @@ def _checkpoint_artifact(checkpoint: Path, model: Any) -> Artifact:
         converter="keras",
         calibration=None,
         preprocessing=dataclasses.replace(PIXELS, origin="assumed"),
+        head=keras_head(model),
     )
 
 
@@ -224,7 +227,7 @@ def _record_expected(
     """
     model = source.model
     fits = test.image_shape == source.image_shape
-    if fits and model.outputs[0].shape[-1] == len(test.class_names):
+    if fits and _count_classes(source) == len(test.class_names):
         _record_reference(source, test, output_dir)
         return None
     if options.calibration_file:
@@ -234,6 +237,15 @@ def _record_expected(
         " compared with it; give images that fit with --calibration"
     )
     return None
+
+
+def _count_classes(source: _Checkpoint) -> int | None:
+    """Return the number of classes of a checkpoint; None if its outputs are no classes."""
+    head, shape = source.artifact.stated_head, source.model.outputs[0].shape
+    if head is Head.VALUES or None in shape[1:]:
+        return None
+    outputs = int(np.prod(shape[1:]))
+    return num_classes(head, outputs) if head else outputs
 
 
 def _export_file(
@@ -267,6 +279,7 @@ def _export_file(
         labels=checkpoint.labels,
         preprocessing=checkpoint.preprocessing,
         settings=converted.settings,
+        head=checkpoint.head,
     )
     if row.companion:
         write_companion: CompanionWriter = load(row.companion)
@@ -339,19 +352,31 @@ def _open(artifact: Artifact) -> Session:
     return open_session(artifact, get_target(target))
 
 
-def _agreement(artifact: Artifact, images: Images, expected: Any) -> float:
-    """Return the share of images for which the file and the Keras model predict the same class."""
-    size = artifact.batch_size or 1
-    padded = -(-len(images) // size) * size
-    classes: list[int] = []
+def _agreement(artifact: Artifact, images: Calibration, expected: Any, checkpoint: str) -> str:
+    """Return how well a file agrees with the Keras model on the calibration images, in words."""
+    size, count = artifact.batch_size or 1, len(images.images)
+    padded = -(-count // size) * size
+    batches = np.resize(images.images, (padded, *images.images.shape[1:]))
     with closing(_open(artifact)) as session:
-        for batch in np.resize(images, (padded, *images.shape[1:])).reshape(
-            -1, size, *images.shape[1:]
-        ):
-            session.prepare(batch)
+        outputs = []
+        for start in range(0, padded, size):
+            session.prepare(batches[start : start + size])
             session.infer()
-            classes += session.logits().argmax(axis=-1).tolist()
-    return float(np.mean(np.array(classes[: len(images)]) == expected.argmax(axis=-1)))
+            outputs.append(session.logits().reshape(size, -1))
+    actual, wanted = np.concatenate(outputs)[:count], expected.reshape(count, -1)
+    head = resolve_head(artifact.stated_head, wanted)
+    if head is Head.VALUES:
+        error = float(np.abs(actual - wanted).max())
+        return f"differs from {checkpoint} by at most {error:.2g} on {images.source}"
+    classes, others = (read_outputs(values, head)[0] for values in (wanted, actual))
+    share = float(np.mean(classes == others))
+    numbers = num_classes(head, wanted.shape[1])
+    counts = [np.bincount(numbered, minlength=numbers) for numbered in (classes, others)]
+    chance = float((counts[0] * counts[1]).sum()) / count**2
+    alarm = ""
+    if share < _GOOD_AGREEMENT and share <= chance + 3 * (chance * (1 - chance) / count) ** 0.5:
+        alarm = f". ALARM: an unrelated model would agree on {chance:.1%}; do not use this file"
+    return f"agrees with {checkpoint} on {share:.1%} of {images.source}{alarm}"
 
 
 def _keep_checkpoint(checkpoint: Artifact, output_dir: Path) -> None:
@@ -369,6 +394,7 @@ def _keep_checkpoint(checkpoint: Artifact, output_dir: Path) -> None:
 def _record_reference(source: _Checkpoint, test: Dataset, output_dir: Path) -> None:
     images = to_model_input(test.images, source.artifact)
     logits = source.model.predict(images, batch_size=1000, verbose=0)
+    logits = logits.reshape(len(logits), -1)
     own_images = () if test.name == EMBEDDED else (test.images, test.labels)
     sha256 = source.artifact.sha256
     reference = Reference(sha256, test.name, logits, *own_images)

@@ -29,6 +29,7 @@ from lenet_edge.results.formatting import MISSING, microseconds
 from lenet_edge.support.html_table import html_table
 from lenet_edge.worker import Worker
 
+_MAX_LABELS = 10  # in one line; the JSON has all
 STANDARD_INPUT, CAMERA = "-", "camera"
 
 
@@ -52,7 +53,8 @@ class Prediction:
     `confidence` is the probability of `label`, from 0 to 1; `probabilities` are those of all
     labels. `inference_s` is the median latency of up to eleven calls, in seconds. `error` is None
     unless the image could not be used; then `label` is empty. `file` and `target` are the names
-    of the model file and its target.
+    of the model file and its target. `labels` are, for a model with independent probabilities,
+    those of 0.5 and more; for other models it is None.
     """
 
     image: str
@@ -63,6 +65,19 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     inference_s: float = 0.0
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(self.labels))
+
+    def describe(self) -> str:
+        """Return the label with its probability, or each of several independent labels."""
+        if self.labels is None:
+            return f"{self.label}  {100 * self.confidence:5.1f} %"
+        ranked = sorted(self.probabilities.items(), key=lambda entry: -entry[1])
+        shown = [f"{name} {100 * chance:.1f} %" for name, chance in ranked[:_MAX_LABELS]]
+        return f"{' + '.join(self.labels) or 'none'}  ({', '.join(shown)})"
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -94,6 +109,7 @@ class Prediction:
             "confidence": self.confidence,
             "probabilities": self.probabilities,
             "inference_s": self.inference_s,
+            **({} if self.labels is None else {"labels": list(self.labels)}),
         }
 
 

@@ -89,8 +89,10 @@ def _tiles(run: BenchRun, advice: Recommendation) -> list[tuple[str, str]]:
     )
     if parity.candidate_accuracy is not None:
         right = f"{100 * parity.candidate_accuracy:.2f} %", _accuracy_label(parity)
-    else:
+    elif parity.top1_agreement is not None:
         right = f"{100 * parity.top1_agreement:.2f} %", "agreement with the reference"
+    else:
+        right = f"{parity.max_abs_error:.1e}", "largest error of an output"
     return [
         (
             latency(chosen.p50_s),

@@ -244,7 +244,9 @@ def _points(
 
     def right(report: ParityReport) -> float:
         accuracy = report.candidate_accuracy
-        return report.top1_agreement if accuracy is None or not labelled else accuracy
+        agreement = report.top1_agreement
+        figure = agreement if accuracy is None or not labelled else accuracy
+        return 0.0 if figure is None else figure
 
     figures = [(ranking_latency_s(cell, quantile), right(report)) for cell, report in verified]
     points = [

@@ -91,11 +91,13 @@ class Bounds:
         max_accuracy_drop: in percentage points.
         min_agreement: in percent of the images.
         max_abs_error: in units of the logits.
+        min_snr_db: lowest signal-to-noise ratio of outputs that are no classes.
     """
 
     max_accuracy_drop: float | None = None
     min_agreement: float | None = None
     max_abs_error: float | None = None
+    min_snr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class ParityReport:
         reference_accuracy: accuracy of the reference.
         candidate_accuracy: accuracy of the candidate.
         accuracy_drop: in percentage points, positive if the candidate is worse.
-        top1_agreement: images for which both predict the same class.
+        top1_agreement: images for which both predict the same class; of independent
+            probabilities, the same set of classes at 0.5. None for outputs that are no classes.
         flips: images for which they do not.
         mcnemar_p: p-value of McNemar's test on the right and wrong predictions.
         max_abs_error: largest difference of a logit.
@@ -131,6 +134,9 @@ class ParityReport:
         diagnosis: error in the model's input that explains a failure; None if there is none.
         layers: errors of the layers, the worst first.
         delegation: nodes that a delegate or device took.
+        head: meaning of the outputs, a value of `artifacts.head.Head`; None in older files.
+        snr_db: signal-to-noise ratio of the outputs; None without noise, and in older files.
+        chance_agreement: agreement of two unrelated models with these predictions.
     """
 
     reference: str
@@ -141,7 +147,7 @@ class ParityReport:
     reference_accuracy: float | None
     candidate_accuracy: float | None
     accuracy_drop: float | None
-    top1_agreement: float
+    top1_agreement: float | None
     flips: tuple[Flip, ...]
     mcnemar_p: float | None
     max_abs_error: float
@@ -158,11 +164,17 @@ class ParityReport:
     diagnosis: str | None = None
     layers: tuple[LayerError, ...] = ()
     delegation: Delegation | None = None
+    head: str | None = None
+    snr_db: float | None = None
+    chance_agreement: float | None = None
 
     def __repr__(self) -> str:
+        agreement = f"{percent(self.top1_agreement)} % agreement"
+        if self.top1_agreement is None:
+            agreement = f"largest error {self.max_abs_error:.1e}"
         return (
-            f"ParityReport({self.candidate!r} on {self.target}: {self.verdict},"
-            f" {percent(self.top1_agreement)} % agreement on {self.num_samples:,} images)"
+            f"ParityReport({self.candidate!r} on {self.target}: {self.verdict}, {agreement} on"
+            f" {self.num_samples:,} images)"
         )
 
     def html_row(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.head import Head, read_outputs, resolve_head
 from lenet_edge.artifacts.preprocessing import to_input_values
 from lenet_edge.classifier_io import arrange_images, channels_last
 from lenet_edge.errors import LenetEdgeError
@@ -56,8 +57,13 @@ def diagnose(pair: Pair, expected: Expected) -> str | None:
     def error(logits: Any) -> float:
         return float(np.abs(np.nan_to_num(logits, nan=1e9) - expected_logits).mean())
 
+    head = resolve_head(expected.head, expected_logits)
+    if head is Head.VALUES:
+        return None
+    classes, _ = read_outputs(expected_logits, head)
+
     def agreement(logits: Any) -> float:
-        return float((logits.argmax(axis=1) == expected_logits.argmax(axis=1)).mean())
+        return float((read_outputs(np.nan_to_num(logits), head)[0] == classes).mean())
 
     as_prepared, *others = logits_of_ways
     if not others:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.head import Head
 from lenet_edge.artifacts.reference import reference_for, reference_path
 from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.data.evaluation_images import evaluation_dataset
@@ -34,7 +35,8 @@ class Expected:
         images: N images, pixels or inputs of the model.
         labels: int32 of shape (N,), or None.
         class_names: names of the classes; empty if unknown.
-        logits: float32 of shape (N, classes).
+        logits: float32 of shape (N, outputs).
+        head: meaning of the logits; None if no file states it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Expected:
     labels: npt.NDArray[np.int32] | None
     class_names: tuple[str, ...]
     logits: Logits
+    head: Head | None = None
 
     def first(self, count: int | None) -> Expected:
         """Return the first `count` images with their labels and logits; all if `count` is None."""
@@ -63,7 +66,9 @@ def expected_from_reference(artifact: Artifact) -> Expected:
     reference = reference_for(artifact)
     data = evaluation_dataset(reference, artifact.labels)
     name = f"checkpoint {reference.checkpoint_sha256[:12]}"
-    return Expected(name, data.images, data.labels, data.class_names, reference.logits)
+    return Expected(
+        name, data.images, data.labels, data.class_names, reference.logits, artifact.stated_head
+    )
 
 
 def expected_from_file(
@@ -94,7 +99,8 @@ def expected_from_file(
         data = LabelledImages(recorded.images, recorded.labels)
     pair = Pair(reference, best_target(reference.format))
     logits, _ = infer_in_worker(pair, data.images, num_threads)
-    return Expected(reference.name, data.images, data.labels, reference.labels, logits)
+    head = reference.stated_head
+    return Expected(reference.name, data.images, data.labels, reference.labels, logits, head)
 
 
 def infer_in_worker(

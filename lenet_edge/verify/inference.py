@@ -11,7 +11,7 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
-from lenet_edge.classifier_io import scores_by_class, to_model_input
+from lenet_edge.classifier_io import flatten_outputs, to_model_input
 from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Images, Logits, Session, Target
@@ -62,7 +62,7 @@ def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
         batch_size: the number of images in a batch.
 
     Returns:
-        The logits, float32 of shape (N, classes).
+        The logits, float32 of shape (N, outputs).
     """
     logits = []
     for start in range(0, len(images), batch_size):
@@ -72,5 +72,5 @@ def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
             batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.float32)])
         session.prepare(batch)
         session.infer()
-        logits.append(scores_by_class(session.logits(), batch_size)[: batch_size - padding])
+        logits.append(flatten_outputs(session.logits(), batch_size)[: batch_size - padding])
     return np.concatenate(logits)

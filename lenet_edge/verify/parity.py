@@ -1,4 +1,4 @@
-"""Comparison of the logits of a candidate with those of the reference, image by image."""
+"""Comparison of the outputs of a candidate with those of the reference, image by image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.classifier_io import probabilities
+from lenet_edge.artifacts.head import Head, head_of_values, read_outputs, resolve_head, threshold
 from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import ClassCount, Flip
 from lenet_edge.target import Logits
@@ -22,18 +22,23 @@ def compare_logits(
     candidate: Logits,
     labels: npt.NDArray[np.int32] | None = None,
     class_names: Sequence[str] = (),
+    head: Head | None = None,
+    candidate_head: Head | None = None,
 ) -> dict[str, Any]:
-    """Compare the logits of two models for the same images.
+    """Compare the outputs of two models for the same images.
 
     Args:
-        reference: the logits of the reference, float32 of shape (N, classes).
-        candidate: the logits of the candidate, of the same shape. If a logit of an image is not
+        reference: the outputs of the reference, float32 of shape (N, outputs).
+        candidate: the outputs of the candidate, of the same shape. If an output of an image is not
             finite, the prediction counts as wrong and the image does not count in the errors.
         labels: the true classes, int32 of shape (N,). Without labels the report has no accuracy.
         class_names: the names in the order of the classes; by default the numbers of the classes.
+        head: the meaning of the reference's outputs, if its file states it.
+        candidate_head: the meaning of the candidate's outputs, if its file states it.
 
     Returns:
-        Fields of a `ParityReport`.
+        Fields of a `ParityReport`. Models whose outputs are no classes are compared by their
+        errors alone: there is no agreement and no accuracy.
 
     Raises:
         DataError: the shapes differ, the reference is not finite, or a label is out of range.
@@ -46,49 +51,111 @@ def compare_logits(
     if not np.isfinite(reference).all():
         raise DataError("logits of the reference are NaN or infinite; use another reference")
     finite = np.isfinite(candidate).all(axis=1)
-    was = reference.argmax(axis=1)
-    now = np.where(finite, candidate.argmax(axis=1), -1)
-    errors = np.abs(candidate[finite].astype(np.float64) - reference[finite])
-    was_confidence, now_confidence = _confidence(reference), _confidence(candidate[finite])
-    confidence = np.full(len(candidate), np.nan)
-    confidence[finite] = now_confidence
-    flips = tuple(
-        Flip(
-            index=int(i),
-            label=None if labels is None else int(labels[i]),
-            was=int(was[i]),
-            now=int(now[i]),
-            was_confidence=float(was_confidence[i]),
-            confidence=float(confidence[i]) if finite[i] else None,
-        )
-        for i in np.flatnonzero(was != now)
-    )
-    fields = {
+    head = resolve_head(head, reference, labels)
+    expected, actual = reference[finite].astype(np.float64), candidate[finite].astype(np.float64)
+    fields: dict[str, Any] = {
         "num_samples": len(reference),
-        "top1_agreement": float((was == now).mean()),
-        "flips": flips,
-        "max_abs_error": float(errors.max(initial=0.0)),
-        "mean_abs_error": float(errors.mean()) if errors.size else 0.0,
+        "head": head.value,
         "non_finite": int((~finite).sum()),
+    }
+    if head is Head.VALUES:
+        without_classes = {"top1_agreement": None, "flips": (), "chance_agreement": None}
+        errors = _error_fields(expected, actual)
+        return {**fields, **without_classes, **errors, **_accuracy_fields(labels=None)}
+    candidate_head = _candidate_head(head, candidate_head, candidate[finite])
+    was, was_chances = read_outputs(reference, head)
+    now, now_chances = np.full(len(candidate), -1), np.full(was_chances.shape, np.nan)
+    now[finite], now_chances[finite] = read_outputs(candidate[finite], candidate_head)
+    if candidate_head is not head:
+        # Scores and probabilities have no common unit, so the probabilities are compared.
+        expected, actual = was_chances[finite], now_chances[finite]
+    changed = was != now
+    if head is Head.SIGMOIDS:
+        # Each class applies or not. Two sets differ if one class does.
+        limit = threshold(head)
+        toggled = (reference >= limit) != (candidate >= limit)
+        changed = toggled.any(axis=1) | ~finite
+        sure = np.where(toggled, np.abs(candidate - limit), -1.0)
+        shown = np.where(finite & changed & (was == now), sure.argmax(axis=1), now)
+    else:
+        shown = now
+    was_confidence = was_chances.max(axis=1, initial=0)
+    confidence = now_chances.max(axis=1, initial=0)
+    known = confidence[finite]
+    fields |= {
+        "top1_agreement": float((~changed).mean()),
+        "chance_agreement": _chance_agreement(was, now, was_chances.shape[1]),
+        "flips": tuple(
+            Flip(
+                index=int(i),
+                label=None if labels is None else int(labels[i]),
+                was=int(was[i]),
+                now=int(shown[i]),
+                was_confidence=float(was_confidence[i]),
+                confidence=float(now_chances[i, shown[i]]) if finite[i] else None,
+            )
+            for i in np.flatnonzero(changed)
+        ),
+        **_error_fields(expected, actual),
         "reference_confidence": float(was_confidence.mean()),
-        "candidate_confidence": float(now_confidence.mean()) if now_confidence.size else None,
+        "candidate_confidence": float(known.mean()) if known.size else None,
         "confidence_drift": (
-            float(np.abs(now_confidence - was_confidence[finite]).mean())
-            if now_confidence.size
-            else None
+            float(np.abs(known - was_confidence[finite]).mean()) if known.size else None
         ),
     }
-    return {**fields, **_accuracy_fields(was, now, labels, reference.shape[1], class_names)}
+    if (
+        head is Head.SIGMOIDS
+        and labels is not None
+        and labels.max(initial=0) >= len(was_chances[0])
+    ):
+        labels = None  # these labels number sets of classes, not the outputs
+    return {**fields, **_accuracy_fields(was, now, labels, was_chances.shape[1], class_names)}
+
+
+def _candidate_head(head: Head, stated: Head | None, values: Logits) -> Head:
+    """Return the head of a candidate: that of its reference, but with or without probabilities."""
+    if head.is_binary:
+        return stated if stated is not None and stated.is_binary else head
+    if head is Head.SIGMOIDS:
+        return head
+    if stated is Head.SOFTMAX:
+        return stated
+    shows_probabilities = values.size > 0 and head_of_values(values) is Head.SOFTMAX
+    return Head.SOFTMAX if shows_probabilities else Head.LOGITS
+
+
+def _error_fields(
+    expected: npt.NDArray[np.float64], actual: npt.NDArray[np.float64]
+) -> dict[str, Any]:
+    errors = np.abs(actual - expected)
+    signal, noise = float((expected**2).sum()), float((errors**2).sum())
+    return {
+        "max_abs_error": float(errors.max(initial=0.0)),
+        "mean_abs_error": float(errors.mean()) if errors.size else 0.0,
+        "snr_db": 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None,
+    }
+
+
+def _chance_agreement(
+    was: npt.NDArray[np.int64], now: npt.NDArray[np.int64], num_classes: int
+) -> float:
+    """Return the share of images on which two unrelated models with these predictions agree."""
+    if not len(was):
+        return 0.0
+    was_counts, now_counts = (
+        np.bincount(classes[classes >= 0], minlength=num_classes) for classes in (was, now)
+    )
+    return float((was_counts * now_counts).sum()) / len(was) ** 2
 
 
 def _accuracy_fields(
-    was: npt.NDArray[Any],
-    now: npt.NDArray[Any],
-    labels: npt.NDArray[np.int32] | None,
-    num_classes: int,
-    class_names: Sequence[str],
+    was: npt.NDArray[Any] | None = None,
+    now: npt.NDArray[Any] | None = None,
+    labels: npt.NDArray[np.int32] | None = None,
+    num_classes: int = 0,
+    class_names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    if labels is None:
+    if labels is None or was is None or now is None:
         return dict.fromkeys(
             ("reference_accuracy", "candidate_accuracy", "accuracy_drop", "mcnemar_p")
         )
@@ -126,12 +193,6 @@ def _accuracy_fields(
         np.add.at(counts, (labels[now >= 0], now[now >= 0]), 1)
         fields["confusion"] = tuple(map(tuple, counts.tolist()))
     return fields
-
-
-def _confidence(logits: Logits) -> npt.NDArray[np.float64]:
-    """Compute the probability of the predicted class of each image."""
-    highest: npt.NDArray[np.float64] = probabilities(logits).max(axis=1, initial=0)
-    return highest
 
 
 def mcnemar_p(only_first_right: int, only_second_right: int) -> float:

@@ -15,14 +15,16 @@ from lenet_edge.support.toml_file import parse_toml, read_settings
 
 # Bounds that each precision can meet, with a margin for the variation between trainings.
 DEFAULTS = {
-    "float32": Bounds(max_accuracy_drop=0.1, min_agreement=99.9, max_abs_error=0.01),
-    "float16": Bounds(max_accuracy_drop=0.1, min_agreement=99.8, max_abs_error=0.25),
-    "dynamic": Bounds(max_accuracy_drop=0.1, min_agreement=99.5),
-    "int16x8": Bounds(max_accuracy_drop=0.1, min_agreement=99.5),
-    "int8": Bounds(max_accuracy_drop=0.1, min_agreement=99.0),
-    "unknown": Bounds(max_accuracy_drop=0.1, min_agreement=99.0),
+    "float32": Bounds(0.1, min_agreement=99.9, max_abs_error=0.01, min_snr_db=60),
+    "float16": Bounds(0.1, min_agreement=99.8, max_abs_error=0.25, min_snr_db=40),
+    "dynamic": Bounds(0.1, min_agreement=99.5, min_snr_db=20),
+    "int16x8": Bounds(0.1, min_agreement=99.5, min_snr_db=20),
+    "int8": Bounds(0.1, min_agreement=99.0, min_snr_db=20),
+    "unknown": Bounds(0.1, min_agreement=99.0, min_snr_db=20),
 }
 SIGNIFICANT = 0.05
+_DEFAULT_ERRORS = {bounds.max_abs_error for bounds in DEFAULTS.values()}
+_ENOUGH_FOR_ALARM = 20  # images
 _ROUNDING = 1e-9  # in floating point, 100 - 99.9 is slightly less than 0.1
 _NAMES = tuple(field.name for field in dataclasses.fields(Bounds))
 _SECTION = "tool.lenet-edge"
@@ -96,6 +98,7 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
     If there are enough images that a bound allows at least one wrong image, the point estimate
     decides. With fewer images, a single image would decide. Then an artifact fails only if the
     result is significant (p below 0.05 by McNemar's test or the binomial test), and none passes.
+    Outputs that are no classes are judged by their errors.
 
     Args:
         comparison: the fields that `parity.compare_logits` returned.
@@ -109,6 +112,16 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
     undecided: list[str] = []
     if comparison["non_finite"]:
         fails.append(f"{comparison['non_finite']:,} images have logits that are NaN or infinite")
+    if comparison["top1_agreement"] is None:
+        fails += _errors_of_values(comparison, bounds)
+        return ("fail", tuple(fails)) if fails else ("pass", ())
+    if alarm := _alarm(comparison, bounds):
+        fails.append(alarm)
+    elif _is_constant(comparison):
+        undecided.append(
+            f"both predict one class for all {count:,} images, so their agreement shows nothing;"
+            " check the input values"
+        )
     drop, limit = comparison["accuracy_drop"], bounds.max_accuracy_drop
     if drop is not None and limit is not None:
         few = limit > 0 and count * limit / 100 < 1 - _ROUNDING
@@ -122,7 +135,9 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
     agreement, lowest = 100 * comparison["top1_agreement"], bounds.min_agreement
     if lowest is not None:
         few = lowest < 100 and count * (100 - lowest) / 100 < 1 - _ROUNDING
-        if agreement < lowest - _ROUNDING and (
+        if alarm:
+            pass  # it states the agreement
+        elif agreement < lowest - _ROUNDING and (
             not few
             or _binomial_tail(len(comparison["flips"]), count, 1 - lowest / 100) < SIGNIFICANT
         ):
@@ -142,6 +157,47 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
     if fails:
         return "fail", tuple(fails)
     return ("inconclusive", tuple(undecided)) if undecided else ("pass", ())
+
+
+def _errors_of_values(comparison: Mapping[str, Any], bounds: Bounds) -> list[str]:
+    """Return the bounds on errors that outputs without classes break."""
+    fails = []
+    ratio, lowest = comparison["snr_db"], bounds.min_snr_db
+    if ratio is not None and lowest is not None and ratio < lowest:
+        fails.append(
+            f"the signal-to-noise ratio of its outputs is {ratio:.1f} dB, less than the {lowest:g}"
+            " required"
+        )
+    # The default limits are for logits. Other outputs may have any unit.
+    error, largest = comparison["max_abs_error"], bounds.max_abs_error
+    if largest is not None and largest not in _DEFAULT_ERRORS and error > largest:
+        fails.append(f"an output is off by {error:.3g}, more than the {largest:g} allowed")
+    return fails
+
+
+def _alarm(comparison: Mapping[str, Any], bounds: Bounds) -> str | None:
+    """Return a reason if a candidate agrees no better than an unrelated model would."""
+    count, agreement = comparison["num_samples"], comparison["top1_agreement"]
+    chance, lowest = comparison["chance_agreement"], bounds.min_agreement
+    if lowest is None or count < _ENOUGH_FOR_ALARM or 100 * agreement >= lowest:
+        return None
+    if agreement > chance + 3 * math.sqrt(chance * (1 - chance) / count):
+        return None
+    return (
+        f"ALARM: it agrees on {100 * agreement:.2f} % of the images, and an unrelated model would"
+        f" on {100 * chance:.2f} %; the input values, the order of the classes or the file are"
+        " wrong"
+    )
+
+
+def _is_constant(comparison: Mapping[str, Any]) -> bool:
+    """Return True if both models predict one class for images that should differ."""
+    labelled = [counts for counts in comparison.get("per_class", ()) if counts.num_samples]
+    return (
+        comparison["chance_agreement"] == 1
+        and comparison["num_samples"] >= _ENOUGH_FOR_ALARM
+        and len(labelled) != 1
+    )
 
 
 def _too_few(count: int, bound: str, needed: float) -> str:

@@ -65,7 +65,10 @@ def verify(
             on_progress(f"{where}: {error}")
             continue
         try:
-            comparison = compare_logits(wanted.logits, logits, wanted.labels, wanted.class_names)
+            heads = wanted.head, pair.artifact.stated_head
+            comparison = compare_logits(
+                wanted.logits, logits, wanted.labels, wanted.class_names, *heads
+            )
         except DataError as error:
             raise DataError(f"{pair.artifact.name} against {wanted.name}: {error}") from error
         delegation = Delegation.from_json(facts["delegation"])

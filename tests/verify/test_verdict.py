@@ -76,7 +76,7 @@ def test_bounds_depend_on_the_precision_and_can_be_overridden() -> None:
     # The precision in a manifest may be any text.
     assert bounds_for("max_abs_error", {"max_abs_error": 1.0}).max_abs_error == 1.0
     settings = {"min_agreement": 98.0, "int8": {"max_abs_error": 2.0}}
-    assert bounds_for("int8", settings) == Bounds(DEFAULTS["int8"].max_accuracy_drop, 98.0, 2.0)
+    assert bounds_for("int8", settings) == Bounds(0.1, 98.0, 2.0, min_snr_db=20)
     assert bounds_for("float32", settings).max_abs_error == DEFAULTS["float32"].max_abs_error
 
 
@@ -135,7 +135,7 @@ def test_options_override_pyproject_and_pyproject_overrides_defaults(
     assert done.returncode == 3
     assert report["bounds"] == {
         "max_accuracy_drop": DEFAULTS["float32"].max_accuracy_drop,
-        "min_agreement": 50, "max_abs_error": 1e-9,
+        "min_agreement": 50, "max_abs_error": 1e-9, "min_snr_db": 60,
     }  # fmt: skip
     assert "more than the 1e-09 allowed" in report["reasons"][0]
     done = lenet_edge("verify", file, "--target", "onnx", "--max-abs-error", "1")

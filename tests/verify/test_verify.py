@@ -56,6 +56,7 @@ def test_a_file_with_wrong_weights_fails(lenet_edge: LenetEdge, own: Path, tmp_p
     assert report.mcnemar_p is not None
     assert report.accuracy_drop > 5
     assert report.mcnemar_p < 1e-9
+    assert report.top1_agreement is not None
     assert len(report.flips) == round((1 - report.top1_agreement) * report.num_samples)
 
 
