@@ -16,7 +16,7 @@ from lenet_edge.artifacts.artifact import manifest_path
 from lenet_edge.errors import UsageError
 
 _MODEL_SUFFIXES = "|".join(re.escape(suffix) for suffix in formats.BY_SUFFIX)
-_MANIFEST_NAME = re.compile(rf".+({_MODEL_SUFFIXES})\.json")
+_MANIFEST_NAME = re.compile(rf".+({_MODEL_SUFFIXES})\.json", re.IGNORECASE)
 _REFERENCE_NAME = re.compile(r"reference-[0-9a-f]{12}\.npz")
 
 
@@ -85,7 +85,7 @@ def _check_name(output: Output) -> None:
         UsageError: it is, or it is a link to such a file.
     """
     for path in (output.path, Path(os.path.realpath(output.path))):
-        if path.suffix in formats.BY_SUFFIX and path.suffix not in output.suffixes:
+        if formats.format_of(path) and path.suffix not in output.suffixes:
             description = "a model file"
         elif _MANIFEST_NAME.fullmatch(path.name):
             description = "the manifest of a model file"
@@ -106,7 +106,7 @@ def _check_input(output: Output, name: str, path: Path) -> None:
         UsageError: it does.
     """
     of_option = f" ({name})" if name else ""
-    described = (path, manifest_path(path)) if path.suffix in formats.BY_SUFFIX else (path,)
+    described = (path, manifest_path(path)) if formats.format_of(path) else (path,)
     for file in described:
         if output.writes(file) and not file.is_dir():
             raise UsageError(

@@ -154,7 +154,12 @@ def test_an_own_input_is_refused_under_each_of_its_names(case: Case, tmp_path: P
 @pytest.mark.parametrize("case", FILES, ids=str)
 def test_the_files_of_a_model_are_refused(case: Case) -> None:
     """A manifest is refused even if its model is no input: the model would lose it."""
-    names = ["m.onnx", reference_path(Path(), "0" * 64).name, manifest_path(Path("m.tflite")).name]
+    names = [
+        "m.onnx",
+        "M.TFLITE",
+        reference_path(Path(), "0" * 64).name,
+        manifest_path(Path("m.tflite")).name,
+    ]
     for name in names:
         Path(name).write_text("{}")
         Path(f"link-to-{name}.txt").symlink_to(name)
