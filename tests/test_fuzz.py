@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 
 from lenet_edge.artifacts.artifact import check_format, load_artifact, manifest_path
 from lenet_edge.artifacts.embedded import external_data, read_contract
 from lenet_edge.artifacts.reference import Reference
-from lenet_edge.data import handwriting, idx, npz_file
+from lenet_edge.data import csv_file, handwriting, idx, image_folder, npz_file
+from lenet_edge.data.labelled_images import load_images
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.report.comparison import compare
 from lenet_edge.report.terminal.bench import bench_view
@@ -31,7 +34,7 @@ from lenet_edge.runtimes import _probe
 from lenet_edge.support.files import sha256_of
 from lenet_edge.verify.verdict import DEFAULTS, bounds_for, read_bounds
 
-pytestmark = pytest.mark.costly  # 1,800 examples
+pytestmark = pytest.mark.costly  # 2,000 examples
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 EXPORTED = Path(__file__).parents[1] / "exported"
 
@@ -248,6 +251,48 @@ def test_arrays_of_every_type_and_shape(folder: Path, data: st.DataObject) -> No
     for reader in (npz_file.load_images, npz_file.load, Reference.load):
         with contextlib.suppress(LenetEdgeError):
             reader(folder / "any.npz")
+    for array in arrays.values():
+        np.save(folder / "any.npy", array)
+        with contextlib.suppress(LenetEdgeError):
+            load_images(folder / "any.npy")
+
+
+CELLS = st.sampled_from(
+    ["0", "1", "255", "256", "-1", "5.0", "0.5", "1e999", "nan", "", " ", "a", "label", '"', '"x"',
+     "pixel0", "\0", "\ufeff", "9" * 400, "1_0", "\r"]
+)  # fmt: skip
+
+
+@given(
+    rows=st.lists(st.lists(CELLS, max_size=11), max_size=6),
+    delimiter=st.sampled_from([",", ";", "\t", ",,"]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_csv_files(folder: Path, rows: list[list[str]], delimiter: str, end: str) -> None:
+    path = folder / "any.csv"
+    path.write_text(end.join(delimiter.join(row) for row in rows), encoding="utf-8", newline="")
+    for reader in (csv_file.load, csv_file.load_images):
+        with contextlib.suppress(LenetEdgeError):
+            reader(path)
+
+
+NAMES = st.sampled_from(
+    ["train", "Test", "val", "cat", "dog", "0", "10", "٣", "x.png", "y.JPG", "z.heic", "._a.png",
+     "__MACOSX", "a\nb", "\udcff", "a b"]
+)  # fmt: skip
+
+
+@given(paths=st.lists(st.lists(NAMES, min_size=1, max_size=4), max_size=12))
+def test_folders_of_images(folder: Path, paths: list[list[str]]) -> None:
+    root = folder / "images"
+    for names in paths:
+        with contextlib.suppress(OSError):  # a file and a folder of one name
+            root.joinpath(*names).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (3, 2), len(names)).save(root.joinpath(*names), "PNG")
+    for reader in (image_folder.load, lambda path: load_images(path, (4, 4, 1), ("cat", "dog"))):
+        with contextlib.suppress(LenetEdgeError):
+            reader(root)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 @given(

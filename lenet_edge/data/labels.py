@@ -104,7 +104,7 @@ def _is_whole_number(text: str) -> bool:
 def _from_one_hot(
     array: npt.NDArray[Any], name: str, class_names: Sequence[str]
 ) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    valid = array.dtype.kind in "iufb" and ((array == 0) | (array == 1)).all()
+    valid = array.size and array.dtype.kind in "iufb" and ((array == 0) | (array == 1)).all()
     if not valid or not (array.sum(axis=1) == 1).all():
         raise DataError(f"{name} is {array.dtype} of shape {array.shape} and not one-hot; {_FORMS}")
     names = tuple(class_names) or tuple(map(str, range(array.shape[1])))

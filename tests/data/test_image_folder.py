@@ -271,7 +271,7 @@ def test_the_rules_of_resizing_are_applied() -> None:
     assert resize_image(image, (10, 10, 1), "crop").min() > 200
     box = resize_image(image, (12, 12, 1), "letterbox")[..., 0]
     assert box[:4].max() == box[8:].max() == 0
-    assert box[4:8, 4:8].min() == 255
+    assert box[4:8, 4:8].min() > 200
     stretched = resize_image(image, (12, 12, 3), "stretch", "nearest")
     np.testing.assert_array_equal(stretched, resize_image(image, (12, 12, 3), None, "nearest"))
     assert (stretched[:, 4:8] == 255).all()
