@@ -332,6 +332,18 @@ def test_native_code_that_allocates_without_limit_is_stopped_too() -> None:
         worker.run(misbehaving.swell_natively.bind().within(60), memory_bytes=2**30)
 
 
+def test_a_worker_of_a_process_without_standard_streams(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path\n"
+        "from lenet_edge import misbehaving, worker\n"
+        "result = worker.run(misbehaving.echo.bind('right').within(20))\n"
+        "Path('result').write_text(result)\n"
+    )
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", program]
+    assert subprocess.run(command, cwd=tmp_path, timeout=60).returncode == 0
+    assert (tmp_path / "result").read_text() == "right"
+
+
 def test_child_processes_of_a_worker_end_with_it(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     assert worker.run(misbehaving.leave_a_child.bind(pid_file).within(30)) == "right"

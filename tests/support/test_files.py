@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pwd
 import signal
 import stat
 import subprocess
@@ -354,3 +355,14 @@ def test_every_output_is_written_by_the_function_that_checks_it() -> None:
         if calls and name not in OTHER_WRITERS:
             found[name] = calls
     assert found == {}
+
+
+def test_a_user_without_a_home_folder_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(LenetEdgeError, match="set HOME or XDG_CACHE_HOME"):
+        private_cache_folder("wheels")
