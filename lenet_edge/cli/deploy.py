@@ -23,6 +23,7 @@ from lenet_edge.cli._terminal import (
     say,
     write_json,
 )
+from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
     from lenet_edge.flows.deployment_plan import DeploymentPlan
@@ -91,6 +92,7 @@ def command(
     Example: lenet-edge deploy pi@raspberrypi.local exported/lenet_int8.tflite
     """
     from contextlib import closing
+    from dataclasses import asdict
 
     from lenet_edge.cli._console import TERMINAL
     from lenet_edge.deploy.ssh import SshConnection
@@ -108,7 +110,7 @@ def command(
         ]
     with closing(SshConnection(host, ssh_options, python)) as board:
         if uninstall:
-            removed = board.call("uninstall")
+            removed = board.call("uninstall", tuple[str, ...])
             _print_or_write(
                 f"{host}: removed {', '.join(removed) or 'nothing'}",
                 {"removed": removed},
@@ -116,7 +118,12 @@ def command(
             )
             return
         plan = plan_deployment(board, artifacts, runtimes)
-        facts = {"host": host, "board": plan.facts, "runtimes": plan.wheels.runtimes, **plan.ids}
+        facts = {
+            "host": host,
+            "board": asdict(plan.facts),
+            "runtimes": plan.wheels.runtimes,
+            **plan.ids,
+        }
         for line in _describe(plan):
             say(line)
         if dry_run or (plan.is_in_use and not (again or service)):
@@ -132,26 +139,27 @@ def command(
                 raise click.exceptions.Exit(GATE_FAILED)
             say(f"On the board: {result.command} predict IMAGE")
         if service:
-            for line in board.call("start_service", arguments=["serve", "--host", "0.0.0.0"]):
-                click.echo(line)
+            arguments = ["serve", "--host", "0.0.0.0"]
+            for line in board.call("start_service", tuple[str, ...], arguments=arguments):
+                click.echo(make_printable(line))
         if (not plan.is_in_use or again) and result.verdict != "pass":
             raise click.exceptions.Exit(INCONCLUSIVE)
 
 
 def _print_or_write(text: str, facts: dict[str, Any], json_file: Path | None) -> None:
     if str(json_file) != "-":
-        click.echo(text)
+        click.echo(make_printable(text))
     if json_file:
         write_json(json_file, facts)
 
 
 def _describe(plan: DeploymentPlan) -> list[str]:
     facts = plan.facts
-    celsius = facts["temperature_celsius"]
+    celsius = facts.temperature_celsius
     lines = [
-        f"{facts['model'] or facts['machine']}, {facts['system']}, Python"
-        f" {'.'.join(map(str, facts['python']))}, {facts['machine']},"
-        f" {facts['free_bytes'] / 1e9:,.1f} GB free" + (f", {celsius:.0f} °C" if celsius else ""),
+        f"{facts.model or facts.machine}, {facts.system}, Python"
+        f" {'.'.join(map(str, facts.python))}, {facts.machine},"
+        f" {facts.free_bytes / 1e9:,.1f} GB free" + (f", {celsius:.0f} °C" if celsius else ""),
         f"Runtime: {', '.join(plan.wheels.runtimes)}; files: {', '.join(plan.bundle.models)}",
     ]
     if plan.left_out:

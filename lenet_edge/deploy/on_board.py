@@ -1,9 +1,10 @@
 """The program that `lenet-edge deploy` runs on a board, through SSH and the board's Python.
 
 The host sends this file with each deployment; it is never written to the board's disk. It uses
-only the standard library. Each request on standard input is a line of JSON, followed by as many
-bytes as the line states. Each reply on standard output is a line of JSON. All files on the board
-are in one folder:
+only the standard library. The first line of standard input is a random marker. Each request is a
+line of JSON, followed by as many bytes as the line states. Each reply on standard output is the
+marker and a line of JSON, so that output of login scripts cannot be mistaken for it. A reply that
+announces content is followed by its bytes. All files on the board are in one folder:
 
     blobs/SHA256            files that were sent, until they are used
     environments/ID/        a venv, complete once it contains a file `complete` (see install.sh)
@@ -17,7 +18,6 @@ Python 3.7 must be able to parse this file, so that it can report its version as
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import fcntl
@@ -39,7 +39,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_PREFIX = "lenet-edge "  # distinguishes replies from the output of login scripts
+_marker = [""]
 _HOME = Path(os.path.expanduser("~"))
 ROOT = _HOME / ".local" / "share" / "lenet-edge"
 COMMAND = ROOT / "lenet-edge"
@@ -256,20 +256,20 @@ def run_command(
         report: called with each line of standard error.
 
     Returns:
-        The exit status, the standard output and the last line of standard error.
+        The exit status and the last line of standard error.
     """
     work = ROOT / "work"
     work.mkdir(exist_ok=True)
     command = [str(ROOT / "releases" / release / "run.sh"), *arguments]
     python = str(_python(environment))
-    status, printed, last = _run_watched(command, report, str(work), PYTHON=python)
-    return {"status": status, "printed": printed, "last": last}
+    status, _, last = _run_watched(command, report, str(work), PYTHON=python)
+    return {"status": status, "last": last}
 
 
-def fetch_result(name: str) -> str | None:
-    """Return a file that a command wrote, in base64, or None if it does not exist."""
+def fetch_result(name: str) -> bytes | None:
+    """Return a file that a command wrote, or None if it does not exist."""
     path = ROOT / "work" / Path(name).name
-    return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
+    return path.read_bytes() if path.exists() else None
 
 
 def activate(release: str, environment: str) -> dict[str, Any]:
@@ -500,9 +500,11 @@ def _run_watched(
     return status, b"".join(out).decode(errors="replace"), last
 
 
-def _reply(message: dict[str, Any]) -> None:
-    sys.stdout.write(_PREFIX + json.dumps(message) + "\n")
-    sys.stdout.flush()
+def _reply(message: dict[str, Any], content: bytes = b"") -> None:
+    # A new line first: a login script may have printed text without one.
+    line = f"\n{_marker[0]} {json.dumps(message)}\n"
+    sys.stdout.buffer.write(line.encode() + content)
+    sys.stdout.buffer.flush()
 
 
 def _report_progress(line: str) -> None:
@@ -516,6 +518,7 @@ def main() -> None:
                  uninstall, discard_blobs)  # fmt: skip
     by_name = {function.__name__: function for function in functions}
     requests = sys.stdin.buffer
+    _marker[0] = requests.readline().decode().strip()
     for line in iter(requests.readline, b""):
         request = json.loads(line.decode())
         arguments = request["arguments"]
@@ -524,7 +527,11 @@ def main() -> None:
         elif request["function"] == "run_command":
             arguments.update(report=_report_progress)
         try:
-            _reply({"result": by_name[request["function"]](**arguments)})
+            result = by_name[request["function"]](**arguments)
+            if isinstance(result, bytes):
+                _reply({"content": len(result)}, result)
+            else:
+                _reply({"result": result})
         except DeploymentError as error:
             _reply({"error": str(error)})
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import getpass
 import io
@@ -21,12 +20,16 @@ from lenet_edge.bench import plan as bench_plan
 from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.deploy.bundle import file_mode
+from lenet_edge.deploy.replies import MAX_CONTENT_BYTES, CommandResult, clean_text
 from lenet_edge.deploy.ssh import SshConnection
+from lenet_edge.doctor.finding import Finding
 from lenet_edge.errors import BoardError
 from lenet_edge.flows.console import Console
 from lenet_edge.flows.deployment_plan import DeploymentPlan
-from lenet_edge.results.result_file import BenchRun, ParityReport
+from lenet_edge.results.result_file import BenchRun, ParityReport, parse_runs
 from lenet_edge.runtimes import absence
+from lenet_edge.support.npz import read_arrays
+from lenet_edge.support.typed_json import check_types
 from lenet_edge.target import Logits
 from lenet_edge.verify.verify import verify
 
@@ -129,13 +132,13 @@ def deploy(
     Raises:
         BoardError: a step failed on the board.
     """
-    board.call("lock_board", user=f"{_user_name()}@{socket.gethostname()}")
+    board.call("lock_board", None, user=f"{_user_name()}@{socket.gethostname()}")
     _send(board, plan, console)
     console.note("Installing")
     files = plan.bundle.hashes
     executable = [name for name in files if file_mode(name) & 0o111]
-    board.call("unpack_release", release=plan.bundle.id, files=files, executable=executable)
-    board.call("create_environment", **plan.ids, wheels=plan.wheels.hashes)
+    board.call("unpack_release", None, release=plan.bundle.id, files=files, executable=executable)
+    board.call("create_environment", None, **plan.ids, wheels=plan.wheels.hashes)
 
     run, findings, board_logits = _measure_on_board(board, plan, batch_sizes, max_time_s, console)
     console.note("The same on this machine")
@@ -144,7 +147,7 @@ def deploy(
     result_file = run.default_path(results)
     run.save(result_file)
     passed = _worst_verdict(run.parity) != "fail"
-    command = board.call("activate", **plan.ids)["command"] if passed else None
+    command = board.call("activate", dict[str, str], **plan.ids)["command"] if passed else None
     differences = tuple(_differences(plan.artifacts, board_logits, local_logits, run, local))
     return DeploymentResult(run, local, differences, findings, result_file, command)
 
@@ -160,7 +163,8 @@ def _user_name() -> str:
 def _send(board: SshConnection, plan: DeploymentPlan, console: Console) -> None:
     """Send the files and wheels that the board does not have."""
     files, wheels = plan.bundle.hashes, plan.wheels.hashes
-    missing = set(board.call("list_missing", **plan.ids, files=files, wheels=wheels))
+    reply = board.call("list_missing", tuple[str, ...], **plan.ids, files=files, wheels=wheels)
+    missing = set(reply)
     if not missing:
         return
     missing_files = {
@@ -171,10 +175,10 @@ def _send(board: SshConnection, plan: DeploymentPlan, console: Console) -> None:
     }
     with console.progress_bar("Send", len(missing_wheels) + bool(missing_files)) as step:
         for sha256, path in missing_wheels.items():
-            board.call("store_file", path.read_bytes(), sha256=sha256)
+            board.call("store_file", None, path.read_bytes(), sha256=sha256)
             step(f"{path.name.split('-')[0]}, {path.stat().st_size / 1e6:.1f} MB")
         for sha256, content in missing_files.items():
-            board.call("store_file", content, sha256=sha256)
+            board.call("store_file", None, content, sha256=sha256)
         if missing_files:
             size = sum(map(len, missing_files.values()))
             step(f"{len(missing_files)} files of the bundle, {size / 1e6:.1f} MB")
@@ -194,39 +198,63 @@ def _measure_on_board(
         by its name "FILE on TARGET".
     """
 
-    def call(*arguments: str) -> dict[str, Any]:
+    def call(*arguments: str) -> CommandResult:
         console.note(f"On the board: lenet-edge {' '.join(arguments)}")
-        done: dict[str, Any] = board.call(
-            "run_command", report=console.note, **plan.ids, arguments=arguments
+        done: CommandResult = board.call(
+            "run_command", CommandResult, report=console.note, **plan.ids, arguments=arguments
         )
         return done
 
-    def fetch(name: str, done: dict[str, Any]) -> bytes:
-        content = board.call("fetch_result", name=name)
+    def fetch(name: str, done: CommandResult) -> bytes:
+        content: bytes | None = board.call("fetch_result", bytes | None, name=name)
         if content is None:
-            raise BoardError(f"{board.host}: {done['last'] or f'the command did not write {name}'}")
-        return base64.b64decode(content)
+            cause = clean_text(done.last) or f"the command did not write {name}"
+            raise BoardError(f"{board.host}: {cause}")
+        return content
+
+    def fetch_run(name: str, done: CommandResult) -> BenchRun:
+        runs = parse_runs(io.BytesIO(fetch(name, done)), f"{board.host}: {name}")
+        if len(runs) != 1:
+            raise BoardError(f"{board.host}: {name} holds the runs of {len(runs)} boards")
+        return runs[0]
 
     done = call("doctor", "--job", "board", "--json", "doctor.json")
-    findings = tuple(json.loads(fetch("doctor.json", done))["findings"])
+    findings = _read_findings(board.host, fetch("doctor.json", done))
     targets = [f"--target={target.name}" for target in plan.targets]
     # Name each file, because the commands leave out C files that are not named.
     models = [f"../releases/{plan.bundle.id}/exported/{name}" for name in plan.bundle.models]
     done = call("verify", *models, *targets, "--json", "verify.json", "--logits", "logits.npz")
-    verified = BenchRun.from_json(json.loads(fetch("verify.json", done)))
-    with np.load(io.BytesIO(fetch("logits.npz", done)), allow_pickle=False) as arrays:
-        logits = dict(arrays)
+    verified = fetch_run("verify.json", done)
+    try:
+        logits = read_arrays(io.BytesIO(fetch("logits.npz", done)), MAX_CONTENT_BYTES)
+    except ValueError as error:
+        raise BoardError(f"{board.host}: logits.npz is damaged ({error}); try again") from error
     run = dataclasses.replace(verified, git_commit=BenchRun.of_this_machine().git_commit)
     if _worst_verdict(run.parity) != "fail":
         sizes = ",".join(map(str, batch_sizes))
         options = (f"--batch-size={sizes}", f"--max-time={max_time_s:g}",
                    f"--min-time={_min_time_s(max_time_s):g}")  # fmt: skip
         done = call("bench", *models, *targets, *options, "--json", "bench.json")
-        measured = BenchRun.from_json(json.loads(fetch("bench.json", done)))
+        measured = fetch_run("bench.json", done)
         run = dataclasses.replace(
             measured, parity=run.parity, skipped=run.skipped, git_commit=run.git_commit
         )
     return run, findings, logits
+
+
+def _read_findings(host: str, content: bytes) -> tuple[dict[str, Any], ...]:
+    """Return the findings in the JSON of `doctor`.
+
+    Raises:
+        BoardError: the JSON is not that of `doctor`.
+    """
+    try:
+        findings = tuple(Finding(**facts) for facts in json.loads(content)["findings"])
+        check_types(findings, tuple[Finding, ...], "findings")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        cause = clean_text(" ".join(str(error).split()))
+        raise BoardError(f"{host}: doctor.json is damaged ({cause}); try again") from error
+    return tuple(map(dataclasses.asdict, findings))
 
 
 def _measure_locally(
@@ -275,6 +303,10 @@ def _differences(
     )
     scales = {artifact.name: artifact.outputs[0].scale for artifact in artifacts}
     for name in board_logits.keys() & local_logits.keys():
+        if board_logits[name].shape != local_logits[name].shape or not np.issubdtype(
+            board_logits[name].dtype, np.floating
+        ):
+            raise BoardError(f"the board's logits of {name} have another shape or type")
         candidate, target = name.split(" on ")
         difference = np.abs(board_logits[name] - local_logits[name])
         largest, scale = float(difference.max()), scales[candidate]

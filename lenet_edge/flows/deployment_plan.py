@@ -11,6 +11,7 @@ from typing import Any
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.deploy.bundle import Bundle, make_bundle
+from lenet_edge.deploy.replies import BoardFacts
 from lenet_edge.deploy.ssh import SshConnection
 from lenet_edge.deploy.wheels import System, WheelSet, find_wheels
 from lenet_edge.errors import BoardError
@@ -34,7 +35,7 @@ class DeploymentPlan:
         left_out: the names of files that the runtimes cannot read.
     """
 
-    facts: dict[str, Any]
+    facts: BoardFacts
     wheels: WheelSet
     artifacts: tuple[Artifact, ...]
     bundle: Bundle
@@ -48,7 +49,7 @@ class DeploymentPlan:
     @property
     def is_in_use(self) -> bool:
         """True if the board already uses this release and this environment."""
-        return bool(self.facts["in_use"] == self.ids)
+        return bool(self.facts.in_use == self.ids)
 
     @property
     def targets(self) -> list[Target]:
@@ -79,10 +80,10 @@ def plan_deployment(
     Raises:
         BoardError: the board cannot run lenet-edge or any of the files.
     """
-    facts = board.call("describe_board")
+    facts: BoardFacts = board.call("describe_board", BoardFacts)
     system = _check_system(board.host, facts)
     wheels = find_wheels(system, runtimes)
-    if system.is_32_bit_arm and not facts["has_numpy"]:
+    if system.is_32_bit_arm and not facts.has_numpy:
         raise BoardError(
             f"{board.host}: 32-bit systems need Debian's NumPy; on the board:"
             " sudo apt install python3-numpy"
@@ -104,31 +105,31 @@ def _targets(wheels: WheelSet) -> list[Target]:
     return [get_target(get_deployable(name).target) for name in wheels.runtimes]
 
 
-def _check_system(host: str, facts: dict[str, Any]) -> System:
+def _check_system(host: str, facts: BoardFacts) -> System:
     """Return the facts that decide the wheels.
 
     Raises:
         BoardError: the board cannot be deployed to, as it is.
     """
-    if facts["glibc"] is None:
-        raise BoardError(f"{host}: {facts['system']} has no glibc, which all wheels need")
-    if not facts["writable"]:
+    if facts.glibc is None:
+        raise BoardError(f"{host}: {facts.system} has no glibc, which all wheels need")
+    if not facts.writable:
         raise BoardError(
-            f"{host}: {facts['home']} is read-only; mount it writable"
+            f"{host}: {facts.home} is read-only; mount it writable"
             " (raspi-config, Performance Options, Overlay File System)"
         )
-    offset_s = facts["time_s"] - time.time()
+    offset_s = facts.time_s - time.time()
     if abs(offset_s) > _DAY_S:
         raise BoardError(
             f"{host}: its clock is {abs(offset_s) / _DAY_S:,.0f} days"
             f" {'ahead' if offset_s > 0 else 'behind'}; set it on the board:"
             f" sudo date -s @{time.time():.0f}"
         )
-    major, minor, _ = facts["python"]
-    return System(facts["machine"], (major, minor), int(facts["glibc"].split(".")[1]))
+    major, minor, _ = facts.python
+    return System(facts.machine, (major, minor), int(facts.glibc.split(".")[1]))
 
 
-def _check_disk_space(host: str, facts: dict[str, Any], bundle: Bundle, wheels: WheelSet) -> None:
+def _check_disk_space(host: str, facts: BoardFacts, bundle: Bundle, wheels: WheelSet) -> None:
     """Check that the board has room for the deployment.
 
     Raises:
@@ -136,12 +137,12 @@ def _check_disk_space(host: str, facts: dict[str, Any], bundle: Bundle, wheels: 
     """
     # While the bundle is unpacked, the board holds each file twice.
     needed = _SPARE_BYTES + 2 * sum(map(len, bundle.files.values()))
-    if wheels.id not in facts["environments"]:
+    if wheels.id not in facts.environments:
         needed += sum(2 * path.stat().st_size + _unpacked_bytes(path) for path in wheels.wheels)
-    is_in_use = facts["in_use"] == {"release": bundle.id, "environment": wheels.id}
-    if needed > facts["free_bytes"] and not is_in_use:
+    is_in_use = facts.in_use == {"release": bundle.id, "environment": wheels.id}
+    if needed > facts.free_bytes and not is_in_use:
         raise BoardError(
-            f"{host}: {needed / 1e6:,.0f} MB are needed and {facts['free_bytes'] / 1e6:,.0f} MB are"
+            f"{host}: {needed / 1e6:,.0f} MB are needed and {facts.free_bytes / 1e6:,.0f} MB are"
             " free; delete files on the board"
         )
 

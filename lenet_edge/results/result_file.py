@@ -52,6 +52,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA_VERSION = 4
+_MAX_NAME = 100  # characters of the name of a folder
 _MAX_BYTES = 2**28  # for the JSON of one machine
 # A fleet's file has one line per board between these two.
 _FLEET_START, _FLEET_END = b',\n"boards": [\n', b"]}\n"
@@ -215,6 +216,7 @@ class BenchRun:
         if self.environment.emulated:
             machine += "-emulated"
         time = re.sub(r"[^0-9T]", "", self.created_at[:19])
+        machine = machine[:_MAX_NAME] or "machine"  # the name may come from a board
         return folder / machine / f"{time}-{self.git_commit or 'unversioned'}.json"
 
     def save(self, path: Path | str) -> None:
@@ -291,17 +293,27 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
     """
     try:
         with path.open("rb") as file:
-            return tuple(map(_checked_run, _read_runs(file)))
+            return parse_runs(file, str(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse_runs(file: BinaryIO, name: str) -> tuple[BenchRun, ...]:
+    """Read an open result file; `name` is its name in error messages.
+
+    Raises:
+        DataError: the file is damaged, or has a newer schema.
+    """
+    try:
+        return tuple(map(_checked_run, _read_runs(file)))
     except _UnreadableFileError as error:
-        raise DataError(f"{path} {error}") from error
+        raise DataError(f"{name} {error}") from error
     except (
         ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
         RecursionError, zlib.error,
     ) as error:  # fmt: skip
         raise DataError(
-            f"{path} is not a result file, or it is damaged ({error}); write one with:"
+            f"{name} is not a result file, or it is damaged ({error}); write one with:"
             " lenet-edge bench --json FILE"
         ) from error
 

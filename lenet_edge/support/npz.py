@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,14 @@ from lenet_edge.support.files import atomic_write
 MAX_BYTES = 2**30  # unpacked; the 70,000 images of MNIST take 55 million bytes
 
 
-def read_arrays(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of an .npz file by name.
+def read_arrays(path: Path | BinaryIO, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an .npz file, or of an open one, by name.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file is damaged, too large or not an .npz file.
     """
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise FileNotFoundError
     try:
         with zipfile.ZipFile(path) as archive:

@@ -34,7 +34,9 @@ def check_types(value: Any, annotation: Any = None, where: str = "") -> None:
         origin = typing.get_origin(value_of_alias)
     if origin in (typing.Union, types.UnionType):
         _check_optional(value, parameters, where)
-    elif annotation is Any:
+    elif annotation is Any or (
+        origin is typing.Literal and isinstance(value, str) and value in parameters
+    ):
         return
     elif origin is tuple and parameters[-1] is Ellipsis and isinstance(value, tuple):
         for index, item in enumerate(value):
