@@ -213,7 +213,8 @@ def _measure_on_board(
         return content
 
     def fetch_run(name: str, done: CommandResult) -> BenchRun:
-        runs = parse_runs(io.BytesIO(fetch(name, done)), f"{board.host}: {name}")
+        file = io.BufferedReader(io.BytesIO(fetch(name, done)))
+        runs = parse_runs(file, f"{board.host}: {name}")
         if len(runs) != 1:
             raise BoardError(f"{board.host}: {name} holds the runs of {len(runs)} boards")
         return runs[0]

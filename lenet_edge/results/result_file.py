@@ -298,7 +298,7 @@ def load_runs(path: Path) -> tuple[BenchRun, ...]:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
-def parse_runs(file: BinaryIO, name: str) -> tuple[BenchRun, ...]:
+def parse_runs(file: BufferedReader[Any], name: str) -> tuple[BenchRun, ...]:
     """Read an open result file; `name` is its name in error messages.
 
     Raises:
@@ -322,7 +322,7 @@ class _UnreadableFileError(Exception):
     """Reason not to read a file at all; the message continues the file's name."""
 
 
-def _read_runs(file: BufferedReader) -> Iterator[dict[str, Any]]:
+def _read_runs(file: BufferedReader[Any]) -> Iterator[dict[str, Any]]:
     """Yield the JSON object of each run; read a `FleetRun.save` file line by line."""
     if file.peek(1)[:1] != b"{":  # a line of a file that is something else may have gigabytes
         raise ValueError("it does not start with {")
