@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +48,47 @@ class _Table:
 
 
 def load(path: Path) -> tuple[Dataset, Dataset]:
-    """Load a data set from a CSV file; 15 % of each class become the test part.
+    """Load a data set from a CSV file.
+
+    The test part is the file beside it that has "test" for "train" in its name, if that file has
+    labels. Otherwise it is 15 % of each class.
 
     Raises:
-        DataError: the file is missing, too large or damaged, or has no labels.
+        DataError: a file is missing, too large or damaged, or there are no labels.
+    """
+    data = _load_part(path)
+    if data is None:
+        raise DataError(f"{path} has no column of labels; {_LAYOUT}")
+    test_path = path.with_name(path.name.replace("train", "test"))
+    if test_path == path or not test_path.is_file():
+        return split_by_class(data)
+    test = _load_part(test_path, data.class_names)
+    if test is None:
+        remark = f"{test_path} is not used, because it has no labels"
+        return split_by_class(_with_remark(data, remark))
+    return _with_remark(data, f"{test_path} is the test part"), test
+
+
+def _with_remark(data: Dataset, remark: str) -> Dataset:
+    files = replace(data.files, remarks=(*data.files.remarks, remark))
+    return replace(data, files=files)
+
+
+def _load_part(path: Path, class_names: tuple[str, ...] = ()) -> Dataset | None:
+    """Return the labelled images of a file; None if it has no labels.
+
+    Raises:
+        DataError: the file is missing, too large or damaged.
     """
     table = _read(path)
     if table.labels is None:
-        raise DataError(f"{path} has no column of labels; {_LAYOUT}")
-    labels, names = read_labels(table.labels, f"labels in {path}")
+        return None
+    labels, names = read_labels(table.labels, f"labels in {path}", class_names)
     names = names or number_classes(labels, str(path))
     pixels, remarks = to_pixels(_shaped(table.pixels, None, path), f"the pixels in {path}")
     data = Dataset(path.stem, pixels, labels, names, FileFacts(remarks=remarks))
     check_dataset(data)
-    return split_by_class(data)
+    return data
 
 
 def load_images(

@@ -16,11 +16,14 @@ import numpy.typing as npt
 from lenet_edge.data import idx, mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
+from lenet_edge.support.regular_file import open_regular_file
 
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+
+_MAX_BYTES = 2**28  # of a file, unpacked; the largest has 47 million
 
 
 def load(folder: Path) -> tuple[Dataset, Dataset]:
@@ -55,12 +58,17 @@ def make_dataset(
 def _read(folder: Path, name: str) -> npt.NDArray[np.uint8]:
     for path in (folder / name, folder / f"{name}.gz"):
         try:
-            content = path.read_bytes()
-            return idx.decode(gzip.decompress(content) if path.suffix == ".gz" else content, name)
+            with open_regular_file(path) as file:
+                unpacked = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+                content = unpacked.read(_MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path} cannot be read ({error}); download it again") from error
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{path} cannot be read ({reason}); download it again") from error
+        if len(content) > _MAX_BYTES:
+            raise DataError(f"{path} has more than {_MAX_BYTES:,} bytes; download it again")
+        return idx.decode(content, name)
     raise DataError(
         f"{folder} has no {name} (or {name}.gz); give the folder that has it with --data-dir"
     )

@@ -35,6 +35,7 @@ _JUNK = {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "
 _OTHER_IMAGES = {".avif", ".bmp", ".cr2", ".dng", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2",
                  ".jxl", ".nef", ".pbm", ".pgm", ".ppm", ".psd", ".svg", ".tga", ".tif", ".tiff",
                  ".webp"}  # fmt: skip
+_DETECTION = ({"images", "labels"}, {"images", "annotations"}, {"images", "masks"})
 _MAX_DEPTH = 8  # folders on top of the class folders
 _MAX_NAMES = 5  # in a message
 
@@ -62,6 +63,7 @@ class _Listing:
     folders: list[Path] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    data_files: list[Path] = field(default_factory=list)
 
 
 @dataclass
@@ -167,6 +169,8 @@ def _list(folder: Path) -> _Listing:
                     listing.images.append(Path(entry.path))
                 else:
                     listing.others[suffix] += 1
+                    if suffix in (".csv", ".npz"):
+                        listing.data_files.append(Path(entry.path))
     except OSError as error:
         raise DataError(
             f"{folder} cannot be read ({error.strerror}); check its permissions"
@@ -250,6 +254,12 @@ def _find_classes(part: _Listing, remarks: _Remarks) -> dict[str, list[Path]]:
         DataError: there are fewer than two classes, or one has no images or only folders.
     """
     _check_not_flat(part)
+    if {folder.name.lower() for folder in part.folders} in _DETECTION:
+        names = list_names(folder.name for folder in part.folders)
+        raise DataError(
+            f"{part.path} holds {names}, as for object detection; put the images of each class into"
+            f" a folder with its name: {part.path}/CLASS/IMAGE.png"
+        )
     classes = {}
     for name in sort_classes(folder.name for folder in part.folders):
         listing = _list(part.path / name)
@@ -300,6 +310,8 @@ def _check_not_flat(part: _Listing) -> None:
     holds = f"{len(part.images)} images" if part.images else "no images"
     if others := Counter({s: n for s, n in part.others.items() if s in _OTHER_IMAGES}):
         holds += f" ({_counts(others)} are left out)"
+    for path in part.data_files[:1]:
+        raise DataError(f"{part.path} holds {holds} and no class folders; name one file: {path}")
     raise DataError(
         f"{part.path} holds {holds} and no class folders; put the images of each class into a"
         f" folder with its name: {part.path}/CLASS/IMAGE.png"

@@ -56,6 +56,21 @@ def test_csv_files_are_data_sets(tmp_path: Path, options: dict[str, Any], names:
             assert LABELS[index] == label
 
 
+def test_the_file_beside_a_training_file_is_the_test_part(tmp_path: Path) -> None:
+    names = np.array(list("wxyz"))[LABELS]
+    path = write_csv(tmp_path / "mnist_train.csv", names)
+    write_csv(tmp_path / "mnist_test.csv", names[1:9], PIXELS[1:9])
+    training, test = csv_file.load(path)
+    assert (len(training), len(test)) == (40, 8)
+    assert test.labels.tolist() == LABELS[1:9].tolist()
+    assert training.class_names == test.class_names == tuple("wxyz")
+    assert training.files.remarks == (f"{tmp_path}/mnist_test.csv is the test part",)
+    write_csv(tmp_path / "mnist_test.csv", None, header=NUMBERED)
+    training, test = csv_file.load(path)
+    assert (len(training), len(test)) == (32, 8)
+    assert "is not used, because it has no labels" in training.files.remarks[0]
+
+
 @pytest.mark.parametrize("how", ["semicolons", "mark and CRLF", "last"])
 def test_spreadsheets_write_other_csv_files(tmp_path: Path, how: str) -> None:
     path = write_csv(tmp_path / "x.csv")

@@ -60,6 +60,22 @@ def test_a_missing_idx_file_is_an_error(tmp_path: Path) -> None:
         fashion_mnist.load(tmp_path)
 
 
+@pytest.mark.parametrize("fault", ["fifo", "bomb"])
+def test_an_idx_file_that_never_ends_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "_MAX_BYTES", 1_000_000)
+    write_idx(tmp_path, compressed=True)
+    path = next(tmp_path.glob("train-images*"))
+    path.unlink()
+    if fault == "fifo":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(gzip.compress(bytes(1_000_001)))
+    with pytest.raises(DataError, match=r"not a regular file|more than 1,000,000 bytes"):
+        fashion_mnist.load(tmp_path)
+
+
 def write_npz(path: Path, **changed: Any) -> Path:
     arrays = {
         "x_train": RANDOM.integers(0, 256, (40, 12, 14, 3), np.uint8),

@@ -70,8 +70,14 @@ def write_layout(root: Path, name: str) -> None:
         write_images(root / "val")
     elif name == "flat":
         write_images(root.parent, (root.name,))
-    elif name == "empty":
+    elif name in ("empty", "csv"):
         root.mkdir()
+        if name == "csv":
+            (root / "mnist_train.csv").write_text("label,pixel0\n")
+    elif name == "detection":
+        for part in ("train", "valid"):
+            write_images(root / part, ("images",))
+            (root / part / "labels").mkdir()
     else:
         write_images(root)
     add_files(root, name)
@@ -131,6 +137,8 @@ REFUSED = {
     "empty": "empty holds no images and no class folders; put",
     "only heic": "only heic/cat holds no PNG or JPEG images, only 6 .heic; convert them",
     "trainonly": "test has the class bird, and the training part has cat, dog; give both",
+    "csv": "csv holds no images and no class folders; name one file: ",
+    "detection": "detection/train holds images, labels, as for object detection; put the images",
     "no training": "no training has test and val but no training part; give",
 }
 
