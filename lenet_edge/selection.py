@@ -101,8 +101,11 @@ def _describe_foreign(path: Path) -> Artifact:
     """
     format = check_format(path)
     usual = [t for t in find_targets(format) if t.preference < NOT_BY_DEFAULT]
+    runtimes = {target.runtime for target in usual}
+    # Only tflite-micro may have the operators of a file for microcontrollers.
+    others = [t for t in find_targets(format) if t.runtime not in {*runtimes, "null"}]
     reasons = []
-    for target in usual:
+    for target in (*usual, *others):
         if absence(target):
             continue
         try:

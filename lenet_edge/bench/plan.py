@@ -39,16 +39,57 @@ class Cell:
 
 
 def expand(
-    pairs: Sequence[Pair], batch_sizes: Sequence[int], num_threads: Sequence[int] = (1,)
+    pairs: Sequence[Pair],
+    batch_sizes: Sequence[int],
+    num_threads: Sequence[int] = (1,),
+    own_batch: bool = False,
 ) -> tuple[Cell, ...]:
-    """Return every cell of the pairs; a fixed batch size limits an artifact to cells of it."""
+    """Return every cell of some pairs.
+
+    Args:
+        pairs: the pairs.
+        batch_sizes: the batch sizes. A file with a fixed batch has cells of its own one only.
+        num_threads: the thread counts.
+        own_batch: also measure a file at its fixed batch if that is none of `batch_sizes`.
+    """
     return tuple(
         Cell(pair, batch_size, threads)
         for pair in pairs
-        for batch_size in batch_sizes
+        for batch_size in _sizes(pair.artifact, batch_sizes, own_batch)
         for threads in num_threads
-        if pair.artifact.batch_size in (None, batch_size)
     )
+
+
+def _sizes(artifact: Artifact, batch_sizes: Sequence[int], own_batch: bool) -> Sequence[int]:
+    fixed = artifact.batch_size
+    if fixed is None:
+        return batch_sizes
+    return (fixed,) if own_batch or fixed in batch_sizes else ()
+
+
+def fixed_batches(cells: Sequence[Cell]) -> list[str]:
+    """Return a line for each file that is measured at its fixed batch alone."""
+    artifacts = [cell.pair.artifact for cell in cells]
+    return [
+        f"{name} is fixed to batches of {size}, so it is measured at no other size"
+        for name, size in dict.fromkeys((file.name, file.batch_size) for file in artifacts)
+        if size is not None
+    ]
+
+
+def refused_batches(pairs: Sequence[Pair], cells: Sequence[Cell]) -> list[Skipped]:
+    """Return the pairs of files whose fixed batch is not among the cells, with the reason."""
+    planned = {cell.pair for cell in cells}
+    return [
+        Skipped(
+            pair.target.name,
+            f"it is fixed to batches of {pair.artifact.batch_size}; measure it with --batch-size"
+            f" {pair.artifact.batch_size}",
+            pair.artifact.name,
+        )
+        for pair in pairs
+        if pair not in planned and pair.artifact.batch_size is not None
+    ]
 
 
 def pairs_for_pythons(

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class BenchSettings:
     """The settings of a benchmark, as the options of `lenet-edge bench` name them.
 
-    `batch_sizes` None means the batch sizes of `scenario`, or 1, 8, 32 and 128 without one.
+    `batch_sizes` None means the batch sizes of `scenario`, or 1, 8, 32 and 128 without one. Without
+    both, a file with a fixed batch is measured at that batch.
     `precision` is a fraction of the median. `pythons` are interpreters of other environments by
     the name of a target or runtime; "" stands for all others.
 
@@ -61,7 +62,12 @@ class BenchSettings:
         """Return the plan that measures these pairs."""
         usual = SCENARIOS[self.scenario].batch_sizes if self.scenario else plan.DEFAULT_BATCH_SIZES
         return Plan(
-            plan.expand(pairs, self.batch_sizes or usual, self.num_threads),
+            plan.expand(
+                pairs,
+                self.batch_sizes or usual,
+                self.num_threads,
+                own_batch=self.batch_sizes is None and self.scenario is None,
+            ),
             rounds=self.rounds,
             stop=StopRule(self.min_time_s, self.max_time_s, self.precision),
             timeout_s=self.timeout_s,
@@ -100,13 +106,18 @@ def bench(
     pairs += others
     console.note(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
     planned = settings.plan(pairs)
+    refused = plan.refused_batches(pairs, planned.cells)
+    for line in plan.fixed_batches(planned.cells):
+        console.note(line)
     with console.measuring_alone():
         earlier = None
         if resume and results_file and results_file.exists():
             earlier = BenchRun.load(results_file)
         with console.progress_bar("Check", len(pairs)) as step:
             planned, parity, failed = check(planned, step)
-        return _measure(planned, [*missing, *failed], parity, earlier, console, results_file)
+        return _measure(
+            planned, [*missing, *refused, *failed], parity, earlier, console, results_file
+        )
 
 
 def _measure(

@@ -140,6 +140,9 @@ def deploy(
     board.call("unpack_release", None, release=plan.bundle.id, files=files, executable=executable)
     board.call("create_environment", None, **plan.ids, wheels=plan.wheels.hashes)
 
+    # The board measures a file with a fixed batch at that batch.
+    fixed = (pair.artifact.batch_size for pair in plan.pairs)
+    batch_sizes = tuple(dict.fromkeys((*batch_sizes, *(size for size in fixed if size))))
     run, findings, board_logits = _measure_on_board(board, plan, batch_sizes, max_time_s, console)
     console.note("The same on this machine")
     with console.measuring_alone():

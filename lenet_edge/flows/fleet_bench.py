@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lenet_edge.bench import limit
-from lenet_edge.bench.plan import Cell, CellKey, Plan
+from lenet_edge.bench.plan import Cell, CellKey, Plan, refused_batches
 from lenet_edge.bench.run_plan import BenchProgress
 from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.fleet.connection import FleetBoard
@@ -42,7 +42,12 @@ class FleetBench:
         self._plans = {board: make_plan(ready.pairs) for board, ready in boards.items()}
         macs = limit.count_macs(artifacts)
         self._progress = {
-            board: BenchProgress(self._plans[board], ready.environment, ready.skipped, macs)
+            board: BenchProgress(
+                self._plans[board],
+                ready.environment,
+                (*ready.skipped, *refused_batches(ready.pairs, self._plans[board].cells)),
+                macs,
+            )
             for board, ready in boards.items()
         }
         self._parity: dict[FleetBoard, list[ParityReport]] = {board: [] for board in boards}

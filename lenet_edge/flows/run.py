@@ -129,7 +129,7 @@ def _measure(
     pairs, missing = pair_up(load_artifacts(files, Path()), ())
     with console.progress_bar("Verify", len(pairs)) as step:
         parity, failed = verify(pairs, read_bounds(Path()), on_progress=step)
-    planned = plan.Plan(plan.expand(pairs, batch_sizes), seed=seed)
+    planned = plan.Plan(plan.expand(pairs, batch_sizes, own_batch=True), seed=seed)
     with (
         console.measuring_alone(),
         console.progress_bar("Bench", len(planned.steps())) as step,

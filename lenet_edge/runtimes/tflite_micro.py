@@ -14,7 +14,16 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes._tflite import only_tensors, plain_interpreter, tensor_spec
-from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
+from lenet_edge.target import (
+    Delegation,
+    Images,
+    Logits,
+    Session,
+    Target,
+    check_one_input_one_output,
+    dequantize,
+    quantize,
+)
 
 TARGETS = (
     Target(
@@ -42,13 +51,13 @@ class MicroSession:
     delegation: Delegation | None = None
 
     def __init__(self, artifact: Artifact) -> None:
-        input_details, output_details = only_tensors(plain_interpreter(str(artifact.path)))
-        self.inputs = (tensor_spec(input_details),)
-        self.outputs = (tensor_spec(output_details),)
-        self._batch_size = int(input_details["shape"][0])
         content = artifact.path.read_bytes()
         self.arena_bytes = smallest_arena(content, artifact.name)
         self._micro = _open(content, self.arena_bytes)
+        input_details, output_details = _tensors(str(artifact.path), self._micro)
+        self.inputs = (tensor_spec(input_details),)
+        self.outputs = (tensor_spec(output_details),)
+        self._batch_size = int(input_details["shape"][0])
         self.runtime_version = importlib.metadata.version("tflite-micro")
 
     def prepare(self, images: Images) -> None:
@@ -82,6 +91,38 @@ class MicroSession:
     def close(self) -> None:
         """Drop the interpreter."""
         del self._micro
+
+
+def _tensors(path: str, micro: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the details of the only input and the only output, as LiteRT's interpreter has them.
+
+    If LiteRT cannot open the file, for example because of an operator that only tflite-micro has,
+    tflite-micro states the details. It knows no names.
+    """
+    try:
+        return only_tensors(plain_interpreter(path))
+    except TargetError:
+        raise
+    except Exception:  # the interpreter raises RuntimeError and ValueError
+        sides = ("input", "output")
+        details = [_listed(getattr(micro, f"get_{side}_details"), side) for side in sides]
+        check_one_input_one_output(*details)
+        return details[0][0], details[1][0]
+
+
+def _listed(details_of: Any, name: str) -> list[dict[str, Any]]:
+    """Return the details of up to two tensors of one side."""
+    listed: list[dict[str, Any]] = []
+    while len(listed) < 2:
+        try:
+            details = details_of(len(listed))
+        except IndexError:
+            break
+        parameters = details["quantization_parameters"]
+        scales, zeros = parameters["scales"], parameters["zero_points"]
+        quantization = (scales[0], zeros[0]) if len(scales) == 1 else (0.0, 0)
+        listed.append({**details, "name": name, "quantization": quantization})
+    return listed
 
 
 def smallest_arena(content: bytes, name: str) -> int:

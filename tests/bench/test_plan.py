@@ -64,6 +64,15 @@ def test_a_fixed_batch_size_has_cells_of_it_only(pairs: list[Pair]) -> None:
     fixed = Pair(dataclasses.replace(pairs[0].artifact, batch_size=8), pairs[0].target)
     assert [cell.batch_size for cell in plan.expand([fixed], BATCH_SIZES)] == [8]
     assert plan.expand([fixed], (1, 2)) == ()
+    (refused,) = plan.refused_batches([fixed, pairs[1]], plan.expand([pairs[1]], (1, 2)))
+    assert (refused.artifact, refused.target) == (fixed.artifact.name, fixed.target.name)
+    assert refused.reason == "it is fixed to batches of 8; measure it with --batch-size 8"
+    cells = plan.expand([fixed], (1, 2), own_batch=True)
+    assert [cell.batch_size for cell in cells] == [8]
+    assert plan.refused_batches([fixed], cells) == []
+    assert plan.fixed_batches(cells) == [
+        f"{fixed.artifact.name} is fixed to batches of 8, so it is measured at no other size"
+    ]
 
 
 def test_a_failed_cell_affects_no_other_cell(pairs: list[Pair], tmp_path: Path) -> None:
