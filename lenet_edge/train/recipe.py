@@ -67,7 +67,7 @@ QUICK = dataclasses.replace(BEST, name="quick", epochs=25)
 _MIN_STEPS = 3000
 _MIN_STEPS_PER_EPOCH = 20
 _MIN_BATCH_SIZE = 16
-_MAX_EPOCHS = 300  # of `quick`; an epoch has a fixed cost, so tiny sets would take too long
+_MAX_EPOCHS = 200  # of `quick`; an epoch has a fixed cost, so tiny sets would take too long
 
 
 def adapt(recipe: Recipe, num_images: int) -> Recipe:
