@@ -124,6 +124,8 @@ def _describe(error: OSError | MemoryError) -> str:
     # Outputs have messages of their own.
     if (error.errno == errno.ENOSPC and not error.filename) or "temporary directory" in reason:
         return str(no_room(error))
+    if error.errno == errno.ENOENT and not error.filename:  # of os.getcwd
+        return "the current folder was deleted; change to another folder"
     if error.errno == errno.EMFILE:
         return f"{reason}; raise the limit (ulimit -n)"
     return f"{error.filename}: {reason}" if error.filename else reason

@@ -170,6 +170,8 @@ OTHERS = [
     ),
     Environment("HOME read-only", variables={"HOME": "/proc"}),
     Environment("no variables", variables=dict.fromkeys({*os.environ} - {"PATH"})),
+    Environment("no programs", variables={"PATH": "/missing"}),
+    Environment("deleted folder", setup='cd "$(mktemp -d)"; rmdir "$PWD"'),
     Environment("NOFILE 64", limits=((resource.RLIMIT_NOFILE, 64),)),
     Environment("NOFILE 16", limits=((resource.RLIMIT_NOFILE, 16),)),
     Environment("DATA 2 GiB", limits=((resource.RLIMIT_DATA, 2048 * MIB),)),

@@ -79,3 +79,8 @@ def test_a_full_disk_of_temporary_files_names_the_variable(tmp_path: Path) -> No
         "Error: cannot write a temporary file: No space left on device; set TMPDIR to a folder"
         " with free space"
     )
+
+
+def test_a_deleted_current_folder_is_named(tmp_path: Path) -> None:
+    outcome = run("deleted folder", "deploy", tmp_path)
+    assert outcome.line == "Error: the current folder was deleted; change to another folder"
