@@ -21,6 +21,7 @@ from lenet_edge.support.html_table import ResultList
 
 if TYPE_CHECKING:
     from lenet_edge.artifacts.artifact import Artifact
+    from lenet_edge.artifacts.stated_input import StatedInput
     from lenet_edge.flows.console import Console
     from lenet_edge.flows.display import Progress
     from lenet_edge.flows.fleet_session import Choice
@@ -163,6 +164,7 @@ def export(
     calibration: PathLike | None = None,
     dataset: PathLike = "mnist",
     data_dir: PathLike | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     output_dir: PathLike = EXPORTED,
     progress: Progress = "auto",
 ) -> ResultList[Artifact]:
@@ -178,9 +180,12 @@ def export(
         format: "tflite", "onnx", "native", "wasm", "c", or several of them.
         cpu: the processor that int8 ONNX files will run on; "auto" means one like this.
         batch_size: a fixed batch size; None leaves it free.
-        calibration: an .npz file of images that calibrates int8 files.
+        calibration: images that calibrate int8 files and judge all files: an .npz, .npy or CSV
+            file, or a folder of images.
         dataset: see `train`.
         data_dir: see `train`.
+        preprocessing: facts about the model's input by the names of the options: "pixel_scale",
+            "pixel_offset", "mean", "std", "channels", "resize" and "labels".
         output_dir: the folder for the files.
         progress: see `targets`.
 
@@ -212,6 +217,7 @@ def export(
                 cpu,
                 batch_size,
                 None if calibration is None else Path(calibration),
+                _stated(preprocessing),
             )
         )
 
@@ -232,6 +238,7 @@ def verify(
     layers: bool = False,
     logits: PathLike | None = None,
     plots: PathLike | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     progress: Progress = "auto",
 ) -> BenchRun:
     """Compare each file with the float model on all test images, on every chosen target.
@@ -251,6 +258,7 @@ def verify(
         layers: compare each layer of a quantized file with its float sibling.
         logits: an .npz file for the logits of each pair, named "FILE on TARGET".
         plots: a folder for pictures of each pair.
+        preprocessing: see `export`.
         progress: see `targets`.
 
     Returns:
@@ -276,9 +284,12 @@ def verify(
         layers,
         None if logits is None else Path(logits),
         None if plots is None else Path(plots),
+        _stated(preprocessing),
     )
     console = _console(progress)
-    choice = _choice(files, target, delegate, delegate_option, allow_fallback, console)
+    choice = _choice(
+        files, target, delegate, delegate_option, allow_fallback, console, settings.stated
+    )
     inputs = [artifact.path for artifact in choice.artifacts]
     _check_outputs({"logits": logits}, [*inputs, settings.reference, settings.data])
     return verify(choice, settings, console)
@@ -304,6 +315,7 @@ def bench(
     resume: bool = False,
     csv: PathLike | None = None,
     pytest_benchmark: PathLike | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     progress: Progress = "auto",
 ) -> BenchRun:
     """Check each file on 256 test images, then measure its latency in fresh processes.
@@ -328,6 +340,7 @@ def bench(
         resume: continue the run that `json` holds.
         csv: a file for a row of each cell.
         pytest_benchmark: a file that ``pytest-benchmark compare`` reads.
+        preprocessing: see `export`.
         progress: see `targets`.
 
     Returns:
@@ -355,8 +368,8 @@ def bench(
         timeout,
         _pythons(python),
     )
-    console = _console(progress)
-    choice = _choice(files, target, delegate, delegate_option, allow_fallback, console)
+    console, stated = _console(progress), _stated(preprocessing)
+    choice = _choice(files, target, delegate, delegate_option, allow_fallback, console, stated)
     inputs = [artifact.path for artifact in choice.artifacts]
     _check_outputs({"json": json, "csv": csv, "pytest_benchmark": pytest_benchmark}, inputs)
     run, stopped = bench(choice, settings, console, None if json is None else Path(json), resume)
@@ -378,6 +391,7 @@ def predict(
     model: PathLike | Artifact | None = None,
     target: str | None = None,
     num_threads: int = 1,
+    preprocessing: Mapping[str, Any] | None = None,
     progress: Progress = "auto",
 ) -> ResultList[Prediction]:
     """Classify images.
@@ -389,6 +403,7 @@ def predict(
             ./exported, or else the smallest .onnx file.
         target: a target, a runtime or a format; None means the best that is installed.
         num_threads: threads for one inference.
+        preprocessing: see `export`.
         progress: see `targets`.
 
     Returns:
@@ -409,11 +424,16 @@ def predict(
             sources += find_images([os.fspath(image)])
         else:
             sources.append(Source(f"array {len(sources)}", pixels=image.tolist()))
-    models = find_models(None if model is None else _path(model), EXPORTED)
-    with _console(progress).progress_bar("Predict", len(sources)) as step:
-        *_, predictions = predict(
+    console, stated = _console(progress), _stated(preprocessing)
+    models = find_models(None if model is None else _path(model), EXPORTED, console.note, stated)
+    with console.progress_bar("Predict", len(sources)) as step:
+        used, _, predictions = predict(
             sources, models, target, num_threads, lambda prediction: step(prediction.image)
         )
+    if used.preprocessing.is_assumed:
+        from lenet_edge.artifacts.stated_input import question
+
+        console.note(question(used))
     return ResultList(predictions)
 
 
@@ -503,6 +523,12 @@ def _check_outputs(
     )
 
 
+def _stated(facts: Mapping[str, Any] | None) -> StatedInput:
+    from lenet_edge.artifacts.stated_input import StatedInput
+
+    return StatedInput.parse(facts or {})
+
+
 def _console(progress: Progress) -> Console:
     from lenet_edge.flows.display import console_for
 
@@ -527,15 +553,19 @@ def _choice(
     delegate_option: Mapping[str, str] | None,
     allow_fallback: bool,
     console: Console,
+    stated: StatedInput,
 ) -> Choice:
     from lenet_edge.artifacts.artifact import Artifact
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.selection import load_artifacts
 
     listed = [files] if isinstance(files, (str, os.PathLike, Artifact)) else list(files)
-    artifacts = [] if listed else load_artifacts([], EXPORTED, console.note)
+    artifacts = [] if listed else load_artifacts([], EXPORTED, console.note, stated)
     for file in listed:
-        artifacts.append(file if isinstance(file, Artifact) else load(file))
+        if isinstance(file, Artifact):
+            artifacts.append(stated.describe(file))
+        else:
+            artifacts += load_artifacts([Path(file)], EXPORTED, console.note, stated)
     options = tuple((delegate_option or {}).items())
     return Choice(artifacts, _several(target, str), delegate, options, allow_fallback)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -42,35 +41,12 @@ def to_model_input(
     return arrange_images(values, spec)
 
 
-def image_shape(spec: TensorSpec) -> tuple[int | None, ...] | None:
-    """Return height, width and channels of the images that an input tensor takes.
-
-    The tensor has the channels last, first or not at all, or is flat. A flat tensor holds a square
-    image, gray or RGB.
-
-    Returns:
-        None if the tensor holds no image.
-    """
-    shape = spec.shape[1:]
-    if len(shape) == 3:
-        first = shape[0] in (1, 3) and shape[2] not in (1, 3)
-        return (shape[1], shape[2], shape[0]) if first else shape
-    if len(shape) == 2:
-        return (*shape, 1)
-    if len(shape) == 1 and shape[0]:
-        for channels in (1, 3):
-            side = math.isqrt(shape[0] // channels)
-            if side > 1 and side * side * channels == shape[0]:
-                return side, side, channels
-    return None
-
-
 def channels_last(images: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
     """Rearrange images of any layout to (N, height, width, channels), if an input takes images.
 
     Images that do not fit the input stay unchanged.
     """
-    shape = image_shape(spec)
+    shape = spec.image_shape
     if shape is None or None in shape:
         return images
     height, width, channels = (size or 0 for size in shape)

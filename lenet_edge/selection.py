@@ -20,9 +20,13 @@ from lenet_edge.artifacts.artifact import (
     load_artifact,
 )
 from lenet_edge.artifacts.declared import declared_preprocessing
+from lenet_edge.artifacts.keras_file import read_preprocessing
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing, infer_from_tensor
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
+from lenet_edge.data import mnist
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.results.result_file import Skipped
+from lenet_edge.rule_choice import compare_on_images, digits_decide, takes_digits
 from lenet_edge.runtimes import (
     NOT_BY_DEFAULT,
     absence,
@@ -47,7 +51,10 @@ class Pair:
 
 
 def load_artifacts(
-    files: Sequence[Path], folder: Path, on_skip: Callable[[str], None] = lambda line: None
+    files: Sequence[Path],
+    folder: Path,
+    note: Callable[[str], None] = lambda line: None,
+    stated: StatedInput = NOTHING_STATED,
 ) -> list[Artifact]:
     """Load artifacts by their paths, or all exported files of a folder.
 
@@ -59,7 +66,8 @@ def load_artifacts(
             Manifests, references and C headers are skipped, because a shell's ``out/*`` names
             them too.
         folder: the folder to search if `files` is empty.
-        on_skip: called with a line of text for each skipped file.
+        note: called with a line of text for each skipped file, and for each tested preprocessing.
+        stated: the facts about the inputs that the user states.
 
     Raises:
         ModelFileError: a file cannot be loaded, or the folder has no exported file.
@@ -73,14 +81,17 @@ def load_artifacts(
         files = [path for path in paths if formats.BY_SUFFIX[path.suffix.lower()].role != "program"]
         for path in paths:
             if path not in files:
-                on_skip(f"Left out {path}: a C file is a program; give its path to run it")
+                note(f"Left out {path}: a C file is a program; give its path to run it")
         if not files:
             raise ModelFileError(
                 f"there are no exported files in {folder}; create them with: lenet-edge export"
             )
     models = [path for path in files if len(files) == 1 or not _is_companion(path)]
     return [
-        load_artifact(path) if is_described(path) else _describe_foreign(path) for path in models
+        stated.describe(load_artifact(path))
+        if is_described(path)
+        else _describe_foreign(path, stated, note)
+        for path in models
     ]
 
 
@@ -94,10 +105,12 @@ def _is_companion(path: Path) -> bool:
     )
 
 
-def _describe_foreign(path: Path) -> Artifact:
+def _describe_foreign(path: Path, stated: StatedInput, note: Callable[[str], None]) -> Artifact:
     """Describe a file without manifest and contract, by opening it in a worker.
 
-    The first target that can open the file reads its tensors.
+    The first target that can open the file reads its tensors. The preprocessing is the stated one,
+    else the declared one, else the one that a quantized input implies. A model of the shape of
+    MNIST is tested on its images. Otherwise pixels of 0 to 255 are assumed.
     """
     format = check_format(path)
     usual = [t for t in find_targets(format) if t.preference < NOT_BY_DEFAULT]
@@ -114,7 +127,8 @@ def _describe_foreign(path: Path) -> Artifact:
             reasons.append(str(error))
             continue
         inputs, outputs = ([TensorSpec(**spec) for spec in tensors[side]] for side in ("in", "out"))
-        return describe(
+        rule, labels = _declared(path, format, inputs, outputs)
+        artifact = describe(
             path,
             precision="unknown",
             batch_size=inputs[0].shape[0],
@@ -123,8 +137,10 @@ def _describe_foreign(path: Path) -> Artifact:
             parent_sha256=None,
             converter="unknown",
             calibration=None,
-            preprocessing=_preprocessing_of(path, format, inputs),
+            labels=labels,
+            preprocessing=rule or replace(PIXELS, origin="assumed"),
         )
+        return _tested_on_digits(stated.describe(artifact), target.name, note)
     if reasons:
         raise ModelFileError(f"{path} cannot be used: {reasons[0]}")
     names = dict.fromkeys(target.extra for target in usual if target.extra)
@@ -134,15 +150,27 @@ def _describe_foreign(path: Path) -> Artifact:
     )
 
 
-def _preprocessing_of(path: Path, format: str, inputs: Sequence[TensorSpec]) -> Preprocessing:
-    """Return the declared preprocessing of a foreign file, or the one that its input implies."""
-    declared, _ = declared_preprocessing(path, format, inputs)
+def _declared(
+    path: Path, format: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> tuple[Preprocessing | None, tuple[str, ...]]:
+    """Return the preprocessing and the labels that a foreign file declares or implies."""
+    rule, labels = declared_preprocessing(path, format, inputs, outputs)
+    first = read_preprocessing(path) if format == "keras" else None
     spec = inputs[0]
-    return (
-        declared
-        or infer_from_tensor(spec.dtype, spec.scale, spec.zero_point)
-        or replace(PIXELS, origin="assumed")
-    )
+    return first or rule or infer_from_tensor(spec.dtype, spec.scale, spec.zero_point), labels
+
+
+def _tested_on_digits(artifact: Artifact, target: str, note: Callable[[str], None]) -> Artifact:
+    """Test a model of the shape of MNIST on its images, if its labels are not known."""
+    if artifact.labels or not takes_digits(artifact):
+        return artifact
+    tested = compare_on_images(artifact, target)
+    if tested is None or not digits_decide(tested):
+        return artifact
+    if not artifact.preprocessing.is_assumed:
+        return replace(artifact, labels=mnist.CLASS_NAMES)
+    note(f"{artifact.name}: {tested.summary}")
+    return replace(artifact, labels=mnist.CLASS_NAMES, preprocessing=tested.rule)
 
 
 @worker.function

@@ -54,6 +54,26 @@ class TensorSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
 
+    @property
+    def image_shape(self) -> tuple[int | None, ...] | None:
+        """Height, width and channels of the images that this input takes; None if it takes none.
+
+        The tensor has the channels last, first or not at all, or is flat. A flat tensor holds a
+        square image, gray or RGB.
+        """
+        shape = self.shape[1:]
+        if len(shape) == 3:
+            first = shape[0] in (1, 3) and shape[2] not in (1, 3)
+            return (shape[1], shape[2], shape[0]) if first else shape
+        if len(shape) == 2:
+            return (*shape, 1)
+        if len(shape) == 1 and shape[0]:
+            for channels in (1, 3):
+                side = math.isqrt(shape[0] // channels)
+                if side > 1 and side * side * channels == shape[0]:
+                    return side, side, channels
+        return None
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -12,6 +12,7 @@ before TensorFlow starts.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lenet_edge.artifacts.preprocessing import PIXELS, UNIT, Preprocessing
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.support.temporary import temporary_folder
 
@@ -27,6 +29,7 @@ _GRAPH, _METADATA = "config.json", "metadata.json"
 _MEMBERS = {_GRAPH, _METADATA, "model.weights.h5"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_GRAPH = "model_config"  # the attribute of an HDF5 file that holds the graph
+_DIVIDES_PIXELS = 0.1  # a first layer with a smaller factor takes 0 to 255
 _MAX_GRAPH_BYTES = 2**24
 _MAX_BYTES = 2**31
 _MAX_RATIO = 100  # unpacked size / file size; weights do not shrink by more than a tenth
@@ -234,6 +237,63 @@ def _check_graph(path: Path, graph: Any) -> None:
         raise ValueError("it has no model")
     for module, name in _names(graph):
         _check_name(path, module, name)
+
+
+def read_preprocessing(path: Path) -> Preprocessing | None:
+    """Return the preprocessing that the first layer in a .keras file implies, see below.
+
+    Args:
+        path: a file that `check_keras_file` accepts. HDF5 files give None.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return implied_preprocessing(json.loads(archive.read(_GRAPH)))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def implied_preprocessing(graph: Any, variance: Any = None) -> Preprocessing | None:
+    """Return the preprocessing that the first layer of a model implies; None for other layers.
+
+    A Rescaling or Normalization layer takes values of 0 to 255 if it makes them much smaller, and
+    otherwise values of 0 to 1.
+
+    Args:
+        graph: the graph of the model, {"config": {"layers": ...}}.
+        variance: the variances of an adapted Normalization layer, which are no part of the graph.
+    """
+    try:
+        name, config = _first_layer(graph)
+        if name == "Rescaling":
+            factor = min(map(abs, _flat(config["scale"])))
+        elif name == "Normalization":
+            values = config.get("variance") if variance is None else variance
+            factor = max(_flat(values)) ** -0.5
+        else:
+            return None
+        rule = PIXELS if 0 < factor < _DIVIDES_PIXELS else UNIT
+    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, RecursionError):
+        return None  # the graph is foreign; other sources remain
+    return dataclasses.replace(rule, origin="read", detail=f"its first layer, {name}")
+
+
+def _flat(values: Any) -> list[float]:
+    if isinstance(values, (list, tuple)):
+        return [number for value in values for number in _flat(value)]
+    return [float(values)]
+
+
+def _first_layer(graph: Any) -> tuple[str, dict[str, Any]]:
+    """Return the class and the settings of the first layer that computes, in nested models too."""
+    passive = {"InputLayer", "Resizing", "Reshape", "Permute", "CenterCrop", "ZeroPadding2D"}
+    layers = graph["config"]["layers"]
+    for layer in layers:
+        name = layer["class_name"]
+        if "layers" in layer["config"]:
+            return _first_layer(layer)
+        if name not in passive and not name.startswith("Random"):
+            return name, layer["config"]
+    raise ValueError("the model has no layers")
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:

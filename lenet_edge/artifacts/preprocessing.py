@@ -100,8 +100,10 @@ class Preprocessing:
                 return f"inverted pixels scaled to {high:.4g}..{low:.4g}{order[self.channels]}"
             if (low, high) == (0, 255):
                 return f"pixels of 0 to 255{order[self.channels]}"
-            return f"pixels scaled to {low:.4g}..{high:.4g}{order[self.channels]}"
-        mean, std = self.mean_std
+            if not self.offset[0] or abs(low + high) < _TOLERANCE:
+                return f"pixels scaled to {low:.4g}..{high:.4g}{order[self.channels]}"
+        count = 1 if len(set(self._by_channel())) == 1 else None
+        mean, std = (values[:count] for values in self.mean_std)
         texts = (", ".join(f"{value:.4g}" for value in values) for values in (mean, std))
         return (
             "pixels scaled to 0..1, with mean {} and std {}".format(*texts) + (order[self.channels])
@@ -245,6 +247,19 @@ def to_input_values(
     )
 
 
+def recover_pixels(images: npt.NDArray[Any]) -> npt.NDArray[np.uint8] | None:
+    """Return the pixels of integers, or of floats that were scaled; None if it is not known how."""
+    import numpy as np
+
+    if images.dtype.kind != "f":
+        return images.astype(np.uint8)
+    scaling = infer_from_floats(images)
+    if scaling is None or len(scaling.scale) > 1:
+        return None
+    pixels = (images - scaling.offset[0]) / scaling.scale[0]
+    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+
+
 def float_scaling(images: npt.NDArray[Any], preprocessing: Preprocessing) -> Preprocessing | None:
     """Return the scaling of float images that are no input values of a rule; None if they are."""
     low, high = float(images.min()), float(images.max())
@@ -267,6 +282,10 @@ def infer_from_floats(images: npt.NDArray[Any]) -> Preprocessing | None:
     detail = f"the images, floats of {low:.3g} to {high:.3g}"
     for scaling, lowest, highest in ((UNIT, 0, 1), (SIGNED, -1, 1), (PIXELS, 0, 255)):
         if lowest - 1e-3 <= low and high <= highest * 1.001:
+            return dataclasses.replace(scaling, origin="inferred", detail=detail)
+    for scaling in (MNIST, IMAGENET):  # both ends are specific, so both must fit
+        black, white = scaling.input_range
+        if abs(low - black) < _TOLERANCE and abs(high - white) < _TOLERANCE:
             return dataclasses.replace(scaling, origin="inferred", detail=detail)
     return None
 

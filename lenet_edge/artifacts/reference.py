@@ -5,6 +5,7 @@ They are recorded at export, so that a board can verify files without Keras.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,15 @@ class Reference:
 
     Attributes:
         logits: float32 of shape (N, classes).
-        images: uint8 of shape (N, height, width, channels); None for the MNIST images that the
-            package contains.
-        labels: int32 of shape (N,); None together with `images`.
+        images: N images, uint8 pixels or float32 values, in any layout; None for the MNIST images
+            that the package contains.
+        labels: int32 of shape (N,); None without labels, and together with `images`.
     """
 
     checkpoint_sha256: str
     dataset: str
     logits: npt.NDArray[np.float32]
-    images: npt.NDArray[np.uint8] | None = None
+    images: npt.NDArray[np.uint8] | npt.NDArray[np.float32] | None = None
     labels: npt.NDArray[np.int32] | None = None
 
     def save(self, path: Path) -> None:
@@ -46,14 +47,17 @@ class Reference:
         Raises:
             ValueError: an array has the wrong type or shape, or the lengths differ.
         """
-        _check_array("logits", self.logits, np.float32, 2)
-        if (self.images is None) != (self.labels is None):
-            raise ValueError("it needs images and labels, or neither")
-        if self.images is not None and self.labels is not None:
-            _check_array("images", self.images, np.uint8, 4)
-            _check_array("labels", self.labels, np.int32, 1)
-            if not len(self.images) == len(self.labels) == len(self.logits):
-                raise ValueError("the numbers of logits, images and labels differ")
+        _check_array("logits", self.logits, (np.float32,), 2)
+        if self.images is None and self.labels is not None:
+            raise ValueError("it has labels without images")
+        if self.images is not None:
+            _check_array("images", self.images, (np.uint8, np.float32), max(self.images.ndim, 2))
+            if len(self.images) != len(self.logits) or not np.isfinite(self.images).all():
+                raise ValueError("the numbers of logits and images differ, or a value is NaN")
+        if self.labels is not None:
+            _check_array("labels", self.labels, (np.int32,), 1)
+            if len(self.labels) != len(self.logits):
+                raise ValueError("the numbers of logits and labels differ")
 
     @classmethod
     def load(cls, path: Path) -> Reference:
@@ -81,8 +85,8 @@ class Reference:
             raise ModelFileError(f"{path} is damaged ({error}); export again") from error
 
 
-def _check_array(name: str, array: npt.NDArray[Any], dtype: type, rank: int) -> None:
-    if array.dtype != dtype or array.ndim != rank or not array.size:
+def _check_array(name: str, array: npt.NDArray[Any], dtypes: Sequence[type], rank: int) -> None:
+    if array.dtype not in dtypes or array.ndim != rank or not array.size:
         raise ValueError(f"{name} are {array.dtype} of shape {array.shape}")
 
 

@@ -38,6 +38,7 @@ class Section(enum.Enum):
 # Titles of the option groups that several commands share.
 TARGETS = "Files and targets"
 DATA = "Images"
+INPUT = "What the model takes"
 TRAINING = "How to train"
 MEASURING = "How to measure"
 FLEET = "Fleet"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lenet_edge.cli._help import (
     DATA,
     FLEET,
+    INPUT,
     MEASURING,
     OUTPUT,
     TARGETS,
@@ -238,6 +241,84 @@ def dataset_options(command: Decorated) -> Decorated:
     ):
         command = decorator(command)
     return command
+
+
+def calibration_option(command: Decorated) -> Decorated:
+    """Add --calibration: images of the user that calibrate and judge the exported files."""
+    return option(
+        DATA,
+        "--calibration",
+        type=click.Path(path_type=Path),
+        metavar="FILE|FOLDER",
+        help="Calibrate int8 with these images, and compare the files on them: an .npz, .npy or"
+        " CSV file, or a folder of images. Default: the first 1,000 training images.",
+    )(command)
+
+
+def input_options(command: Decorated) -> Decorated:
+    """Add the facts about a model's input, and pass them to the command as `stated`.
+
+    The options are --pixel-scale, --pixel-offset, --mean, --std, --channels, --resize, --labels.
+    """
+    names = ("pixel_scale", "pixel_offset", "mean", "std", "channels", "resize", "labels")
+
+    @functools.wraps(command)
+    def with_stated(*arguments: Any, **options: Any) -> Any:
+        from lenet_edge.artifacts.stated_input import StatedInput
+
+        facts = {name: options.pop(name) for name in names}
+        return command(*arguments, stated=StatedInput.parse(facts), **options)
+
+    decorated: Any = with_stated
+    for decorator in (
+        option(
+            INPUT,
+            "--labels",
+            metavar="FILE",
+            help="Class names: one in each line, in the order of the outputs, or JSON.",
+        ),
+        option(
+            INPUT,
+            "--resize",
+            type=StringChoice(["stretch", "crop", "letterbox"]),
+            help="Fit images by stretching them, by cutting out the centre, or with borders.",
+        ),
+        option(
+            INPUT,
+            "--channels",
+            type=StringChoice(["rgb", "bgr", "gray"]),
+            help="Order of the channels. Default: rgb, or gray for one channel.",
+        ),
+        option(
+            INPUT,
+            "--std",
+            metavar="X[,X,X]",
+            help="Standard deviations, on the scale of --mean.",
+        ),
+        option(
+            INPUT,
+            "--mean",
+            metavar="X[,X,X]",
+            help="Means that are subtracted, for pixels of 0 to 1; for pixels of 0 to 255 if a"
+            " mean or a --std is over 1.",
+        ),
+        option(
+            INPUT,
+            "--pixel-offset",
+            metavar="X[,X,X]",
+            help="Add this to each pixel after --pixel-scale, such as -1.",
+        ),
+        option(
+            INPUT,
+            "--pixel-scale",
+            metavar="X[,X,X]",
+            help="Multiply pixels of 0 to 255 by this, such as 1/255. Default: what the file"
+            " says or implies, else 1.",
+        ),
+    ):
+        decorated = decorator(decorated)
+    result: Decorated = decorated
+    return result
 
 
 def check_deployables(

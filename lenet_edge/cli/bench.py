@@ -23,6 +23,7 @@ from lenet_edge.cli._options import (
     batch_size_option,
     delegate_options,
     files_argument,
+    input_options,
     json_option,
     percent,
     scheduler_option,
@@ -33,6 +34,7 @@ from lenet_edge.cli._outputs import OutputFile, PathOrName, is_dash
 from lenet_edge.cli._terminal import output, say, show
 
 if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
     from lenet_edge.flows.bench import BenchSettings
     from lenet_edge.flows.fleet_session import Choice
 
@@ -83,6 +85,7 @@ def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @option(MEASURING, "--timeout", type=click.FloatRange(0, min_open=True), default=300.0,
         metavar="S", show_default=True,
         help="Stop a process that takes longer than this many seconds.")  # fmt: skip
+@input_options
 @json_option
 @option(OUTPUT, "--resume", is_flag=True,
         help="Continue the run in the file of --json.")  # fmt: skip
@@ -112,6 +115,7 @@ def command(
     resume: bool,
     csv_file: Path | None,
     pytest_file: Path | None,
+    stated: StatedInput,
 ) -> None:
     """Measure the latency of each file at each batch size.
 
@@ -156,7 +160,7 @@ def command(
         raise UsageError(
             "--python, --csv and --pytest-benchmark are for one machine; leave out --scheduler"
         )
-    artifacts = load_artifacts(files, DEFAULT_DIR, say)
+    artifacts = load_artifacts(files, DEFAULT_DIR, say, stated)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
     if scheduler:
         _on_fleet(scheduler, choice, settings, share, json_file, run_file, resume)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, Command, Section, check_choice, option
-from lenet_edge.cli._options import DEFAULT_DIR, check_deployables, files_argument, json_option
+from lenet_edge.cli._options import (
+    DEFAULT_DIR,
+    check_deployables,
+    files_argument,
+    input_options,
+    json_option,
+)
 from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import say, write_json
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
 
 _CONTENT = "What to pack"
 
@@ -31,7 +41,7 @@ def _check_system(ctx: click.Context, parameter: click.Parameter, name: str | No
     default="4000",
     show_default=True,
     metavar="N|all",
-    help="Number of test images to add, evenly spread over the 10,000.",
+    help="Number of test images to add, evenly spread. If there are fewer, all are added.",
 )
 @option(
     _CONTENT,
@@ -59,6 +69,7 @@ def _check_system(ctx: click.Context, parameter: click.Parameter, name: str | No
     show_default=True,
     help="Archive to write.",
 )
+@input_options
 @json_option
 def command(
     files: tuple[Path, ...],
@@ -67,6 +78,7 @@ def command(
     wheels: str | None,
     runtimes: tuple[str, ...],
     json_file: Path | None,
+    stated: StatedInput,
 ) -> None:
     """Pack everything that a board needs into one small archive.
 
@@ -85,7 +97,7 @@ def command(
     if num_images != "all" and not num_images.isdecimal():
         raise click.BadParameter('must be a number or "all"', param_hint="--num-images")
     count = None if num_images == "all" else int(num_images)
-    saved = save_bundle(files, DEFAULT_DIR, output, TERMINAL, count, wheels, runtimes)
+    saved = save_bundle(files, DEFAULT_DIR, output, TERMINAL, count, wheels, runtimes, stated)
     bundle, size = saved.bundle, output.stat().st_size
     facts = {
         "path": str(output), "id": bundle.id, "sha256": sha256_of(output), "size_bytes": size,

@@ -13,6 +13,7 @@ from lenet_edge.cli._options import (
     batch_size_option,
     check_deployables,
     files_argument,
+    input_options,
     json_option,
 )
 from lenet_edge.cli._outputs import OutputFolder
@@ -26,6 +27,7 @@ from lenet_edge.cli._terminal import (
 from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
     from lenet_edge.flows.deployment_plan import DeploymentPlan
 
 
@@ -64,6 +66,7 @@ _ACTION, _BOARD = "What to do", "The board"
     default=Path("benchmarks/results"), show_default=True,
     help="Write the board's results to a folder with the board's name in this folder.",
 )  # fmt: skip
+@input_options
 @json_option
 def command(
     host: str,
@@ -79,6 +82,7 @@ def command(
     python: str,
     ssh_options: tuple[str, ...],
     json_file: Path | None,
+    stated: StatedInput,
 ) -> None:
     """Copy files to a board over ssh, verify them and time them there.
 
@@ -105,7 +109,7 @@ def command(
     if not uninstall:
         artifacts = [
             artifact
-            for artifact in load_artifacts(files, DEFAULT_DIR, say)
+            for artifact in load_artifacts(files, DEFAULT_DIR, say, stated)
             if BY_NAME[artifact.format].role != "checkpoint"
         ]
     with closing(SshConnection(host, ssh_options, python)) as board:

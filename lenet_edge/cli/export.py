@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet_edge.cli._console import TERMINAL
-from lenet_edge.cli._help import DATA, OUTPUT, Command, Section, StringChoice, option
-from lenet_edge.cli._options import DEFAULT_DIR, MAX_BATCH_SIZE, dataset_options
+from lenet_edge.cli._help import OUTPUT, Command, Section, StringChoice, option
+from lenet_edge.cli._options import (
+    DEFAULT_DIR,
+    MAX_BATCH_SIZE,
+    calibration_option,
+    dataset_options,
+    input_options,
+)
 from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.formats import EXPORT_CHOICES
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
 
 _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
 
@@ -57,13 +67,8 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
     help="Fix the batch size, for delegates that need it. Default: any batch size.",
 )
 @dataset_options
-@option(
-    DATA,
-    "--calibration",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.npz",
-    help="Calibrate int8 with these images. Default: the first 1,000 training images.",
-)
+@calibration_option
+@input_options
 @option(
     OUTPUT,
     "--output-dir",
@@ -86,13 +91,15 @@ def command(
     dataset: str,
     data_dir: Path | None,
     output_dir: Path,
+    stated: StatedInput,
 ) -> None:
     """Export a checkpoint to TFLite, ONNX, plain C or WebAssembly.
 
     MODEL is a .keras or .h5 file of Keras 2 or 3; the default is exported/lenet.keras. Any Keras
     classifier with one input works. The command writes float32 files, and files of the other
-    precisions that you select. Each file contains its labels, its pixel scale and its origin. The
-    manifest beside it repeats them.
+    precisions that you select. Each file contains its labels, its preprocessing and its origin.
+    The manifest beside it repeats them. The images of --calibration or --dataset also judge the
+    files.
 
     \b
     Example: lenet-edge export --int8 --dynamic
@@ -113,5 +120,6 @@ def command(
         cpu,
         batch_size,
         calibration,
+        stated,
         report=lambda file: click.echo(f"{file.path}: {file.size_bytes:,} bytes"),
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet_edge.cli._help import DATA, TARGETS, Command, Section, option
-from lenet_edge.cli._options import DEFAULT_DIR, json_option, num_threads_option
+from lenet_edge.cli._options import DEFAULT_DIR, input_options, json_option, num_threads_option
 from lenet_edge.cli._outputs import PathOrName
-from lenet_edge.cli._terminal import write_json
+from lenet_edge.cli._terminal import say, write_json
 from lenet_edge.support.printable import make_printable
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
 
 
 @click.command("predict", cls=Command, section=Section.USE, position=1)
@@ -31,6 +35,7 @@ from lenet_edge.support.printable import make_printable
     help="Target, runtime or format. Default: the best that is installed.",
 )
 @num_threads_option
+@input_options
 @json_option
 def command(
     images: tuple[str, ...],
@@ -39,6 +44,7 @@ def command(
     target: str | None,
     num_threads: int,
     json_file: Path | None,
+    stated: StatedInput,
 ) -> None:
     """Classify images: print the class that each image shows.
 
@@ -50,6 +56,7 @@ def command(
     \b
     Example: lenet-edge predict photo.jpg --model exported/lenet_int8.tflite
     """
+    from lenet_edge.artifacts.stated_input import question
     from lenet_edge.flows.predict import Prediction, find_images, find_models, predict
 
     if not images and not camera:
@@ -64,10 +71,21 @@ def command(
         elif to_screen:
             click.echo(make_printable(f"{prediction.image:{width}}  {prediction.describe()}"))
 
-    models = find_models(model, DEFAULT_DIR)
+    models = find_models(model, DEFAULT_DIR, say, stated)
     file, target, predictions = predict(sources, models, target, num_threads, report)
+    if file.preprocessing.is_assumed:
+        say(question(file))
     if json_file:
         facts = [prediction.to_json() for prediction in predictions]
-        write_json(json_file, {"file": file.name, "target": target, "images": facts})
+        write_json(
+            json_file,
+            {
+                "file": file.name,
+                "target": target,
+                "preprocessing": file.preprocessing.to_json(),
+                "question": question(file) if file.preprocessing.is_assumed else None,
+                "images": facts,
+            },
+        )
     if any(prediction.error is not None for prediction in predictions):
         raise SystemExit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,17 @@ from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import (
     batch_size_option,
+    calibration_option,
     dataset_options,
+    input_options,
     json_option,
     recipe_options,
 )
 from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.cli._terminal import output, say
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
 
 
 @click.command("run", cls=Command, section=Section.START)
@@ -24,6 +30,8 @@ from lenet_edge.cli._terminal import output, say
 )
 @recipe_options
 @dataset_options
+@calibration_option
+@input_options
 @batch_size_option
 @option(
     OUTPUT,
@@ -44,11 +52,14 @@ def command(
     data_dir: Path | None,
     batch_sizes: tuple[int, ...],
     json_file: Path | None,
+    calibration: Path | None,
+    stated: StatedInput,
 ) -> None:
     """Train, export, verify and bench, and recommend one file.
 
     The command prints one table and writes one page, report.html. With MODEL, a .keras
-    checkpoint, it does not train.
+    checkpoint of any classifier, it does not train. Give its images with --dataset or
+    --calibration.
 
     \b
     Example: lenet-edge run --output-dir demo
@@ -58,8 +69,9 @@ def command(
     from lenet_edge.report.terminal.summary import summary_view
 
     measured = run(
-        output_dir, TERMINAL, model, recipe, epochs, seed, dataset, data_dir, batch_sizes
-    )
+        output_dir, TERMINAL, model, recipe, epochs, seed, dataset, data_dir, batch_sizes,
+        calibration, stated,
+    )  # fmt: skip
     say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
     output(summary_view(measured), measured.to_json(), json_file)
     try:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import TARGETS, Command, Section, option
-from lenet_edge.cli._options import DEFAULT_DIR, files_argument
+from lenet_edge.cli._options import DEFAULT_DIR, files_argument, input_options
 from lenet_edge.cli._terminal import say
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
 
 _NETWORK = "Network"
 
@@ -39,7 +43,10 @@ _NETWORK = "Network"
     show_default=True,
     help="Port to listen on. 0 selects a free port.",
 )
-def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -> None:
+@input_options
+def command(
+    files: tuple[Path, ...], target: str | None, host: str, port: int, stated: StatedInput
+) -> None:
     """Serve a web page that classifies what you draw, and photos.
 
     FILES are exported models; the default is every file in ./exported. The page shows the
@@ -57,4 +64,4 @@ def command(files: tuple[Path, ...], target: str | None, host: str, port: int) -
             click.echo(f"Serving {count} models at {address}")
         say("Press Ctrl-C to stop the server.")
 
-    serve(files, DEFAULT_DIR, target, host, port, TERMINAL, on_ready)
+    serve(files, DEFAULT_DIR, target, host, port, TERMINAL, on_ready, stated)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TARGETS, Command, Section, option
-from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, json_option
+from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, input_options, json_option
 from lenet_edge.cli._outputs import OutputFolder
 from lenet_edge.cli._terminal import output, say
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
 
 
 @click.command("tune", cls=Command, section=Section.MAKE, position=3)
@@ -27,6 +31,7 @@ from lenet_edge.cli._terminal import output, say
     help="Target or runtime that runs .tflite files.",
 )
 @dataset_options
+@input_options
 @option(
     OUTPUT,
     "--output-dir",
@@ -43,6 +48,7 @@ def command(
     data_dir: Path | None,
     output_dir: Path,
     json_file: Path | None,
+    stated: StatedInput,
 ) -> None:
     """Find the fastest TFLite file that mixes float and int8 layers.
 
@@ -57,7 +63,7 @@ def command(
     from lenet_edge.flows.tune import tune_and_save
     from lenet_edge.report.terminal.tuning import tuning_view
 
-    tuned = tune_and_save(model, output_dir, target_name, TERMINAL, dataset, data_dir)
+    tuned = tune_and_save(model, output_dir, target_name, TERMINAL, dataset, data_dir, stated)
     names = f"{tuned.json_file.name} and {tuned.picture.name}"
     say(f"Written: {tuned.result.winner.path}, {names} beside it.")
     facts = tuned.result.to_json()

@@ -13,6 +13,7 @@ from lenet_edge.cli._options import (
     DEFAULT_DIR,
     delegate_options,
     files_argument,
+    input_options,
     json_option,
     num_threads_option,
     scheduler_option,
@@ -22,6 +23,7 @@ from lenet_edge.cli._outputs import OutputFile, OutputFolder
 from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, say
 
 if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.flows.verify import VerifySettings
 
@@ -88,6 +90,7 @@ _BY_PRECISION = "The default depends on the precision"
     metavar="DIR",
     help="Draw flipped images, the confusion matrix and the logit errors as PNG files in DIR.",
 )
+@input_options
 @json_option
 def command(
     files: tuple[Path, ...],
@@ -103,6 +106,7 @@ def command(
     plots: Path | None,
     scheduler: str | None,
     json_file: Path | None,
+    stated: StatedInput,
     **options: float | None,
 ) -> None:
     """Check that each file is as accurate as the float model.
@@ -120,8 +124,10 @@ def command(
     from lenet_edge.report.terminal.parity import parity_view
     from lenet_edge.selection import load_artifacts
 
-    settings = VerifySettings(options, num_threads, reference, data, layers, logits_file, plots)
-    artifacts = load_artifacts(files, DEFAULT_DIR, say)
+    settings = VerifySettings(
+        options, num_threads, reference, data, layers, logits_file, plots, stated
+    )
+    artifacts = load_artifacts(files, DEFAULT_DIR, say, stated)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
     if scheduler:
         _on_fleet(scheduler, choice, settings, json_file)

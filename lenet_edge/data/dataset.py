@@ -22,10 +22,12 @@ class FileFacts:
         sizes: width and height of the smallest and of the largest image file; None if the images
             were not scaled.
         remarks: a sentence for each file or folder that is not used, and for each choice.
+        value_range: the range of the stored values, if they are scaled pixels: (0, 1) or (-1, 1).
     """
 
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     remarks: tuple[str, ...] = ()
+    value_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

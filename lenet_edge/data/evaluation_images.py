@@ -10,26 +10,22 @@ import numpy.typing as npt
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.reference import Reference, reference_for, reference_path
 from lenet_edge.data import mnist
-from lenet_edge.data.dataset import Dataset
+from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.errors import DataError
 
 
-def evaluation_dataset(reference: Reference, class_names: tuple[str, ...]) -> Dataset:
+def evaluation_data(reference: Reference) -> LabelledImages:
     """Return the images that a reference has logits for.
 
-    Args:
-        reference: the recorded logits of a checkpoint.
-        class_names: the names of the classes, for a reference with its own images.
-
-    Returns:
-        The images recorded in the reference; without any, the embedded test images of MNIST.
+    They are the images recorded in the reference; without any, the embedded test images of MNIST.
     """
-    if reference.images is None or reference.labels is None:
-        return mnist.load("test")
-    return Dataset(reference.dataset, reference.images, reference.labels, class_names)
+    if reference.images is None:
+        test = mnist.load("test")
+        return LabelledImages(test.images, test.labels)
+    return LabelledImages(reference.images, reference.labels)
 
 
-def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uint8]:
+def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[Any]:
     """Return images of the shape that an artifact takes.
 
     These are the images of its reference. Without a reference, they are the test images of MNIST
@@ -40,13 +36,14 @@ def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uin
         count: the number of random images.
 
     Returns:
-        uint8 of shape (N, height, width, channels); random images have the artifact's own shape.
+        Images as `classifier_io.to_model_input` takes them; random images have the shape of the
+        artifact's input.
 
     Raises:
         DataError: the artifact does not fix the size of its images.
     """
     if has_reference(artifact):
-        return evaluation_dataset(reference_for(artifact), artifact.labels).images
+        return evaluation_data(reference_for(artifact)).images
     if has_test_images(artifact):
         return mnist.load("test").images
     shape = _image_shape(artifact)
@@ -59,7 +56,8 @@ def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[np.uin
 
 def has_test_images(artifact: Artifact) -> bool:
     """Return whether `evaluation_images` returns real images, not random images."""
-    return has_reference(artifact) or _image_shape(artifact) == (28, 28, 1)
+    takes_mnist = not artifact.inputs or artifact.inputs[0].image_shape == (28, 28, 1)
+    return has_reference(artifact) or takes_mnist
 
 
 def has_reference(artifact: Artifact) -> bool:

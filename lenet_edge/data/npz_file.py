@@ -112,7 +112,8 @@ def load(path: Path) -> tuple[Dataset, Dataset]:
     """Load the training part and the test part of a data set from an .npz file.
 
     The file has the arrays x_train, y_train, x_test and y_test. Images have shape
-    (N, height, width) or (N, height, width, channels), and are integers 0..255 or floats 0..1.
+    (N, height, width) or (N, height, width, channels), and are integers 0..255, or floats of
+    0..1 or -1..1.
     Labels have one of the forms of `labels.read_labels`. The array `class_names` is optional.
 
     Raises:
@@ -139,7 +140,7 @@ def load(path: Path) -> tuple[Dataset, Dataset]:
     parts = []
     for part in ("train", "test"):
         pixels, remarks = to_pixels(arrays[f"x_{part}"], f"x_{part} in {path}")
-        files = FileFacts(remarks=remarks)
+        files = FileFacts(remarks=remarks, value_range=scaled_range(arrays[f"x_{part}"]))
         parts.append(Dataset(f"{path.stem}-{part}", pixels, labels[part], known, files))
     training, test = parts
     check_dataset(training)
@@ -150,6 +151,16 @@ def load(path: Path) -> tuple[Dataset, Dataset]:
             " make them the same size"
         )
     return training, test
+
+
+def scaled_range(array: npt.NDArray[Any]) -> tuple[float, float] | None:
+    """Return the range of images that are scaled pixels, 0..1 or -1..1; None for pixels."""
+    if not array.size or array.dtype.kind not in "iufb":
+        return None
+    lowest, highest = float(array.min()), float(array.max())
+    if lowest >= 0 and highest <= 1 and (array.dtype.kind == "f" or highest == 1):
+        return 0, 1
+    return (-1, 1) if array.dtype.kind == "f" and -1 <= lowest < 0 and highest <= 1 else None
 
 
 def to_pixels(array: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
@@ -183,12 +194,18 @@ def to_pixels(array: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[np.uint8]
             f"{name} has {(~np.isfinite(array)).sum()} values that are not finite; remove them"
         )
     lowest, highest = float(array.min()), float(array.max())
-    scale = 255 if highest <= 1 and (array.dtype.kind == "f" or highest == 1) else 1
+    value_range = scaled_range(array)
+    if value_range == (-1, 1):
+        array, lowest, highest = (array + 1) / 2, (lowest + 1) / 2, (highest + 1) / 2
+    scale = 255 if value_range else 1
     if lowest < 0 or highest * scale > 255:
         raise DataError(
-            f"{name} lies in {lowest:g}..{highest:g}; give pixels of 0..255, or floats of 0..1"
+            f"{name} lies in {lowest:g}..{highest:g}; give pixels of 0..255, or floats of 0..1 or"
+            " -1..1"
         )
-    remarks = (f"The values of {name} lie in 0..1: 1 becomes the pixel 255",) * (scale == 255)
+    remarks: tuple[str, ...] = ()
+    if value_range:
+        remarks = (f"The values of {name} lie in {value_range[0]}..1: 1 becomes the pixel 255",)
     if array.dtype == np.uint8 and scale == 1:
         return array, remarks
     pixels: npt.NDArray[np.uint8] = np.rint(array * np.float32(scale)).astype(np.uint8)

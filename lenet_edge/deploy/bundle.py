@@ -24,7 +24,7 @@ import numpy as np
 import lenet_edge
 from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
 from lenet_edge.artifacts.reference import reference_for, reference_path
-from lenet_edge.data.evaluation_images import evaluation_dataset
+from lenet_edge.data.evaluation_images import evaluation_data
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.formats import BY_NAME
 from lenet_edge.runtimes.native import build_for, built_beside
@@ -108,13 +108,14 @@ def make_bundle(
 
     Args:
         artifacts: the files, each beside its manifest and its reference.
-        num_images: number of test images, evenly spread over all of them; None for all.
+        num_images: number of test images, evenly spread over all of them; None for all. If there
+            are fewer, the bundle takes all.
         wheels: Python packages to include.
         machine: the architecture of the board, as uname names it. If this machine has a compiler
             for it, the bundle includes compiled C files. Otherwise the board compiles them.
 
     Raises:
-        DataError: there are fewer test images than `num_images`.
+        DataError: `num_images` is below 1.
         ModelFileError: the reference of the float model is missing.
     """
     files = {name: (_PACKAGE / "deploy" / name).read_bytes() for name in _SCRIPTS}
@@ -142,20 +143,21 @@ def make_bundle(
 def _reference(artifact: Artifact, num_images: int | None) -> bytes:
     """Return a reference with its images, as .npz without compression: xz compresses better."""
     reference = reference_for(artifact)
-    dataset = evaluation_dataset(reference, artifact.labels)
-    total = len(dataset.labels)
-    count = total if num_images is None else num_images
-    if not 1 <= count <= total:
-        raise DataError(f"{artifact.name} has {total:,} test images, not {count:,}; ask for fewer")
+    data = evaluation_data(reference)
+    total = len(data.images)
+    count = total if num_images is None else min(num_images, total)
+    if count < 1:
+        raise DataError(f"{artifact.name}: {count} test images prove nothing; ask for more")
     indices = np.arange(count) * total // count
+    labels = {} if data.labels is None else {"labels": data.labels[indices].astype(np.int32)}
     packed = io.BytesIO()
     np.savez(
         packed,
         checkpoint_sha256=reference.checkpoint_sha256,
         dataset=reference.dataset if count == total else f"{reference.dataset}, {count} of {total}",
         logits=reference.logits[indices],
-        images=dataset.images[indices],
-        labels=dataset.labels[indices].astype(np.int32),
+        images=data.images[indices],
+        **labels,
     )
     return packed.getvalue()
 

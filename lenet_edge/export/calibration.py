@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data.dataset import Dataset
-from lenet_edge.errors import DataError
+from lenet_edge.errors import DataError, TargetError
 from lenet_edge.target import Images
 
 NUM_IMAGES = 1000  # more images hardly change the ranges; fewer do
@@ -29,7 +29,7 @@ class Calibration:
 def from_dataset(dataset: Dataset, parent: Artifact) -> Calibration:
     """Return the first 1,000 images of a dataset, as input values of a checkpoint."""
     count = min(NUM_IMAGES, len(dataset))
-    images = to_model_input(dataset.images[:count], parent)
+    images = _arranged(dataset.images[:count], parent)
     return Calibration(images, f"first {count} images of {dataset.name}")
 
 
@@ -41,17 +41,33 @@ def from_images(images: npt.NDArray[Any], name: str, parent: Artifact) -> Calibr
         name: the name of their file.
         parent: the checkpoint.
 
-    Raises:
-        DataError: the images cannot be used.
     """
-    if images.dtype.kind != "f":
-        low, high = images.min(), images.max()
-        if low < 0 or high > 255:
-            raise DataError(
-                f"{name} holds pixels of {low} to {high}; give integers of 0 to 255, or float32"
-                " scaled for the model"
-            )
-    return Calibration(to_model_input(images, parent), f"{len(images)} images of {name}")
+    return Calibration(_arranged(images, parent), f"{len(images)} images of {name}")
+
+
+def _arranged(images: npt.NDArray[Any], parent: Artifact) -> Images:
+    """Return images as input values; in their own shape if they do not fit the model."""
+    try:
+        return to_model_input(images, parent)
+    except TargetError:
+        return images.astype(np.float32)  # `check_calibration` reports the shape
+
+
+def check_pixels(images: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return images of the user as uint8 or float32.
+
+    Raises:
+        DataError: integers lie outside of 0 to 255.
+    """
+    if images.dtype.kind == "f":
+        return images.astype(np.float32, copy=False)
+    low, high = images.min(), images.max()
+    if low < 0 or high > 255:
+        raise DataError(
+            f"{name} holds pixels of {low} to {high}; give integers of 0 to 255, or float32"
+            " scaled for the model"
+        )
+    return images.astype(np.uint8, copy=False)
 
 
 def check_calibration(

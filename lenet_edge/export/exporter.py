@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import (
     Artifact,
@@ -23,13 +24,22 @@ from lenet_edge.artifacts.artifact import (
     load_artifact,
     write_manifest,
 )
+from lenet_edge.artifacts.declared import declared_preprocessing
 from lenet_edge.artifacts.head import Head, num_classes, read_outputs, resolve_head
-from lenet_edge.artifacts.preprocessing import PIXELS
+from lenet_edge.artifacts.keras_file import implied_preprocessing
+from lenet_edge.artifacts.preprocessing import (
+    PIXELS,
+    Preprocessing,
+    infer_from_floats,
+    recover_pixels,
+)
 from lenet_edge.artifacts.reference import Reference, reference_path
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, OPTIONS, StatedInput, question
 from lenet_edge.classifier_io import to_model_input
+from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
+from lenet_edge.data.labelled_images import load_images
 from lenet_edge.data.mnist import TEST as EMBEDDED
-from lenet_edge.data.npz_file import load_images
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.export import c, calibration
 from lenet_edge.export.calibration import Calibration
@@ -44,12 +54,28 @@ from lenet_edge.export.converter import (
 )
 from lenet_edge.export.embed import embed
 from lenet_edge.formats import BY_NAME, load
+from lenet_edge.rule_choice import (
+    OWN_DIGITS,
+    candidates,
+    compare_rules,
+    digits_decide,
+    predicted_classes,
+    takes_digits,
+)
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.support.files import atomic_write, sha256_of
 from lenet_edge.support.quiet import quiet
-from lenet_edge.target import Session
+from lenet_edge.target import Logits, Session
 
-__all__ = ["PRECISIONS", "Options", "export", "jobs", "write_artifact"]
+__all__ = [
+    "PRECISIONS",
+    "Evaluation",
+    "Options",
+    "describe_checkpoint",
+    "export",
+    "jobs",
+    "write_artifact",
+]
 
 _GOOD_AGREEMENT = 0.99
 Note = Callable[[str], None]
@@ -62,12 +88,15 @@ class Options:
     Attributes:
         batch_size: fixes the batch, for delegates that need it; None leaves it free.
         cpu: the CPU that will run int8 ONNX files: "x86", "arm", or "auto" for this machine's.
-        calibration_file: an .npz file of images to calibrate with, instead of training images.
+        calibration_file: images to calibrate with, instead of training images; a file or folder
+            that `data.labelled_images.load_images` takes.
+        stated: the facts about the model's input that the user states.
     """
 
     batch_size: int | None = None
     cpu: str = "auto"
     calibration_file: Path | None = None
+    stated: StatedInput = NOTHING_STATED
 
 
 DEFAULT_OPTIONS = Options()
@@ -84,6 +113,37 @@ class _Checkpoint:
     def image_shape(self) -> tuple[int, ...]:
         return tuple(self.model.inputs[0].shape[1:])
 
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes; None if the outputs are no classes."""
+        head, shape = self.artifact.stated_head, self.model.outputs[0].shape
+        if head is Head.VALUES or None in shape[1:]:
+            return None
+        outputs = int(np.prod(shape[1:]))
+        return num_classes(head, outputs) if head else outputs
+
+    def predict(self, images: npt.NDArray[Any], rule: Preprocessing | None = None) -> Logits:
+        """Return the model's outputs for images, prepared by its own rule or by another."""
+        artifact = self.artifact
+        if rule is not None:
+            artifact = dataclasses.replace(artifact, preprocessing=rule)
+        values = to_model_input(images, artifact)
+        logits: Logits = self.model.predict(values, batch_size=256, verbose=0)
+        return logits
+
+    def change(self, **facts: Any) -> _Checkpoint:
+        """Return the checkpoint with other facts in its artifact."""
+        return _Checkpoint(dataclasses.replace(self.artifact, **facts), self.model)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The images to compare the exported files on."""
+
+    name: str
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[np.int32] | None
+
 
 def export(
     checkpoint: Path,
@@ -95,12 +155,13 @@ def export(
     options: Options = DEFAULT_OPTIONS,
     report: Callable[[Artifact], None] = lambda artifact: None,
     note: Note = lambda text: None,
+    on_refused: Callable[[ModelFileError], None] | None = None,
 ) -> list[Artifact]:
     """Write each format in each precision, and the reference logits of the checkpoint.
 
-    A format is skipped in precisions that it does not support. If the test images do not fit the
-    model, `verify` cannot check its files. Then each file is compared with the Keras model on the
-    calibration images instead.
+    A format is skipped in precisions that it does not support. The reference logits are those of
+    the calibration images of the user, or of the test images if these fit the model. MNIST's fit a
+    model from elsewhere only if it knows them. Without images, `verify` cannot check the files.
 
     Args:
         checkpoint: a .keras file, from `train` or from elsewhere.
@@ -113,6 +174,8 @@ def export(
         options: other choices.
         report: called with each artifact after it is written.
         note: called with further messages for the user.
+        on_refused: called with the reason if a format cannot hold the model, which is then left
+            out; None raises the error.
 
     Raises:
         ModelFileError: the checkpoint cannot be loaded, or has a layer that cannot be exported.
@@ -120,18 +183,38 @@ def export(
         LenetEdgeError: the folder cannot be written to.
     """
     planned = jobs(formats, precisions)
-    source = _load(checkpoint)
-    images = _calibration_images(source, training, options)
-    _check_labels(source, test)
-    if options.calibration_file or any(name in CALIBRATED_PRECISIONS for _, name in planned):
+    source = _load(checkpoint, options.stated)
+    own = _own_images(source, options)
+    if own is None:
+        _check_labels(source, test)
+    source, evaluation = _settle_input(source, training, test, own, options, note)
+    is_calibrated = any(name in CALIBRATED_PRECISIONS for _, name in planned)
+    images = (
+        calibration.from_images(own.images, own.name, source.artifact)
+        if own
+        else calibration.from_dataset(training, source.artifact)
+    )
+    if own or is_calibrated:
         rule = source.artifact.preprocessing
         limits = None if rule.is_assumed else rule.input_range
         calibration.check_calibration(images, source.image_shape, limits)
+    if is_calibrated and own is None and evaluation is None and test.name == EMBEDDED:
+        raise DataError(
+            f"the images of {test.name} are not those of {checkpoint.name}, so int8 cannot be"
+            " calibrated with them; give its own with --calibration or --dataset"
+        )
     _keep_checkpoint(source.artifact, output_dir)
-    expected = _record_expected(source, test, images, options, output_dir, note)
+    logits = _record_reference(source, evaluation, output_dir) if evaluation else None
+    expected = logits if evaluation is own else None
     artifacts = []
     for format, precision in planned:
-        artifact = _export_file(source, format, precision, images, options, output_dir)
+        try:
+            artifact = _export_file(source, format, precision, images, options, output_dir)
+        except ModelFileError as error:
+            if on_refused is None:
+                raise
+            on_refused(error)
+            continue
         report(artifact)
         if expected is not None:
             note(f"{artifact.name} {_agreement(artifact, images, expected, checkpoint.name)}")
@@ -167,40 +250,52 @@ def _converter(format: str) -> Converter:
     return converter
 
 
-def _load(checkpoint: Path) -> _Checkpoint:
+def _load(checkpoint: Path, stated: StatedInput) -> _Checkpoint:
     check_format(checkpoint)
     sha256 = sha256_of(checkpoint)
     model = load_checkpoint(checkpoint)
     artifact = _checkpoint_artifact(checkpoint, model)
     if artifact.sha256 != sha256:
         raise ModelFileError(f"{checkpoint} changed while it was read; export it again")
-    return _Checkpoint(artifact, model)
+    return _Checkpoint(stated.describe(artifact), model)
 
 
 def _checkpoint_artifact(checkpoint: Path, model: Any) -> Artifact:
-    """Return the checkpoint's artifact; without a manifest, pixels are used unscaled."""
+    """Return the checkpoint's artifact; without a manifest, with what it declares."""
     if has_manifest(checkpoint):
         artifact = load_artifact(checkpoint)
         return dataclasses.replace(artifact, head=artifact.head or keras_head(model))
+    inputs = (TensorSpec("image", tuple(model.inputs[0].shape), "float32"),)
+    outputs = (TensorSpec("logits", tuple(model.outputs[0].shape), "float32"),)
+    declared, labels = declared_preprocessing(checkpoint, "keras", inputs, outputs)
+    adapted = [layer.variance for layer in model.layers if type(layer).__name__ == "Normalization"]
+    first = implied_preprocessing(
+        {"config": model.get_config()}, adapted[0].numpy().tolist() if adapted else None
+    )
     return describe(
         checkpoint,
         precision="float32",
         batch_size=None,
-        inputs=(TensorSpec("image", tuple(model.inputs[0].shape), "float32"),),
-        outputs=(TensorSpec("logits", tuple(model.outputs[0].shape), "float32"),),
+        inputs=inputs,
+        outputs=outputs,
         parent_sha256=None,
         converter="keras",
         calibration=None,
-        preprocessing=dataclasses.replace(PIXELS, origin="assumed"),
+        labels=labels,
+        preprocessing=first or declared or dataclasses.replace(PIXELS, origin="assumed"),
         head=keras_head(model),
     )
 
 
-def _calibration_images(source: _Checkpoint, training: Dataset, options: Options) -> Calibration:
-    if options.calibration_file:
-        own = load_images(options.calibration_file)
-        return calibration.from_images(own.images, options.calibration_file.name, source.artifact)
-    return calibration.from_dataset(training, source.artifact)
+def _own_images(source: _Checkpoint, options: Options) -> Evaluation | None:
+    """Return the calibration images of the user."""
+    path = options.calibration_file
+    if path is None:
+        return None
+    shape = source.artifact.inputs[0].image_shape or source.image_shape
+    loaded = load_images(path, shape, source.artifact.labels, part="train")
+    images = calibration.check_pixels(loaded.images, path.name)
+    return Evaluation(path.name, images, loaded.labels)
 
 
 def _check_labels(source: _Checkpoint, test: Dataset) -> None:
@@ -212,40 +307,136 @@ def _check_labels(source: _Checkpoint, test: Dataset) -> None:
         )
 
 
-def _record_expected(
+def _settle_input(
     source: _Checkpoint,
+    training: Dataset,
     test: Dataset,
-    images: Calibration,
+    own: Evaluation | None,
     options: Options,
-    output_dir: Path,
     note: Note,
-) -> Any:
-    """Record the reference logits if the test images fit the model.
+) -> tuple[_Checkpoint, Evaluation | None]:
+    """Decide the preprocessing, the labels, and the images of the reference.
+
+    A stated or declared preprocessing is kept. Otherwise the range of float images implies one, and
+    the accuracy on labelled images tests it.
 
     Returns:
-        None, or, for images that do not fit, the logits of the calibration images of the user.
+        The checkpoint with these facts, and the images; None if there are none that fit.
     """
-    model = source.model
-    fits = test.image_shape == source.image_shape
-    if fits and _count_classes(source) == len(test.class_names):
-        _record_reference(source, test, output_dir)
-        return None
-    if options.calibration_file:
-        return model.predict(images.images, verbose=0)
-    note(
-        f"the images of {test.name} do not fit {source.artifact.name}, so its files were not"
-        " compared with it; give images that fit with --calibration"
+    artifact = source.artifact
+    name = artifact.path.name
+    fits = test.image_shape == artifact.inputs[0].image_shape and source.num_classes == len(
+        test.class_names
     )
+    if has_manifest(artifact.path) and artifact.labels == test.class_names and fits:
+        return source, Evaluation(test.name, test.images, test.labels)
+    if own and not (fits and test.name != EMBEDDED):
+        evaluation: Evaluation | None = own
+    elif fits:
+        evaluation = Evaluation(test.name, test.images, test.labels)
+    else:
+        note(
+            f"the images of {test.name} do not fit {name}, so its files were not compared with it;"
+            " give images that fit with --calibration"
+        )
+        evaluation = None
+    rule = artifact.preprocessing
+    if rule.is_assumed:
+        rule = _implied_by(own, training if evaluation is not own else None) or rule
+        source = source.change(preprocessing=options.stated.change(rule))
+    if evaluation and evaluation.labels is not None and source.num_classes:
+        source, evaluation = _test_input(source, evaluation, note)
+    source = source.change(labels=_labels(source, test, evaluation))
+    if source.artifact.preprocessing.is_assumed:
+        note(question(source.artifact))
+    return source, evaluation
+
+
+def describe_checkpoint(
+    checkpoint: Path, training: Dataset, test: Dataset, options: Options, note: Note
+) -> tuple[Artifact, Evaluation | None]:
+    """Return the artifact of a checkpoint as `export` describes it, and the images to judge it on.
+
+    Args:
+        checkpoint: a .keras file.
+        training: the training images.
+        test: the test images.
+        options: the calibration images and the stated facts.
+        note: called with messages for the user.
+
+    Raises:
+        ModelFileError: the checkpoint cannot be loaded.
+        DataError: the images do not fit the model.
+    """
+    source = _load(checkpoint, options.stated)
+    own = _own_images(source, options)
+    if own is None:
+        _check_labels(source, test)
+    source, evaluation = _settle_input(source, training, test, own, options, note)
+    return source.artifact, evaluation
+
+
+def _implied_by(own: Evaluation | None, training: Dataset | None) -> Preprocessing | None:
+    """Return the preprocessing that the range of float images of the user implies."""
+    if own and own.images.dtype.kind == "f":
+        return infer_from_floats(own.images)
+    if own is None and training and training.files.value_range:
+        return infer_from_floats(np.array(training.files.value_range))
     return None
 
 
-def _count_classes(source: _Checkpoint) -> int | None:
-    """Return the number of classes of a checkpoint; None if its outputs are no classes."""
-    head, shape = source.artifact.stated_head, source.model.outputs[0].shape
-    if head is Head.VALUES or None in shape[1:]:
-        return None
-    outputs = int(np.prod(shape[1:]))
-    return num_classes(head, outputs) if head else outputs
+def _test_input(
+    source: _Checkpoint, evaluation: Evaluation, note: Note
+) -> tuple[_Checkpoint, Evaluation | None]:
+    """Compare the usual preprocessings on labelled images, unless it is stated or declared.
+
+    Returns:
+        The checkpoint with the better one; and the images, None for MNIST's if they are not of the
+        model's kind.
+    """
+    usual, name = source.artifact.preprocessing, source.artifact.path.name
+    pixels = recover_pixels(evaluation.images)
+    is_open = usual.origin in ("assumed", "inferred") and pixels is not None
+    shape = source.artifact.inputs[0].image_shape
+    assert evaluation.labels is not None
+    assert source.num_classes
+    tested = compare_rules(
+        lambda rule, images: predicted_classes(source.predict(images, rule), source.artifact),
+        evaluation.images if pixels is None else pixels,
+        evaluation.labels,
+        source.num_classes,
+        usual,
+        candidates(shape[-1] if shape else None) if is_open else (),
+        evaluation.name,
+    )
+    if evaluation.name == EMBEDDED and not digits_decide(tested):
+        note(
+            f"{name} is right on only {tested.accuracy:.0%} of {EMBEDDED}, so these are not its"
+            " images; give its own with --calibration or --dataset"
+        )
+        return source, None
+    if not tested.fits:
+        note(f"{name}: {tested.summary}, which is about chance; check the labels and {OPTIONS}")
+    elif is_open:
+        note(f"{name}: {tested.summary}")
+    return source.change(preprocessing=tested.rule), evaluation
+
+
+def _labels(source: _Checkpoint, test: Dataset, evaluation: Evaluation | None) -> tuple[str, ...]:
+    """Return the labels of the model, or those of the data set that it was tested on."""
+    artifact = source.artifact
+    if artifact.labels:
+        return artifact.labels
+    names = test.class_names
+    if evaluation and evaluation.name == test.name and names != mnist.CLASS_NAMES:
+        return names
+    if not takes_digits(artifact) or artifact.preprocessing.is_assumed:
+        return ()
+    if evaluation is None or evaluation.name != EMBEDDED:
+        digits = mnist.load("test").subset(slice(0, 500))
+        right = predicted_classes(source.predict(digits.images), source.artifact) == digits.labels
+        return mnist.CLASS_NAMES if right.mean() >= OWN_DIGITS else ()
+    return mnist.CLASS_NAMES
 
 
 def _export_file(
@@ -391,11 +582,10 @@ def _keep_checkpoint(checkpoint: Artifact, output_dir: Path) -> None:
     write_manifest(copy)
 
 
-def _record_reference(source: _Checkpoint, test: Dataset, output_dir: Path) -> None:
-    images = to_model_input(test.images, source.artifact)
-    logits = source.model.predict(images, batch_size=1000, verbose=0)
-    logits = logits.reshape(len(logits), -1)
-    own_images = () if test.name == EMBEDDED else (test.images, test.labels)
+def _record_reference(source: _Checkpoint, evaluation: Evaluation, output_dir: Path) -> Logits:
+    logits = source.predict(evaluation.images)
+    own_images = () if evaluation.name == EMBEDDED else (evaluation.images, evaluation.labels)
     sha256 = source.artifact.sha256
-    reference = Reference(sha256, test.name, logits, *own_images)
-    reference.save(reference_path(output_dir, sha256))
+    flat = logits.reshape(len(logits), -1)
+    Reference(sha256, evaluation.name, flat, *own_images).save(reference_path(output_dir, sha256))
+    return logits

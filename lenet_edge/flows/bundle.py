@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.deploy.bundle import Bundle, make_bundle
 from lenet_edge.deploy.wheels import SYSTEMS, find_wheels
 from lenet_edge.errors import UsageError
@@ -31,6 +32,7 @@ def save_bundle(
     num_images: int | None = None,
     wheels: str | None = None,
     runtimes: Sequence[str] = (),
+    stated: StatedInput = NOTHING_STATED,
 ) -> SavedBundle:
     """Pack files, their references and the board's part of lenet-edge.
 
@@ -42,6 +44,7 @@ def save_bundle(
         num_images: the number of test images; None means all.
         wheels: a name of `SYSTEMS`, to add the wheels of a runtime for it.
         runtimes: the runtimes to add; none means the best that has a wheel.
+        stated: the facts about the inputs that the user states.
 
     Raises:
         UsageError: there are runtimes without a system.
@@ -51,7 +54,7 @@ def save_bundle(
         raise UsageError("--runtime needs --wheels, the system to get it for")
     artifacts = [
         artifact
-        for artifact in load_artifacts(files, folder, console.note)
+        for artifact in load_artifacts(files, folder, console.note, stated)
         if files or BY_NAME[artifact.format].role not in ("checkpoint", "browser")
     ]
     wheel_set = find_wheels(SYSTEMS[wheels], tuple(runtimes)) if wheels else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lenet_edge.artifacts.artifact import Artifact, check_format
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.flows.console import Console
 
 
@@ -20,6 +21,7 @@ def export(
     cpu: str = "auto",
     batch_size: int | None = None,
     calibration: Path | None = None,
+    stated: StatedInput = NOTHING_STATED,
     report: Callable[[Artifact], None] = lambda artifact: None,
 ) -> list[Artifact]:
     """Export a checkpoint to each format in each precision; see `exporter.export`.
@@ -34,7 +36,8 @@ def export(
         data_dir: see `datasets.load`.
         cpu: the processor that int8 ONNX files will run on: "x86", "arm", or "auto".
         batch_size: a fixed batch size; None leaves it free.
-        calibration: an .npz file of images that calibrates int8 files.
+        calibration: images that calibrate int8 files and judge all files.
+        stated: the facts about the model's input that the user states.
         report: called with each artifact when it is on disk.
 
     Raises:
@@ -63,6 +66,6 @@ def export(
             formats=formats,
             precisions=precisions,
             report=report,
-            options=exporter.Options(batch_size, cpu, calibration),
+            options=exporter.Options(batch_size, cpu, calibration, stated),
             note=console.note,
         )

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import Artifact, load_artifact
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.bench.interleave import compare
 from lenet_edge.data.dataset import Dataset
-from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, tflite
 from lenet_edge.export import mix as mixer
 from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
 from lenet_edge.export.converter import ConversionRequest
-from lenet_edge.export.exporter import write_artifact
+from lenet_edge.export.exporter import Options, describe_checkpoint, write_artifact
 from lenet_edge.flows.held_out import split_held_out, write_logits
 from lenet_edge.flows.mixes import Mix, MixParity, TuneResult, mark_front
 from lenet_edge.machine.environment import read_environment
@@ -41,7 +42,9 @@ def tune(
     target: Target,
     training: Dataset,
     test: Dataset,
+    stated: StatedInput = NOTHING_STATED,
     report: Callable[[str], None] = lambda step: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> TuneResult:
     """Try every mix of precisions, and write the fastest that agrees with the float model.
 
@@ -59,13 +62,22 @@ def tune(
         target: the target that runs the files.
         training: images that the model was trained on; they calibrate the mixes and judge them.
         test: images that only the winner is compared on.
+        stated: the facts about the model's input that the user states.
         report: called with the name of each step.
+        note: called with messages for the user.
 
     Raises:
         ModelFileError: the checkpoint cannot be loaded, or has no layer to tune.
+        DataError: the images are not those of the model.
         LenetEdgeError: no mix passes, or the folder is not writable.
     """
-    model, parent = load_checkpoint(checkpoint), load_artifact(checkpoint)
+    model = load_checkpoint(checkpoint)
+    parent, judged = describe_checkpoint(checkpoint, training, test, Options(stated=stated), note)
+    if judged is None:
+        raise DataError(
+            f"the images of {test.name} are not those of {checkpoint.name}; give its own with"
+            " --dataset"
+        )
     calibrating, held_out = split_held_out(training)
     images = calibration.from_dataset(calibrating, parent)
     calibration.check_calibration(images, tuple(model.inputs[0].shape[1:]))

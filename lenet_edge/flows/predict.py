@@ -22,6 +22,7 @@ from lenet_edge.artifacts.artifact import (
     is_described,
     load_artifact,
 )
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data.image_file import MAX_BYTES
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.formats import format_of
@@ -142,13 +143,20 @@ def _expand(image: str) -> Iterator[str]:
     yield from map(str, paths)
 
 
-def find_models(model: Path | None, folder: Path) -> list[Artifact]:
+def find_models(
+    model: Path | None,
+    folder: Path,
+    note: Callable[[str], None] = lambda line: None,
+    stated: StatedInput = NOTHING_STATED,
+) -> list[Artifact]:
     """Return the file that predicts, or the files that may, the preferred file first.
 
     Args:
         model: a model file; None means every .tflite and .onnx file in `folder`, TFLite first,
             then the smallest.
         folder: the folder of exported files.
+        note: called with a line of text for a tested preprocessing.
+        stated: the facts about the inputs that the user states.
 
     Raises:
         ModelFileError: a file cannot be used, or the folder holds none.
@@ -156,12 +164,12 @@ def find_models(model: Path | None, folder: Path) -> list[Artifact]:
     if model:
         check_format(model)
         if is_described(model):
-            return [load_artifact(model)]
+            return [stated.describe(load_artifact(model))]
         from lenet_edge.selection import load_artifacts
 
-        return load_artifacts([model], folder)
+        return load_artifacts([model], folder, note, stated)
     artifacts = [
-        load_artifact(path)
+        stated.describe(load_artifact(path))
         for path in folder.glob("*")
         if (format := format_of(path)) and format.role == "model" and has_manifest(path)
     ]

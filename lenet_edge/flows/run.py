@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.flows.console import Console
@@ -38,6 +39,8 @@ def run(
     dataset: str = "mnist",
     data_dir: Path | None = None,
     batch_sizes: Sequence[int] = plan.DEFAULT_BATCH_SIZES,
+    calibration: Path | None = None,
+    stated: StatedInput = NOTHING_STATED,
 ) -> BenchRun:
     """Train, export, verify and bench, and write ``output_dir/results.json``.
 
@@ -53,6 +56,8 @@ def run(
         dataset: see `datasets.load`.
         data_dir: see `datasets.load`.
         batch_sizes: the batch sizes to measure.
+        calibration: images that calibrate int8 files and judge all files.
+        stated: the facts about the model's input that the user states.
 
     Raises:
         LenetEdgeError: a stage failed; the message names the file and the reason.
@@ -71,7 +76,7 @@ def run(
             if adaptation:
                 console.note(adaptation)
             _train(model, training, test, chosen, seed, console)
-        files = _export(model, output_dir, training, test, console)
+        files = _export(model, output_dir, training, test, console, calibration, stated)
         measured = _measure(files, batch_sizes, seed, console)
         measured.save(output_dir / RESULTS)
     return measured
@@ -105,7 +110,13 @@ def _train(
 
 
 def _export(
-    model: Path, output_dir: Path, training: Dataset, test: Dataset, console: Console
+    model: Path,
+    output_dir: Path,
+    training: Dataset,
+    test: Dataset,
+    console: Console,
+    calibration: Path | None,
+    stated: StatedInput,
 ) -> list[Path]:
     from lenet_edge.export import exporter
 
@@ -117,7 +128,10 @@ def _export(
             test,
             formats=FORMATS,
             precisions=PRECISIONS,
+            options=exporter.Options(calibration_file=calibration, stated=stated),
             report=lambda artifact: step(f"{artifact.name}, {artifact.size_bytes:,} bytes"),
+            note=console.note,
+            on_refused=lambda error: console.note(f"Left out: {error}"),
         )
     # The copy of the checkpoint in output_dir is the float model to compare with.
     return [output_dir / model.name, *(artifact.path for artifact in artifacts)]

@@ -8,6 +8,7 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput, question
 from lenet_edge.errors import MissingPackageError
 from lenet_edge.flows.console import Console
 from lenet_edge.formats import BY_NAME
@@ -22,6 +23,7 @@ def serve(
     port: int,
     console: Console,
     on_ready: Callable[[int, Sequence[str]], None],
+    stated: StatedInput = NOTHING_STATED,
 ) -> None:
     """Open each file in a worker and serve the page; return after SIGINT or SIGTERM.
 
@@ -33,6 +35,7 @@ def serve(
         port: the port to listen on; 0 selects a free one.
         console: the display.
         on_ready: called with the number of models and the addresses of the page.
+        stated: the facts about the inputs that the user states.
 
     Raises:
         MissingPackageError: a package of the extra "serve" is not installed.
@@ -47,9 +50,12 @@ def serve(
 
     artifacts = [
         artifact
-        for artifact in load_artifacts(files, folder, console.note)
+        for artifact in load_artifacts(files, folder, console.note, stated)
         if files or BY_NAME[artifact.format].role != "checkpoint"
     ]
+    for artifact in artifacts:
+        if artifact.preprocessing.is_assumed:
+            console.note(question(artifact))
     access = AccessControl(host)
     sockets = server.bind(host, port)
     with closing(Models(artifacts, target)) as models:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.flows.console import Console
 from lenet_edge.report.plots import plot_tuning
@@ -35,6 +36,7 @@ def tune_and_save(
     console: Console,
     dataset: str = "mnist",
     data_dir: Path | None = None,
+    stated: StatedInput = NOTHING_STATED,
 ) -> TunedFiles:
     """Tune a checkpoint, and write the Pareto front as JSON and as a picture.
 
@@ -45,6 +47,7 @@ def tune_and_save(
         console: the display.
         dataset: see `datasets.load`.
         data_dir: see `datasets.load`.
+        stated: the facts about the model's input that the user states.
 
     Raises:
         ModelFileError: the checkpoint cannot be used.
@@ -69,7 +72,13 @@ def tune_and_save(
         images = datasets.load(dataset, data_dir)
         with console.measuring_alone():
             result = tune(
-                model, output_dir, target, *images, report=lambda step: console.note(f"{step} ...")
+                model,
+                output_dir,
+                target,
+                *images,
+                stated=stated,
+                report=lambda step: console.note(f"{step} ..."),
+                note=console.note,
             )
         facts = result.to_json()
         stem = result.winner.path.stem

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.errors import LenetEdgeError, UsageError
 from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport
-from lenet_edge.selection import Pair, load_artifacts, select_pairs
+from lenet_edge.rule_choice import compare_on_images
+from lenet_edge.selection import Pair, best_target, load_artifacts, select_pairs
 from lenet_edge.support import npz
 from lenet_edge.target import Logits
 from lenet_edge.verify import verify as stage
@@ -20,6 +22,7 @@ from lenet_edge.verify.expected import Expected, expected_from_file
 from lenet_edge.verify.verdict import DEFAULTS, read_bounds
 
 if TYPE_CHECKING:
+    from lenet_edge.data.dataset import LabelledImages
     from lenet_edge.flows.fleet_session import Choice
 
 
@@ -31,7 +34,8 @@ class VerifySettings:
     `reference` is a model file to compare with, None the recorded float model; `data` is an .npz
     file of images for it. `layers` compares each layer of a quantized file with its float
     sibling. `logits_file` is an .npz file for the logits of each pair, named "FILE on TARGET";
-    `plots` is a folder for pictures of each pair.
+    `plots` is a folder for pictures of each pair. `stated` has the facts about the reference's
+    input.
 
     Raises:
         UsageError: `data` without `reference`.
@@ -44,6 +48,7 @@ class VerifySettings:
     layers: bool = False
     logits_file: Path | None = None
     plots: Path | None = None
+    stated: StatedInput = NOTHING_STATED
 
     def __post_init__(self) -> None:
         if self.data and not self.reference:
@@ -85,10 +90,10 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
     )
     reference, sibling = None, None
     if settings.reference:
-        from lenet_edge.data.npz_file import load_images
-
-        images = load_images(settings.data) if settings.data else None
-        (sibling,) = load_artifacts([settings.reference], Path())
+        (sibling,) = load_artifacts([settings.reference], Path(), console.note, settings.stated)
+        images = _load_images(settings.data, sibling) if settings.data else None
+        if images is not None:
+            sibling, pairs = settle_inputs(sibling, pairs, images, console.note)
         reference = expected_from_file(sibling, images, settings.num_threads)
 
     expectations: list[Expected] = []
@@ -110,6 +115,45 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
     if settings.logits_file:
         npz.write_arrays(settings.logits_file, logits_of)
     return BenchRun.of_this_machine(parity=tuple(reports), skipped=(*missing, *failed))
+
+
+def _load_images(path: Path, reference: Artifact) -> LabelledImages:
+    from lenet_edge.data.labelled_images import load_images
+
+    return load_images(path, reference.inputs[0].image_shape or (), reference.labels)
+
+
+def settle_inputs(
+    reference: Artifact,
+    pairs: Sequence[Pair],
+    images: LabelledImages,
+    note: Callable[[str], None],
+) -> tuple[Artifact, list[Pair]]:
+    """Give a reference and files of the same model the preprocessing that one of them has.
+
+    If none of them says it, the accuracy of the reference on labelled pixels tests it.
+
+    Returns:
+        The reference and the pairs, changed where pixels of 0 to 255 were only assumed.
+    """
+    rules = [file.preprocessing for file in (reference, *(pair.artifact for pair in pairs))]
+    known = next((rule for rule in rules if not rule.is_assumed), None)
+    is_pixels = images.images.dtype.kind != "f"
+    if known is None and is_pixels and images.labels is not None:
+        tested = compare_on_images(reference, best_target(reference.format).name, images)
+        if tested is not None:
+            note(f"{reference.name}: {tested.summary}")
+            known = tested.rule
+    if known is None or not is_pixels:
+        return reference, list(pairs)
+
+    def settled(file: Artifact) -> Artifact:
+        is_open = file.preprocessing.is_assumed
+        return dataclasses.replace(file, preprocessing=known) if is_open else file
+
+    return settled(reference), [
+        dataclasses.replace(pair, artifact=settled(pair.artifact)) for pair in pairs
+    ]
 
 
 def verify_fleet(

@@ -178,3 +178,20 @@ def two_modes(samples: Samples) -> tuple[float, float] | None:
         if smooth[valley] < smooth[second] / 2 and 0.1 <= share <= 0.9:
             return float(centres[left]), float(centres[right])
     return None
+
+
+def mcnemar_p(only_first_right: int, only_second_right: int) -> float:
+    """Compute the two-sided p-value of McNemar's exact test for two classifiers.
+
+    Args:
+        only_first_right: number of images that only the first classifier predicts correctly.
+        only_second_right: number of images that only the second predicts correctly.
+
+    Source: Q. McNemar, "Note on the sampling error of the difference between correlated
+    proportions or percentages", Psychometrika 12, 1947; the exact (binomial) form.
+    """
+    discordant = only_first_right + only_second_right
+    tail = sum(
+        math.comb(discordant, k) for k in range(min(only_first_right, only_second_right) + 1)
+    )
+    return min(1.0, 2 * tail / (1 << discordant))

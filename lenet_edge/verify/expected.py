@@ -14,8 +14,9 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.head import Head
 from lenet_edge.artifacts.reference import reference_for, reference_path
+from lenet_edge.artifacts.stated_input import question
 from lenet_edge.data.dataset import LabelledImages
-from lenet_edge.data.evaluation_images import evaluation_dataset
+from lenet_edge.data.evaluation_images import evaluation_data
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.selection import Pair, best_target
 from lenet_edge.support.temporary import temporary_folder
@@ -37,6 +38,7 @@ class Expected:
         class_names: names of the classes; empty if unknown.
         logits: float32 of shape (N, outputs).
         head: meaning of the logits; None if no file states it.
+        question: the line that names an assumption about the model's input; empty without one.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Expected:
     class_names: tuple[str, ...]
     logits: Logits
     head: Head | None = None
+    question: str = ""
 
     def first(self, count: int | None) -> Expected:
         """Return the first `count` images with their labels and logits; all if `count` is None."""
@@ -64,11 +67,10 @@ def expected_from_reference(artifact: Artifact) -> Expected:
             " another file: --reference FILE --data IMAGES.npz"
         )
     reference = reference_for(artifact)
-    data = evaluation_dataset(reference, artifact.labels)
+    data = evaluation_data(reference)
     name = f"checkpoint {reference.checkpoint_sha256[:12]}"
-    return Expected(
-        name, data.images, data.labels, data.class_names, reference.logits, artifact.stated_head
-    )
+    head = artifact.stated_head
+    return Expected(name, data.images, data.labels, artifact.labels, reference.logits, head)
 
 
 def expected_from_file(
@@ -100,7 +102,16 @@ def expected_from_file(
     pair = Pair(reference, best_target(reference.format))
     logits, _ = infer_in_worker(pair, data.images, num_threads)
     head = reference.stated_head
-    return Expected(reference.name, data.images, data.labels, reference.labels, logits, head)
+    asked = question(reference) if is_open(reference, data.images) else ""
+    return Expected(reference.name, data.images, data.labels, reference.labels, logits, head, asked)
+
+
+def is_open(artifact: Artifact, images: npt.NDArray[Any]) -> bool:
+    """Return True if the input values of some images rest on an assumption about a model.
+
+    Float images are input values, so that they need no preprocessing.
+    """
+    return artifact.preprocessing.is_assumed and images.dtype.kind != "f"
 
 
 def infer_in_worker(

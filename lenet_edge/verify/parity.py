@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lenet_edge.artifacts.head import Head, head_of_values, read_outputs, resolve_head, threshold
 from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import ClassCount, Flip
+from lenet_edge.results.stats import mcnemar_p
 from lenet_edge.target import Logits
 
 MAX_CONFUSION_CLASSES = 100  # with more classes, the matrix would dominate the result file
@@ -193,20 +194,3 @@ def _accuracy_fields(
         np.add.at(counts, (labels[now >= 0], now[now >= 0]), 1)
         fields["confusion"] = tuple(map(tuple, counts.tolist()))
     return fields
-
-
-def mcnemar_p(only_first_right: int, only_second_right: int) -> float:
-    """Compute the two-sided p-value of McNemar's exact test for two classifiers.
-
-    Args:
-        only_first_right: number of images that only the first classifier predicts correctly.
-        only_second_right: number of images that only the second predicts correctly.
-
-    Source: Q. McNemar, "Note on the sampling error of the difference between correlated
-    proportions or percentages", Psychometrika 12, 1947; the exact (binomial) form.
-    """
-    discordant = only_first_right + only_second_right
-    tail = sum(
-        math.comb(discordant, k) for k in range(min(only_first_right, only_second_right) + 1)
-    )
-    return min(1.0, 2 * tail / (1 << discordant))

@@ -9,12 +9,18 @@ from typing import Any
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.stated_input import question
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.target import Delegation, Logits, Target
 from lenet_edge.verify import diagnosis
-from lenet_edge.verify.expected import Expected, expected_from_reference, infer_in_worker
+from lenet_edge.verify.expected import (
+    Expected,
+    expected_from_reference,
+    infer_in_worker,
+    is_open,
+)
 from lenet_edge.verify.parity import compare_logits
 from lenet_edge.verify.verdict import bounds_for, judge_parity
 
@@ -79,6 +85,9 @@ def verify(
             "float16" if in_float16 and precision == "float32" else precision, settings or {}
         )
         verdict, reasons = judge_parity(comparison, bounds)
+        asked = question(pair.artifact) if is_open(pair.artifact, wanted.images) else ""
+        if asked or wanted.question:  # the images may be wrong, so neither verdict is certain
+            verdict, reasons = "inconclusive", (asked or wanted.question, *reasons)
         report = ParityReport(
             reference=wanted.name,
             candidate=pair.artifact.name,

@@ -100,11 +100,12 @@ def test_the_range_of_float_images_implies_their_scaling() -> None:
         (ALL / 255, UNIT),
         (ALL / 127.5 - 1, SIGNED),
         (ALL.astype(np.float32), PIXELS),
+        (apply(ALL, MNIST), MNIST),
     ):
         inferred = infer_from_floats(floats)
         assert inferred is not None
         assert (inferred.scale, inferred.offset) == (expected.scale, expected.offset)
-    assert infer_from_floats(apply(ALL, MNIST)) is None
+    assert infer_from_floats(ALL / 255 * 7 - 2) is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import wilson_interval
-from lenet_edge.verify.parity import compare_logits, mcnemar_p
+from lenet_edge.results.stats import mcnemar_p
+from lenet_edge.verify.parity import compare_logits
 
 
 def compare(*arguments: Any) -> SimpleNamespace:

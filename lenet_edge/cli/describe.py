@@ -1,0 +1,46 @@
+"""The command ``lenet-edge describe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lenet_edge.cli._help import Command, Section
+from lenet_edge.cli._options import input_options, json_option
+from lenet_edge.cli._terminal import say, write_json
+from lenet_edge.support.printable import make_printable
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.stated_input import StatedInput
+
+
+@click.command("describe", cls=Command, section=Section.MAKE, position=4)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@input_options
+@json_option
+def command(files: tuple[Path, ...], json_file: Path | None, stated: StatedInput) -> None:
+    """Write down what model files from elsewhere take, for all other commands.
+
+    FILES are model files that lenet-edge did not export. The command writes a manifest beside each:
+    its tensors, its labels, and the scale of its pixels. The options state what the file itself
+    does not say. Without them, the command prints what the file says or implies.
+
+    \b
+    Example: lenet-edge describe theirs.onnx --mean 0.5 --std 0.5 --labels names.txt
+    """
+    from lenet_edge.artifacts.stated_input import question
+    from lenet_edge.flows.describe import describe
+
+    artifacts = describe(files, stated, say)
+    for artifact in artifacts:
+        rule = artifact.preprocessing
+        source = f"{rule.origin}: {rule.detail}" if rule.detail else rule.origin
+        labels = f"; {len(artifact.labels)} labels" if artifact.labels else "; no labels"
+        if str(json_file) != "-":
+            click.echo(make_printable(f"{artifact.path}: takes {rule} ({source}){labels}"))
+        if rule.is_assumed:
+            say(question(artifact))
+    if json_file:
+        write_json(json_file, [artifact.to_json() for artifact in artifacts])
