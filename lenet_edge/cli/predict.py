@@ -61,7 +61,7 @@ def command(
 
     if not images and not camera:
         raise click.UsageError("No image; name an IMAGE, a folder of images, - or --camera")
-    sources = find_images(images, camera)
+    sources = find_images(images, camera, say)
     to_screen = str(json_file) != "-"
     width = max(len(source.name) for source in sources)
 

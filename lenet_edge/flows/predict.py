@@ -114,17 +114,22 @@ class Prediction:
         }
 
 
-def find_images(images: Sequence[str], camera: bool = False) -> list[Source]:
+def find_images(
+    images: Sequence[str],
+    camera: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> list[Source]:
     """Return the images at some paths, and a photo of the camera.
 
     Args:
         images: image files, folders of them, and "-" for standard input.
         camera: take a photo with the camera of a Raspberry Pi.
+        note: called with a sentence about files of a folder that are left out.
 
     Raises:
         DataError: a folder holds no images, or the camera cannot be used.
     """
-    sources = [Source(name) for image in images for name in _expand(image)]
+    sources = [Source(name) for image in images for name in _expand(image, note)]
     if camera:
         from lenet_edge.data.camera import take_photo
 
@@ -132,14 +137,16 @@ def find_images(images: Sequence[str], camera: bool = False) -> list[Source]:
     return sources
 
 
-def _expand(image: str) -> Iterator[str]:
+def _expand(image: str, note: Callable[[str], None]) -> Iterator[str]:
     folder = Path(image)
     if image == STANDARD_INPUT or not folder.is_dir():
         yield image
         return
     from lenet_edge.data import folder_layout
 
-    paths, _ = folder_layout.find_images(folder)
+    paths, remarks = folder_layout.find_images(folder)
+    for remark in remarks:
+        note(remark)
     yield from map(str, paths)
 
 

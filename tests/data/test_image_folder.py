@@ -15,12 +15,13 @@ from PIL import Image
 
 from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
-from lenet_edge.data import folder_layout, image_folder, mnist
+from lenet_edge.data import image_folder, mnist
 from lenet_edge.data.handwriting import preprocessing_after_training
 from lenet_edge.data.image_file import resize_image
 from lenet_edge.data.labelled_images import load_images
 from lenet_edge.errors import DataError
 from lenet_edge.flows import datasets
+from lenet_edge.flows.predict import find_images
 
 RANDOM = np.random.default_rng(0)
 TWO = ("cat", "dog")
@@ -369,10 +370,11 @@ def test_images_of_predict_are_found_in_all_folders(tmp_path: Path) -> None:
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / ".ipynb_checkpoints/0-checkpoint.png").write_bytes(b"x")
     (tmp_path / "cat/1.png").rename(tmp_path / "cat/1.heic")
-    paths, remarks = folder_layout.find_images(tmp_path)
-    assert len(paths) == 11
+    remarks: list[str] = []
+    sources = find_images([str(tmp_path)], note=remarks.append)
+    assert len(sources) == 11
     assert "1 .heic" in remarks[0]
-    for path in paths:
-        path.unlink()
+    for source in sources:
+        Path(source.name).unlink()
     with pytest.raises(DataError, match=r"holds no images .*, only 1 .heic; convert"):
-        folder_layout.find_images(tmp_path)
+        find_images([str(tmp_path)])
