@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lenet_edge.artifacts.head import Head
 from lenet_edge.report.terminal.blocks import (
     Blocks,
     delegation_lines,
@@ -57,7 +58,16 @@ def parity_view(run: BenchRun) -> RenderableType:
 
 def _details(report: ParityReport) -> list[RenderableType]:
     """Return the figures of a pair that its row in the table leaves out."""
-    lines = [f"Mean logit error {report.mean_abs_error:.2e}, largest {report.max_abs_error:.2e}."]
+    output = "logit" if report.head in (None, "logits", "logit") else "output"
+    lines = [
+        f"Mean {output} error {report.mean_abs_error:.2e}, largest {report.max_abs_error:.2e}."
+    ]
+    if report.head == Head.VALUES:
+        ratio = "no noise" if report.snr_db is None else f"{report.snr_db:.1f} dB"
+        lines.append(
+            f"The outputs are values and no classes, so their errors decide: signal-to-noise ratio"
+            f" {ratio}."
+        )
     if report.reference_confidence is not None and report.candidate_confidence is not None:
         lines.append(
             f"Mean confidence {report.candidate_confidence:.4f}, of the reference"

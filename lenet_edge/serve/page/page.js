@@ -87,7 +87,9 @@ function showPrediction({ element, size, labels, failure }, result) {
   const prediction = failure ?? result;
   const succeeded = prediction && !prediction.error;
   const output = element.querySelector("output");
-  output.textContent = succeeded ? prediction.label : "–";
+  // Independent labels: those of 0.5 and more.
+  const label = prediction?.labels ? prediction.labels.join(" + ") || "none" : prediction?.label;
+  output.textContent = succeeded ? label : "–";
   output.classList.toggle("long", output.textContent.length > 2);
   output.classList.toggle("none", !succeeded);
   element.querySelector(".confidence").textContent = succeeded ? formatPercent(prediction.confidence) : "";
@@ -101,10 +103,11 @@ function showPrediction({ element, size, labels, failure }, result) {
   const bars = element.querySelector(".bars");
   while (bars.children.length > rows.length) bars.lastElementChild.remove();
   while (bars.children.length < rows.length) bars.append(cloneTemplate("bar"));
-  rows.forEach(([label, share], index) => {
+  rows.forEach(([name, share], index) => {
     const bar = bars.children[index];
-    bar.classList.toggle("best", succeeded && label === prediction.label);
-    bar.querySelector(".label").textContent = label;
+    const isBest = prediction?.labels?.includes(name) ?? name === prediction?.label;
+    bar.classList.toggle("best", Boolean(succeeded) && isBest);
+    bar.querySelector(".label").textContent = name;
     bar.querySelector(".fill").style.width = `${100 * share}%`;
     bar.querySelector(".share").textContent = succeeded ? formatPercent(share) : "";
   });

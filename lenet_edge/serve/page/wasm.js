@@ -25,7 +25,7 @@ export async function openNetwork(address) {
     image: new Float32Array(memory.buffer, imageAddress, pixels),
     logits: new Float32Array(memory.buffer, logitsAddress, classes),
     run,
-    labels: labels.length ? labels : Array.from({ length: classes }, (_, index) => String(index)),
+    labels: classNames(labels, Math.max(classes, 2)),
     rule,
   };
 }
@@ -34,16 +34,24 @@ export async function openNetwork(address) {
 export function classify({ image, logits, run, labels, rule }, rows) {
   image.set(rows.flat().flatMap((pixel) => toInputValues(pixel, rule)));
   const inference_s = measureSeconds(run);
-  const maximum = Math.max(...logits);
-  const exponentials = Array.from(logits, (logit) => Math.exp(logit - maximum));
+  // One logit stands for two classes: the second one from 0 on.
+  const scores = logits.length === 1 ? [0, logits[0]] : Array.from(logits);
+  const maximum = Math.max(...scores);
+  const exponentials = scores.map((score) => Math.exp(score - maximum));
   const sum = exponentials.reduce((a, b) => a + b);
-  const best = logits.indexOf(maximum);
+  const best = logits.length === 1 ? scores.lastIndexOf(maximum) : scores.indexOf(maximum);
   return {
     label: labels[best],
     confidence: exponentials[best] / sum,
     probabilities: Object.fromEntries(exponentials.map((value, index) => [labels[index], value / sum])),
     inference_s,
   };
+}
+
+// Return a name for each class, as `class_names` in artifacts/head.py does.
+function classNames(labels, count) {
+  if (labels.length === 1 && count === 2) return [`not ${labels[0]}`, labels[0]];
+  return labels.length ? labels : Array.from({ length: count }, (_, index) => String(index));
 }
 
 // Return the input values of one pixel, as `apply` in artifacts/preprocessing.py computes them.
