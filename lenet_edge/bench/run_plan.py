@@ -16,7 +16,8 @@ from lenet_edge.bench.plan import Cell, CellKey, Plan
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.results.formatting import latency
-from lenet_edge.results.result_file import BenchRun, Measurement, Skipped
+from lenet_edge.results.result_file import BenchRun, Measurement, Skipped, check_measurement
+from lenet_edge.support.typed_json import check_types
 from lenet_edge.worker import Call, Job
 
 
@@ -134,7 +135,10 @@ class BenchProgress:
     def _measure_peaks(self, threads: list[int]) -> Job:
         """Measure the machine's peak at each thread count; the best of all rounds counts."""
         with contextlib.suppress(LenetEdgeError):  # without a peak, a chart lacks one line
-            for count, peak in (yield from limit.measure_peaks.bind(threads)).items():
+            peaks = yield from limit.measure_peaks.bind(threads)
+            check_types(peaks, dict[int, float], "peaks")  # a board may send anything
+            for count in peaks.keys() & set(threads):
+                peak = peaks[count]
                 self._peaks[count] = max(peak, self._peaks.get(count, 0.0))
 
     def _measure_cell(self, cell: Cell) -> Generator[Call[Any], Any, str]:
@@ -155,6 +159,9 @@ class BenchProgress:
             self.mark_failed(cell, str(error))
             return f"{cell}: {error}"
         latest = Measurement.from_json(facts)
+        check_measurement(latest)
+        if latest.key != cell.key:
+            raise ValueError(f"nobody requested a measurement of {latest.key}")
         self._measured[cell.key] = _pool(self._measured.get(cell.key), latest)
         return f"{cell}: {latency(latest.processes[-1].p50_s)}"
 

@@ -7,13 +7,15 @@ import importlib.metadata
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
 from lenet_edge.fleet import certificates
 from lenet_edge.fleet.certificates import EXTRA
+from lenet_edge.support.printable import make_printable
+from lenet_edge.support.typed_json import check_types
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"  # the loopback address, where the scheduler of `fleet up` listens
 RESOURCE = "board"  # a worker has one and every task takes one, so tasks never run together
+_NAME = re.compile(r"[\w.:/@ -]{1,100}", re.ASCII)  # of a worker; Dask's default is its address
 _VERSION_TIMEOUT_S = 60
 # Packages whose versions must be equal on both sides: calls name functions of lenet-edge, and
 # Dask's protocol changes between its versions.
@@ -115,17 +118,51 @@ def _security_for(address: str) -> Security:
     return security
 
 
+@dataclass(frozen=True)
+class ConnectedWorker:
+    """A worker of a scheduler; it states all of these facts itself, except its address."""
+
+    name: str
+    address: str
+    resources: dict[str, float]
+    last_seen: float
+
+
+def connected_workers(client: Client) -> list[ConnectedWorker]:
+    """Return the workers that are connected, sorted by name.
+
+    Raises:
+        LenetEdgeError: a worker states impossible facts about itself.
+    """
+    workers = []
+    for address, facts in client.scheduler_info()["workers"].items():
+        try:
+            name = str(facts["name"])  # Dask turns a number into an int
+            worker = ConnectedWorker(name, address, facts["resources"], facts["last_seen"])
+            check_types(worker)
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"its name is {name!r:.80}")
+        except (ValueError, KeyError, TypeError) as error:
+            cause = make_printable(f"{error}"[:200])
+            raise LenetEdgeError(
+                f"the worker at {address!r:.80} is no board ({cause}); names have at most 100"
+                " letters, digits, spaces and characters of - _ . : / @; stop it"
+            ) from error
+        workers.append(worker)
+    return sorted(workers, key=lambda worker: worker.name)
+
+
 def connected_boards(client: Client) -> list[FleetBoard]:
     """Return the workers that were started as boards, sorted by name.
 
     Raises:
         LenetEdgeError: no worker was started as a board.
     """
-    workers: Mapping[str, Any] = client.scheduler_info()["workers"]
+    workers = connected_workers(client)
     boards = [
-        FleetBoard(str(facts["name"]), address)
-        for address, facts in workers.items()
-        if facts["resources"].get(RESOURCE)
+        FleetBoard(worker.name, worker.address)
+        for worker in workers
+        if worker.resources.get(RESOURCE)
     ]
     if not boards:
         cause = f"none of its {len(workers)} workers is" if workers else "it has no worker that is"
@@ -133,7 +170,7 @@ def connected_boards(client: Client) -> list[FleetBoard]:
             f"{client.scheduler.address}: {cause} a board; start them with: lenet-edge fleet up,"
             f" or: dask worker ADDRESS --nthreads 1 --resources {RESOURCE}=1"
         )
-    return sorted(boards, key=lambda board: board.name)
+    return boards
 
 
 def check_versions(client: Client, boards: Sequence[FleetBoard]) -> None:
@@ -160,7 +197,8 @@ def check_versions(client: Client, boards: Sequence[FleetBoard]) -> None:
     wrong: dict[tuple[str, str], list[str]] = {}
     for (package, board), future in futures.items():
         if future.status in ("finished", "error"):
-            version = str(future.result()) if future.status == "finished" else ""
+            result = future.result() if future.status == "finished" else ""
+            version = make_printable(str(result)[:40])
             if version != importlib.metadata.version(package):
                 wrong.setdefault((package, version), []).append(board.name)
     if wrong:

@@ -1,6 +1,6 @@
 """Driver of a fleet: runs the jobs of many boards at the same time, one call per board.
 
-A board that disconnects or stalls ends its own job; the other jobs continue.
+A board that disconnects, stalls or sends an invalid reply ends its own job; the others continue.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 import itertools
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lenet_edge import worker
 from lenet_edge.errors import LenetEdgeError, WorkerError
 from lenet_edge.fleet.connection import RESOURCE, FleetBoard
+from lenet_edge.support import tagged_json
+from lenet_edge.support.printable import make_printable
+from lenet_edge.support.typed_json import check_types
 from lenet_edge.worker import Call, Job
 
 if TYPE_CHECKING:
@@ -24,6 +28,13 @@ if TYPE_CHECKING:
 
 GRACE_S = 30.0  # beyond a call's own limit, at which the board itself should have ended it
 CHECK_EVERY_S = 1.0
+MAX_REPLY_BYTES = 2**26
+_MAX_TEXT = 1000  # characters of an error of a board
+# Errors of a job that reads a reply of other types than it expects.
+_INVALID_REPLY = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError,
+    zlib.error,
+)  # fmt: skip
 _POLL_S = 0.005  # the longest delay that the driver adds between two calls of a board
 
 
@@ -154,9 +165,16 @@ class FleetDriver:
         try:
             reply = _decode_result(running.call, future, result)
         except LenetEdgeError as error:
-            self._continue(running.board, job, functools.partial(job.throw, error))
+            next_call = functools.partial(job.throw, error)
         else:
-            self._continue(running.board, job, functools.partial(job.send, reply))
+            next_call = functools.partial(job.send, reply)
+        try:
+            self._continue(running.board, job, next_call)
+        except _INVALID_REPLY as error:
+            cause = make_printable(" ".join(f"{type(error).__name__}: {error}"[:200].split()))
+            name = running.call.function.name
+            self._on_lost(running.board, f"its reply to {name} is invalid ({cause})")
+            self._start_idle_boards()
 
     def _check_boards(self) -> None:
         """Drop the boards that disconnected or stalled; then restart the idle boards.
@@ -185,21 +203,51 @@ class FleetDriver:
             self._on_lost(running.board, reason)
         self._idle = [board for board in self._idle if board.address in connected]
         if lost:
-            idle, self._idle = self._idle, []
-            for board in idle:
-                self._start(board)
+            self._start_idle_boards()
+
+    def _start_idle_boards(self) -> None:
+        """Ask for a job of each idle board: it may get cells of a lost one."""
+        idle, self._idle = self._idle, []
+        for board in idle:
+            self._start(board)
 
 
-def _run_on_board(call: Call[Any]) -> dict[str, Any]:
+def _run_on_board(call: Call[Any]) -> bytes:
     """Run a call; Dask calls this function on the board."""
-    return worker.encode_reply(call)
+    return encode_reply(worker.encode_reply(call))
+
+
+def encode_reply(reply: dict[str, Any]) -> bytes:
+    """Return a reply as text: a pickle from a board could run code."""
+    return tagged_json.dumps(reply).encode()
 
 
 def _decode_result(call: Call[Any], future: Future, result: Any) -> Any:
     """Return the result of a call, or raise its error; an error of Dask is a WorkerError."""
     name = call.function.name
     if future.status == "finished":
-        return worker.decode_reply(name, result)
+        return worker.decode_reply(name, _decode_reply(name, result))
     cause = result[1] if isinstance(result, tuple) else result
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    text = " ".join(str(cause)[:_MAX_TEXT].split()) or type(cause).__name__
     raise WorkerError(f"{name} did not run: {text}")
+
+
+def _decode_reply(name: str, content: Any) -> dict[str, Any]:
+    """Return the reply that `encode_reply` encoded.
+
+    Raises:
+        WorkerError: the content is something else.
+    """
+    try:
+        if not isinstance(content, bytes) or len(content) > MAX_REPLY_BYTES:
+            raise ValueError(f"it is {type(content).__name__} or longer than {MAX_REPLY_BYTES:,}")
+        reply = tagged_json.loads(content)
+        if not isinstance(reply, dict):
+            raise ValueError(f"it is {type(reply).__name__}")
+        if "result" not in reply:
+            reply = {key: reply[key][:_MAX_TEXT] for key in ("kind", "error", "traceback")}
+            check_types(reply, dict[str, str], "the error")
+    except _INVALID_REPLY as error:
+        cause = make_printable(" ".join(str(error)[:200].split()))
+        raise WorkerError(f"{name} returned an invalid reply ({cause})") from error
+    return reply

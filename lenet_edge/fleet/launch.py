@@ -26,7 +26,13 @@ from typing import TYPE_CHECKING
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet import certificates
 from lenet_edge.fleet.certificates import Certificates
-from lenet_edge.fleet.connection import HOST, RESOURCE, NoSchedulerError, connect
+from lenet_edge.fleet.connection import (
+    HOST,
+    RESOURCE,
+    NoSchedulerError,
+    connect,
+    connected_workers,
+)
 from lenet_edge.fleet.inventory import Entry
 from lenet_edge.support import lock
 from lenet_edge.support.files import create_log, private_cache_folder
@@ -113,7 +119,7 @@ def up(
 
 
 def _connected_names(client: Client) -> set[str]:
-    return {str(facts["name"]) for facts in client.scheduler_info()["workers"].values()}
+    return {worker.name for worker in connected_workers(client)}
 
 
 @contextlib.contextmanager

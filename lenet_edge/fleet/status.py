@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.fleet.connection import connect
+from lenet_edge.fleet.connection import connect, connected_workers
 from lenet_edge.fleet.inventory import Entry, read_inventory
 
 
@@ -25,19 +25,16 @@ def board_states(inventory: Path, scheduler: str) -> list[dict[str, Any]]:
     if inventory.exists():
         entries = {entry.name: entry for entry in read_inventory(inventory)}
     with connect(scheduler) as client:
-        workers = {
-            str(facts["name"]): (address, facts)
-            for address, facts in client.scheduler_info()["workers"].items()
-        }
+        workers = {worker.name: worker for worker in connected_workers(client)}
         busy = {address for address, tasks in client.processing().items() if tasks}
     now, states = time.time(), []
     for name in sorted({*entries, *workers}):
         entry = entries.get(name, Entry(name, ""))
         state, last_seen_s = "missing", None
         if name in workers:
-            address, facts = workers[name]
-            state = "busy" if address in busy else "idle"
-            last_seen_s = max(0.0, now - facts["last_seen"])
+            worker = workers[name]
+            state = "busy" if worker.address in busy else "idle"
+            last_seen_s = max(0.0, now - worker.last_seen)
         states.append(
             {
                 "name": name,

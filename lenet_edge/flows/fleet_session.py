@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lenet_edge.artifacts.artifact import Artifact
@@ -13,8 +14,9 @@ from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet import driver, on_board
 from lenet_edge.fleet.connection import FleetBoard, check_versions, connected_boards
 from lenet_edge.machine.environment import Environment
-from lenet_edge.results.result_file import LostBoard, ParityReport, Skipped
+from lenet_edge.results.result_file import LostBoard, ParityReport, Skipped, check_report
 from lenet_edge.selection import Pair
+from lenet_edge.support.typed_json import check_types
 from lenet_edge.target import Target
 from lenet_edge.verify.verify import verify_pair
 from lenet_edge.worker import Call, Job
@@ -104,8 +106,11 @@ class FleetSession:
         choice = self.choice
         try:
             folder = yield from on_board.write_files.bind(files).within(_SETUP_S)
+            check_types(folder, str, "the folder")
             artifacts = [
-                {**artifact.to_json(), "path": f"{folder}/{on_board.path_on_board(artifact)}"}
+                dataclasses.replace(
+                    artifact, path=Path(folder, on_board.path_on_board(artifact))
+                ).to_json()
                 for artifact in choice.artifacts
             ]
             selection = {
@@ -118,11 +123,15 @@ class FleetSession:
         except LenetEdgeError as error:
             self.mark_lost(board, str(error))
             return
-        self.boards[board] = ReadyBoard(
+        # The facts are untrusted: a pair is one of the artifacts that were sent.
+        sent = {facts["sha256"]: Artifact.from_json(facts) for facts in artifacts}
+        ready = ReadyBoard(
             Environment.from_json(facts["environment"]),
-            tuple(Pair(Artifact.from_json(a), Target.from_json(t)) for a, t in facts["pairs"]),
+            tuple(Pair(sent[a["sha256"]], Target.from_json(t)) for a, t in facts["pairs"]),
             tuple(Skipped(**fields) for fields in facts["skipped"]),
         )
+        check_types(ready)
+        self.boards[board] = ready
 
     def mark_lost(self, board: FleetBoard, reason: str) -> None:
         """Record that a board is lost, with the reason."""
@@ -159,7 +168,12 @@ def verify_on_board(
         facts = yield from call.within(_DIAGNOSIS_FACTOR * timeout_s)
     except LenetEdgeError as error:
         return [], [Skipped(pair.target.name, str(error), pair.artifact.name)]
-    return (
-        [ParityReport.from_json(report) for report in facts["parity"]],
-        [Skipped(**fields) for fields in facts["skipped"]],
-    )
+    reports = [ParityReport.from_json(report) for report in facts["parity"]]
+    skipped = [Skipped(**fields) for fields in facts["skipped"]]
+    for report in reports:
+        check_report(report)
+        if (report.candidate_sha256, report.target) != (pair.artifact.sha256, pair.target.name):
+            raise ValueError(f"nobody requested a report on {report.candidate}, {report.target}")
+    for skip in skipped:
+        check_types(skip)
+    return reports, skipped

@@ -369,15 +369,35 @@ def _check_plausible(run: BenchRun) -> None:
         ValueError: a value is impossible.
     """
     for measurement in run.measurements:
-        if not measurement.processes or min(measurement.batch_size, measurement.num_threads) < 1:
-            raise ValueError(f"{measurement.artifact} was measured in no process, or with no image")
+        check_measurement(measurement)
     for report in run.parity:
-        fractions = (report.reference_accuracy, report.candidate_accuracy, report.top1_agreement)
-        possible = all(fraction is None or 0 <= fraction <= 1 for fraction in fractions)
-        if report.num_samples < 0 or not possible:
-            raise ValueError(f"{report.candidate} is right on more images than there are")
+        check_report(report)
     precision, scenario = run.settings.get("precision", 0.0), run.settings.get("scenario")
     typed_json.check_types((precision, scenario), tuple[float, str | None], "settings")
+
+
+def check_measurement(measurement: Measurement) -> None:
+    """Check a measurement of untrusted origin.
+
+    Raises:
+        ValueError: it has a value of a wrong type, or an impossible one.
+    """
+    typed_json.check_types(measurement)
+    if not measurement.processes or min(measurement.batch_size, measurement.num_threads) < 1:
+        raise ValueError(f"{measurement.artifact} was measured in no process, or with no image")
+
+
+def check_report(report: ParityReport) -> None:
+    """Check a parity report of untrusted origin.
+
+    Raises:
+        ValueError: it has a value of a wrong type, or an impossible one.
+    """
+    typed_json.check_types(report)
+    fractions = (report.reference_accuracy, report.candidate_accuracy, report.top1_agreement)
+    possible = all(fraction is None or 0 <= fraction <= 1 for fraction in fractions)
+    if report.num_samples < 0 or not possible:
+        raise ValueError(f"{report.candidate} is right on more images than there are")
 
 
 @functools.cache

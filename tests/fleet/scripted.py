@@ -10,7 +10,7 @@ from typing import Any
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet import on_board
 from lenet_edge.fleet.connection import RESOURCE, FleetBoard
-from lenet_edge.fleet.driver import FleetDriver
+from lenet_edge.fleet.driver import FleetDriver, encode_reply
 from lenet_edge.flows.fleet_session import Choice, FleetSession
 from lenet_edge.machine.environment import Environment
 from lenet_edge.results.parity_report import ParityReport
@@ -85,7 +85,7 @@ class ScriptedDask:
         (future,) = (future for future in self._futures if future.board == name)
         assert future.status == "cancelled"
         future.status = "finished"
-        self._ready.append((future, {"result": "late"}))
+        self._ready.append((future, encode_reply({"result": "late"})))
 
     def stop_scheduler(self) -> None:
         """End the scheduler: every future is cancelled, and no call to it succeeds."""
@@ -118,6 +118,8 @@ class ScriptedDask:
 
     def add(self, future: ScriptedFuture) -> None:
         result = self._submitted.pop(future.key)
+        if isinstance(result, dict):
+            result = encode_reply(result)
         if result is not STALL and (f"tcp://{future.board}" in self._alive):
             self._ready.append((future, result))
 
