@@ -7,12 +7,15 @@ from typing import Any
 
 from lenet_edge.support.memory_limit import check_memory_limit
 from lenet_edge.support.quiet import quiet
+from lenet_edge.support.safe_import import outside_of_the_current_folder
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 check_memory_limit("TensorFlow", 2 * 2**30)
 with quiet():  # TensorFlow prints warnings about missing GPUs
-    import tensorflow as tf
+    with outside_of_the_current_folder():
+        import tensorflow as tf
 
+        _ = tf.keras.layers  # imports Keras, which imports matplotlib
     tf.config.list_physical_devices()  # triggers the search for GPUs, and its warnings, here
 
 

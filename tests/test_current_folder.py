@@ -131,7 +131,7 @@ def test_no_command_runs_code_of_the_current_folder(hostile: Path, line: str) ->
 
 
 def test_plots_ignore_the_settings_of_the_current_folder(hostile: Path) -> None:
-    """Matplotlib reads them first, and here they would start TeX."""
+    """Matplotlib would read them first, and old versions evaluate an expression in them."""
     plot = (
         "from pathlib import Path; from lenet_edge.report.plots import plot_training;"
         "plot_training([{'epoch': 1, 'loss': 1, 'accuracy': 0.5}], 'title', Path('curve.png'))"

@@ -14,6 +14,7 @@ from lenet_edge.doctor.finding import Finding, Severity
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.formats import BY_NAME
 from lenet_edge.machine.elf import elf_architecture, python_architecture
+from lenet_edge.support.safe_import import outside_of_the_current_folder
 
 # The packages that each job needs besides a runtime, and the extras that install them.
 _NEEDED = {
@@ -75,7 +76,8 @@ def check_packages(job: str) -> Iterator[Finding]:
 @worker.function
 def version_of(package: str) -> str:
     """Import a package and return its version."""
-    module = importlib.import_module(package)
+    with outside_of_the_current_folder():
+        module = importlib.import_module(package)
     return str(getattr(module, "__version__", None) or getattr(module, "version", "installed"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from lenet_edge.artifacts.keras_file import loadable
 from lenet_edge.errors import MissingPackageError
 from lenet_edge.inspection.layer import Layer
+from lenet_edge.support.safe_import import outside_of_the_current_folder
 
 # Layers whose matrix products are not those of their kernels alone.
 _UNCOUNTED = ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention",
@@ -19,7 +20,10 @@ _UNCOUNTED = ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQuer
 def read(path: str) -> Iterator[Layer]:
     """Yield the layers, with the layers of nested models in place of the models."""
     try:
-        import tensorflow as tf
+        with outside_of_the_current_folder():
+            import tensorflow as tf
+
+            _ = tf.keras.layers  # imports Keras, which imports matplotlib
     except ImportError:
         raise MissingPackageError("tensorflow", "host") from None
     with loadable(Path(path)) as file:

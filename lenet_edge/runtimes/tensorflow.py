@@ -13,6 +13,7 @@ from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.keras_file import loadable
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes._tflite import open_interpreter
+from lenet_edge.support.safe_import import outside_of_the_current_folder
 from lenet_edge.target import Delegation, Images, Logits, Session, Target
 
 
@@ -100,7 +101,11 @@ def absence(target: Target) -> str | None:
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Load a .keras file (in safe mode, without pickled code) or a .tflite file."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
+    with outside_of_the_current_folder():
+        import tensorflow as tf
+
+        if target.name != "tensorflow-lite":
+            _ = tf.keras.layers  # imports Keras, which imports matplotlib
 
     if target.name == "tensorflow-lite":
         vendor = types.SimpleNamespace(

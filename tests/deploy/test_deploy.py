@@ -19,6 +19,7 @@ from lenet_edge.results.result_file import BenchRun
 from tests.boards.emulated_board import EmulatedBoard, start_board
 from tests.boards.userland import USERLANDS
 from tests.conftest import LenetEdge
+from tests.current_folder import fill
 
 ROOT = Path(__file__).parents[2]
 EXPORTED = ROOT / "exported"
@@ -86,8 +87,19 @@ def is_usable(board: EmulatedBoard) -> bool:
 
 @pytest.mark.slow
 def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> None:
-    """The board is new. It then predicts all 10,000 images with LiteRT."""
+    """The board is new. It then predicts all 10,000 images with LiteRT.
+
+    Its home folder, where ssh starts programs, is full of code that must not run.
+    """
     with start_board(USERLANDS["bookworm-arm64"], "pi4", throttled="0x50005") as board:
+        home = board.root / "home/pi"
+        (home / "marks").mkdir()
+        os.chown(home / "marks", home.stat().st_uid, home.stat().st_gid)
+        fill(home, home / "marks", Path("/home/pi/marks"))
+        trapped = board.ssh("python3", "-c", "import json")
+        assert "code of the current folder" in trapped.stderr
+        (home / "marks" / "json").unlink()
+        hostile = {*home.rglob("*")}
         files = (INT8, DYNAMIC, *SHORT)
         with deploying(board, tmp_path, *files) as process:
             wait_for(process, "Send 3/")
@@ -147,9 +159,7 @@ def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> Non
 
         removed = deploy(board, tmp_path, "--uninstall")
         assert removed.returncode == 0, removed.stderr
-        remaining = [
-            p for p in (board.root / "home/pi").rglob("*") if p.is_file() or p.is_symlink()
-        ]
+        remaining = [p for p in {*home.rglob("*")} - hostile if p.is_file() or p.is_symlink()]
         assert remaining == [photo]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import html
 import io
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import MissingPackageError
+from lenet_edge.support.safe_import import outside_of_the_current_folder
 
 # Placeholder colors. In the finished SVG, CSS variables of the page replace them.
 INK, MUTED, GRID, SURFACE = "#010101", "#020202", "#030303", "#040404"
@@ -68,12 +70,13 @@ def page_style() -> AbstractContextManager[None]:
 def default_style(changes: dict[str, Any] | None = None) -> Iterator[None]:
     """Draw and write figures with the defaults of matplotlib, and with some changes.
 
-    Matplotlib reads a file matplotlibrc in the current folder. Its settings could run TeX.
-
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
     try:
+        if "matplotlib" not in sys.modules:
+            with outside_of_the_current_folder():
+                import matplotlib  # noqa: F401
         from matplotlib import get_data_path, rc_context
     except ImportError:
         raise MissingPackageError("matplotlib", "report") from None
