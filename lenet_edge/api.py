@@ -251,7 +251,8 @@ def verify(
         min_agreement: the least share of images with the same top class, in percent.
         max_abs_error: the largest error of a logit.
         reference: a model file to compare with; None means the recorded float model.
-        data: an .npz file of images, and labels if there are any, for `reference`.
+        data: images, and labels if there are any, for `reference`: an .npz, .npy or CSV file, or a
+            folder of images.
         delegate: an external TFLite delegate: its .so file or its short name.
         delegate_option: options of the delegate, or of ONNX Runtime's provider.
         allow_fallback: accept a delegate that leaves nodes to the CPU.

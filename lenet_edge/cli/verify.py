@@ -69,9 +69,10 @@ _BY_PRECISION = "The default depends on the precision"
 @option(
     _REFERENCE,
     "--data",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.npz",
-    help="With --reference: use these images, and their labels if the file has labels.",
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    help="With --reference: use these images, and their labels if there are any: an .npz, .npy or"
+    " CSV file, or a folder of images.",
 )
 @option(OUTPUT, "--layers", is_flag=True,
         help="Show which layer of a quantized file has the largest error.")  # fmt: skip

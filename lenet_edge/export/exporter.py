@@ -184,7 +184,7 @@ def export(
     """
     planned = jobs(formats, precisions)
     source = _load(checkpoint, options.stated)
-    own = _own_images(source, options)
+    own = _own_images(source, options, note)
     if own is None:
         _check_labels(source, test)
     source, evaluation = _settle_input(source, training, test, own, options, note)
@@ -287,13 +287,16 @@ def _checkpoint_artifact(checkpoint: Path, model: Any) -> Artifact:
     )
 
 
-def _own_images(source: _Checkpoint, options: Options) -> Evaluation | None:
+def _own_images(source: _Checkpoint, options: Options, note: Note) -> Evaluation | None:
     """Return the calibration images of the user."""
     path = options.calibration_file
     if path is None:
         return None
     shape = source.artifact.inputs[0].image_shape or source.image_shape
-    loaded = load_images(path, shape, source.artifact.labels, part="train")
+    rule, labels = source.artifact.preprocessing, source.artifact.labels
+    loaded = load_images(path, shape, labels, part="train", preprocessing=rule)
+    for remark in loaded.remarks:
+        note(remark)
     images = calibration.check_pixels(loaded.images, path.name)
     return Evaluation(path.name, images, loaded.labels)
 
@@ -369,7 +372,7 @@ def describe_checkpoint(
         DataError: the images do not fit the model.
     """
     source = _load(checkpoint, options.stated)
-    own = _own_images(source, options)
+    own = _own_images(source, options, note)
     if own is None:
         _check_labels(source, test)
     source, evaluation = _settle_input(source, training, test, own, options, note)

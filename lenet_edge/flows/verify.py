@@ -31,8 +31,8 @@ class VerifySettings:
     """The settings of a verification, as the options of `lenet-edge verify` name them.
 
     `bounds` are by the name of a field of `Bounds`; None leaves a bound at its default.
-    `reference` is a model file to compare with, None the recorded float model; `data` is an .npz
-    file of images for it. `layers` compares each layer of a quantized file with its float
+    `reference` is a model file to compare with, None the recorded float model; `data` is a
+    file or folder of images for it. `layers` compares each layer of a quantized file with its float
     sibling. `logits_file` is an .npz file for the logits of each pair, named "FILE on TARGET";
     `plots` is a folder for pictures of each pair. `stated` has the facts about the reference's
     input.
@@ -91,7 +91,7 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
     reference, sibling = None, None
     if settings.reference:
         (sibling,) = load_artifacts([settings.reference], Path(), console.note, settings.stated)
-        images = _load_images(settings.data, sibling) if settings.data else None
+        images = _load_images(settings.data, sibling, console.note) if settings.data else None
         if images is not None:
             sibling, pairs = settle_inputs(sibling, pairs, images, console.note)
         reference = expected_from_file(sibling, images, settings.num_threads)
@@ -117,10 +117,14 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
     return BenchRun.of_this_machine(parity=tuple(reports), skipped=(*missing, *failed))
 
 
-def _load_images(path: Path, reference: Artifact) -> LabelledImages:
+def _load_images(path: Path, reference: Artifact, note: Callable[[str], None]) -> LabelledImages:
     from lenet_edge.data.labelled_images import load_images
 
-    return load_images(path, reference.inputs[0].image_shape or (), reference.labels)
+    shape, rule = reference.inputs[0].image_shape or (), reference.preprocessing
+    images = load_images(path, shape, reference.labels, preprocessing=rule)
+    for remark in images.remarks:
+        note(remark)
+    return images
 
 
 def settle_inputs(

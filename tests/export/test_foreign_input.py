@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.preprocessing import PIXELS, SIGNED, UNIT, Preprocessing
@@ -156,3 +157,42 @@ def test_other_ten_classes_are_judged_on_their_images(
     )
     packed = lenet_edge_here("bundle", "out/foreign_int8.tflite")
     assert packed.returncode == 0, packed.stderr  # all 300 images, although 4,000 are the default
+
+
+def write_own(folder: Path, kind: str) -> str:
+    """Write 60 labelled digits as a folder of images, a CSV file or an .npy file."""
+    images, labels = mnist.load("test").images[:60], LABELS[:60]
+    if kind == "folder":
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            (folder / "own" / str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(folder / "own" / str(label) / f"{i}.png")
+        (folder / "own" / "0" / "photo.heic").write_bytes(b"x")
+        return "own"
+    if kind == "csv":
+        rows = np.column_stack([labels, images.reshape(60, -1)])
+        header = ",".join(["label", *(f"pixel{i}" for i in range(784))])
+        np.savetxt(folder / "own.csv", rows, "%d", ",", header=header, comments="")
+        return "own.csv"
+    np.save(folder / "own.npy", images)
+    return "own.npy"
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv", "npy"])
+def test_calibration_images_have_the_forms_of_other_tools(
+    foreign: Path, tmp_path: Path, lenet_edge_here: LenetEdge, kind: str
+) -> None:
+    own = write_own(tmp_path, kind)
+    options = ["--calibration", own, "--pixel-scale", "1/255"]
+    lines = export(lenet_edge_here, "--int8", *options)
+    assert load_artifact(tmp_path / "out" / "foreign_int8.tflite").calibration == (
+        f"60 images of {own}"
+    )
+    done = lenet_edge_here("verify", "out/foreign_int8.tflite", "--target", "litert-xnnpack",
+                           "--reference", "out/foreign_float32.tflite", "--data", own,
+                           "--json", "-")  # fmt: skip
+    (report,) = json.loads(done.stdout)["parity"]
+    assert report["num_samples"] == 60
+    if kind != "npy":
+        assert report["reference_accuracy"] > 0.95
+    left_out = "Left out, because only PNG and JPEG files are used: 1 .heic"
+    assert (left_out in lines) == (left_out in done.stderr.splitlines()) == (kind == "folder")
