@@ -274,6 +274,7 @@ def input_options(command: Decorated) -> Decorated:
         option(
             INPUT,
             "--labels",
+            type=PathOrName(),
             metavar="FILE",
             help="Class names: one in each line, in the order of the outputs, or JSON.",
         ),
