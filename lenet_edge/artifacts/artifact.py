@@ -166,11 +166,12 @@ def _with_head(artifact: Artifact) -> Artifact:
     """Return an artifact with the head that its file shows, if it has none."""
     if artifact.head is not None or not artifact.inputs or not artifact.outputs:
         return artifact
+    output = artifact.outputs[0]
     head = head_of(
-        output_operator(artifact.path, artifact.format),
-        artifact.inputs[0].shape,
-        artifact.outputs[0].shape,
+        output_operator(artifact.path, artifact.format), artifact.inputs[0].shape, output.shape
     )
+    if head is Head.LOGIT and output.scale is None and "int" in output.dtype:
+        head = Head.VALUES  # the number of a class, such as that of an ArgMax
     return dataclasses.replace(artifact, head=head and head.value)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lenet_edge.artifacts.head import Head, num_classes
+from lenet_edge.artifacts.head import class_names as names_of_classes
 from lenet_edge.report.charts import svg
 from lenet_edge.results.result_file import ParityReport
 from lenet_edge.support.files import atomic_write
@@ -84,7 +86,8 @@ def plot_parity(
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    names = list(class_names) or [str(number) for number in range(errors.shape[1])]
+    head = Head.LOGITS if report.head is None else Head(report.head)
+    names = names_of_classes(class_names, head, num_classes(head, errors.shape[1]))
     title = f"{report.candidate} on {report.target}"
     stem = folder / f"{report.candidate}-{report.target}"
     for suffix, figure in (

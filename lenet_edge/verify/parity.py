@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.head import Head, head_of_values, read_outputs, resolve_head, threshold
+from lenet_edge.artifacts.head import class_names as names_of_classes
 from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import ClassCount, Flip
 from lenet_edge.results.stats import mcnemar_p
@@ -110,7 +111,9 @@ def compare_logits(
         and labels.max(initial=0) >= len(was_chances[0])
     ):
         labels = None  # these labels number sets of classes, not the outputs
-    return {**fields, **_accuracy_fields(was, now, labels, was_chances.shape[1], class_names)}
+    count = was_chances.shape[1]
+    names = names_of_classes(class_names, head, count)
+    return {**fields, **_accuracy_fields(was, now, labels, count, names)}
 
 
 def _candidate_head(head: Head, stated: Head | None, values: Logits) -> Head:

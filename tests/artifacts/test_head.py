@@ -128,6 +128,9 @@ def test_the_agreement_of_each_head(head: Head) -> None:
         assert flip.was != flip.now
         assert 0 <= flip.confidence <= 1
     assert len(comparison["per_class"]) == (2 if head.is_binary else 10)
+    if head.is_binary:
+        named = compare_logits(reference, candidate, labels, ["cat"], head)
+        assert [counts.name for counts in named["per_class"]] == ["not cat", "cat"]
     assert comparison["reference_confidence"] <= 1
     same = compare_logits(reference, reference, labels, (), head, head)
     assert (same["top1_agreement"], same["snr_db"]) == (1, None)
