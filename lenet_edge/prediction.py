@@ -118,10 +118,21 @@ def load_pixels(artifact: dict[str, Any], name: str, content: str, kind: str = "
     data = (
         image_file.read_image_file(Path(content)) if kind == "path" else base64.b64decode(content)
     )
-    return _prepare_image(image_file.decode_image(data, name), file, name)
+    return prepare_image(image_file.decode_image(data, name), file, name)
 
 
-def _prepare_image(image: npt.NDArray[np.uint8], file: Artifact, name: str) -> Any:
+def prepare_image(image: npt.NDArray[np.uint8], file: Artifact, name: str) -> Any:
+    """Return an RGB image as `load_pixels` returns it for a model.
+
+    Args:
+        image: uint8 of shape (height, width, 3).
+        file: the model.
+        name: the name of the image in error messages.
+
+    Raises:
+        DataError: the image has no digit.
+        TargetError: the model takes no images, or images of any size.
+    """
     from lenet_edge.data import handwriting, image_file
 
     rule = file.preprocessing
@@ -129,56 +140,6 @@ def _prepare_image(image: npt.NDArray[np.uint8], file: Artifact, name: str) -> A
         return handwriting.normalize_digit(image, name).tolist()
     shape = image_shape(file)
     return image_file.resize_image(image, shape, rule.resize, rule.filter).tolist()
-
-
-@worker.function
-def start_decoder(memory_bytes: int) -> None:
-    """Import the decoders, and limit the memory that images may take in this process.
-
-    Args:
-        memory_bytes: the limit beyond the memory that the process uses after the imports.
-    """
-    import resource
-
-    import numpy as np
-    from PIL import JpegImagePlugin, PngImagePlugin  # noqa: F401
-
-    from lenet_edge.data import handwriting, image_file  # noqa: F401
-
-    # OpenBLAS allocates a buffer at its first use, and retries without end if it gets none.
-    image = np.full((28, 28, 3), 255, np.uint8)
-    image[8:20, 12:16] = 0
-    handwriting.normalize_digit(image)
-    status = Path("/proc/self/status").read_text()
-    limit = int(status.split("VmData:")[1].split()[0]) * 1024 + memory_bytes
-    _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard_limit == resource.RLIM_INFINITY or limit < hard_limit:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard_limit))
-
-
-@worker.function
-def load_uploaded_pixels(artifacts: Sequence[dict[str, Any]], path: str) -> list[Any]:
-    """Decode an uploaded image once, and prepare it for each of some models.
-
-    Args:
-        artifacts: the models, as `Artifact.to_json` returns them.
-        path: the path of the PNG or JPEG file.
-
-    Returns:
-        For each model, pixels as `load_pixels` returns them.
-
-    Raises:
-        DataError: the image is invalid, exceeds a limit, or has no digit.
-        TargetError: a model takes no images, or images of any size.
-    """
-    from lenet_edge.data import image_file
-
-    name = "the image"
-    try:
-        image = image_file.decode_image(Path(path).read_bytes(), name)
-        return [_prepare_image(image, Artifact.from_json(file), name) for file in artifacts]
-    except MemoryError:
-        raise DataError(f"{name} takes too much memory; make the image smaller") from None
 
 
 def expects_digits(artifact: Artifact) -> bool:

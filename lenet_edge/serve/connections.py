@@ -35,9 +35,10 @@ _log = logging.getLogger(__name__)
 def short_response(status: int, message: str) -> bytes:
     """Return a whole response for a connection that is then closed."""
     body = json.dumps({"error": message})
+    retry = "Retry-After: 1\r\n" if status == 503 else ""
     return (
-        f"HTTP/1.1 {status} {responses[status]}\r\nContent-Type: application/json\r\n"
-        f"Retry-After: 1\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        f"HTTP/1.1 {status} {responses[status]}\r\nContent-Type: application/json\r\n{retry}"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
 
 

@@ -245,9 +245,12 @@ class _PredictHandler(_Handler):
         elif self.state.held_bytes + len(chunk) > _MAX_HELD_BYTES:
             self.refusal = _RequestError(503, "too many uploads at once; try again in a second")
         else:
-            self.body.append(chunk)
-            self.state.held_bytes += len(chunk)
-            return
+            try:
+                self.body.append(chunk)
+                self.state.held_bytes += len(chunk)
+                return
+            except OSError as error:
+                self.refusal = _RequestError(503, f"no room for the upload ({error.strerror})")
         self._release_body()
 
     def _size_message(self) -> str:

@@ -1,8 +1,7 @@
 """The models of a server, and the decoder of its images, in one worker process each.
 
-A crash of a model or of the decoder does not stop the server. An image that takes too long is cut
-off by killing the decoder, which leaves the models open. The page itself runs .wasm files, in the
-browser.
+A crash of a model or of the decoder does not stop the server. The page itself runs .wasm files, in
+the browser.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Any, TypeVar
 from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import (
-    DataError,
     LenetEdgeError,
     TargetError,
     WorkerError,
@@ -27,13 +25,13 @@ from lenet_edge.errors import (
 )
 from lenet_edge.formats import BY_NAME
 from lenet_edge.results.result_file import Skipped
+from lenet_edge.serve import decoder
 from lenet_edge.worker import Call, Worker
 
 R = TypeVar("R")
 _TIMEOUT_S = 10.0  # of one call
 _OPEN_TIMEOUT_S = 60.0  # opening may compile the model or its C code, also on a slow board
-DECODE_TIMEOUT_S = 1.2  # with the start of the next decoder, other images wait under 2 s
-_DECODER_BYTES = 192 * 2**20  # the file, its pixels, and the search for a digit
+_DECODER_TIMEOUT_S = 2 * decoder.TIMEOUT_S  # the decoder itself ends a slow image
 _JSON_BYTES = 64 * 2**10
 _NUMBER_BYTES = 32  # of JSON text for one pixel
 
@@ -86,7 +84,7 @@ class Models:
             TargetError: no artifact can run.
         """
         self._models = _WorkerProcess()
-        self._decoder = _WorkerProcess(prediction.start_decoder.bind(_DECODER_BYTES))
+        self._decoder = _WorkerProcess(decoder.start.bind())
         self.served: list[ServedModel] = []
         self.in_browser: list[BrowserModel] = []
         self.skipped: list[Skipped] = []
@@ -146,18 +144,12 @@ class Models:
 
         Raises:
             DataError: the image cannot be used, or decoding takes too long.
-            WorkerError: decoding the image crashed the decoder twice.
+            WorkerError: the decoder crashed twice.
         """
         inputs = self._inputs()
-        call = prediction.load_uploaded_pixels.bind(
-            [artifact.to_json() for artifact in inputs.values()], path
-        )
-        try:
-            pixels = self._decoder.run(call, DECODE_TIMEOUT_S)
-        except WorkerTimeoutError:
-            raise DataError(
-                f"the image takes over {DECODE_TIMEOUT_S:g} s to decode here; send a smaller one"
-            ) from None
+        artifacts = [artifact.to_json() for artifact in inputs.values()]
+        call = decoder.decode_upload.bind(artifacts, path)
+        pixels = self._decoder.run(call, _DECODER_TIMEOUT_S)
         return dict(zip(inputs, pixels, strict=True))
 
     def read_json(self, text: str) -> dict[str, Any]:
@@ -219,14 +211,18 @@ class _WorkerProcess:
     def run(self, call: Call[R], timeout_s: float = _TIMEOUT_S) -> R:
         """Run a call. After a crash, run it once more in a new worker, in the time that is left.
 
-        A call that timed out is never repeated, because it would time out again.
+        The start of the new worker takes no part of that time. A call that timed out is never
+        repeated, because it would time out again.
         """
-        deadline = None
+        left_s = timeout_s
         for last in (False, True):
-            worker = self._start()
-            deadline = deadline or time.monotonic() + timeout_s
             try:
-                return worker.run(call.within(deadline - time.monotonic()))
+                worker = self._start()
+                started = time.monotonic()
+                try:
+                    return worker.run(call.within(left_s))
+                finally:
+                    left_s -= time.monotonic() - started
             except WorkerTimeoutError:
                 self.close()
                 raise WorkerTimeoutError(

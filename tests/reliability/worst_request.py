@@ -33,7 +33,6 @@ _SAMPLE_S = 0.005
 _PAUSE_S = 0.02
 _JSON = {"Content-Type": "application/json"}
 _MIB = 2**20
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 JSON_BODIES: dict[str, Callable[[], bytes]] = {
     "JSON, 16 MiB of 0xFF": lambda: b"\xff" * (16 * _MIB),
@@ -130,16 +129,29 @@ class Measured:
     def _memory_bytes(self) -> int:
         """Return the memory of the server, its workers and the uploads."""
         pid = self._server.process.pid
-        total = 0
-        for process in (pid, *self._server.child_pids()):
-            with suppress(OSError):
-                statm = Path(f"/proc/{process}/statm").read_text()
-                total += int(statm.split()[1]) * _PAGE_BYTES
+        total = sum(map(_resident_bytes, _tree(pid)))
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
                 if "upload" in os.readlink(link):
                     total += link.stat().st_size
         return total
+
+
+def _tree(pid: int) -> Iterator[int]:
+    """Yield a process and its descendants."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            for child in task.read_text().split():
+                yield from _tree(int(child))
+
+
+def _resident_bytes(pid: int) -> int:
+    """Return the memory of a process, with its share of the pages that others use too."""
+    with suppress(OSError, IndexError):  # it has ended
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(rollup.split("Pss:")[1].split()[0]) * 1024
+    return 0
 
 
 @contextmanager
@@ -159,6 +171,8 @@ def measure(names: list[str]) -> Iterator[Cost]:
     """Measure the requests whose name contains one of some texts; all of them without a text."""
     with serving(*(EXPORTED / name for name in FILES)) as server:
         measured = Measured(server)
+        for name, pid in (("server", server.process.pid), *server.worker_pids().items()):
+            print(f"{name} at rest: {_resident_bytes(pid) / 1e6:.0f} MB")
         for bodies, headers in ((JSON_BODIES, _JSON), (WORST, PNG)):
             for name, make in bodies.items():
                 if not names or any(text in name for text in names):
@@ -178,7 +192,7 @@ def faults(cost: Cost) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[1])
     parser.add_argument("names", nargs="*", help="part of the name of a request; all by default")
-    print(f"{'request':42}{'size':>10}{'status':>6}{'time':>9}{'peak':>11}{'kept':>9}{'delay':>10}")
+    print("name, size, status, time, largest and kept memory, longest time of an honest request")
     failures = []
     costs = []
     for cost in measure(parser.parse_args().names):

@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,19 +88,19 @@ def _has_decoders(pid: int) -> bool:
 
 @contextlib.contextmanager
 def serving(
-    *arguments: str | Path, host: str = "127.0.0.1", descriptors: int | None = None
+    *arguments: str | Path, host: str = "127.0.0.1", limits: Sequence[str] = ()
 ) -> Iterator[Server]:
     """Start a server on a free port, and stop it with SIGTERM as systemd does.
 
     Args:
         arguments: further arguments of the command.
         host: the address to listen on.
-        descriptors: the limit of open files of the server.
+        limits: options of `prlimit` for the server.
     """
-    limit = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
-    command = [*limit, sys.executable, "-m", "lenet_edge", "serve", "--port", "0", "--host", host]
+    limited = ["prlimit", *limits] if limits else []
+    serve = [sys.executable, "-m", "lenet_edge", "serve", "--port", "0", "--host", host]
     process = subprocess.Popen(
-        [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [*limited, *serve, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, cwd=EXPORTED.parent,
     )  # fmt: skip
     assert process.stdout

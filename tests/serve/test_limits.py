@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -21,6 +22,7 @@ from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.errors import DataError, WorkerTimeoutError
+from lenet_edge.serve import decoder
 from lenet_edge.serve.connections import Listener
 from lenet_edge.serve.models import _WorkerProcess
 from lenet_edge.worker import Worker
@@ -67,7 +69,7 @@ def descriptors(server: Server) -> list[str]:
     return names
 
 
-def test_an_image_that_takes_too_long_is_cut_off_and_not_repeated(server: Server) -> None:
+def test_a_decoder_that_hangs_is_replaced_and_its_image_not_repeated(server: Server) -> None:
     """The decoder is stopped. A new one, which a repetition would start, would succeed."""
     server.predict(SEVEN)
     stopped = server.worker_pid("decoder")
@@ -80,10 +82,8 @@ def test_an_image_that_takes_too_long_is_cut_off_and_not_repeated(server: Server
         assert server.request("POST", "/predict", PIXELS, JSON).status == 200
         assert not slow.done()
         response = slow.result()
-    assert response.status == 400
-    assert response.json["error"] == (
-        "the image takes over 1.2 s to decode here; send a smaller one"
-    )
+    assert response.status == 500
+    assert response.json["error"] == "serve.decoder:decode_upload did not finish within 3 s"
     assert server.predict(SEVEN).status == 200
     assert server.worker_pid("decoder") != stopped
     assert server.worker_pid("models") == models
@@ -108,16 +108,24 @@ def test_a_timeout_is_not_repeated_and_a_crash_is() -> None:
         process.run(call)
 
 
-def test_the_decoder_has_a_memory_limit(tmp_path: Path) -> None:
+def test_an_image_has_limits_of_memory_and_time(tmp_path: Path) -> None:
+    """The decoder itself outlives the images, and keeps none of their memory."""
     path = tmp_path / "large.png"
     path.write_bytes(png(8_000, 5_000, 1))
-    with closing(Worker()) as decoder:
-        decoder.run(prediction.start_decoder.bind(32 * 2**20))
-        call = prediction.load_uploaded_pixels.bind([load_artifact(MODEL).to_json()], str(path))
-        with pytest.raises(DataError, match="takes too much memory"):
-            decoder.run(call)
-        path.write_bytes(SEVEN.read_bytes())
-        assert len(decoder.run(call)) == 1
+    call = functools.partial(decoder.decode_upload.bind, [load_artifact(MODEL).to_json()])
+    with closing(Worker()) as process:
+        process.run(decoder.start.bind())
+        peak = Peak(process.pid)
+        with pytest.raises(DataError, match="the image takes too much memory"):
+            process.run(call(str(path), 60.0, 32 * 2**20))
+        with pytest.raises(DataError, match=r"the image takes over 0\.01 s to decode here"):
+            process.run(call(str(path), 0.01))
+        assert len(process.run(call(str(SEVEN), 60.0))) == 1
+        assert peak.growth_bytes() < 4 * 2**20
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        assert children == ""
+        threads = list(Path(f"/proc/{process.pid}/task").iterdir())
+        assert len(threads) == 1  # otherwise a fork may deadlock
 
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/icon.svg", "/models", "/predict", "/nowhere"])
@@ -209,7 +217,7 @@ def idle_connections(server: Server, count: int) -> Iterator[None]:
 
 @pytest.mark.costly
 def test_more_connections_than_descriptors_do_not_stop_the_server() -> None:
-    with serving(MODEL, descriptors=64) as small:
+    with serving(MODEL, limits=["--nofile=64"]) as small:
         for _ in range(2):
             with idle_connections(small, 120):
                 deadline = time.monotonic() + 8  # idle connections end after 10 s
@@ -220,6 +228,15 @@ def test_more_connections_than_descriptors_do_not_stop_the_server() -> None:
     assert small.process.returncode == 0
     assert len(small.printed) < 6, small.printed[:20]
     assert "connections are open; further connections are refused" in "".join(small.printed)
+
+
+def test_an_upload_without_room_is_refused() -> None:
+    with serving(MODEL, limits=["--fsize=100000"]) as small:
+        response = small.predict(b"\xff" * 200_000)
+        assert response.status == 503
+        assert response.json["error"] == "no room for the upload (File too large)"
+        assert small.predict(SEVEN).status == 200
+    assert "Traceback" not in "".join(small.printed)
 
 
 def predicted_status(server: Server) -> int:
