@@ -30,8 +30,10 @@ from pathlib import Path
 from typing import IO
 
 import click
+import numpy as np
 
 from lenet_edge import cli
+from lenet_edge.data import mnist
 from tests.reliability import disk
 from tests.reliability.jobs import EXPORTED, GOLDEN, ROOT
 
@@ -50,7 +52,7 @@ class Inputs:
     stem: str
 
     @classmethod
-    def make(cls, folder: Path, stem: str) -> Inputs:
+    def make(cls, folder: Path, stem: str, whole: bool = False) -> Inputs:
         inputs = cls(folder, stem)
         for source, target in ((_INT8, inputs.model), (_PHOTO, inputs.photo)):
             shutil.copyfile(source, target)
@@ -58,6 +60,10 @@ class Inputs:
         shutil.copyfile(GOLDEN / "schema-3.json", inputs.results)
         for reference in EXPORTED.glob("reference-*"):
             shutil.copy(reference, folder)
+        if whole:
+            part = mnist.load("test")
+            images, labels = part.images[:500], part.labels[:500]
+            np.savez(inputs.images, x_train=images, y_train=labels, x_test=images, y_test=labels)
         return inputs
 
     @property
@@ -71,6 +77,10 @@ class Inputs:
     @property
     def results(self) -> Path:
         return self.folder / f"{self.stem}.results"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / f"{self.stem}.npz"
 
     def output(self, suffix: str) -> Path:
         return self.folder / f"out-{self.stem}"[: -len(suffix) - 1] / f"{self.stem}{suffix}"
@@ -104,6 +114,16 @@ WHOLE: dict[str, Callable[[Inputs], Sequence[object]]] = {
     "export": lambda i: (EXPORTED / "lenet.keras", "--int8", "--output-dir", i.folder / "exported"),
     "inspect": lambda i: (EXPORTED / "lenet.keras",),
     "targets": lambda i: (),
+    "train": lambda i: (
+        "--dataset",
+        i.images,
+        "--recipe",
+        "classic",
+        "--epochs",
+        1,
+        "--output",
+        i.output(".keras"),
+    ),
 }
 
 
@@ -118,10 +138,12 @@ def command_names(group: click.Group = cli.main, prefix: str = "") -> list[str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+        if port <= 60_000:  # the range of `fleet`
+            return port
 
 
 @dataclass(frozen=True)
@@ -276,6 +298,8 @@ def _stop_server(process: subprocess.Popen[bytes], port: int) -> None:
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)  # it ends by itself if it cannot print its address
             process.terminate()
             return
         time.sleep(0.05)
@@ -318,7 +342,10 @@ def main() -> None:
         for name in names:
             with tempfile.TemporaryDirectory() as folder:
                 outcome = run(
-                    environment, name, Inputs.make(Path(folder), environment.stem), options.whole
+                    environment,
+                    name,
+                    Inputs.make(Path(folder), environment.stem, options.whole),
+                    options.whole,
                 )
             runs += 1
             slowest = max(slowest, (outcome.seconds, name))
