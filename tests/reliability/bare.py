@@ -3,6 +3,7 @@
     python -m tests.reliability.bare                      every command in every environment
     python -m tests.reliability.bare --environment HOME   some environments
     python -m tests.reliability.bare --command predict    some commands
+    python -m tests.reliability.bare --whole              trainings, exports, probes of all targets
 
 A command must end within the limit. It succeeds, or it prints one line that says what is wrong.
 """
@@ -83,7 +84,7 @@ class Inputs:
         return self.folder / f"{self.stem}.npz"
 
     def output(self, suffix: str) -> Path:
-        return self.folder / f"out-{self.stem}"[: -len(suffix) - 1] / f"{self.stem}{suffix}"
+        return self.folder / "out" / f"{self.stem}{suffix}"
 
 
 # The arguments of each command. A command that needs TensorFlow or minutes is refused before that.
@@ -334,7 +335,7 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="only commands that take up to 1 min")
     options = parser.parse_args()
     names = options.command or list(WHOLE if options.whole else ARGUMENTS)
-    faults = runs = 0
+    faults = runs = slow = 0
     for environment in ENVIRONMENTS.values():
         if not any(part in environment.name for part in options.environment or [""]):
             continue
@@ -348,6 +349,7 @@ def main() -> None:
                     options.whole,
                 )
             runs += 1
+            slow += outcome.seconds > PROMISED_S
             slowest = max(slowest, (outcome.seconds, name))
             statuses.append(str(outcome.status))
             if outcome.fault:
@@ -359,7 +361,7 @@ def main() -> None:
             f"{environment.name:24} {' '.join(statuses)}  slowest {slowest[0]:.1f} s ({slowest[1]})"
         )
         print(*wrong, sep="\n", flush=True)
-    print(f"{runs} commands, {faults} faults")
+    print(f"{runs} commands, {faults} faults, {slow} took more than {PROMISED_S:g} s")
     sys.exit(faults > 0)
 
 
