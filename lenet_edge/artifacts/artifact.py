@@ -349,6 +349,20 @@ def _facts_of(path: Path) -> dict[str, Any]:
     }
 
 
+def check_path_encoding(path: Path) -> None:
+    """Check that a path is text: runtimes and TensorFlow encode paths as UTF-8.
+
+    Raises:
+        ModelFileError: the path contains bytes that are not text.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ModelFileError(
+            f"{path}: the name is not valid UTF-8; rename it, or set a UTF-8 locale"
+        ) from None
+
+
 def check_format(path: Path) -> str:
     """Return the name of a model file's format, after checking the suffix and the content.
 
@@ -357,12 +371,7 @@ def check_format(path: Path) -> str:
             not valid UTF-8; its content does not match its suffix; or it is unsafe: it would run
             code of its own, or read files outside its folder.
     """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:  # runtimes encode names as UTF-8
-        raise ModelFileError(
-            f"{path}: the name is not valid UTF-8; rename the file, or set a UTF-8 locale"
-        ) from None
+    check_path_encoding(path)
     if path.is_dir():
         raise ModelFileError(f"{path} is {_describe_folder(path)}")
     if not path.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lenet_edge.artifacts.artifact import Artifact, check_format
+from lenet_edge.artifacts.artifact import Artifact, check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.flows.console import Console
 
@@ -45,6 +45,7 @@ def export(
         ModuleNotFoundError: TensorFlow or a converter is not installed.
     """
     check_format(model)  # before TensorFlow, which takes seconds to load
+    check_path_encoding(output_dir)
     if "wasm" in formats:
         from lenet_edge.export import wasm
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.artifact import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
@@ -65,6 +65,7 @@ def run(
     """
     if model is not None:
         check_format(model)  # before TensorFlow, which takes seconds to load
+    check_path_encoding(output_dir)
     with console.alone_in(output_dir):
         from lenet_edge.flows import datasets
 

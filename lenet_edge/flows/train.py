@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact, check_path_encoding
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
@@ -118,6 +118,7 @@ def train(
     """
     if output.suffix != ".keras":
         raise UsageError(f"--output {output} must end in .keras")
+    check_path_encoding(output)
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
     from lenet_edge.flows import datasets

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.artifact import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.flows.console import Console
@@ -64,6 +64,7 @@ def tune_and_save(
     target = find_targets(target_name)[0]
     if "tflite" not in target.formats:
         raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
+    check_path_encoding(output_dir)
     with console.alone_in(output_dir):
         console.note("Loading TensorFlow ...")
         from lenet_edge.flows import datasets

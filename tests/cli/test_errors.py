@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import LenetEdge
 
+_CHECKPOINT = str(Path(__file__).parents[2] / "exported" / "lenet.keras")
 # (arguments, exit status, text that the error must contain)
 BAD_USAGE = [
     (["bench", "--batch-size", "0"], 2, "1 to 10,000"),
@@ -31,6 +32,10 @@ BAD_USAGE = [
     (["train", "--output", "lenet.h5"], 2, ".keras"),
     (["export", "--format", "coreml"], 2, "tflite"),
     (["predict", ""], 2, "An argument is empty"),
+    (["export", _CHECKPOINT, "--output-dir", "\udcff"], 1, "is not valid UTF-8"),
+    (["run", "--output-dir", "\udcff"], 1, "is not valid UTF-8"),
+    (["train", "--output", "\udcff.keras"], 1, "is not valid UTF-8"),
+    (["tune", _CHECKPOINT, "--output-dir", "\udcff"], 1, "is not valid UTF-8"),
     (["benhc"], 2, "benhc"),
     (["verify"], 1, "lenet-edge export"),
     (["verify", "missing.tflite"], 1, "missing.tflite: no such file"),
