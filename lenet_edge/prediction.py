@@ -156,17 +156,17 @@ def image_shape(artifact: Artifact) -> tuple[int, int, int]:
     Raises:
         TargetError: the artifact takes no images, or images of any size.
     """
-    size = artifact.inputs[0].shape[1:] if artifact.inputs else (28, 28, 1)
-    shape = (28, 28) if size == (784,) else size
-    shape = (*shape, 1) if len(shape) == 2 else shape
-    if len(shape) == 3 and shape[2] not in (1, 3):  # channels first
-        shape = (shape[1], shape[2], shape[0])
-    if len(shape) != 3 or shape[2] not in (1, 3) or shape[0] is None or shape[1] is None:
+    shape = artifact.inputs[0].image_shape if artifact.inputs else (28, 28, 1)
+    if shape is None or None in shape[:2] or shape[2] not in (1, 3):
         raise TargetError(
-            f"{artifact.name} takes inputs of shape {size}; predict and serve need a model for"
-            " grey or RGB images of a fixed size"
+            f"{artifact.name} takes inputs of shape {artifact.inputs[0].shape[1:]}; predict and"
+            " serve need a model for grey or RGB images of a fixed size"
         )
-    return shape[0], shape[1], shape[2]
+    height, width, channels = shape
+    assert height
+    assert width
+    assert channels
+    return height, width, channels
 
 
 def _pixels_from_json(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
