@@ -43,7 +43,8 @@ class OutputFile(click.Path):
             click.BadParameter: it cannot, or it is a FIFO that no process reads.
         """
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not (self.allow_dash and is_dash(path)):
+        is_completion = ctx is not None and ctx.resilient_parsing
+        if not is_completion and not (self.allow_dash and is_dash(path)):
             self._check(path, param, ctx)
         return path
 
