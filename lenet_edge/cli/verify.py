@@ -114,8 +114,9 @@ def command(
 
     FILES are exported models, or any model files with --reference; the default is every file in
     ./exported. Each file runs on all test images and on every installed target. The exit status is
-    3 if a file fails on a target, and 4 if there are too few images to decide. A [tool.lenet-edge]
-    section in ./pyproject.toml can hold the bounds, with a table for each precision.
+    3 if a file fails on a target, and 4 if there are too few images to decide or the input of a
+    file is only assumed. A [tool.lenet-edge] section in ./pyproject.toml can hold the bounds, with
+    a table for each precision.
 
     \b
     Example: lenet-edge verify exported/lenet_int8.tflite --target litert

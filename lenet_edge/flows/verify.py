@@ -92,8 +92,7 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
     if settings.reference:
         (sibling,) = load_artifacts([settings.reference], Path(), console.note, settings.stated)
         images = _load_images(settings.data, sibling, console.note) if settings.data else None
-        if images is not None:
-            sibling, pairs = settle_inputs(sibling, pairs, images, console.note)
+        sibling, pairs = settle_inputs(sibling, pairs, images, console.note)
         reference = expected_from_file(sibling, images, settings.num_threads)
 
     expectations: list[Expected] = []
@@ -130,7 +129,7 @@ def _load_images(path: Path, reference: Artifact, note: Callable[[str], None]) -
 def settle_inputs(
     reference: Artifact,
     pairs: Sequence[Pair],
-    images: LabelledImages,
+    images: LabelledImages | None,
     note: Callable[[str], None],
 ) -> tuple[Artifact, list[Pair]]:
     """Give a reference and files of the same model the preprocessing that one of them has.
@@ -142,8 +141,8 @@ def settle_inputs(
     """
     rules = [file.preprocessing for file in (reference, *(pair.artifact for pair in pairs))]
     known = next((rule for rule in rules if not rule.is_assumed), None)
-    is_pixels = images.images.dtype.kind != "f"
-    if known is None and is_pixels and images.labels is not None:
+    is_pixels = images is None or images.images.dtype.kind != "f"
+    if known is None and is_pixels and images is not None and images.labels is not None:
         tested = compare_on_images(reference, best_target(reference.format).name, images)
         if tested is not None:
             note(f"{reference.name}: {tested.summary}")

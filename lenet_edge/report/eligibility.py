@@ -96,7 +96,8 @@ def judge(
 
     A reason is its parity, an invalid measurement, an incomplete delegation, or a limit.
     """
-    # If no pair could pass because there were too few images, inconclusive pairs are accepted.
+    # If no pair could pass, because of too few images or an assumption, inconclusive pairs are
+    # accepted.
     accepted = "pass" if any(report.passed for report in run.parity) else "inconclusive"
     parity = next(
         (
@@ -110,7 +111,7 @@ def judge(
     if parity is None:
         reason = "was not verified"
     elif parity.verdict != accepted:
-        failure = "failed parity" if parity.verdict == "fail" else "was verified on too few images"
+        failure = "failed parity" if parity.verdict == "fail" else "was not judged for certain"
         reason = ": ".join((failure, *parity.reasons[:1]))
     elif measurement.invalid:
         reason = f"has invalid latencies: {measurement.invalid}"

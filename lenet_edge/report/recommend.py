@@ -61,7 +61,10 @@ class Recommendation:
             f"It has {measurement.size_bytes:,} bytes and loses {lost} on"
             f" {self.parity.num_samples:,} images."
         )
-        caution = "" if self.parity.passed else " There are too few images to be sure."
+        caution = ""
+        if not self.parity.passed:  # nothing could pass
+            asked = [reason for reason in self.parity.reasons if "too few" not in reason]
+            caution = f" But {asked[0]}." if asked else " There are too few images to be sure."
         return f"{self._speed()} {size_and_accuracy}{caution}"
 
     def _speed(self) -> str:

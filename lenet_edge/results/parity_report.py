@@ -123,7 +123,8 @@ class ParityReport:
         max_abs_error: largest difference of a logit.
         mean_abs_error: mean absolute difference of the logits.
         non_finite: number of images with NaN or infinity among the candidate's logits.
-        verdict: "pass", "fail" or "inconclusive" (too few images).
+        verdict: "pass", "fail" or "inconclusive" (too few images, or
+            an assumption about the input).
         reasons: reasons for the verdict, each as a phrase.
         bounds: limits that decided the verdict.
         per_class: accuracy of each class.

@@ -25,6 +25,9 @@ DEFAULTS = {
 SIGNIFICANT = 0.05
 _DEFAULT_ERRORS = {bounds.max_abs_error for bounds in DEFAULTS.values()}
 _ENOUGH_FOR_ALARM = 20  # images
+# Without a change on so many images, at most 1 % of all predictions change, with 95 % confidence
+# (the rule of three).
+_MIN_UNCHANGED = 300
 _ROUNDING = 1e-9  # in floating point, 100 - 99.9 is slightly less than 0.1
 _NAMES = tuple(field.name for field in dataclasses.fields(Bounds))
 _SECTION = "tool.lenet-edge"
@@ -97,8 +100,9 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
 
     If there are enough images that a bound allows at least one wrong image, the point estimate
     decides. With fewer images, a single image would decide. Then an artifact fails only if the
-    result is significant (p below 0.05 by McNemar's test or the binomial test), and none passes.
-    Outputs that are no classes are judged by their errors.
+    result is significant (p below 0.05 by McNemar's test or the binomial test). It passes only if
+    no prediction changes on 300 images or more. Outputs that are no classes are judged by their
+    errors.
 
     Args:
         comparison: the fields that `parity.compare_logits` returned.
@@ -108,6 +112,7 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
         The verdict ("pass", "fail" or "inconclusive"), and the reasons in words.
     """
     count = comparison["num_samples"]
+    is_unchanged = count >= _MIN_UNCHANGED and not comparison["flips"]
     fails: list[str] = []
     undecided: list[str] = []
     if comparison["non_finite"]:
@@ -130,7 +135,7 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
                 f"it loses {drop:.2f} points of accuracy, {drop - limit:.2g} more than the"
                 f" {limit:g} allowed"
             )
-        elif few:
+        elif few and not is_unchanged:
             undecided.append(_too_few(count, f"a drop of {limit:g} points", 100 / limit))
     agreement, lowest = 100 * comparison["top1_agreement"], bounds.min_agreement
     if lowest is not None:
@@ -145,7 +150,7 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
                 f"it agrees on {agreement:.2f} % of the images, {lowest - agreement:.2g} less than"
                 f" the {lowest:g} required"
             )
-        elif few and (comparison["flips"] or drop is None or limit is None):
+        elif few and not is_unchanged and (comparison["flips"] or drop is None or limit is None):
             # With labels and without flips, the bound on the accuracy decides.
             undecided.append(_too_few(count, f"an agreement of {lowest:g} %", 100 / (100 - lowest)))
     error, largest = comparison["max_abs_error"], bounds.max_abs_error

@@ -41,7 +41,9 @@ def comparison(count: int, wrong: int) -> dict[str, Any]:
         (50, 25, Bounds(None, 99), "fail", ["agrees on 50.00 %"]),
         (1000, 1, Bounds(0.1, 99.9), "pass", []),
         (1000, 2, Bounds(0.1, 99.9), "fail", ["0.20 points", "agrees on 99.80 %"]),
-        (999, 0, Bounds(0.1, 99.9), "inconclusive", ["give 1,000 or more"]),
+        (999, 1, Bounds(0.1, 99.9), "inconclusive", ["give 1,000 or more"]),
+        (300, 0, Bounds(0.1, 99.9), "pass", []),  # no prediction changes
+        (299, 0, Bounds(0.1, 99.9), "inconclusive", ["give 1,000 or more"]),
         (100, 1, Bounds(None, 99.9), "inconclusive", []),  # a single flip may be chance
         (100, 2, Bounds(None, 99.9), "fail", ["agrees on 98.00 %"]),  # significant: p is 0.005
         (200, 0, Bounds(2, 99.9), "pass", []),  # with labels, and without flips
