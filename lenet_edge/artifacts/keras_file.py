@@ -252,6 +252,42 @@ def read_preprocessing(path: Path) -> Preprocessing | None:
         return None
 
 
+def read_input_shape(path: Path) -> tuple[int | None, ...] | None:
+    """Return the shape of the input of a .keras file, with its batch; None if the file has none.
+
+    Args:
+        path: a file that `check_keras_file` accepts.
+    """
+    try:
+        shape = _find_input_shape(_read_graph(path))
+    except Exception:  # zipfile, json and h5py each raise their own; Keras will report the fault
+        return None
+    if not shape or not all(size is None or isinstance(size, int) for size in shape):
+        return None
+    return tuple(shape)
+
+
+def _read_graph(path: Path) -> Any:
+    if _is_hdf5(path):
+        import h5py
+
+        with h5py.File(path) as file:
+            return json.loads(file.attrs["model_config"])
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(_GRAPH))
+
+
+def _find_input_shape(node: Any) -> list[int | None] | None:
+    """Return the first shape of an input in a graph; the layers are in the order of the data."""
+    if isinstance(node, dict):
+        for key in ("batch_shape", "batch_input_shape", "build_input_shape"):
+            shape = node.get(key)
+            if isinstance(shape, list):
+                return shape
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return next(filter(None, map(_find_input_shape, children)), None)
+
+
 def implied_preprocessing(graph: Any, variance: Any = None) -> Preprocessing | None:
     """Return the preprocessing that the first layer of a model implies; None for other layers.
 

@@ -25,13 +25,22 @@ SIZE = 28  # height and width in pixels, those of LeNet
 _MAX_LISTED = 10  # images that cannot be used, in a message
 
 
-def load(folder: Path) -> tuple[Dataset, Dataset]:
+def load(
+    folder: Path,
+    shape: tuple[int, int, int | None] = (SIZE, SIZE, None),
+    preprocessing: Preprocessing = UNIT,
+) -> tuple[Dataset, Dataset]:
     """Load the training part and the test part from ``folder/CLASS/IMAGE``.
 
     The parts are folders with usual names, such as train and test, see `folder_layout`. Without
     parts, the test part is 15 % of each class; the choice is random and always the same. Images may
-    have any size, and are scaled to 28 x 28. They have one channel if all images are grey, and
-    otherwise three.
+    have any size, and are scaled.
+
+    Args:
+        folder: the folder.
+        shape: height, width and channels of the scaled images. None means one channel if all images
+            are grey, and otherwise three.
+        preprocessing: the rule of the model, for the way of scaling.
 
     Raises:
         DataError: the layout cannot be used, there are fewer than two classes, a class has too few
@@ -43,7 +52,7 @@ def load(folder: Path) -> tuple[Dataset, Dataset]:
     class_names = tuple(layout.training)
     parts = [layout.training] if layout.test is None else [layout.training, layout.test]
     paths = [path for part in parts for images in part.values() for path in images]
-    decoded = _decode(folder, paths, (SIZE, SIZE))
+    decoded = _decode(folder, paths, shape[:2], shape[2], preprocessing)
     labels = np.concatenate([_labels_of(part) for part in parts])
     name = folder.resolve().name
     data = Dataset(

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lenet_edge.artifacts.artifact import TensorSpec, is_described, load_artifact
+from lenet_edge.artifacts.keras_file import read_input_shape
+from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data import csv_file, fashion_mnist, image_folder, mnist, npz_file
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.data.summary import DataSummary
@@ -15,13 +19,20 @@ from lenet_edge.flows.console import Console
 from lenet_edge.support.spelling import did_you_mean
 
 
-def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
+def load(
+    name: str = "mnist",
+    data_dir: Path | None = None,
+    model: Path | None = None,
+    stated: StatedInput = NOTHING_STATED,
+) -> tuple[Dataset, Dataset]:
     """Return the training images and the test images of a data set.
 
     Args:
         name: "mnist", "fashion-mnist", the path of an .npz or CSV file, or the path of a folder
             that has one folder of images for each class.
         data_dir: the folder with the IDX files of Fashion-MNIST; None downloads them with Keras.
+        model: the checkpoint to whose input the images of a folder are scaled; None means LeNet.
+        stated: the facts about the input of `model` that the user states.
 
     Raises:
         DataError: the data set does not exist or cannot be used.
@@ -34,7 +45,9 @@ def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Da
         return fashion_mnist.load(data_dir) if data_dir else _download()
     path = Path(name)
     if path.is_dir():
-        return image_folder.load(path)
+        return (
+            image_folder.load(path, *_scaling(model, stated)) if model else image_folder.load(path)
+        )
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return npz_file.load(path)
@@ -54,13 +67,32 @@ def load(name: str = "mnist", data_dir: Path | None = None) -> tuple[Dataset, Da
     )
 
 
+def _scaling(model: Path, stated: StatedInput) -> tuple[tuple[int, int, int | None], Preprocessing]:
+    """Return the shape of the images that a checkpoint takes, and the rule to scale them by."""
+    if is_described(model):
+        artifact = load_artifact(model)
+        shape, rule = artifact.inputs[0].shape, artifact.preprocessing
+    else:
+        shape, rule = read_input_shape(model) or (), PIXELS
+    size = TensorSpec("image", shape, "float32").image_shape or ()
+    rule = stated.change(rule)
+    match size:
+        case (int() as height, int() as width, (1 | 3) as channels):
+            return (height, width, channels), rule
+    return (image_folder.SIZE, image_folder.SIZE, None), rule  # the exporter reports the mismatch
+
+
 def load_and_describe(
-    console: Console, name: str = "mnist", data_dir: Path | None = None
+    console: Console,
+    name: str = "mnist",
+    data_dir: Path | None = None,
+    model: Path | None = None,
+    stated: StatedInput = NOTHING_STATED,
 ) -> tuple[Dataset, Dataset]:
     """Load a data set as `load` does, and show its summary."""
     if name != "mnist":
         console.note(f"Reading {name} ...")
-    training, test = load(name, data_dir)
+    training, test = load(name, data_dir, model, stated)
     for line in DataSummary.of(training, test).lines():
         console.note(line)
     return training, test

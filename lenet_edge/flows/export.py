@@ -53,7 +53,7 @@ def export(
     with console.alone_in(output_dir):
         from lenet_edge.flows import datasets
 
-        training, test = datasets.load(dataset, data_dir)
+        training, test = datasets.load(dataset, data_dir, model, stated)
         for remark in training.files.remarks:
             console.note(remark)
         console.note("Loading TensorFlow ...")

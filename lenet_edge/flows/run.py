@@ -69,7 +69,7 @@ def run(
     with console.alone_in(output_dir):
         from lenet_edge.flows import datasets
 
-        training, test = datasets.load_and_describe(console, dataset, data_dir)
+        training, test = datasets.load_and_describe(console, dataset, data_dir, model, stated)
         console.note("Loading TensorFlow ...")
         if model is None:
             model = output_dir / CHECKPOINT

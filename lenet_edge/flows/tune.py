@@ -66,11 +66,14 @@ def tune_and_save(
         raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
     check_path_encoding(output_dir)
     with console.alone_in(output_dir):
-        console.note("Loading TensorFlow ...")
         from lenet_edge.flows import datasets
+
+        images = datasets.load(dataset, data_dir, model, stated)
+        for remark in images[0].files.remarks:
+            console.note(remark)
+        console.note("Loading TensorFlow ...")
         from lenet_edge.flows.mix_search import tune
 
-        images = datasets.load(dataset, data_dir)
         with console.measuring_alone():
             result = tune(
                 model,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from PIL import Image
 
 from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.keras_file import read_input_shape
 from lenet_edge.data import image_folder, mnist
 from lenet_edge.data.handwriting import preprocessing_after_training
 from lenet_edge.data.image_file import resize_image
@@ -363,6 +366,51 @@ def test_images_for_calibration_are_labelled_by_the_classes_of_the_model(tmp_pat
     assert len(load_images(tmp_path / "parts", (16, 16, 1), part="train").images) == 10
     with pytest.raises(DataError, match="cannot be scaled to the input"):
         load_images(tmp_path / "photos", (None, None, 3))
+
+
+def write_keras(path: Path, batch_shape: list[int | None]) -> Path:
+    """Write a .keras file of one input, without weights."""
+    layer = {"class_name": "InputLayer", "config": {"batch_shape": batch_shape}}
+    graph = {"class_name": "Sequential", "config": {"name": "m", "layers": [layer]}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(graph))
+        archive.writestr("metadata.json", '{"keras_version": "3.5.0"}')
+        archive.writestr("model.weights.h5", b"")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("batch_shape", "shape"),
+    [
+        ([None, 16, 20, 3], (16, 20, 3)),
+        ([None, 3, 16, 20], (16, 20, 3)),
+        ([None, 30, 30], (30, 30, 1)),
+        ([None, 784], (28, 28, 1)),
+        ([None, None, None, 3], (28, 28, 1)),  # the exporter reports that they do not fit
+    ],
+    ids=str,
+)
+def test_images_are_scaled_to_the_model_to_export(
+    tmp_path: Path, batch_shape: list[int | None], shape: tuple[int, ...]
+) -> None:
+    write_images(tmp_path / "photos")
+    model = write_keras(tmp_path / "foreign.keras", batch_shape)
+    training, test = datasets.load(str(tmp_path / "photos"), model=model)
+    assert training.image_shape == test.image_shape == shape
+
+
+def test_images_are_scaled_to_checkpoints_of_all_kinds(tmp_path: Path) -> None:
+    write_images(tmp_path / "photos")
+    golden = Path(__file__).parents[1] / "golden" / "keras2"
+    exported = Path(__file__).parents[2] / "exported" / "lenet.keras"
+    for path, shape in (
+        (exported, (28, 28, 1)),
+        (golden / "teachable.h5", read_input_shape(golden / "teachable.h5")),
+        (golden / "transfer.keras", read_input_shape(golden / "transfer.keras")),
+    ):
+        assert shape is not None
+        training, _ = datasets.load(str(tmp_path / "photos"), model=path)
+        assert training.image_shape == tuple(shape)[-3:]
 
 
 def test_images_of_predict_are_found_in_all_folders(tmp_path: Path) -> None:

@@ -196,3 +196,32 @@ def test_calibration_images_have_the_forms_of_other_tools(
         assert report["reference_accuracy"] > 0.95
     left_out = "Left out, because only PNG and JPEG files are used: 1 .heic"
     assert (left_out in lines) == (left_out in done.stderr.splitlines()) == (kind == "folder")
+
+
+def test_the_folder_of_a_foreign_model_is_scaled_to_its_input(
+    tmp_path: Path, lenet_edge_here: LenetEdge
+) -> None:
+    """Export a perfect classifier of bright and dark photos of 12 x 16 pixels in colour."""
+    import keras
+
+    random = np.random.default_rng(0)
+    for name, brightness in (("bright", 190), ("dark", 60)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(40):
+            pixels = (brightness + random.integers(-30, 30, (60, 50, 3))).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    layers = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((12, 16, 3)), *layers])
+    model.set_weights([np.array([[1.0, -1.0]] * 3), np.array([-1.5, 1.5])])
+    model.save(tmp_path / "foreign.keras")
+    export(lenet_edge_here, "--int8", "--dataset", "photos", "--pixel-scale", "1/255")
+    artifact = load_artifact(tmp_path / "out" / "foreign_int8.tflite")
+    assert artifact.labels == ("bright", "dark")
+    done = lenet_edge_here("verify", "out/foreign_int8.tflite", "--target", "litert-xnnpack",
+                           "--json", "-")  # fmt: skip
+    (report,) = json.loads(done.stdout)["parity"]
+    assert (report["num_samples"], report["reference_accuracy"], report["candidate_accuracy"]) == (
+        12,
+        1,
+        1,
+    )
