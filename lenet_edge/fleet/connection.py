@@ -65,6 +65,9 @@ def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
         raise LenetEdgeError(
             f"{address!r} is not the address of a scheduler; give one such as tls://127.0.0.1:8786"
         )
+    from lenet_edge.fleet import untrusted
+
+    untrusted.install()
     security = _security_for(address)
     # Dask's errors are reported as ours; its log lines would repeat them.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)

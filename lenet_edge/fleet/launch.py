@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lenet_edge import worker
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.fleet import certificates
 from lenet_edge.fleet.certificates import Certificates
@@ -138,7 +139,8 @@ def _scheduler(port: int, logs: Path) -> Iterator[tuple[Client, Certificates]]:
         certificates.save(pems, port)
         options = ("--no-dashboard", "--host", scheduler_address(port))
         assert pems.scheduler
-        process = _spawn(*_dask(_SCHEDULER, options, pems.authority, pems.scheduler), log)
+        command = _dask(_SCHEDULER, options, pems.authority, pems.scheduler, package=worker.PACKAGE)
+        process = _spawn(*command, log)
         deadline = time.monotonic() + _START_S
         while True:
             try:
@@ -159,6 +161,7 @@ def _dask(
     authority: str,
     certificate: str,
     python: str = sys.executable,
+    package: Path | None = None,
 ) -> tuple[list[str], bytes]:
     """Return the command that runs a program of Dask, and its standard input."""
     source = _PROGRAM.read_bytes()
@@ -167,6 +170,7 @@ def _dask(
         "arguments": arguments,
         "authority": authority,
         "certificate": certificate,
+        "package": package and str(package),
     }
     command = python_program(f"exec(sys.stdin.buffer.read({len(source)}).decode())", python=python)
     return command, source + json.dumps(settings).encode() + b"\n"
@@ -182,12 +186,12 @@ def _start_worker(
         "--resources", f"{RESOURCE}=1", "--host", HOST, "--worker-port", str(worker_port),
         "--no-dashboard", "--death-timeout", "30",
     )  # fmt: skip
-    worker, content = _dask(_WORKER, arguments, pems.authority, pems.board, entry.python)
+    program, content = _dask(_WORKER, arguments, pems.authority, pems.board, entry.python)
     options = [part for option in _SSH for part in ("-o", option)]
     command = [
         "ssh", "-T", *options,
         "-R", f"{HOST}:{port}:{HOST}:{port}", "-L", f"{HOST}:{worker_port}:{HOST}:{worker_port}",
-        "--", entry.ssh, f"exec {shlex.join(worker)}",
+        "--", entry.ssh, f"exec {shlex.join(program)}",
     ]  # fmt: skip
     return _spawn(command, content, log)
 
