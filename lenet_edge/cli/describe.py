@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 @input_options
 @json_option
 def command(files: tuple[Path, ...], json_file: Path | None, stated: StatedInput) -> None:
-    """Write down what model files from elsewhere take, for all other commands.
+    """State the input of model files from elsewhere.
 
     FILES are model files that lenet-edge did not export. The command writes a manifest beside each:
-    its tensors, its labels, and the scale of its pixels. The options state what the file itself
-    does not say. Without them, the command prints what the file says or implies.
+    its tensors, its labels, and the scale of its pixels. All other commands read it. The options
+    state what the file itself does not say. Without them, the command prints what the file says or
+    implies.
 
     \b
     Example: lenet-edge describe theirs.onnx --mean 0.5 --std 0.5 --labels names.txt

@@ -22,8 +22,8 @@ from tests.test_docs import COMMANDS
 
 PACKAGE = Path(lenet_edge.__file__).parent
 ORDER = [
-    "run", "train", "export", "tune", "verify", "bench", "inspect", "compare", "report", "estimate",
-    "predict", "serve", "bundle", "deploy", "fleet", "doctor", "targets",
+    "run", "train", "export", "tune", "describe", "verify", "bench", "inspect", "compare", "report",
+    "estimate", "predict", "serve", "bundle", "deploy", "fleet", "doctor", "targets",
 ]  # fmt: skip
 
 
