@@ -76,6 +76,8 @@ def test_bundle_of_all_files_is_small_and_reproducible(
 def test_bundle_runs_its_own_code(unpacked: Path) -> None:
     assert not list(unpacked.glob("lenet_edge/train"))
     assert not list(unpacked.rglob("train.npz"))
+    for name in ("json", "numpy", "click"):  # beside run.sh, where users put images and models
+        (unpacked / f"{name}.py").write_text("raise SystemExit('not code of the bundle')\n")
     verified = run(unpacked, "verify", "--target", "litert", "--json", "-", PYTHON=sys.executable)
     (report,) = json.loads(verified.stdout)["parity"]
     assert report["num_samples"] == 500, verified.stderr
