@@ -165,8 +165,11 @@ def _tested_on_digits(artifact: Artifact, target: str, note: Callable[[str], Non
     if artifact.labels or not takes_digits(artifact):
         return artifact
     tested = compare_on_images(artifact, target)
-    if tested is None or not digits_decide(tested):
+    if tested is None:
         return artifact
+    if not digits_decide(tested):  # then `predict` has no digit to cut out
+        rule = artifact.preprocessing
+        return replace(artifact, preprocessing=replace(rule, resize=rule.resize or "stretch"))
     if not artifact.preprocessing.is_assumed:
         return replace(artifact, labels=mnist.CLASS_NAMES)
     note(f"{artifact.name}: {tested.summary}")

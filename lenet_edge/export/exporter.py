@@ -38,6 +38,7 @@ from lenet_edge.artifacts.stated_input import NOTHING_STATED, OPTIONS, StatedInp
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
+from lenet_edge.data.handwriting import are_normalized
 from lenet_edge.data.labelled_images import load_images
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
@@ -350,6 +351,9 @@ def _settle_input(
     if evaluation and evaluation.labels is not None and source.num_classes:
         source, evaluation = _test_input(source, evaluation, note)
     source = source.change(labels=_labels(source, test, evaluation))
+    if takes_digits(source.artifact) and not _has_cut_out_digits(source.artifact, evaluation):
+        rule = source.artifact.preprocessing
+        source = source.change(preprocessing=dataclasses.replace(rule, resize="stretch"))
     if source.artifact.preprocessing.is_assumed:
         note(question(source.artifact))
     return source, evaluation
@@ -423,6 +427,16 @@ def _test_input(
     elif is_open:
         note(f"{name}: {tested.summary}")
     return source.change(preprocessing=tested.rule), evaluation
+
+
+def _has_cut_out_digits(artifact: Artifact, evaluation: Evaluation | None) -> bool:
+    """Return whether `predict` has to cut out a digit as in MNIST, or may have to."""
+    if artifact.preprocessing.resize or artifact.preprocessing.is_assumed:
+        return True  # another source decides
+    if artifact.labels != mnist.CLASS_NAMES:
+        return False
+    pixels = recover_pixels(evaluation.images) if evaluation else None
+    return pixels is None or are_normalized(np.reshape(pixels, (-1, 28, 28, 1)))
 
 
 def _labels(source: _Checkpoint, test: Dataset, evaluation: Evaluation | None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lenet_edge import prediction
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.preprocessing import PIXELS, SIGNED, UNIT, Preprocessing
 from lenet_edge.data import mnist
@@ -61,6 +62,7 @@ def test_accuracy_on_mnist_tells_the_scale(
     lines = export(lenet_edge_here, "--int8")
     rule = rule_of(tmp_path / "out" / "foreign_int8.tflite")
     assert (rule.scale, rule.offset, rule.origin) == (UNIT.scale, UNIT.offset, "tested")
+    assert rule.resize is None  # predict cuts out digits
     assert "with pixels scaled to 0..1 it is right on 99." in "\n".join(lines)
     spec = load_artifact(tmp_path / "out" / "foreign_int8.tflite").inputs[0]
     assert spec.scale == pytest.approx(1 / 255, rel=0.01)  # its author feeds x / 255
@@ -133,6 +135,7 @@ def test_other_ten_classes_are_judged_on_their_images(
     tmp_path: Path, lenet_edge_here: LenetEdge
 ) -> None:
     import keras
+    import tensorflow as tf
 
     layers = keras.layers
     model = keras.Sequential(
@@ -149,6 +152,14 @@ def test_other_ten_classes_are_judged_on_their_images(
     )
     rule = rule_of(tmp_path / "out" / "foreign_int8.tflite")
     assert (rule.scale, rule.origin) == (PIXELS.scale, "read")
+    Image.fromarray(images[3, ..., 0]).save(tmp_path / "bar.png")
+    facts = load_artifact(tmp_path / "out" / "foreign_int8.tflite").to_json()
+    pixels = prediction.load_pixels(facts, "x", str(tmp_path / "bar.png"), "path")
+    np.testing.assert_array_equal(pixels, images[3])  # no digit is cut out
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    (tmp_path / "bars.tflite").write_bytes(converter.convert())  # without manifest and contract
+    done = lenet_edge_here("predict", "bar.png", "--model", "bars.tflite", "--json", "-")
+    assert json.loads(done.stdout)["images"][0]["label"] == "3"
     assert agreement(tmp_path, "foreign_int8.tflite") == 1
     alarm = (
         "ALARM: int8 is calibrated with images of mnist-test, which are not those of foreign.keras,"
