@@ -15,7 +15,7 @@ from lenet_edge.report.eligibility import (
     judge,
 )
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
-from lenet_edge.results.formatting import latency
+from lenet_edge.results.formatting import latency, percent
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.results.stats import LatencyRatio
 from lenet_edge.support.html_table import html_lines, html_table
@@ -55,10 +55,8 @@ class Recommendation:
     @property
     def reason(self) -> str:
         """Sentences on the speed, the size and the accuracy of the choice."""
-        measurement, drop = self.measurement, self.parity.accuracy_drop
-        lost = f"{drop:.2f} points of accuracy" if drop and drop > 0 else "no accuracy"
         size_and_accuracy = (
-            f"It has {measurement.size_bytes:,} bytes and loses {lost} on"
+            f"It has {self.measurement.size_bytes:,} bytes and {self._quality()}"
             f" {self.parity.num_samples:,} images."
         )
         caution = ""
@@ -66,6 +64,15 @@ class Recommendation:
             asked = [reason for reason in self.parity.reasons if "too few" not in reason]
             caution = f" But {asked[0]}." if asked else " There are too few images to be sure."
         return f"{self._speed()} {size_and_accuracy}{caution}"
+
+    def _quality(self) -> str:
+        """Return the accuracy lost, or else the agreement, or else the largest error, in words."""
+        drop, agreement = self.parity.accuracy_drop, self.parity.top1_agreement
+        if drop is not None:
+            return f"loses {f'{drop:.2f} points of accuracy' if drop > 0 else 'no accuracy'} on"
+        if agreement is not None:
+            return f"agrees with the reference on {percent(agreement)} % of"
+        return f"differs from the reference by at most {self.parity.max_abs_error:.1e} on"
 
     def _speed(self) -> str:
         batch = f"At batch {self.measurement.batch_size}"

@@ -28,8 +28,8 @@ class Flip:
         label: class in the labels; None without labels.
         was: class that the reference predicts.
         now: class that the candidate predicts; -1 if its logits are not numbers.
-        was_confidence: softmax probability of `was` by the reference.
-        confidence: softmax probability of `now` by the candidate.
+        was_confidence: probability of `was` by the reference.
+        confidence: probability of `now` by the candidate.
     """
 
     index: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,23 @@ def test_a_partly_delegated_file_is_not_recommended() -> None:
     same_cpu = dataclasses.replace(measured[1], delegation=Delegation("XNNPACK", 5, 4))
     advice = recommend(make_run([measured[0], same_cpu], reports))
     assert chosen(advice).artifact == "b.tflite"
+
+
+@pytest.mark.parametrize(
+    ("fields", "quality"),
+    [
+        ({"accuracy_drop": 0.02}, "loses 0.02 points of accuracy on 10,000 images"),
+        ({"accuracy_drop": None}, "agrees with the reference on 100.00 % of 10,000 images"),
+        (
+            {"accuracy_drop": None, "top1_agreement": None, "max_abs_error": 0.003},
+            "differs from the reference by at most 3.0e-03 on 10,000 images",
+        ),
+    ],
+)
+def test_the_quality_is_that_of_the_outputs(fields: dict[str, Any], quality: str) -> None:
+    report = dataclasses.replace(parity_report("a.tflite"), **fields)
+    advice = recommend(make_run([measurement("a.tflite", 10, 300)], [report]))
+    assert quality in str(advice)
 
 
 def test_inconclusive_pairs_are_accepted_if_nothing_passed() -> None:
