@@ -240,15 +240,17 @@ def _check_graph(path: Path, graph: Any) -> None:
 
 
 def read_preprocessing(path: Path) -> Preprocessing | None:
-    """Return the preprocessing that the first layer in a .keras file implies, see below.
+    """Return the preprocessing that the first layer in a .keras or .h5 file implies.
 
     Args:
-        path: a file that `check_keras_file` accepts. HDF5 files give None.
+        path: a file that `check_keras_file` accepts.
+
+    Returns:
+        See `implied_preprocessing`; None for a file without a readable graph.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return implied_preprocessing(json.loads(archive.read(_GRAPH)))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return implied_preprocessing(_read_graph(path))
+    except Exception:  # zipfile, json and h5py each raise their own; Keras will report the fault
         return None
 
 
@@ -272,7 +274,7 @@ def _read_graph(path: Path) -> Any:
         import h5py
 
         with h5py.File(path) as file:
-            return json.loads(file.attrs["model_config"])
+            return json.loads(file.attrs[_HDF5_GRAPH])
     with zipfile.ZipFile(path) as archive:
         return json.loads(archive.read(_GRAPH))
 

@@ -22,6 +22,7 @@ FILTERS = ("bilinear", "bicubic", "nearest")
 ORIGINS = ("said", "read", "inferred", "tested", "assumed")
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a gray value
 _LARGEST = 1e9  # magnitude of a scale or an offset; float32 holds its product with a pixel
+_SMALLEST = 1e-9  # magnitude of a scale; its inverse is finite
 _TOLERANCE = 0.02  # of a range of input values, for rounding and for images without pure white
 
 
@@ -58,7 +59,8 @@ class Preprocessing:
         values = (*self.scale, *self.offset)
         if not all(isinstance(value, (int, float)) for value in values):
             raise ValueError("a scale or an offset is not a number")
-        if not all(-_LARGEST < value < _LARGEST for value in values) or 0 in self.scale:
+        is_finite = all(-_LARGEST < value < _LARGEST for value in values)
+        if not is_finite or any(abs(value) < _SMALLEST for value in self.scale):
             raise ValueError("a scale or an offset is not finite, or a scale is 0")
         if not {len(self.scale), len(self.offset)} <= {1, 3}:
             raise ValueError("scale and offset have one value, or one for each of three channels")
@@ -106,7 +108,7 @@ class Preprocessing:
         mean, std = (values[:count] for values in self.mean_std)
         texts = (", ".join(f"{value:.4g}" for value in values) for values in (mean, std))
         return (
-            "pixels scaled to 0..1, with mean {} and std {}".format(*texts) + (order[self.channels])
+            "pixels scaled to 0..1, with mean {} and std {}".format(*texts) + order[self.channels]
         )
 
     def expression(self, pixel: str) -> str:

@@ -264,5 +264,6 @@ def _is_for_browsers(artifact: Artifact) -> bool:
 
 
 def _preprocessing(artifact: Artifact) -> str:
-    """Return a key that is equal for artifacts that preprocess images in the same way."""
-    return str((artifact.inputs[0].shape[1:], artifact.labels))
+    """Return a key that is equal for artifacts that get the same pixels of an image."""
+    rule = artifact.preprocessing
+    return str((artifact.inputs[0].shape[1:], artifact.labels, rule.resize, rule.filter))

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import check_format
-from lenet_edge.artifacts.keras_file import keras_version, loadable
+from lenet_edge.artifacts.keras_file import keras_version, loadable, read_preprocessing
+from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.errors import ModelFileError
 from tests.conftest import LenetEdge
 
@@ -60,6 +61,22 @@ def test_an_old_file_goes_through(tmp_path: Path, lenet_edge_here: LenetEdge) ->
 def test_the_version_of_the_writer() -> None:
     assert keras_version(KERAS2 / "layers.keras") == "2.21.0"
     assert keras_version(KERAS2 / "teachable.h5") is None
+
+
+def test_the_first_layer_implies_the_preprocessing(tmp_path: Path) -> None:
+    layers = [
+        {"class_name": "InputLayer", "config": {}},
+        {"class_name": "Rescaling", "config": {"scale": 1 / 255}},
+    ]
+    graph = json.dumps({"class_name": "Sequential", "config": {"layers": layers}})
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", graph)
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["model_config"] = graph
+    for name in ("model.keras", "model.h5"):
+        rule = read_preprocessing(tmp_path / name)
+        assert rule is not None, name
+        assert (rule.scale, rule.origin) == (PIXELS.scale, "read")
 
 
 def lambda_graph(graph: dict[str, Any]) -> dict[str, Any]:

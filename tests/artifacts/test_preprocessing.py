@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifacts import preprocessing
 from lenet_edge.artifacts.preprocessing import (
     IMAGENET,
     MNIST,
@@ -113,6 +112,7 @@ def test_the_range_of_float_images_implies_their_scaling() -> None:
     [
         {"scale": ()},
         {"scale": (0.0,)},
+        {"scale": (1e-310,)},
         {"scale": (float("inf"),)},
         {"scale": (1, 1)},
         {"offset": ("a",)},
@@ -138,4 +138,4 @@ def test_text_names_the_input_values() -> None:
     assert str(UNIT) == "pixels scaled to 0..1"
     assert str(SIGNED) == "pixels scaled to -1..1"
     assert str(IMAGENET).endswith("mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225")
-    assert str(preprocessing.from_pixel_scale(-1 / 255, 1.0)) == "inverted pixels scaled to 1..0"
+    assert str(from_pixel_scale(-1 / 255, 1.0)) == "inverted pixels scaled to 1..0"
