@@ -5,6 +5,8 @@ Schema versions:
     2 (2026-11): several processes per measurement; verdicts with their bounds.
     3 (2026-11): the delegation is an object of its own, with its device.
     4 (2026-11): a run has the name of its board; a file may hold the runs of a fleet.
+    5 (2026-11): parity reports have the head and the signal-to-noise ratio. Outputs that are no
+        classes have no agreement.
 """
 
 from __future__ import annotations

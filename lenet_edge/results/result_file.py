@@ -51,7 +51,7 @@ __all__ = [
     "Skipped",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _MAX_NAME = 100  # characters of the name of a folder
 _MAX_BYTES = 2**28  # for the JSON of one machine
 # A fleet's file has one line per board between these two.
