@@ -27,7 +27,7 @@ from tests.data.draw import FOLDER
 from tests.data.worst_images import WORST
 from tests.serve.conftest import EXPORTED, FILES, PNG, Server, serving
 
-MAX_COST_BYTES = 192 * 2**20
+MAX_COST_BYTES = 140_000_000
 MAX_DELAY_S = 2.0
 _SAMPLE_S = 0.005
 _PAUSE_S = 0.02

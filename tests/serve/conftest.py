@@ -58,6 +58,13 @@ class Server:
         body = image if isinstance(image, bytes) else image.read_bytes()
         return self.request("POST", "/predict", body, {**PNG, **headers})
 
+    def try_to_predict(self, image: Path) -> int:
+        """Return the status of a prediction, or 0 if the connection was closed."""
+        try:
+            return self.predict(image).status
+        except (ConnectionError, http.client.HTTPException):
+            return 0
+
     def worker_pid(self, name: str = "models") -> int:
         """Return the process id of a worker, "models" or "decoder"."""
         return self.worker_pids()[name]
