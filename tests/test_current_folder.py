@@ -29,6 +29,7 @@ cd "$BOARD_HOME" && HOME=$BOARD_HOME exec sh -c "$1"
 """
 # The commands, each with arguments that bring it as far as possible.
 QUICK = (
+    "describe lenet_int8.tflite",
     "inspect lenet_int8.tflite",
     "predict seven.jpg --model lenet_int8.tflite",
     "deploy pi@local --uninstall",
@@ -55,8 +56,8 @@ SLOW = (
     "tune lenet.keras --output-dir out",
 )
 # Seconds until a command is stopped; CURRENT_FOLDER_SECONDS lets the long ones come to their end.
-LIMIT_S = float(os.environ.get("CURRENT_FOLDER_SECONDS", "10"))
-LONGER_S = {"deploy": 60}
+LIMIT_S = float(os.environ.get("CURRENT_FOLDER_SECONDS", "6"))
+LONGER_S = {"deploy": 30}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_in(folder: Path, command: list[str]) -> tuple[int | None, str]:
+def run_in(folder: Path, command: list[str], limit_s: float = 60) -> tuple[int | None, str]:
     """Run a command in the folder; return its status, None if it was stopped, and its output."""
     base = folder.parent
     environment = {
@@ -100,7 +101,7 @@ def run_in(folder: Path, command: list[str]) -> tuple[int | None, str]:
     )  # fmt: skip
     status = None
     with contextlib.suppress(subprocess.TimeoutExpired):
-        status = process.wait(max(LIMIT_S, LONGER_S.get(command[1], 0)))
+        status = process.wait(limit_s)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     return status, process.communicate()[0]
@@ -125,9 +126,12 @@ def test_the_trap_works(hostile: Path) -> None:
     "line", [*QUICK, *(pytest.param(line, marks=pytest.mark.slow) for line in SLOW)]
 )
 def test_no_command_runs_code_of_the_current_folder(hostile: Path, line: str) -> None:
-    status, output = run_in(hostile, [*CONSOLE_SCRIPT, *line.format(port=23986).split()])
+    command = [*CONSOLE_SCRIPT, *line.format(port=23986).split()]
+    limit_s = max(LIMIT_S, LONGER_S.get(command[1], 0)) if line in SLOW else 60
+    status, output = run_in(hostile, command, limit_s)
     assert marks_of(hostile) == set(), output
-    assert status in (0, None), output
+    is_refused = "was exported by lenet-edge" in output  # by describe, once a worker has read it
+    assert status in (0, None) or is_refused, output
 
 
 def test_plots_ignore_the_settings_of_the_current_folder(hostile: Path) -> None:
@@ -169,10 +173,16 @@ def test_children_import_nothing_from_the_current_folder(hostile: Path, command:
     assert output.startswith(("ran", "usage: "))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "lenet_edge").rglob("*.py")), ids=str)
-def test_python_is_started_in_one_way(path: Path) -> None:
+def literals_of(path: Path) -> set[object]:
+    tree = ast.parse(path.read_text())
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+def test_python_is_started_in_one_way() -> None:
     """Only `support.python_command` writes -c or -m, which put the current folder on the path."""
-    words = {node.value for node in ast.walk(ast.parse(path.read_text()))
-             if isinstance(node, ast.Constant)}  # fmt: skip
-    is_launcher = path.name == "python_command.py"
-    assert bool(words & {"-c", "-m"}) == is_launcher
+    launchers = [
+        path.name
+        for path in (ROOT / "lenet_edge").rglob("*.py")
+        if literals_of(path) & {"-c", "-m"}
+    ]
+    assert launchers == ["python_command.py"]
