@@ -107,7 +107,7 @@ def test_deploy_reports_a_hostile_board_in_one_line(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "deep/er/cache"))
     program = (
         "import sys\nfrom lenet_edge.deploy import ssh\nfrom lenet_edge.cli import main\n"
-        "ssh._TIMEOUT_S = 5.0\nmain()"
+        "ssh._TIMEOUT_S = 4.0\nmain()"
     )
     before = {path for path in tmp_path.rglob("*") if "cache" not in path.parts}
     started = time.monotonic()

@@ -50,6 +50,7 @@ def test_another_account_is_refused_on_both_ends(tmp_path: Path) -> None:
     assert not fleet.certificates.exists()
 
 
+@pytest.mark.slow
 def test_a_port_of_another_account_is_not_used(tmp_path: Path) -> None:
     fleet = LocalFleet(tmp_path, ["a"])
     with socket.create_server(("127.0.0.1", fleet.port)):

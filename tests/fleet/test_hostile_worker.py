@@ -53,6 +53,23 @@ def test_a_board_runs_no_code_on_this_machine(
     assert stopped.stdout == "Stopped 1 boards and their scheduler.\n"
 
 
+@pytest.mark.costly
+def test_the_output_of_a_board_is_bounded_and_harmless(tmp_path: Path) -> None:
+    ssh = (
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\n'
+        "case $2 in endless) exec yes;; escape) printf '\\033[2J\\007gone\\n'; exit 1;; esac\n"
+    )
+    fleet = LocalFleet(tmp_path, ["endless", "escape"], ssh)
+    try:
+        done = fleet.fleet("up")
+        assert (done.returncode, done.stderr.count("\n")) == (3, 2), done.stderr
+        assert "endless: y (" in done.stderr
+        assert "escape: \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}gone (" in done.stderr
+        assert (tmp_path / "fleet.logs/endless.log").stat().st_size <= 2**26
+    finally:
+        fleet.fleet("down")
+
+
 def test_only_plain_data_and_exceptions_are_unpickled(tmp_path: Path) -> None:
     plain = {"a": [1, 2.5, "x", b"y", None, (True,)]}
     token = untrusted._reading_untrusted.set(True)
