@@ -61,6 +61,8 @@ def connect(address: str, timeout_s: float = 10) -> Iterator[Client]:
         from distributed import Client
     except ImportError:
         raise MissingPackageError("distributed", EXTRA) from None
+    except Exception as error:  # psutil raises its own error without /proc
+        raise LenetEdgeError(f"Dask cannot start: {error}; check that /proc is mounted") from error
     if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
         raise LenetEdgeError(
             f"{address!r} is not the address of a scheduler; give one such as tls://127.0.0.1:8786"
