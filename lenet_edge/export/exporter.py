@@ -156,7 +156,7 @@ def export(
     options: Options = DEFAULT_OPTIONS,
     report: Callable[[Artifact], None] = lambda artifact: None,
     note: Note = lambda text: None,
-    on_refused: Callable[[ModelFileError], None] | None = None,
+    on_refused: Callable[[str, ModelFileError], object] | None = None,
 ) -> list[Artifact]:
     """Write each format in each precision, and the reference logits of the checkpoint.
 
@@ -175,8 +175,8 @@ def export(
         options: other choices.
         report: called with each artifact after it is written.
         note: called with further messages for the user.
-        on_refused: called with the reason if a format cannot hold the model, which is then left
-            out; None raises the error.
+        on_refused: called with a format that cannot hold the model, and the reason. The format is
+            then left out. None raises the error.
 
     Raises:
         ModelFileError: the checkpoint cannot be loaded, or has a layer that cannot be exported.
@@ -214,7 +214,7 @@ def export(
         except ModelFileError as error:
             if on_refused is None:
                 raise
-            on_refused(error)
+            on_refused(format, error)
             continue
         report(artifact)
         if expected is not None:

@@ -11,6 +11,7 @@ from lenet_edge.artifacts.artifact import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
+from lenet_edge.errors import ModelFileError
 from lenet_edge.flows.console import Console
 from lenet_edge.report import page
 from lenet_edge.results.result_file import BenchRun
@@ -121,6 +122,7 @@ def _export(
 ) -> list[Path]:
     from lenet_edge.export import exporter
 
+    refused: dict[str, ModelFileError] = {}
     with console.progress_bar("Export", len(exporter.jobs(FORMATS, PRECISIONS))) as step:
         artifacts = exporter.export(
             model,
@@ -132,8 +134,10 @@ def _export(
             options=exporter.Options(calibration_file=calibration, stated=stated),
             report=lambda artifact: step(f"{artifact.name}, {artifact.size_bytes:,} bytes"),
             note=console.note,
-            on_refused=lambda error: console.note(f"Left out: {error}"),
+            on_refused=refused.setdefault,
         )
+    for format, reason in refused.items():
+        console.note(f"Left out {format}: {reason}")
     # The copy of the checkpoint in output_dir is the float model to compare with.
     return [output_dir / model.name, *(artifact.path for artifact in artifacts)]
 
