@@ -104,6 +104,9 @@ class Preprocessing:
                 return f"pixels of 0 to 255{order[self.channels]}"
             if not self.offset[0] or abs(low + high) < _TOLERANCE:
                 return f"pixels scaled to {low:.4g}..{high:.4g}{order[self.channels]}"
+        if set(self.scale) == {1}:
+            means = ", ".join(f"{-offset:.4g}" for offset in self.offset)
+            return f"pixels of 0 to 255 minus {means}{order[self.channels]}"
         count = 1 if len(set(self._by_channel())) == 1 else None
         mean, std = (values[:count] for values in self.mean_std)
         texts = (", ".join(f"{value:.4g}" for value in values) for values in (mean, std))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def question(artifact: Artifact) -> str:
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
     parts = value.split(",") if isinstance(value, str) else value
-    parts = parts if isinstance(parts, Sequence) else [parts]
+    parts = parts if isinstance(parts, Iterable) else [parts]
     try:
         return tuple(map(_number, parts))
     except (ValueError, TypeError, ZeroDivisionError):

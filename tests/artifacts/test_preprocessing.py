@@ -136,6 +136,8 @@ def test_json_keeps_every_field() -> None:
 def test_text_names_the_input_values() -> None:
     assert str(PIXELS) == "pixels of 0 to 255"
     assert str(UNIT) == "pixels scaled to 0..1"
+    caffe = from_pixel_scale(1, (-104, -117, -124), channels="bgr")
+    assert str(caffe) == "pixels of 0 to 255 minus 104, 117, 124, channels in the order BGR"
     assert str(SIGNED) == "pixels scaled to -1..1"
     assert str(IMAGENET).endswith("mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225")
     assert str(from_pixel_scale(-1 / 255, 1.0)) == "inverted pixels scaled to 1..0"
