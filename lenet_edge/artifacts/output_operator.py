@@ -48,9 +48,9 @@ def output_operator(path: Path, format: str) -> str | None:
     with (
         contextlib.suppress(struct.error, IndexError, ValueError, OSError),
         path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        return readers[format](data)
+        # The map is not closed here: the traceback of an error may still hold views of it.
+        return readers[format](mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return None
 
 
@@ -96,12 +96,9 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_KIND = 1, 2, 4
 
 
 def _read_onnx(data: mmap.mmap) -> str | None:
-    with memoryview(data) as model:
-        for number, graph in embedded.messages(model):
-            if number == _MODEL_GRAPH:
-                operator = _of_graph(graph)
-                graph.release()
-                return operator
+    for number, graph in embedded.messages(memoryview(data)):
+        if number == _MODEL_GRAPH:
+            return _of_graph(graph)
     return None
 
 

@@ -152,9 +152,14 @@ def _infer(model: Any, batch: str | None) -> tuple[dict[str, Any], set[str]]:
         and tensor.data_location != onnx.TensorProto.EXTERNAL
     }
     # A copy without weights: inference needs only their shapes, and has a limit of 2 GiB.
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    del bare.graph.initializer[:]
+    graph = model.graph
+    bare = helper.make_model(
+        helper.make_graph(
+            graph.node, graph.name, graph.input, graph.output, value_info=graph.value_info
+        ),
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+    )
     names = {value.name for value in bare.graph.input}
     for tensor in model.graph.initializer:
         if tensor.name in values:
