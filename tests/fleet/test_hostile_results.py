@@ -67,6 +67,7 @@ class HostileScript:
         return reply
 
 
+@pytest.mark.costly
 @settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )

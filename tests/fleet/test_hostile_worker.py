@@ -53,7 +53,7 @@ def test_a_board_runs_no_code_on_this_machine(
     assert stopped.stdout == "Stopped 1 boards and their scheduler.\n"
 
 
-@pytest.mark.costly
+@pytest.mark.slow
 def test_the_output_of_a_board_is_bounded_and_harmless(tmp_path: Path) -> None:
     ssh = (
         '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\n'
