@@ -71,7 +71,10 @@ def up(names: tuple[str, ...], inventory: Path, port: int) -> None:
     def report(result: launch.StartResult) -> None:
         say(f"{result.entry.name}: {result.reason or 'joined'}")
 
-    results = launch.up(entries, port, logs, report)
+    def wait(holder: str) -> None:
+        say(f"Waiting to start the fleet: {holder}; Ctrl-C gives up")
+
+    results = launch.up(entries, port, logs, report, wait)
     num_joined = sum(result.reason is None for result in results)
     scheduler = launch.scheduler_address(port)
     click.echo(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
-from lenet_edge.support.files import cache_folder
+from lenet_edge.support.files import cache_folder, private_cache_folder
 
 EXTRA = "fleet"
 BOARD, CLIENT, SCHEDULER = "lenet-edge board", "lenet-edge client", "lenet-edge scheduler"
@@ -98,7 +98,7 @@ def save(certificates: Certificates, port: int) -> None:
     """
     folder = folder_of(port)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        private_cache_folder("fleet")
         remove(port)
         part = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))  # its mode is 700
         try:

@@ -74,6 +74,7 @@ def up(
     port: int,
     logs: Path,
     report: Callable[[StartResult], None] = lambda result: None,
+    wait: Callable[[str], None] = lambda holder: None,
 ) -> list[StartResult]:
     """Start the scheduler and the workers that do not run yet, and leave them running.
 
@@ -82,13 +83,14 @@ def up(
         port: the scheduler's port; board number i uses port + 1 + i on both sides.
         logs: the folder for the output of the scheduler and the workers.
         report: called when a board has connected or failed.
+        wait: called with a description of another process that starts the same fleet.
 
     Raises:
         LenetEdgeError: the scheduler does not start.
     """
     logs.mkdir(parents=True, exist_ok=True)
     with (
-        lock.hold(private_cache_folder("fleet") / f"{port}.lock", "fleet up"),
+        lock.hold(private_cache_folder("fleet") / f"{port}.lock", "fleet up", wait),
         _scheduler(port, logs) as (client, pems),
     ):
         connected = _connected_names(client)
