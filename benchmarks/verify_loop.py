@@ -21,11 +21,11 @@ import numpy as np
 
 from benchmarks.record import ROOT, keep
 from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.classifier_io import BATCH_SIZE, infer_all
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes import get_target, open_session
-from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
 FILES = (
     ("lenet_float32.tflite", "litert-xnnpack"),

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a classifier: values and layout of images, shape of outputs."""
+"""Inputs and outputs of a classifier: values and layout of images, shape of outputs, inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy.typing as npt
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.preprocessing import to_input_values
 from lenet_edge.errors import TargetError
-from lenet_edge.target import Images, Logits
+from lenet_edge.target import Images, Logits, Session
+
+# Batch size for files that do not fix it: amortizes call overhead and still fits in the cache.
+BATCH_SIZE = 100
 
 
 def to_model_input(
@@ -113,3 +116,26 @@ def flatten_outputs(outputs: Logits, count: int) -> Logits:
             " return one result for each image"
         )
     return outputs.reshape(count, -1)
+
+
+def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
+    """Run a session on all images, in batches; pad the last batch with zeros.
+
+    Args:
+        session: the opened artifact.
+        images: float32 of shape (N, ...), in the layout of the session's input.
+        batch_size: the number of images in a batch.
+
+    Returns:
+        The logits, float32 of shape (N, outputs).
+    """
+    logits = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        padding = batch_size - len(batch)
+        if padding:
+            batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.float32)])
+        session.prepare(batch)
+        session.infer()
+        logits.append(flatten_outputs(session.logits(), batch_size)[: batch_size - padding])
+    return np.concatenate(logits)

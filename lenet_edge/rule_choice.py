@@ -29,7 +29,7 @@ from lenet_edge.artifacts.preprocessing import (
     Preprocessing,
     from_pixel_scale,
 )
-from lenet_edge.classifier_io import to_model_input
+from lenet_edge.classifier_io import BATCH_SIZE, infer_all, to_model_input
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.errors import LenetEdgeError
@@ -114,15 +114,14 @@ def compare_rules(
     similar = [rule for rule in kept if _is_similar(rule, top)]
     # Among similar rules that are equally good, the most usual is the most likely.
     best = next(rule for rule in similar if not _is_better(right[top], right[rule]))
-    others = [rule for rule in ranked if rule is not best]
     clear = all(_is_better(right[top], right[rule]) for rule in kept if rule not in similar)
     if usual.origin != "assumed" and best is not usual:
         gain = float(right[best].mean() - right[usual].mean())
         clear = clear and gain > _LEAST_GAIN
         best = best if clear else usual
-        others = [rule for rule in ranked if rule is not best]
     accuracy = float(right[best].mean())
-    texts = [f"{100 * right[rule].mean():.1f} % with {rule}" for rule in others[:2]]
+    runners_up = [rule for rule in ranked if rule is not best]
+    texts = [f"{100 * right[rule].mean():.1f} % with {rule}" for rule in runners_up[:2]]
     summary = (
         f"with {best} it is right on {100 * accuracy:.1f} % of {len(images):,} images of {name}"
         + (f", {' and '.join(texts)}" if texts else "")
@@ -219,14 +218,8 @@ def measure_rules(artifact: dict[str, Any], target: str, images: Path | None) ->
 
         def predict(rule: Preprocessing, images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             values = to_model_input(images, dataclasses.replace(file, preprocessing=rule), spec)
-            size = file.batch_size or len(values)
-            padded = np.resize(values, (-(-len(values) // size) * size, *values.shape[1:]))
-            outputs = []
-            for batch in padded.reshape(-1, size, *values.shape[1:]):
-                session.prepare(batch)
-                session.infer()
-                outputs.append(session.logits().copy())
-            return predicted_classes(np.concatenate(outputs), file)[: len(values)]
+            outputs = infer_all(session, values, file.batch_size or BATCH_SIZE)
+            return predicted_classes(outputs, file)
 
         shape, outputs = file.inputs[0].image_shape, file.outputs[0].shape[1:]
         classes = max((size for size in outputs if size is not None), default=2)

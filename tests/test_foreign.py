@@ -14,11 +14,12 @@ import pytest
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.classifier_io import infer_all
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.parity_report import Bounds
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import load_artifacts
-from lenet_edge.verify.inference import infer_all, record_logits
+from lenet_edge.verify.inference import record_logits
 from lenet_edge.verify.parity import compare_logits
 from lenet_edge.verify.verdict import judge_parity
 from tests import needs

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from lenet_edge.errors import DataError
+from lenet_edge.support.regular_file import open_regular_file
 
 MAX_BYTES = 2**20
 
@@ -22,15 +23,15 @@ def read_labels(path: Path) -> tuple[str, ...]:
         DataError: the file is missing, too large, no text, or holds no labels.
     """
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; give a file with one label in each line")
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
         labels = parse_labels(content.decode("utf-8-sig"))
         if not labels:
             raise ValueError("it is empty")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give a file with one label in each line") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the file") from error
     except (ValueError, RecursionError) as error:

@@ -35,7 +35,7 @@ from lenet_edge.artifacts.preprocessing import (
 )
 from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, OPTIONS, StatedInput, question
-from lenet_edge.classifier_io import to_model_input
+from lenet_edge.classifier_io import BATCH_SIZE, infer_all, to_model_input
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.data.handwriting import are_normalized
@@ -55,6 +55,7 @@ from lenet_edge.export.converter import (
 )
 from lenet_edge.export.embed import embed
 from lenet_edge.formats import BY_NAME, load
+from lenet_edge.results.stats import chance_agreement, exceeds_chance
 from lenet_edge.rule_choice import (
     OWN_DIGITS,
     candidates,
@@ -562,27 +563,19 @@ def _open(artifact: Artifact) -> Session:
 
 def _agreement(artifact: Artifact, images: Calibration, expected: Any, checkpoint: str) -> str:
     """Return how well a file agrees with the Keras model on the calibration images, in words."""
-    size, count = artifact.batch_size or 1, len(images.images)
-    padded = -(-count // size) * size
-    batches = np.resize(images.images, (padded, *images.images.shape[1:]))
+    count = len(images.images)
     with closing(_open(artifact)) as session:
-        outputs = []
-        for start in range(0, padded, size):
-            session.prepare(batches[start : start + size])
-            session.infer()
-            outputs.append(session.logits().reshape(size, -1))
-    actual, wanted = np.concatenate(outputs)[:count], expected.reshape(count, -1)
+        actual = infer_all(session, images.images, artifact.batch_size or BATCH_SIZE)
+    wanted = expected.reshape(count, -1)
     head = resolve_head(artifact.stated_head, wanted)
     if head is Head.VALUES:
         error = float(np.abs(actual - wanted).max())
         return f"differs from {checkpoint} by at most {error:.2g} on {images.source}"
     classes, others = (read_outputs(values, head)[0] for values in (wanted, actual))
     share = float(np.mean(classes == others))
-    numbers = num_classes(head, wanted.shape[1])
-    counts = [np.bincount(numbered, minlength=numbers) for numbered in (classes, others)]
-    chance = float((counts[0] * counts[1]).sum()) / count**2
+    chance = chance_agreement(classes, others, num_classes(head, wanted.shape[1]))
     alarm = ""
-    if share < _GOOD_AGREEMENT and share <= chance + 3 * (chance * (1 - chance) / count) ** 0.5:
+    if share < _GOOD_AGREEMENT and not exceeds_chance(share, chance, count):
         alarm = f". ALARM: an unrelated model would agree on {chance:.1%}; do not use this file"
     return f"agrees with {checkpoint} on {share:.1%} of {images.source}{alarm}"
 

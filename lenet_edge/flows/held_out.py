@@ -13,10 +13,9 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import load_artifact
-from lenet_edge.classifier_io import to_model_input
+from lenet_edge.classifier_io import BATCH_SIZE, infer_all, to_model_input
 from lenet_edge.data.dataset import Dataset, split_by_class
 from lenet_edge.runtimes import get_target, open_session
-from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
 _NUM_HELD_OUT = 5000
 

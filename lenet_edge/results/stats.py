@@ -1,4 +1,8 @@
-"""Statistics of latency samples: intervals of quantiles and ratios, outliers, modes."""
+"""Statistics of latency samples and of predictions.
+
+Of samples: intervals of quantiles and ratios, outliers, modes. Of predictions: significance of a
+difference in accuracy, agreement by chance.
+"""
 
 from __future__ import annotations
 
@@ -195,3 +199,26 @@ def mcnemar_p(only_first_right: int, only_second_right: int) -> float:
         math.comb(discordant, k) for k in range(min(only_first_right, only_second_right) + 1)
     )
     return min(1.0, 2 * tail / (1 << discordant))
+
+
+def chance_agreement(
+    first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], num_classes: int
+) -> float:
+    """Return the share of images on which two unrelated models with these predictions agree.
+
+    Args:
+        first: the predicted class of each image, -1 for none.
+        second: those of the other model.
+        num_classes: the number of classes.
+    """
+    if not len(first):
+        return 0.0
+    counts = [
+        np.bincount(classes[classes >= 0], minlength=num_classes) for classes in (first, second)
+    ]
+    return float((counts[0] * counts[1]).sum()) / len(first) ** 2
+
+
+def exceeds_chance(share: float, chance: float, count: int) -> bool:
+    """Return True if a share of images is over that of chance by more than three deviations."""
+    return share > chance + 3 * math.sqrt(chance * (1 - chance) / count)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import IO
+
+from lenet_edge.support.temporary import memory_file
 
 
 class Upload:
@@ -13,32 +16,32 @@ class Upload:
     """
 
     def __init__(self) -> None:
-        self._descriptor: int | None = None
+        self._file: IO[bytes] | None = None
         self.size = 0
 
     @property
     def path(self) -> str:
         """The path of the file, for processes of this user."""
-        return f"/proc/{os.getpid()}/fd/{self._open()}"
+        return f"/proc/{os.getpid()}/fd/{self._descriptor()}"
 
-    def _open(self) -> int:
-        if self._descriptor is None:
-            self._descriptor = os.memfd_create("lenet-edge-upload")
-        return self._descriptor
+    def _descriptor(self) -> int:
+        if self._file is None:
+            self._file = memory_file("lenet-edge-upload")
+        return self._file.fileno()
 
     def append(self, chunk: bytes) -> None:
         """Write a chunk to the end of the file."""
         rest = memoryview(chunk)
         while rest:
-            rest = rest[os.write(self._open(), rest) :]
+            rest = rest[os.write(self._descriptor(), rest) :]
         self.size += len(chunk)
 
     def read(self) -> bytes:
         """Return the content of the file."""
-        return os.pread(self._open(), self.size, 0)
+        return os.pread(self._descriptor(), self.size, 0)
 
     def close(self) -> None:
         """Free the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor, self.size = None, 0
+        if self._file is not None:
+            self._file.close()
+        self._file, self.size = None, 0

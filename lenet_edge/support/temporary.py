@@ -84,8 +84,12 @@ def no_room(error: OSError) -> LenetEdgeError:
     )
 
 
-def memory_file() -> IO[bytes]:
-    """Return a nameless temporary file, in memory where the system can do that."""
+def memory_file(name: str = "lenet-edge") -> IO[bytes]:
+    """Return a temporary file without a path, in memory where the system can do that.
+
+    Args:
+        name: the text that /proc shows for the file.
+    """
     if hasattr(os, "memfd_create"):  # some builds of Python for old systems lack it
-        return os.fdopen(os.memfd_create("lenet-edge"), "w+b")
+        return os.fdopen(os.memfd_create(name), "w+b")
     return tempfile.TemporaryFile()

@@ -6,13 +6,12 @@ and recurses into nested arrays. So the text is bounded before it is parsed.
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import MissingPackageError
+from lenet_edge.support.regular_file import open_regular_file
 
 MAX_BYTES = 2**18
 _MAX_DOTS = 100  # in a line; a key of n parts takes the parser n * n steps
@@ -22,18 +21,11 @@ def read_settings(path: Path) -> str:
     """Return the text of a settings file.
 
     Raises:
-        OSError: the file cannot be opened.
-        ValueError: it is not a regular file, has more than `MAX_BYTES`, or is not UTF-8.
+        OSError: the file cannot be opened, or is not a regular file.
+        ValueError: it has more than `MAX_BYTES`, or is not UTF-8.
     """
-    # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_BYTES + 1)
-    finally:
-        os.close(descriptor)
+    with open_regular_file(path) as file:
+        content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
     return content.decode()

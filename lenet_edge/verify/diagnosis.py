@@ -19,13 +19,12 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.head import Head, read_outputs, resolve_head
 from lenet_edge.artifacts.preprocessing import to_input_values
-from lenet_edge.classifier_io import arrange_images, channels_last
+from lenet_edge.classifier_io import BATCH_SIZE, arrange_images, channels_last, infer_all
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.runtimes import open_session
 from lenet_edge.selection import Pair
 from lenet_edge.target import Images, Target
 from lenet_edge.verify.expected import Expected, call_with_images
-from lenet_edge.verify.inference import BATCH_SIZE, infer_all
 
 NUM_IMAGES = 300
 # Another preparation explains a failure if it reduces the mean error to this fraction or less.

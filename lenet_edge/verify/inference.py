@@ -11,13 +11,10 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
-from lenet_edge.classifier_io import flatten_outputs, to_model_input
+from lenet_edge.classifier_io import BATCH_SIZE, infer_all, to_model_input
 from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.runtimes import open_session
-from lenet_edge.target import Images, Logits, Session, Target
-
-# Batch size for files that do not fix it: amortizes call overhead and still fits in the cache.
-BATCH_SIZE = 100
+from lenet_edge.target import Target
 
 
 @worker.function
@@ -51,26 +48,3 @@ def record_logits(
             "runtime_version": session.runtime_version,
             "delegation": asdict(delegation) if delegation else None,
         }
-
-
-def infer_all(session: Session, images: Images, batch_size: int) -> Logits:
-    """Run a session on all images, in batches; pad the last batch with zeros.
-
-    Args:
-        session: the opened artifact.
-        images: float32 of shape (N, ...), in the layout of the session's input.
-        batch_size: the number of images in a batch.
-
-    Returns:
-        The logits, float32 of shape (N, outputs).
-    """
-    logits = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padding = batch_size - len(batch)
-        if padding:
-            batch = np.concatenate([batch, np.zeros((padding, *batch.shape[1:]), np.float32)])
-        session.prepare(batch)
-        session.infer()
-        logits.append(flatten_outputs(session.logits(), batch_size)[: batch_size - padding])
-    return np.concatenate(logits)

@@ -13,7 +13,7 @@ from lenet_edge.artifacts.head import Head, head_of_values, read_outputs, resolv
 from lenet_edge.artifacts.head import class_names as names_of_classes
 from lenet_edge.errors import DataError
 from lenet_edge.results.parity_report import ClassCount, Flip
-from lenet_edge.results.stats import mcnemar_p
+from lenet_edge.results.stats import chance_agreement, mcnemar_p
 from lenet_edge.target import Logits
 
 MAX_CONFUSION_CLASSES = 100  # with more classes, the matrix would dominate the result file
@@ -86,7 +86,7 @@ def compare_logits(
     known = confidence[finite]
     fields |= {
         "top1_agreement": float((~changed).mean()),
-        "chance_agreement": _chance_agreement(was, now, was_chances.shape[1]),
+        "chance_agreement": chance_agreement(was, now, was_chances.shape[1]),
         "flips": tuple(
             Flip(
                 index=int(i),
@@ -138,18 +138,6 @@ def _error_fields(
         "mean_abs_error": float(errors.mean()) if errors.size else 0.0,
         "snr_db": 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None,
     }
-
-
-def _chance_agreement(
-    was: npt.NDArray[np.int64], now: npt.NDArray[np.int64], num_classes: int
-) -> float:
-    """Return the share of images on which two unrelated models with these predictions agree."""
-    if not len(was):
-        return 0.0
-    was_counts, now_counts = (
-        np.bincount(classes[classes >= 0], minlength=num_classes) for classes in (was, now)
-    )
-    return float((was_counts * now_counts).sum()) / len(was) ** 2
 
 
 def _accuracy_fields(

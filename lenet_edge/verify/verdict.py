@@ -11,6 +11,7 @@ from typing import Any
 
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.parity_report import Bounds
+from lenet_edge.results.stats import exceeds_chance
 from lenet_edge.support.toml_file import parse_toml, read_settings
 
 # Bounds that each precision can meet, with a margin for the variation between trainings.
@@ -186,7 +187,7 @@ def _alarm(comparison: Mapping[str, Any], bounds: Bounds) -> str | None:
     chance, lowest = comparison["chance_agreement"], bounds.min_agreement
     if lowest is None or count < _ENOUGH_FOR_ALARM or 100 * agreement >= lowest:
         return None
-    if agreement > chance + 3 * math.sqrt(chance * (1 - chance) / count):
+    if exceeds_chance(agreement, chance, count):
         return None
     return (
         f"ALARM: it agrees on {100 * agreement:.2f} % of the images, and an unrelated model would"

@@ -43,10 +43,9 @@ def export(run: LenetEdge, *options: str, status: int = 0) -> list[str]:
 def agreement(folder: Path, name: str) -> float:
     """Return the agreement of a file, fed as its manifest says, with the recorded logits."""
     from lenet_edge.artifacts.reference import reference_for
-    from lenet_edge.classifier_io import to_model_input
+    from lenet_edge.classifier_io import infer_all, to_model_input
     from lenet_edge.data.evaluation_images import evaluation_data
     from lenet_edge.runtimes import get_target, open_session
-    from lenet_edge.verify.inference import infer_all
 
     artifact = load_artifact(folder / "out" / name)
     reference = reference_for(artifact)

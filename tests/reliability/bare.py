@@ -93,6 +93,7 @@ ARGUMENTS: dict[str, Callable[[Inputs], Sequence[object]]] = {
     "bundle": lambda i: (i.model, "--num-images", 20, "--output", i.output(".tar.xz")),
     "compare": lambda i: (i.results, i.results),
     "deploy": lambda i: ("127.0.0.1", i.model, "-o", "Port=1"),
+    "describe": lambda i: (i.model,),
     "doctor": lambda i: ("--help",),
     "estimate": lambda i: (i.model, "--accelerator", "ethos-u55-32"),
     "export": lambda i: (i.photo,),
