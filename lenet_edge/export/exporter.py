@@ -304,12 +304,25 @@ def _own_images(source: _Checkpoint, options: Options, note: Note) -> Evaluation
 
 
 def _check_labels(source: _Checkpoint, test: Dataset) -> None:
+    """Check that the test images have the classes of the model, unless MNIST is only the default.
+
+    Raises:
+        DataError: they have others.
+    """
     labels = source.artifact.labels
-    if labels and labels != test.class_names:
+    is_foreign = source.artifact.precision == "unknown" or not has_manifest(source.artifact.path)
+    if not _has_labels(test, labels) and not (is_foreign and test.name == EMBEDDED):
         raise DataError(
             f"{source.artifact.path} has the classes {', '.join(labels[:3])} ..., and {test.name}"
             f" has {', '.join(test.class_names[:3])} ...; name the model's images with --dataset"
         )
+
+
+def _has_labels(test: Dataset, labels: tuple[str, ...]) -> bool:
+    """Return True if a data set may have the classes of some labels; numbers stand for any name."""
+    numbers = tuple(map(str, range(len(labels))))
+    is_unnamed = test.name != EMBEDDED and test.class_names == numbers
+    return not labels or labels == test.class_names or is_unnamed
 
 
 def _settle_input(
@@ -330,8 +343,10 @@ def _settle_input(
     """
     artifact = source.artifact
     name = artifact.path.name
-    fits = test.image_shape == artifact.inputs[0].image_shape and source.num_classes == len(
-        test.class_names
+    fits = (
+        test.image_shape == artifact.inputs[0].image_shape
+        and source.num_classes == len(test.class_names)
+        and _has_labels(test, artifact.labels)
     )
     if has_manifest(artifact.path) and artifact.labels == test.class_names and fits:
         return source, Evaluation(test.name, test.images, test.labels)

@@ -235,3 +235,17 @@ def test_the_folder_of_a_foreign_model_is_scaled_to_its_input(
         1,
         1,
     )
+
+
+def test_stated_labels_may_be_of_other_classes_than_mnist(
+    foreign: Path, tmp_path: Path, lenet_edge_here: LenetEdge
+) -> None:
+    names = tuple("abcdefghij")
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    np.savez(tmp_path / "data.npz", x_train=FLOATS[:200], y_train=LABELS[:200],
+             x_test=FLOATS[200:], y_test=LABELS[200:])  # fmt: skip
+    lines = export(lenet_edge_here, "--labels", "names.txt")
+    assert any("the images of mnist-test do not fit foreign.keras" in line for line in lines)
+    export(lenet_edge_here, "--labels", "names.txt", "--dataset", "data.npz")
+    artifact = load_artifact(tmp_path / "out" / "foreign_float32.tflite")
+    assert (artifact.labels, artifact.preprocessing.scale) == (names, UNIT.scale)
