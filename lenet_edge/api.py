@@ -516,7 +516,7 @@ def _check_outputs(
     outputs: Mapping[str, PathLike | None], inputs: Iterable[PathLike | None]
 ) -> None:
     """Check that no output replaces an input; both are by the names of their arguments."""
-    from lenet_edge.artifacts.outputs import Output, check_outputs
+    from lenet_edge.artifacts.output_paths import Output, check_outputs
 
     check_outputs(
         [Output(name, Path(path)) for name, path in outputs.items() if path is not None],

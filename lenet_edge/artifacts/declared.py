@@ -1,6 +1,6 @@
 """Readers of the preprocessing and the labels that foreign model files declare.
 
-Sources inside of a file come first: the TFLite metadata and the ONNX metadata. Files beside it come
+Sources inside a file come first: the TFLite metadata and the ONNX metadata. Files beside it come
 next: Hugging Face's preprocessor_config.json and lists of labels. All of them are untrusted. They
 are bounded, and what is damaged or implausible counts as not declared.
 """
@@ -115,7 +115,7 @@ _SUBGRAPHS, _INPUTS, _OUTPUTS = 3, 2, 3
 _CONTENT, _PROCESS_UNITS, _ASSOCIATED_FILES = 3, 4, 6
 _UNION_TYPE, _UNION_VALUE = 0, 1
 _IMAGE, _NORMALIZATION, _AXIS_LABELS = 2, 1, 2
-_COLOR_SPACES = {1: "rgb", 2: "gray"}
+_COLOUR_SPACES = {1: "rgb", 2: "gray"}
 
 
 def _read_tflite(path: Path) -> _Declaration:
@@ -143,8 +143,8 @@ def _normalization(data: bytes, tensor: int) -> Preprocessing | None:
     if at := embedded.field(data, tensor, _CONTENT):
         kind, properties = _union(data, at + embedded.u32(data, at))
         if kind == _IMAGE:
-            color = embedded.field(data, properties, 0)
-            channels = _COLOR_SPACES.get(data[color] if color else 0)
+            space = embedded.field(data, properties, 0)
+            channels = _COLOUR_SPACES.get(data[space] if space else 0)
     for unit in embedded.elements(data, embedded.field(data, tensor, _PROCESS_UNITS)):
         kind, options = _union(data, unit)
         if kind == _NORMALIZATION:

@@ -83,7 +83,7 @@ class StatedInput:
     @property
     def states_values(self) -> bool:
         """True if the user states the input values, not only their order or the labels."""
-        return not self.pixel_scale is self.mean is self.std is None
+        return (self.pixel_scale, self.mean, self.std) != (None, None, None)
 
     def change(self, rule: Preprocessing) -> Preprocessing:
         """Return a preprocessing with the stated facts in place of its own."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lenet_edge.artifacts.preprocessing import CHANNELS, RESIZE_RULES
 from lenet_edge.cli._help import (
     DATA,
     FLEET,
@@ -281,13 +282,13 @@ def input_options(command: Decorated) -> Decorated:
         option(
             INPUT,
             "--resize",
-            type=StringChoice(["stretch", "crop", "letterbox"]),
+            type=StringChoice(list(RESIZE_RULES)),
             help="Fit images by stretching them, by cutting out the centre, or with borders.",
         ),
         option(
             INPUT,
             "--channels",
-            type=StringChoice(["rgb", "bgr", "gray"]),
+            type=StringChoice(list(CHANNELS)),
             help="Order of the channels. Default: rgb, or gray for one channel.",
         ),
         option(

@@ -95,7 +95,7 @@ def check_files(ctx: click.Context) -> None:
     Raises:
         UsageError: an output is an input, the file of a model, or another output.
     """
-    from lenet_edge.artifacts.outputs import Output, check_outputs
+    from lenet_edge.artifacts.output_paths import Output, check_outputs
 
     outputs, inputs = [], []
     for param in ctx.command.params:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lenet_edge.train.loop import TrainingProgress
 
 GATE_FAILED = 3  # exit status if a file does not pass
-INCONCLUSIVE = 4  # exit status if there are too few images to decide
+INCONCLUSIVE = 4  # exit status if images are too few, or the input is assumed
 
 
 def say(text: str) -> None:

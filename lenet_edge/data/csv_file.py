@@ -27,7 +27,7 @@ from lenet_edge.data.dataset import (
     check_dataset,
     split_by_class,
 )
-from lenet_edge.data.labels import number_classes, read_labels
+from lenet_edge.data.labels import index_labels, number_classes
 from lenet_edge.data.npz_file import check_images, to_pixels
 from lenet_edge.errors import DataError
 from lenet_edge.support.npz import MAX_BYTES
@@ -83,7 +83,7 @@ def _load_part(path: Path, class_names: tuple[str, ...] = ()) -> Dataset | None:
     table = _read(path)
     if table.labels is None:
         return None
-    labels, names = read_labels(table.labels, f"labels in {path}", class_names)
+    labels, names = index_labels(table.labels, f"labels in {path}", class_names)
     names = names or number_classes(labels, str(path))
     pixels, remarks = to_pixels(_shaped(table.pixels, None, path), f"the pixels in {path}")
     data = Dataset(path.stem, pixels, labels, names, FileFacts(remarks=remarks))
@@ -115,7 +115,7 @@ def load_images(
         images = images.astype(np.uint8)
     if table.labels is None:
         return LabelledImages(images, None)
-    labels, _ = read_labels(table.labels, f"labels in {path}", class_names)
+    labels, _ = index_labels(table.labels, f"labels in {path}", class_names)
     return LabelledImages(images, labels)
 
 

@@ -46,7 +46,7 @@ def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[Any]:
         return evaluation_data(reference_for(artifact)).images
     if has_test_images(artifact):
         return mnist.load("test").images
-    shape = _image_shape(artifact)
+    shape: tuple[Any, ...] = artifact.inputs[0].shape[1:] if artifact.inputs else (28, 28, 1)
     if None in shape:
         raise DataError(
             f"{artifact.name} takes images of any size {shape}; export it with a fixed size"
@@ -64,7 +64,3 @@ def has_reference(artifact: Artifact) -> bool:
     """Return whether the reference of an artifact is recorded beside it."""
     parent = artifact.parent_sha256 or artifact.sha256
     return reference_path(artifact.path.parent, parent).exists()
-
-
-def _image_shape(artifact: Artifact) -> tuple[Any, ...]:
-    return artifact.inputs[0].shape[1:] if artifact.inputs else (28, 28, 1)

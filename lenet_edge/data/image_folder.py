@@ -117,8 +117,8 @@ def _decode(
     folder: Path,
     paths: Sequence[Path],
     size: tuple[int, int],
-    channels: int | None = None,
-    preprocessing: Preprocessing = UNIT,
+    channels: int | None,
+    preprocessing: Preprocessing,
 ) -> _Decoded:
     """Decode and scale image files.
 

@@ -15,7 +15,7 @@ MAX_CLASSES = 10_000
 _FORMS = "give labels as integers from 0, names, or one-hot rows"
 
 
-def read_labels(
+def index_labels(
     array: npt.NDArray[Any], name: str, class_names: Sequence[str] = ()
 ) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """Convert labels to indices of classes.

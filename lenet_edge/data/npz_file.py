@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.data.dataset import Dataset, FileFacts, LabelledImages, check_dataset
-from lenet_edge.data.labels import map_classes, number_classes, read_labels
+from lenet_edge.data.labels import index_labels, map_classes, number_classes
 from lenet_edge.errors import DataError
 from lenet_edge.support import npz
 from lenet_edge.support.regular_file import open_regular_file
@@ -23,7 +23,7 @@ def load_images(path: Path, class_names: Sequence[str] = ()) -> LabelledImages:
     """Load images, and labels if there are any, from an .npz file.
 
     The images are the array "images" or "x_test", or the only array of the file. The labels are
-    the array "labels" or "y_test", in any form of `labels.read_labels`.
+    the array "labels" or "y_test", in any form of `labels.index_labels`.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ def load_images(path: Path, class_names: Sequence[str] = ()) -> LabelledImages:
     array = next((arrays[name] for name in ("labels", "y_test") if name in arrays), None)
     labels = None
     if array is not None:
-        labels, _ = read_labels(array, f"labels in {path}", class_names)
+        labels, _ = index_labels(array, f"labels in {path}", class_names)
     if labels is not None and len(labels) != len(images):
         raise DataError(
             f"{path} has {len(images)} images but {len(labels)} labels; give one label for each"
@@ -111,10 +111,9 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
 def load(path: Path) -> tuple[Dataset, Dataset]:
     """Load the training part and the test part of a data set from an .npz file.
 
-    The file has the arrays x_train, y_train, x_test and y_test. Images have shape
-    (N, height, width) or (N, height, width, channels), and are integers 0..255, or floats of
-    0..1 or -1..1.
-    Labels have one of the forms of `labels.read_labels`. The array `class_names` is optional.
+    The file has the arrays x_train, y_train, x_test and y_test. Images have a shape and values that
+    `to_pixels` accepts. Labels have one of the forms of `labels.index_labels`. The array
+    `class_names` is optional.
 
     Raises:
         DataError: the file is missing or damaged, or an array is missing or invalid.
@@ -132,7 +131,7 @@ def load(path: Path) -> tuple[Dataset, Dataset]:
     labels, known = {}, names
     for part in ("train", "test"):
         name = f"y_{part} in {path}"
-        labels[part], found = read_labels(arrays[f"y_{part}"], name, names)
+        labels[part], found = index_labels(arrays[f"y_{part}"], name, names)
         if part == "train":
             known = found or number_classes(labels[part], name)
         elif found:
@@ -167,8 +166,8 @@ def to_pixels(array: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[np.uint8]
     """Convert images to pixels of 0 to 255.
 
     Args:
-        array: integers 0..255, or numbers 0..1, of shape (N, height, width), with or without
-            channels, or (N, pixels) for square grey images.
+        array: integers 0..255, numbers 0..1 or floats -1..1, of shape (N, height, width), with or
+            without channels, or (N, pixels) for square grey images.
         name: the name of the array in error messages.
 
     Returns:

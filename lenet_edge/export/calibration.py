@@ -20,7 +20,7 @@ MIN_IMAGES = 2
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration images, scaled as in training, and their source for the manifest."""
+    """Calibration images as input values of the model, and their source for the manifest."""
 
     images: Images
     source: str
@@ -40,7 +40,6 @@ def from_images(images: npt.NDArray[Any], name: str, parent: Artifact) -> Calibr
         images: integers are pixels, floats are input values or scaled pixels.
         name: the name of their file.
         parent: the checkpoint.
-
     """
     return Calibration(_arranged(images, parent), f"{len(images)} images of {name}")
 
