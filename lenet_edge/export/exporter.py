@@ -185,11 +185,7 @@ def export(
         LenetEdgeError: the folder cannot be written to.
     """
     planned = jobs(formats, precisions)
-    source = _load(checkpoint, options.stated)
-    own = _own_images(source, options, note)
-    if own is None:
-        _check_labels(source, test)
-    source, evaluation = _settle_input(source, training, test, own, options, note)
+    source, own, evaluation = _prepare(checkpoint, training, test, options, note)
     is_calibrated = any(name in CALIBRATED_PRECISIONS for _, name in planned)
     images = (
         calibration.from_images(own.images, own.name, source.artifact)
@@ -250,6 +246,23 @@ def _converter(format: str) -> Converter:
     assert reference
     converter: Converter = load(reference)
     return converter
+
+
+def _prepare(
+    checkpoint: Path, training: Dataset, test: Dataset, options: Options, note: Note
+) -> tuple[_Checkpoint, Evaluation | None, Evaluation | None]:
+    """Load a checkpoint, and settle its input.
+
+    Returns:
+        The checkpoint; the calibration images of the user, if any; and the images of the reference,
+        None if none fit.
+    """
+    source = _load(checkpoint, options.stated)
+    own = _own_images(source, options, note)
+    if own is None:
+        _check_labels(source, test)
+    source, evaluation = _settle_input(source, training, test, own, options, note)
+    return source, own, evaluation
 
 
 def _load(checkpoint: Path, stated: StatedInput) -> _Checkpoint:
@@ -391,11 +404,7 @@ def describe_checkpoint(
         ModelFileError: the checkpoint cannot be loaded.
         DataError: the images do not fit the model.
     """
-    source = _load(checkpoint, options.stated)
-    own = _own_images(source, options, note)
-    if own is None:
-        _check_labels(source, test)
-    source, evaluation = _settle_input(source, training, test, own, options, note)
+    source, _, evaluation = _prepare(checkpoint, training, test, options, note)
     return source.artifact, evaluation
 
 
