@@ -192,8 +192,9 @@ def _compare_logits(files: _Files, target: Target, part: Dataset) -> list[Mix]:
             logits: dict[str, Logits] = dict(arrays)
     if "0" not in logits:
         raise LenetEdgeError(f"{target.name} cannot run the float32 file; choose another --target")
+    head = files[0][0].stated_head
     return [
-        Mix(artifact, precisions, MixParity.of(logits["0"], logits[str(index)], part.labels))
+        Mix(artifact, precisions, MixParity.of(logits["0"], logits[str(index)], part.labels, head))
         for index, (artifact, precisions) in enumerate(files)
         if str(index) in logits
     ]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.head import Head
 from lenet_edge.bench.interleave import InterleavedRatio
 from lenet_edge.machine.environment import Environment
 from lenet_edge.target import Logits
@@ -31,15 +32,22 @@ class MixParity:
     non_finite: int
 
     @classmethod
-    def of(cls, reference: Logits, logits: Logits, labels: npt.NDArray[np.int32]) -> MixParity:
+    def of(
+        cls,
+        reference: Logits,
+        logits: Logits,
+        labels: npt.NDArray[np.int32],
+        head: Head | None = None,
+    ) -> MixParity:
         """Compare the logits of a mix with those of the float model on the same images.
 
         Args:
             reference: logits of the float model, of shape (images, classes).
             logits: logits of the mix, of the same shape.
             labels: class index of each image.
+            head: the meaning of the logits, if the files state it.
         """
-        comparison = compare_logits(reference, logits, labels)
+        comparison = compare_logits(reference, logits, labels, (), head, head)
         return cls(
             comparison["candidate_accuracy"],
             comparison["accuracy_drop"],

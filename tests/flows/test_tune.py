@@ -4,9 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import Artifact, describe, load_artifact
+from lenet_edge.artifacts.head import Head
 from lenet_edge.bench.interleave import InterleavedRatio
 from lenet_edge.flows.mixes import Mix, MixParity, mark_front
 from tests.conftest import LenetEdge
@@ -16,6 +18,15 @@ def mix(artifact: Artifact, drop: float, latency: float, size: int) -> Mix:
     parity = MixParity(0.99, drop, 1.0, 0)
     ratio = InterleavedRatio(latency, latency, latency, 1e-5 * latency)
     return Mix(dataclasses.replace(artifact, size_bytes=size), {}, parity, ratio)
+
+
+def test_mixes_are_compared_by_the_head_that_the_files_state() -> None:
+    """Scores of 0 to 1 look like independent probabilities, of which the first changes here."""
+    reference = np.tile(np.array([[0.6, 0.9]], np.float32), (10, 1))
+    logits = np.tile(np.array([[0.4, 0.9]], np.float32), (10, 1))
+    labels = np.ones(10, np.int32)
+    assert MixParity.of(reference, logits, labels, Head.LOGITS).top1_agreement == 1
+    assert MixParity.of(reference, logits, labels, Head.SIGMOIDS).top1_agreement == 0
 
 
 def test_the_front_has_no_dominated_mix(tmp_path: Path) -> None:
