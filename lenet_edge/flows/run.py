@@ -11,11 +11,13 @@ from lenet_edge.artifacts.artifact import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
+from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.errors import ModelFileError
 from lenet_edge.flows.console import Console
 from lenet_edge.report import page
-from lenet_edge.results.result_file import BenchRun
-from lenet_edge.selection import load_artifacts, pair_up
+from lenet_edge.results.parity_report import ParityReport
+from lenet_edge.results.result_file import BenchRun, Skipped
+from lenet_edge.selection import Pair, load_artifacts, pair_up
 from lenet_edge.train.recipe import Recipe, choose_recipe
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
@@ -142,12 +144,24 @@ def _export(
     return [output_dir / model.name, *(artifact.path for artifact in artifacts)]
 
 
+def _verify(pairs: Sequence[Pair], console: Console) -> tuple[list[ParityReport], list[Skipped]]:
+    """Compare the files with their checkpoint, if `export` found images of the model."""
+    comparable = [pair for pair in pairs if has_reference(pair.artifact)]
+    if not comparable:
+        console.note(
+            "The files are not verified, because no images of the model are known; give them with"
+            " --calibration or --dataset"
+        )
+        return [], []
+    with console.progress_bar("Verify", len(comparable)) as step:
+        return verify(comparable, read_bounds(Path()), on_progress=step)
+
+
 def _measure(
     files: Sequence[Path], batch_sizes: Sequence[int], seed: int, console: Console
 ) -> BenchRun:
     pairs, missing = pair_up(load_artifacts(files, Path()), ())
-    with console.progress_bar("Verify", len(pairs)) as step:
-        parity, failed = verify(pairs, read_bounds(Path()), on_progress=step)
+    parity, failed = _verify(pairs, console)
     planned = plan.Plan(plan.expand(pairs, batch_sizes, own_batch=True), seed=seed)
     with (
         console.measuring_alone(),

@@ -233,7 +233,7 @@ def test_renamed_file_is_recognized(tmp_path: Path, actual: str, named: str) -> 
         ("model.onnx", b"\x08", "is named .onnx but is not a model"),
         ("model.onnx", b"\x89PNG\r\n\x1a\n", "is named .onnx but is not a model"),
         ("model.keras", b"P", "is named .keras but is not a model"),
-        ("model.pt", b"PK\3\4....", "not a model file; expected one of .tflite, .onnx, .keras"),
+        ("model.bin", b"PK\3\4....", "not a model file; expected one of .tflite, .lite, .onnx"),
         ("model", b"PK\3\4....", "not a model file"),
     ],
 )

@@ -6,9 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from lenet_edge.results.result_file import BenchRun
 from tests import needs
 from tests.conftest import LenetEdge
+from tests.foreign_models import ForeignModel
 
 
 def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
@@ -46,3 +50,41 @@ def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: P
     for name in files:
         assert (tmp_path / "out" / name).exists()
         assert json.loads((tmp_path / "out" / f"{name}.json").read_text())["sha256"]
+
+
+@pytest.mark.slow
+def test_run_of_a_foreign_model(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
+    model = ForeignModel("keras", "unit", "softmax", "flat")
+    (x_train, y_train), (x_test, y_test) = model.images(1000), model.images(1200)
+    np.savez(tmp_path / "own", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    done = lenet_edge_here(
+        "run", model.save(tmp_path), "--dataset", "own.npz", "--pixel-scale", "1/255",
+        "--output-dir", "out", "--batch-size", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Left out native" in done.stderr  # it has no softmax
+    assert "Ship " in done.stdout
+    run = BenchRun.load(tmp_path / "out" / "results.json")
+    assert {report.num_samples for report in run.parity} == {1200}
+    # OpenVINO 2026.3 answers wrongly for this int8 .tflite file, and `run` says so.
+    assert {report.top1_agreement for report in run.parity if report.passed} == {1.0}
+    failed = [report for report in run.parity if not report.passed]
+    assert {(report.target, "int8.tflite" in report.candidate) for report in failed} <= {
+        ("openvino-cpu", True)
+    }
+
+
+@pytest.mark.slow
+def test_run_without_images_of_the_model(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
+    import keras
+
+    flatten, dense = keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")
+    keras.Sequential([keras.Input((28, 28, 1)), flatten, dense]).save(tmp_path / "new.keras")
+    done = lenet_edge_here("run", "new.keras", "--output-dir", "out", "--batch-size", "1")
+    assert done.returncode == 0, done.stderr
+    assert "of mnist-test, so these are not its images" in done.stderr
+    assert "The files are not verified, because no images of the model are known" in done.stderr
+    assert "Nothing to ship. Nothing was verified" in done.stdout
+    run = BenchRun.load(tmp_path / "out" / "results.json")
+    assert run.parity == ()
+    assert {measurement.artifact for measurement in run.measurements} >= {"new_int8.tflite"}
