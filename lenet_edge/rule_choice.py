@@ -52,7 +52,7 @@ _CAFFE = from_pixel_scale(1.0, (-103.939, -116.779, -123.68), channels="bgr")
 
 
 @dataclass(frozen=True)
-class TestedInput:
+class RuleComparison:
     """Result of the test.
 
     Attributes:
@@ -84,7 +84,7 @@ def compare_rules(
     usual: Preprocessing,
     rules: Sequence[Preprocessing],
     name: str,
-) -> TestedInput:
+) -> RuleComparison:
     """Compare rules by the accuracy of a model.
 
     Args:
@@ -128,10 +128,10 @@ def compare_rules(
     )
     fits = not near_chance(accuracy, num_classes, len(images))
     if not fits or (best is usual and usual.origin != "assumed"):
-        return TestedInput(usual, accuracy, summary, fits)
+        return RuleComparison(usual, accuracy, summary, fits)
     origin = "tested" if clear else "assumed"
     rule = dataclasses.replace(best if clear else usual, origin=origin, detail=summary)
-    return TestedInput(rule, accuracy, summary, fits)
+    return RuleComparison(rule, accuracy, summary, fits)
 
 
 def _is_similar(rule: Preprocessing, other: Preprocessing) -> bool:
@@ -160,7 +160,7 @@ def takes_digits(artifact: Artifact) -> bool:
     return fits and [size for size in outputs if size != 1] == [10]
 
 
-def digits_decide(tested: TestedInput) -> bool:
+def digits_decide(tested: RuleComparison) -> bool:
     """Return True if the accuracy on MNIST shows that a model was trained on its digits."""
     return tested.accuracy >= OWN_DIGITS
 
@@ -175,7 +175,7 @@ def predicted_classes(outputs: npt.NDArray[Any], artifact: Artifact) -> npt.NDAr
 
 def compare_on_images(
     artifact: Artifact, target: str, data: LabelledImages | None = None
-) -> TestedInput | None:
+) -> RuleComparison | None:
     """Compare the usual rules on a model file in a worker.
 
     Args:
@@ -196,7 +196,7 @@ def compare_on_images(
             facts = worker.run(measure_rules.bind(artifact.to_json(), target, path).within(120))
         except LenetEdgeError:
             return None
-    return TestedInput(**{**facts, "rule": Preprocessing(**facts["rule"])})
+    return RuleComparison(**{**facts, "rule": Preprocessing(**facts["rule"])})
 
 
 @worker.function
@@ -209,7 +209,7 @@ def measure_rules(artifact: dict[str, Any], target: str, images: Path | None) ->
         images: an .npz file of images and labels; None means MNIST's test images.
 
     Returns:
-        The fields of the `TestedInput`.
+        The fields of the `RuleComparison`.
     """
     file = Artifact.from_json(artifact)
     name, pixels, labels = _read(images)
