@@ -4,6 +4,7 @@
     ├── UsageError            arguments that contradict each other
     ├── DataError             images, labels or a data set are invalid
     ├── ModelFileError        a model file or its manifest is missing or invalid
+    │   └── StaleManifestError    a manifest describes an earlier content of its file
     ├── TargetError           a target cannot run on this machine, or cannot run this file
     │   └── MissingPackageError   a package is not installed; the message has the pip command
     ├── BoardError            a board cannot be reached, or a step on it failed
@@ -33,6 +34,10 @@ class DataError(LenetEdgeError):
 
 class ModelFileError(LenetEdgeError):
     """A model file, or the manifest beside it, is missing or invalid."""
+
+
+class StaleManifestError(ModelFileError):
+    """A manifest describes an earlier content of its file."""
 
 
 class TargetError(LenetEdgeError):

@@ -20,11 +20,12 @@ from lenet_edge.artifacts.artifact import (
     load_artifact,
 )
 from lenet_edge.artifacts.declared import declared_preprocessing
+from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.artifacts.keras_file import read_preprocessing
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing, infer_from_tensor
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data import mnist
-from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
+from lenet_edge.errors import LenetEdgeError, ModelFileError, StaleManifestError, TargetError
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.rule_choice import compare_on_images, digits_decide, takes_digits
 from lenet_edge.runtimes import (
@@ -55,6 +56,7 @@ def load_artifacts(
     folder: Path,
     note: Callable[[str], None] = lambda line: None,
     stated: StatedInput = NOTHING_STATED,
+    describe_again: bool = False,
 ) -> list[Artifact]:
     """Load artifacts by their paths, or all exported files of a folder.
 
@@ -68,6 +70,7 @@ def load_artifacts(
         folder: the folder to search if `files` is empty.
         note: called with a line of text for each skipped file, and for each tested preprocessing.
         stated: the facts about the inputs that the user states.
+        describe_again: describe a file anew if its manifest is that of an earlier content.
 
     Raises:
         ModelFileError: a file cannot be loaded, or the folder has no exported file.
@@ -87,12 +90,20 @@ def load_artifacts(
                 f"there are no exported files in {folder}; create them with: lenet-edge export"
             )
     models = [path for path in files if len(files) == 1 or not _is_companion(path)]
-    return [
-        stated.describe(load_artifact(path))
-        if is_described(path)
-        else _describe_foreign(path, stated, note)
-        for path in models
-    ]
+    return [_load(path, stated, note, describe_again) for path in models]
+
+
+def _load(
+    path: Path, stated: StatedInput, note: Callable[[str], None], describe_again: bool
+) -> Artifact:
+    if is_described(path):
+        try:
+            return stated.describe(load_artifact(path))
+        except StaleManifestError:
+            # A contract says that lenet-edge exported the file, so its manifest must fit.
+            if not describe_again or read_contract(path, check_format(path)) is not None:
+                raise
+    return _describe_foreign(path, stated, note)
 
 
 def _is_companion(path: Path) -> bool:

@@ -24,7 +24,7 @@ from lenet_edge.artifacts.embedded import read_contract, size_of
 from lenet_edge.artifacts.head import Head, head_of
 from lenet_edge.artifacts.output_operator import output_operator
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
-from lenet_edge.errors import ModelFileError
+from lenet_edge.errors import ModelFileError, StaleManifestError
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write, sha256_of, short_name
 from lenet_edge.support.html_table import html_table
@@ -260,9 +260,9 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
             f"{source} is not a manifest ({error}); export the file again"
         ) from error
     if sha256_of(path) != artifact.sha256:
-        raise ModelFileError(
+        raise StaleManifestError(
             f"{path} is not the file that its manifest describes (the sha256 differs);"
-            " export it again"
+            " export it again, or write its manifest again with: lenet-edge describe"
         )
     return artifact
 

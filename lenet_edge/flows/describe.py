@@ -25,7 +25,7 @@ def describe(
         ModelFileError: a file cannot be used, or was exported by lenet-edge, which knows it.
         UsageError: the stated facts do not fit a file.
     """
-    artifacts = load_artifacts(files, Path(), note, stated)
+    artifacts = load_artifacts(files, Path(), note, stated, describe_again=True)
     for artifact in artifacts:
         if artifact.parent_sha256 is not None:
             raise ModelFileError(

@@ -60,6 +60,14 @@ def test_stated_values_are_fed(tmp_path: Path, lenet_edge_here: LenetEdge) -> No
     assert (done.returncode, done.stderr) == (0, "")
     assert predicted(tmp_path) == ["night", "dusk", "dawn", "day"]
     assert load_artifact(tmp_path / "model.onnx").preprocessing.origin == "said"
+    # A model that is trained again has another hash.
+    save(tmp_path, ForeignModel("onnx-nchw", "unit", "softmax", "gray"), "model.onnx")
+    assert "write its manifest again with: lenet-edge describe" in lenet_edge_here(*common).stderr
+    done = lenet_edge_here("describe", "model.onnx", "--pixel-scale", "1/255")
+    assert "takes pixels scaled to 0..1 (said); no labels" in done.stdout, done.stderr
+    done = lenet_edge_here(*common)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert predicted(tmp_path) == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
