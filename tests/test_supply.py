@@ -70,10 +70,14 @@ def test_the_package_never_executes_data(path: Path) -> None:
             else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         )
     }  # fmt: skip
-    assert not imported & {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml"}
+    unsafe = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml"}
+    # Dask unpickles messages in any case. This module restricts the classes.
+    allowed = {"pickle"} if path.stem == "untrusted" else set()
+    assert imported & unsafe == allowed
     for name, call in calls(tree):
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert name not in ("eval", "exec", "os.system", "os.popen"), ast.unparse(call)
+        assert name not in ("pickle.load", "pickle.loads"), ast.unparse(call)
         assert not name.endswith((".extract", ".extractall", "unpack_archive")), ast.unparse(call)
         assert keywords.get("shell") in (None, "False"), ast.unparse(call)
         if name in ("np.load", "numpy.load"):
