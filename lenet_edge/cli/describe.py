@@ -29,7 +29,7 @@ def command(files: tuple[Path, ...], json_file: Path | None, stated: StatedInput
     implies.
 
     \b
-    Example: lenet-edge describe theirs.onnx --mean 0.5 --std 0.5 --labels names.txt
+    Example: lenet-edge describe theirs.onnx --mean 0.5 --std 0.5
     """
     from lenet_edge.artifacts.stated_input import question
     from lenet_edge.flows.describe import describe

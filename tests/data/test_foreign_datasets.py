@@ -153,7 +153,7 @@ def test_flat_and_binary_images_become_pixels(tmp_path: Path) -> None:
         ),
         ({"x_train": np.full((40, 12, 14), np.nan)}, "6720 values that are not finite"),
         ({"x_train": np.full((40, 12, 14), 300)}, r"lies in 300\.\.300"),
-        ({"x_train": np.full((40, 12, 14), -0.5)}, r"lies in -0\.5\.\."),
+        ({"x_train": np.full((40, 12, 14), -1.5)}, r"lies in -1\.5\.\."),
         ({"x_train": np.zeros((40, 168), np.uint8)}, "give images of shape"),
         ({"x_test": np.zeros((10, 14, 14, 3), np.uint8)}, "make them the same size"),
         ({"x_train": np.zeros((0, 12, 14, 3), np.uint8), "y_train": np.arange(0)}, "no images in"),

@@ -316,6 +316,7 @@ OTHER_WRITERS = {
     "deploy/wheels.py": "renames a folder in the private cache",
     "fleet/certificates.py": "renames a folder in the private cache",
     "report/charts/svg.py": "draws into memory",
+    "serve/decoder.py": "writes a setting of its own process in /proc",
     "support/files.py": "contains atomic_write",
     "support/lock.py": "contains the locks",
     "support/streams.py": "opens /dev/null",
