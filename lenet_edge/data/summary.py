@@ -79,7 +79,7 @@ class DataSummary:
     def _size_line(self) -> str:
         height, width, channels = self.image_shape
         colour = "grey" if channels == 1 else "in colour"
-        if self.files.sizes is None:
+        if self.files.sizes in (None, ((width, height), (width, height))):
             return f"Images: {width} x {height} pixels, {colour}"
         smallest, largest = self.files.sizes
         sizes = " to ".join(f"{w:,} x {h:,}" for w, h in dict.fromkeys(self.files.sizes))

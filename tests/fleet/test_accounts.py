@@ -19,6 +19,7 @@ from tests.fleet.local_fleet import LocalFleet
 pytestmark = pytest.mark.costly
 
 
+@pytest.mark.slow
 def test_another_account_is_refused_on_both_ends(tmp_path: Path) -> None:
     fleet = LocalFleet(tmp_path, ["a"])
     worker_port = fleet.port + 1

@@ -17,7 +17,7 @@ from tests.fleet import hostile_results
 from tests.fleet.local_fleet import LocalFleet
 
 
-@pytest.mark.costly
+@pytest.mark.slow
 def test_a_board_runs_no_code_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
