@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.artifacts.preprocessing import UNIT
+from lenet_edge.data import mnist
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import native
 from lenet_edge.export.converter import ConversionRequest
@@ -159,8 +160,10 @@ def test_second_network_exports_and_verifies(
     keras().utils.set_random_seed(1)
     model = three_convolutions()
     model.save(tmp_path / "second-net.keras")
+    np.savez(tmp_path / "images.npz", images=mnist.load("test").images[:2000])
     exported = lenet_edge_here("export", "second-net.keras", "--format", "native", "--dynamic",
-                           "--int8", "--output-dir", "out")  # fmt: skip
+                               "--int8", "--calibration", "images.npz", "--pixel-scale", "1",
+                               "--output-dir", "out")  # fmt: skip
     assert exported.returncode == 0, exported.stderr
     text = (tmp_path / "out" / "second-net_native_int8.c").read_text()
     assert "void second_net(const int8_t image[784], int8_t logits[10]);" in text
@@ -283,7 +286,6 @@ def test_function_name_is_valid_c(stem: str, name: str) -> None:
 
 
 def test_fixed_batch_is_in_the_contract(exports: Path, tmp_path: Path) -> None:
-    from lenet_edge.data import mnist
     from lenet_edge.export.exporter import Options, export
 
     training, test = mnist.load("train"), mnist.load("test")

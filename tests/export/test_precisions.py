@@ -136,7 +136,7 @@ def test_unusable_calibration_images(
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": np.full((3, 28, 28, 1), 200.0)}, "go from 200 to 200"),
+        ({"images": np.full((3, 28, 28, 1), 200.0)}, "go from 0.784314 to 0.784314"),
         ({"images": np.arange(3 * 784.0).reshape(3, 28, 28, 1)}, "the model takes 0 to 1"),
         ({"images": np.full((3, 28, 28, 1), np.nan)}, "have 2352 values that are not finite"),
         ({"images": np.full((3, 28, 28, 1), 300, np.int32)}, "pixels of 300 to 300"),
