@@ -10,7 +10,7 @@ import errno
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lenet_edge.errors import LenetEdgeError
 
@@ -49,15 +49,18 @@ def open_standard_streams() -> None:
 
 def _open_output(raw: io.RawIOBase, original: TextIO | None) -> TextIO:
     """Return a text stream with the settings of Python's own; `original` is None if closed."""
+    # The text stream collects the writes. A buffer of its own would write a text twice if Ctrl-C
+    # comes between the system call and the buffer's note of it.
+    buffer: Any = raw
     if isinstance(original, io.TextIOWrapper):
         return io.TextIOWrapper(
-            io.BufferedWriter(raw),
+            buffer,
             original.encoding,
             "backslashreplace",
             line_buffering=original.line_buffering,
             write_through=original.write_through,
         )
-    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", line_buffering=True)
+    return io.TextIOWrapper(buffer, "utf-8", line_buffering=True)
 
 
 class _Descriptor(io.FileIO):
@@ -71,15 +74,16 @@ class _Descriptor(io.FileIO):
         self._failed = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write bytes, and return their number."""
-        if not self._failed:
+        """Write all bytes, and return their number."""
+        size, rest = memoryview(data).nbytes, memoryview(data).cast("B")
+        while rest and not self._failed:
             try:
-                return super().write(data)
+                rest = rest[super().write(rest) or 0 :]
             except OSError as error:
                 self._failed = True
                 if self.fileno() == 1:
                     _report(error)
-        return memoryview(data).nbytes
+        return size
 
 
 def _report(error: OSError) -> None:

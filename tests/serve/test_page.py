@@ -137,7 +137,7 @@ def test_token_moves_from_address_to_cookie(page: Browser) -> None:
         draw(page, HANDS["upright"][5], "mouse")
         wait_for(page, ["5"])
         assert page.script("document.cookie") == ""  # scripts cannot read the cookie
-    assert page.console() == []
+        assert page.console() == []  # the end of the server may refuse the request of a last stroke
 
 
 def test_stopped_server_is_reported(page: Browser) -> None:
