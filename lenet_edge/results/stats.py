@@ -213,10 +213,12 @@ def chance_agreement(
     """
     if not len(first):
         return 0.0
-    counts = [
-        np.bincount(classes[classes >= 0], minlength=num_classes) for classes in (first, second)
+    # A 32-bit board counts with 32 bits: it takes no wider indices, and products could overflow.
+    shares = [
+        np.bincount(classes[classes >= 0].astype(np.intp), minlength=num_classes) / len(classes)
+        for classes in (first, second)
     ]
-    return float((counts[0] * counts[1]).sum()) / len(first) ** 2
+    return float(shares[0] @ shares[1])
 
 
 def exceeds_chance(share: float, chance: float, count: int) -> bool:
