@@ -56,7 +56,7 @@ SLOW = (
     "tune lenet.keras --output-dir out",
 )
 # Seconds until a command is stopped; CURRENT_FOLDER_SECONDS lets the long ones come to their end.
-LIMIT_S = float(os.environ.get("CURRENT_FOLDER_SECONDS", "6"))
+LIMIT_S = float(os.environ.get("CURRENT_FOLDER_SECONDS", "4"))
 LONGER_S = {"deploy": 30}
 
 
