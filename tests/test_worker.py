@@ -283,6 +283,7 @@ def wait_until_gone(pid: int) -> None:
     raise AssertionError(f"{pid} runs on")
 
 
+@pytest.mark.costly
 def test_a_worker_that_hangs_is_killed_and_leaves_no_orphan(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with pytest.raises(WorkerError, match=r"hang did not finish within 3 s and was stopped"):
@@ -316,6 +317,7 @@ def test_calls_leave_no_descriptors_open() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.costly
 def test_a_worker_that_prints_without_limit_is_stopped_and_its_output_dropped() -> None:
     with pytest.raises(WorkerError, match=r"babble did not finish within 3 s"):
         worker.run(misbehaving.babble.bind().within(3))

@@ -147,6 +147,7 @@ def test_a_scenario_selects_the_batch_size_and_the_percentile(
         assert f"by {metric}, per batch size" in " ".join(done.stdout.split())
 
 
+@pytest.mark.costly
 def test_a_foreign_file_is_timed_with_random_inputs(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper

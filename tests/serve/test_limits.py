@@ -30,6 +30,8 @@ from tests.data.worst_images import png
 from tests.reliability.memory import Peak
 from tests.serve.conftest import EXPORTED, FILES, PNG, Server, serving
 
+pytestmark = pytest.mark.costly
+
 SEVEN = FOLDER / "7-hasty-crayon.jpg"
 JSON = {"Content-Type": "application/json"}
 PIXELS = json.dumps({"pixels": mnist.load("test").images[0, ..., 0].tolist()}).encode()
