@@ -34,19 +34,19 @@ def model(shape: tuple[int, ...], rule: Preprocessing) -> Artifact:
 
 
 @pytest.mark.parametrize("stored", LAYOUTS)
-@pytest.mark.parametrize("taken", LAYOUTS)
-def test_gray_images_of_every_layout_fit_every_layout(stored: str, taken: str) -> None:
-    expected = LAYOUTS[taken](apply(GRAY, UNIT))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gray_images_of_every_layout_fit_every_layout(stored: str, layout: str) -> None:
+    expected = LAYOUTS[layout](apply(GRAY, UNIT))
     values = to_model_input(LAYOUTS[stored](GRAY), model(expected.shape[1:], UNIT))
     np.testing.assert_array_equal(values, expected)
 
 
 @pytest.mark.parametrize("stored", ["last", "first", "flat"])
-@pytest.mark.parametrize("taken", ["last", "flat"])
+@pytest.mark.parametrize("layout", ["last", "flat"])
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
-def test_values_of_each_channel_follow_the_layout(stored: str, taken: str, channels: Any) -> None:
+def test_values_of_each_channel_follow_the_layout(stored: str, layout: str, channels: Any) -> None:
     rule = Preprocessing(IMAGENET.scale, IMAGENET.offset, channels)
-    expected = LAYOUTS[taken](apply(RGB, rule))
+    expected = LAYOUTS[layout](apply(RGB, rule))
     values = to_model_input(LAYOUTS[stored](RGB), model(expected.shape[1:], rule))
     np.testing.assert_array_equal(values, expected)
     assert (channels == "bgr") != np.array_equal(apply(RGB, rule), apply(RGB, IMAGENET))

@@ -113,10 +113,10 @@ def choose_recipe(
     )
     changes = [
         f"{getattr(adapted, field)} {unit} instead of {getattr(RECIPES[name], field)}"
-        for field, said, unit in (
+        for field, stated, unit in (
             ("batch_size", batch_size, "images in a batch"), ("epochs", epochs, "epochs"),
         )
-        if said is None and getattr(adapted, field) != getattr(RECIPES[name], field)
+        if stated is None and getattr(adapted, field) != getattr(RECIPES[name], field)
     ]  # fmt: skip
     if not changes:
         return chosen, ""
