@@ -1,4 +1,5 @@
-# make demo    set up everything, then train, export, verify, bench and recommend a file to ship
+# make demo    set up everything, then train, export, verify, bench and recommend a file to ship.
+#              OPTIONS of `lenet-edge run` shorten it: make demo OPTIONS='--epochs 1'
 # make test    set up everything, then run the tests
 # make quick   run the tests that need no training and no export: 90 seconds on two cores
 # Set-up needs Python 3.10 to 3.13 with venv (Debian: python3-venv) and a package index.
@@ -7,6 +8,7 @@
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PINS := $(wildcard constraints/$(VERSION).txt)
+OPTIONS :=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(VERSION)
@@ -17,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test test-slow quick lint bench exported picture constraints sbom clean
 
 demo: $(INSTALLED)
-	$(BIN)/lenet-edge run --output-dir demo
+	$(BIN)/lenet-edge run --output-dir demo $(OPTIONS)
 
 # The benchmarks run one call each, in a process of their own: beside TensorFlow, which other tests
 # import, tflite-runtime cannot open a file.

@@ -13,6 +13,8 @@ from lenet_edge.bench.interleave import InterleavedRatio
 from lenet_edge.flows.mixes import Mix, MixParity, mark_front
 from tests.conftest import LenetEdge
 
+ROOT = Path(__file__).parents[2]
+
 
 def mix(artifact: Artifact, drop: float, latency: float, size: int) -> Mix:
     parity = MixParity(0.99, drop, 1.0, 0)
@@ -48,18 +50,20 @@ def test_the_front_has_no_dominated_mix(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tune(exports: Path, tmp_path: Path, lenet_edge: LenetEdge) -> None:
-    done = lenet_edge("tune", exports / "lenet.keras", "--output-dir", tmp_path, "--json", "-")
+def test_tune(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+    """The command of docs/pick-a-file.md, which tunes exported/lenet.keras."""
+    (tmp_path / "exported").symlink_to(ROOT / "exported")
+    done = lenet_edge("tune", "--output-dir", "tuned", "--json", "-")
     assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
-    assert facts == json.loads((tmp_path / "lenet_mixed.tune.json").read_text())
-    assert (tmp_path / "lenet_mixed.tune.png").read_bytes()[1:4] == b"PNG"
+    facts, tuned = json.loads(done.stdout), tmp_path / "tuned"
+    assert facts == json.loads((tuned / "lenet_mixed.tune.json").read_text())
+    assert (tuned / "lenet_mixed.tune.png").read_bytes()[1:4] == b"PNG"
     assert facts["num_tried"] == 3**5 + 1
     assert facts["candidates"][0]["name"] == "float32.tflite"
     for candidate in facts["candidates"]:
         assert candidate["accuracy_drop"] <= 0.05
         assert candidate["top1_agreement"] >= 0.999
-    winner = load_artifact(tmp_path / "lenet_mixed.tflite")
+    winner = load_artifact(tuned / "lenet_mixed.tflite")
     assert winner.precision == "mixed"
     assert winner.sha256 == facts["winner"]["sha256"]
     by_name = {candidate["name"]: candidate for candidate in facts["candidates"]}
