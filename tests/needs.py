@@ -34,6 +34,7 @@ PACKAGES = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     "qemu-aarch64-static": "qemu-user-static",
+    "qemu-system-arm": "qemu-system-arm",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "/usr/sbin/sshd": "openssh-server",

@@ -1,0 +1,1 @@
+"""Cortex-M microcontrollers in QEMU: networks as C, with their instructions, stack and flash."""

@@ -1,0 +1,169 @@
+"""Runner of C networks on emulated Cortex-M boards.
+
+`build` compiles and links a bare-metal program. `run` boots it once in QEMU, feeds it all inputs,
+and returns the outputs, the instructions of each call, and the stack.
+
+QEMU executes one instruction each 64 ns of virtual time (``-icount shift=6``), so the ticks of
+SysTick count instructions. The counts are equal in every run. They are not cycles.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FOLDER = Path(__file__).parent
+PROGRAMS = ("arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm")
+# -O3 for the network; the program around it is small at any level.
+FLAGS = ("-O3",)
+_SHIFT = 6
+_KILOBYTE = 1024
+
+
+@dataclass(frozen=True)
+class Core:
+    """A Cortex-M core, and the board of QEMU that has it."""
+
+    name: str
+    board: str
+    flags: tuple[str, ...]
+    clock_hz: int
+    flash: int
+    ram: int
+    flash_bytes: int = 512 * _KILOBYTE
+    ram_bytes: int = 512 * _KILOBYTE
+
+
+_SOFT = ("-mfloat-abi=soft",)
+CORES = {
+    core.name: core
+    for core in (
+        Core("cortex-m0", "microbit", _SOFT, 16_000_000, 0, 0x20000000, 256 * _KILOBYTE,
+             16 * _KILOBYTE),
+        Core("cortex-m3", "mps2-an385", _SOFT, 25_000_000, 0, 0x20000000),
+        Core("cortex-m4", "mps2-an386", _SOFT, 25_000_000, 0, 0x20000000),
+        Core("cortex-m7", "mps2-an500", _SOFT, 25_000_000, 0, 0x20000000),
+        Core("cortex-m33", "mps2-an505", _SOFT, 20_000_000, 0x10000000, 0x38000000),
+        Core("cortex-m55", "mps3-an547", ("-mfloat-abi=hard",), 32_000_000, 0, 0x20000000),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Program:
+    """A linked program: the file, its core, and the sizes of its network's object file."""
+
+    path: Path
+    core: Core
+    input_bytes: int
+    output_bytes: int
+    code_bytes: int
+    data_bytes: int
+    ram_bytes: int
+    linked_bytes: int
+
+    @property
+    def flash_bytes(self) -> int:
+        """Bytes of flash of the network without the program around it."""
+        return self.code_bytes + self.data_bytes
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outputs of a run, the instructions of each call, and the bytes of stack of a call."""
+
+    outputs: npt.NDArray[np.int8]
+    instructions: npt.NDArray[np.int64]
+    stack_bytes: int
+
+
+def build(
+    source: Path,
+    function: str,
+    core: Core,
+    folder: Path,
+    input_bytes: int,
+    output_bytes: int,
+    flags: Sequence[str] = FLAGS,
+) -> Program:
+    """Compile a C network for a core, and link it with the program around it.
+
+    Raises:
+        RuntimeError: the compiler or the linker reports an error.
+    """
+    common = ("arm-none-eabi-gcc", f"-mcpu={core.name}", "-mthumb", *core.flags, "-std=c11",
+              "-ffunction-sections", "-fdata-sections", "-Wall", "-Wextra", "-Werror")  # fmt: skip
+    network, start = folder / f"{core.name}_network.o", folder / f"{core.name}_start.o"
+    program = folder / f"{core.name}.elf"
+    _execute(*common, *flags, "-c", source, "-o", network)
+    defines = (
+        f"-DNET={function}",
+        f"-DINPUT_BYTES={input_bytes}",
+        f"-DOUTPUT_BYTES={output_bytes}",
+    )
+    _execute(*common, "-O2", *defines, "-c", FOLDER / "start.c", "-o", start)
+    memory = {"FLASH": core.flash, "FLASH_SIZE": core.flash_bytes,
+              "RAM": core.ram, "RAM_SIZE": core.ram_bytes}  # fmt: skip
+    places = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
+    _execute(*common, "-nostartfiles", "-Wl,--gc-sections", *places, "-T", FOLDER / "link.ld",
+             start, network, "-o", program)  # fmt: skip
+    code, data, zeroed = _sizes(network)
+    return Program(
+        program,
+        core,
+        input_bytes,
+        output_bytes,
+        code,
+        data,
+        data + zeroed,
+        sum(_sizes(program)[:2]),
+    )
+
+
+def run(program: Program, inputs: npt.NDArray[Any], folder: Path, timeout_s: float = 120) -> Run:
+    """Boot a program in QEMU and call the network on each of the inputs.
+
+    Raises:
+        RuntimeError: the program failed: status 4 is a full stack, 5 a fault of the processor.
+        subprocess.TimeoutExpired: the program hangs.
+    """
+    (folder / "in").write_bytes(np.ascontiguousarray(inputs).tobytes())
+    _execute(
+        "qemu-system-arm", "-M", program.core.board, "-nographic", "-monitor", "none",
+        "-serial", "none", "-semihosting-config", "enable=on,target=native",
+        "-icount", f"shift={_SHIFT}", "-kernel", program.path.resolve(),
+        folder=folder, timeout_s=timeout_s,
+    )  # fmt: skip
+    numbers = np.fromfile(folder / "ticks", "<u4").astype(np.int64)
+    empty, stack, ticks = numbers[0], int(numbers[1]), numbers[2:]
+    outputs = np.fromfile(folder / "out", np.int8).reshape(-1, program.output_bytes)
+    instruction_hz = 1e9 / (1 << _SHIFT)
+    counts = np.rint((ticks - empty) * instruction_hz / program.core.clock_hz)
+    if len(outputs) != len(inputs):
+        raise RuntimeError(f"{len(outputs)} of {len(inputs)} inputs have outputs")
+    return Run(outputs, counts.astype(np.int64), stack)
+
+
+def _sizes(path: Path) -> tuple[int, int, int]:
+    """Return the bytes of code and constants, of initialized variables, and of zeroed variables."""
+    text = _execute("arm-none-eabi-size", path)
+    match = re.search(r"^\s*(\d+)\s+(\d+)\s+(\d+)", text, re.MULTILINE)
+    assert match
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _execute(*command: str | Path, folder: Path | None = None, timeout_s: float = 120) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], cwd=folder, capture_output=True, text=True,
+        timeout=timeout_s, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed with status {done.returncode}: {done.stderr}")
+    return done.stdout

@@ -1,0 +1,124 @@
+/* Bare-metal program that runs a network on a Cortex-M: it reads inputs from the host's file `in`,
+ * and writes the outputs to `out` and the SysTick ticks of each call to `ticks`.
+ *
+ * Build it with -DNET=lenet -DINPUT_BYTES=784 -DOUTPUT_BYTES=10, and link it with the network.
+ * It talks to the host by semihosting: BKPT 0xAB with an operation and its arguments.
+ * Source: Arm, "Semihosting for AArch32 and AArch64", 2022.
+ */
+#include <stdint.h>
+
+extern uint32_t ld_stack_end, ld_stack_top, ld_data_load, ld_data, ld_data_end, ld_bss, ld_bss_end;
+void NET(const int8_t *input, int8_t *output);
+void reset(void);
+void fault(void);
+
+#define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
+#define SYSTICK_CONTROL REGISTER(0xE000E010)
+#define SYSTICK_RELOAD REGISTER(0xE000E014)
+#define SYSTICK_NOW REGISTER(0xE000E018)
+#define COPROCESSORS REGISTER(0xE000ED88)
+#define TICKS 0xFFFFFFu /* SysTick counts down in 24 bits. */
+#define PAINT 0xA5A5A5A5u
+
+enum { OPEN = 1, CLOSE = 2, WRITE = 5, READ = 6, EXIT = 0x20 };
+enum { READ_BINARY = 1, WRITE_BINARY = 5 };
+
+static int8_t input[INPUT_BYTES] __attribute__((aligned(16)));
+static int8_t output[OUTPUT_BYTES] __attribute__((aligned(16)));
+
+static uintptr_t call_host(uintptr_t operation, const void *arguments) {
+  register uintptr_t r0 __asm__("r0") = operation;
+  register const void *r1 __asm__("r1") = arguments;
+  __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
+  return r0;
+}
+
+static _Noreturn void leave(uintptr_t status) {
+  const uintptr_t arguments[] = {0x20026 /* the application's exit */, status};
+  call_host(EXIT, arguments);
+  for (;;)
+    ;
+}
+
+static uintptr_t open_file(const char *name, uintptr_t length, uintptr_t mode) {
+  const uintptr_t arguments[] = {(uintptr_t)name, mode, length};
+  const uintptr_t file = call_host(OPEN, arguments);
+  if (file == (uintptr_t)-1)
+    leave(3);
+  return file;
+}
+
+/* Read or write a block; return the number of bytes that are missing. */
+static uintptr_t transfer(uintptr_t operation, uintptr_t file, void *bytes, uintptr_t count) {
+  const uintptr_t arguments[] = {file, (uintptr_t)bytes, count};
+  return call_host(operation, arguments);
+}
+
+static void close_file(uintptr_t file) { call_host(CLOSE, &file); }
+
+/* Call the network, and return the ticks of the call. */
+__attribute__((noinline)) static uint32_t call_network(void) {
+  const uint32_t start = SYSTICK_NOW;
+  NET(input, output);
+  return (start - SYSTICK_NOW) & TICKS;
+}
+
+__attribute__((noinline)) static uint32_t call_nothing(void) {
+  const uint32_t start = SYSTICK_NOW;
+  __asm__ volatile("" ::: "memory");
+  return (start - SYSTICK_NOW) & TICKS;
+}
+
+/* Return the bytes of stack that a call needs: paint the free stack, and look for changed words. */
+__attribute__((noinline)) static uint32_t measure_stack(void) {
+  uint32_t *top;
+  __asm__ volatile("mov %0, sp" : "=r"(top));
+  for (uint32_t *word = &ld_stack_end; word < top; word++)
+    *(volatile uint32_t *)word = PAINT;
+  call_network();
+  const uint32_t *word = &ld_stack_end;
+  while (word < top && *(volatile const uint32_t *)word == PAINT)
+    word++;
+  if (word < &ld_stack_end + 16)
+    leave(4); /* the stack is too small, or almost */
+  return (uint32_t)((uintptr_t)top - (uintptr_t)word);
+}
+
+int main(void) {
+  const uintptr_t in = open_file("in", 2, READ_BINARY), out = open_file("out", 3, WRITE_BINARY);
+  const uintptr_t ticks = open_file("ticks", 5, WRITE_BINARY);
+  SYSTICK_RELOAD = TICKS;
+  SYSTICK_NOW = 0;
+  SYSTICK_CONTROL = 5; /* the processor's clock, without interrupts */
+  uint32_t numbers[] = {call_nothing(), measure_stack()};
+  transfer(WRITE, ticks, numbers, sizeof numbers);
+  while (transfer(READ, in, input, sizeof input) == 0) {
+    uint32_t count = call_network();
+    transfer(WRITE, out, output, sizeof output);
+    transfer(WRITE, ticks, &count, sizeof count);
+  }
+  close_file(out);
+  close_file(ticks);
+  leave(0);
+}
+
+void reset(void) {
+#ifdef __ARM_FEATURE_MVE
+  COPROCESSORS |= 0xFu << 20;
+  __asm__ volatile("dsb\n\tisb");
+#endif
+  const uint32_t *from = &ld_data_load;
+  for (uint32_t *word = &ld_data; word < &ld_data_end; word++)
+    *word = *from++;
+  for (volatile uint32_t *word = &ld_bss; word < &ld_bss_end; word++)
+    *word = 0;
+  main();
+}
+
+void fault(void) { leave(5); }
+
+/* The initial stack pointer, the reset, and the exceptions from NMI to UsageFault. */
+__attribute__((section(".vectors"), used)) static const uintptr_t vectors[16] = {
+    (uintptr_t)&ld_stack_top, (uintptr_t)reset, (uintptr_t)fault, (uintptr_t)fault,
+    (uintptr_t)fault,         (uintptr_t)fault, (uintptr_t)fault,
+};

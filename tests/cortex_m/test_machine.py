@@ -1,0 +1,73 @@
+"""The runner of emulated microcontrollers: its counts, its stack, and programs that fail."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cortex_m import machine
+
+pytestmark = pytest.mark.needs(*machine.PROGRAMS)
+# Adds one to four bytes after some instructions that do nothing, with a buffer on the stack.
+ADD_ONE = """
+#include <stdint.h>
+__attribute__((noinline)) static void wait(void) {{
+  __asm__ volatile(".rept {instructions}\\n nop\\n .endr");
+}}
+void add_one(const int8_t *in, int8_t *out) {{
+  volatile int8_t buffer[{buffer}];
+  buffer[0] = 1;
+  wait();
+  for (int n = 0; n < 4; n++)
+    out[n] = (int8_t)(in[n] + buffer[0]);
+}}
+"""
+INPUTS = np.arange(12, dtype=np.int8).reshape(3, 4)
+
+
+def run(folder: Path, core: str, text: str, timeout_s: float = 20) -> machine.Run:
+    source = folder / "add_one.c"
+    source.write_text(text)
+    program = machine.build(source, "add_one", machine.CORES[core], folder, 4, 4)
+    return machine.run(program, INPUTS, folder, timeout_s)
+
+
+@pytest.mark.parametrize("core", machine.CORES)
+def test_outputs_instructions_and_stack(core: str, tmp_path: Path) -> None:
+    short, long = (
+        run(tmp_path, core, ADD_ONE.format(buffer=buffer, instructions=instructions))
+        for buffer, instructions in ((256, 1000), (1256, 3000))
+    )
+    np.testing.assert_array_equal(short.outputs, INPUTS + 1)
+    assert (short.instructions > 1000).all()
+    assert (short.instructions < 1060).all()
+    # A tick of the slowest clock is as long as an instruction.
+    np.testing.assert_allclose(long.instructions - short.instructions, 2000, atol=4)
+    assert 256 < short.stack_bytes < 330
+    assert long.stack_bytes - short.stack_bytes == 1000
+
+
+@pytest.mark.parametrize(("core", "line", "status"), [
+    ("cortex-m0", "__builtin_trap();", 5),
+    ("cortex-m55", "*(volatile int *)0xF0000000 = 0;", 5),
+    ("cortex-m0", "volatile char a[16200]; for (int n = 16200; n--;) a[n] = 1; out[0] = a[0];", 4),
+])  # fmt: skip
+def test_faults_are_errors(core: str, line: str, status: int, tmp_path: Path) -> None:
+    text = f"void add_one(const char *in, char *out) {{ (void)in, (void)out; {line} }}"
+    with pytest.raises(RuntimeError, match=f"status {status}"):
+        run(tmp_path, core, text)
+
+
+def test_programs_that_hang_are_stopped(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(tmp_path, "cortex-m4", "void add_one(const char *in, char *out)"
+            " { (void)in, (void)out; for (;;) __asm__ volatile(\"\"); }", 1)  # fmt: skip
+
+
+def test_programs_larger_than_the_flash_are_errors(tmp_path: Path) -> None:
+    text = "static const char big[300000] = {1};\nvoid add_one(const char *in, char *out)"
+    with pytest.raises(RuntimeError, match="will not fit in region"):
+        run(tmp_path, "cortex-m0", text + " { out[0] = big[1000 * in[0]]; }")
