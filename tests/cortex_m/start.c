@@ -7,7 +7,8 @@
  */
 #include <stdint.h>
 
-extern uint32_t ld_stack_end, ld_stack_top, ld_data_load, ld_data, ld_data_end, ld_bss, ld_bss_end;
+extern uint32_t ld_stack_end[], ld_stack_top[];
+extern uint32_t ld_data_load[], ld_data[], ld_data_end[], ld_bss[], ld_bss_end[];
 void NET(const int8_t *input, int8_t *output);
 void reset(void);
 void fault(void);
@@ -73,13 +74,13 @@ __attribute__((noinline)) static uint32_t call_nothing(void) {
 __attribute__((noinline)) static uint32_t measure_stack(void) {
   uint32_t *top;
   __asm__ volatile("mov %0, sp" : "=r"(top));
-  for (uint32_t *word = &ld_stack_end; word < top; word++)
+  for (uint32_t *word = ld_stack_end; word < top; word++)
     *(volatile uint32_t *)word = PAINT;
   call_network();
-  const uint32_t *word = &ld_stack_end;
+  const uint32_t *word = ld_stack_end;
   while (word < top && *(volatile const uint32_t *)word == PAINT)
     word++;
-  if (word < &ld_stack_end + 16)
+  if (word < ld_stack_end + 16)
     leave(4); /* the stack is too small, or almost */
   return (uint32_t)((uintptr_t)top - (uintptr_t)word);
 }
@@ -107,10 +108,10 @@ void reset(void) {
   COPROCESSORS |= 0xFu << 20;
   __asm__ volatile("dsb\n\tisb");
 #endif
-  const uint32_t *from = &ld_data_load;
-  for (uint32_t *word = &ld_data; word < &ld_data_end; word++)
+  const uint32_t *from = ld_data_load;
+  for (uint32_t *word = ld_data; word < ld_data_end; word++)
     *word = *from++;
-  for (volatile uint32_t *word = &ld_bss; word < &ld_bss_end; word++)
+  for (volatile uint32_t *word = ld_bss; word < ld_bss_end; word++)
     *word = 0;
   main();
 }
@@ -119,6 +120,6 @@ void fault(void) { leave(5); }
 
 /* The initial stack pointer, the reset, and the exceptions from NMI to UsageFault. */
 __attribute__((section(".vectors"), used)) static const uintptr_t vectors[16] = {
-    (uintptr_t)&ld_stack_top, (uintptr_t)reset, (uintptr_t)fault, (uintptr_t)fault,
+    (uintptr_t)ld_stack_top, (uintptr_t)reset, (uintptr_t)fault, (uintptr_t)fault,
     (uintptr_t)fault,         (uintptr_t)fault, (uintptr_t)fault,
 };
