@@ -33,6 +33,7 @@ PACKAGES = {
     "nm": "binutils",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "qemu-aarch64": "qemu-user",
     "qemu-aarch64-static": "qemu-user-static",
     "qemu-system-arm": "qemu-system-arm",
     "ssh": "openssh-client",

@@ -162,7 +162,8 @@ class Calls:
     def _dense(self, source: str, size: int, dense: Dense, index: int) -> tuple[str, int]:
         self.kernels.add("dense")
         name, (inputs, outputs) = f"dense{index}", dense.kernel.shape
-        self._buffers["places"] = max(self._buffers.get("places", 0), inputs)
+        places = 2 * inputs if self._int8 else inputs  # dense_int8_neon.c stores pairs
+        self._buffers["places"] = max(self._buffers.get("places", 0), places)
         out = self._buffer(f"after{index}", self._up(outputs))
         kernel, scales = self._padded(dense.kernel), "NULL"
         title = f"/* {dense.name}: {inputs} x {outputs} weights */\n"

@@ -13,6 +13,18 @@ from lenet_edge.export.native.text import prototypes, template
 MAX_STACK_BYTES = 4 << 20
 # Instruction sets that the C code detects at run time, best first: lanes and CPU features.
 LEVELS = {"avx512": (16, ("avx512f",)), "avx2": (8, ("avx2", "fma"))}
+# With int8 weights: the headers of vector functions that compilers do not generate by themselves.
+_INCLUDES = """\
+#ifdef CHOOSE_AT_RUN_TIME
+#include <immintrin.h>
+#endif
+#if LANES == 4 && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
+#include <arm_neon.h>
+#define HAS_NEON 1
+#else
+#define HAS_NEON 0
+#endif
+"""
 # The C files, each after those that it uses.
 _KERNELS = ("part", "pair", "pad", "conv", "pool", "dense")
 
@@ -58,18 +70,25 @@ def write(
     pixels = image[0] * image[1] * image[2]
     parts = [
         template("start.c"),
-        "#ifdef CHOOSE_AT_RUN_TIME\n#include <immintrin.h>\n#endif\n" if int8 else "",
+        _INCLUDES if int8 else "",
         prototypes(name, "float", pixels, classes),
         *calls.arrays,
         "#ifdef CHOOSE_AT_RUN_TIME\n",
         *(_at_level(f"{vectors}\n{kernels}\n{run}", level) for level in LEVELS),
         "#endif\n",
         f"#if LANES > 1\n{vectors}#else\n{scalar}#endif\n",
-        kernels,
+        _with_neon(kernels) if int8 and "dense" in calls.kernels else kernels,
         run,
         _entrances(name, pixels, classes),
     ]
     return "\n".join(parts), calls.stack_bytes
+
+
+def _with_neon(kernels: str) -> str:
+    """Return kernels of int8 weights, with `dense_int8_neon.c` as the dense layer of NEON."""
+    others = template("dense.c").replace("WEIGHT", "int8_t").replace("load_weights", "load_int8")
+    both = f"#if HAS_NEON\n{template('dense_int8_neon.c')}#else\n{others}#endif\n"
+    return kernels.replace(others, both)
 
 
 def _at_level(text: str, level: str) -> str:

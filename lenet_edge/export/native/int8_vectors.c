@@ -1,3 +1,4 @@
+#if !HAS_NEON
 typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 INLINE vec load_int8(const int8_t *from) {
@@ -16,3 +17,4 @@ INLINE vec load_int8(const int8_t *from) {
   return __builtin_convertvector(__builtin_convertvector(*(const bytes *)from, mask), vec);
 #endif
 }
+#endif

@@ -1,0 +1,1 @@
+"""Programs for 64-bit Arm, which run in an emulator."""
