@@ -36,6 +36,8 @@ class Format:
             the file.
         contract_writer: `export.converter.ContractWriter`, the counterpart of `contract_reader`.
         layers: module that lists the layers, `inspection.layer.LayerReader`.
+        graph: function that reads the whole graph, `inspection.graph.GraphReader`. None: `inspect`
+            shows the layers alone.
         converter: module that makes files from a checkpoint, `export.converter.Converter`.
             None: `export` does not offer this format.
         companion: `export.converter.CompanionWriter`, which writes a file beside each artifact.
@@ -52,6 +54,7 @@ class Format:
     contract_reader: str | None = None
     contract_writer: str | None = None
     layers: str | None = None
+    graph: str | None = None
     converter: str | None = None
     companion: str | None = None
     opened_by: str | None = None
@@ -68,6 +71,7 @@ FORMATS = (
         contract_reader="lenet_edge.artifacts.embedded:read_tflite",
         contract_writer="lenet_edge.export.embed:embed_tflite",
         layers="lenet_edge.inspection.tflite",
+        graph="lenet_edge.inspection.tflite:read_graph",
         converter="lenet_edge.export.tflite",
         opened_by="litert-reference",  # the plain kernels accept every precision
         other_suffixes=(".lite",),
@@ -81,6 +85,7 @@ FORMATS = (
         contract_reader="lenet_edge.artifacts.embedded:read_onnx",
         contract_writer="lenet_edge.export.embed:embed_onnx",
         layers="lenet_edge.inspection.onnx",
+        graph="lenet_edge.inspection.onnx:read_graph",
         converter="lenet_edge.export.onnx",
         opened_by="onnxruntime-cpu",
     ),
@@ -91,6 +96,7 @@ FORMATS = (
         role="checkpoint",
         check="lenet_edge.artifacts.keras_file:check_keras_file",
         layers="lenet_edge.inspection.keras",
+        graph="lenet_edge.inspection.keras:read_graph",
         other_suffixes=(".h5", ".hdf5"),
     ),
     Format(
@@ -125,17 +131,56 @@ _PYTORCH = (
     "a PyTorch file; make an .onnx file of its model:"
     " torch.onnx.export(model, example_image, 'model.onnx')"
 )
+_EXPORT_ONNX = "lenet-edge does not run; export the model as .onnx from the program that trained it"
+_CORE_ML = f"a Core ML file for Apple's devices, which {_EXPORT_ONNX}"
+_SOURCE = "lenet-edge does not run; name the .onnx or .tflite file that it was converted from"
+_TENSORRT = f"a TensorRT engine for one GPU, which {_SOURCE}"
+_NCNN = f"a file of an ncnn model, which {_SOURCE}"
+_OPENVINO = (
+    f"a file of an OpenVINO model, which {_SOURCE}; OpenVINO runs both: --target openvino-cpu"
+)
+_PADDLE = (
+    "a PaddlePaddle file; make an .onnx file of its model: paddle2onnx --model_dir FOLDER"
+    " --save_file model.onnx"
+)
+_PICKLE = "a Python pickle, which would run code; export its model as .onnx where it was made"
+_WEIGHTS = "a file of weights without a network; load it into its model, and save that as .keras or"
 ADVICE = {
     ".pt": _PYTORCH,
     ".pth": _PYTORCH,
+    ".pt2": _PYTORCH,
+    ".ptl": _PYTORCH,
+    ".torchscript": _PYTORCH,
     ".ckpt": "a training checkpoint; load it into its model there, and save the model as .keras"
     " or .onnx",
+    ".safetensors": f"{_WEIGHTS} .onnx",
+    ".gguf": "a file for llama.cpp; lenet-edge is for networks of images and sensors",
+    ".pkl": _PICKLE,
+    ".joblib": f"{_PICKLE}, such as with skl2onnx",
     ".pb": "a TensorFlow graph; make a .tflite file of its SavedModel folder:"
     " tf.lite.TFLiteConverter.from_saved_model(FOLDER).convert()",
     ".zip": "an archive; unpack it and name the model file in it",
-    ".pte": "an ExecuTorch file, which lenet-edge does not run; export the model as .onnx",
-    ".mlmodel": "a Core ML file, which lenet-edge does not run; export the model as .onnx",
-    ".engine": "a TensorRT engine for one GPU; name the .onnx file that it was built from",
+    ".task": "a MediaPipe archive; unpack it (unzip) and name the .tflite file in it",
+    ".pte": f"an ExecuTorch file, which {_EXPORT_ONNX}",
+    ".mlmodel": _CORE_ML,
+    ".mlpackage": _CORE_ML,
+    ".mlmodelc": _CORE_ML,
+    ".engine": _TENSORRT,
+    ".plan": _TENSORRT,
+    ".trt": _TENSORRT,
+    ".param": _NCNN,
+    ".mnn": f"an MNN file, which {_SOURCE}",
+    ".xml": _OPENVINO,
+    ".bin": "a file of weights of another format; name the model file, such as .onnx or .tflite",
+    ".ort": f"a file of ONNX Runtime's own format, which {_SOURCE}",
+    ".pdmodel": _PADDLE,
+    ".pdiparams": _PADDLE,
+    ".caffemodel": f"a Caffe file, which {_EXPORT_ONNX}",
+    ".rknn": f"a file for Rockchip's NPU, which {_SOURCE}",
+    ".hef": f"a file for Hailo's NPU, which {_SOURCE}",
+    ".dlc": f"a file for Qualcomm's SNPE, which {_SOURCE}",
+    ".kmodel": f"a file for Canaan's NPU, which {_SOURCE}",
+    ".vmfb": f"a file for IREE, which {_SOURCE}",
     ".onnx_data": "the weights of an .onnx file; name the .onnx file beside it",
 }
 EXPORTED = tuple(format.name for format in FORMATS if format.converter)

@@ -18,6 +18,7 @@ from lenet_edge import formats
 ROOT = Path(__file__).parents[1]
 _FIELDS = {
     "layers": "LayerReader",
+    "graph": "GraphReader",
     "converter": "Converter",
     "check": "Callable[[Path], None]",
     "contract_reader": "ContractReader",
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from lenet_edge.artifacts.embedded import ContractReader
 from lenet_edge.export.converter import CompanionWriter, ContractWriter, Converter
+from lenet_edge.inspection.graph import GraphReader
 from lenet_edge.inspection.layer import LayerReader
 from lenet_edge.runtimes import DetectsAbsence, IsDeployable, RuntimeModule
 """

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from lenet_edge import formats
+from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.errors import ModelFileError
 from lenet_edge.runtimes import _probe, all_targets, get_target
+from tests.conftest import LenetEdge
 from tests.interfaces import assignment, check_with_mypy, interface_assignments
 
 REFERENCES = [
     (format.name, field)
     for format in formats.FORMATS
-    for field in ("check", "contract_reader", "contract_writer", "layers", "converter", "companion")
+    for field in ("check", "contract_reader", "contract_writer", "layers", "graph", "converter",
+                  "companion")
     if getattr(format, field)
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "field"), REFERENCES)
@@ -55,6 +60,32 @@ def test_the_table_imports_nothing_of_the_package() -> None:
     source = Path(formats.__file__).read_text()
     assert "import lenet_edge" not in source
     assert "from lenet_edge" not in source
+
+
+@pytest.mark.parametrize("suffix", formats.ADVICE)
+def test_a_foreign_format_is_named_with_what_to_use(tmp_path: Path, suffix: str) -> None:
+    assert suffix not in formats.BY_SUFFIX
+    file, folder = tmp_path / f"theirs{suffix.upper()}", tmp_path / f"folder{suffix}"
+    file.write_bytes(b"content")
+    folder.mkdir()
+    for path in (file, folder):
+        with pytest.raises(ModelFileError) as caught:
+            check_format(path)
+        assert str(caught.value) == f"{path} is {formats.ADVICE[suffix]}"
+    # The sentence says what to do, after the name of the format.
+    assert re.match(r"(an?|the) [^;,]+[;,] ", formats.ADVICE[suffix])
+    assert re.search(r"name|make|export|unpack|save|is for", formats.ADVICE[suffix])
+
+
+@pytest.mark.parametrize("name", ["theirs.mlpackage", "theirs.pte", "theirs.param"])
+def test_a_command_names_a_foreign_format_in_one_line(
+    tmp_path: Path, lenet_edge: LenetEdge, name: str
+) -> None:
+    (tmp_path / name).mkdir() if name.endswith("package") else (tmp_path / name).write_text("x")
+    done = lenet_edge("inspect", tmp_path / name)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert formats.ADVICE[Path(name).suffix] in line
 
 
 @pytest.mark.costly

@@ -372,13 +372,14 @@ def check_format(path: Path) -> str:
             code of its own, or read files outside its folder.
     """
     check_path_encoding(path)
-    if path.is_dir():
-        raise ModelFileError(f"{path} is {_describe_folder(path)}")
+    advice = formats.ADVICE.get(path.suffix.lower())
+    if path.is_dir():  # some formats of other tools are folders
+        raise ModelFileError(f"{path} is {advice or _describe_folder(path)}")
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
     format = formats.format_of(path)
     if format is None:
-        if advice := formats.ADVICE.get(path.suffix.lower()):
+        if advice:
             raise ModelFileError(f"{path} is {advice}")
         expected = ", ".join(formats.BY_SUFFIX)
         raise ModelFileError(f"{path}: not a model file; expected one of {expected}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,44 +13,61 @@ from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import output
 
 if TYPE_CHECKING:
-    from lenet_edge.inspection import Layer
+    from rich.table import Table
+
+    from lenet_edge.inspection import Layer, ModelGraph
+    from lenet_edge.inspection.graph import GraphTensor
+
+_MAX_PHRASES = 8  # the JSON has all
 
 
 @click.command("inspect", cls=Command, section=Section.MEASURE, position=3)
 @click.argument("model", type=click.Path(path_type=Path))
 @json_option
 def command(model: Path, json_file: Path | None) -> None:
-    """Show the layers of a model with their parameters and MACs.
+    """Show the inputs, outputs and layers of a model with their parameters and MACs.
 
     MODEL is a .keras, .h5, .tflite or .onnx file from this toolkit or from elsewhere. MACs are the
-    multiply-accumulate operations for one image; "?" if a layer's cannot be counted.
+    multiply-accumulate operations for one image; "?" if a layer's cannot be counted. Loops and
+    branches are not counted. The graphs that they run follow in tables of their own, with the MACs
+    of one run.
 
     \b
     Example: lenet-edge inspect exported/lenet_int8.tflite
     """
-    from dataclasses import asdict
-
     from rich.console import Group
     from rich.text import Text
 
     from lenet_edge.artifacts.embedded import size_of
-    from lenet_edge.inspection import inspect
+    from lenet_edge.inspection import inspect_graph
 
-    layers = inspect(model)
-    total, dense = _sums(layers), _sums([layer for layer in layers if layer.dense])
-    facts = {
-        "file": model.name,
-        "size_bytes": size_of(model),
-        **total,
-        "dense": dense,
-        "layers": [asdict(layer) for layer in layers],
+    graph = inspect_graph(model)
+    size = size_of(model)
+    title = f"{model.name}, {size:,} bytes"
+    tables = [_table(title, graph.layers, graph)]
+    for subgraph in graph.subgraphs:
+        callers = ", ".join(subgraph.called_by) or "no operator runs it"
+        tables.append(_table(f"\n{subgraph.name or 'graph'} ({callers})", subgraph.layers, graph))
+    ends = [_ends(graph)] if graph.inputs is not None else []
+    text = Text("\n".join(_summary(graph)))
+    output(Group(*tables, *ends, text), _facts(model.name, size, graph), json_file)
+
+
+def _facts(name: str, size_bytes: int, graph: ModelGraph) -> dict[str, Any]:
+    dense = [layer for layer in graph.all_layers if layer.dense]
+    return {
+        "file": name,
+        "size_bytes": size_bytes,
+        "parameters": graph.parameters,
+        "parameter_bytes": graph.parameter_bytes,
+        "macs": graph.macs,
+        "counted_macs": graph.counted_macs,
+        "dense": _sums(dense),
+        **graph.to_json(),
     }
-    summary = Text(_summary(layers, total, dense))
-    title = f"{model.name}, {facts['size_bytes']:,} bytes"
-    output(Group(_table(title, layers, total), summary), facts, json_file)
 
 
-def _sums(layers: list[Layer]) -> dict[str, int | None]:
+def _sums(layers: Sequence[Layer]) -> dict[str, int | None]:
     from lenet_edge.inspection import total
 
     return {
@@ -58,36 +76,78 @@ def _sums(layers: list[Layer]) -> dict[str, int | None]:
     }
 
 
-def _summary(
-    layers: list[Layer], total: dict[str, int | None], dense: dict[str, int | None]
-) -> str:
-    """Return the shares of the dense layers, and the kinds of layers that cannot be counted."""
-    names = {"parameters": "parameters", "macs": "MACs"}
-    known = [name for name in names if total[name] is not None]
-    unknown = [name for name in names if total[name] is None]
-    sentences = []
-    if known:
-        shares = [
-            f"{_share(dense[name], total[name])} % of {_count(total[name])} {names[name]}"
-            for name in known
-        ]
-        sentences.append(f"Dense layers: {', '.join(shares)}.")
-    if unknown:
-        kinds = dict.fromkeys(
-            layer.kind for layer in layers for name in unknown if getattr(layer, name) is None
+def _summary(graph: ModelGraph) -> Iterator[str]:
+    """Yield the lines below the tables; the last one has the shares of the dense layers."""
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in _by_count(graph))
+    yield f"Operators: {counts or 'none'}."
+    for entry in graph.signatures:
+        yield (
+            f"Signature {entry.name}: {', '.join(entry.inputs) or 'no inputs'} to"
+            f" {', '.join(entry.outputs) or 'no outputs'}."
         )
-        counts = " and ".join(names[name] for name in unknown)
-        sentences.append(f"Not known: the {counts} of {', '.join(kinds)}.")
-    return " ".join(sentences)
+    for note in graph.notes:
+        yield f"{note[0].upper()}{note[1:]}."
+    if graph.parameter_bytes is not None:
+        yield f"Weights and biases: {graph.parameter_bytes:,} bytes."
+    if graph.not_counted:
+        phrases = list(dict.fromkeys(graph.not_counted))
+        hidden = len(phrases) - _MAX_PHRASES
+        shown = [*phrases[:_MAX_PHRASES], *([f"{hidden:,} more"] if hidden > 0 else [])]
+        yield f"Not counted: the MACs of {'; '.join(shown)}."
+        yield f"MACs of all others: {graph.counted_macs:,}."
+    dense = _sums([layer for layer in graph.all_layers if layer.dense])
+    shares = [
+        f"{_share(dense[key], whole)} % of {_count(whole)} {name}"
+        for key, name, whole in (
+            ("parameters", "parameters", graph.parameters), ("macs", "MACs", graph.macs),
+        )
+        if whole is not None
+    ]  # fmt: skip
+    if shares:
+        yield f"Dense layers: {', '.join(shares)}."
 
 
-def _table(title: str, layers: list[Layer], total: dict[str, int | None]) -> Any:
+def _by_count(graph: ModelGraph) -> list[tuple[str, int]]:
+    return sorted(graph.operators.items(), key=lambda item: -item[1])
+
+
+def _new_table(title: str) -> Table:
     from rich.table import Table
 
-    table = Table(
+    return Table(
         title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
         header_style="dim",
     )  # fmt: skip
+
+
+def _ends(graph: ModelGraph) -> Table:
+    """Return the table of the inputs and outputs."""
+    table = _new_table("\ninputs and outputs")
+    table.add_column("", no_wrap=True)
+    table.add_column("name", max_width=28, no_wrap=True)
+    for name in ("shape", "type", "quantization"):
+        table.add_column(name, no_wrap=True)
+    for side, tensors in (("input", graph.inputs or ()), ("output", graph.outputs or ())):
+        for tensor in tensors:
+            table.add_row(side, tensor.name, _shape(tensor), tensor.dtype, _quantization(tensor))
+    return table
+
+
+def _shape(tensor: GraphTensor) -> str:
+    if tensor.shape is None:
+        return "?"
+    return "x".join("?" if size is None else str(size) for size in tensor.shape) or "scalar"
+
+
+def _quantization(tensor: GraphTensor) -> str:
+    if tensor.scale is None:
+        return ""
+    return f"{tensor.scale:.6g}, zero {tensor.zero_point}"
+
+
+def _table(title: str, layers: Sequence[Layer], graph: ModelGraph) -> Table:
+    """Return the table of a graph's layers."""
+    table = _new_table(title)
     table.add_column("layer", max_width=22, no_wrap=True)
     table.add_column("kind", max_width=17, no_wrap=True)
     for name in ("output", "parameters", "%", "MACs", "%"):
@@ -97,11 +157,11 @@ def _table(title: str, layers: list[Layer], total: dict[str, int | None]) -> Any
         table.add_row(
             layer.name,
             layer.kind,
-            "?" if shape is None else "x".join(str(size or "?") for size in shape[1:]),
+            "?" if shape is None else "x".join("?" if s is None else str(s) for s in shape[1:]),
             _count(layer.parameters),
-            _share(layer.parameters, total["parameters"]),
+            _share(layer.parameters, graph.parameters),
             _count(layer.macs),
-            _share(layer.macs, total["macs"]),
+            _share(layer.macs, graph.macs),
         )
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from lenet_edge.artifacts.keras_file import loadable
 from lenet_edge.errors import MissingPackageError
+from lenet_edge.inspection.graph import GraphTensor, ModelGraph
 from lenet_edge.inspection.layer import Layer
 from lenet_edge.support.safe_import import outside_of_the_current_folder
 
@@ -17,8 +19,18 @@ _UNCOUNTED = ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQuer
               "GroupedQueryAttention", "EinsumDense", "Dot", "TFSMLayer")  # fmt: skip
 
 
-def read(path: str) -> Iterator[Layer]:
-    """Yield the layers, with the layers of nested models in place of the models."""
+def read(path: str) -> tuple[Layer, ...]:
+    """Return the layers, with the layers of nested models in place of the models."""
+    return read_graph(Path(path)).layers
+
+
+def read_graph(path: Path) -> ModelGraph:
+    """Read a .keras or .h5 file.
+
+    Raises:
+        MissingPackageError: TensorFlow is not installed.
+        ModelFileError: the file is damaged, or needs code of its own.
+    """
     try:
         with outside_of_the_current_folder():
             import tensorflow as tf
@@ -26,17 +38,32 @@ def read(path: str) -> Iterator[Layer]:
             _ = tf.keras.layers  # imports Keras, which imports matplotlib
     except ImportError:
         raise MissingPackageError("tensorflow", "host") from None
-    with loadable(Path(path)) as file:
+    with loadable(path) as file:
         model = tf.keras.models.load_model(file, compile=False, safe_mode=True)
-    for layer, calls in _flat(model):
-        yield Layer(
+    layers = tuple(
+        Layer(
             name=layer.name,
             kind=type(layer).__name__,
             output_shape=_shape(layer.output),
             parameters=layer.count_params(),
             macs=_macs(layer, calls),
             dense=isinstance(layer, tf.keras.layers.Dense),
+            parameter_bytes=sum(
+                math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in layer.weights
+            ),
         )
+        for layer, calls in _flat(model)
+    )
+    inputs, outputs = (_tensors(getattr(model, side, None)) for side in ("inputs", "outputs"))
+    return dataclasses.replace(ModelGraph.of_layers(layers), inputs=inputs, outputs=outputs)
+
+
+def _tensors(tensors: Any) -> tuple[GraphTensor, ...] | None:
+    if not isinstance(tensors, (list, tuple)):
+        return None
+    return tuple(
+        GraphTensor(tensor.name, str(tensor.dtype), tuple(tensor.shape)) for tensor in tensors
+    )
 
 
 def _flat(model: Any) -> Iterator[tuple[Any, int]]:

@@ -13,10 +13,11 @@ class Layer:
 
     Attributes:
         output_shape: the batch first, None where a size is free; None if the shape is unknown.
-        parameters: the number of weights and biases; None if they are in a nested graph.
+        parameters: the number of weights and biases; None if they cannot be counted.
         macs: multiply-accumulate operations for one image, of convolutions, matrix products and
             recurrent layers. Other operations count as none. None if they cannot be counted.
         dense: whether the layer is fully connected.
+        parameter_bytes: the size of the weights and biases in the file; None if it is unknown.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Layer:
     parameters: int | None
     macs: int | None
     dense: bool
+    parameter_bytes: int | None = None
 
 
 def total(counts: Iterable[int | None]) -> int | None:
