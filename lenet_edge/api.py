@@ -171,7 +171,7 @@ def export(
     """Export a checkpoint to TFLite, ONNX, C or WebAssembly, in float32 and other precisions.
 
     Args:
-        model: a .keras file; None means exported/lenet.keras.
+        model: a .keras or .onnx file; None means exported/lenet.keras.
         int8: export int8 files too.
         float16: export files with float16 weights too.
         dynamic: export files with int8 weights and float activations too.

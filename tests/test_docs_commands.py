@@ -134,7 +134,8 @@ def desk(tmp_path: Path) -> Path:
     """A folder with the files that the pages assume."""
     shutil.copytree(ROOT / "exported", tmp_path / "exported")
     for name, source in (("theirs.keras", "lenet.keras"), ("theirs.tflite", "lenet_float32.tflite"),
-                         ("theirs_int8.tflite", "lenet_int8.tflite")):  # fmt: skip
+                         ("theirs_int8.tflite", "lenet_int8.tflite"),
+                         ("theirs.onnx", "lenet_float32.onnx")):  # fmt: skip
         shutil.copy(ROOT / "exported" / source, tmp_path / name)
     shutil.copy(
         ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg", tmp_path / "photo.jpg"

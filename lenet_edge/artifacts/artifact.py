@@ -30,7 +30,6 @@ from lenet_edge.support.files import atomic_write, sha256_of, short_name
 from lenet_edge.support.html_table import html_table
 
 MANIFEST_VERSION = 2
-LAYOUT = "NHWC"  # input layout of every file: batch, height, width, channels
 MAX_BYTES = 2**31  # size limit of FlatBuffers and Protocol Buffers
 _MAX_MANIFEST_BYTES = 2**20
 # Facts that the contract leaves out, because `load_artifact` reads them from the file system.
@@ -216,7 +215,11 @@ def contract(artifact: Artifact) -> str:
     facts = dataclasses.asdict(artifact)
     for name in _FILE_FACTS:
         del facts[name]
-    facts = {"manifest_version": MANIFEST_VERSION, "layout": LAYOUT, **facts}
+    # The layout of the input. Only .onnx files of models from elsewhere have the channels first.
+    spec = artifact.inputs[0]
+    first = len(spec.shape) == 4 and spec.image_shape != spec.shape[1:]
+    layout = "NCHW" if first else "NHWC"
+    facts = {"manifest_version": MANIFEST_VERSION, "layout": layout, **facts}
     return json.dumps(facts, separators=(",", ":"))
 
 

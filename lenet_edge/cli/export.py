@@ -95,15 +95,15 @@ def command(
 ) -> None:
     """Export a checkpoint to TFLite, ONNX, plain C or WebAssembly.
 
-    MODEL is a .keras or .h5 file of Keras 2 or 3; the default is exported/lenet.keras. Any Keras
-    classifier with one input works. The command writes float32 files, and files of the other
-    precisions that you select. Each file contains its labels, its preprocessing and its origin.
-    The manifest beside it repeats them. The images of --calibration or --dataset also judge the
-    files.
+    MODEL is a .keras or .h5 file of Keras 2 or 3, or a float32 .onnx file, such as PyTorch writes;
+    the default is exported/lenet.keras. Any classifier with one input works. The command writes
+    float32 files, and files of the other precisions that you select. Each file contains its labels,
+    its preprocessing and its origin. The manifest beside it repeats them. The images of
+    --calibration or --dataset also judge the files.
 
     \b
     Example: lenet-edge export --int8 --dynamic
-    Example: lenet-edge export other.keras --int8 --calibration images.npz
+    Example: lenet-edge export other.onnx --int8 --calibration images.npz
     Example: lenet-edge export --format native --dynamic --int8
     """
     from lenet_edge.flows.export import export

@@ -58,7 +58,7 @@ def command(
     """Train, export, verify and bench, and recommend one file.
 
     The command prints one table and writes one page, report.html. With MODEL, a .keras
-    checkpoint of any classifier, it does not train. Give its images with --dataset or
+    or .onnx file of any classifier, it does not train. Give its images with --dataset or
     --calibration.
 
     \b

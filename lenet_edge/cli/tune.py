@@ -52,9 +52,10 @@ def command(
 ) -> None:
     """Find the fastest TFLite file that mixes float and int8 layers.
 
-    MODEL is a .keras file; the default is exported/lenet.keras. The command measures, on this
-    machine, every mix that agrees with the float model on held-out training images. It writes the
-    fastest file, the Pareto front (accuracy, latency, bytes) as JSON, and a picture of the front.
+    MODEL is a .keras or .onnx file; the default is exported/lenet.keras. The command measures, on
+    this machine, every mix that agrees with the float model on held-out training images. It writes
+    the fastest file, the Pareto front (accuracy, latency, bytes) as JSON, and a picture of the
+    front.
 
     \b
     Example: lenet-edge tune

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,21 @@ from typing import Any
 import numpy as np
 
 import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
-from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.artifact import (
+    Artifact,
+    TensorSpec,
+    check_format,
+    describe,
+    has_manifest,
+    load_artifact,
+)
+from lenet_edge.artifacts.declared import declared_preprocessing
 from lenet_edge.artifacts.head import head_of
-from lenet_edge.artifacts.keras_file import keras_version, loadable
+from lenet_edge.artifacts.keras_file import implied_preprocessing, keras_version, loadable
+from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.target import Images, Logits
 
 import tensorflow as tf  # isort: skip
 
@@ -28,7 +40,9 @@ def load_checkpoint(path: Path) -> Any:
             several inputs or outputs, or accepts images of any size.
     """
     if check_format(path) != "keras":
-        raise ModelFileError(f"{path} is not a .keras checkpoint; export needs one")
+        raise ModelFileError(
+            f"{path} is not a .keras checkpoint; export needs one, or a float .onnx file"
+        )
     try:
         with loadable(path) as file:
             model = tf.keras.models.load_model(file, compile=False, safe_mode=True)
@@ -50,6 +64,73 @@ def load_checkpoint(path: Path) -> Any:
             " save it with a fixed size: keras.Input((height, width, channels))"
         )
     return model
+
+
+class KerasModel:
+    """The Keras model of a checkpoint, as the exporter uses it; see `source.FloatModel`."""
+
+    batch_size = None  # a batch that the model fixes is left free
+
+    def __init__(self, model: Any) -> None:
+        self.for_converters = model
+
+    @classmethod
+    def load(cls, path: Path) -> KerasModel:
+        """Load a .keras file, see `load_checkpoint`."""
+        return cls(load_checkpoint(path))
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """The shape of the input."""
+        return tuple(self.for_converters.inputs[0].shape)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """The shape of the output."""
+        return tuple(self.for_converters.outputs[0].shape)
+
+    def predict(self, values: Images) -> Logits:
+        """Return the outputs for input values."""
+        logits: Logits = self.for_converters.predict(values, batch_size=256, verbose=0)
+        return logits
+
+    def layers_alone(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield each layer's name and class, and a model of that layer alone.
+
+        The error of a converter names its operators. Converting layer by layer finds the layer.
+        """
+        for layer in _layers(self.for_converters):
+            if isinstance(layer.input, list) or isinstance(layer, tf.keras.layers.InputLayer):
+                continue
+            image = tf.keras.Input(layer.input.shape[1:])
+            yield layer.name, type(layer).__name__, tf.keras.Model(image, layer(image))
+
+
+def keras_artifact(checkpoint: Path, model: Any) -> Artifact:
+    """Return the checkpoint's artifact; without a manifest, with what it declares."""
+    if has_manifest(checkpoint):
+        artifact = load_artifact(checkpoint)
+        return dataclasses.replace(artifact, head=artifact.head or keras_head(model))
+    inputs = (TensorSpec("image", tuple(model.inputs[0].shape), "float32"),)
+    outputs = (TensorSpec("logits", tuple(model.outputs[0].shape), "float32"),)
+    declared, labels = declared_preprocessing(checkpoint, "keras", inputs, outputs)
+    adapted = [layer.variance for layer in model.layers if type(layer).__name__ == "Normalization"]
+    first = implied_preprocessing(
+        {"config": model.get_config()}, adapted[0].numpy().tolist() if adapted else None
+    )
+    return describe(
+        checkpoint,
+        precision="float32",
+        batch_size=None,
+        inputs=inputs,
+        outputs=outputs,
+        parent_sha256=None,
+        converter="keras",
+        calibration=None,
+        labels=labels,
+        preprocessing=first or declared or dataclasses.replace(PIXELS, origin="assumed"),
+        head=keras_head(model),
+    )
 
 
 def keras_head(model: Any) -> str | None:
@@ -89,9 +170,11 @@ def inference_function(model: Any, batch_size: int | None = None) -> Any:
     equivalent and needs one constant. This function changes these layers of `model` to do that.
 
     Args:
-        model: the Keras model.
+        model: the Keras model, or an `OnnxModel`.
         batch_size: None leaves the batch free.
     """
+    if isinstance(model, OnnxModel):
+        return model.inference_function(batch_size)
     for layer in _layers(model):
         if isinstance(layer, (tf.keras.layers.Flatten, tf.keras.layers.Reshape)):
             layer.call = _reshape_to((-1, *layer.output.shape[1:]))
@@ -112,18 +195,6 @@ def _layers(model: Any) -> Iterator[Any]:
 
 def _reshape_to(shape: tuple[int, ...]) -> Any:
     return lambda values: tf.reshape(values, shape)
-
-
-def layers_alone(model: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield each layer's name and class, and a model of that layer alone.
-
-    The error of a converter names its operators. Converting layer by layer finds the layer.
-    """
-    for layer in _layers(model):
-        if isinstance(layer.input, list) or isinstance(layer, tf.keras.layers.InputLayer):
-            continue
-        image = tf.keras.Input(layer.input.shape[1:])
-        yield layer.name, type(layer).__name__, tf.keras.Model(image, layer(image))
 
 
 def pair_pixels(model: Any) -> str | None:

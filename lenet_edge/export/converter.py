@@ -21,7 +21,7 @@ class ConversionRequest:
     """The model to convert, and the choices for it.
 
     Attributes:
-        model: the Keras model.
+        model: the Keras model, or an `onnx_model.OnnxModel`.
         precision: one of the converter's `PRECISIONS`.
         calibration: images that set the ranges of int8 and int16x8 activations: float32 of shape
             (N, height, width, channels), scaled as in training.
@@ -47,11 +47,14 @@ class Converted:
         content: the bytes of the file, without the contract.
         settings: choices for the machine that will run the file, for the manifest.
         tensors: the input and the output. None: `export` opens the file and reads them.
+        converter: the name and version of the converting program, for the manifest, if it is not
+            `Converter.CONVERTER`.
     """
 
     content: bytes
     settings: tuple[str, ...] = ()
     tensors: tuple[TensorSpec, TensorSpec] | None = None
+    converter: str = ""
 
 
 class Converter(Protocol):
@@ -66,7 +69,7 @@ class Converter(Protocol):
         """The precisions that the format supports."""
 
     def convert(self, request: ConversionRequest) -> Converted:
-        """Convert a Keras classifier.
+        """Convert a classifier.
 
         Raises:
             ModelFileError: the model has a layer that the format does not support. `export` turns

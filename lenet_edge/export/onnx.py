@@ -10,6 +10,7 @@ from lenet_edge.export.checkpoint import inference_function
 from lenet_edge.export.converter import ConversionRequest, Converted
 from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
+from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Images
@@ -26,11 +27,34 @@ OPSET = 17
 
 
 def convert(request: ConversionRequest) -> Converted:
-    """Convert a Keras classifier to an .onnx file.
+    """Convert a classifier to an .onnx file.
 
     Input and output are float32 in every precision. "int8" has QDQ nodes and weights quantized per
     channel, of 7 bits where `needs_reduced_range`.
     """
+    model = request.model
+    if isinstance(model, OnnxModel):
+        graph, converter = model.with_batch(request.batch_size), model.CONVERTER
+        images = model.arrange(request.calibration)
+    else:
+        graph, converter, images = _from_keras(request), "", request.calibration
+    graph = clean(graph)
+    settings: tuple[str, ...] = ()
+    if request.precision == "float16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        graph = clean(convert_float_to_float16(graph, keep_io_types=True))
+    elif request.precision == "int8":
+        reduce_range = needs_reduced_range(request.cpu)
+        settings = (f"reduce_range={reduce_range}",)
+        graph = clean(_quantize(crop(graph), images, reduce_range))
+    onnx.checker.check_model(graph, full_check=True)
+    content = graph.SerializeToString(deterministic=True)
+    return Converted(content, settings, converter=converter)
+
+
+def _from_keras(request: ConversionRequest) -> Any:
+    """Return the graph that tf2onnx makes of a Keras model."""
     function = inference_function(request.model, request.batch_size).get_concrete_function()
     # `tf2onnx.convert.from_function` would make an input of each constant that a layer keeps.
     frozen = convert_variables_to_constants_v2(function)
@@ -44,18 +68,7 @@ def convert(request: ConversionRequest) -> Converted:
         # tf2onnx gives the free batch axis another number in each run; use a constant name.
         for value in (*graph.graph.input, *graph.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    graph = clean(graph)
-    settings: tuple[str, ...] = ()
-    if request.precision == "float16":
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-
-        graph = clean(convert_float_to_float16(graph, keep_io_types=True))
-    elif request.precision == "int8":
-        reduce_range = needs_reduced_range(request.cpu)
-        settings = (f"reduce_range={reduce_range}",)
-        graph = clean(_quantize(crop(graph), request.calibration, reduce_range))
-    onnx.checker.check_model(graph, full_check=True)
-    return Converted(graph.SerializeToString(deterministic=True), settings)
+    return graph
 
 
 def needs_reduced_range(cpu: str) -> bool:

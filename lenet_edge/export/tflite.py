@@ -13,6 +13,7 @@ from lenet_edge.export.converter import (
     Converted,
 )
 from lenet_edge.export.embed import read_tflite, write_tflite
+from lenet_edge.export.onnx_model import OnnxModel
 
 import tensorflow as tf  # isort: skip
 
@@ -22,7 +23,7 @@ CONVERTER = f"tensorflow {tf.__version__} TFLiteConverter"
 
 
 def convert(request: ConversionRequest) -> Converted:
-    """Convert a Keras classifier to a .tflite file.
+    """Convert a classifier to a .tflite file.
 
     The precisions mean:
 
@@ -56,7 +57,8 @@ def convert(request: ConversionRequest) -> Converted:
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = dtype
-    return Converted(name_ends(converter.convert()))
+    program = f"{OnnxModel.CONVERTER}, {CONVERTER}" if isinstance(request.model, OnnxModel) else ""
+    return Converted(name_ends(converter.convert()), converter=program)
 
 
 def name_ends(content: bytes) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lenet_edge.artifacts.artifact import TensorSpec, is_described, load_artifact
+from lenet_edge.artifacts.artifact import TensorSpec, check_format, is_described, load_artifact
 from lenet_edge.artifacts.keras_file import read_input_shape
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
@@ -73,13 +73,22 @@ def _scaling(model: Path, stated: StatedInput) -> tuple[tuple[int, int, int | No
         artifact = load_artifact(model)
         shape, rule = artifact.inputs[0].shape, artifact.preprocessing
     else:
-        shape, rule = read_input_shape(model) or (), PIXELS
+        shape, rule = _read_shape(model) or (), PIXELS
     size = TensorSpec("image", shape, "float32").image_shape or ()
     rule = stated.change(rule)
     match size:
         case (int() as height, int() as width, (1 | 3) as channels):
             return (height, width, channels), rule
     return (image_folder.SIZE, image_folder.SIZE, None), rule  # the exporter reports the mismatch
+
+
+def _read_shape(model: Path) -> tuple[int | None, ...] | None:
+    """Return the shape of the input of a .keras or .onnx file; None if it is unknown."""
+    if check_format(model) == "onnx":
+        from lenet_edge.export.onnx_model import read_input_shape as read_onnx_shape
+
+        return read_onnx_shape(model)
+    return read_input_shape(model)
 
 
 def load_and_describe(

@@ -27,7 +27,7 @@ def export(
     """Export a checkpoint to each format in each precision; see `exporter.export`.
 
     Args:
-        model: the checkpoint, a .keras file.
+        model: the checkpoint, a .keras or .onnx file.
         output_dir: the folder for the files and their manifests.
         console: the display.
         formats: "tflite", "onnx", "native", "wasm" and "c".

@@ -18,9 +18,12 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, tflite
 from lenet_edge.export import mix as mixer
-from lenet_edge.export.checkpoint import load_checkpoint, pair_pixels
+from lenet_edge.export.checkpoint import pair_pixels
+from lenet_edge.export.conversion import write_artifact
 from lenet_edge.export.converter import ConversionRequest
-from lenet_edge.export.exporter import Options, describe_checkpoint, write_artifact
+from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.export.settle_input import Options, prepare
+from lenet_edge.export.source import load_model
 from lenet_edge.flows.held_out import split_held_out, write_logits
 from lenet_edge.flows.mixes import Mix, MixParity, TuneResult, mark_front
 from lenet_edge.machine.environment import read_environment
@@ -57,7 +60,7 @@ def tune(
        the best at length.
 
     Args:
-        checkpoint: a .keras file.
+        checkpoint: a .keras or .onnx file.
         output_dir: the folder for the winner, ``<checkpoint>_mixed.tflite``.
         target: the target that runs the files.
         training: images that the model was trained on; they calibrate the mixes and judge them.
@@ -71,18 +74,18 @@ def tune(
         DataError: the images are not those of the model.
         LenetEdgeError: no mix passes, or the folder is not writable.
     """
-    model = load_checkpoint(checkpoint)
-    parent, judged = describe_checkpoint(checkpoint, training, test, Options(stated=stated), note)
+    source, _, judged = prepare(checkpoint, training, test, Options(stated=stated), note)
+    model, parent = source.model.for_converters, source.artifact
     if judged is None:
         raise DataError(
             f"the images of {test.name} are not those of {checkpoint.name}; give its own with"
             " --dataset"
         )
     calibrating, held_out = split_held_out(training)
-    images = calibration.from_dataset(calibrating, parent)
-    calibration.check_calibration(images, tuple(model.inputs[0].shape[1:]))
+    images = calibration.from_dataset(calibrating, source.channels_last)
+    calibration.check_calibration(images, source.image_shape)
     manifest = {
-        "batch_size": None,
+        "batch_size": source.model.batch_size,
         "parent_sha256": parent.sha256,
         "converter": f"{tflite.CONVERTER}, {mixer.QUANTIZER}",
         "labels": parent.labels,
@@ -139,8 +142,8 @@ def _choose_form(
     manifest: dict[str, Any],
 ) -> tuple[Any, tuple[str, ...]]:
     """Return the faster of the model and its form with paired pixels, and the manifest settings."""
-    paired = load_checkpoint(checkpoint)
-    layer = pair_pixels(paired)
+    paired = load_model(checkpoint).for_converters  # again, because `pair_pixels` changes it
+    layer = None if isinstance(paired, OnnxModel) else pair_pixels(paired)
     if layer is None:
         return model, ()
     path = plain.artifact.path.with_name("paired.tflite")

@@ -41,7 +41,7 @@ def tune_and_save(
     """Tune a checkpoint, and write the Pareto front as JSON and as a picture.
 
     Args:
-        model: the checkpoint, a .keras file.
+        model: the checkpoint, a .keras or .onnx file.
         output_dir: the folder for all files.
         target_name: a target or a runtime that runs .tflite files.
         console: the display.

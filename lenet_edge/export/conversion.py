@@ -1,0 +1,154 @@
+"""Conversion of a float model to one file, with its contract inside and its manifest beside."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from lenet_edge.artifacts.artifact import (
+    Artifact,
+    announce,
+    contract,
+    describe,
+    write_manifest,
+)
+from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
+from lenet_edge.export.calibration import Calibration
+from lenet_edge.export.converter import (
+    CALIBRATED_PRECISIONS,
+    CompanionWriter,
+    ConversionRequest,
+    Converted,
+    Converter,
+)
+from lenet_edge.export.embed import embed
+from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.export.settle_input import Options
+from lenet_edge.export.source import Source
+from lenet_edge.formats import BY_NAME, load
+from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.support.files import atomic_write
+from lenet_edge.support.quiet import quiet
+from lenet_edge.target import Session
+
+
+def converter_of(format: str) -> Converter:
+    """Return the converter of a format."""
+    reference = BY_NAME[format].converter
+    assert reference
+    converter: Converter = load(reference)
+    return converter
+
+
+def export_file(
+    source: Source,
+    format: str,
+    precision: str,
+    images: Calibration,
+    options: Options,
+    output_dir: Path,
+) -> Artifact:
+    """Convert the checkpoint to one format in one precision, and write the file."""
+    row, checkpoint = BY_NAME[format], source.artifact
+    stem = checkpoint.path.stem
+    request = ConversionRequest(
+        source.model.for_converters,
+        precision,
+        images.images,
+        options.batch_size,
+        options.cpu,
+        stem,
+    )
+    converted = _convert(source, format, request)
+    fixed = "" if options.batch_size is None else f"_b{options.batch_size}"
+    tensors: dict[str, Any] = {}
+    if converted.tensors:
+        tensors = {"inputs": converted.tensors[:1], "outputs": converted.tensors[1:]}
+    artifact = write_artifact(
+        output_dir / f"{stem}{row.tag}_{precision}{fixed}{row.suffix}",
+        converted.content,
+        **tensors,
+        precision=precision,
+        batch_size=options.batch_size or source.model.batch_size,
+        parent_sha256=checkpoint.sha256,
+        converter=converted.converter or converter_of(format).CONVERTER,
+        calibration=images.source if precision in CALIBRATED_PRECISIONS else None,
+        labels=checkpoint.labels,
+        preprocessing=checkpoint.preprocessing,
+        settings=converted.settings,
+        head=checkpoint.head,
+    )
+    if row.companion:
+        write_companion: CompanionWriter = load(row.companion)
+        write_companion(artifact)
+    return artifact
+
+
+def _convert(source: Source, format: str, request: ConversionRequest) -> Converted:
+    checkpoint, convert = source.artifact.path, converter_of(format).convert
+    if isinstance(request.model, OnnxModel) and format in ("native", "wasm"):
+        raise ModelFileError(f"{checkpoint}: {format} files are made of .keras files only so far")
+    try:
+        with quiet():  # converters print warnings about normal models
+            return convert(request)
+    except ModelFileError:
+        raise  # the message is complete
+    except OSError as error:
+        raise LenetEdgeError(
+            f"the converter cannot write its temporary files: {error}; free disk space or set"
+            " TMPDIR"
+        ) from error
+    except Exception as error:  # converters raise various types, which do not name the layer
+        for name, kind, model in source.model.layers_alone():
+            try:
+                with quiet():
+                    convert(dataclasses.replace(request, model=model, precision="float32"))
+            except Exception:
+                raise ModelFileError(
+                    f"{checkpoint}: layer {name} ({kind}) cannot be exported to {format};"
+                    " replace it, or choose another --format"
+                ) from error
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise ModelFileError(
+            f"{checkpoint} cannot be exported to {format} in {request.precision}: {reason}"
+        ) from error
+
+
+def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
+    """Write a model file with its contract inside and its manifest beside it.
+
+    Args:
+        path: the path of the file.
+        content: the file as its converter made it.
+        facts: fields of `Artifact`. Without "inputs" and "outputs", a runtime opens the file and
+            reads them.
+
+    Raises:
+        ModelFileError: the runtime cannot open the file.
+        LenetEdgeError: the folder cannot be written to.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+        draft = describe(temporary, **{"inputs": (), "outputs": (), **facts})
+        if "inputs" not in facts:
+            try:
+                with closing(open_artifact(draft)) as session:
+                    facts["inputs"], facts["outputs"] = session.inputs, session.outputs
+            except TargetError as error:
+                reason = str(error).replace(str(temporary), path.name)
+                raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error
+        draft = dataclasses.replace(draft, inputs=facts["inputs"], outputs=facts["outputs"])
+        temporary.write_bytes(embed(content, draft.format, contract(draft)))
+        artifact = dataclasses.replace(describe(temporary, **facts), path=path)
+        announce(artifact)
+    write_manifest(artifact)
+    return artifact
+
+
+def open_artifact(artifact: Artifact) -> Session:
+    """Open a file with the target that its format names for `export`."""
+    target = BY_NAME[artifact.format].opened_by
+    assert target
+    return open_session(artifact, get_target(target))

@@ -1,0 +1,157 @@
+"""The float model to export: a .keras or .onnx file with its artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from lenet_edge import worker
+from lenet_edge.artifacts.artifact import (
+    Artifact,
+    TensorSpec,
+    check_format,
+    describe,
+    is_described,
+    load_artifact,
+)
+from lenet_edge.artifacts.declared import declared_preprocessing
+from lenet_edge.artifacts.head import Head, num_classes
+from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing
+from lenet_edge.artifacts.stated_input import StatedInput
+from lenet_edge.classifier_io import to_model_input
+from lenet_edge.errors import ModelFileError
+from lenet_edge.export.checkpoint import KerasModel, keras_artifact
+from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.selection import read_tensors
+from lenet_edge.support.files import sha256_of
+from lenet_edge.support.printable import make_printable
+from lenet_edge.target import Images, Logits
+
+_OPEN_SECONDS = 120
+
+
+class FloatModel(Protocol):
+    """A model with one input and one output, as the exporter uses it.
+
+    Shapes have the channels of images last. None is a free batch.
+    """
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """The shape of the input."""
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """The shape of the output."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size that the model fixes; None if it is free."""
+
+    @property
+    def for_converters(self) -> Any:
+        """The `ConversionRequest.model`."""
+
+    def predict(self, values: Images) -> Logits:
+        """Return the outputs for input values."""
+
+    def layers_alone(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield each layer's name and class, and a model of that layer alone, for converters."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model to export, and its artifact."""
+
+    artifact: Artifact
+    model: FloatModel
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one input, channels last."""
+        return tuple(size or 0 for size in self.model.input_shape[1:])
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes; None if the outputs are no classes."""
+        head, shape = self.artifact.stated_head, self.model.output_shape
+        if head is Head.VALUES or None in shape[1:]:
+            return None
+        outputs = math.prod(size or 0 for size in shape[1:])
+        return num_classes(head, outputs) if head else outputs
+
+    @property
+    def channels_last(self) -> Artifact:
+        """The artifact with an input whose channels are last."""
+        (spec,) = self.artifact.inputs
+        image = dataclasses.replace(spec, shape=self.model.input_shape)
+        return dataclasses.replace(self.artifact, inputs=(image,))
+
+    def predict(self, images: npt.NDArray[Any], rule: Preprocessing | None = None) -> Logits:
+        """Return the model's outputs for images, prepared by its own rule or by another."""
+        artifact = self.channels_last
+        if rule is not None:
+            artifact = dataclasses.replace(artifact, preprocessing=rule)
+        return self.model.predict(to_model_input(images, artifact))
+
+    def change(self, **facts: Any) -> Source:
+        """Return the source with other facts in its artifact."""
+        return Source(dataclasses.replace(self.artifact, **facts), self.model)
+
+
+def load_source(path: Path, stated: StatedInput) -> Source:
+    """Load a .keras or .onnx file, and describe it with the facts that the user states.
+
+    Raises:
+        ModelFileError: the file cannot be loaded, or its model cannot be exported.
+    """
+    format = check_format(path)
+    sha256 = sha256_of(path)
+    if format == "onnx":
+        artifact = _onnx_artifact(path)  # first, because another process opens the file
+        model: FloatModel = OnnxModel(path)
+    else:
+        model = load_model(path)
+        artifact = keras_artifact(path, model.for_converters)
+    if artifact.sha256 != sha256:
+        raise ModelFileError(f"{path} changed while it was read; export it again")
+    return Source(stated.describe(artifact), model)
+
+
+def load_model(path: Path) -> FloatModel:
+    """Load the model of a .keras or .onnx file.
+
+    Raises:
+        ModelFileError: the file cannot be loaded, or its model cannot be exported.
+    """
+    return OnnxModel(path) if check_format(path) == "onnx" else KerasModel.load(path)
+
+
+def _onnx_artifact(path: Path) -> Artifact:
+    """Return the artifact of an .onnx file; without a description, with what it declares.
+
+    A process of its own opens the file first, because a damaged file can crash ONNX Runtime.
+    """
+    tensors = worker.run(read_tensors.bind(path, "onnxruntime-cpu").within(_OPEN_SECONDS))
+    if is_described(path):
+        return load_artifact(path)
+    inputs, outputs = (tuple(TensorSpec(**s) for s in tensors[side]) for side in ("in", "out"))
+    declared, labels = declared_preprocessing(path, "onnx", inputs, outputs)
+    return describe(
+        path,
+        precision="float32",
+        batch_size=inputs[0].shape[0],
+        inputs=inputs,
+        outputs=outputs,
+        parent_sha256=None,
+        converter=make_printable(OnnxModel.read_producer(path))[:100] or "unknown",
+        calibration=None,
+        labels=labels,
+        preprocessing=declared or dataclasses.replace(PIXELS, origin="assumed"),
+    )
