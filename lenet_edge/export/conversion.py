@@ -26,7 +26,7 @@ from lenet_edge.export.converter import (
 from lenet_edge.export.embed import embed
 from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.export.settle_input import Options
-from lenet_edge.export.source import Source
+from lenet_edge.export.source import ExportSource
 from lenet_edge.formats import BY_NAME, load
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.support.files import atomic_write
@@ -43,7 +43,7 @@ def converter_of(format: str) -> Converter:
 
 
 def export_file(
-    source: Source,
+    source: ExportSource,
     format: str,
     precision: str,
     images: Calibration,
@@ -86,7 +86,7 @@ def export_file(
     return artifact
 
 
-def _convert(source: Source, format: str, request: ConversionRequest) -> Converted:
+def _convert(source: ExportSource, format: str, request: ConversionRequest) -> Converted:
     checkpoint, convert = source.artifact.path, converter_of(format).convert
     if isinstance(request.model, OnnxModel) and format in ("native", "wasm"):
         raise ModelFileError(f"{checkpoint}: {format} files are made of .keras files only so far")

@@ -35,7 +35,7 @@ from lenet_edge.export.settle_input import (
     Options,
     prepare,
 )
-from lenet_edge.export.source import Source
+from lenet_edge.export.source import ExportSource
 from lenet_edge.results.stats import chance_agreement, exceeds_chance
 from lenet_edge.support.files import atomic_write, sha256_of
 from lenet_edge.target import Logits
@@ -184,7 +184,7 @@ def _keep_checkpoint(checkpoint: Artifact, output_dir: Path) -> None:
     write_manifest(copy)
 
 
-def _record_reference(source: Source, evaluation: Evaluation, output_dir: Path) -> Logits:
+def _record_reference(source: ExportSource, evaluation: Evaluation, output_dir: Path) -> Logits:
     logits = source.predict(evaluation.images)
     own_images = () if evaluation.name == EMBEDDED else (evaluation.images, evaluation.labels)
     sha256 = source.artifact.sha256

@@ -25,7 +25,7 @@ from lenet_edge.data.labelled_images import load_images
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError
 from lenet_edge.export import calibration
-from lenet_edge.export.source import Source, load_source
+from lenet_edge.export.source import ExportSource, load_source
 from lenet_edge.rule_choice import (
     OWN_DIGITS,
     candidates,
@@ -73,7 +73,7 @@ class Evaluation:
 
 def prepare(
     path: Path, training: Dataset, test: Dataset, options: Options, note: Note
-) -> tuple[Source, Evaluation | None, Evaluation | None]:
+) -> tuple[ExportSource, Evaluation | None, Evaluation | None]:
     """Load a model, and settle its input.
 
     Args:
@@ -99,7 +99,7 @@ def prepare(
     return source, own, evaluation
 
 
-def _own_images(source: Source, options: Options, note: Note) -> Evaluation | None:
+def _own_images(source: ExportSource, options: Options, note: Note) -> Evaluation | None:
     """Return the calibration images of the user."""
     path = options.calibration_file
     if path is None:
@@ -113,7 +113,7 @@ def _own_images(source: Source, options: Options, note: Note) -> Evaluation | No
     return Evaluation(path.name, images, loaded.labels)
 
 
-def _check_labels(source: Source, test: Dataset) -> None:
+def _check_labels(source: ExportSource, test: Dataset) -> None:
     """Check that the test images have the classes of the model, unless MNIST is only the default.
 
     Raises:
@@ -136,13 +136,13 @@ def _has_labels(test: Dataset, labels: tuple[str, ...]) -> bool:
 
 
 def _settle_input(
-    source: Source,
+    source: ExportSource,
     training: Dataset,
     test: Dataset,
     own: Evaluation | None,
     options: Options,
     note: Note,
-) -> tuple[Source, Evaluation | None]:
+) -> tuple[ExportSource, Evaluation | None]:
     """Decide the preprocessing, the labels, and the images of the reference.
 
     A stated or declared preprocessing is kept. Otherwise the range of float images implies one, and
@@ -195,8 +195,8 @@ def _implied_by(own: Evaluation | None, training: Dataset | None) -> Preprocessi
 
 
 def _test_input(
-    source: Source, evaluation: Evaluation, note: Note
-) -> tuple[Source, Evaluation | None]:
+    source: ExportSource, evaluation: Evaluation, note: Note
+) -> tuple[ExportSource, Evaluation | None]:
     """Compare the usual preprocessings on labelled images, unless it is stated or declared.
 
     Returns:
@@ -241,7 +241,7 @@ def _has_cut_out_digits(artifact: Artifact, evaluation: Evaluation | None) -> bo
     return pixels is None or are_normalized(np.reshape(pixels, (-1, 28, 28, 1)))
 
 
-def _labels(source: Source, test: Dataset, evaluation: Evaluation | None) -> tuple[str, ...]:
+def _labels(source: ExportSource, test: Dataset, evaluation: Evaluation | None) -> tuple[str, ...]:
     """Return the labels of the model, or those of the data set that it was tested on."""
     artifact = source.artifact
     if artifact.labels:

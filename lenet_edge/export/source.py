@@ -66,7 +66,7 @@ class FloatModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """The model to export, and its artifact."""
 
     artifact: Artifact
@@ -100,12 +100,12 @@ class Source:
             artifact = dataclasses.replace(artifact, preprocessing=rule)
         return self.model.predict(to_model_input(images, artifact))
 
-    def change(self, **facts: Any) -> Source:
+    def change(self, **facts: Any) -> ExportSource:
         """Return the source with other facts in its artifact."""
-        return Source(dataclasses.replace(self.artifact, **facts), self.model)
+        return ExportSource(dataclasses.replace(self.artifact, **facts), self.model)
 
 
-def load_source(path: Path, stated: StatedInput) -> Source:
+def load_source(path: Path, stated: StatedInput) -> ExportSource:
     """Load a .keras or .onnx file, and describe it with the facts that the user states.
 
     Raises:
@@ -121,7 +121,7 @@ def load_source(path: Path, stated: StatedInput) -> Source:
         artifact = keras_artifact(path, model.for_converters)
     if artifact.sha256 != sha256:
         raise ModelFileError(f"{path} changed while it was read; export it again")
-    return Source(stated.describe(artifact), model)
+    return ExportSource(stated.describe(artifact), model)
 
 
 def load_model(path: Path) -> FloatModel:
