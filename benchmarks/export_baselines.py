@@ -174,11 +174,12 @@ def open_file(folder: Path, file: str) -> tuple[Call, Call, Call]:
         return open_onnx(path, bound=file.endswith(" bound"))
     from ai_edge_litert.interpreter import Interpreter
 
-    from lenet_edge.runtimes._tflite import tensor_spec
+    from lenet_edge.runtimes._tflite import tensor_specs
     from lenet_edge.target import dequantize, quantize
 
     interpreter = Interpreter(str(path), num_threads=1)
     details, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    (spec,), (output_spec,) = tensor_specs([details]), tensor_specs([output], "output")
     size = 0
 
     def make_batch(images: Any) -> Any:
@@ -187,14 +188,14 @@ def open_file(folder: Path, file: str) -> tuple[Call, Call, Call]:
             size = len(images)
             interpreter.resize_tensor_input(details["index"], images.shape)
             interpreter.allocate_tensors()
-        return quantize(images, tensor_spec(details))
+        return quantize(images, spec)
 
     def call(batch: Any) -> Any:
         interpreter.set_tensor(details["index"], batch)
         interpreter.invoke()
         return interpreter.get_tensor(output["index"])
 
-    return make_batch, call, lambda values: dequantize(values, tensor_spec(output))
+    return make_batch, call, lambda values: dequantize(values, output_spec)
 
 
 def open_onnx(path: Path, bound: bool) -> tuple[Call, Call, Call]:

@@ -15,9 +15,10 @@ TARGETS = fast.TARGETS
 class Slowed:
     """Session whose infer spins for a fraction of its own duration."""
     def __init__(self, session):
-        self.prepare, self.logits, self.close = session.prepare, session.logits, session.close
-        self.inputs, self.outputs = session.inputs, session.outputs
+        self.prepare, self.outputs, self.logits = session.prepare, session.outputs, session.logits
+        self.input_specs, self.output_specs = session.input_specs, session.output_specs
         self.runtime_version, self.delegation = session.runtime_version, session.delegation
+        self.close, self.state = session.close, session.state
         self._infer, self._clock = session.infer, time.perf_counter_ns
 
     def infer(self):

@@ -31,8 +31,10 @@ def to_model_input(
         float32 of the shape that the input takes.
 
     Raises:
-        TargetError: the images do not fit the input.
+        TargetError: the images do not fit the input, or there are several inputs.
     """
+    if len(artifact.inputs) > 1:
+        check_classifier(artifact)
     spec = spec or artifact.inputs[0]
     try:
         values = to_input_values(channels_last(images, spec), artifact.preprocessing)
@@ -42,6 +44,24 @@ def to_model_input(
             " or --mean and --std"
         ) from error
     return arrange_images(values, spec)
+
+
+def check_classifier(artifact: Artifact) -> None:
+    """Check that a model has one input and one output, as the steps for classifiers need.
+
+    Raises:
+        TargetError: it has another number of inputs or outputs.
+    """
+    inputs, outputs = len(artifact.inputs), len(artifact.outputs)
+    if inputs > 1 or outputs > 1:
+        raise TargetError(
+            f"{artifact.name} has {_count(inputs, 'input')} and {_count(outputs, 'output')}, and"
+            " this needs a classifier with one of each; bench and inspect take any model"
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def channels_last(images: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:

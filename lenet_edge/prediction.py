@@ -62,7 +62,7 @@ def open_first_runnable(
                 return {
                     "index": index,
                     "target": chosen.name,
-                    "shape": session.inputs[0].shape,
+                    "shape": session.input_specs[0].shape,
                 }
             except LenetEdgeError as error:
                 reasons.append(str(error))
@@ -156,6 +156,9 @@ def image_shape(artifact: Artifact) -> tuple[int, int, int]:
     Raises:
         TargetError: the artifact takes no images, or images of any size.
     """
+    from lenet_edge.classifier_io import check_classifier
+
+    check_classifier(artifact)
     shape = artifact.inputs[0].image_shape if artifact.inputs else (28, 28, 1)
     if shape is None or None in shape[:2] or shape[2] not in (1, 3):
         raise TargetError(
@@ -221,7 +224,7 @@ def classify(
 
     file = Artifact.from_json(artifact)
     session = _session(json.dumps(artifact), target, num_threads)
-    image = to_model_input(np.asarray([pixels], np.uint8), file, session.inputs[0])
+    image = to_model_input(np.asarray([pixels], np.uint8), file, session.input_specs[0])
     if file.batch_size:
         image = np.repeat(image, file.batch_size, axis=0)
     try:

@@ -155,8 +155,10 @@ def near_chance(accuracy: float, num_classes: int, count: int) -> bool:
 
 def takes_digits(artifact: Artifact) -> bool:
     """Return True if the shapes of a model allow MNIST's images and its ten classes."""
-    outputs = artifact.outputs[0].shape[1:] if artifact.outputs else ()
-    fits = bool(artifact.inputs) and artifact.inputs[0].image_shape == (28, 28, 1)
+    if (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
+        return False
+    outputs = artifact.outputs[0].shape[1:]
+    fits = artifact.inputs[0].image_shape == (28, 28, 1)
     return fits and [size for size in outputs if size != 1] == [10]
 
 
@@ -214,7 +216,7 @@ def measure_rules(artifact: dict[str, Any], target: str, images: Path | None) ->
     file = Artifact.from_json(artifact)
     name, pixels, labels = _read(images)
     with closing(open_session(file, get_target(target))) as session:
-        spec = session.inputs[0]
+        spec = session.input_specs[0]
 
         def predict(rule: Preprocessing, images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             values = to_model_input(images, dataclasses.replace(file, preprocessing=rule), spec)

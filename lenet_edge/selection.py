@@ -13,6 +13,7 @@ from lenet_edge import formats, worker
 from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
+    batch_size_of,
     check_format,
     describe,
     has_manifest,
@@ -142,7 +143,7 @@ def _describe_foreign(path: Path, stated: StatedInput, note: Callable[[str], Non
         artifact = describe(
             path,
             precision="unknown",
-            batch_size=inputs[0].shape[0],
+            batch_size=batch_size_of(inputs),
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             parent_sha256=None,
@@ -165,6 +166,8 @@ def _declared(
     path: Path, format: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> tuple[Preprocessing | None, tuple[str, ...]]:
     """Return the preprocessing and the labels that a foreign file declares or implies."""
+    if len(inputs) != 1 or not outputs:
+        return None, ()
     rule, labels = declared_preprocessing(path, format, inputs, outputs)
     first = read_preprocessing(path) if format == "keras" else None
     spec = inputs[0]
@@ -204,8 +207,8 @@ def read_tensors(path: Path, target: str) -> dict[str, Any]:
     )  # fmt: skip
     with closing(open_session(bare, get_target(target))) as session:
         return {
-            "in": [asdict(spec) for spec in session.inputs],
-            "out": [asdict(spec) for spec in session.outputs],
+            "in": [asdict(spec) for spec in session.input_specs],
+            "out": [asdict(spec) for spec in session.output_specs],
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,12 +11,16 @@ import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.errors import TargetError
+from lenet_edge.support.printable import make_printable
 
 # The delegate that a TFLite interpreter applies by default. It runs on the interpreter's own CPU.
 DEFAULT_DELEGATE = "XNNPACK"
 
 Images = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+# The values for one call: an array for a model with one input, or an array for each input by name.
+InputValues = Array | Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -127,16 +131,17 @@ def _percent(part: int, whole: int) -> str:
 class Session(Protocol):
     """Artifact opened on a target; close it with `contextlib.closing`.
 
-    Only `infer` is inference. `bench` times `prepare` (quantize, rearrange, copy in) and `logits`
-    (copy out, dequantize) separately, so that a latency never includes them.
+    Only `infer` is inference. `bench` times `prepare` (quantize, rearrange, copy in) and `outputs`
+    (copy out) separately, so that a latency never includes them. A model may have any number of
+    inputs and outputs, of any numeric type and rank. `TensorSession` has the common parts.
     """
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The input tensors."""
+    def input_specs(self) -> tuple[TensorSpec, ...]:
+        """The input tensors; None in a shape is a free size."""
 
     @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
+    def output_specs(self) -> tuple[TensorSpec, ...]:
         """The output tensors."""
 
     @property
@@ -147,47 +152,146 @@ class Session(Protocol):
     def delegation(self) -> Delegation | None:
         """The part that a delegate runs, known after `prepare`; None without a delegate."""
 
-    def prepare(self, images: Images) -> None:
-        """Load a batch into the input tensor.
+    @property
+    def state(self) -> str | None:
+        """The text "carried" if the model keeps a state between calls; None without a state."""
+
+    def prepare(self, values: InputValues) -> None:
+        """Load the values for one call into the input tensors.
 
         Args:
-            images: float32 of shape (batch, height, width, channels), scaled as in training. The
-                session adapts to the batch size.
+            values: an array for each input, by name; or the array of the only input. Arrays of the
+                input's own dtype are taken as they are. Others are converted by `quantize`. The
+                session adapts its free sizes to the arrays.
+
+        Raises:
+            TargetError: an input is missing or unknown, or a shape does not fit.
         """
 
     def infer(self) -> None:
-        """Run the model on the batch that `prepare` loaded."""
+        """Run the model on the values that `prepare` loaded."""
+
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each output of the last `infer`, by name, in the model's dtype."""
 
     def logits(self) -> Logits:
-        """Return the logits of the last `infer`, float32 of shape (batch, classes)."""
+        """Return the only output of a classifier, dequantized to float32.
+
+        Raises:
+            TargetError: the model has several outputs.
+        """
 
     def close(self) -> None:
         """Release the resources of the session."""
 
 
-def check_one_input_one_output(inputs: Sized, outputs: Sized) -> None:
-    """Check that a model has exactly one input and one output.
+class TensorSession:
+    """Base of the sessions: the order and the types of the inputs, and the view of a classifier."""
+
+    input_specs: tuple[TensorSpec, ...] = ()
+    output_specs: tuple[TensorSpec, ...] = ()
+    delegation: Delegation | None = None
+    state: str | None = None
+
+    def arrays(self, values: InputValues) -> list[Array]:
+        """Return an array for each input, in the order and the dtypes of `input_specs`.
+
+        Raises:
+            TargetError: see `Session.prepare`.
+        """
+        specs = self.input_specs
+        if not isinstance(values, Mapping):
+            if len(specs) != 1:
+                raise TargetError(
+                    f"the model has {len(specs)} inputs; give an array for each:"
+                    f" {', '.join(spec.name for spec in specs)}"
+                )
+            values = {specs[0].name: values}
+        unknown = sorted(values.keys() - {spec.name for spec in specs})
+        missing = [spec.name for spec in specs if spec.name not in values]
+        if unknown or missing:
+            names = ", ".join(spec.name for spec in specs) or "none"
+            problem = f"no array for {missing[0]}" if missing else f"{unknown[0]} is no input"
+            raise TargetError(f"{problem}; the inputs of the model are {names}")
+        return [quantize(values[spec.name], spec) for spec in specs]
+
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each output of the last `infer`, by name."""
+        raise NotImplementedError
+
+    def logits(self) -> Logits:
+        """Return the only output, dequantized to float32."""
+        if len(self.output_specs) != 1:
+            raise TargetError(
+                f"the model has {len(self.output_specs)} outputs; logits are those of a classifier"
+                " with one output"
+            )
+        (values,) = self.outputs().values()
+        return dequantize(values, self.output_specs[0], copy=False)
+
+
+def check_sizes(
+    specs: Sequence[TensorSpec], arrays: Sequence[Array], free_batch: bool = False
+) -> None:
+    """Check that arrays have the fixed sizes of their tensors.
 
     Args:
-        inputs: the inputs of the model.
-        outputs: the outputs of the model.
+        specs: the input tensors.
+        arrays: an array for each.
+        free_batch: whether the first size of a tensor may differ, which the runtime then resizes.
 
     Raises:
-        TargetError: the model has another number of inputs or outputs.
+        TargetError: a shape does not fit.
     """
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise TargetError(
-            f"the model has {len(inputs)} inputs and {len(outputs)} outputs;"
-            " lenet-edge runs classifiers with one input and one output"
-        )
+    for spec, array in zip(specs, arrays, strict=True):
+        first = 1 if free_batch else 0
+        if array.ndim != len(spec.shape) or any(
+            size not in (None, actual)
+            for size, actual in zip(spec.shape[first:], array.shape[first:], strict=True)
+        ):
+            raise TargetError(
+                f"the input {spec.name} takes shape {describe_shape(spec.shape)}, not"
+                f" {describe_shape(array.shape)}"
+            )
 
 
-def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:
-    """Quantize images to the dtype of an input tensor, rounding to nearest and clipping.
+def describe_shape(shape: Sequence[int | None]) -> str:
+    """Return a shape as text, such as "any x 28 x 28 x 1"."""
+    return " x ".join("any" if size is None else str(size) for size in shape) or "()"
+
+
+def check_dtype(name: str, dtype: Any, side: str = "input") -> str:
+    """Return the name of a tensor's dtype, if sessions can feed and read it.
 
     Args:
-        images: float32 of any shape.
-        spec: the input tensor. Without a scale, its integers are pixels.
+        name: the name of the tensor.
+        dtype: its NumPy dtype, or a text that names a dtype of the runtime.
+        side: "input" or "output".
+
+    Raises:
+        TargetError: the tensor holds neither numbers nor booleans.
+    """
+    try:
+        numpy_dtype = np.dtype(dtype)
+    except TypeError:
+        numpy_dtype = None
+    if numpy_dtype is None or numpy_dtype.kind not in "biuf":
+        is_text = numpy_dtype is not None and numpy_dtype.kind in "SUO"
+        kind = "string" if is_text else getattr(numpy_dtype, "name", dtype)
+        raise TargetError(
+            f"the {side} {make_printable(name)} is of type {kind}; lenet-edge runs models of"
+            " integers, floats and booleans, so cut the other operators off the model"
+        )
+    return numpy_dtype.name
+
+
+def quantize(values: Array, spec: TensorSpec) -> Array:
+    """Convert values to the dtype of an input tensor.
+
+    Args:
+        values: an array of any shape. Real numbers for a quantized tensor are rounded to nearest
+            and clipped. Values of the tensor's own dtype are taken as they are.
+        spec: the input tensor. Without a scale, its integers are pixels, indexes or counts.
 
     Returns:
         An array of dtype `spec.dtype` and of the same shape.
@@ -195,26 +299,38 @@ def quantize(images: Images, spec: TensorSpec) -> npt.NDArray[Any]:
     Source: TensorFlow Lite 8-bit quantization specification, real = scale * (q - zero_point).
     """
     dtype = np.dtype(spec.dtype)
-    if dtype.kind == "f":
-        return images.astype(dtype, copy=False)
+    if values.dtype == dtype or dtype.kind in "fb":
+        return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
-    steps = images / np.float32(spec.scale or 1)
+    if spec.scale is None and values.dtype.kind != "f":
+        if not np.can_cast(values.dtype, dtype):
+            own = np.iinfo(values.dtype)
+            values = np.clip(values, max(own.min, limits.min), min(own.max, limits.max))
+        return values.astype(dtype)
+    # float32 represents all integers of 16 bits, and float64 all of 32.
+    real = np.float32 if dtype.itemsize <= 2 else np.float64
+    steps: Array = np.asarray(values / real(spec.scale or 1), real)
     np.rint(steps, out=steps)
-    steps += np.float32(spec.zero_point or 0)
-    np.clip(steps, limits.min, limits.max, out=steps)
+    steps += real(spec.zero_point or 0)
+    highest = real(limits.max)
+    if int(highest) > limits.max:
+        highest = np.nextafter(highest, real(0))
+    np.clip(steps, limits.min, highest, out=steps)
     return steps.astype(dtype)
 
 
-def dequantize(values: npt.NDArray[Any], spec: TensorSpec) -> Logits:
+def dequantize(values: Array, spec: TensorSpec, copy: bool = True) -> Logits:
     """Dequantize the values of an output tensor.
 
     Args:
         values: an array of dtype `spec.dtype` and any shape.
         spec: the output tensor.
+        copy: whether to copy values that are float32 already.
 
     Returns:
-        float32 of the same shape; always a copy.
+        float32 of the same shape.
     """
     if spec.scale is None or values.dtype.kind == "f":
-        return values.astype(np.float32, copy=True)
-    return (values.astype(np.float32) - np.float32(spec.zero_point or 0)) * np.float32(spec.scale)
+        return values.astype(np.float32, copy=copy)
+    steps = values.astype(np.float32) - np.float32(spec.zero_point or 0)
+    return np.asarray(steps * np.float32(spec.scale))

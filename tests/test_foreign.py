@@ -170,13 +170,12 @@ def test_the_error_for_two_inputs_is_one_line(tmp_path: Path, lenet_edge: LenetE
     graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "sum", inputs, [output])
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "two.onnx")
-    for command in ("bench", "verify"):
-        done = lenet_edge(command, "two.onnx")
-        assert done.returncode == 1
-        assert done.stderr.splitlines() == [
-            "Error: two.onnx cannot be used: the model has 2 inputs and 1 outputs;"
-            " lenet-edge runs classifiers with one input and one output"
-        ]
+    done = lenet_edge("predict", "digit.png", "--model", "two.onnx")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: two.onnx has 2 inputs and 1 output, and this needs a classifier with one of each;"
+        " bench and inspect take any model"
+    ]
 
 
 def test_a_damaged_file_is_a_lenet_edge_error(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ _FILE_FACTS = ("path", "format", "size_bytes", "sha256", "created_at")
 class TensorSpec:
     """One input or output tensor of a model.
 
-    ``None`` in `shape` is the free batch axis. A quantized tensor holds integers; each represents
-    the real number ``scale * (integer - zero_point)``.
+    ``None`` in `shape` is a free size, such as the batch. A quantized tensor holds integers;
+    each represents the real number ``scale * (integer - zero_point)``.
     """
 
     name: str
@@ -156,6 +157,16 @@ class Artifact:
         return artifact
 
 
+def batch_size_of(inputs: Sequence[TensorSpec]) -> int | None:
+    """Return the batch size that the inputs of a model fix; None if they leave it free.
+
+    The batch is the first size of every input that has axes. Inputs with different first sizes have
+    no common batch: a call then counts as a batch of 1.
+    """
+    sizes = {spec.shape[0] for spec in inputs if spec.shape}
+    return sizes.pop() if len(sizes) == 1 else 1
+
+
 def describe(path: Path, **facts: Any) -> Artifact:
     """Return the Artifact of the file at `path`; read its size, hash and time from the disk."""
     return _with_head(Artifact(path=path, **_facts_of(path), **facts))
@@ -163,7 +174,7 @@ def describe(path: Path, **facts: Any) -> Artifact:
 
 def _with_head(artifact: Artifact) -> Artifact:
     """Return an artifact with the head that its file shows, if it has none."""
-    if artifact.head is not None or not artifact.inputs or not artifact.outputs:
+    if artifact.head is not None or (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
         return artifact
     output = artifact.outputs[0]
     head = head_of(
@@ -316,10 +327,11 @@ def _check_plausible(artifact: Artifact) -> None:
     sizes = [size for spec in specs for size in spec.shape if size is not None]
     scales = [spec.scale for spec in specs if spec.scale is not None]
     hashes = [artifact.sha256, artifact.parent_sha256 or artifact.sha256]
-    if (len(artifact.inputs), len(artifact.outputs)) != (1, 1):
-        raise ValueError("the model needs exactly one input and one output")
-    if not all(spec.shape for spec in specs) or min(sizes, default=1) < 1:
-        raise ValueError("a shape is empty or has a size below 1")
+    for side in (artifact.inputs, artifact.outputs):
+        if len({spec.name for spec in side}) != len(side):
+            raise ValueError("two tensors have one name")
+    if min(sizes, default=1) < 1:
+        raise ValueError("a shape has a size below 1")
     if not all(map(math.isfinite, scales)):
         raise ValueError("a scale is not finite")
     if artifact.head is not None and artifact.head not in list(Head):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact, batch_size_of
 from lenet_edge.artifacts.labels import read_labels
 from lenet_edge.artifacts.preprocessing import (
     Preprocessing,
@@ -15,6 +15,7 @@ from lenet_edge.artifacts.preprocessing import (
     from_pixel_scale,
 )
 from lenet_edge.errors import DataError, UsageError
+from lenet_edge.support.printable import make_printable
 
 OPTIONS = "--pixel-scale, or --mean and --std"
 _EXAMPLES = {"pixel_scale": "1/255", "pixel_offset": "-1", "mean": "0.485,0.456,0.406",
@@ -34,6 +35,7 @@ class StatedInput:
         channels: "rgb", "bgr" or "gray".
         resize: "stretch", "crop" or "letterbox".
         labels: the class names, in the order of the outputs; empty if not stated.
+        input_shapes: shapes of inputs by name, which settle their free sizes.
 
     Raises:
         UsageError: facts contradict each other, or a value is impossible.
@@ -46,6 +48,7 @@ class StatedInput:
     channels: str | None = None
     resize: str | None = None
     labels: tuple[str, ...] = ()
+    input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixel_offset is not None and self.pixel_scale is None:
@@ -78,7 +81,10 @@ class StatedInput:
         labels = known.get("labels", ())
         if isinstance(labels, (str, Path)):
             labels = read_labels(Path(labels))
-        return cls(**{**known, **numbers, "labels": tuple(labels)})
+        shapes = known.get("input_shapes", ())
+        shapes = shapes.items() if isinstance(shapes, Mapping) else map(_shape, shapes)
+        shapes = tuple((name, tuple(map(int, shape))) for name, shape in shapes)
+        return cls(**{**known, **numbers, "labels": tuple(labels), "input_shapes": shapes})
 
     @property
     def states_values(self) -> bool:
@@ -118,6 +124,7 @@ class StatedInput:
             UsageError: the facts do not fit the shape of its input.
             DataError: it has another number of classes than labels.
         """
+        artifact = self._with_shapes(artifact)
         rule = self.change(artifact.preprocessing)
         shape = artifact.inputs[0].image_shape if artifact.inputs else None
         channels = shape[-1] if shape else None
@@ -137,6 +144,35 @@ class StatedInput:
             )
         return replace(artifact, preprocessing=rule, labels=self.labels or artifact.labels)
 
+    def _with_shapes(self, artifact: Artifact) -> Artifact:
+        """Return an artifact whose inputs have the stated shapes.
+
+        A name may be an input of another of several files. So a name that fits no input is an error
+        only for a file that needs a shape.
+        """
+        stated = dict(self.input_shapes)
+        names = [spec.name for spec in artifact.inputs]
+        if not stated.keys() & set(names):
+            if stated and any(None in spec.shape[1:] for spec in artifact.inputs):
+                raise UsageError(
+                    f"--input-shape {make_printable(min(stated))}: {artifact.name} has the inputs"
+                    f" {', '.join(map(make_printable, names))}; name one of them"
+                )
+            return artifact
+        inputs = []
+        for spec in artifact.inputs:
+            shape = stated.get(spec.name, spec.shape)
+            if len(shape) != len(spec.shape) or any(
+                known not in (None, size) for known, size in zip(spec.shape, shape, strict=True)
+            ):
+                sizes = ",".join("any" if size is None else str(size) for size in spec.shape)
+                raise UsageError(
+                    f"--input-shape {make_printable(spec.name)}={','.join(map(str, shape))}: the"
+                    f" input takes {sizes or 'a scalar'}; give a size for each axis"
+                )
+            inputs.append(replace(spec, shape=shape))
+        return replace(artifact, inputs=tuple(inputs), batch_size=batch_size_of(inputs))
+
 
 NOTHING_STATED = StatedInput()
 
@@ -147,6 +183,18 @@ def question(artifact: Artifact) -> str:
         f"{artifact.name} does not say what it takes; fed {artifact.preprocessing} (say otherwise"
         " with --pixel-scale, --mean and --std)"
     )
+
+
+def _shape(text: str) -> tuple[str, list[int]]:
+    """Return the name and the sizes of a text such as "x=1,3,48,192"."""
+    name, _, sizes = text.rpartition("=")
+    shape = [int(size) if size.isdecimal() else 0 for size in sizes.split(",")]
+    if not name or min(shape) < 1:
+        raise UsageError(
+            f"--input-shape: {make_printable(text[:60])!r} is not a name and its sizes, such as"
+            " x=1,3,48,192"
+        )
+    return name, shape
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:

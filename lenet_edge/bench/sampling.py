@@ -21,7 +21,7 @@ import numpy.typing as npt
 from lenet_edge.results.process_samples import MIN_SAMPLES_P99
 from lenet_edge.results.stats import median_interval
 from lenet_edge.runtimes.null import NullSession
-from lenet_edge.target import Images, Session
+from lenet_edge.target import InputValues, Session
 
 # Maximum cost of two clock reads, as a fraction of the call or of the block that they enclose.
 MAX_CLOCK_OF_CALL, MAX_CLOCK_OF_BLOCK = 0.05, 0.01
@@ -73,7 +73,7 @@ class Warmup:
     settled: bool
 
 
-def warm_up(session: Session, batches: Sequence[Images]) -> Warmup:
+def warm_up(session: Session, batches: Sequence[InputValues]) -> Warmup:
     """Call a session until its latency stops falling, for at most one second.
 
     The calls form windows of 25 ms or one call. The session has settled when the medians of the
@@ -118,22 +118,22 @@ def calls_per_sample(infer_s: float, clock_s: float) -> int:
     return math.ceil(clock_s / MAX_CLOCK_OF_BLOCK / call_s)
 
 
-def null_cost_s(session: Session, batches: Sequence[Images], calls: int) -> float:
+def null_cost_s(session: Session, batches: Sequence[InputValues], calls: int) -> float:
     """Measure `infer` of a session that does nothing, sampled in the same way, in seconds."""
-    null = NullSession(session.inputs, session.outputs)
+    null = NullSession(session.input_specs, session.output_specs)
     for _ in range(2):  # the first time, the interpreter still specializes its bytecode
         rows = take_samples(null, batches, calls, StopRule(0, 0.005, 0, 1))
     return float(np.median(rows[:, 1]))
 
 
 def take_samples(
-    session: Session, batches: Sequence[Images], calls: int, stop: StopRule, start: int = 0
+    session: Session, batches: Sequence[InputValues], calls: int, stop: StopRule, start: int = 0
 ) -> Rows:
     """Sample a session until the rule is met.
 
     Args:
         session: the session.
-        batches: real inputs, used in turn.
+        batches: the inputs, used in turn.
         calls: calls of `infer` between two clock reads.
         stop: the rule that ends the sampling.
         start: the index of the first batch.
@@ -143,7 +143,8 @@ def take_samples(
         `calls` is above 1, those of infer are means.
     """
     clock = time.perf_counter_ns
-    prepare, infer, logits = session.prepare, session.infer, session.logits
+    prepare, infer = session.prepare, session.infer
+    read = session.logits if len(session.output_specs) == 1 else session.outputs
     stamps = array("q")
     started = checked = time.perf_counter()
     number = start
@@ -158,7 +159,7 @@ def take_samples(
                 ready = clock()
                 infer()
                 done = clock()
-                logits()
+                read()
                 end = clock()
             else:
                 begin = clock()
@@ -167,7 +168,7 @@ def take_samples(
                 for _ in repeat(None, calls):
                     infer()
                 done = clock()
-                logits()
+                read()
                 end = clock()
             stamps.extend((ready - begin, done - ready, end - done))
             now = end / 1e9

@@ -32,10 +32,11 @@ from lenet_edge.data.evaluation_images import evaluation_images, has_test_images
 from lenet_edge.errors import TargetError
 from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.machine.conditions import read_conditions, throttling_remedy
+from lenet_edge.model_inputs import has_state_inputs, random_inputs, read_inputs
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.runtimes import open_session
-from lenet_edge.target import Images, Session, Target
+from lenet_edge.target import InputValues, Session, Target
 
 _DISTINCT_BATCHES = 16
 
@@ -47,6 +48,7 @@ def measure(
     batch_size: int,
     num_threads: int,
     stop: dict[str, Any],
+    inputs: Path | None = None,
 ) -> dict[str, Any]:
     """Measure one cell in this process.
 
@@ -56,6 +58,7 @@ def measure(
         batch_size: images in one inference.
         num_threads: threads for one inference.
         stop: the fields of the `StopRule`.
+        inputs: the .npz file with an array for each input; None takes test images or random values.
 
     Returns:
         The JSON of the `Measurement`, with the samples of this process.
@@ -68,7 +71,7 @@ def measure(
     if file.batch_size not in (None, batch_size):
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
     check_unchanged(file)
-    batches = make_batches(file, batch_size)
+    batches = make_batches(file, batch_size, inputs)
     before, resident = read_conditions(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
@@ -76,7 +79,7 @@ def measure(
         loaded = time.perf_counter()
         session.infer()
         first = time.perf_counter()
-        session.logits()
+        session.outputs()
         delegation = checked_delegation(session, file, chosen)
         samples = _sample(session, batches, rule)
         meter = energy.find_meter()
@@ -103,7 +106,8 @@ def measure(
             processes=(samples,),
             delegation=delegation,
             arena_bytes=getattr(session, "arena_bytes", None),
-            inputs="test images" if has_test_images(file) else "random",
+            inputs=inputs.name if inputs else "test images" if _takes_tests(file) else "random",
+            state=_state(session),
             energy_covers=meter.covers if meter else None,
             invalid=_throttling(after.throttled),
         ).to_json()
@@ -118,7 +122,22 @@ def _throttling(throttled: tuple[str, ...]) -> str | None:
     )
 
 
-def _sample(session: Session, batches: list[Images], rule: StopRule) -> ProcessSamples:
+def _takes_tests(file: Artifact) -> bool:
+    return takes_images(file) and has_test_images(file)
+
+
+def _state(session: Session) -> str | None:
+    """Return "carried" or "reset" for a model with a state: the state that each call begins with.
+
+    A runtime that keeps the state carries it from call to call. A state that is an input has the
+    same value in each call.
+    """
+    if session.state:
+        return session.state
+    return "reset" if has_state_inputs(session.input_specs, session.output_specs) else None
+
+
+def _sample(session: Session, batches: list[InputValues], rule: StopRule) -> ProcessSamples:
     gc.collect()  # once, because collecting TensorFlow's heap is slow; sampling disables it
     clock_s = clock_cost_s()
     warmup = warm_up(session, batches)
@@ -149,8 +168,36 @@ def _status_bytes(name: str) -> int:
     return int(status.split(f"{name}:")[1].split()[0]) * 1024
 
 
-def make_batches(artifact: Artifact, batch_size: int) -> list[Images]:
-    """Return 16 batches of images, scaled for an artifact; with enough images, all differ."""
+def takes_images(artifact: Artifact) -> bool:
+    """Return whether the only input of a model takes images of a fixed size."""
+    if len(artifact.inputs) > 1:
+        return False
+    if not artifact.inputs or has_test_images(artifact):
+        return True
+    (spec,) = artifact.inputs
+    shape, is_index = spec.image_shape, spec.scale is None and np.dtype(spec.dtype).itemsize > 1
+    return shape is not None and None not in shape and ("float" in spec.dtype or not is_index)
+
+
+def make_batches(
+    artifact: Artifact, batch_size: int, inputs: Path | None = None
+) -> list[InputValues]:
+    """Return the inputs of several calls, which differ if there are enough of them.
+
+    A model of images gets 16 batches of images, scaled for it. Other models get random values.
+
+    Args:
+        artifact: the model.
+        batch_size: the number of images in a batch.
+        inputs: an .npz file to read the inputs from; see `read_inputs`.
+
+    Raises:
+        DataError: an input has a free size, or the file does not fit.
+    """
+    if inputs:
+        return [*read_inputs(inputs, artifact.inputs, batch_size)]
+    if not takes_images(artifact):
+        return [*random_inputs(artifact.inputs, batch_size, _DISTINCT_BATCHES)]
     images = evaluation_images(artifact, _DISTINCT_BATCHES)
     indexes = np.arange(_DISTINCT_BATCHES * batch_size).reshape(-1, batch_size) % len(images)
     values = to_model_input(images[indexes.ravel()], artifact)

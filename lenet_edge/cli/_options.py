@@ -259,9 +259,11 @@ def calibration_option(command: Decorated) -> Decorated:
 def input_options(command: Decorated) -> Decorated:
     """Add the facts about a model's input, and pass them to the command as `stated`.
 
-    The options are --pixel-scale, --pixel-offset, --mean, --std, --channels, --resize, --labels.
+    The options are --pixel-scale, --pixel-offset, --mean, --std, --channels, --resize, --labels and
+    --input-shape.
     """
-    names = ("pixel_scale", "pixel_offset", "mean", "std", "channels", "resize", "labels")
+    names = ("pixel_scale", "pixel_offset", "mean", "std", "channels", "resize", "labels",
+             "input_shapes")  # fmt: skip
 
     @functools.wraps(command)
     def with_stated(*arguments: Any, **options: Any) -> Any:
@@ -272,6 +274,14 @@ def input_options(command: Decorated) -> Decorated:
 
     decorated: Any = with_stated
     for decorator in (
+        option(
+            INPUT,
+            "input_shapes",
+            "--input-shape",
+            multiple=True,
+            metavar="NAME=N,N...",
+            help="Shape of an input whose sizes are free, such as x=1,3,48,192. Repeatable.",
+        ),
         option(
             INPUT,
             "--labels",

@@ -56,7 +56,9 @@ def evaluation_images(artifact: Artifact, count: int = 16) -> npt.NDArray[Any]:
 
 def has_test_images(artifact: Artifact) -> bool:
     """Return whether `evaluation_images` returns real images, not random images."""
-    takes_mnist = not artifact.inputs or artifact.inputs[0].image_shape == (28, 28, 1)
+    takes_mnist = not artifact.inputs or (
+        len(artifact.inputs) == 1 and artifact.inputs[0].image_shape == (28, 28, 1)
+    )
     return has_reference(artifact) or takes_mnist
 
 

@@ -115,7 +115,7 @@ def try_micro(path: Path, images: list[Any]) -> dict[str, int]:
     assert isinstance(micro, MicroSession)
     outputs = []
     # LiteRT's logits are quantized with the scale of the manifest, which the header repeats.
-    for session, spec in ((micro, micro.outputs[0]), (litert, artifact.outputs[0])):
+    for session, spec in ((micro, micro.output_specs[0]), (litert, artifact.outputs[0])):
         session.prepare(values)
         session.infer()
         outputs.append(quantize(session.logits(), spec).astype(int))

@@ -135,7 +135,7 @@ def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
         if "inputs" not in facts:
             try:
                 with closing(open_artifact(draft)) as session:
-                    facts["inputs"], facts["outputs"] = session.inputs, session.outputs
+                    facts["inputs"], facts["outputs"] = session.input_specs, session.output_specs
             except TargetError as error:
                 reason = str(error).replace(str(temporary), path.name)
                 raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error

@@ -49,7 +49,7 @@ def _with_macs(delegation: Delegation, artifact: Artifact) -> Delegation:
         return delegation
     macs = {layer.name: layer.macs or 0 for layer in layers}
     total = sum(macs.values())
-    on_cpu = [name.split(" ", 1) for name in delegation.left_behind]
+    on_cpu = [name.partition(" ")[::2] for name in delegation.left_behind]
     # The optimizer renames nodes that it makes. If such a node multiplies, the share is unknown.
     is_unknown = any(kind.startswith(_MULTIPLYING) and name not in macs for kind, name in on_cpu)
     taken = None if is_unknown else total - sum(macs.get(name, 0) for _, name in on_cpu)

@@ -44,7 +44,9 @@ class Measurement:
         num_threads: threads of the session.
         processes: samples of each worker process. The JSON key is "trials".
         delegation: nodes that a delegate or device took; None if it is unknown.
-        inputs: "test images" or "random".
+        inputs: "test images", "random" or the name of the file with the inputs.
+        state: "carried" if the model keeps a state from one call to the next, "reset" if each call
+            begins with the same state; None for a model without state.
         arena_bytes: memory that a microcontroller would need for the tensors.
         energy_covers: parts of the machine whose energy the meter includes.
         invalid: reason not to use the figures; None if they are valid.
@@ -63,6 +65,7 @@ class Measurement:
     arena_bytes: int | None = None
     energy_covers: str | None = None
     invalid: str | None = None
+    state: str | None = None
 
     def __repr__(self) -> str:
         on = target_and_threads(self.target, self.num_threads)

@@ -23,9 +23,17 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.embedded import elements, field, u32
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes._tflite import delegation_of, only_tensors, tensor_spec
+from lenet_edge.runtimes._tflite import delegation_of, state_of, tensor_specs
 from lenet_edge.support.quiet import quiet
-from lenet_edge.target import Delegation, Images, Logits, Target, dequantize, quantize
+from lenet_edge.target import (
+    Array,
+    Delegation,
+    InputValues,
+    Target,
+    TensorSession,
+    check_sizes,
+    describe_shape,
+)
 
 # Source: tensorflow/lite/schema/schema.fbs.
 _SUBGRAPHS, _TENSORS, _SHAPE, _SHAPE_SIGNATURE = 2, 0, 0, 7
@@ -34,7 +42,7 @@ _SUBGRAPHS, _TENSORS, _SHAPE, _SHAPE_SIGNATURE = 2, 0, 0, 7
 NPU_IS_HERE = any(Path("/dev/accel").glob("accel*"))
 
 
-class CompiledSession:
+class CompiledSession(TensorSession):
     """Session over a `CompiledModel`, compiled again for each batch size."""
 
     def __init__(self, artifact: Artifact, target: Target) -> None:
@@ -46,15 +54,23 @@ class CompiledSession:
             model_content=self._content,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
-        input_details, output_details = only_tensors(interpreter)
-        self.inputs = (tensor_spec(input_details),)
-        self.outputs = (tensor_spec(output_details),)
-        self._dtype = np.dtype(self.outputs[0].dtype).type
-        self._classes = tuple(int(size) for size in output_details["shape"][1:])
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        self.input_specs, self.output_specs = tensor_specs(inputs), tensor_specs(outputs, "output")
+        for spec in self.input_specs:
+            if None in spec.shape[1:]:
+                raise TargetError(
+                    f"{target.name} needs fixed sizes, and {spec.name} is"
+                    f" {describe_shape(spec.shape)}; convert the model with a fixed shape"
+                )
+        self._indexes = [[d["index"] for d in details] for details in (inputs, outputs)]
+        self._output_shapes = [tuple(map(int, details["shape"])) for details in outputs]
+        self._signature = next(iter(interpreter._get_full_signature_list().values()), None)
         self._requested = delegation_of(interpreter, target.delegate or "")
+        self.state = state_of(interpreter)
         self.runtime_version = importlib.metadata.version("ai-edge-litert")
         self._batch_size = 0
-        self._compile(self.inputs[0].shape[0] or 1)
+        sizes = [spec.shape[0] for spec in self.input_specs if spec.shape]
+        self._compile(next(filter(None, sizes), 1))
 
     def _compile(self, batch_size: int) -> None:
         from ai_edge_litert.compiled_model import CompiledModel
@@ -70,8 +86,29 @@ class CompiledSession:
         self._batch_size = batch_size
         self._in = self._model.create_input_buffers(0)
         self._out = self._model.create_output_buffers(0)
-        self._shape = (batch_size, *self._classes)
-        self._size = math.prod(self._shape)
+        # The buffers have the order of the signature, the tensors that of the graph.
+        self._in_order = self._order("inputs", self._indexes[0])
+        shapes = [
+            (*(batch_size if size is None else size for size in spec.shape[:1]), *known[1:])
+            for spec, known in zip(self.output_specs, self._output_shapes, strict=True)
+        ]
+        self._reads = [
+            (self._out[position], math.prod(shape), np.dtype(spec.dtype).type, shape)
+            for position, shape, spec in zip(
+                self._order("outputs", self._indexes[1]), shapes, self.output_specs, strict=True
+            )
+        ]
+
+    def _order(self, side: str, indexes: list[int]) -> list[int]:
+        """Return the position of the buffer of each tensor."""
+        names = self._model.get_signature_by_index(0)[side]
+        listed = (self._signature or {}).get(side, {})
+        positions = {
+            listed[name]: position for position, name in enumerate(names) if name in listed
+        }
+        if set(indexes) <= positions.keys():
+            return [positions[index] for index in indexes]
+        return list(range(len(indexes)))  # without a signature in the file, both have one order
 
     def _precision(self) -> str | None:
         """Return the precision to compute in: the file's precision, if the device supports it."""
@@ -102,27 +139,40 @@ class CompiledSession:
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
         return compile_options
 
-    def prepare(self, images: Images) -> None:
-        """Quantize the images and write them into the input buffer."""
-        if len(images) != self._batch_size:
-            self._compile(len(images))
-        if images.shape[1:] != self.inputs[0].shape[1:]:
-            raise TargetError(f"the model takes images of {self.inputs[0].shape[1:]}, not"
-                              f" {images.shape[1:]}")  # fmt: skip
-        self._in[0].write(quantize(images, self.inputs[0]))
+    def prepare(self, values: InputValues) -> None:
+        """Quantize the values and write them into the input buffers."""
+        arrays = self.arrays(values)
+        check_sizes(self.input_specs, arrays)
+        free = {
+            array.shape[0]
+            for array, spec in zip(arrays, self.input_specs, strict=True)
+            if spec.shape[:1] == (None,)
+        }
+        if len(free) > 1:
+            raise TargetError(f"the inputs have batches of {sorted(free)}; give them one size")
+        if free and free != {self._batch_size}:
+            self._compile(free.pop())
+        for position, array in zip(self._in_order, arrays, strict=True):
+            self._in[position].write(array)
 
     def infer(self) -> None:
-        """Run the model and read its output into host memory."""
+        """Run the model and read its outputs into host memory."""
         self._model.run_by_index(0, self._in, self._out)
-        self._values = self._out[0].read(self._size, self._dtype)
+        self._values = [buffer.read(size, dtype) for buffer, size, dtype, _ in self._reads]
 
-    def logits(self) -> Logits:
-        """Return a dequantized copy of the output."""
-        return dequantize(self._values.reshape(self._shape), self.outputs[0])
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each output."""
+        return {
+            spec.name: values.reshape(shape).copy()
+            for spec, values, (_, _, _, shape) in zip(
+                self.output_specs, self._values, self._reads, strict=True
+            )
+        }
 
     def close(self) -> None:
         """Release the model and its buffers."""
         self._in = self._out = None
+        self._reads = []
         self._model.close()
 
 

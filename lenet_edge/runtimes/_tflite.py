@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,13 @@ from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.runtimes import _delegates
 from lenet_edge.target import (
+    Array,
     Delegation,
-    Images,
-    Logits,
+    InputValues,
     Target,
-    check_one_input_one_output,
-    dequantize,
-    quantize,
+    TensorSession,
+    check_dtype,
+    check_sizes,
 )
 
 # For each operator with weights: the indexes of its matrices among its inputs, those of its biases,
@@ -67,39 +69,54 @@ _UNCOUNTED = (
 )
 
 
-class InterpreterSession:
+class InterpreterSession(TensorSession):
     """Session over a TFLite `Interpreter` from any of its packages."""
 
     def __init__(self, interpreter: Any, target: Target, runtime_version: str) -> None:
-        interpreter.allocate_tensors()
-        input_details, output_details = only_tensors(interpreter)
-        self._interpreter = interpreter
-        self._input, self._output = input_details["index"], output_details["index"]
-        self._batch_size = int(input_details["shape"][0])
-        self.inputs = (tensor_spec(input_details),)
-        self.outputs = (tensor_spec(output_details),)
+        self._interpreter, self._target = interpreter, target
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        self.input_specs, self.output_specs = tensor_specs(inputs), tensor_specs(outputs, "output")
+        self._inputs = [details["index"] for details in inputs]
+        self._outputs = [details["index"] for details in outputs]
+        self._shapes = [tuple(map(int, details["shape"])) for details in inputs]
         self.runtime_version = runtime_version
-        self.delegation = delegation_of(interpreter, target.delegate) if target.delegate else None
+        self.state = state_of(interpreter)
+        # Until they are known, free sizes are 1, which a model of images may be too large for.
+        self._allocated = all(None not in spec.shape[1:] for spec in self.input_specs)
+        if self._allocated:
+            self._allocate()
 
-    def prepare(self, images: Images) -> None:
-        """Quantize the images and copy them into the input tensor, resized if necessary."""
-        if len(images) != self._batch_size:
-            expected = self.inputs[0].shape[1:]
-            # TensorFlow's interpreter would crash.
-            if None not in expected and images.shape[1:] != expected:
-                raise TargetError(f"the model takes images of {expected}, not {images.shape[1:]}")
-            self._interpreter.resize_tensor_input(self._input, images.shape)
-            self._interpreter.allocate_tensors()
-            self._batch_size = len(images)
-        self._interpreter.set_tensor(self._input, quantize(images, self.inputs[0]))
+    def _allocate(self) -> None:
+        self._interpreter.allocate_tensors()
+        if self._target.delegate and self.delegation is None:
+            self.delegation = delegation_of(self._interpreter, self._target.delegate)
+        self._allocated = True
+
+    def prepare(self, values: InputValues) -> None:
+        """Quantize the values and copy them into the input tensors, resized if necessary."""
+        arrays = self.arrays(values)
+        shapes = [array.shape for array in arrays]
+        if shapes != self._shapes or not self._allocated:
+            check_sizes(self.input_specs, arrays, free_batch=True)  # TensorFlow's would crash
+            for index, old, new in zip(self._inputs, self._shapes, shapes, strict=True):
+                if old != new:
+                    self._interpreter.resize_tensor_input(index, new)
+            self._allocate()
+            self._shapes = shapes
+        for index, array in zip(self._inputs, arrays, strict=True):
+            self._interpreter.set_tensor(index, array)
 
     def infer(self) -> None:
         """Invoke the interpreter."""
         self._interpreter.invoke()
 
-    def logits(self) -> Logits:
-        """Return a dequantized copy of the output tensor."""
-        return dequantize(self._interpreter.get_tensor(self._output), self.outputs[0])
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each output tensor."""
+        get = self._interpreter.get_tensor
+        return {
+            spec.name: get(index)
+            for spec, index in zip(self.output_specs, self._outputs, strict=True)
+        }
 
     def close(self) -> None:
         """Release the interpreter and its model."""
@@ -171,25 +188,36 @@ def plain_interpreter(path: str) -> Any:
     raise MissingPackageError("ai_edge_litert", "litert")
 
 
-def only_tensors(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the details of the only input and the only output of an interpreter.
+def tensor_specs(listed: Sequence[dict[str, Any]], side: str = "input") -> tuple[TensorSpec, ...]:
+    """Return the TensorSpecs of `get_input_details` or `get_output_details`, with unique names.
 
     Raises:
-        TargetError: the model has several inputs or outputs.
+        TargetError: a tensor holds text, or a resource.
     """
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    check_one_input_one_output(inputs, outputs)
-    return inputs[0], outputs[0]
+    specs: list[TensorSpec] = []
+    for number, details in enumerate(listed):
+        spec = _tensor_spec(details, side)
+        if not spec.name or spec.name in {earlier.name for earlier in specs}:
+            spec = dataclasses.replace(spec, name=f"{spec.name or side}:{number}")
+        specs.append(spec)
+    return tuple(specs)
 
 
-def tensor_spec(details: dict[str, Any]) -> TensorSpec:
-    """Return the TensorSpec of an entry of `get_input_details` or `get_output_details`."""
+def state_of(interpreter: Any) -> str | None:
+    """Return "carried" if a model keeps variables or recurrent states between its calls."""
+    kinds = {operator["op_name"] for operator in interpreter._get_ops_details()}
+    return "carried" if kinds & {"ASSIGN_VARIABLE", *STATES} else None
+
+
+def _tensor_spec(details: dict[str, Any], side: str) -> TensorSpec:
     signature = details.get("shape_signature", details["shape"])
+    if not len(signature):  # files of old converters have none
+        signature = details["shape"]
     scale, zero_point = details["quantization"]
     return TensorSpec(
         name=details["name"],
         shape=tuple(None if size < 0 else int(size) for size in signature),
-        dtype=np.dtype(details["dtype"]).name,
+        dtype=check_dtype(details["name"], details["dtype"], side),
         scale=float(scale) or None,  # 0.0 means "not quantized"
         zero_point=int(zero_point) if scale else None,
     )
@@ -246,6 +274,12 @@ def calls_batch_size(interpreter: Any) -> int:
     return int(sizes[0][0]) or 1 if sizes and len(sizes[0]) else 1
 
 
+def _first_output(node: dict[str, Any], tensors: dict[int, dict[str, Any]]) -> str:
+    """Return the name of the first output of a node; empty for one that assigns a variable."""
+    first = next(iter(node["outputs"]), -1)
+    return tensors[first]["name"].split(";")[0] if first >= 0 else ""
+
+
 def delegation_of(interpreter: Any, delegate: str) -> Delegation:
     """Return the nodes of an interpreter that a delegate took, and the nodes left to the CPU.
 
@@ -275,7 +309,7 @@ def delegation_of(interpreter: Any, delegate: str) -> Delegation:
         nodes_total=len(nodes),
         nodes_taken=len(claimed),
         left_behind=tuple(
-            f"{node['op_name']} {tensors[node['outputs'][0]]['name'].split(';')[0]}"
+            f"{node['op_name']} {_first_output(node, tensors)}".strip()
             for node in nodes
             if node["index"] not in claimed
         ),

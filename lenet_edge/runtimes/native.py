@@ -29,7 +29,7 @@ from lenet_edge.runtimes import Deployable
 from lenet_edge.support import files
 from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
-from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
+from lenet_edge.target import Array, InputValues, Session, Target, TensorSession, check_sizes
 
 TARGETS = (
     Target(
@@ -53,10 +53,8 @@ _CROSS_COMPILERS = {  # Debian packages: gcc-aarch64-linux-gnu, gcc-arm-linux-gn
 _TIMEOUT_S = 300
 
 
-class NativeSession:
+class NativeSession(TensorSession):
     """Session over the two functions of a shared library."""
-
-    delegation: Delegation | None = None
 
     def __init__(
         self, library: Path, name: str, specs: tuple[TensorSpec, TensorSpec], runtime_version: str
@@ -65,22 +63,20 @@ class NativeSession:
         self._handle: int | None = loaded._handle
         self._single, self._batch = loaded[name], loaded[f"{name}_batch"]
         self._single.restype = self._batch.restype = None
-        self.inputs, self.outputs = specs[:1], specs[1:]
+        self.input_specs, self.output_specs = specs[:1], specs[1:]
         self.runtime_version = runtime_version
         self._images: Any = np.empty((0,), np.float32)
 
-    def prepare(self, images: Images) -> None:
+    def prepare(self, values: InputValues) -> None:
         """Copy the images into the input buffer, quantized if the file takes integers."""
+        (images,) = self.arrays(values)
         if images.shape != self._images.shape:
+            check_sizes(self.input_specs, [images], free_batch=True)
             self._bind(images)
-        np.copyto(self._images, quantize(images, self.inputs[0]))
+        np.copyto(self._images, images)
 
-    def _bind(self, images: Images) -> None:
-        image, logits = self.inputs[0], self.outputs[0]
-        if images.shape[1:] != image.shape[1:]:
-            raise TargetError(
-                f"the network takes images of shape {image.shape[1:]}, not {images.shape[1:]}"
-            )
+    def _bind(self, images: Array) -> None:
+        image, logits = self.input_specs[0], self.output_specs[0]
         self._images = np.zeros(images.shape, image.dtype)
         self._logits = np.zeros((len(images), logits.shape[-1] or 1), logits.dtype)
         # The arguments are created once, so that `infer` is one bare call.
@@ -95,9 +91,9 @@ class NativeSession:
         """Run the network. `prepare` replaces this method by the bare call."""
         raise TargetError("the session is closed or has no images; call prepare first")
 
-    def logits(self) -> Logits:
-        """Return a dequantized copy of the logits."""
-        return dequantize(self._logits, self.outputs[0])
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of the logits."""
+        return {self.output_specs[0].name: self._logits.copy()}
 
     def close(self) -> None:
         """Unload the library."""

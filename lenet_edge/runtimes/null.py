@@ -6,7 +6,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.formats import BY_NAME
-from lenet_edge.target import Delegation, Images, Logits, Session, Target
+from lenet_edge.target import Array, InputValues, Session, Target, TensorSession
 
 TARGETS = (
     Target(
@@ -22,26 +22,31 @@ TARGETS = (
 )
 
 
-class NullSession:
-    """Session with empty steps, whose logits are all zero."""
+class NullSession(TensorSession):
+    """Session with empty steps, whose outputs are all zero."""
 
     runtime_version = "-"
-    delegation: Delegation | None = None
 
     def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        self.inputs, self.outputs = inputs, outputs
+        self.input_specs, self.output_specs = inputs, outputs
         self._batch_size = 0
 
-    def prepare(self, images: Images) -> None:
-        """Keep the number of images."""
-        self._batch_size = len(images)
+    def prepare(self, values: InputValues) -> None:
+        """Keep the first size of the first input."""
+        first = values if isinstance(values, np.ndarray) else next(iter(values.values()), None)
+        self._batch_size = first.shape[0] if first is not None and first.ndim else 1
 
     def infer(self) -> None:
         """Do nothing."""
 
-    def logits(self) -> Logits:
-        """Return zeros."""
-        return np.zeros((self._batch_size, self.outputs[0].shape[-1] or 1), np.float32)
+    def outputs(self) -> dict[str, Array]:
+        """Return zeros, as many as images for an output whose first size is free."""
+        zeros = {}
+        for spec in self.output_specs:
+            first = [self._batch_size if size is None else size for size in spec.shape[:1]]
+            shape = (*first, *(size or 1 for size in spec.shape[1:]))
+            zeros[spec.name] = np.full(shape, spec.zero_point or 0, spec.dtype)
+        return zeros
 
     def close(self) -> None:
         """Do nothing."""

@@ -18,14 +18,14 @@ from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import Deployable, _providers, _vulkan
 from lenet_edge.target import (
+    Array,
     Delegation,
-    Images,
-    Logits,
+    InputValues,
     Session,
     Target,
-    check_one_input_one_output,
-    dequantize,
-    quantize,
+    TensorSession,
+    check_dtype,
+    check_sizes,
 )
 
 
@@ -52,84 +52,126 @@ TARGETS = (
 )
 DEPLOYABLE = Deployable("onnx", "onnxruntime-cpu", "onnxruntime", rank=3)
 
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8",
-    "tensor(int16)": "int16",
-}
+# The names of NumPy's types that differ from those of ONNX Runtime, such as tensor(float).
+_DTYPES = {"float": "float32", "double": "float64"}
 
 
-class BoundSession:
+class BoundSession(TensorSession):
     """Session over an `onnxruntime.InferenceSession` with an I/O binding."""
 
-    delegation: Delegation | None = None
-
     def __init__(self, session: Any, runtime_version: str) -> None:
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        check_one_input_one_output(inputs, outputs)
         self._session = session
-        self.inputs = (_spec(inputs[0]),)
-        self.outputs = (_spec(outputs[0]),)
+        self.input_specs = tuple(_spec(value, "input") for value in session.get_inputs())
+        self.output_specs = tuple(_spec(value, "output") for value in session.get_outputs())
+        # Free sizes have names. An output's size of the same name as an input's is that size.
+        self._input_sizes = [tuple(value.shape) for value in session.get_inputs()]
+        self._output_sizes = [tuple(value.shape) for value in session.get_outputs()]
         self.runtime_version = runtime_version
-        self._buffer = np.empty((0,), np.float32)
+        self._shapes: list[tuple[int, ...]] | None = None
+        self._buffers: list[Array] = []
 
-    def prepare(self, images: Images) -> None:
-        """Copy the images into the bound input buffer. A new batch size binds new buffers."""
-        if images.shape != self._buffer.shape:
-            self._bind(images.shape)
-        np.copyto(self._buffer, quantize(images, self.inputs[0]))
+    def prepare(self, values: InputValues) -> None:
+        """Copy the values into the bound input buffers. New shapes bind new buffers."""
+        arrays = self.arrays(values)
+        shapes = [array.shape for array in arrays]
+        if shapes != self._shapes:
+            check_sizes(self.input_specs, arrays)
+            self._bind(shapes)
+            self._shapes = shapes
+        for buffer, array in zip(self._buffers, arrays, strict=True):
+            np.copyto(buffer, array)
 
-    def _bind(self, shape: tuple[int, ...]) -> None:
+    def _bind(self, shapes: list[tuple[int, ...]]) -> None:
         import onnxruntime
 
         # The session reads and writes these arrays in place while they are bound.
-        input_spec, output_spec = self.inputs[0], self.outputs[0]
-        self._buffer = np.zeros(shape, input_spec.dtype)
-        output_shape: tuple[Any, ...] = output_spec.shape[1:]
-        if None in output_shape:  # the graph does not state the number of classes; a run shows it
-            (output,) = self._session.run([output_spec.name], {input_spec.name: self._buffer})
-            output_shape = output.shape[1:]
-        self._result = np.zeros((shape[0], *output_shape), output_spec.dtype)
+        self._make_buffers(shapes)
+        run, options = self._session._sess.run, onnxruntime.RunOptions()
+        names = [spec.name for spec in self.output_specs]
+        self._run: Any = partial(run, names, self._feed, options)
+        output_shapes = self._output_shapes(shapes)
+        if output_shapes is None:  # then the session creates the outputs in each call
+            vars(self)["infer"] = self._infer_unbound
+            return
+        vars(self).pop("infer", None)
+        self._results = [
+            np.zeros(shape, spec.dtype)
+            for shape, spec in zip(output_shapes, self.output_specs, strict=True)
+        ]
         binding = self._session.io_binding()
-        for bind, name, array in (
-            (binding.bind_input, input_spec.name, self._buffer),
-            (binding.bind_output, output_spec.name, self._result),
+        for bind, specs, arrays in (
+            (binding.bind_input, self.input_specs, self._buffers),
+            (binding.bind_output, self.output_specs, self._results),
         ):
-            bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        run, options = self._session._sess.run_with_iobinding, onnxruntime.RunOptions()
-        self._run: Any = partial(run, binding._iobinding, options)
+            for spec, array in zip(specs, arrays, strict=True):
+                bind(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        run = self._session._sess.run_with_iobinding
+        self._run = partial(run, binding._iobinding, options)
+
+    def _make_buffers(self, shapes: list[tuple[int, ...]]) -> None:
+        self._buffers = [
+            np.zeros(shape, spec.dtype)
+            for shape, spec in zip(shapes, self.input_specs, strict=True)
+        ]
+        names = (spec.name for spec in self.input_specs)
+        self._feed = dict(zip(names, self._buffers, strict=True))
+
+    def _output_shapes(self, shapes: list[tuple[int, ...]]) -> list[tuple[Any, ...]] | None:
+        """Return the shapes of the outputs; None if one may depend on the values."""
+        known = self._named_sizes(shapes)
+        found = [tuple(known.get(size, size) for size in sizes) for sizes in self._output_sizes]
+        if all(isinstance(size, int) for shape in found for size in shape):
+            return found
+        # The output of a classifier may have other names, or none. A run then shows its shape.
+        if len(shapes) == len(found) == 1 and len(found[0]) == 2 and shapes[0]:
+            shape = self._run()[0].shape
+            if shape[0] == shapes[0][0]:
+                return [shape]
+        return None
+
+    def _named_sizes(self, shapes: list[tuple[int, ...]]) -> dict[Any, int]:
+        """Return the values of the free sizes by their names."""
+        return {
+            name: size
+            for sizes, shape in zip(self._input_sizes, shapes, strict=True)
+            for name, size in zip(sizes, shape, strict=True)
+            if isinstance(name, str)
+        }
 
     def infer(self) -> None:
         """Run the bound session."""
         self._run()
 
-    def logits(self) -> Logits:
-        """Return a dequantized copy of the bound output buffer."""
-        return dequantize(self._result, self.outputs[0])
+    def _infer_unbound(self) -> None:
+        self._results = self._run()
+
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each output."""
+        names = (spec.name for spec in self.output_specs)
+        return dict(zip(names, map(np.array, self._results), strict=True))
 
     def close(self) -> None:
         """Release the session and its buffers."""
+        vars(self).pop("infer", None)
         self._run = self._session = None
 
 
 class RunSession(BoundSession):
-    """Session that calls `run`, which creates the output in each call."""
+    """Session that calls `run`, which creates the outputs in each call."""
 
     def infer(self) -> None:
         """Run the session."""
-        self._result = self._session.run([self._out], self._feed)[0]
+        self._results = self._session.run(self._names, self._feed)
 
-    def _bind(self, shape: tuple[int, ...]) -> None:
-        self._buffer = np.zeros(shape, self.inputs[0].dtype)
-        self._out, self._feed = self.outputs[0].name, {self.inputs[0].name: self._buffer}
+    def _bind(self, shapes: list[tuple[int, ...]]) -> None:
+        self._make_buffers(shapes)
+        self._names = [spec.name for spec in self.output_specs]
 
 
 class ProviderSession(RunSession):
-    """Session on an execution provider, opened again for each batch size.
+    """Session on an execution provider, opened again for each set of free sizes.
 
-    A free batch is fixed, because some providers take no node of unknown size. The session calls
+    Free sizes are fixed, because some providers take no node of unknown size. The session calls
     `run`, so that `infer` includes the copies to the device and back. A binding would copy the
     input once, when it is bound, and then always compute the same result.
     """
@@ -142,24 +184,23 @@ class ProviderSession(RunSession):
             str(artifact.path), providers=["CPUExecutionProvider"]
         )
         super().__init__(reader, onnxruntime.__version__)
-        free = reader.get_inputs()[0].shape[0]
-        self._free_axis = free if isinstance(free, str) else None
-        self._open(self.inputs[0].shape[0] or 1)
+        first = {sizes[0] for sizes in self._input_sizes if sizes}
+        self._open({name: 1 for name in first if isinstance(name, str)})
 
-    def _bind(self, shape: tuple[int, ...]) -> None:
-        if shape[0] != self._batch_size:
-            self._open(shape[0])
-        super()._bind(shape)
+    def _bind(self, shapes: list[tuple[int, ...]]) -> None:
+        if (sizes := self._named_sizes(shapes)) != self._sizes:
+            self._open(sizes)
+        super()._bind(shapes)
 
-    def _open(self, batch_size: int) -> None:
+    def _open(self, sizes: dict[str, int]) -> None:
         import onnxruntime
 
         assert self._target.delegate
         provider = _providers.all_providers()[self._target.delegate]
         options = _options(self._num_threads)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        if self._free_axis:
-            options.add_free_dimension_override_by_name(self._free_axis, batch_size)
+        for name, size in sizes.items():
+            options.add_free_dimension_override_by_name(name, size)
         device, emulated = _providers.add(
             options, provider, self._target.options, self._num_threads
         )
@@ -170,7 +211,7 @@ class ProviderSession(RunSession):
                 f"{self._target.name} cannot open {self._artifact.name}: {_reason(error)}"
             ) from error
         self.delegation = _delegation(self._session, self._target.delegate, device, emulated)
-        self._batch_size = batch_size
+        self._sizes = sizes
 
 
 def _reason(error: Exception) -> str:
@@ -205,13 +246,10 @@ def _delegation(session: Any, delegate: str, device: str | None, emulated: bool)
     )
 
 
-def _spec(value: Any) -> TensorSpec:
-    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
-    if value.type not in _DTYPES:
-        raise TargetError(
-            f"{value.name} is a {value.type}; lenet-edge supports {', '.join(_DTYPES)}"
-        )
-    return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES[value.type])
+def _spec(value: Any, side: str) -> TensorSpec:
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
+    return TensorSpec(value.name, shape, check_dtype(value.name, _DTYPES.get(kind, kind), side))
 
 
 def absence(target: Target) -> str | None:

@@ -6,6 +6,7 @@ batch, shares the input tensor, and calls the compiled request directly, which c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
-from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
+from lenet_edge.target import (
+    Array,
+    Delegation,
+    InputValues,
+    Session,
+    Target,
+    TensorSession,
+    check_dtype,
+    check_sizes,
+)
 
 
 def _target(device: str, preference: int, suffix: str = "") -> Target:
@@ -38,10 +48,10 @@ TARGETS = (
 )
 
 
-class OpenvinoSession:
-    """Session over an `openvino.InferRequest` that reads a shared input buffer."""
+class OpenvinoSession(TensorSession):
+    """Session over an `openvino.InferRequest` that reads shared input buffers."""
 
-    delegation: Delegation | None = None
+    _keeps_sizes = False
 
     def __init__(self, artifact: Artifact, target: Target, num_threads: int) -> None:
         import openvino
@@ -57,21 +67,33 @@ class OpenvinoSession:
         self._model = self._core.read_model(artifact.path)
         self._half = artifact.precision == "float16"
         self._num_threads = num_threads
-        self.inputs = (_spec(self._model.input(), artifact.inputs),)
-        self.outputs = (_spec(self._model.output(), artifact.outputs),)
+        self.input_specs = _specs(self._model.inputs, artifact.inputs, "input")
+        self.output_specs = _specs(self._model.outputs, artifact.outputs, "output")
+        kinds = {node.get_type_name() for node in self._model.get_ops()}
+        self.state = "carried" if kinds & {"ReadValue", "Assign"} else None
         self.runtime_version = openvino.__version__.split("-")[0]
-        self._buffer = np.empty((0,), np.float32)
+        self._shapes: list[tuple[int, ...]] | None = None
 
-    def prepare(self, images: Images) -> None:
-        """Copy the images into the shared buffer. A new batch size compiles the model again."""
-        if images.shape != self._buffer.shape:
-            self._compile(images.shape)
-        np.copyto(self._buffer, quantize(images, self.inputs[0]))
+    def prepare(self, values: InputValues) -> None:
+        """Copy the values into the shared buffers. New shapes compile the model again."""
+        arrays = self.arrays(values)
+        shapes = [array.shape for array in arrays]
+        if shapes != self._shapes:
+            # OpenVINO would read past the end of smaller arrays.
+            check_sizes(self.input_specs, arrays, free_batch=not self._keeps_sizes)
+            self._buffers = [np.zeros(array.shape, array.dtype) for array in arrays]
+            self._compile(shapes)
+            self._shapes = shapes
+        for buffer, array in zip(self._buffers, arrays, strict=True):
+            np.copyto(buffer, array)
 
-    def _compile(self, shape: tuple[int, ...]) -> None:
+    def _compile(self, shapes: list[tuple[int, ...]]) -> None:
         import openvino
 
-        self._model.reshape(list(shape))
+        if shapes:
+            self._model.reshape(
+                {n: openvino.PartialShape(list(shape)) for n, shape in enumerate(shapes)}
+            )
         half = self._device == "NPU" or (self._device == "GPU" and self._half)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -93,9 +115,9 @@ class OpenvinoSession:
                 device=self._core.get_property(name, "FULL_DEVICE_NAME"),
                 precision="float16" if half else "float32",
             )
-        self._buffer = np.zeros(shape, self.inputs[0].dtype)
         self._request = compiled.create_infer_request()
-        self._request.set_input_tensor(openvino.Tensor(self._buffer, shared_memory=True))
+        for number, buffer in enumerate(self._buffers):
+            self._request.set_input_tensor(number, openvino.Tensor(buffer, shared_memory=True))
         bare: Any = super(type(self._request), self._request)
         self._run: Any = partial(bare.infer, {}, True, False)  # share_outputs, decode_strings
 
@@ -103,9 +125,12 @@ class OpenvinoSession:
         """Run the request and wait for its result."""
         self._run()
 
-    def logits(self) -> Logits:
-        """Return a dequantized copy of the output tensor."""
-        return dequantize(self._request.get_output_tensor().data, self.outputs[0])
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each output tensor."""
+        return {
+            spec.name: np.array(self._request.get_output_tensor(number).data)
+            for number, spec in enumerate(self.output_specs)
+        }
 
     def close(self) -> None:
         """Release the request and the model."""
@@ -118,13 +143,9 @@ class InferSession(OpenvinoSession):
     The number of threads and float32 are set, because results would not be comparable otherwise.
     """
 
-    def _compile(self, shape: tuple[int, ...]) -> None:
-        import openvino
+    _keeps_sizes = True
 
-        expected = self._model.input().get_partial_shape()
-        # OpenVINO would read past the end of smaller images.
-        if not expected.compatible(openvino.PartialShape(list(shape))):
-            raise TargetError(f"the network takes images of shape {expected}, not {list(shape)}")
+    def _compile(self, shapes: list[tuple[int, ...]]) -> None:
         settings = {
             "INFERENCE_NUM_THREADS": self._num_threads,
             "INFERENCE_PRECISION_HINT": "f32",
@@ -132,25 +153,42 @@ class InferSession(OpenvinoSession):
         self._request = self._core.compile_model(
             self._model, self._device, settings
         ).create_infer_request()
-        self._buffer = np.zeros(shape, self.inputs[0].dtype)
 
     def infer(self) -> None:
-        """Run the request, which copies the images and creates the results in each call."""
-        self._results = self._request.infer([self._buffer])
+        """Run the request, which copies the values and creates the results in each call."""
+        self._results = self._request.infer(self._buffers)
 
-    def logits(self) -> Logits:
-        """Return the dequantized output of the results."""
-        return dequantize(self._results[0], self.outputs[0])
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each result."""
+        return {
+            spec.name: np.array(self._results[number])
+            for number, spec in enumerate(self.output_specs)
+        }
 
 
-def _spec(port: Any, manifest_specs: tuple[TensorSpec, ...]) -> TensorSpec:
-    shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
-    dtype = np.dtype(port.get_element_type().to_dtype()).name
-    # The manifest states the scale of integers, the graph does not.
-    quantization = manifest_specs[0] if manifest_specs else TensorSpec("", (), dtype)
-    return TensorSpec(
-        port.get_any_name(), shape, dtype, quantization.scale, quantization.zero_point
-    )
+def _specs(
+    ports: Sequence[Any], manifest_specs: tuple[TensorSpec, ...], side: str
+) -> tuple[TensorSpec, ...]:
+    specs = []
+    for number, port in enumerate(ports):
+        names = sorted(port.get_names())
+        # The manifest states the name that other runtimes use and the scale of integers, which
+        # the graph does not. OpenVINO may have lost the name, but it keeps the order.
+        known = next((spec for spec in manifest_specs if spec.name in names), None)
+        if known is None and len(manifest_specs) == len(ports):
+            known = manifest_specs[number]
+        name = known.name if known else names[0] if names else f"{side}:{number}"
+        partial_shape = port.get_partial_shape()
+        if partial_shape.rank.is_dynamic:
+            raise TargetError(f"the {side} {name} has any number of axes; fix its shape")
+        shape = tuple(d.get_length() if d.is_static else None for d in partial_shape)
+        kind = port.get_element_type()
+        dtype = check_dtype(
+            name, np.str_ if kind.get_type_name() == "string" else kind.to_dtype(), side
+        )
+        scale, zero_point = (known.scale, known.zero_point) if known else (None, None)
+        specs.append(TensorSpec(name, shape, dtype, scale, zero_point))
+    return tuple(specs)
 
 
 def absence(target: Target) -> str | None:

@@ -14,7 +14,16 @@ from lenet_edge.artifacts.keras_file import loadable
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.support.safe_import import outside_of_the_current_folder
-from lenet_edge.target import Delegation, Images, Logits, Session, Target
+from lenet_edge.target import (
+    Array,
+    Delegation,
+    InputValues,
+    Session,
+    Target,
+    TensorSession,
+    check_dtype,
+    check_sizes,
+)
 
 
 def _target(name: str, preference: int, format: str = "keras", device: str = "cpu") -> Target:
@@ -39,56 +48,69 @@ TARGETS = (
 )
 
 
-class KerasSession:
+class KerasSession(TensorSession):
     """Session over a Keras model: eager, in a `tf.function`, or compiled by XLA."""
 
     def __init__(self, model: Any, artifact: Artifact, target: Target) -> None:
         import tensorflow as tf
 
-        def call(images: Any) -> Any:
-            return model(images, training=False)
+        def call(*values: Any) -> Any:
+            # Several inputs may form lists and dictionaries, in the order of `flatten`.
+            tree = tf.keras.tree
+            one = values[0] if len(values) == 1 else None
+            packed = tree.pack_sequence_as(model._inputs_struct, values) if one is None else one
+            return tree.flatten(model(packed, training=False))
 
         self._tf, self._device = tf, f"/{target.device.upper()}:0"
         self._call: Any = call
         if target.name != "tensorflow-eager":
             self._call = tf.function(call, jit_compile=target.name == "tensorflow-xla")
-        self.inputs = (_spec(model.inputs[0], artifact.inputs),)
-        self.outputs = (_spec(model.outputs[0], artifact.outputs),)
+        self.input_specs = _specs(model.inputs, artifact.inputs, "input")
+        self.output_specs = _specs(model.outputs, artifact.outputs, "output")
         self.runtime_version = tf.__version__
         self.delegation = self._on_gpu() if target.device == "gpu" else None
 
     def _on_gpu(self) -> Delegation:
         # Soft placement is off, so an operation without a GPU kernel raises an error.
-        image = self._tf.TensorSpec(self.inputs[0].shape, self.inputs[0].dtype)
-        nodes = len(self._call.get_concrete_function(image).graph.get_operations())
+        values = [self._tf.TensorSpec(spec.shape, spec.dtype) for spec in self.input_specs]
+        nodes = len(self._call.get_concrete_function(*values).graph.get_operations())
         (device, *_) = self._tf.config.list_physical_devices("GPU")
         details = self._tf.config.experimental.get_device_details(device)
         name = details.get("device_name", device.name)
         return Delegation("GPU", nodes, nodes, device=name, precision="float32")
 
-    def prepare(self, images: Images) -> None:
-        """Copy the images into a tensor on the device."""
+    def prepare(self, values: InputValues) -> None:
+        """Copy the values into tensors on the device."""
+        arrays = self.arrays(values)
+        check_sizes(self.input_specs, arrays)
         with self._tf.device(self._device):
-            self._images = self._tf.constant(images)
+            self._values = [self._tf.constant(array) for array in arrays]
 
     def infer(self) -> None:
-        """Call the model and copy its result to the host, which waits for the device."""
+        """Call the model and copy its results to the host, which waits for the device."""
         with self._tf.device(self._device):
-            self._result = self._call(self._images).numpy()
+            self._results = [result.numpy() for result in self._call(*self._values)]
 
-    def logits(self) -> Logits:
-        """Return a copy of the result."""
-        return np.array(self._result, np.float32)
+    def outputs(self) -> dict[str, Array]:
+        """Return a copy of each result."""
+        names = [spec.name for spec in self.output_specs]
+        return dict(zip(names, map(np.array, self._results), strict=True))
 
     def close(self) -> None:
         """Release the function and its model."""
         self._call = None
 
 
-def _spec(tensor: Any, manifest_specs: tuple[TensorSpec, ...]) -> TensorSpec:
-    # Keras numbers its tensors in each process, so only the manifest's name is stable.
-    name = manifest_specs[0].name if manifest_specs else tensor.name
-    return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype))
+def _specs(
+    tensors: Any, manifest_specs: tuple[TensorSpec, ...], side: str
+) -> tuple[TensorSpec, ...]:
+    # Keras numbers its tensors in each process, so only the manifest's names are stable.
+    named = len(manifest_specs) == len(tensors)
+    names = [spec.name for spec in manifest_specs] if named else [t.name for t in tensors]
+    return tuple(
+        TensorSpec(name, tuple(tensor.shape), check_dtype(name, str(tensor.dtype), side))
+        for name, tensor in zip(names, tensors, strict=True)
+    )
 
 
 def absence(target: Target) -> str | None:

@@ -13,16 +13,15 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
-from lenet_edge.runtimes._tflite import only_tensors, plain_interpreter, tensor_spec
+from lenet_edge.runtimes._tflite import plain_interpreter, state_of, tensor_specs
 from lenet_edge.target import (
-    Delegation,
-    Images,
-    Logits,
+    Array,
+    InputValues,
     Session,
     Target,
-    check_one_input_one_output,
-    dequantize,
-    quantize,
+    TensorSession,
+    check_sizes,
+    describe_shape,
 )
 
 TARGETS = (
@@ -40,80 +39,103 @@ TARGETS = (
 
 ALIGNMENT = 16  # bytes, of the arena; required by TensorFlow Lite for Microcontrollers
 _MAX_ARENA_BYTES = 64 << 20
+_MAX_TENSORS = 1000
 
 
-class MicroSession:
+class MicroSession(TensorSession):
     """Session over a `tflite_micro` interpreter, which supports only the batch size of the file.
 
     A larger batch is several invocations, each with its copies.
     """
 
-    delegation: Delegation | None = None
-
     def __init__(self, artifact: Artifact) -> None:
         content = artifact.path.read_bytes()
         self.arena_bytes = smallest_arena(content, artifact.name)
         self._micro = _open(content, self.arena_bytes)
-        input_details, output_details = _tensors(str(artifact.path), self._micro)
-        self.inputs = (tensor_spec(input_details),)
-        self.outputs = (tensor_spec(output_details),)
-        self._batch_size = int(input_details["shape"][0])
+        inputs, outputs, self.state = _tensors(str(artifact.path), self._micro)
+        self.input_specs, self.output_specs = tensor_specs(inputs), tensor_specs(outputs, "output")
+        self._shapes = [tuple(map(int, details["shape"])) for details in inputs]
         self.runtime_version = importlib.metadata.version("tflite-micro")
 
-    def prepare(self, images: Images) -> None:
-        """Quantize the images, and set the first batch as the input."""
-        if images.shape[1:] != self.inputs[0].shape[1:] or len(images) % self._batch_size:
+    def prepare(self, values: InputValues) -> None:
+        """Quantize the values, and set the first batch as the input."""
+        arrays = self.arrays(values)
+        check_sizes(self.input_specs, arrays, free_batch=True)
+        counts = {
+            array.shape[0] / shape[0]
+            for array, shape in zip(arrays, self._shapes, strict=True)
+            if shape
+        }
+        count = counts.pop() if counts else 1.0
+        if counts or count < 1 or not count.is_integer():
+            sizes = ", ".join(map(describe_shape, self._shapes))
             raise TargetError(
-                f"tflite-micro takes images of shape {self.inputs[0].shape[1:]},"
-                f" {self._batch_size} at a time, not {images.shape}"
+                f"tflite-micro takes inputs of {sizes} at a time, not"
+                f" {', '.join(describe_shape(array.shape) for array in arrays)}"
             )
-        values = quantize(images, self.inputs[0])
-        self._parts = np.split(values, len(values) // self._batch_size)
-        self._micro.set_input(self._parts[0], 0)
+        splits = [
+            np.split(array, int(count)) if array.ndim else [array] * int(count) for array in arrays
+        ]
+        self._parts = list(zip(*splits, strict=True)) or [()]
+        self._set_input(self._parts[0])
+
+    def _set_input(self, part: tuple[Array, ...]) -> None:
+        for number, array in enumerate(part):
+            self._micro.set_input(array, number)
 
     def infer(self) -> None:
         """Invoke the interpreter once for each batch of the file's size."""
         self._micro.invoke()
         if len(self._parts) == 1:
             return
-        self._answers = [self._micro.get_output(0)]
+        self._results = [self._read()]
         for part in self._parts[1:]:
-            self._micro.set_input(part, 0)
+            self._set_input(part)
             self._micro.invoke()
-            self._answers.append(self._micro.get_output(0))
-        self._micro.set_input(self._parts[0], 0)  # for the next call of infer
+            self._results.append(self._read())
+        self._set_input(self._parts[0])  # for the next call of infer
 
-    def logits(self) -> Logits:
-        """Copy the answers out and dequantize them."""
-        answers = [self._micro.get_output(0)] if len(self._parts) == 1 else self._answers
-        return dequantize(np.concatenate(answers), self.outputs[0])
+    def _read(self) -> list[Array]:
+        return [self._micro.get_output(number) for number in range(len(self.output_specs))]
+
+    def outputs(self) -> dict[str, Array]:
+        """Copy the results out."""
+        results = [self._read()] if len(self._parts) == 1 else self._results
+        return {
+            spec.name: np.concatenate(each) if spec.shape else each[-1]
+            for spec, each in zip(self.output_specs, zip(*results, strict=True), strict=True)
+        }
 
     def close(self) -> None:
         """Drop the interpreter."""
         del self._micro
 
 
-def _tensors(path: str, micro: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the details of the only input and the only output, as LiteRT's interpreter has them.
+def _tensors(
+    path: str, micro: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+    """Return the details of the inputs and outputs as LiteRT's interpreter has them, and the state.
 
     If LiteRT cannot open the file, for example because of an operator that only tflite-micro has,
     tflite-micro states the details. It knows no names.
     """
     try:
-        return only_tensors(plain_interpreter(path))
+        plain = plain_interpreter(path)
+        return plain.get_input_details(), plain.get_output_details(), state_of(plain)
     except TargetError:
         raise
     except Exception:  # the interpreter raises RuntimeError and ValueError
-        sides = ("input", "output")
-        details = [_listed(getattr(micro, f"get_{side}_details"), side) for side in sides]
-        check_one_input_one_output(*details)
-        return details[0][0], details[1][0]
+        return (
+            _listed(micro.get_input_details, "input"),
+            _listed(micro.get_output_details, "output"),
+            None,
+        )
 
 
 def _listed(details_of: Any, name: str) -> list[dict[str, Any]]:
-    """Return the details of up to two tensors of one side."""
+    """Return the details of the tensors of one side."""
     listed: list[dict[str, Any]] = []
-    while len(listed) < 2:
+    while len(listed) < _MAX_TENSORS:
         try:
             details = details_of(len(listed))
         except IndexError:

@@ -14,7 +14,7 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import TargetError
-from lenet_edge.target import Delegation, Images, Logits, Session, Target, dequantize, quantize
+from lenet_edge.target import Array, InputValues, Session, Target, TensorSession, check_sizes
 
 TARGETS = (
     Target(
@@ -31,10 +31,8 @@ TARGETS = (
 _PAGE_BYTES = 1 << 16
 
 
-class WasmtimeSession:
+class WasmtimeSession(TensorSession):
     """Session over an instance of a module, whose memory holds images and logits."""
-
-    delegation: Delegation | None = None
 
     def __init__(self, content: bytes, specs: tuple[TensorSpec, TensorSpec]) -> None:
         import wasmtime
@@ -47,22 +45,20 @@ class WasmtimeSession:
         (name,) = (name for name in items if f"{name}_batch" in items)
         self._single, self._batch = items[name], items[f"{name}_batch"]
         self._heap_base: int = items["__heap_base"].value(self._store)
-        self.inputs, self.outputs = specs[:1], specs[1:]
+        self.input_specs, self.output_specs = specs[:1], specs[1:]
         self.runtime_version = importlib.metadata.version("wasmtime")
         self._images: Any = np.empty((0,), np.float32)
 
-    def prepare(self, images: Images) -> None:
+    def prepare(self, values: InputValues) -> None:
         """Copy the images into the module's memory."""
+        (images,) = self.arrays(values)
         if images.shape != self._images.shape:
+            check_sizes(self.input_specs, [images], free_batch=True)
             self._bind(images)
-        np.copyto(self._images, quantize(images, self.inputs[0]))
+        np.copyto(self._images, images)
 
-    def _bind(self, images: Images) -> None:
-        image, logits = self.inputs[0], self.outputs[0]
-        if images.shape[1:] != image.shape[1:]:
-            raise TargetError(
-                f"the network takes images of shape {image.shape[1:]}, not {images.shape[1:]}"
-            )
+    def _bind(self, images: Array) -> None:
+        logits = self.output_specs[0]
         shapes = (images.shape, (len(images), logits.shape[-1] or 1))
         logits_offset = self._heap_base + 4 * images.size
         missing = logits_offset + 4 * int(np.prod(shapes[1])) - self._memory.data_len(self._store)
@@ -81,9 +77,9 @@ class WasmtimeSession:
         """Call the network. Most of the time is spent in wasmtime's Python code."""
         self._function(self._store, *self._arguments)
 
-    def logits(self) -> Logits:
+    def outputs(self) -> dict[str, Array]:
         """Return a copy of the logits."""
-        return dequantize(self._logits, self.outputs[0])
+        return {self.output_specs[0].name: self._logits.copy()}
 
     def close(self) -> None:
         """Release the instance and its memory."""

@@ -96,7 +96,7 @@ def try_alternatives(
     stored = np.load(images, allow_pickle=False)
     ways, logits = [], []
     with closing(open_session(file, chosen, 1)) as session:
-        spec = session.inputs[0]
+        spec = session.input_specs[0]
         last = channels_last(stored, spec)
         values = to_input_values(last, file.preprocessing)
         if stored.ndim == 4 and last.shape != stored.shape:  # keep the layout of the images

@@ -11,7 +11,7 @@ import numpy as np
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
-from lenet_edge.classifier_io import BATCH_SIZE, infer_all, to_model_input
+from lenet_edge.classifier_io import BATCH_SIZE, check_classifier, infer_all, to_model_input
 from lenet_edge.inspection.delegation import checked_delegation
 from lenet_edge.runtimes import open_session
 from lenet_edge.target import Target
@@ -38,10 +38,11 @@ def record_logits(
             nodes to the CPU that it must take.
     """
     file, chosen = Artifact.from_json(artifact), Target.from_json(target)
+    check_classifier(file)
     check_unchanged(file)
     stored = np.load(images, allow_pickle=False)
     with closing(open_session(file, chosen, num_threads)) as session:
-        scaled = to_model_input(stored, file, session.inputs[0])
+        scaled = to_model_input(stored, file, session.input_specs[0])
         np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
         delegation = checked_delegation(session, file, chosen)
         return {

@@ -6,7 +6,7 @@ import time
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.runtimes.null import NullSession
-from lenet_edge.target import Images
+from lenet_edge.target import InputValues
 
 
 class SlowSession(NullSession):
@@ -18,12 +18,12 @@ class SlowSession(NullSession):
     def __init__(self, artifact: Artifact, infer_s: float, cold: int = 0) -> None:
         super().__init__(artifact.inputs, artifact.outputs)
         self._infer_s, self._cold = infer_s, cold
-        self.prepared: list[Images] = []
+        self.prepared: list[InputValues] = []
         self.calls = 0
 
-    def prepare(self, images: Images) -> None:
-        super().prepare(images)
-        self.prepared.append(images)
+    def prepare(self, values: InputValues) -> None:
+        super().prepare(values)
+        self.prepared.append(values)
 
     def infer(self) -> None:
         self.calls += 1

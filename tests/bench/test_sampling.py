@@ -19,7 +19,7 @@ from lenet_edge.bench.sampling import (
 )
 from lenet_edge.results.process_samples import MIN_SAMPLES_P99
 from lenet_edge.runtimes.null import NullSession
-from lenet_edge.target import Images
+from lenet_edge.target import InputValues
 from tests.bench.slow import SlowSession
 
 AT_ONCE = StopRule(min_time_s=0, max_time_s=5, precision=1e9)
@@ -31,11 +31,13 @@ def artifact(exported: Callable[[str], Artifact]) -> Artifact:
 
 
 @pytest.fixture
-def batches(artifact: Artifact) -> list[Images]:
+def batches(artifact: Artifact) -> list[InputValues]:
     return timing.make_batches(artifact, 1)
 
 
-def test_sampling_continues_until_p99_is_known(artifact: Artifact, batches: list[Images]) -> None:
+def test_sampling_continues_until_p99_is_known(
+    artifact: Artifact, batches: list[InputValues]
+) -> None:
     """At 0.5 ms a call, the first checks come long before 662 samples."""
     samples = take_samples(SlowSession(artifact, infer_s=0.0005), batches, 1, AT_ONCE)
     assert samples.shape[1] == 3
@@ -45,7 +47,7 @@ def test_sampling_continues_until_p99_is_known(artifact: Artifact, batches: list
 
 
 def test_the_maximum_time_always_ends_the_sampling(
-    artifact: Artifact, batches: list[Images]
+    artifact: Artifact, batches: list[InputValues]
 ) -> None:
     never_precise = StopRule(min_time_s=0, max_time_s=0.2, precision=0)
     samples = take_samples(SlowSession(artifact, infer_s=0.005), batches, 1, never_precise)
@@ -61,7 +63,7 @@ def test_the_maximum_time_always_ends_the_sampling(
     ids=["the minimum time", "the precision"],
 )
 def test_sampling_does_not_end_before(
-    artifact: Artifact, batches: list[Images], stop: StopRule
+    artifact: Artifact, batches: list[InputValues], stop: StopRule
 ) -> None:
     started = time.perf_counter()
     take_samples(SlowSession(artifact, infer_s=0.0001), batches, 1, stop)
@@ -74,7 +76,7 @@ def test_several_processes_share_the_time_and_the_samples() -> None:
 
 
 def test_the_warm_up_ends_when_the_latency_stops_falling(
-    artifact: Artifact, batches: list[Images]
+    artifact: Artifact, batches: list[InputValues]
 ) -> None:
     session = SlowSession(artifact, infer_s=0.005, cold=2)
     warmup = warm_up(session, batches)
@@ -92,7 +94,9 @@ class NeverWarmSession(NullSession):
         time.sleep(0.001 * 1.2**self.calls)
 
 
-def test_a_session_that_never_settles_is_marked(artifact: Artifact, batches: list[Images]) -> None:
+def test_a_session_that_never_settles_is_marked(
+    artifact: Artifact, batches: list[InputValues]
+) -> None:
     warmup = warm_up(NeverWarmSession(artifact.inputs, artifact.outputs), batches)
     assert not warmup.settled
 
@@ -115,7 +119,7 @@ def test_the_clock_is_a_small_part_of_a_sample(infer_s: float, clock_s: float, c
 
 
 def test_a_sample_of_a_block_is_the_mean_of_its_calls(
-    artifact: Artifact, batches: list[Images]
+    artifact: Artifact, batches: list[InputValues]
 ) -> None:
     session = SlowSession(artifact, infer_s=0.001)
     samples = take_samples(session, batches, 7, StopRule(0, 0.1, 0))

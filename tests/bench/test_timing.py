@@ -7,6 +7,7 @@ import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -115,11 +116,11 @@ def test_sampling_reaches_the_precision(exports: Path) -> None:
 
 
 def test_the_images_are_real_and_change(exported: Callable[[str], Artifact]) -> None:
-    batches = timing.make_batches(exported("lenet_int8.tflite"), 8)
+    batches: Any = timing.make_batches(exported("lenet_int8.tflite"), 8)
     assert {batch.shape for batch in batches} == {(8, 28, 28, 1)}
     assert len({batch.tobytes() for batch in batches}) == len(batches) > 1
     assert {(batch.min(), batch.max()) for batch in batches} == {(0.0, 1.0)}
-    session = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0002)
+    session: Any = SlowSession(exported("lenet_int8.tflite"), infer_s=0.0002)
     take_samples(session, batches, 1, AT_ONCE)
     assert {batch.tobytes() for batch in session.prepared} == {batch.tobytes() for batch in batches}
 

@@ -38,8 +38,8 @@ def observe(path: Path, target: str, images: Images, output: Path) -> dict[str, 
     recorded: dict[str, Logits] = {}
     session = open_session(artifact, chosen)
     facts: dict[str, Any] = {
-        "inputs": [dataclasses.asdict(spec) for spec in session.inputs],
-        "outputs": [dataclasses.asdict(spec) for spec in session.outputs],
+        "inputs": [dataclasses.asdict(spec) for spec in session.input_specs],
+        "outputs": [dataclasses.asdict(spec) for spec in session.output_specs],
         "runtime_version": session.runtime_version,
         "promised": chosen.delegate,
         "delegation": session.delegation and dataclasses.asdict(session.delegation),
