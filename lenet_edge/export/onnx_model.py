@@ -54,9 +54,7 @@ class OnnxModel:
         self.graph = _read(path)
         (image,), (logits,) = self.graph.graph.input, self.graph.graph.output
         shape = _shape(image)
-        self.is_channels_first = len(shape) == 4 and _is_channels_first(
-            self.graph.graph, image.name
-        )
+        self.is_channels_first = len(shape) == 4 and _is_channels_first(self.graph.graph, shape)
         self.input_shape = (shape[0], *shape[2:], shape[1]) if self.is_channels_first else shape
         self.output_shape = _shape(logits)
 

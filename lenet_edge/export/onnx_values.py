@@ -19,7 +19,7 @@ import tensorflow as tf  # isort: skip
 Order = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Value:
     """One value of an ONNX graph.
 
@@ -158,28 +158,22 @@ def reshape_value(value: Value, sizes: Sequence[int | None]) -> Value:
         return plain(reshape(value.plain().tensor, sizes), value.is_nonnegative)
     # Axes of size 1 have no place of their own; the batch stays first.
     moved = [axis for axis in value.order if value.shape[axis] != 1 or axis == 0]
-    order: list[int] = []
-    for inputs, outputs in sorted(groups, key=lambda group: _place(moved, group[0])):
-        wide = [axis for axis in inputs if axis in moved]
-        places = [moved.index(axis) for axis in wide]
-        if places != list(range(min(places, default=0), min(places, default=0) + len(places))):
-            break
-        order += outputs
-    else:
-        stored = [sizes[axis] for axis in order]
-        return Value(
-            reshape(value.tensor, stored), tuple(order), is_nonnegative=value.is_nonnegative
-        )
-    core = [outputs for inputs, outputs in groups if any(axis in moved[1:] for axis in inputs)]
-    if value.order[0] == 0 and core == [[1]] and len(sizes) == 2:
-        return Value(
-            reshape(value.tensor, sizes),
-            (0, 1),
-            tuple(size or 0 for size in value.shape[1:]),
-            tuple(axis - 1 for axis in value.order[1:]),
-            value.is_nonnegative,
-        )
-    return plain(reshape(value.plain().tensor, sizes), value.is_nonnegative)
+    groups.sort(key=lambda group: _place(moved, group[0]))
+    wide = [axis for inputs, _ in groups for axis in inputs if axis in moved]
+    if wide != moved:
+        joined = [outputs for inputs, outputs in groups if any(a in moved[1:] for a in inputs)]
+        if value.order[0] == 0 and joined == [[1]] and len(sizes) == 2:
+            return Value(
+                reshape(value.tensor, sizes),
+                (0, 1),
+                tuple(size or 0 for size in value.shape[1:]),
+                tuple(axis - 1 for axis in value.order[1:]),
+                value.is_nonnegative,
+            )
+        value = value.stored_as(tuple(axis for inputs, _ in groups for axis in inputs))
+    order = tuple(axis for _, outputs in groups for axis in outputs)
+    tensor = reshape(value.tensor, [sizes[axis] for axis in order])
+    return Value(tensor, order, is_nonnegative=value.is_nonnegative)
 
 
 def _place(moved: list[int], axes: list[int]) -> float:
@@ -227,3 +221,15 @@ def _groups(
                 return None
         groups.append((inputs, outputs))
     return groups
+
+
+def extended(value: Value, rank: int) -> Value:
+    """Return a value with axes of size 1 before the others, as ONNX broadcasts it."""
+    missing = rank - value.rank
+    order = (*range(missing), *(axis + missing for axis in value.order))
+    return Value(reshape(value.tensor, ((1,) * missing + value.stored_shape)), order)
+
+
+def is_nonnegative_value(value: Value) -> bool:
+    """Return True if no element of a value can be below 0."""
+    return bool((value.tensor >= 0).all()) if value.is_constant else value.is_nonnegative

@@ -85,9 +85,13 @@ class Network:
     features = 400  # of a LeNet, after its last pool
 
     def save(
-        self, path: Path, output_shape: Sequence[int | str], opset: int = 17, check: bool = True
+        self,
+        path: Path,
+        output_shape: Sequence[int | str] | None = None,
+        opset: int = 17,
+        check: bool = True,
     ) -> Path:
-        """Write the model, its last value as its output."""
+        """Write the model, its last value as its output; its shape is inferred by default."""
         kind = onnx.TensorProto.FLOAT
         graph = helper.make_graph(
             self.nodes,
@@ -103,8 +107,9 @@ class Network:
             producer_name="pytorch",
             producer_version="2.9.0",
         )
-        if check:
-            onnx.checker.check_model(model, full_check=True)
+        if output_shape is None:
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        onnx.checker.check_model(model, full_check=True)
         path.write_bytes(model.SerializeToString())
         return path
 
