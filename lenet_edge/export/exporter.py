@@ -15,7 +15,7 @@ from lenet_edge.artifacts.artifact import Artifact, announce, write_manifest
 from lenet_edge.artifacts.embedded import external_data
 from lenet_edge.artifacts.head import Head, num_classes, read_outputs, resolve_head
 from lenet_edge.artifacts.reference import Reference, reference_path
-from lenet_edge.classifier_io import BATCH_SIZE, infer_all
+from lenet_edge.classifier_io import BATCH_SIZE, arrange_images, infer_all
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import LenetEdgeError, ModelFileError
@@ -150,7 +150,8 @@ def _agreement(artifact: Artifact, images: Calibration, expected: Any, checkpoin
     """Return how well a file agrees with its checkpoint on the calibration images, in words."""
     count = len(images.images)
     with closing(open_artifact(artifact)) as session:
-        actual = infer_all(session, images.images, artifact.batch_size or BATCH_SIZE)
+        values = arrange_images(images.images, artifact.inputs[0])
+        actual = infer_all(session, values, artifact.batch_size or BATCH_SIZE)
     wanted = expected.reshape(count, -1)
     head = resolve_head(artifact.stated_head, wanted)
     if head is Head.VALUES:

@@ -65,6 +65,7 @@ def simplify(model: Any) -> Any:
     graph = _Simplification(model)
     graph.fold()
     graph.drop_copies()
+    graph.fold()  # what a CastLike kept from being a constant
     graph.fuse_normalization()
     return graph.finish()
 
@@ -202,9 +203,16 @@ class _Simplification:
         if node.op_type == "Dropout":
             is_training = self.constants.get(node.input[2]) if len(node.input) > 2 else None
             return is_training is None or not bool(is_training)
-        if node.op_type == "Cast":
-            return bool(self.types.get(node.input[0]) == attribute(node, "to"))
+        if node.op_type in ("Cast", "CastLike"):
+            like = attribute(node, "to") if node.op_type == "Cast" else self._type(node.input[1])
+            return self._type(node.input[0]) == like
         return False
+
+    def _type(self, name: str) -> int | None:
+        """Return the type of a value, None if it is unknown."""
+        if name in self.constants:
+            return int(helper.np_dtype_to_tensor_dtype(self.constants[name].dtype))
+        return self.types.get(name)
 
     def fuse_normalization(self) -> None:
         """Move batch normalization into the weights of the layer before it."""
