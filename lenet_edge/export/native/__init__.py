@@ -1,7 +1,8 @@
 """Export to one C file that needs no runtime: readable C11 without allocation or global state.
 
-`network` reads the Keras model. `floats` and `integers` write it as C. The kernels are the C files
-in this folder.
+`compiler` makes the C file of any .tflite file; its kernels are the C files in the folder
+``kernels``. `network` and `floats` write the float C file of a chain of Keras layers, with the
+vector kernels in this folder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from lenet_edge import __version__
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.export.converter import ConversionRequest, Converted
-from lenet_edge.export.native import floats, integers, network, text
+from lenet_edge.export.native import compiler, floats, network, program, text
 from lenet_edge.export.native.calls import MOST_LANES
 from lenet_edge.support.files import atomic_write
 
@@ -28,15 +29,17 @@ def convert(request: ConversionRequest) -> Converted:
         ModelFileError: a layer is not supported; the message names it.
     """
     name = text.identifier(request.name)
-    source, stack_bytes, tensors = write(request, name)
-    top = text.top(name, request.precision, stack_bytes, tensors_contract(tensors))
+    source, bytes_needed, tensors = write(request, name)
+    is_static = request.precision == "int8" and bytes_needed > program.STACK_ARENA_BYTES
+    contract = tensors_contract(tensors)
+    top = text.top(name, request.precision, bytes_needed, contract, is_static=is_static)
     return Converted(f"{top}\n{source}".encode(), tensors=tensors)
 
 
 def write(
     request: ConversionRequest, name: str, lanes: int = MOST_LANES
 ) -> tuple[str, int, tuple[TensorSpec, TensorSpec]]:
-    """Return the C code of a model, the bytes of stack that it needs, and its tensors.
+    """Return the C code of a model, the bytes of memory that it needs, and its tensors.
 
     Args:
         request: the model and its precision.
@@ -44,17 +47,18 @@ def write(
         lanes: the number of floats in the widest vectors that the code will be compiled for.
     """
     model = request.model
-    image = tuple(model.inputs[0].shape[1:])
-    layers = network.read(model)
     if request.precision == "int8":
         from lenet_edge.export import tflite
 
         single = dataclasses.replace(request, batch_size=1)
-        source, stack_bytes, specs = integers.write(name, tflite.convert(single).content)
+        compiled = compiler.compile_tflite(tflite.convert(single).content, name, request.name)
+        source, bytes_needed = compiled.source, compiled.arena_bytes
+        specs = compiled.inputs[0], compiled.outputs[0]
     else:
+        image = tuple(model.inputs[0].shape[1:])
         classes = int(model.outputs[0].shape[-1])
-        source, stack_bytes = floats.write(
-            name, layers, image, classes, request.precision == "dynamic", lanes
+        source, bytes_needed = floats.write(
+            name, network.read(model), image, classes, request.precision == "dynamic", lanes
         )
         specs = (
             TensorSpec("image", (None, *image), "float32"),
@@ -63,7 +67,7 @@ def write(
     inputs, outputs = (
         dataclasses.replace(spec, shape=(request.batch_size, *spec.shape[1:])) for spec in specs
     )
-    return source, stack_bytes, (inputs, outputs)
+    return source, bytes_needed, (inputs, outputs)
 
 
 def tensors_contract(tensors: tuple[TensorSpec, TensorSpec]) -> dict[str, Any]:

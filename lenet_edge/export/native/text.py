@@ -33,7 +33,7 @@ def identifier(stem: str) -> str:
     Names that the C files use, and names that C forbids, get the prefix ``net_``.
     """
     name = re.sub(r"\W", "_", stem, flags=re.ASCII)
-    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.c"))
+    texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.c"))
     is_used = re.search(rf"\b{name}(_batch)?\b", f"{texts} {_KEYWORDS} network run best_here")
     return f"net_{name}" if is_used or not re.match(r"[a-zA-Z]", name) else name
 
@@ -59,14 +59,29 @@ def _float(value: float) -> str:
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
 
-def top(name: str, precision: str, stack_bytes: int, contract: dict[str, Any]) -> str:
-    """Return the comment at the top of a file, which contains the contract."""
+def top(
+    name: str,
+    precision: str,
+    bytes_needed: int,
+    contract: dict[str, Any],
+    is_static: bool = False,
+) -> str:
+    """Return the comment at the top of a file, which contains the contract.
+
+    Args:
+        name: the name of the function.
+        precision: the precision of the file.
+        bytes_needed: memory for the tensors.
+        contract: the contract.
+        is_static: whether that memory is static, instead of on the stack.
+    """
+    place = "static memory" if is_static else "stack"
     return "\n".join(
         [
             f"/* Neural network {name}, {precision}, as one C file that needs no library.",
             " *",
             " * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c",
-            f" * It keeps nothing between calls, and needs {stack_bytes:,} bytes of stack.",
+            f" * It keeps nothing between calls, and needs {bytes_needed:,} bytes of {place}.",
             " *",
             _MARK + json.dumps(contract, separators=(",", ":")),
             " */",
@@ -119,7 +134,9 @@ def prototypes(name: str, kind: str, pixels: int, classes: int) -> str:
 def header(artifact: Artifact) -> str:
     """Return the text of the .h file of an exported .c file."""
     source = artifact.path.read_text(encoding="utf-8")
-    prototypes = re.search(r"^void \w+\(.*\n^void (\w+)_batch\(.*\n", source, re.MULTILINE)
+    prototypes = re.search(
+        r"^void \w+\(.*\nvoid (\w+)_batch\(.*\n(?:void \w+\(.*\n)?", source, re.MULTILINE
+    )
     assert prototypes
     name = prototypes[1]
     upper = name.upper()

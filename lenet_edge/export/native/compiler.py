@@ -1,0 +1,60 @@
+"""Compiler from a .tflite file to a C file: graph, checks, passes, steps, text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lenet_edge.artifacts.artifact import TensorSpec
+from lenet_edge.errors import ModelFileError
+from lenet_edge.export.native import coverage, lowering, passes, program, tflite_graph
+from lenet_edge.export.native.tflite_graph import Tensor
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A C file, without the comment at its top.
+
+    Attributes:
+        arena_bytes: memory for the tensors between the operators.
+        inputs, outputs: the tensors, with a free batch.
+    """
+
+    source: str
+    arena_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def compile_tflite(content: bytes, name: str, file_name: str) -> Compiled:
+    """Return the C file of a .tflite file.
+
+    Args:
+        content: the .tflite file.
+        name: the name of the C function.
+        file_name: the name of the .tflite file, for messages.
+
+    Raises:
+        ModelFileError: the file is damaged, or the C files do not cover it.
+    """
+    graph = tflite_graph.read(content, file_name)
+    try:
+        passes.simplify(graph)
+        coverage.check(graph, file_name)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # The options of an operator, or its constants, are not those of its kind.
+        raise ModelFileError(f"{file_name} is damaged ({error}); make it again") from error
+    passes.optimize(graph)
+    source, arena_bytes = program.write(lowering.lower(graph), name)
+    inputs, outputs = (
+        tuple(_spec(tensor) for tensor in tensors) for tensors in (graph.inputs, graph.outputs)
+    )
+    return Compiled(source, arena_bytes, inputs, outputs)
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    # The first axis is the batch: the C function for batches computes any number of images.
+    is_one = tensor.shape[:1] == (1,)
+    shape = (None, *tensor.shape[1:]) if is_one else tensor.shape
+    if tensor.dtype == "float32":
+        return TensorSpec(tensor.name, shape, tensor.dtype)
+    return TensorSpec(tensor.name, shape, tensor.dtype, tensor.scale, tensor.zero)

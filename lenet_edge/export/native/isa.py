@@ -1,0 +1,143 @@
+"""Instruction sets of the C files, and their kernels.
+
+A kernel is a function of one name and signature in a file of its own: ``kernels/NAME.c`` in plain
+C11, and ``kernels/NAME_ISA.c`` for an instruction set. ``kernels/common_ISA.c`` has the helpers of
+an instruction set. To add an instruction set, add a row here and its kernel files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KERNELS = Path(__file__).parent / "kernels"
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set that some kernels use.
+
+    Attributes:
+        name: the end of the names of its kernel files.
+        guard: the condition of the preprocessor under which it can be compiled.
+        target: the attribute "target" of its functions; "" if the compiler's flags select it.
+        check: the condition in C that the processor has it; "" if the guard is enough.
+        falls_back: the instruction sets whose kernels it uses where it has none, best first.
+        prelude: text before its kernels, such as an #include.
+    """
+
+    name: str
+    guard: str
+    target: str = ""
+    check: str = ""
+    falls_back: tuple[str, ...] = ()
+    prelude: str = ""
+
+    @property
+    def is_chosen_at_run_time(self) -> bool:
+        """True if the compiled file asks the processor for it."""
+        return bool(self.check)
+
+
+def _supports(*features: str) -> str:
+    return " && ".join(f'__builtin_cpu_supports("{feature}")' for feature in features)
+
+
+# Best first: the first instruction set whose condition holds is used.
+ISAS = (
+    Isa("mve", "defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE & 1", falls_back=("dsp",)),
+    Isa("dsp", "defined(__ARM_FEATURE_DSP)"),
+    Isa("wasm", "defined(__wasm_simd128__)"),
+    Isa(
+        "vnni",
+        "defined(CHOOSE_X86)",
+        target="avx512f,avx512bw,avx512vl,avx512vnni",
+        check=_supports("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
+        falls_back=("avx2",),
+    ),
+    Isa("avx2", "defined(CHOOSE_X86)", target="avx2,fma", check=_supports("avx2", "fma")),
+    Isa("dotprod", "defined(CHOOSE_ARM64)", target="arch=armv8.2-a+dotprod", check="has_dotprod()",
+        falls_back=("neon",)),
+    Isa("neon", "defined(CHOOSE_ARM64)"),
+)  # fmt: skip
+
+
+def _text(name: str) -> str | None:
+    path = KERNELS / f"{name}.c"
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def plain(kernel: str) -> str:
+    """Return the text of a kernel in plain C11."""
+    text = _text(kernel)
+    assert text is not None, kernel
+    return text
+
+
+def variant(kernel: str, isa: Isa) -> str | None:
+    """Return the text of a kernel for an instruction set, None if the plain one serves."""
+    for name in (isa.name, *isa.falls_back):
+        text = _text(f"{kernel}_{name}")
+        if text is not None:
+            return text
+    return None
+
+
+def helpers(isa: Isa) -> str:
+    """Return the text that precedes the kernels of an instruction set."""
+    texts = [_text(f"common_{name}") for name in (*isa.falls_back[::-1], isa.name)]
+    return "\n".join([isa.prelude, *(text for text in texts if text)])
+
+
+def compiled_levels(kernels: Sequence[str]) -> list[Isa]:
+    """Return the instruction sets that are chosen at run time, best first, for some kernels."""
+    return [
+        isa
+        for isa in ISAS
+        if isa.is_chosen_at_run_time and any(_text(f"{kernel}_{isa.name}") for kernel in kernels)
+    ]
+
+
+def at_level(text: str, isa: Isa) -> str:
+    """Return C text for one instruction set: every function and type with a suffix."""
+    names = re.findall(r"^(?:INLINE|KERNEL|static) [^(;={]*?(\w+)\(", text, re.MULTILINE)
+    names += re.findall(r"^typedef [^;]*?\b(\w+)(?: __attribute__.*)?;", text, re.MULTILINE)
+    names += re.findall(r"^#define (\w+)", text, re.MULTILINE)
+    for name in dict.fromkeys(names):
+        text = re.sub(rf"(?<!\.)(?<!struct )\b{name}\b", f"{name}_{isa.name}", text)
+    mark = isa.name.upper()
+    text = re.sub(r"^(INLINE|KERNEL|static)\b(?! const)", rf"\1 {mark}", text, flags=re.MULTILINE)
+    return (
+        f"/* ---- {isa.name} ---- */\n\n"
+        f'#define {mark} __attribute__((target("{isa.target}")))\n\n{text}'
+    )
+
+
+def selected(kernel: str) -> str:
+    """Return the text of a kernel for the instruction sets that the preprocessor selects."""
+    choices = [
+        (isa, text)
+        for isa in ISAS
+        if not isa.is_chosen_at_run_time and (text := variant(kernel, isa)) is not None
+    ]
+    if not choices:
+        return plain(kernel)
+    parts: list[str] = []
+    for number, (isa, text) in enumerate(choices):
+        word = "elif" if number else "if"
+        parts.append(f"#{word} !defined(PLAIN_C) && ({isa.guard})\n{text}")
+    return "".join([*parts, f"#else\n{plain(kernel)}#endif\n"])
+
+
+def selected_helpers(kernels: Sequence[str]) -> str:
+    """Return the helpers of the instruction sets that the preprocessor selects for kernels."""
+    parts: list[str] = []
+    for isa in ISAS:
+        text = helpers(isa).lstrip()
+        is_used = any(variant(kernel, isa) is not None for kernel in kernels)
+        if text and is_used and not isa.is_chosen_at_run_time:
+            word = "elif" if parts else "if"
+            parts.append(f"#{word} !defined(PLAIN_C) && ({isa.guard})\n{text}")
+    return "".join([*parts, "#endif\n"]) if parts else ""
