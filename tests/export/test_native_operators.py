@@ -9,7 +9,8 @@ import pytest
 
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.native import compiler
-from tests.export.native_random import FLAGS, KINDS, differences, random_case, run_cases
+from tests.export.native_random import FLAGS, differences, random_case, run_cases
+from tests.export.random_graphs import KINDS
 from tests.export.tflite_files import File
 
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
