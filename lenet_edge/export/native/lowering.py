@@ -28,7 +28,7 @@ from lenet_edge.export.native.coverage import (
     window_of,
 )
 from lenet_edge.export.native.passes import CONVOLUTIONS, pad_value, stored_zero
-from lenet_edge.export.native.tflite_graph import Graph, Operator, Tensor
+from lenet_edge.export.native.tflite_graph import TfliteGraph, Operator, Tensor
 
 _GROUP = 4  # input bytes that belong together, and the multiple to which outputs are padded
 Border = tuple[int, int, int, int]  # rows above and below, columns left and right
@@ -122,7 +122,7 @@ class Struct:
 
 
 @dataclass(frozen=True)
-class Call:
+class KernelCall:
     """A call of a kernel, repeated for `images` images."""
 
     kernel: str
@@ -137,18 +137,18 @@ class Program:
 
     inputs: list[Tensor]
     outputs: list[Tensor]
-    calls: list[Call] = field(default_factory=list)
+    calls: list[KernelCall] = field(default_factory=list)
     arrays: list[Array] = field(default_factory=list)
     structs: list[Struct] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
 
-    def used_in(self, call: Call) -> list[Buffer]:
+    def used_in(self, call: KernelCall) -> list[Buffer]:
         """Return the buffers of the arena that a call reads or writes."""
         buffers = [root(each.buffer) for each in call.arguments if isinstance(each, Place)]
         return [buffer for buffer in buffers if buffer.place == "arena"]
 
 
-def lower(graph: Graph) -> Program:
+def lower(graph: TfliteGraph) -> Program:
     """Return the program of a graph that has been checked and optimized.
 
     Raises:
@@ -158,7 +158,7 @@ def lower(graph: Graph) -> Program:
 
 
 class _Lowering:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: TfliteGraph) -> None:
         self.graph = graph
         self.program = Program(list(graph.inputs), list(graph.outputs))
         self.storage: dict[int, Buffer] = {}
@@ -276,7 +276,7 @@ class _Lowering:
             (below * buffer.line + right * buffer.channels) * item,
             buffer.fill,
         )
-        self.program.calls.append(Call("fill", arguments, images=buffer.batches))
+        self.program.calls.append(KernelCall("fill", arguments, images=buffer.batches))
 
     def _set_lives(self) -> None:
         for step, call in enumerate(self.program.calls):
@@ -333,7 +333,7 @@ class _Lowering:
             "count": sizes[3] * bytes_each,
         }
         name = self._struct("walk", fields)
-        self.program.calls.append(Call(kernel, (name, *before, *places), comment))
+        self.program.calls.append(KernelCall(kernel, (name, *before, *places), comment))
 
     def _struct(
         self,
@@ -566,7 +566,7 @@ class _Lowering:
         end = end or Place(target, target.origin, target.batch)
         images = target.batches if images is None else images
         comment = self._comment(operator, detail)
-        self.program.calls.append(Call(kernel, (struct, begin, end), comment, images))
+        self.program.calls.append(KernelCall(kernel, (struct, begin, end), comment, images))
 
     def _smallest(self, tensor: Tensor) -> int:
         """Return the smallest integer that a tensor can hold."""
@@ -604,7 +604,7 @@ class _Lowering:
                   Place(target, target.origin, target.batch))  # fmt: skip
         detail = f", windows of {window[0]} x {window[1]}"
         self.program.calls.append(
-            Call(kernel, (struct, *places), self._comment(operator, detail), target.batches)
+            KernelCall(kernel, (struct, *places), self._comment(operator, detail), target.batches)
         )
 
     def _mean(self, operator: Operator) -> None:
@@ -635,7 +635,7 @@ class _Lowering:
         count = math.prod(shape[axis] for axis in axes)
         if source.is_float:
             struct = self._struct("mean_float", {**fields, "count": float(count)})
-            self.program.calls.append(Call("mean_float", (struct, *places), comment))
+            self.program.calls.append(KernelCall("mean_float", (struct, *places), comment))
             return
         multiplier, exponent = fixed_point.quantize_multiplier(tensor.scale / output.scale)
         shift = min(count.bit_length() - 1, 32, 31 + exponent)
@@ -645,7 +645,7 @@ class _Lowering:
             "zero": stored_zero(output), "low": -128, "high": 127,
         }  # fmt: skip
         struct = self._struct("mean", fields)
-        self.program.calls.append(Call("mean", (struct, *places), comment))
+        self.program.calls.append(KernelCall("mean", (struct, *places), comment))
 
     def _binary(self, operator: Operator) -> None:
         sources = [self._source(operator, number) for number in (0, 1)]
@@ -684,7 +684,7 @@ class _Lowering:
             fields |= {"low": low, "high": high, "zero": stored_zero(output)}
             fields |= _binary_scales(operator)
             struct = self._struct("elements", fields)
-        self.program.calls.append(Call(kernel, (struct, *before, *places), comment))
+        self.program.calls.append(KernelCall(kernel, (struct, *before, *places), comment))
 
     def _concatenation(self, operator: Operator) -> None:
         target, output = self._target(operator), operator.output
@@ -737,11 +737,11 @@ class _Lowering:
         places = self._origin(source), self._origin(target)
         if source.is_float:
             arguments = (walk, _float(beta), *places)
-            self.program.calls.append(Call("softmax_float", arguments, comment))
+            self.program.calls.append(KernelCall("softmax_float", arguments, comment))
             return
         table = self._array("int32_t", f"layer{operator.place}_exponentials",
                             fixed_point.exponentials(beta, tensor.scale))  # fmt: skip
-        self.program.calls.append(Call("softmax", (walk, table, *places), comment))
+        self.program.calls.append(KernelCall("softmax", (walk, table, *places), comment))
 
     def _unary(self, operator: Operator) -> None:
         source, target = self._source(operator), self._target(operator)
@@ -790,7 +790,7 @@ class _Lowering:
         places = (Place(source, source.origin, source.batch),
                   Place(target, target.origin, target.batch))  # fmt: skip
         self.program.calls.append(
-            Call("resize", (struct, *places), self._comment(operator), target.batches)
+            KernelCall("resize", (struct, *places), self._comment(operator), target.batches)
         )
 
     def _float_weights(
@@ -823,7 +823,7 @@ class _Lowering:
         images = target.batches if images is None else images
         kernel = {"convolution": "convolve_float"}.get(kind, f"{kind}_float")
         comment = self._comment(operator, detail)
-        self.program.calls.append(Call(kernel, (struct, begin, end), comment, images))
+        self.program.calls.append(KernelCall(kernel, (struct, begin, end), comment, images))
 
 
 @dataclass(eq=False)

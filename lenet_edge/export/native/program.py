@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.native import arena, isa
-from lenet_edge.export.native.lowering import Array, Call, Place, Program, Struct, root
+from lenet_edge.export.native.lowering import Array, KernelCall, Place, Program, Struct, root
 from lenet_edge.export.native.text import array
 from lenet_edge.export.native.tflite_graph import Tensor
 
@@ -153,7 +153,7 @@ def _comment(text: str) -> str:
     return re.sub(r"[^ -~]+", " ", text).replace("/", "|").replace("??", "?").replace("\\", "|")
 
 
-def _call(call: Call) -> str:
+def _call(call: KernelCall) -> str:
     arguments = ", ".join(
         _place(each, call.images) if isinstance(each, Place) else str(each)
         for each in call.arguments

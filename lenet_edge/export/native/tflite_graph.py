@@ -119,7 +119,7 @@ class Operator:
 
 
 @dataclass
-class Graph:
+class TfliteGraph:
     """The main graph of a .tflite file."""
 
     inputs: list[Tensor]
@@ -135,7 +135,7 @@ class Graph:
         return next((each for each in self.operators if tensor in each.outputs), None)
 
 
-def read(content: bytes, name: str) -> Graph:
+def read(content: bytes, name: str) -> TfliteGraph:
     """Return the main graph of a .tflite file.
 
     Args:
@@ -158,7 +158,7 @@ def read(content: bytes, name: str) -> Graph:
         raise ModelFileError(f"{name} is damaged ({reason}); make it again") from error
 
 
-def _graph(model: Any) -> Graph:
+def _graph(model: Any) -> TfliteGraph:
     main = model.subgraphs[0]
     tensors = [_tensor(model, tensor) for tensor in main.tensors]
     known = _operator_names()
@@ -168,7 +168,7 @@ def _graph(model: Any) -> Graph:
             raise ValueError(f"there is no tensor {index}")
         return tensors[index]
 
-    graph = Graph([at(n) for n in main.inputs], [at(n) for n in main.outputs])
+    graph = TfliteGraph([at(n) for n in main.inputs], [at(n) for n in main.outputs])
     if not graph.outputs or main.operators is None:
         raise ValueError("it has no output")
     ready = {id(tensor) for tensor in (*graph.inputs, *tensors) if tensor.values is not None}
