@@ -119,7 +119,7 @@ class Operator:
 
 
 @dataclass
-class TfliteGraph:
+class ModelGraph:
     """The main graph of a .tflite file."""
 
     inputs: list[Tensor]
@@ -135,7 +135,7 @@ class TfliteGraph:
         return next((each for each in self.operators if tensor in each.outputs), None)
 
 
-def read(content: bytes, name: str) -> TfliteGraph:
+def read(content: bytes, name: str) -> ModelGraph:
     """Return the main graph of a .tflite file.
 
     Args:
@@ -158,7 +158,7 @@ def read(content: bytes, name: str) -> TfliteGraph:
         raise ModelFileError(f"{name} is damaged ({reason}); make it again") from error
 
 
-def _graph(model: Any) -> TfliteGraph:
+def _graph(model: Any) -> ModelGraph:
     main = model.subgraphs[0]
     tensors = [_tensor(model, tensor) for tensor in main.tensors]
     known = _operator_names()
@@ -168,7 +168,7 @@ def _graph(model: Any) -> TfliteGraph:
             raise ValueError(f"there is no tensor {index}")
         return tensors[index]
 
-    graph = TfliteGraph([at(n) for n in main.inputs], [at(n) for n in main.outputs])
+    graph = ModelGraph([at(n) for n in main.inputs], [at(n) for n in main.outputs])
     if not graph.outputs or main.operators is None:
         raise ValueError("it has no output")
     ready = {id(tensor) for tensor in (*graph.inputs, *tensors) if tensor.values is not None}
