@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export.native.tflite_graph import ModelGraph, Operator, Tensor
+from lenet_edge.export.native.tflite_graph import Operator, OperatorGraph, Tensor
 
 SAME = 0
 RELU, RELU_N1_TO_1, RELU6 = 1, 2, 3
@@ -20,7 +20,7 @@ UNARY = ("LOGISTIC", "TANH", "RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LE
          "HARD_SWISH")  # fmt: skip
 
 
-def check(graph: ModelGraph, name: str) -> None:
+def check(graph: OperatorGraph, name: str) -> None:
     """Check that the C files cover every operator of a graph.
 
     Args:

@@ -28,7 +28,7 @@ from lenet_edge.export.native.coverage import (
     window_of,
 )
 from lenet_edge.export.native.passes import CONVOLUTIONS, pad_value, stored_zero
-from lenet_edge.export.native.tflite_graph import ModelGraph, Operator, Tensor
+from lenet_edge.export.native.tflite_graph import Operator, OperatorGraph, Tensor
 
 _GROUP = 4  # input bytes that belong together, and the multiple to which outputs are padded
 Border = tuple[int, int, int, int]  # rows above and below, columns left and right
@@ -148,7 +148,7 @@ class Program:
         return [buffer for buffer in buffers if buffer.place == "arena"]
 
 
-def lower(graph: ModelGraph) -> Program:
+def lower(graph: OperatorGraph) -> Program:
     """Return the program of a graph that has been checked and optimized.
 
     Raises:
@@ -158,7 +158,7 @@ def lower(graph: ModelGraph) -> Program:
 
 
 class _Lowering:
-    def __init__(self, graph: ModelGraph) -> None:
+    def __init__(self, graph: OperatorGraph) -> None:
         self.graph = graph
         self.program = Program(list(graph.inputs), list(graph.outputs))
         self.storage: dict[int, Buffer] = {}

@@ -12,12 +12,12 @@ from lenet_edge.export.native.coverage import (
     strides_of,
     window_of,
 )
-from lenet_edge.export.native.tflite_graph import ModelGraph, Operator, Tensor
+from lenet_edge.export.native.tflite_graph import Operator, OperatorGraph, Tensor
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
-def simplify(graph: ModelGraph) -> None:
+def simplify(graph: OperatorGraph) -> None:
     """Compute constants, and drop operators that no output needs. It precedes all checks."""
     for operator in graph.operators:
         if operator.kind == "DEQUANTIZE" and len(operator.inputs) == 1:
@@ -37,7 +37,7 @@ def simplify(graph: ModelGraph) -> None:
     graph.operators = kept[::-1]
 
 
-def optimize(graph: ModelGraph) -> None:
+def optimize(graph: OperatorGraph) -> None:
     """Apply all passes to a graph that has been checked."""
     _fold_padding(graph)
     _fuse_pools(graph)
@@ -48,7 +48,7 @@ def stored_zero(tensor: Tensor) -> int:
     return tensor.zero - (128 if tensor.dtype == "uint8" else 0)
 
 
-def _fold_padding(graph: ModelGraph) -> None:
+def _fold_padding(graph: OperatorGraph) -> None:
     """Let convolutions pad instead of a PAD before them."""
     for pad in [each for each in graph.operators if each.kind in ("PAD", "PADV2")]:
         consumers = graph.consumers(pad.output)
@@ -94,7 +94,7 @@ def _pads_with_zero(pad: Operator) -> bool:
     return pad_value(pad) == zero
 
 
-def _fuse_pools(graph: ModelGraph) -> None:
+def _fuse_pools(graph: OperatorGraph) -> None:
     """Let a convolution do the max-pool behind it, if no window overlaps or is cut."""
     for pool in [each for each in graph.operators if each.kind == "MAX_POOL_2D"]:
         conv = graph.producer(pool.input())

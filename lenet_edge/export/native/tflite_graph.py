@@ -119,7 +119,7 @@ class Operator:
 
 
 @dataclass
-class ModelGraph:
+class OperatorGraph:
     """The main graph of a .tflite file."""
 
     inputs: list[Tensor]
@@ -135,7 +135,7 @@ class ModelGraph:
         return next((each for each in self.operators if tensor in each.outputs), None)
 
 
-def read(content: bytes, name: str) -> ModelGraph:
+def read(content: bytes, name: str) -> OperatorGraph:
     """Return the main graph of a .tflite file.
 
     Args:
@@ -158,7 +158,7 @@ def read(content: bytes, name: str) -> ModelGraph:
         raise ModelFileError(f"{name} is damaged ({reason}); make it again") from error
 
 
-def _graph(model: Any) -> ModelGraph:
+def _graph(model: Any) -> OperatorGraph:
     main = model.subgraphs[0]
     tensors = [_tensor(model, tensor) for tensor in main.tensors]
     known = _operator_names()
@@ -168,7 +168,7 @@ def _graph(model: Any) -> ModelGraph:
             raise ValueError(f"there is no tensor {index}")
         return tensors[index]
 
-    graph = ModelGraph([at(n) for n in main.inputs], [at(n) for n in main.outputs])
+    graph = OperatorGraph([at(n) for n in main.inputs], [at(n) for n in main.outputs])
     if not graph.outputs or main.operators is None:
         raise ValueError("it has no output")
     ready = {id(tensor) for tensor in (*graph.inputs, *tensors) if tensor.values is not None}
