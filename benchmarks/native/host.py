@@ -1,8 +1,8 @@
-"""The network as C against every runtime: python -m benchmarks.native
+"""LeNet as C against every runtime of this machine.
 
 Six processes interleave the calls of all files. Before each process, the peak of the machine is
 measured, so that the physical limit belongs to the same minutes. The last part times each kernel of
-the C code. Writes benchmarks/results/<machine>/<time>-<commit>-native.json.
+the float32 code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.record import ROOT, keep
+from benchmarks.native import CHECKPOINT
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import load_artifact, write_manifest
 from lenet_edge.bench.interleave import NUM_PROCESSES, sample
@@ -30,7 +30,6 @@ from lenet_edge.inspection import inspect
 from lenet_edge.runtimes.native import FLAGS
 from lenet_edge.support.files import sha256_of
 
-CHECKPOINT = ROOT / "exported" / "lenet.keras"
 REFERENCE = "lenet_float32.tflite on litert-xnnpack"
 OTHERS = (
     ("lenet_float32.tflite", "litert-xnnpack"),
@@ -50,21 +49,22 @@ ROUNDS = {1: 2000, 128: 60}
 Runs = dict[str, list[npt.NDArray[np.float64]]]
 
 
-def main() -> None:
+def measure() -> dict[str, Any]:
+    """Return the times of all files, the stages of the float32 code, and the bars."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_files(folder)
         peak = folder / "peak"
-        source = Path(__file__).with_name("native_peak.c")
+        source = Path(__file__).with_name("peak.c")
         flags = ("-O3", "-march=native", "-ffp-contract=fast")
         subprocess.run(["cc", *flags, source, "-o", peak], check=True)
         macs = sum(layer.macs or 0 for layer in inspect(folder / "lenet_float32.tflite"))
         peaks: list[list[float]] = []
-        timed = {size: measure(folder, size, peak, peaks) for size in ROUNDS}
+        timed = {size: time_files(folder, size, peak, peaks) for size in ROUNDS}
         stages = time_stages(folder)
     gmacs, gbytes = (float(np.median(side)) for side in zip(*peaks, strict=True))
     limit_s = macs / gmacs / 1e9
-    result = {
+    return {
         "macs": macs,
         "peak_gmacs": gmacs,
         "peak_l2_gbytes": gbytes,
@@ -73,9 +73,6 @@ def main() -> None:
         "stages_s": stages,
         "bars": bars(timed, limit_s),
     }
-    path = keep("native", result)
-    show(result)
-    print(f"Kept in {path.relative_to(ROOT)}")
 
 
 def make_files(folder: Path) -> None:
@@ -99,7 +96,7 @@ def make_files(folder: Path) -> None:
     )
 
 
-def measure(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]]) -> Runs:
+def time_files(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]]) -> Runs:
     """Return the seconds of each call for each file and process; append to `peaks`."""
     pairs = [*OTHERS, *OURS]
     runs: Runs = {f"{file} on {target}": [] for file, target in pairs}
@@ -226,7 +223,3 @@ def show(result: dict[str, Any]) -> None:
             f" [{bar['low']:.3f}, {bar['high']:.3f}] <= {bar['bar']}:"
             f" {'met' if bar['met'] else 'NOT MET'}\n    {bar['of']} / {bar['to']}"
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,32 @@
+"""Networks as C: ``python -m benchmarks.native [PART ...]``
+
+    host      LeNet in C against every runtime of this machine
+    x86       int8 against float32 for each instruction set of this machine; threads
+
+Each part prints a table. Without arguments, all parts run. The results are kept in
+benchmarks/results/<machine>/<time>-<commit>-native.json.
+"""
+
+import sys
+from typing import Any
+
+from benchmarks.native import host, x86
+from benchmarks.record import ROOT, keep
+
+# Each part is a module: measure() returns facts for the results file, and show(facts) prints them.
+PARTS: dict[str, Any] = {"host": host, "x86": x86}
+
+
+def main() -> None:
+    facts = {}
+    for name in sys.argv[1:] or list(PARTS):
+        if name not in PARTS:
+            raise SystemExit(f"there is no part {name}; choose from {', '.join(PARTS)}")
+        facts[name] = PARTS[name].measure()
+        PARTS[name].show(facts[name])
+    path = keep("native", facts)
+    print(f"Kept in {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
