@@ -32,7 +32,7 @@ _MAX_FOLDED = 2**22  # values of a constant that replaces nodes, beside those of
 _MIN_OPSET = 13  # quantization per channel needs it
 _FOLDABLE = {
     "Shape", "Size", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Add", "Sub",
-    "Mul", "Div", "Mod", "Neg", "Abs", "Cast", "CastLike", "Reshape", "Flatten",
+    "Mul", "Div", "Mod", "Neg", "Abs", "Cast", "Reshape", "Flatten",
     "Transpose", "Range", "ConstantOfShape", "Expand", "Where", "Equal", "Greater",
     "Less", "Not", "And", "Or", "Min", "Max", "Sqrt", "Pow", "Reciprocal", "ReduceProd",
     "ReduceSum", "ReduceMax", "ReduceMin", "Floor", "Ceil", "Identity", "Tile",
@@ -48,9 +48,9 @@ def simplify(model: Any) -> Any:
 
     The rewrites are:
 
-    - functions of the model are inlined, and opsets before 13 upgraded;
+    - functions of the model are inlined, and opsets before 13 are upgraded;
     - nodes whose inputs are constants, or the shapes of values, become constants;
-    - Identity, Dropout and casts to the same type disappear;
+    - Identity, Dropout, casts to the same type, and notes of the exporter disappear;
     - batch normalization moves into the weights of the layer before it.
 
     A free first axis of the inputs and outputs gets the name "batch". Names stay the same.
@@ -65,7 +65,6 @@ def simplify(model: Any) -> Any:
     graph = _Simplification(model)
     graph.fold()
     graph.drop_copies()
-    graph.fold()  # what a CastLike kept from being a constant
     graph.fuse_normalization()
     return graph.finish()
 
@@ -87,6 +86,8 @@ class _Simplification:
             if node.op_type == "Constant" and not node.domain:
                 self.constants[node.output[0]] = _constant_value(node)
             else:
+                for field in ("doc_string", "metadata_props"):  # PyTorch's have paths of the user
+                    node.ClearField(field)
                 self.nodes.append(node)
         self.outputs = {value.name for value in graph.output}
         self.is_free = any(map(_batch_is_free, graph.input))
@@ -126,7 +127,8 @@ class _Simplification:
         graph = shape_inference.infer_shapes(self.proto(), data_prop=True).graph
         for value in (*graph.value_info, *graph.input, *graph.output):
             tensor = value.type.tensor_type
-            self.types[value.name] = tensor.elem_type
+            if tensor.elem_type:
+                self.types[value.name] = tensor.elem_type
             if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
                 self.shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
 
@@ -134,11 +136,27 @@ class _Simplification:
         """Replace nodes by constants until no further node can be computed."""
         while True:
             self.infer_shapes()
+            self._settle_casts()
             before = len(self.nodes)
             self.nodes = [node for node in self.nodes if not self._fold(node)]
             self._drop_unused()
             if len(self.nodes) == before:
                 return
+
+    def _type(self, name: str) -> int | None:
+        """Return the number of the type of a value; None if it is unknown."""
+        if name in self.constants:
+            return int(helper.np_dtype_to_tensor_dtype(self.constants[name].dtype))
+        return self.types.get(name)
+
+    def _settle_casts(self) -> None:
+        """Turn each CastLike into a Cast: it reads only the type of its second input."""
+        for node in self.nodes:
+            kind = self._type(node.input[1]) if node.op_type == "CastLike" else None
+            if kind:
+                node.op_type = "Cast"
+                del node.input[1:]
+                node.attribute.append(helper.make_attribute("to", kind))
 
     def _fold(self, node: Any) -> bool:
         """Compute the outputs of a node as constants, if it can be computed; tell whether."""
@@ -203,16 +221,9 @@ class _Simplification:
         if node.op_type == "Dropout":
             is_training = self.constants.get(node.input[2]) if len(node.input) > 2 else None
             return is_training is None or not bool(is_training)
-        if node.op_type in ("Cast", "CastLike"):
-            like = attribute(node, "to") if node.op_type == "Cast" else self._type(node.input[1])
-            return self._type(node.input[0]) == like
+        if node.op_type == "Cast":
+            return bool(self._type(node.input[0]) == attribute(node, "to"))
         return False
-
-    def _type(self, name: str) -> int | None:
-        """Return the type of a value, None if it is unknown."""
-        if name in self.constants:
-            return int(helper.np_dtype_to_tensor_dtype(self.constants[name].dtype))
-        return self.types.get(name)
 
     def fuse_normalization(self) -> None:
         """Move batch normalization into the weights of the layer before it."""

@@ -97,6 +97,14 @@ def split(network: Network) -> None:
     network.add("Mul", first, first.replace("_output_0", "_output_1"))
 
 
+def cast_like(network: Network) -> None:
+    """Compute a bias as PyTorch's newer exporter does without constant folding."""
+    image = network.conv(4, 3, 1)
+    network.add("CastLike", network.constant(np.float64(0.5)), image)
+    network.add("Expand", network.value, network.constant(np.array([4, 1, 1])))
+    network.add("Add", image, network.value)
+
+
 CASES: dict[str, Build] = {
     "conv": conv(4, 3),
     "conv same": conv(4, 3, pads=[1] * 4),
@@ -149,6 +157,7 @@ CASES: dict[str, Build] = {
     "channel shuffle": shuffle_channels,
     "squeeze and excite": squeeze_excite,
     "Split": split,
+    "CastLike": cast_like,
     "bias of channels": then(conv(3, 1), node("Add", floats(3, 1, 1))),
     "scalar first": lambda n: n.add("Sub", n.constant(np.float32(1)), n.value),
     "PRelu": node("PRelu", floats(3, 1, 1)),
