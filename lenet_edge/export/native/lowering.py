@@ -28,6 +28,7 @@ from lenet_edge.export.native.coverage import (
     window_of,
 )
 from lenet_edge.export.native.passes import CONVOLUTIONS, pad_value, stored_zero
+from lenet_edge.export.native.text import c_float
 from lenet_edge.export.native.tflite_graph import Operator, OperatorGraph, Tensor
 
 _GROUP = 4  # input bytes that belong together, and the multiple to which outputs are padded
@@ -736,7 +737,7 @@ class _Lowering:
         walk = self._struct("walk", fields)
         places = self._origin(source), self._origin(target)
         if source.is_float:
-            arguments = (walk, _float(beta), *places)
+            arguments = (walk, c_float(beta), *places)
             self.program.calls.append(KernelCall("softmax_float", arguments, comment))
             return
         table = self._array("int32_t", f"layer{operator.place}_exponentials",
@@ -752,7 +753,7 @@ class _Lowering:
         if source.is_float:
             alpha = float(getattr(operator.options, "alpha", 0) or 0)
             kernel = f"{operator.kind.lower()}_float"
-            before = [_float(alpha)] if operator.kind == "LEAKY_RELU" else []
+            before = [c_float(alpha)] if operator.kind == "LEAKY_RELU" else []
             self._walk(kernel, tensor.shape, strides, places, comment, before)
             return
         table = self._array("int8_t", f"layer{operator.place}_table", _table(operator))
@@ -768,7 +769,7 @@ class _Lowering:
         places = self._origin(source), self._origin(target)
         kernel = "quantize" if output.dtype != "float32" else "dequantize"
         quantized = output if kernel == "quantize" else tensor
-        before = [_float(quantized.scale), stored_zero(quantized)]
+        before = [c_float(quantized.scale), stored_zero(quantized)]
         self._walk(kernel, tensor.shape, strides, places, self._comment(operator), before)
 
     def _resize(self, operator: Operator) -> None:
@@ -857,11 +858,6 @@ def _padded(values: Values, dtype: np.dtype[Any]) -> Values:
 def _wrapped(values: Values) -> Values:
     """Return integers as 32 bits hold them."""
     return (values + 2**31) % 2**32 - 2**31
-
-
-def _float(value: float) -> str:
-    text = f"{np.float32(value):.9g}"
-    return f"{text}f" if any(mark in text for mark in ".en") else f"{text}.0f"
 
 
 def _stored(tensor: Tensor) -> Values:

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.native import arena, isa
-from lenet_edge.export.native.lowering import Array, KernelCall, Place, Program, Struct, root
-from lenet_edge.export.native.text import array
+from lenet_edge.export.native.lowering import (
+    Array,
+    Buffer,
+    KernelCall,
+    Place,
+    Program,
+    Struct,
+    root,
+)
+from lenet_edge.export.native.text import array, c_float
 from lenet_edge.export.native.tflite_graph import Tensor
 
 STACK_ARENA_BYTES = 4096  # a larger arena is static memory
@@ -46,7 +54,7 @@ def write(program: Program, name: str) -> tuple[str, int]:
     levels = isa.compiled_levels(kernels)
     run = _run(program)
     is_small = len(program.calls) <= _MAX_INLINED_CALLS
-    uses_floats = any(kernel.endswith("_float") for kernel in kernels)
+    uses_floats = any(buffer.is_float for buffer in _all_buffers(program))
     parts = [
         isa.plain("common"),
         *([isa.plain("common_float")] if uses_floats else []),
@@ -67,6 +75,11 @@ def write(program: Program, name: str) -> tuple[str, int]:
         _entrances(program, name, size, is_static, levels),
     ]
     return "\n".join(part for part in parts if part), size
+
+
+def _all_buffers(program: Program) -> list[Buffer]:
+    places = [each for call in program.calls for each in call.arguments if isinstance(each, Place)]
+    return [place.buffer for place in places]
 
 
 def _at(level: isa.Isa, kernels: Sequence[str]) -> list[str]:
@@ -119,7 +132,7 @@ def _value(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "{" + ", ".join(map(str, value)) + "}"
     if isinstance(value, float):
-        return f"{value!r}f"
+        return c_float(value)
     if value == -(2**31):
         return "(-2147483647 - 1)"
     return str(value)

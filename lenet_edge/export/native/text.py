@@ -41,7 +41,7 @@ def identifier(stem: str) -> str:
 def array(kind: str, name: str, values: npt.NDArray[Any], aligned: bool = False) -> str:
     """Return the definition of a constant array in row-major order."""
     floats = values.dtype.kind == "f"
-    texts = [_float(value) if floats else str(value) for value in values.ravel().tolist()]
+    texts = [c_float(value) if floats else str(value) for value in values.ravel().tolist()]
     lines, line = [], " "
     for text in texts:
         if len(line) + len(text) + 2 > _WIDTH:
@@ -54,7 +54,8 @@ def array(kind: str, name: str, values: npt.NDArray[Any], aligned: bool = False)
     return f"static {align}const {kind} {name}[{values.size}] = {{\n{body}\n}};\n"
 
 
-def _float(value: float) -> str:
+def c_float(value: float) -> str:
+    """Return a float32 as a constant of C."""
     text = f"{np.float32(value):.9g}"  # nine digits identify every float32
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
@@ -161,9 +162,9 @@ def header(artifact: Artifact) -> str:
         lines += [
             "#include <stdint.h>",
             "",
-            f"#define {upper}_INPUT_SCALE {_float(image.scale)}",
+            f"#define {upper}_INPUT_SCALE {c_float(image.scale)}",
             f"#define {upper}_INPUT_ZERO_POINT ({image.zero_point})",
-            f"#define {upper}_OUTPUT_SCALE {_float(logits.scale or 1)}",
+            f"#define {upper}_OUTPUT_SCALE {c_float(logits.scale or 1)}",
             f"#define {upper}_OUTPUT_ZERO_POINT ({logits.zero_point})",
         ]
     lines += ["", f"#define {upper}_NUM_CLASSES {logits.shape[-1]}"]
