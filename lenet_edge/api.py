@@ -316,6 +316,7 @@ def bench(
     resume: bool = False,
     csv: PathLike | None = None,
     pytest_benchmark: PathLike | None = None,
+    inputs: PathLike | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     progress: Progress = "auto",
 ) -> BenchRun:
@@ -341,6 +342,7 @@ def bench(
         resume: continue the run that `json` holds.
         csv: a file for a row of each cell.
         pytest_benchmark: a file that ``pytest-benchmark compare`` reads.
+        inputs: an .npz file with an array for each input; None means test images or random values.
         preprocessing: see `export`.
         progress: see `targets`.
 
@@ -368,11 +370,12 @@ def bench(
         rounds,
         timeout,
         _pythons(python),
+        None if inputs is None else Path(inputs),
     )
     console, stated = _console(progress), _stated(preprocessing)
     choice = _choice(files, target, delegate, delegate_option, allow_fallback, console, stated)
-    inputs = [artifact.path for artifact in choice.artifacts]
-    _check_outputs({"json": json, "csv": csv, "pytest_benchmark": pytest_benchmark}, inputs)
+    used = [*(artifact.path for artifact in choice.artifacts), inputs]
+    _check_outputs({"json": json, "csv": csv, "pytest_benchmark": pytest_benchmark}, used)
     run, stopped = bench(choice, settings, console, None if json is None else Path(json), resume)
     if csv is not None:
         csv_and_pytest.write_text(Path(csv), csv_and_pytest.to_csv(run))

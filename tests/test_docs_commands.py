@@ -33,6 +33,9 @@ ELSEWHERE = {
     "lenet-edge verify numpy/lenet_float32.npz numpy/lenet_float16.npz": "test_extending.py",
     "lenet-edge bench numpy/lenet_float32.npz --batch-size 1 --rounds 1 --max-time 1":
         "test_extending.py",
+    # Models of other tools.
+    "lenet-edge bench ocr.onnx --input-shape x=1,3,48,192": "runtimes/test_any_model.py",
+    "lenet-edge bench speech.onnx --inputs speech.npz": "runtimes/test_any_model.py",
     # Commands that need a fleet.
     "pip install 'lenet-edge[fleet,litert]'": "test_board.py",
     "lenet-edge fleet up": "fleet/test_up.py",

@@ -11,6 +11,8 @@ from typing import Any
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.sampling import StopRule
+from lenet_edge.errors import DataError
+from lenet_edge.model_inputs import random_inputs, read_inputs
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
@@ -92,6 +94,40 @@ def refused_batches(pairs: Sequence[Pair], cells: Sequence[Cell]) -> list[Skippe
     ]
 
 
+def split_by_inputs(pairs: Sequence[Pair], inputs: Path | None) -> tuple[list[Pair], list[Skipped]]:
+    """Separate the pairs whose inputs can be made from those that need a fact from the user.
+
+    Args:
+        pairs: the pairs.
+        inputs: the .npz file with an array for each input; None for test images or random values.
+
+    Returns:
+        The pairs to measure, and the others with the reason.
+
+    Raises:
+        DataError: no pair can be measured.
+    """
+    reasons: dict[Artifact, DataError] = {}
+    for artifact in dict.fromkeys(pair.artifact for pair in pairs):
+        try:
+            if inputs:
+                read_inputs(inputs, artifact.inputs, artifact.batch_size or 1)
+            else:
+                random_inputs(artifact.inputs, 1, 0)
+        except DataError as error:
+            reasons[artifact] = error
+    ready = [pair for pair in pairs if pair.artifact not in reasons]
+    if reasons and not ready:
+        artifact, reason = next(iter(reasons.items()))
+        raise DataError(f"{artifact.name} cannot be measured: {reason}") from reason
+    skipped = [
+        Skipped(pair.target.name, str(reasons[pair.artifact]), pair.artifact.name)
+        for pair in pairs
+        if pair.artifact in reasons
+    ]
+    return ready, skipped
+
+
 def pairs_for_pythons(
     artifacts: Sequence[Artifact], missing: Sequence[Skipped], pythons: Mapping[str, Path]
 ) -> tuple[list[Pair], list[Skipped]]:
@@ -136,6 +172,7 @@ class Plan:
         pythons: interpreters of other environments by the name of a target or a runtime; ""
             stands for all others.
         scenario: the scenario that the settings come from.
+        inputs: the .npz file with an array for each input; None for test images or random values.
     """
 
     cells: tuple[Cell, ...]
@@ -145,6 +182,7 @@ class Plan:
     timeout_s: float = 300.0
     pythons: Mapping[str, Path] = field(default_factory=dict)
     scenario: str | None = None
+    inputs: Path | None = None
 
     def orders(self) -> list[list[Cell]]:
         """Return the cells of each round, in the order of measurement."""
@@ -159,7 +197,8 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """The settings that a result file records; a resumed run must have equal ones."""
         rule = dataclasses.asdict(self.stop)
-        return {"rounds": self.rounds, "seed": self.seed, "scenario": self.scenario, **rule}
+        facts = {"rounds": self.rounds, "seed": self.seed, "scenario": self.scenario, **rule}
+        return {**facts, "inputs": self.inputs.name} if self.inputs else facts
 
     def python_for(self, pair: Pair) -> Path | None:
         """Return the interpreter for the workers of a pair; None for this one."""

@@ -150,6 +150,7 @@ class BenchProgress:
             batch_size=cell.batch_size,
             num_threads=cell.num_threads,
             stop=dataclasses.asdict(plan.stop.share(plan.rounds)),
+            inputs=plan.inputs,
         )
         try:
             facts = yield from call.within(plan.timeout_s).in_new_process(

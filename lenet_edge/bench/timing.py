@@ -107,7 +107,7 @@ def measure(
             delegation=delegation,
             arena_bytes=getattr(session, "arena_bytes", None),
             inputs=inputs.name if inputs else "test images" if _takes_tests(file) else "random",
-            state=_state(session),
+            state=state_of(session),
             energy_covers=meter.covers if meter else None,
             invalid=_throttling(after.throttled),
         ).to_json()
@@ -126,7 +126,7 @@ def _takes_tests(file: Artifact) -> bool:
     return takes_images(file) and has_test_images(file)
 
 
-def _state(session: Session) -> str | None:
+def state_of(session: Session) -> str | None:
     """Return "carried" or "reset" for a model with a state: the state that each call begins with.
 
     A runtime that keeps the state carries it from call to call. A state that is an input has the

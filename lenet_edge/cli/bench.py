@@ -10,6 +10,7 @@ import click
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import (
     FLEET,
+    INPUT,
     MEASURING,
     OUTPUT,
     TARGETS,
@@ -86,6 +87,11 @@ def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
         metavar="S", show_default=True,
         help="Stop a process that takes longer than this many seconds.")  # fmt: skip
 @input_options
+@option(
+    INPUT, "inputs", "--inputs", type=click.Path(path_type=Path), metavar="FILE.npz",
+    help="Feed the arrays of FILE, one named like each input. Default: test images, or random"
+    " values.",
+)  # fmt: skip
 @json_option
 @option(OUTPUT, "--resume", is_flag=True,
         help="Continue the run in the file of --json.")  # fmt: skip
@@ -115,12 +121,14 @@ def command(
     resume: bool,
     csv_file: Path | None,
     pytest_file: Path | None,
+    inputs: Path | None,
     stated: StatedInput,
 ) -> None:
     """Measure the latency of each file at each batch size.
 
-    FILES are exported models; the default is every file in ./exported. First, bench checks each
-    file on 256 test images; files with wrong predictions get no rank. Each figure comes from
+    FILES are models, exported ones or any .tflite, .onnx and .keras file; the default is every file
+    in ./exported. First, bench checks each exported file on 256 test images; files with wrong
+    predictions get no rank. Each figure comes from
     several fresh processes, in rounds over all cells, so that drift affects all cells alike. The
     latency is that of the inference alone. The times for quantizing the input and for reading the
     output are in the JSON. With --json FILE, bench saves each finished process at once, and
@@ -153,12 +161,14 @@ def command(
         rounds,
         timeout,
         pythons,
+        inputs,
     )
     if share and not scheduler:
         raise UsageError("--share needs --scheduler, the address of a fleet")
-    if scheduler and (pythons or csv_file or pytest_file):
+    if scheduler and (pythons or csv_file or pytest_file or inputs):
         raise UsageError(
-            "--python, --csv and --pytest-benchmark are for one machine; leave out --scheduler"
+            "--python, --inputs, --csv and --pytest-benchmark are for one machine; leave out"
+            " --scheduler"
         )
     artifacts = load_artifacts(files, DEFAULT_DIR, say, stated)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)

@@ -31,7 +31,8 @@ class BenchSettings:
     `batch_sizes` None means the batch sizes of `scenario`, or 1, 8, 32 and 128 without one. Without
     both, a file with a fixed batch is measured at that batch.
     `precision` is a fraction of the median. `pythons` are interpreters of other environments by
-    the name of a target or runtime; "" stands for all others.
+    the name of a target or runtime; "" stands for all others. `inputs` is an .npz file with an
+    array for each input of the models.
 
     Raises:
         UsageError: two settings contradict each other.
@@ -46,6 +47,7 @@ class BenchSettings:
     rounds: int = 3
     timeout_s: float = 300.0
     pythons: Mapping[str, Path] = field(default_factory=dict)
+    inputs: Path | None = None
 
     def __post_init__(self) -> None:
         if self.max_time_s < self.min_time_s:
@@ -73,6 +75,7 @@ class BenchSettings:
             timeout_s=self.timeout_s,
             pythons=self.pythons,
             scenario=self.scenario,
+            inputs=self.inputs,
         )
 
 
@@ -103,7 +106,7 @@ def bench(
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
     others, missing = plan.pairs_for_pythons(choice.artifacts, missing, settings.pythons)
-    pairs += others
+    pairs, unfit = plan.split_by_inputs([*pairs, *others], settings.inputs)
     console.note(f"Targets: {', '.join(sorted({pair.target.name for pair in pairs})) or 'none'}")
     planned = settings.plan(pairs)
     refused = plan.refused_batches(pairs, planned.cells)
@@ -116,7 +119,7 @@ def bench(
         with console.progress_bar("Check", len(pairs)) as step:
             planned, parity, failed = check(planned, step)
         return _measure(
-            planned, [*missing, *refused, *failed], parity, earlier, console, results_file
+            planned, [*missing, *unfit, *refused, *failed], parity, earlier, console, results_file
         )
 
 
@@ -162,7 +165,7 @@ def bench_fleet(
     Args:
         scheduler: the address of the Dask scheduler.
         choice: the files and targets.
-        settings: the settings of each board's plan; `pythons` do not apply.
+        settings: the settings of each board's plan; `pythons` and `inputs` do not apply.
         console: the display.
         share: equal boards divide the cells among themselves.
         results_file: a JSON file that is rewritten now and then; None keeps nothing.

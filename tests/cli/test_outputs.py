@@ -36,7 +36,7 @@ MODEL = ROOT / "exported" / "lenet_int8.tflite"
 DIGIT = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
 INPUTS = {
     "base", "calibration", "data", "data_dir", "dataset", "delegate", "files", "images",
-    "inventory", "labels", "model", "new", "pythons", "reference", "results",
+    "inputs", "inventory", "labels", "model", "new", "pythons", "reference", "results",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,13 +14,14 @@ import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import Artifact, batch_size_of, describe
+from lenet_edge.bench import timing
 from lenet_edge.bench.sampling import StopRule, take_samples
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.model_inputs import random_inputs
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.selection import load_artifacts
 from lenet_edge.target import Array
-from tests.conftest import MakeOnce
+from tests.conftest import LenetEdge, MakeOnce
 
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 RANKS = range(6)
@@ -331,9 +333,9 @@ def test_bench_times_the_calls_of_a_loop_by_hand(tflite_models: Path, tmp_path: 
 def test_a_variable_is_carried_from_call_to_call(tflite_models: Path, tmp_path: Path) -> None:
     path = tflite_models / "variable.tflite"
     with closing(open_session(opened(path), get_target("litert-xnnpack"))) as session:
-        assert session.state == "carried"
+        assert timing.state_of(session) == session.state == "carried"
         name = session.input_specs[0].name
-    for target in TFLITE_TARGETS[:3]:
+    for target in TFLITE_TARGETS[1:3]:
         (total,) = run_elsewhere(
             path, target, {name: np.ones((1, 4), np.float32)}, tmp_path
         ).values()
@@ -344,3 +346,70 @@ def test_the_batch_is_the_first_size_of_every_input(tmp_path: Path) -> None:
     for batch, expected in ((2, 2), ("n", None)):
         (artifact,) = load_artifacts([write_two_onnx(tmp_path / "two.onnx", batch)], tmp_path)
         assert (artifact.batch_size, batch_size_of(artifact.inputs)) == (expected, expected)
+
+
+BRIEF = ("--batch-size", "1", "--rounds", "1", "--min-time", "0", "--max-time", "0.02")
+
+
+def bench(folder: Path, lenet_edge: LenetEdge, *arguments: str) -> list[dict[str, Any]]:
+    done = lenet_edge("bench", *arguments, *BRIEF, "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    measurements: list[dict[str, Any]] = json.loads((folder / "out.json").read_text())[
+        "measurements"
+    ]
+    return measurements
+
+
+@pytest.mark.costly
+def test_bench_measures_any_model(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+    write_two_onnx(tmp_path / "two.onnx")
+    np.savez(tmp_path / "three.npz", a=np.ones((3, 4)), b=np.ones((3, 4)), factor=np.array(2))
+    ort = ("two.onnx", "--target", "onnxruntime-cpu")
+    (read,) = bench(tmp_path, lenet_edge, *ort, "--inputs", "three.npz")
+    assert (read["inputs"], read["state"]) == ("three.npz", None)
+
+
+@pytest.mark.costly
+def test_bench_states_free_sizes(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+    from onnx import TensorProto as Types
+    from onnx import helper
+
+    write_onnx(
+        tmp_path / "free.onnx",
+        [helper.make_node("GlobalAveragePool", ["x"], ["mean"]),
+         helper.make_node("Identity", ["state"], ["next"])],
+        [("x", Types.FLOAT, ["n", 3, 48, "width"]), ("state", Types.FLOAT, [2, "n", 8, 1])],
+        [("mean", Types.FLOAT, ["n", 3, 1, 1]), ("next", Types.FLOAT, [2, "n", 8, 1])],
+    )  # fmt: skip
+    ort = ("free.onnx", "--target", "onnxruntime-cpu")
+    done = lenet_edge("bench", *ort)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: free.onnx cannot be measured: the input x takes any x 3 x 48 x any; state its"
+        " sizes, such as --input-shape x=1,3,48,48"
+    )
+    shapes = ("--input-shape", "x=1,3,48,20", "--input-shape", "state=2,1,8,1")
+    (measured,) = bench(tmp_path, lenet_edge, *ort, *shapes)
+    facts = {name: measured[name] for name in ("batch_size", "inputs", "state")}
+    assert facts == {"batch_size": 1, "inputs": "random", "state": "reset"}
+
+
+@pytest.mark.slow
+def test_a_keras_model_of_two_inputs_and_outputs(tmp_path: Path) -> None:
+    code = f"""
+import keras, numpy as np
+from pathlib import Path
+from tests.runtimes.test_any_model import TWO, run
+a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+sides = {{"b": b, "a": a}}
+path = Path({str(tmp_path / "two.keras")!r})
+keras.Model(sides, [keras.layers.Add()([a, b]), keras.layers.Multiply()([a, b])]).save(path)
+for target in ("tensorflow-function", "tensorflow-eager", "tensorflow-xla"):
+    outputs = run(path, target, {{"a": TWO["a"], "b": TWO["b"] * 2}})
+    first, second = outputs.values()
+    np.testing.assert_array_equal(first, TWO["a"] + 2)
+    np.testing.assert_array_equal(second, TWO["a"] * 2)
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=120, cwd=Path(__file__).parents[2]
+    )

@@ -30,8 +30,7 @@ def bench_view(run: BenchRun) -> RenderableType:
                      ("img/s", 6), ("load ms", 7), ("rank", 4)])  # fmt: skip
     rank_by_key = ranks(run)
     for file, cells in group_by_file(run.measurements):
-        random = ", random inputs" if cells[0].inputs == "random" else ""
-        blocks.start(file, f"{cells[0].size_bytes:,} bytes{random}")
+        blocks.start(file, f"{cells[0].size_bytes:,} bytes{_inputs(cells[0])}")
         for cell in cells:
             blocks.row(
                 _target(cell),
@@ -52,11 +51,32 @@ def bench_view(run: BenchRun) -> RenderableType:
         *blocks.tables,
         Text(f"\n{_legend(run)}{left}", style="dim"),
         *delegation_lines(run.measurements),
+        *_states(run.measurements),
         *_arenas(run.measurements),
         *_doubts(run),
         *verdict_lines(report for report in run.parity if report.verdict == "fail"),
         *skipped_lines(run.skipped),
     )
+
+
+def _inputs(cell: Measurement) -> str:
+    """Return the source of the inputs, if it is no test images."""
+    sources = {"test images": "", "random": ", random inputs"}
+    return sources.get(cell.inputs, f", inputs of {cell.inputs}")
+
+
+def _states(cells: Sequence[Measurement]) -> list[Text]:
+    """Return a line for each pair with a state, which says if the calls share it."""
+    words = {
+        "carried": "the state is carried from call to call",
+        "reset": "the state is an input, so that each call begins with the same one",
+    }
+    lines = {
+        f"{cell.artifact} on {cell.target}: {words.get(cell.state, cell.state)}"
+        for cell in cells
+        if cell.state
+    }
+    return [Text(line, style="dim") for line in sorted(lines)]
 
 
 def _target(cell: Measurement) -> str:
