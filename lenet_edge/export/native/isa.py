@@ -23,6 +23,7 @@ class Isa:
         name: the end of the names of its kernel files.
         guard: the condition of the preprocessor under which it can be compiled.
         target: the attribute "target" of its functions; "" if the compiler's flags select it.
+        attribute: a macro of common.c instead, for compilers that differ in `target`.
         check: the condition in C that the processor has it; "" if the guard is enough.
         falls_back: the instruction sets whose kernels it uses where it has none, best first.
         prelude: text before its kernels, such as an #include.
@@ -31,6 +32,7 @@ class Isa:
     name: str
     guard: str
     target: str = ""
+    attribute: str = ""
     check: str = ""
     falls_back: tuple[str, ...] = ()
     prelude: str = ""
@@ -58,9 +60,9 @@ ISAS = (
         falls_back=("avx2",),
     ),
     Isa("avx2", "defined(CHOOSE_X86)", target="avx2,fma", check=_supports("avx2", "fma")),
-    Isa("dotprod", "defined(CHOOSE_ARM64)", target="arch=armv8.2-a+dotprod", check="has_dotprod()",
-        falls_back=("neon",)),
-    Isa("neon", "defined(CHOOSE_ARM64)"),
+    Isa("dotprod", "defined(CHOOSE_ARM64)", attribute="WITH_DOTPROD", check="has_dotprod()",
+        falls_back=("neon",), prelude="#include <arm_neon.h>\n"),
+    Isa("neon", "defined(CHOOSE_ARM64)", prelude="#include <arm_neon.h>\n"),
 )  # fmt: skip
 
 
@@ -109,10 +111,8 @@ def at_level(text: str, isa: Isa) -> str:
         text = re.sub(rf"(?<!\.)(?<!struct )\b{name}\b", f"{name}_{isa.name}", text)
     mark = isa.name.upper()
     text = re.sub(r"^(INLINE|KERNEL|static)\b(?! const)", rf"\1 {mark}", text, flags=re.MULTILINE)
-    return (
-        f"/* ---- {isa.name} ---- */\n\n"
-        f'#define {mark} __attribute__((target("{isa.target}")))\n\n{text}'
-    )
+    attribute = isa.attribute or f'__attribute__((target("{isa.target}")))'
+    return f"/* ---- {isa.name} ---- */\n\n#define {mark} {attribute}\n\n{text}"
 
 
 def selected(kernel: str) -> str:

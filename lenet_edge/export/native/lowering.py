@@ -541,7 +541,11 @@ class _Lowering:
             _padded(np.array(side, np.int64), np.dtype(kind))
             for side, kind in zip(zip(*pairs, strict=True), ("int32", "int8"), strict=True)
         )
-        is_wide = bool(np.abs(values).max(initial=0) > 128 or values.max(initial=0) > 127)
+        # NEON adds two products in 16 bits, which overflow only if both weights are -128.
+        lowest = (values == -128).sum(axis=0 if kind == "depthwise" else (1, 2))
+        is_wide = bool(
+            values.min(initial=0) < -128 or values.max(initial=0) > 127 or lowest.max(initial=0) > 1
+        )
         fields["padded"] = _rounded(outputs)
         fields["in_low"] = self._smallest(source)
         fields |= {"zero": stored_zero(output), "low": low, "high": high}

@@ -17,7 +17,7 @@
 #define INLINE static inline __attribute__((always_inline, unused))
 #if defined(__x86_64__) || defined(__i386__)
 #define CHOOSE_X86 1
-#elif defined(__aarch64__) && defined(__ARM_NEON)
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
 #define CHOOSE_ARM64 1
 #endif
 #endif
@@ -30,6 +30,30 @@
 #endif
 #if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
 #define CORTEX_M 1
+#endif
+
+#ifdef CHOOSE_ARM64
+#if defined(__ARM_FEATURE_DOTPROD) /* the flags of the compiler allow it already */
+#define WITH_DOTPROD
+#elif defined(__clang__)
+#define WITH_DOTPROD __attribute__((target("dotprod")))
+#else
+#define WITH_DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+#if defined(__linux__) && !defined(__ARM_FEATURE_DOTPROD)
+#include <sys/auxv.h>
+#endif
+
+/* 1 if the processor has an instruction for dot products of four bytes. */
+INLINE int has_dotprod(void) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return 1;
+#elif defined(__linux__)
+  return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */
+#else
+  return 0;
+#endif
+}
 #endif
 
 /* A convolution, with the max-pool behind it. Its kernel is a grid of runs: each run is a row of
