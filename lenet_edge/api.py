@@ -230,6 +230,9 @@ def verify(
     max_accuracy_drop: float | None = None,
     min_agreement: float | None = None,
     max_abs_error: float | None = None,
+    min_snr_db: float | None = None,
+    min_cosine: float | None = None,
+    bound: Mapping[str, Mapping[str, float]] | None = None,
     reference: PathLike | Artifact | None = None,
     data: PathLike | None = None,
     delegate: str | None = None,
@@ -250,9 +253,13 @@ def verify(
         max_accuracy_drop: in percentage points; None means the default of the precision.
         min_agreement: the least share of images with the same top class, in percent.
         max_abs_error: the largest error of a logit.
+        min_snr_db: the lowest signal-to-noise ratio of outputs that are no classes.
+        min_cosine: the lowest cosine between the outputs of both files; None means any.
+        bound: bounds of single outputs, such as {"boxes": {"min_snr_db": 30}}.
         reference: a model file to compare with; None means the recorded float model.
         data: images, and labels if there are any, for `reference`: an .npz, .npy or CSV file, or a
-            folder of images.
+            folder of images. For models that do not take one image, an .npz file with an array for
+            each input. Without it, recorded images or random inputs.
         delegate: an external TFLite delegate: its .so file or its short name.
         delegate_option: options of the delegate, or of ONNX Runtime's provider.
         allow_fallback: accept a delegate that leaves nodes to the CPU.
@@ -278,6 +285,8 @@ def verify(
             "max_accuracy_drop": max_accuracy_drop,
             "min_agreement": min_agreement,
             "max_abs_error": max_abs_error,
+            "min_snr_db": min_snr_db,
+            "min_cosine": min_cosine,
         },
         num_threads,
         None if reference is None else _path(reference),
@@ -286,6 +295,7 @@ def verify(
         None if logits is None else Path(logits),
         None if plots is None else Path(plots),
         _stated(preprocessing),
+        bound or {},
     )
     console = _console(progress)
     choice = _choice(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lenet_edge.inspection.graph import GraphTensor
 
 _MAX_PHRASES = 8  # the JSON has all
-_MAX_AXIS = 10  # characters of the name of a free axis
 
 
 @click.command("inspect", cls=Command, section=Section.MEASURE, position=3)
@@ -137,9 +136,7 @@ def _ends(graph: ModelGraph) -> Table:
 def _shape(tensor: GraphTensor) -> str:
     if tensor.shape is None:
         return "?"
-    sizes = ["?" if size is None else str(size) for size in tensor.shape]
-    # The names of free axes that tools invent are long, and would hide the other columns.
-    return "x".join(size if len(size) <= _MAX_AXIS else "?" for size in sizes) or "scalar"
+    return "x".join("?" if size is None else str(size) for size in tensor.shape) or "scalar"
 
 
 def _quantization(tensor: GraphTensor) -> str:

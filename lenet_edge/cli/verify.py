@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,35 @@ if TYPE_CHECKING:
     from lenet_edge.artifacts.stated_input import StatedInput
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.flows.verify import VerifySettings
+
+_KEYS = ("min-agreement", "max-abs-error", "min-snr-db", "min-cosine")
+
+
+def _parse_bounds(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """Return the bounds of each output; the texts are ``OUTPUT:BOUND=X``.
+
+    Names of outputs may contain colons and equals signs.
+    """
+    bounds: dict[str, dict[str, float]] = {}
+    for text in texts:
+        left, _, number = text.rpartition("=")
+        output, _, key = left.rpartition(":")
+        try:
+            limit = float(number)
+        except ValueError:
+            limit = math.nan
+        if not output or key not in _KEYS or not math.isfinite(limit):
+            raise click.BadParameter(
+                f"{text!r} is not an output, a bound ({', '.join(_KEYS)}) and a number, such as"
+                " boxes:min-snr-db=30",
+                context,
+                parameter,
+            )
+        bounds.setdefault(output, {})[key.replace("-", "_")] = limit
+    return bounds
+
 
 _BOUNDS, _REFERENCE = "Bounds", "Reference"
 _BY_PRECISION = "The default depends on the precision"
@@ -60,6 +90,30 @@ _BY_PRECISION = "The default depends on the precision"
     help=f"Maximum error of a logit. {_BY_PRECISION} (float32: 0.01, int8: any).",
 )
 @option(
+    _BOUNDS,
+    "--min-snr-db",
+    type=float,
+    metavar="DB",
+    help="Minimum signal-to-noise ratio of outputs that are no classes."
+    f" {_BY_PRECISION} (float32: 60, int8: 20).",
+)
+@option(
+    _BOUNDS,
+    "--min-cosine",
+    type=click.FloatRange(-1, 1),
+    metavar="X",
+    help="Minimum cosine between the outputs of both files. Default: any.",
+)
+@option(
+    _BOUNDS,
+    "--bound",
+    "output_bounds",
+    multiple=True,
+    callback=_parse_bounds,
+    metavar="OUTPUT:BOUND=X",
+    help="A bound of one output, such as boxes:min-snr-db=30. Repeatable.",
+)
+@option(
     _REFERENCE,
     "--reference",
     type=click.Path(path_type=Path),
@@ -72,7 +126,8 @@ _BY_PRECISION = "The default depends on the precision"
     type=click.Path(path_type=Path),
     metavar="FILE|FOLDER",
     help="With --reference: use these images, and their labels if there are any: an .npz, .npy or"
-    " CSV file, or a folder of images.",
+    " CSV file, or a folder of images. For models that do not take one image: an .npz file with an"
+    " array for each input. Default: recorded images, or random inputs.",
 )
 @option(OUTPUT, "--layers", is_flag=True,
         help="Show which layer of a quantized file has the largest error.")  # fmt: skip
@@ -108,15 +163,17 @@ def command(
     scheduler: str | None,
     json_file: Path | None,
     stated: StatedInput,
+    output_bounds: dict[str, dict[str, float]],
     **options: float | None,
 ) -> None:
     """Check that each file is as accurate as the float model.
 
     FILES are exported models, or any model files with --reference; the default is every file in
-    ./exported. Each file runs on all test images and on every installed target. The exit status is
-    3 if a file fails on a target, and 4 if there are too few images to decide or the input of a
-    file is only assumed. A [tool.lenet-edge] section in ./pyproject.toml can hold the bounds, with
-    a table for each precision.
+    ./exported. Each file runs on all test images and on every installed target. Models with several
+    inputs or outputs are compared output by output. The exit status is 3 if a file fails on a
+    target, and 4 if there are too few images to decide or the input of a file is only assumed. A
+    [tool.lenet-edge] section in ./pyproject.toml can hold the bounds, with a table for each
+    precision, or for each output ("outputs.NAME").
 
     \b
     Example: lenet-edge verify exported/lenet_int8.tflite --target litert
@@ -127,7 +184,7 @@ def command(
     from lenet_edge.selection import load_artifacts
 
     settings = VerifySettings(
-        options, num_threads, reference, data, layers, logits_file, plots, stated
+        options, num_threads, reference, data, layers, logits_file, plots, stated, output_bounds
     )
     artifacts = load_artifacts(files, DEFAULT_DIR, say, stated)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.onnx_graph import attribute
-from lenet_edge.inspection.onnx import free_negative_sizes
 
 import onnx  # isort: skip
 from onnx import (  # isort: skip
@@ -60,7 +59,6 @@ def simplify(model: Any) -> Any:
         ModelFileError: the graph is damaged, or its batch is not the first axis.
     """
     model = inliner.inline_local_functions(model)
-    free_negative_sizes(model.graph)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < _MIN_OPSET:
         model = version_converter.convert_version(model, _MIN_OPSET)

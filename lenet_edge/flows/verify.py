@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.errors import LenetEdgeError, UsageError
 from lenet_edge.flows.console import Console, late_bar
-from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport
+from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
 from lenet_edge.rule_choice import compare_on_images
 from lenet_edge.selection import Pair, best_target, load_artifacts, select_pairs
 from lenet_edge.support import npz
 from lenet_edge.target import Logits
 from lenet_edge.verify import verify as stage
 from lenet_edge.verify.expected import Expected, expected_from_file
-from lenet_edge.verify.verdict import DEFAULTS, read_bounds
+from lenet_edge.verify.file_pairs import compare_files, find_parent, needs_outputs
+from lenet_edge.verify.verdict import DEFAULTS, OUTPUT_BOUNDS, OUTPUTS, read_bounds
 
 if TYPE_CHECKING:
     from lenet_edge.data.dataset import LabelledImages
@@ -31,14 +33,12 @@ class VerifySettings:
     """The settings of a verification, as the options of `lenet-edge verify` name them.
 
     `bounds` are by the name of a field of `Bounds`; None leaves a bound at its default.
+    `output_bounds` are for single outputs, by the names of the output and of the field.
     `reference` is a model file to compare with, None the recorded float model; `data` is a
-    file or folder of images for it. `layers` compares each layer of a quantized file with its float
-    sibling. `logits_file` is an .npz file for the logits of each pair, named "FILE on TARGET";
-    `plots` is a folder for pictures of each pair. `stated` has the facts about the reference's
-    input.
-
-    Raises:
-        UsageError: `data` without `reference`.
+    file or folder of images for it, or an .npz file with an array for each of its inputs. `layers`
+    compares each layer of a quantized file with its float sibling. `logits_file` is an .npz file
+    for the logits of each pair, named "FILE on TARGET"; `plots` is a folder for pictures of each
+    pair. `stated` has the facts about the reference's input.
     """
 
     bounds: Mapping[str, float | None] = field(default_factory=dict)
@@ -49,10 +49,7 @@ class VerifySettings:
     logits_file: Path | None = None
     plots: Path | None = None
     stated: StatedInput = NOTHING_STATED
-
-    def __post_init__(self) -> None:
-        if self.data and not self.reference:
-            raise UsageError("--data needs --reference, the file to compare with")
+    output_bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def for_one_machine(self) -> bool:
@@ -67,7 +64,15 @@ class VerifySettings:
         """
         chosen = {name: value for name, value in self.bounds.items() if value is not None}
         settings = read_bounds(Path())
-        return settings | {name: {**settings.get(name, {}), **chosen} for name in DEFAULTS}
+        outputs = {**settings.get(OUTPUTS, {})}
+        for name, own in self.output_bounds.items():
+            outputs[name] = {**outputs.get(name, {}), **own}
+            if unknown := own.keys() - OUTPUT_BOUNDS:
+                raise UsageError(
+                    f"{min(unknown)} is no bound of an output; these are {', '.join(OUTPUT_BOUNDS)}"
+                )
+        by_precision = {name: {**settings.get(name, {}), **chosen} for name in DEFAULTS}
+        return settings | by_precision | {OUTPUTS: outputs}
 
 
 def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchRun:
@@ -89,8 +94,21 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
     reference, sibling = None, None
+    by_parent = {} if settings.reference else _by_parent(pairs)
+    if settings.data and not settings.reference and len(by_parent) != len(pairs):
+        raise UsageError("--data needs --reference, the file to compare with")
     if settings.reference:
         (sibling,) = load_artifacts([settings.reference], Path(), console.note, settings.stated)
+        if _compares_outputs(sibling, pairs, settings.data):
+            by_parent = dict.fromkeys(range(len(pairs)), sibling)
+    by_output: list[ParityReport] = []
+    if by_parent:
+        by_output, failed = _verify_outputs(by_parent, pairs, settings, bounds, console)
+        missing += failed
+        pairs = [pair for number, pair in enumerate(pairs) if number not in by_parent]
+        if not pairs:
+            return BenchRun.of_this_machine(parity=tuple(by_output), skipped=tuple(missing))
+    if sibling is not None:
         images = _load_images(settings.data, sibling, console.note) if settings.data else None
         sibling, pairs = settle_inputs(sibling, pairs, images, console.note)
         reference = expected_from_file(sibling, images, settings.num_threads)
@@ -113,7 +131,74 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         reports = _with_layers(reports, expectations, pairs, sibling)
     if settings.logits_file:
         npz.write_arrays(settings.logits_file, logits_of)
-    return BenchRun.of_this_machine(parity=tuple(reports), skipped=(*missing, *failed))
+    return BenchRun.of_this_machine(parity=(*by_output, *reports), skipped=(*missing, *failed))
+
+
+def _by_parent(pairs: Sequence[Pair]) -> dict[int, Artifact]:
+    """Return the file that a manifest names as the origin, by the number of the pair.
+
+    Only files that have no recorded predictions need it: those with several inputs or outputs.
+    """
+    parents: dict[int, Artifact] = {}
+    found: dict[str, Artifact | None] = {}
+    for number, pair in enumerate(pairs):
+        file = pair.artifact
+        if not needs_outputs(file, []) or file.parent_sha256 is None:
+            continue
+        if file.parent_sha256 not in found:
+            path = find_parent(file)
+            found[file.parent_sha256] = load_artifacts([path], Path())[0] if path else None
+        if parent := found[file.parent_sha256]:
+            parents[number] = parent
+    return parents
+
+
+def _compares_outputs(reference: Artifact, pairs: Sequence[Pair], data: Path | None) -> bool:
+    """Return True if files are compared output by output, and not by their predictions."""
+    if needs_outputs(reference, [pair.artifact for pair in pairs]):
+        return True
+    checkpoint = reference.parent_sha256 or reference.sha256
+    return data is None and not reference_path(reference.path.parent, checkpoint).exists()
+
+
+def _verify_outputs(
+    references: Mapping[int, Artifact],
+    pairs: Sequence[Pair],
+    settings: VerifySettings,
+    bounds: Mapping[str, Any],
+    console: Console,
+) -> tuple[list[ParityReport], list[Skipped]]:
+    """Compare pairs with their references output by output.
+
+    Args:
+        references: the file to compare with, by the number of the pair.
+        pairs: the pairs; those without a reference are left out.
+        settings: see `verify`.
+        bounds: see `verify`.
+        console: the display.
+
+    Returns:
+        A report for each pair that ran, and the pairs that did not run.
+    """
+    if settings.plots:
+        raise UsageError(
+            "--plots draws the predictions of models with one input and one output; leave it out"
+        )
+    outputs_of: dict[str, Any] = {}
+    reports: list[ParityReport] = []
+    skipped: list[Skipped] = []
+    with console.progress_bar("Verify", len(references)) as step:
+        for reference in {file.sha256: file for file in references.values()}.values():
+            mine = [pairs[n] for n, file in references.items() if file.sha256 == reference.sha256]
+            done, failed = compare_files(
+                mine, reference, settings.data, bounds, settings.num_threads, step,
+                outputs_of=outputs_of, with_layers=settings.layers,
+            )  # fmt: skip
+            reports += done
+            skipped += failed
+    if settings.logits_file:
+        npz.write_arrays(settings.logits_file, outputs_of)
+    return reports, skipped
 
 
 def _load_images(path: Path, reference: Artifact, note: Callable[[str], None]) -> LabelledImages:

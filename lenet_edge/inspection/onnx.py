@@ -76,7 +76,6 @@ def _read(model: Any) -> ModelGraph:
         except Exception:  # such as a function that calls itself; its calls are not counted
             notes.append("local functions that cannot be expanded")
     graph = model.graph
-    free_negative_sizes(graph)
     weights = {tensor.name for tensor in graph.initializer}
     entries = [value for value in graph.input if value.name not in weights]
     inputs, outputs = (tuple(map(_describe, values)) for values in (entries, graph.output))
@@ -93,14 +92,6 @@ def _read(model: Any) -> ModelGraph:
         not_counted=tuple(reader.not_counted),
         notes=tuple(notes),
     )
-
-
-def free_negative_sizes(graph: Any) -> None:
-    """Clear sizes below 0, by which older exporters of Paddle mean a free axis."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
-            if dim.dim_value < 0:
-                dim.Clear()
 
 
 def _describe(value: Any) -> GraphTensor:

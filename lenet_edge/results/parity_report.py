@@ -4,6 +4,7 @@ ParityReport        one pair
 ├── Bounds          limits that decide the verdict
 ├── Flip *          images whose predicted class changed
 ├── ClassCount *    images of one class that each model gets right
+├── OutputReport *  errors of one output, of files that were compared output by output
 └── LayerError *    quantization error of one layer
 """
 
@@ -92,12 +93,58 @@ class Bounds:
         min_agreement: in percent of the images.
         max_abs_error: in units of the logits.
         min_snr_db: lowest signal-to-noise ratio of outputs that are no classes.
+        min_cosine: lowest cosine of the angle between the outputs, compared output by output.
     """
 
     max_accuracy_drop: float | None = None
     min_agreement: float | None = None
     max_abs_error: float | None = None
     min_snr_db: float | None = None
+    min_cosine: float | None = None
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    """Comparison of one output of a candidate with the same output of the reference.
+
+    Attributes:
+        name: name of the output in the candidate.
+        reference_name: name of the output in the reference.
+        paired_by: "name", "shape" or "order".
+        layout: how the candidate's values were rearranged; "" if they were not.
+        num_values: number of values in all calls.
+        max_abs_error: largest absolute error.
+        mean_abs_error: mean absolute error.
+        snr_db: signal-to-noise ratio; None without noise or signal.
+        cosine: cosine of the angle between both outputs; None if one of them is zero.
+        top1_agreement: fraction of rows with the same class, for a classifier; of integers, the
+            fraction of equal values. None for real values.
+        non_finite: number of values that are NaN or infinite in one of both.
+        bounds: limits that decided the verdict.
+        verdict: "pass", "fail" or "inconclusive".
+        reasons: reasons for the verdict, each as a phrase.
+    """
+
+    name: str
+    reference_name: str
+    paired_by: str
+    layout: str
+    num_values: int
+    max_abs_error: float
+    mean_abs_error: float
+    snr_db: float | None
+    cosine: float | None
+    top1_agreement: float | None
+    non_finite: int
+    bounds: Bounds
+    verdict: str
+    reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> OutputReport:
+        """Return the report whose fields a JSON object holds."""
+        bounds, reasons = Bounds(**facts["bounds"]), tuple(facts["reasons"])
+        return cls(**{**facts, "bounds": bounds, "reasons": reasons})
 
 
 @dataclass(frozen=True)
@@ -138,6 +185,10 @@ class ParityReport:
         head: meaning of the outputs, a value of `artifacts.head.Head`; None in older files.
         snr_db: signal-to-noise ratio of the outputs; None without noise, and in older files.
         chance_agreement: agreement of two unrelated models with these predictions.
+        outputs: the outputs, if two files were compared output by output. The figures of the
+            report are then those of the worst output.
+        inputs: the inputs of such a comparison: "random", or the name of their file.
+        notes: how inputs and outputs were paired and rearranged, each as a phrase.
     """
 
     reference: str
@@ -168,6 +219,9 @@ class ParityReport:
     head: str | None = None
     snr_db: float | None = None
     chance_agreement: float | None = None
+    outputs: tuple[OutputReport, ...] = ()
+    inputs: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         agreement = f"{percent(self.top1_agreement)} % agreement"
@@ -230,6 +284,8 @@ class ParityReport:
                 "per_class": tuple(ClassCount(**count) for count in facts.get("per_class", ())),
                 "confusion": tuple(tuple(row) for row in facts.get("confusion", ())),
                 "layers": tuple(map(LayerError.from_json, facts.get("layers", ()))),
+                "outputs": tuple(map(OutputReport.from_json, facts.get("outputs", ()))),
+                "notes": tuple(facts.get("notes", ())),
                 "delegation": Delegation.from_json(facts["delegation"]),
             }
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.classifier_io import to_model_input
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.runtimes._tflite import plain_interpreter
 from lenet_edge.target import quantize
@@ -91,34 +90,46 @@ class Activation:
 Comparison = tuple[Activation, npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def compare_tflite(file: Artifact, sibling: Artifact, images: Any) -> Iterator[Comparison]:
-    """Run two .tflite files, and yield the values of each layer, batch by batch.
+# The values of each input, in the order of the file, for each call.
+Calls = Sequence[Sequence[npt.NDArray[Any]]]
+
+
+def compare_tflite(
+    file: Artifact, sibling: Artifact, calls: Calls, sibling_calls: Calls
+) -> Iterator[Comparison]:
+    """Run two .tflite files, and yield the values of each layer, call by call.
 
     Args:
         file: the quantized file.
         sibling: the float file.
-        images: pixels or inputs, of shape (N, height, width, channels).
+        calls: the inputs of the quantized file.
+        sibling_calls: the same inputs of the float file, in its layout.
     """
-    quantized, real = (plain_interpreter(str(artifact.path)) for artifact in (file, sibling))
-    size = quantized.get_input_details()[0]["shape"]
-    if list(real.get_input_details()[0]["shape"]) != list(size):
-        real.resize_tensor_input(real.get_input_details()[0]["index"], size)
-        real.allocate_tensors()
+    quantized, real = (
+        _interpreter(artifact, values[0])
+        for artifact, values in ((file, calls), (sibling, sibling_calls))
+    )
     tensors, real_tensors = (
         {details["index"]: details for details in interpreter.get_tensor_details()}
         for interpreter in (quantized, real)
     )
     operators = quantized._get_ops_details()
-    (entry,), (real_entry,) = quantized.get_input_details(), real.get_input_details()
+    entries, real_entries = quantized.get_input_details(), real.get_input_details()
     # Match tensors by name. If the converter changed a name, use the order of the operators, which
     # is the same in both files.
-    real_outputs = [operator["outputs"][0] for operator in real._get_ops_details()]
-    by_name = {real_tensors[index]["name"]: index for index in real_outputs}
-    matches: list[tuple[Activation, int, int]] = [
-        (_tflite_activation("input", "input", [], entry), entry["index"], real_entry["index"])
+    real_outputs = [
+        operator["outputs"][0] for operator in real._get_ops_details() if len(operator["outputs"])
     ]
-    names = {entry["index"]: "input"}
+    by_name = {real_tensors[index]["name"]: index for index in real_outputs}
+    names = {entry["index"]: _input_name(entry["name"], entries) for entry in entries}
+    matches: list[tuple[Activation, int, int]] = [
+        (_tflite_activation(names[entry["index"]], "input", [], entry), entry["index"], other)
+        for entry, other in zip(entries, (e["index"] for e in real_entries), strict=True)
+        if list(entry["shape"]) == list(real_tensors[other]["shape"])
+    ]
     for number, operator in enumerate(operators):
+        if not len(operator["outputs"]):
+            continue
         index = operator["outputs"][0]
         short = tensors[index]["name"].split(";")[0]
         names[index] = tensors[index]["name"] if short in names.values() else short
@@ -130,22 +141,40 @@ def compare_tflite(file: Artifact, sibling: Artifact, images: Any) -> Iterator[C
             continue
         activation = _tflite_activation(names[index], operator["op_name"], inputs, tensors[index])
         matches.append((activation, index, match))
-    batch = int(entry["shape"][0])
-    inputs_of_file, inputs_of_sibling = (
-        to_model_input(images, artifact) for artifact in (file, sibling)
-    )
-    for start in range(0, len(images) - batch + 1, batch):
-        part = slice(start, start + batch)
-        quantized.set_tensor(entry["index"], quantize(inputs_of_file[part], file.inputs[0]))
-        real.set_tensor(real_entry["index"], inputs_of_sibling[part].astype(real_entry["dtype"]))
-        quantized.invoke()
-        real.invoke()
+    for values, float_values in zip(calls, sibling_calls, strict=True):
+        for interpreter, artifact, arrays in (
+            (quantized, file, values),
+            (real, sibling, float_values),
+        ):
+            _feed(interpreter, artifact, arrays)
+            interpreter.invoke()
         for activation, index, match in matches:
-            values = quantized.get_tensor(index)
+            found = quantized.get_tensor(index)
             if activation.step is not None:
                 scale, zero_point = tensors[index]["quantization"]
-                values = (values.astype(np.float64) - zero_point) * scale
-            yield activation, real.get_tensor(match), values
+                found = (found.astype(np.float64) - zero_point) * scale
+            yield activation, real.get_tensor(match), found
+
+
+def _interpreter(artifact: Artifact, values: Sequence[npt.NDArray[Any]]) -> Any:
+    """Return an interpreter whose inputs have the shapes of some values."""
+    interpreter = plain_interpreter(str(artifact.path))
+    for details, array in zip(interpreter.get_input_details(), values, strict=True):
+        if tuple(details["shape"]) != array.shape:
+            interpreter.resize_tensor_input(details["index"], array.shape)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _feed(interpreter: Any, artifact: Artifact, values: Sequence[npt.NDArray[Any]]) -> None:
+    details = interpreter.get_input_details()
+    for entry, spec, array in zip(details, artifact.inputs, values, strict=True):
+        interpreter.set_tensor(entry["index"], quantize(array, spec).astype(entry["dtype"]))
+
+
+def _input_name(name: str, entries: Sized) -> str:
+    """Return the name of an input in the table of layers."""
+    return "input" if len(entries) == 1 else name
 
 
 def _tflite_activation(
@@ -180,14 +209,24 @@ class _OnnxLayer:
     inputs: tuple[int, ...]
 
 
+def _entries(graph: Any) -> list[str]:
+    """Return the names of the inputs; early files list the weights among them."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value.name for value in graph.input if value.name not in weights]
+
+
 def _onnx_layers(graph: Any) -> list[_OnnxLayer]:
     """Return the layers of a graph in their order; the first is the input of the graph."""
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    layer_of = {graph.input[0].name: 0}  # number of the layer that computes each value
-    operators: list[tuple[str, str, str, list[int]]] = [("input", "input", graph.input[0].name, [])]
+    entries = _entries(graph)
+    # The number of the layer that computes each value.
+    layer_of = {name: number for number, name in enumerate(entries)}
+    operators: list[tuple[str, str, str, list[int]]] = [
+        (_input_name(name, entries), "input", name, []) for name in entries
+    ]
     for node in graph.node:
         inputs = [layer_of[name] for name in node.input if name in layer_of]
         if node.op_type in _PASSIVE:
@@ -207,13 +246,16 @@ def _onnx_layers(graph: Any) -> list[_OnnxLayer]:
     return layers
 
 
-def compare_onnx(file: Artifact, sibling: Artifact, images: Any) -> Iterator[Comparison]:
+def compare_onnx(
+    file: Artifact, sibling: Artifact, calls: Calls, sibling_calls: Calls
+) -> Iterator[Comparison]:
     """Run two .onnx files, and yield the values of each layer.
 
     Args:
         file: the quantized file.
         sibling: the float file.
-        images: pixels or inputs, of shape (N, height, width, channels).
+        calls: the inputs of the quantized file.
+        sibling_calls: the same inputs of the float file, in its layout.
 
     Raises:
         MissingPackageError: onnx is not installed.
@@ -233,8 +275,8 @@ def compare_onnx(file: Artifact, sibling: Artifact, images: Any) -> Iterator[Com
     constants = {
         tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer
     }
-    outputs = _run_onnx(quantized, [layer.output for layer in layers], file, images)
-    real_outputs = _run_onnx(real, [layer.output for layer in real_layers], sibling, images)
+    outputs = _run_onnx(quantized, [layer.output for layer in layers], file, calls)
+    real_outputs = _run_onnx(real, [layer.output for layer in real_layers], sibling, sibling_calls)
     for layer, real_layer in zip(layers, real_layers, strict=True):
         values, float_values = outputs[layer.output], real_outputs[real_layer.output]
         if (
@@ -257,13 +299,13 @@ def compare_onnx(file: Artifact, sibling: Artifact, images: Any) -> Iterator[Com
         yield activation, float_values.reshape(values.shape), values
 
 
-def _run_onnx(model: Any, names: list[str], artifact: Artifact, images: Any) -> dict[str, Any]:
+def _run_onnx(model: Any, names: list[str], artifact: Artifact, calls: Calls) -> dict[str, Any]:
     """Run a model with the tensors `names` as additional outputs, and return their values."""
     import onnx
     import onnxruntime
 
-    entry = model.graph.input[0].name
-    existing = {output.name for output in model.graph.output} | {entry}
+    entries = _entries(model.graph)
+    existing = {output.name for output in model.graph.output} | {*entries}
     for name in names:
         if name not in existing:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
@@ -273,12 +315,16 @@ def _run_onnx(model: Any, names: list[str], artifact: Artifact, images: Any) -> 
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    spec = artifact.inputs[0]
-    inputs = quantize(to_model_input(images, artifact), spec)
-    size = artifact.batch_size or len(inputs)
-    requested = [name for name in names if name != entry]
-    starts = range(0, len(inputs) - size + 1, size)
-    parts = [session.run(requested, {entry: inputs[start : start + size]}) for start in starts]
+    requested = [name for name in names if name not in entries]
+    feeds = [
+        {
+            name: quantize(array, spec)
+            for name, spec, array in zip(entries, artifact.inputs, values, strict=True)
+        }
+        for values in calls
+    ]
+    parts = [session.run(requested, feed) for feed in feeds]
     columns = zip(*parts, strict=True)
     values = {name: np.concatenate(column) for name, column in zip(requested, columns, strict=True)}
-    return {**values, entry: inputs[: len(starts) * size].astype(np.float32)}
+    given = {name: np.concatenate([feed[name] for feed in feeds]) for name in entries}
+    return {**values, **{name: array.astype(np.float32) for name, array in given.items()}}

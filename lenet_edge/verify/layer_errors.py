@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, has_manifest, load_artifact
+from lenet_edge.classifier_io import to_model_input
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.formats import BY_NAME, format_of
 from lenet_edge.results.parity_report import LayerError
-from lenet_edge.verify.activations import Activation, compare_onnx, compare_tflite
+from lenet_edge.support.temporary import temporary_folder
+from lenet_edge.verify.activations import Activation, Calls, compare_onnx, compare_tflite
 from lenet_edge.verify.expected import Expected, call_with_images
+from lenet_edge.verify.inference import read_calls, write_calls
 
 NUM_IMAGES = 200
 BIT_DB = 6.02  # dB for each bit; a smaller reduction is normal
@@ -60,15 +64,47 @@ def compare_layers(artifact: Artifact, sibling: Artifact, expected: Expected) ->
         LenetEdgeError: the formats differ or are not supported, or the files do not have the same
             layers.
     """
+    _check_formats(artifact, sibling)
+    _, fields_of_layers = call_with_images(
+        lambda images, output: measure_layers.bind(artifact.to_json(), sibling.to_json(), images),
+        expected.images[:NUM_IMAGES],
+    )
+    return _sorted_layers(artifact, sibling, fields_of_layers)
+
+
+def compare_layers_of_calls(
+    artifact: Artifact, sibling: Artifact, calls: Calls, sibling_calls: Calls
+) -> list[LayerError]:
+    """Compare the layers of two files of any number of inputs; see `compare_layers`.
+
+    Args:
+        artifact: the quantized .tflite or .onnx file.
+        sibling: the float32 file of the same format.
+        calls: the values of each input of the quantized file, for each call.
+        sibling_calls: the same for the float file.
+    """
+    _check_formats(artifact, sibling)
+    with temporary_folder() as folder:
+        paths = folder / "calls.npz", folder / "sibling_calls.npz"
+        for path, values in zip(paths, (calls, sibling_calls), strict=True):
+            write_calls(path, values[:NUM_IMAGES])
+        fields_of_layers = worker.run(
+            measure_layers_of_calls.bind(artifact.to_json(), sibling.to_json(), *paths)
+        )
+    return _sorted_layers(artifact, sibling, fields_of_layers)
+
+
+def _check_formats(artifact: Artifact, sibling: Artifact) -> None:
     if artifact.format != sibling.format or artifact.format not in ("tflite", "onnx"):
         raise LenetEdgeError(
             f"--layers compares .tflite with .tflite and .onnx with .onnx, not {artifact.name}"
             f" with {sibling.name}"
         )
-    _, fields_of_layers = call_with_images(
-        lambda images, output: measure_layers.bind(artifact.to_json(), sibling.to_json(), images),
-        expected.images[:NUM_IMAGES],
-    )
+
+
+def _sorted_layers(
+    artifact: Artifact, sibling: Artifact, fields_of_layers: list[dict[str, Any]]
+) -> list[LayerError]:
     layers = [LayerError.from_json(fields) for fields in fields_of_layers]
     if not layers:
         raise LenetEdgeError(
@@ -97,9 +133,43 @@ def measure_layers(
     batch = max(file.batch_size or 1, other.batch_size or 1)
     whole = -(-len(stored) // batch) * batch
     stored = np.resize(stored, (whole, *stored.shape[1:]))  # fills the last batch from the start
+    is_onnx = file.format == "onnx"
+    calls, sibling_calls = (
+        _split(to_model_input(stored, each), each.batch_size or (len(stored) if is_onnx else batch))
+        for each in (file, other)
+    )
+    return _measure(file, other, calls, sibling_calls)
+
+
+@worker.function
+def measure_layers_of_calls(
+    artifact: dict[str, Any], sibling: dict[str, Any], calls: Path, sibling_calls: Path
+) -> list[dict[str, Any]]:
+    """Run both files on the inputs of some calls, and compare the outputs of their layers.
+
+    Args:
+        artifact: the quantized artifact, as `Artifact.to_json` returns it.
+        sibling: the float artifact, in the same form.
+        calls: the .npz file of its inputs, see `inference.write_calls`.
+        sibling_calls: the .npz file of the sibling's inputs.
+
+    Returns:
+        The same as `measure_layers`.
+    """
+    file, other = Artifact.from_json(artifact), Artifact.from_json(sibling)
+    return _measure(file, other, list(read_calls(calls)), list(read_calls(sibling_calls)))
+
+
+def _split(inputs: npt.NDArray[Any], size: int) -> list[list[npt.NDArray[Any]]]:
+    return [[inputs[start : start + size]] for start in range(0, len(inputs) - size + 1, size)]
+
+
+def _measure(
+    file: Artifact, sibling: Artifact, calls: Calls, sibling_calls: Calls
+) -> list[dict[str, Any]]:
     compare = compare_tflite if file.format == "tflite" else compare_onnx
     activations: dict[str, Activation] = {}
-    for activation, float_values, values in compare(file, other, stored):
+    for activation, float_values, values in compare(file, sibling, calls, sibling_calls):
         activations.setdefault(activation.name, activation).add(float_values, values)
     return [vars(_layer_error(activation, activations)) for activation in activations.values()]
 

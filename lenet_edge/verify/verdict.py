@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.parity_report import Bounds
 from lenet_edge.results.stats import exceeds_chance
 from lenet_edge.support.toml_file import parse_toml, read_settings
+from lenet_edge.verify.output_errors import OutputErrors
 
 # Bounds that each precision can meet, with a margin for the variation between trainings.
 DEFAULTS = {
@@ -32,6 +33,8 @@ _MIN_UNCHANGED = 300
 _ROUNDING = 1e-9  # in floating point, 100 - 99.9 is slightly less than 0.1
 _NAMES = tuple(field.name for field in dataclasses.fields(Bounds))
 _SECTION = "tool.lenet-edge"
+OUTPUT_BOUNDS = ("min_agreement", "max_abs_error", "min_snr_db", "min_cosine")
+OUTPUTS = "outputs"  # the table of bounds for single outputs, by their names
 
 
 def bounds_for(precision: str, settings: Mapping[str, Any]) -> Bounds:
@@ -41,10 +44,88 @@ def bounds_for(precision: str, settings: Mapping[str, Any]) -> Bounds:
         precision: the precision of the artifact; without defaults, those of "unknown" apply.
         settings: bounds by name; under the name of a precision, bounds of that precision alone.
     """
-    own = {name: value for name, value in settings.items() if name in _NAMES}
+    own = own_bounds(settings)
     if precision not in DEFAULTS:  # a foreign manifest may hold any text
         precision = "unknown"
     return dataclasses.replace(DEFAULTS[precision], **{**own, **settings.get(precision, {})})
+
+
+def own_bounds(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bounds of some settings that belong to no precision and no output."""
+    return {name: value for name, value in settings.items() if name in _NAMES}
+
+
+def bounds_for_output(
+    precision: str, settings: Mapping[str, Any], names: Iterable[str]
+) -> tuple[Bounds, frozenset[str]]:
+    """Return the bounds of one output of a file that is compared output by output.
+
+    Args:
+        precision: see `bounds_for`.
+        settings: see `bounds_for`; under "outputs", bounds of single outputs by their names.
+        names: the names of the output in both files.
+
+    Returns:
+        The bounds, and the names of those that the user has set.
+    """
+    bounds = bounds_for(precision, settings)
+    chosen = {**own_bounds(settings), **settings.get(precision, {})}
+    for name in names:
+        chosen |= settings.get(OUTPUTS, {}).get(name, {})
+    # The default limit is for logits. Other outputs may have any unit.
+    unit_free = {"max_accuracy_drop": None, "max_abs_error": None}
+    return dataclasses.replace(bounds, **{**unit_free, **chosen}), frozenset(chosen)
+
+
+def judge_output(
+    errors: OutputErrors, bounds: Bounds, chosen: Collection[str], random_inputs: bool
+) -> tuple[str, tuple[str, ...]]:
+    """Decide whether one output keeps its bounds.
+
+    On random inputs the agreement of a classifier decides only if the user has set its bound: many
+    of its predictions are close calls. With few rows, the agreement must differ significantly.
+
+    Args:
+        errors: the errors of the output.
+        bounds: the limits.
+        chosen: the names of the limits that the user has set.
+        random_inputs: whether the inputs were random.
+
+    Returns:
+        The verdict ("pass" or "fail"), and the reasons in words.
+    """
+    reasons = []
+    if errors.non_finite:
+        reasons.append(f"{errors.non_finite:,} values are NaN or infinite in one file only")
+    is_exact = errors.noise == 0
+    snr, lowest = errors.snr_db, bounds.min_snr_db
+    if not errors.is_integer and not is_exact and lowest is not None:
+        if errors.signal == 0:
+            reasons.append(f"the reference is 0 everywhere, and it is off by {errors.worst:.3g}")
+        elif snr is not None and snr < lowest:
+            reasons.append(
+                f"the signal-to-noise ratio is {snr:.1f} dB, less than the {lowest:g} required"
+            )
+    cosine, least = errors.cosine, bounds.min_cosine
+    if least is not None and not is_exact and (cosine is None or cosine < least):
+        shown = "not defined" if cosine is None else f"{cosine:.6f}"
+        reasons.append(f"the cosine is {shown}, less than the {least:g} required")
+    if bounds.max_abs_error is not None and errors.worst > bounds.max_abs_error:
+        reasons.append(
+            f"a value is off by {errors.worst:.3g}, more than the {bounds.max_abs_error:g} allowed"
+        )
+    wanted = bounds.min_agreement
+    decides = errors.is_integer or not random_inputs or "min_agreement" in chosen
+    if errors.agreement is not None and wanted is not None and decides:
+        same, count = errors.agreement
+        share = 100 * same / max(1, count)
+        few = wanted < 100 and count * (100 - wanted) / 100 < 1 - _ROUNDING
+        if share < wanted - _ROUNDING and (
+            not few or _binomial_tail(count - same, count, 1 - wanted / 100) < SIGNIFICANT
+        ):
+            kind = "integers are equal" if errors.is_integer else "classes are equal"
+            reasons.append(f"{share:.2f} % of the {kind}, less than the {wanted:g} required")
+    return ("fail" if reasons else "pass"), tuple(reasons)
 
 
 def read_bounds(folder: Path) -> dict[str, Any]:
@@ -69,7 +150,7 @@ def read_bounds(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LenetEdgeError(
             f"{path}, [{_SECTION}]: {error}; valid keys are {', '.join(map(_dashed, _NAMES))},"
-            f" and tables of them named {', '.join(DEFAULTS)}"
+            f" and tables of them named {', '.join(DEFAULTS)} or {OUTPUTS}.NAME"
         ) from error
 
 
@@ -79,6 +160,8 @@ def _check_section(section: Mapping[str, Any], tables: bool) -> dict[str, Any]:
         name = key.replace("-", "_")
         if tables and key in DEFAULTS and isinstance(value, dict):
             bounds[key] = _check_section(value, tables=False)
+        elif tables and key == OUTPUTS and isinstance(value, dict):
+            bounds[key] = {n: _check_section(own, tables=False) for n, own in value.items()}
         elif name not in _NAMES:
             raise ValueError(f"{key} is unknown")
         elif (

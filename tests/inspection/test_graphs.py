@@ -236,23 +236,6 @@ def damaged(content: bytes, count: int) -> list[bytes]:
     return versions
 
 
-def test_free_sizes_of_paddle(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
-    import onnx
-
-    model = onnx.parser.parse_model(
-        """<ir_version: 8, opset_import: ["": 17]>
-        g (float[N,3,ImageOfAnyHeight,W] x) => (float[N,3,H,W] y) { y = Conv (x, w) }"""
-    )
-    weights = np.ones((3, 3, 1, 1), np.float32)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = -1
-    onnx.save(model, tmp_path / "paddle.onnx")
-    done = lenet_edge_here("inspect", "paddle.onnx")
-    assert "?x3x?xW float32" in done.stdout
-    assert "MACs of all others: 0." in done.stdout
-
-
 def test_damaged_tflite_files(tmp_path: Path) -> None:
     for make in (loop_file, calls_file, two_heads):
         content = make(tmp_path / "good.tflite").read_bytes()

@@ -18,7 +18,7 @@ from lenet_edge.report.terminal.blocks import (
     verdict_style,
 )
 from lenet_edge.results.formatting import MISSING, percent, points
-from lenet_edge.results.parity_report import LayerError, ParityReport
+from lenet_edge.results.parity_report import LayerError, OutputReport, ParityReport
 from lenet_edge.results.result_file import BenchRun
 
 _MAX_ROWS = 10  # the JSON file has all rows
@@ -28,7 +28,9 @@ def parity_view(run: BenchRun) -> RenderableType:
     """Return the parity reports of a run, one block for each file."""
     blocks = Blocks([("acc %", 6), ("95 % CI", 11), ("drop", 6), ("p", 5), ("agree%", 6),
                      ("flips", 5), ("max err", 7), ("", 4)])  # fmt: skip
-    for file, reports in group_by_file(run.parity):
+    # The figures of files that were compared output by output stand in tables of their own.
+    by_image = [report for report in run.parity if not report.outputs]
+    for file, reports in group_by_file(by_image):
         blocks.start(file)
         for report in reports:
             low, high = report.accuracy_interval or (None, None)
@@ -46,6 +48,12 @@ def parity_view(run: BenchRun) -> RenderableType:
             )
     details = _details(run.parity[0]) if len(run.parity) == 1 else []
     for report in run.parity:
+        details += _outputs(report)
+    details += [
+        Text(f"{note[0].upper()}{note[1:]}.")
+        for note in dict.fromkeys(note for report in run.parity for note in report.notes)
+    ]
+    for report in run.parity:
         details += _layers(report.layers, f"\n{report.candidate}: layers")
     return Group(
         *blocks.tables,
@@ -58,6 +66,8 @@ def parity_view(run: BenchRun) -> RenderableType:
 
 def _details(report: ParityReport) -> list[RenderableType]:
     """Return the figures of a pair that its row in the table leaves out."""
+    if report.outputs:  # the table of the outputs has the figures
+        return [Text(f"{report.delegation}.")] if report.delegation else []
     output = "logit" if report.head in (None, "logits", "logit") else "output"
     lines = [
         f"Mean {output} error {report.mean_abs_error:.2e}, largest {report.max_abs_error:.2e}."
@@ -82,6 +92,47 @@ def _details(report: ParityReport) -> list[RenderableType]:
     if report.flips:
         details.append(_flips(report))
     return details
+
+
+def _outputs(report: ParityReport) -> list[RenderableType]:
+    """Return the table of the outputs of two files that were compared output by output."""
+    if not report.outputs:
+        return []
+    table = _table(f"\n{report.candidate} on {report.target}, against {report.reference}")
+    table.add_column("output", max_width=17, no_wrap=True)
+    for name in ("max err", "mean err", "SNR dB", "cosine", "agree%"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bounds", max_width=20)
+    table.add_column("", no_wrap=True)
+    for output in report.outputs:
+        table.add_row(
+            output.name or output.reference_name,
+            f"{output.max_abs_error:.1e}",
+            f"{output.mean_abs_error:.1e}",
+            MISSING if output.snr_db is None else f"{output.snr_db:.1f}",
+            MISSING if output.cosine is None else f"{output.cosine:.6f}",
+            percent(output.top1_agreement),
+            _limits(output, report),
+            {"pass": "pass", "fail": "FAIL"}.get(output.verdict, "?"),
+            style="red" if output.verdict == "fail" else None,
+        )
+    return [table]
+
+
+def _limits(output: OutputReport, report: ParityReport) -> str:
+    """Return the bounds that decided the verdict on an output."""
+    bounds, is_real = output.bounds, output.snr_db is not None or output.top1_agreement is None
+    texts = [
+        f"{bounds.min_snr_db:g} dB" if bounds.min_snr_db is not None and is_real else "",
+        f"cosine {bounds.min_cosine:g}" if bounds.min_cosine is not None else "",
+        f"error {bounds.max_abs_error:g}" if bounds.max_abs_error is not None else "",
+        f"{bounds.min_agreement:g} %"
+        if bounds.min_agreement is not None
+        and output.top1_agreement is not None
+        and (report.inputs != "random" or not is_real)
+        else "",
+    ]
+    return ", ".join(filter(None, texts)) or "any"
 
 
 def _classes(report: ParityReport) -> list[Text]:

@@ -1,0 +1,197 @@
+"""`verify` of two files output by output: several outputs, other runtimes, layouts and names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lenet_edge.results.result_file import BenchRun
+from tests.conftest import LenetEdge
+from tests.tflite_files import two_heads
+
+pytestmark = pytest.mark.costly  # each file runs in processes of its own
+
+
+def onnx_heads(path: Path, source: Path, names: tuple[str, str] = ("boxes", "scores")) -> Path:
+    """Write the same network as `two_heads` as an .onnx file, with other names for its outputs."""
+    import onnx
+    from ai_edge_litert.interpreter import Interpreter
+    from onnx import TensorProto, helper, numpy_helper
+
+    interpreter = Interpreter(str(source))
+    interpreter.allocate_tensors()
+    weights = {
+        details["name"]: interpreter.get_tensor(details["index"])
+        for details in interpreter.get_tensor_details()
+        if details["name"] in ("wb", "ws")
+    }
+    first, second = names
+    nodes = [
+        helper.make_node("Gemm", ["image", "wb"], [first], transB=1),
+        helper.make_node("Gemm", ["image", "ws"], ["z"], transB=1),
+        helper.make_node("Softmax", ["z"], [second]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "heads",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 12])],
+        # In the other order.
+        [helper.make_tensor_value_info(second, TensorProto.FLOAT, [1, 5]),
+         helper.make_tensor_value_info(first, TensorProto.FLOAT, [1, 4])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def verify(run: LenetEdge, *arguments: object) -> tuple[int, Any, str]:
+    done = run("verify", *arguments, "--json", "out.json")
+    return done.returncode, done, done.stdout + done.stderr
+
+
+def test_the_broken_output_is_named(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    """One of two outputs is right. The other one has wrong weights."""
+    good = two_heads(tmp_path / "good.tflite")
+    bad = two_heads(tmp_path / "bad.tflite", broken="boxes")
+    arguments = (bad, "--reference", good, "--target", "litert-xnnpack")
+    status, done, text = verify(lenet_edge_here, *arguments)
+    assert status == 3, text
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert {output.name: output.verdict for output in report.outputs} == {
+        "boxes": "fail", "scores": "pass",
+    }  # fmt: skip
+    (reason,) = report.reasons
+    assert reason.startswith("output boxes: the signal-to-noise ratio is")
+    joined = " ".join(done.stdout.split())
+    assert "Do not use bad.tflite on litert-xnnpack: output boxes: the signal" in joined
+    assert "20 random inputs (image in 0 to 1): the verdict is about numerics only" in joined
+    assert report.inputs == "random"
+    assert report.bounds.min_snr_db == 60  # the weights are float32
+    status, _, text = verify(lenet_edge_here, *arguments, "--bound", "boxes:min-snr-db=-99")
+    assert status == 0, text
+
+
+def test_other_runtimes_names_and_orders(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    """An .onnx file in ONNX Runtime against a .tflite file in LiteRT."""
+    tflite = two_heads(tmp_path / "heads.tflite")
+    onnx = onnx_heads(tmp_path / "heads.onnx", tflite, ("136", "137"))
+    images = np.random.default_rng(1).normal(size=(40, 12)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", image=images)
+    status, done, text = verify(
+        lenet_edge_here, tflite, "--reference", onnx, "--data", "images.npz", "--target",
+        "litert-xnnpack", "--logits", "outputs.npz",
+    )  # fmt: skip
+    assert status == 0, text
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert (report.num_samples, report.inputs) == (40, "images.npz")
+    found = {output.reference_name: output for output in report.outputs}
+    assert {name: (o.name, o.paired_by, o.top1_agreement) for name, o in found.items()} == {
+        "136": ("boxes", "shape", None), "137": ("scores", "shape", 1.0),
+    }  # fmt: skip
+    assert all(output.snr_db is None or output.snr_db > 100 for output in report.outputs)
+    assert "Outputs paired by shape." in done.stdout
+    stored = np.load(tmp_path / "outputs.npz")
+    assert stored["heads.tflite on litert-xnnpack: boxes"].shape == (40, 1, 4)
+    # The same comparison in the other direction, and with one wrong head.
+    wrong = two_heads(tmp_path / "wrong.tflite", broken="scores")
+    status, _, text = verify(
+        lenet_edge_here, onnx, "--reference", wrong, "--data", "images.npz", "--target",
+        "onnxruntime-cpu",
+    )  # fmt: skip
+    assert status == 3, text
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert [output.reference_name for output in report.outputs if output.verdict == "fail"] == [
+        "scores"
+    ]
+    assert any("of the classes are equal" in reason for reason in report.reasons)
+
+
+def image_model(path: Path, channels_first: bool, weights: npt.NDArray[Any], sizes: Any) -> Path:
+    """Write an .onnx file of one convolution, with its image in either layout."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [helper.make_node("Conv", ["chw", "w"], ["y"], pads=[1, 1, 1, 1])]
+    if not channels_first:
+        nodes[0].output[0] = "z"
+        nodes.insert(0, helper.make_node("Transpose", ["image"], ["chw"], perm=[0, 3, 1, 2]))
+        nodes.append(helper.make_node("Transpose", ["z"], ["y"], perm=[0, 2, 3, 1]))
+    else:
+        nodes[0].input[0] = "image"
+    graph = helper.make_graph(
+        nodes,
+        "image",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def test_channels_first_against_channels_last(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    weights = np.random.default_rng(2).normal(size=(2, 3, 3, 3)).astype(np.float32)
+    first = image_model(tmp_path / "first.onnx", True, weights, [1, 3, 8, 9])
+    last = image_model(tmp_path / "last.onnx", False, weights, [1, 8, 9, 3])
+    status, _, text = verify(
+        lenet_edge_here, last, "--reference", first, "--target", "onnxruntime-cpu"
+    )
+    assert status == 0, text
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert "input image: channels moved last" in report.notes
+    assert report.outputs[0].layout == "channels moved first"
+
+
+def test_files_of_other_models_are_refused(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    weights = np.ones((2, 3, 3, 3), np.float32)
+    image = image_model(tmp_path / "image.onnx", True, weights, [1, 3, 8, 9])
+    other = image_model(tmp_path / "other.onnx", True, weights, [1, 3, 9, 9])
+    status, done, _ = verify(lenet_edge_here, image, "--reference", other, "--target",
+                             "onnxruntime-cpu")  # fmt: skip
+    assert (status, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert (
+        "the input image of image.onnx takes shape 1 x 3 x 8 x 9, and image of other.onnx" in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("boxes=3", 2, "'boxes=3' is not an output, a bound (min-agreement, "),
+        ("boxes:min-snr=3", 2, "'boxes:min-snr=3' is not an output, a bound"),
+        ("boxes:min-snr-db=nan", 2, "is not an output, a bound"),
+        ("bxoes:min-snr-db=3", 2, "the bound for bxoes names no output; the outputs are boxes, sc"),
+    ],
+)
+def test_wrong_bounds(
+    tmp_path: Path, lenet_edge_here: LenetEdge, text: str, status: int, message: str
+) -> None:
+    good = two_heads(tmp_path / "good.tflite")
+    done = lenet_edge_here("verify", good, "--reference", good, "--bound", text, "--target",
+                           "litert-reference")  # fmt: skip
+    assert done.returncode == status
+    assert message in " ".join(done.stderr.split())
+
+
+def test_bounds_of_outputs_in_pyproject(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    good = two_heads(tmp_path / "good.tflite")
+    other = two_heads(tmp_path / "other.tflite", scale=1.01)
+    arguments = ("verify", other, "--reference", good, "--target", "litert-reference")
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.lenet-edge.outputs.boxes]\nmin-snr-db = 30\n"
+        "[tool.lenet-edge.outputs.scores]\nmin-snr-db = 20\nmin-cosine = 0.99\n"
+    )
+    done = lenet_edge_here(*arguments, "--json", "out.json")
+    assert done.returncode == 0, done.stdout
+    facts = json.loads((tmp_path / "out.json").read_text())["parity"][0]
+    bounds = {output["name"]: output["bounds"] for output in facts["outputs"]}
+    assert (bounds["boxes"]["min_snr_db"], bounds["scores"]["min_cosine"]) == (30, 0.99)
