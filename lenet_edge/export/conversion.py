@@ -24,7 +24,6 @@ from lenet_edge.export.converter import (
     Converter,
 )
 from lenet_edge.export.embed import embed
-from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.export.settle_input import Options
 from lenet_edge.export.source import ExportSource
 from lenet_edge.formats import BY_NAME, load
@@ -88,8 +87,6 @@ def export_file(
 
 def _convert(source: ExportSource, format: str, request: ConversionRequest) -> Converted:
     checkpoint, convert = source.artifact.path, converter_of(format).convert
-    if isinstance(request.model, OnnxModel) and format in ("native", "wasm"):
-        raise ModelFileError(f"{checkpoint}: {format} files are made of .keras files only so far")
     try:
         with quiet():  # converters print warnings about normal models
             return convert(request)

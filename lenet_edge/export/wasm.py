@@ -35,17 +35,18 @@ _FRAMES_BYTES = 16 << 10  # stack for the compiler's own variables, beside the b
 
 
 def convert(request: ConversionRequest) -> Converted:
-    """Convert a sequential Keras classifier to a .wasm file.
+    """Convert a classifier to a .wasm file.
 
     Raises:
         ModelFileError: a layer is not supported, or clang cannot build the file.
     """
     name = identifier(request.name)
-    source, stack_bytes, tensors = native.write(request, name, lanes=4)
-    stack_bytes = -(-(stack_bytes + _FRAMES_BYTES) // 1024) * 1024
+    written = native.write(request, name, lanes=4)
+    stack_bytes = _FRAMES_BYTES + (0 if written.is_static else written.memory_bytes)
+    stack_bytes = -(-stack_bytes // 1024) * 1024
     with temporary_folder() as folder:
         code, output = folder / f"{name}.c", folder / f"{name}.wasm"
-        code.write_text(source, encoding="utf-8")
+        code.write_text(written.source, encoding="utf-8")
         (folder / "string.h").write_text(_STRING_H, encoding="utf-8")
         exports = (f"--export={name}", f"--export={name}_batch")
         options = (*_LINKER_OPTIONS, *exports, "-z", f"stack-size={stack_bytes}")
@@ -67,8 +68,8 @@ def convert(request: ConversionRequest) -> Converted:
                 f"clang cannot build WebAssembly of it: {' '.join(errors[0].split())[:200]};"
                 " install a clang with the wasm32 target (Debian: apt install clang lld)"
             )
-        contract = json.dumps(native.tensors_contract(tensors), separators=(",", ":"))
-        return Converted(embed(output.read_bytes(), "wasm", contract), tensors=tensors)
+        contract = json.dumps(native.tensors_contract(written.tensors), separators=(",", ":"))
+        return Converted(embed(output.read_bytes(), "wasm", contract), tensors=written.tensors)
 
 
 def compiler() -> str:

@@ -76,6 +76,27 @@ def test_files_agree_with_the_original(lenet_exports: Path) -> None:
         assert right - (found.argmax(axis=1) == test.labels).mean() <= 0.001
 
 
+@pytest.mark.needs("cc", "clang", "wasm-ld")
+@pytest.mark.costly
+def test_c_and_wasm_agree_with_the_original(
+    exports: Path, tmp_path: Path, test_part: Dataset
+) -> None:
+    source = write_lenet(tmp_path / "lenet.onnx", exports / "lenet.keras")
+    stated = Options(stated=StatedInput.parse({"pixel_scale": "1/255"}))
+    artifacts = export(
+        source, tmp_path, test_part, test_part, ("native", "wasm"), ("float32", "int8"), stated
+    )
+    test = mnist.load("test").subset(slice(500))
+    expected = Reference.load(reference_path(tmp_path, load_artifact(source).sha256)).logits[:500]
+    for artifact in artifacts:
+        target = "wasmtime-cpu" if artifact.format == "wasm" else "native-cpu"
+        found = logits(artifact, test.images, target)
+        if artifact.precision == "float32":
+            np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+        else:
+            assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.99
+
+
 def test_graph_has_channels_last_and_no_transpose(lenet_exports: Path) -> None:
     artifact = load_artifact(lenet_exports / "lenet_float32.tflite")
     assert artifact.inputs[0].shape == (None, 28, 28, 1)
