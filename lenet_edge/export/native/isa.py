@@ -51,19 +51,40 @@ def _supports(*features: str) -> str:
 ISAS = (
     Isa("mve", "defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE & 1", falls_back=("dsp",)),
     Isa("dsp", "defined(__ARM_FEATURE_DSP)"),
-    Isa("wasm", "defined(__wasm_simd128__)"),
+    Isa("wasm", "defined(__wasm_simd128__)", falls_back=("lanes",)),
     Isa(
         "vnni",
         "defined(CHOOSE_X86)",
         target="avx512f,avx512bw,avx512vl,avx512vnni",
         check=_supports("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
-        falls_back=("avx2",),
+        falls_back=("lanes",),
     ),
-    Isa("avx2", "defined(CHOOSE_X86)", target="avx2,fma", check=_supports("avx2", "fma")),
+    Isa(
+        "avxvnni",
+        "defined(CHOOSE_X86) && !defined(__clang__) && __GNUC__ >= 12",
+        target="avx2,avxvnni",
+        check=_supports("avx2", "avxvnni"),
+        falls_back=("avx2", "lanes"),
+        prelude="#define VNNI 1\n",
+    ),
+    Isa(
+        "avx2",
+        "defined(CHOOSE_X86)",
+        target="avx2,fma",
+        check=_supports("avx2", "fma"),
+        falls_back=("lanes",),
+        prelude="#define VNNI 0\n",
+    ),
     Isa("dotprod", "defined(CHOOSE_ARM64)", attribute="WITH_DOTPROD", check="has_dotprod()",
         falls_back=("neon",), prelude="#include <arm_neon.h>\n"),
     Isa("neon", "defined(CHOOSE_ARM64)", prelude="#include <arm_neon.h>\n"),
 )  # fmt: skip
+
+
+# Texts that precede a kernel: special cases in files of their own.
+_PARTS = {"convolve": ("image",)}
+# The vector kernels that several instruction sets share, each with its own helpers.
+_SHARED = "lanes"
 
 
 def _text(name: str) -> str | None:
@@ -83,7 +104,8 @@ def variant(kernel: str, isa: Isa) -> str | None:
     for name in (isa.name, *isa.falls_back):
         text = _text(f"{kernel}_{name}")
         if text is not None:
-            return text
+            parts = (variant(part, isa) for part in _PARTS.get(kernel, ()))
+            return "\n".join([*(part for part in parts if part), text])
     return None
 
 
@@ -98,8 +120,12 @@ def compiled_levels(kernels: Sequence[str]) -> list[Isa]:
     return [
         isa
         for isa in ISAS
-        if isa.is_chosen_at_run_time and any(_text(f"{kernel}_{isa.name}") for kernel in kernels)
-    ]
+        if isa.is_chosen_at_run_time
+        and any(
+            _text(f"{kernel}_{name}") for kernel in kernels for name in (isa.name, _SHARED)
+            if name == isa.name or name in isa.falls_back
+        )
+    ]  # fmt: skip
 
 
 def at_level(text: str, isa: Isa) -> str:

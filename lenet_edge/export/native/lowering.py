@@ -547,7 +547,8 @@ class _Lowering:
             values.min(initial=0) < -128 or values.max(initial=0) > 127 or lowest.max(initial=0) > 1
         )
         fields["padded"] = _rounded(outputs)
-        fields["in_low"] = self._smallest(source)
+        in_low = self._smallest(source)
+        fields["in_low"] = in_low
         fields |= {"zero": stored_zero(output), "low": low, "high": high}
         if is_wide:
             kernel = f"{kernel}_wide"
@@ -560,7 +561,7 @@ class _Lowering:
         fields["shifts"] = self._array("int8_t", f"{name}_shifts", shifts)
         guarded = {}
         if not is_wide:
-            unsigned = _padded(_wrapped(file_bias - (zero + 128) * sums), np.dtype("int32"))
+            unsigned = _padded(_wrapped(file_bias - (zero - in_low) * sums), np.dtype("int32"))
             self._array("int32_t", f"{name}_unsigned_bias", unsigned, "CHOOSE_X86")
             guarded["unsigned_bias"] = ("CHOOSE_X86", f"{name}_unsigned_bias")
             if kind == "dense":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -62,6 +63,7 @@ def write(program: Program, name: str) -> tuple[str, int]:
         f"#define KERNEL {'INLINE' if is_small else 'static'}\n",
         "".join(f"{each};\n" for each in _signatures(program, name, is_static)),
         *(_array(each) for each in program.arrays),
+        _most_inputs(program),
         *(_struct(each) for each in program.structs),
         *(
             f"#if {level.guard} && !defined(PLAIN_C)\n"
@@ -80,6 +82,16 @@ def write(program: Program, name: str) -> tuple[str, int]:
 def _all_buffers(program: Program) -> list[Buffer]:
     places = [each for call in program.calls for each in call.arguments if isinstance(each, Place)]
     return [place.buffer for place in places]
+
+
+def _most_inputs(program: Program) -> str:
+    """Return the size of the buffer that vector kernels gather a convolution's inputs in."""
+    sizes = [
+        4 * math.prod(int(str(each.fields[name])) for name in ("run_rows", "run_cols", "run_groups"))
+        for each in program.structs
+        if each.kind == "convolution"
+    ]
+    return f"#define MOST_INPUTS {max(sizes)} /* of one output */\n" if sizes else ""
 
 
 def _at(level: isa.Isa, kernels: Sequence[str]) -> list[str]:

@@ -75,7 +75,7 @@ struct convolution {
   const int32_t *bias, *multipliers;    /* [output, padded] */
   const int8_t *shifts;
 #ifdef CHOOSE_X86
-  const int32_t *unsigned_bias;         /* the bias for inputs + 128 */
+  const int32_t *unsigned_bias;         /* the bias for inputs - in_low */
 #endif
   const int16_t *wide;                  /* weights that need nine bits, instead of `weights` */
 };

@@ -1,0 +1,104 @@
+/* Vectors of four 32-bit integers. Inputs are widened to words: i32x4.dot_i16x8 is exact. */
+#include <wasm_simd128.h>
+#define OUTPUTS 4
+typedef v128_t lanes;
+
+INLINE lanes larger(lanes a, lanes b) { return wasm_i32x4_max(a, b); }
+
+/* `scale_twice` of sum + bias, plus zero. */
+INLINE lanes twice(lanes sum, const int32_t *bias, const int32_t *multipliers,
+                   const int8_t *shifts, int32_t zero, int signs) {
+  int32_t v[4];
+  (void)signs;
+  wasm_v128_store(v, wasm_i32x4_add(sum, wasm_v128_load(bias)));
+#define SCALE(n) v[n] = scale_twice(v[n], multipliers[n], shifts[n]) + zero;
+  FOUR(SCALE)
+  return wasm_v128_load(v);
+}
+
+/* `scale_once` of sum + bias, plus zero. */
+INLINE lanes once(lanes sum, const int32_t *bias, const int32_t *multipliers,
+                  const int8_t *shifts, int32_t zero) {
+  int32_t v[4];
+  wasm_v128_store(v, wasm_i32x4_add(sum, wasm_v128_load(bias)));
+#undef SCALE
+#define SCALE(n) v[n] = scale_once(v[n], multipliers[n], shifts[n]) + zero;
+  FOUR(SCALE)
+#undef SCALE
+  return wasm_v128_load(v);
+}
+
+/* Clamp, and store the first `count` lanes as bytes. */
+INLINE void store_bytes(lanes v, int32_t low, int32_t high, int8_t *out, int count) {
+  v = wasm_i32x4_min(wasm_i32x4_max(v, wasm_i32x4_splat(low)), wasm_i32x4_splat(high));
+  v = wasm_i16x8_narrow_i32x4(v, v);
+  const int32_t bytes = wasm_i32x4_extract_lane(wasm_i8x16_narrow_i16x8(v, v), 0);
+  memcpy(out, &bytes, count < OUTPUTS ? (size_t)count : OUTPUTS);
+}
+
+INLINE int needs_words(int32_t in_low) {
+  (void)in_low;
+  return 1;
+}
+
+INLINE void gather(const int8_t *from, int count, int32_t low, int words, uint8_t *to) {
+  (void)low, (void)words;
+  for (int n = 0; n < count; n += 8)
+    wasm_v128_store(to + 2 * n, wasm_i16x8_load8x8(from + n));
+}
+
+/* One group in all lanes. */
+INLINE lanes splat(const uint8_t *group, int words) {
+  (void)words;
+  return wasm_v128_load64_splat(group);
+}
+
+INLINE lanes splat_input(const int8_t *in, int32_t low, int words) {
+  (void)low, (void)words;
+  return wasm_i16x8_extend_low_i8x16(wasm_v128_load32_splat(in));
+}
+
+/* The weights of two outputs. */
+INLINE lanes load_weights(const int8_t *from, int words) {
+  (void)words;
+  return wasm_i16x8_load8x8(from);
+}
+
+INLINE lanes dot_words(lanes sum, lanes x, lanes w) {
+  return wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(x, w));
+}
+
+INLINE lanes dot(lanes sum, lanes x, lanes w, int words) {
+  (void)words;
+  return dot_words(sum, x, w);
+}
+
+/* Two sums of each output become one. */
+INLINE lanes total(lanes a, lanes b) {
+  return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 2, 4, 6), wasm_i32x4_shuffle(a, b, 1, 3, 5, 7));
+}
+
+/* Channels of two rows, as pairs of words. */
+INLINE lanes pair(const int8_t *a, const int8_t *b) {
+  return wasm_i16x8_extend_low_i8x16(
+      wasm_i8x16_shuffle(wasm_v128_load32_zero(a), wasm_v128_load32_zero(b), 0, 16, 1, 17, 2, 18,
+                         3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+}
+#define SUM_BIAS(layer, words) (layer)->bias
+
+/* For images of one channel: a pair of weights in all lanes; pairs that begin one later. */
+INLINE lanes splat_pair(const int16_t *pair) { return wasm_v128_load32_splat(pair); }
+INLINE lanes one_later(lanes weights) { return wasm_i64x2_shl(weights, 16); }
+INLINE void store_lanes(void *to, lanes v) { wasm_v128_store(to, v); }
+
+/* Columns of four integers become rows. */
+INLINE void turn(int32_t from[OUTPUTS][OUTPUTS], lanes to[OUTPUTS]) {
+  const lanes a = wasm_v128_load(from[0]), b = wasm_v128_load(from[1]);
+  const lanes c = wasm_v128_load(from[2]), d = wasm_v128_load(from[3]);
+  const lanes ab = wasm_i32x4_shuffle(a, b, 0, 4, 1, 5), cd = wasm_i32x4_shuffle(c, d, 0, 4, 1, 5);
+  const lanes AB = wasm_i32x4_shuffle(a, b, 2, 6, 3, 7), CD = wasm_i32x4_shuffle(c, d, 2, 6, 3, 7);
+  to[0] = wasm_i64x2_shuffle(ab, cd, 0, 2);
+  to[1] = wasm_i64x2_shuffle(ab, cd, 1, 3);
+  to[2] = wasm_i64x2_shuffle(AB, CD, 0, 2);
+  to[3] = wasm_i64x2_shuffle(AB, CD, 1, 3);
+}
