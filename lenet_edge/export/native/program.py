@@ -87,7 +87,8 @@ def _all_buffers(program: Program) -> list[Buffer]:
 def _most_inputs(program: Program) -> str:
     """Return the size of the buffer that vector kernels gather a convolution's inputs in."""
     sizes = [
-        4 * math.prod(int(str(each.fields[name])) for name in ("run_rows", "run_cols", "run_groups"))
+        4
+        * math.prod(int(str(each.fields[name])) for name in ("run_rows", "run_cols", "run_groups"))
         for each in program.structs
         if each.kind == "convolution"
     ]
