@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export.native import coverage, lowering, passes, program, tflite_graph
+from lenet_edge.export.native import coverage, lowering, passes, program, pruning, tflite_graph
 from lenet_edge.export.native.tflite_graph import Tensor
 
 
@@ -44,6 +44,7 @@ def compile_tflite(content: bytes, name: str, file_name: str) -> Compiled:
         # The options of an operator, or its constants, are not those of its kind.
         raise ModelFileError(f"{file_name} is damaged ({error}); make it again") from error
     passes.optimize(graph)
+    pruning.prune(graph)
     source, arena_bytes = program.write(lowering.lower(graph), name)
     inputs, outputs = (
         tuple(_spec(tensor) for tensor in tensors) for tensors in (graph.inputs, graph.outputs)

@@ -173,7 +173,7 @@ class _Lowering:
         for operator in self.graph.operators:
             if operator.kind in CONVOLUTIONS:
                 key = id(operator.input())
-                old, new = borders.get(key, _NO_BORDER), _padding(operator)
+                old, new = borders.get(key, _NO_BORDER), padding_of(operator)
                 borders[key] = (
                     max(old[0], new[0]), max(old[1], new[1]),
                     max(old[2], new[2]), max(old[3], new[3]),
@@ -410,7 +410,7 @@ class _Lowering:
 
     def _window(self, operator: Operator, source: Buffer) -> tuple[Place, dict[str, int]]:
         """Return where a convolution begins to read, and its steps through the input."""
-        above, _, left, _ = _padding(operator)
+        above, _, left, _ = padding_of(operator)
         begin = source.origin - above * source.line - left * source.step
         stride, dilation = strides_of(operator), dilations_of(operator)
         steps = {
@@ -452,7 +452,7 @@ class _Lowering:
                 lambda values: values.reshape(filters, *runs).transpose(1, 2, 0),
             )  # fmt: skip
             return
-        values = _centred(weights).reshape(filters, *runs)
+        values = centred_weights(weights).reshape(filters, *runs)
         fields["run_groups"] = -(-runs[1] // _GROUP)
         self._weighted(operator, "convolution", "convolve", fields, values, begin, target, detail)
 
@@ -474,7 +474,7 @@ class _Lowering:
             self._float_weights(operator, "depthwise", fields, detail, begin, target,
                                 lambda values: values.reshape(rows * cols, channels))  # fmt: skip
             return
-        values = _centred(weights).reshape(rows * cols, channels)
+        values = centred_weights(weights).reshape(rows * cols, channels)
         self._weighted(operator, "depthwise", "depthwise", fields, values, begin, target, detail)
 
     def _dense(self, operator: Operator) -> None:
@@ -497,7 +497,7 @@ class _Lowering:
             "groups": -(-inputs // _GROUP),
             "in_zero": stored_zero(operator.input()),
         }
-        values = _centred(weights).reshape(outputs, 1, inputs)
+        values = centred_weights(weights).reshape(outputs, 1, inputs)
         self._weighted(operator, "dense", "dense", fields, values, begin, target, "", end, images)
 
     def _weighted(
@@ -530,7 +530,7 @@ class _Lowering:
             full[:outputs, :, :length] = values
             grouped = full.reshape(len(full), runs, -1, _GROUP)
             packed = grouped.transpose(1, 2, 0, 3)
-        low, high = _limits(operator)
+        low, high = output_limits(operator)
         bias = operator.inputs[2] if len(operator.inputs) > 2 else None
         file_bias = np.zeros(outputs, np.int64)
         if bias is not None and bias.values is not None:
@@ -582,7 +582,7 @@ class _Lowering:
             producer = self.graph.producer(tensor)
         if producer is None or producer.kind not in (*CONVOLUTIONS, "FULLY_CONNECTED"):
             return -128
-        return _limits(producer)[0]
+        return output_limits(producer)[0]
 
     def _pool(self, operator: Operator) -> None:
         source, target = self._source(operator), self._target(operator)
@@ -602,7 +602,7 @@ class _Lowering:
             struct = self._struct("pool_float", fields)
             kernel += "_float"
         else:
-            low, high = _limits(operator)
+            low, high = output_limits(operator)
             offset = 128 if operator.input().dtype == "uint8" else 0
             fields |= {"low": low, "high": high, "offset": offset}
             struct = self._struct("pool", fields)
@@ -686,7 +686,7 @@ class _Lowering:
             struct = self._struct("elements_float", fields)
             kernel += "_float"
         else:
-            low, high = _limits(operator)
+            low, high = output_limits(operator)
             fields |= {"low": low, "high": high, "zero": stored_zero(output)}
             fields |= _binary_scales(operator)
             struct = self._struct("elements", fields)
@@ -846,7 +846,8 @@ def root(buffer: Buffer) -> Buffer:
     return buffer
 
 
-def _padding(operator: Operator) -> Border:
+def padding_of(operator: Operator) -> Border:
+    """Return the padding of a convolution or a pool: above, below, left, right."""
     return operator.padding or geometry(operator)[1]
 
 
@@ -872,7 +873,7 @@ def _stored(tensor: Tensor) -> Values:
     return (tensor.values.astype(np.int16) - offset).astype(np.int8)
 
 
-def _centred(weights: Tensor) -> Values:
+def centred_weights(weights: Tensor) -> Values:
     """Return weights minus their zero point."""
     assert weights.values is not None
     return weights.values.astype(np.int64) - (weights.zero if weights.dtype == "uint8" else 0)
@@ -909,7 +910,7 @@ def _merged(
     return sizes, [[steps[n] for _, steps in loops] for n in range(len(strides))]
 
 
-def _limits(operator: Operator) -> tuple[int, int]:
+def output_limits(operator: Operator) -> tuple[int, int]:
     """Return the smallest and the largest integer of an output, with the pool behind it."""
     low, high = _activation_limits(operator.output, operator.activation)
     if operator.pool is not None:
