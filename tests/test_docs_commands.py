@@ -36,6 +36,11 @@ ELSEWHERE = {
     # Models of other tools.
     "lenet-edge bench ocr.onnx --input-shape x=1,3,48,192": "runtimes/test_any_model.py",
     "lenet-edge bench speech.onnx --inputs speech.npz": "runtimes/test_any_model.py",
+    "lenet-edge verify detector_int8.tflite --reference detector.onnx --data inputs.npz"
+    " --bound boxes:min-snr-db=25": "verify/test_file_pairs.py",
+    "lenet-edge describe found.tflite --data images.npz --pixel-scale 1/255":
+        "verify/test_file_pairs.py",
+    "lenet-edge bundle found.tflite --output found.tar.xz": "verify/test_file_pairs.py",
     # Commands that need a fleet.
     "pip install 'lenet-edge[fleet,litert]'": "test_board.py",
     "lenet-edge fleet up": "fleet/test_up.py",

@@ -33,6 +33,12 @@ def quantized(shape: Shape, scale: float, zero_point: int, dtype: str = "int8") 
     return (dtype, shape, scale, zero_point)
 
 
+def quantized_constant(values: npt.NDArray[Any]) -> Any:
+    """Return int8 weights with a scale that represents some values."""
+    scale = float(np.abs(values).max()) / 127
+    return ("constant", np.rint(values / scale).astype(np.int8), scale, 0)
+
+
 def write_tflite(
     path: Path,
     *graphs: Graph,
@@ -118,18 +124,21 @@ def _code(schema: Any, kind: str) -> Any:
 def _tensor(schema: Any, model: Any, name: str, content: Any) -> Any:
     tensor = schema.TensorT()
     tensor.name, tensor.hasRank, tensor.buffer = name, True, 0
+    scaling: Sequence[Any] = ()
+    if isinstance(content, tuple):
+        dtype, shape, *scaling = content
+        if dtype == "constant":
+            content = shape
     if isinstance(content, np.ndarray):
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(content).tobytes(), np.uint8)
         model.buffers.append(buffer)
         dtype, shape = content.dtype.name, content.shape
         tensor.buffer = len(model.buffers) - 1
-    else:
-        dtype, shape, *scaling = content
-        if scaling:
-            quantization = schema.QuantizationParametersT()
-            quantization.scale, quantization.zeroPoint = [scaling[0]], [scaling[1]]
-            tensor.quantization = quantization
+    if scaling:
+        quantization = schema.QuantizationParametersT()
+        quantization.scale, quantization.zeroPoint = [scaling[0]], [scaling[1]]
+        tensor.quantization = quantization
     tensor.type = getattr(schema.TensorType, dtype.upper())
     if -1 in shape:
         tensor.shapeSignature = list(shape)
@@ -137,13 +146,14 @@ def _tensor(schema: Any, model: Any, name: str, content: Any) -> Any:
     return tensor
 
 
-def two_heads(path: Path, broken: str = "", scale: float = 1.0) -> Path:
+def two_heads(path: Path, broken: str = "", scale: float = 1.0, int8_weights: bool = False) -> Path:
     """Write a float model with the input "image" and two dense outputs, "boxes" and "scores".
 
     Args:
         path: the file.
         broken: the output whose weights are wrong.
         scale: a factor of all weights.
+        int8_weights: whether the weights are quantized.
     """
     random = np.random.default_rng(3)
     weights: dict[str, npt.NDArray[Any]] = {
@@ -152,12 +162,13 @@ def two_heads(path: Path, broken: str = "", scale: float = 1.0) -> Path:
     }
     if broken:
         weights[broken] = weights[broken][:, ::-1]
+    stored = {n: quantized_constant(w) if int8_weights else w for n, w in weights.items()}
     graph = Graph(
         "main",
         {
             "image": ("float32", (1, 12)),
-            "wb": weights["boxes"],
-            "ws": weights["scores"],
+            "wb": stored["boxes"],
+            "ws": stored["scores"],
             "boxes": ("float32", (1, 4)),
             "logits": ("float32", (1, 5)),
             "scores": ("float32", (1, 5)),
@@ -171,6 +182,30 @@ def two_heads(path: Path, broken: str = "", scale: float = 1.0) -> Path:
         ["boxes", "scores"],
     )
     return write_tflite(path, graph, options=_dense_options())
+
+
+def one_conv(path: Path, weights: npt.NDArray[Any]) -> Path:
+    """Write a float model of one convolution with a cubic image, channels last.
+
+    Args:
+        path: the file.
+        weights: of shape (outputs, rows, columns, channels), with as many rows as channels.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    outputs, size = weights.shape[:2]
+    image = ("float32", (1, size, size, size))
+    graph = Graph(
+        "main",
+        {"pixels": image, "w": weights, "bias": np.zeros(outputs, np.float32),
+         "features": ("float32", (1, size, size, outputs))},
+        [("CONV_2D", ["pixels", "w", "bias"], ["features"])],
+        ["pixels"],
+        ["features"],
+    )  # fmt: skip
+    options = schema.Conv2DOptionsT()
+    options.padding, options.strideW, options.strideH = schema.Padding.SAME, 1, 1
+    return write_tflite(path, graph, options={"CONV_2D": options})
 
 
 def _dense_options() -> dict[str, Any]:

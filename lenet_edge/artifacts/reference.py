@@ -5,6 +5,7 @@ They are recorded at export, so that a board can verify files without Keras.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,14 @@ def reference_for(artifact: Artifact) -> Reference:
         ModelFileError: they are not beside the file, or belong to another checkpoint.
     """
     checkpoint = artifact.parent_sha256 or artifact.sha256
-    reference = Reference.load(reference_path(artifact.path.parent, checkpoint))
+    path = reference_path(artifact.path.parent, checkpoint)
+    if artifact.parent_sha256 is None and artifact.precision == "unknown" and not path.exists():
+        raise ModelFileError(
+            f"{artifact.path} has no recorded predictions to compare with; record its own on this"
+            f" machine: lenet-edge describe {shlex.quote(artifact.name)} --data IMAGES.npz, or"
+            " compare two files: lenet-edge verify FILE --reference FILE"
+        )
+    reference = Reference.load(path)
     if reference.checkpoint_sha256 != checkpoint:
         raise ModelFileError(
             f"the reference logits beside {artifact.path} belong to another checkpoint;"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
-from lenet_edge.errors import LenetEdgeError, UsageError
+from lenet_edge.errors import LenetEdgeError, ModelFileError, UsageError
 from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
 from lenet_edge.rule_choice import compare_on_images
@@ -137,28 +137,41 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
 def _by_parent(pairs: Sequence[Pair]) -> dict[int, Artifact]:
     """Return the file that a manifest names as the origin, by the number of the pair.
 
-    Only files that have no recorded predictions need it: those with several inputs or outputs.
+    Only files without recorded predictions need it: those with several inputs or outputs.
+
+    Raises:
+        ModelFileError: the file that a manifest names is not found.
     """
     parents: dict[int, Artifact] = {}
-    found: dict[str, Artifact | None] = {}
+    found: dict[str, Artifact] = {}
     for number, pair in enumerate(pairs):
         file = pair.artifact
-        if not needs_outputs(file, []) or file.parent_sha256 is None:
+        if not needs_outputs(file, []) or _has_recorded_reference(file):
             continue
-        if file.parent_sha256 not in found:
-            path = find_parent(file)
-            found[file.parent_sha256] = load_artifacts([path], Path())[0] if path else None
-        if parent := found[file.parent_sha256]:
-            parents[number] = parent
+        parent = file.parent_sha256 or ""
+        if parent not in found:
+            path = find_parent(file) if parent else None
+            if path is None:
+                raise ModelFileError(
+                    f"{file.name} has {len(file.inputs)} inputs and {len(file.outputs)} outputs,"
+                    " and the file that it was made from is not beside it; name that file with"
+                    " --reference FILE"
+                )
+            (found[parent],) = load_artifacts([path], Path())
+        parents[number] = found[parent]
     return parents
+
+
+def _has_recorded_reference(file: Artifact) -> bool:
+    checkpoint = file.parent_sha256 or file.sha256
+    return reference_path(file.path.parent, checkpoint).exists()
 
 
 def _compares_outputs(reference: Artifact, pairs: Sequence[Pair], data: Path | None) -> bool:
     """Return True if files are compared output by output, and not by their predictions."""
     if needs_outputs(reference, [pair.artifact for pair in pairs]):
         return True
-    checkpoint = reference.parent_sha256 or reference.sha256
-    return data is None and not reference_path(reference.path.parent, checkpoint).exists()
+    return data is None and not _has_recorded_reference(reference)
 
 
 def _verify_outputs(

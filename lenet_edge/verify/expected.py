@@ -17,7 +17,7 @@ from lenet_edge.artifacts.reference import reference_for, reference_path
 from lenet_edge.artifacts.stated_input import question
 from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.data.evaluation_images import evaluation_data
-from lenet_edge.errors import DataError, ModelFileError
+from lenet_edge.errors import DataError
 from lenet_edge.selection import Pair, best_target
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Logits
@@ -61,14 +61,10 @@ def expected_from_reference(artifact: Artifact) -> Expected:
     Raises:
         ModelFileError: the reference is missing, damaged, or belongs to another checkpoint.
     """
-    if artifact.precision == "unknown" and artifact.parent_sha256 is None:
-        raise ModelFileError(
-            f"{artifact.name} does not name the checkpoint it was exported from; compare it with"
-            " another file: --reference FILE --data IMAGES.npz"
-        )
     reference = reference_for(artifact)
     data = evaluation_data(reference)
-    name = f"checkpoint {reference.checkpoint_sha256[:12]}"
+    is_own = artifact.parent_sha256 is None and artifact.precision == "unknown"
+    name = f"{'itself' if is_own else 'checkpoint'} {reference.checkpoint_sha256[:12]}"
     head = artifact.stated_head
     return Expected(name, data.images, data.labels, artifact.labels, reference.logits, head)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lenet_edge.artifacts.artifact import write_manifest
 from lenet_edge.results.result_file import BenchRun
+from lenet_edge.selection import load_artifacts
+from lenet_edge.support.files import sha256_of
 from tests.conftest import LenetEdge
-from tests.tflite_files import two_heads
+from tests.tflite_files import Graph, one_conv, two_heads, write_tflite
 
 pytestmark = pytest.mark.costly  # each file runs in processes of its own
 
@@ -195,3 +199,122 @@ def test_bounds_of_outputs_in_pyproject(tmp_path: Path, lenet_edge_here: LenetEd
     facts = json.loads((tmp_path / "out.json").read_text())["parity"][0]
     bounds = {output["name"]: output["bounds"] for output in facts["outputs"]}
     assert (bounds["boxes"]["min_snr_db"], bounds["scores"]["min_cosine"]) == (30, 0.99)
+
+
+def test_an_ambiguous_layout_is_settled_by_the_outputs(
+    tmp_path: Path, lenet_edge_here: LenetEdge
+) -> None:
+    """An image of 3 x 3 x 3 fits both layouts, and only one of them agrees."""
+    weights = np.random.default_rng(4).normal(size=(3, 3, 3, 3)).astype(np.float32)
+    first = image_model(tmp_path / "first.onnx", True, weights, [1, 3, 3, 3])
+    last = one_conv(tmp_path / "last.tflite", np.ascontiguousarray(np.moveaxis(weights, 1, -1)))
+    status, _, text = verify(
+        lenet_edge_here, last, "--reference", first, "--target", "litert-reference"
+    )
+    assert status == 0, text
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert "input pixels: channels moved last, which the outputs settled" in report.notes
+    assert report.outputs[0].layout == "channels moved first"
+    assert report.outputs[0].paired_by == "order"
+
+
+def test_the_manifest_names_the_reference(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    """A file with two outputs is compared with the file that it was exported from."""
+    good = two_heads(tmp_path / "good.tflite")
+    (tmp_path / "exported").mkdir()
+    bad = two_heads(tmp_path / "exported" / "bad.tflite", broken="scores")
+    (artifact,) = load_artifacts([bad], tmp_path)
+    write_manifest(dataclasses.replace(artifact, parent_sha256=sha256_of(good)))
+    status, _, text = verify(lenet_edge_here, "--target", "litert-reference")
+    assert status == 3, text
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert (report.reference, report.candidate) == ("good.tflite", "bad.tflite")
+    assert [output.verdict for output in report.outputs] == ["pass", "fail"]
+    good.unlink()
+    done = lenet_edge_here("verify", "--target", "litert-reference")
+    assert done.returncode == 1
+    assert "bad.tflite has 1 inputs and 2 outputs, and the file that it was" in done.stderr
+
+
+def test_layers_of_a_model_with_two_outputs(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    good = two_heads(tmp_path / "good.tflite")
+    small = two_heads(tmp_path / "small.tflite", int8_weights=True)
+    status, done, text = verify(lenet_edge_here, small, "--reference", good, "--layers",
+                                "--target", "litert-reference")  # fmt: skip
+    assert status == 0, text
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert report.bounds.min_snr_db == 20  # the weights are int8
+    assert {layer.name for layer in report.layers} == {"input", "boxes", "logits", "scores"}
+    assert "small.tflite: layers" in done.stdout
+
+
+def test_integers_of_other_sizes(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    """Tokens of int64 and int32, and an output of class numbers; floats are refused."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    def tokens(name: str, dtype: int, table: Any) -> Path:
+        nodes = [
+            helper.make_node("Cast", ["tokens"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "index"], ["rows"]),
+            helper.make_node("ArgMax", ["rows"], ["classes"], axis=-1, keepdims=0),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "tokens",
+            [helper.make_tensor_value_info("tokens", dtype, ["n", 6])],
+            [helper.make_tensor_value_info("classes", TensorProto.INT64, ["n", 6])],
+            [numpy_helper.from_array(table, "table")],
+        )
+        opsets = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / name)
+        return tmp_path / name
+
+    table = np.random.default_rng(5).normal(size=(9, 4)).astype(np.float32)
+    wide = tokens("wide.onnx", TensorProto.INT64, table)
+    narrow = tokens("narrow.onnx", TensorProto.INT32, table)
+    wrong = tokens("wrong.onnx", TensorProto.INT32, -table)
+    real = tokens("real.onnx", TensorProto.FLOAT, table)
+    np.savez(tmp_path / "tokens.npz", tokens=np.arange(48).reshape(8, 6) % 9)
+    for file, expected in ((narrow, 0), (wrong, 3), (real, 1)):
+        status, done, text = verify(
+            lenet_edge_here, file, "--reference", wide, "--data", "tokens.npz", "--target",
+            "onnxruntime-cpu",
+        )  # fmt: skip
+        assert status == expected, text
+        if file == real:
+            assert "the input tokens holds integers (int64) in wide.onnx" in done.stderr
+    (report,) = BenchRun.load(tmp_path / "out.json").parity  # of wrong.onnx
+    assert report.outputs[0].top1_agreement == 0
+    assert "0.00 % of the integers are equal, less than the 99" in report.reasons[0]
+
+
+def test_own_predictions_as_the_reference(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    """FIELD: `bundle` named `export`, which cannot help with a file from elsewhere."""
+    write_tflite(tmp_path / "found.tflite", *one_output())
+    images = np.random.default_rng(0).integers(0, 256, (400, 2, 2, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    done = lenet_edge_here("bundle", "found.tflite", "--output", "found.tar.xz")
+    assert done.returncode == 1
+    message = "record its own on this machine: lenet-edge describe found.tflite --data IMAGES.npz"
+    assert message in done.stderr
+    assert "export" not in done.stderr.splitlines()[-1]
+    done = lenet_edge_here("describe", "found.tflite", "--data", "images.npz", "--pixel-scale",
+                           "1/255")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "recorded its own predictions for 400 images, on litert-xnnpack" in done.stderr
+    done = lenet_edge_here("verify", "found.tflite", "--target", "litert-reference", "--json",
+                           "out.json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    assert report.reference.startswith("itself ")
+    assert report.num_samples == 400
+    done = lenet_edge_here("bundle", "found.tflite", "--output", "found.tar.xz")
+    assert done.returncode == 0, done.stderr
+
+
+def one_output() -> tuple[Graph, ...]:
+    weights = np.random.default_rng(6).normal(size=(5, 12)).astype(np.float32)
+    tensors = {"image": ("float32", (1, 2, 2, 3)), "w": weights, "y": ("float32", (1, 5))}
+    dense = ("FULLY_CONNECTED", ["image", "w", None], ["y"])
+    return (Graph("main", tensors, [dense], ["image"], ["y"]),)
