@@ -176,6 +176,18 @@ def table() -> bytes:
     )
 
 
+def picky() -> bytes:
+    """Return a model whose indexes begin at 5, so that no random index fits."""
+    return _onnx(
+        """picky (int64[N,4] index) => (float[N,4,8] rows) {
+          first = Constant <value = int64 {5}> ()
+          offset = Sub (first, index)
+          rows = Gather (embedding, offset)
+        }""",
+        {"embedding": (2, 8)},
+    )
+
+
 def words() -> bytes:
     """Return a model of strings."""
     return _onnx(
@@ -277,7 +289,13 @@ MODELS = (
     PublicModel(".onnx", suppressed_detector, ("image",), ("selected", "boxes")),
     PublicModel(".onnx", text_detector, ("pixels",), ("map",), ("pixels=1,3,64,96",)),
     PublicModel(".onnx", text_recognizer, ("line",), ("characters",), ("line=1,3,48,160",)),
-    PublicModel(".onnx", voice_activity, ("sound", "state", "sr"), ("speech", "stateN")),
+    PublicModel(
+        ".onnx",
+        voice_activity,
+        ("sound", "state", "sr"),
+        ("speech", "stateN"),
+        ("state=1,1,32",),
+    ),
     PublicModel(".onnx", file_type, ("bytes",), ("types",)),
     PublicModel(
         ".onnx",
@@ -291,5 +309,5 @@ MODELS = (
     PublicModel(".tflite", wake_word, ("frame",), ("Identity",)),
     PublicModel(".tflite", counting_loop, ("values", "count"), ("Identity",)),
 )
-# Inputs that no runtime here can be given at random.
-REFUSED = (PublicModel(".onnx", words, ("word",), ("number",)),)
+WORDS = PublicModel(".onnx", words, ("word",), ("number",))
+PICKY = PublicModel(".onnx", picky, ("index",), ("rows",))

@@ -35,7 +35,7 @@ from lenet_edge.machine.conditions import read_conditions, throttling_remedy
 from lenet_edge.model_inputs import has_state_inputs, random_inputs, read_inputs
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.process_samples import ProcessSamples
-from lenet_edge.runtimes import open_session
+from lenet_edge.runtimes import one_line, open_session
 from lenet_edge.target import InputValues, Session, Target
 
 _DISTINCT_BATCHES = 16
@@ -72,12 +72,13 @@ def measure(
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
     check_unchanged(file)
     batches = make_batches(file, batch_size, inputs)
+    origin = inputs.name if inputs else "test images" if _takes_tests(file) else "random"
     before, resident = read_conditions(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
         session.prepare(batches[0])  # some runtimes allocate or compile at this point
         loaded = time.perf_counter()
-        session.infer()
+        _infer_first(session, file, origin)
         first = time.perf_counter()
         session.outputs()
         delegation = checked_delegation(session, file, chosen)
@@ -106,11 +107,28 @@ def measure(
             processes=(samples,),
             delegation=delegation,
             arena_bytes=getattr(session, "arena_bytes", None),
-            inputs=inputs.name if inputs else "test images" if _takes_tests(file) else "random",
+            inputs=origin,
             state=state_of(session),
             energy_covers=meter.covers if meter else None,
             invalid=_throttling(after.throttled),
         ).to_json()
+
+
+def _infer_first(session: Session, file: Artifact, origin: str) -> None:
+    """Run the first inference.
+
+    Raises:
+        TargetError: it fails with random inputs, which may not fit the model.
+    """
+    try:
+        session.infer()
+    except Exception as error:  # each runtime raises its own types
+        if origin != "random":
+            raise
+        raise TargetError(
+            f"{file.name} cannot use random inputs ({one_line(error)}); give values that fit with"
+            " --inputs FILE.npz"
+        ) from error
 
 
 def _throttling(throttled: tuple[str, ...]) -> str | None:
