@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 
 from lenet_edge import __version__
@@ -21,8 +22,7 @@ from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
 
 CONVERTER = f"lenet-edge {__version__} wasm"
-# No int8: that code is for microcontrollers. In a browser it is slower than float code.
-PRECISIONS = ("float32", "dynamic")
+PRECISIONS = ("float32", "dynamic", "int8")
 _FLAGS = ("--target=wasm32", "-O3", "-msimd128", "-mbulk-memory", "-nostdlib", "-nostdlibinc")
 # The stack comes first in memory, so that a stack overflow traps and cannot overwrite the weights.
 _LINKER_OPTIONS = ("--no-entry", "--strip-debug", "--stack-first", "--export=__heap_base")
@@ -43,6 +43,8 @@ def convert(request: ConversionRequest) -> Converted:
     name = identifier(request.name)
     written = native.write(request, name, lanes=4)
     stack_bytes = _FRAMES_BYTES + (0 if written.is_static else written.memory_bytes)
+    if gathered := re.search(r"^#define MOST_INPUTS (\d+)", written.source, re.MULTILINE):
+        stack_bytes += 8 * int(gathered[1])  # a convolution's inputs, in `convolve_lanes.c`
     stack_bytes = -(-stack_bytes // 1024) * 1024
     with temporary_folder() as folder:
         code, output = folder / f"{name}.c", folder / f"{name}.wasm"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,15 @@ TARGETS = (
     ),
 )
 _PAGE_BYTES = 1 << 16
+_ALIGNMENT = 16  # of the tensors in the memory of a module
 
 
 class WasmtimeSession(TensorSession):
-    """Session over an instance of a module, whose memory holds images and logits."""
+    """Session over an instance of a module, whose memory holds inputs and outputs."""
 
-    def __init__(self, content: bytes, specs: tuple[TensorSpec, TensorSpec]) -> None:
+    def __init__(
+        self, content: bytes, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> None:
         import wasmtime
 
         self._store: Any = wasmtime.Store()
@@ -45,45 +49,58 @@ class WasmtimeSession(TensorSession):
         (name,) = (name for name in items if f"{name}_batch" in items)
         self._single, self._batch = items[name], items[f"{name}_batch"]
         self._heap_base: int = items["__heap_base"].value(self._store)
-        self.input_specs, self.output_specs = specs[:1], specs[1:]
+        self.input_specs, self.output_specs = inputs, outputs
         self.runtime_version = importlib.metadata.version("wasmtime")
-        self._images: Any = np.empty((0,), np.float32)
+        self._inputs: list[Array] = []
+        self._outputs: list[Array] = []
 
     def prepare(self, values: InputValues) -> None:
-        """Copy the images into the module's memory."""
-        (images,) = self.arrays(values)
-        if images.shape != self._images.shape:
-            check_sizes(self.input_specs, [images], free_batch=True)
-            self._bind(images)
-        np.copyto(self._images, images)
+        """Copy the values into the module's memory."""
+        arrays = self.arrays(values)
+        if [array.shape for array in arrays] != [array.shape for array in self._inputs]:
+            check_sizes(self.input_specs, arrays, free_batch=True)
+            self._bind(arrays)
+        for view, array in zip(self._inputs, arrays, strict=True):
+            np.copyto(view, array)
 
-    def _bind(self, images: Array) -> None:
-        logits = self.output_specs[0]
-        shapes = (images.shape, (len(images), logits.shape[-1] or 1))
-        logits_offset = self._heap_base + 4 * images.size
-        missing = logits_offset + 4 * int(np.prod(shapes[1])) - self._memory.data_len(self._store)
+    def _bind(self, arrays: list[Array]) -> None:
+        count = len(arrays[0])
+        shapes = [array.shape for array in arrays]
+        shapes += [
+            (count, *(size or 1 for size in spec.shape[1:])) for spec in self.output_specs
+        ]
+        dtypes = [np.dtype(spec.dtype) for spec in (*self.input_specs, *self.output_specs)]
+        sizes = [math.prod(shape) * dtype.itemsize
+                 for shape, dtype in zip(shapes, dtypes, strict=True)]  # fmt: skip
+        offsets = [self._heap_base]
+        for size in sizes:
+            offsets.append(offsets[-1] + -(-size // _ALIGNMENT) * _ALIGNMENT)
+        missing = offsets[-1] - self._memory.data_len(self._store)
         if missing > 0:
             self._memory.grow(self._store, -(-missing // _PAGE_BYTES))
         memory = np.frombuffer(self._memory.get_buffer_ptr(self._store), np.uint8)
-        self._images, self._logits = (
-            memory[offset : offset + 4 * int(np.prod(shape))].view(np.float32).reshape(shape)
-            for offset, shape in zip((self._heap_base, logits_offset), shapes, strict=True)
-        )
-        is_single = len(images) == 1
-        self._function = self._single if is_single else self._batch
-        self._arguments = (self._heap_base, logits_offset, *([] if is_single else [len(images)]))
+        views = [
+            memory[offset : offset + size].view(dtype).reshape(shape)
+            for offset, size, dtype, shape in zip(offsets, sizes, dtypes, shapes, strict=False)
+        ]
+        self._inputs, self._outputs = views[: len(arrays)], views[len(arrays) :]
+        self._function = self._single if count == 1 else self._batch
+        self._arguments = (*offsets[:-1], *([] if count == 1 else [count]))
 
     def infer(self) -> None:
         """Call the network. Most of the time is spent in wasmtime's Python code."""
         self._function(self._store, *self._arguments)
 
     def outputs(self) -> dict[str, Array]:
-        """Return a copy of the logits."""
-        return {self.output_specs[0].name: self._logits.copy()}
+        """Return a copy of each output."""
+        return {
+            spec.name: view.copy()
+            for spec, view in zip(self.output_specs, self._outputs, strict=True)
+        }
 
     def close(self) -> None:
         """Release the instance and its memory."""
-        self._images = self._logits = np.empty((0,), np.float32)
+        self._inputs = self._outputs = []
         del self._function, self._single, self._batch, self._memory, self._store
 
 
@@ -94,5 +111,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     contract = json.loads(read_contract(artifact.path, "wasm") or "{}")
     if not contract:
         raise TargetError(f"{artifact.name} is not a .wasm file of lenet-edge; export it again")
-    specs = (TensorSpec(**contract["inputs"][0]), TensorSpec(**contract["outputs"][0]))
-    return WasmtimeSession(artifact.path.read_bytes(), specs)
+    inputs, outputs = (
+        tuple(TensorSpec(**facts) for facts in contract[side]) for side in ("inputs", "outputs")
+    )
+    return WasmtimeSession(artifact.path.read_bytes(), inputs, outputs)

@@ -2,6 +2,7 @@
 
 const MIN_BLOCK_MS = 5; // the clocks of browsers are too coarse to time a single call
 const PAGE_BYTES = 65536;
+const ARRAYS = { float32: Float32Array, int8: Int8Array, uint8: Uint8Array };
 
 // Open the .wasm file at an address. Its contract, which is embedded in the file, describes inputs
 // and outputs. `image` and `logits` are views into its memory; `run` computes one from the other.
@@ -16,14 +17,18 @@ export async function openNetwork(address) {
   const name = Object.keys(instance.exports).find((key) => `${key}_batch` in instance.exports);
   const pixels = inputs[0].shape.slice(1).reduce((a, b) => a * b);
   const classes = outputs[0].shape[1];
-  const [imageAddress, logitsAddress] = [heap.value, heap.value + 4 * pixels];
-  const missingBytes = logitsAddress + 4 * classes - memory.buffer.byteLength;
+  const [Pixels, Logits] = [ARRAYS[inputs[0].dtype], ARRAYS[outputs[0].dtype]];
+  const imageAddress = heap.value;
+  const logitsAddress = imageAddress + Math.ceil((pixels * Pixels.BYTES_PER_ELEMENT) / 16) * 16;
+  const missingBytes = logitsAddress + classes * Logits.BYTES_PER_ELEMENT - memory.buffer.byteLength;
   if (missingBytes > 0) memory.grow(Math.ceil(missingBytes / PAGE_BYTES));
   const run = () => instance.exports[name](imageAddress, logitsAddress);
   measureSeconds(run); // warm-up: browsers recompile code that has run for a while
   return {
-    image: new Float32Array(memory.buffer, imageAddress, pixels),
-    logits: new Float32Array(memory.buffer, logitsAddress, classes),
+    image: new Pixels(memory.buffer, imageAddress, pixels),
+    logits: new Logits(memory.buffer, logitsAddress, classes),
+    input: inputs[0],
+    output: outputs[0],
     run,
     labels: classNames(labels, Math.max(classes, 2)),
     rule,
@@ -31,11 +36,14 @@ export async function openNetwork(address) {
 }
 
 // Return a prediction, as the server does, for rows of pixels from 0 to 255.
-export function classify({ image, logits, run, labels, rule }, rows) {
-  image.set(rows.flat().flatMap((pixel) => toInputValues(pixel, rule)));
+export function classify(network, rows) {
+  const { image, run, labels, rule } = network;
+  const values = rows.flat().flatMap((pixel) => toInputValues(pixel, rule));
+  image.set(values.map((value) => quantize(value, network.input)));
   const inference_s = measureSeconds(run);
   // One logit stands for two classes: the second one from 0 on.
-  const scores = logits.length === 1 ? [0, logits[0]] : Array.from(logits);
+  const logits = Array.from(network.logits, (value) => dequantize(value, network.output));
+  const scores = logits.length === 1 ? [0, logits[0]] : logits;
   const maximum = Math.max(...scores);
   const exponentials = scores.map((score) => Math.exp(score - maximum));
   const sum = exponentials.reduce((a, b) => a + b);
@@ -61,6 +69,22 @@ function toInputValues(pixel, { scale, offset, channels }) {
     values = Array(3).fill(0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2]);
   }
   return values.map((value, i) => value * scale[i % scale.length] + offset[i % offset.length]);
+}
+
+// Return a number as a tensor stores it. Integers take the nearest one that they can hold; halves
+// go to the even neighbour, as in NumPy.
+function quantize(value, { dtype, scale, zero_point: zero }) {
+  if (dtype === "float32") return value;
+  const steps = Math.fround(value / scale);
+  const below = Math.floor(steps);
+  const integer = steps - below === 0.5 ? below + (below & 1) : Math.round(steps);
+  const [least, most] = dtype === "int8" ? [-128, 127] : [0, 255];
+  return Math.min(Math.max(integer + zero, least), most);
+}
+
+// Return the number that a stored value stands for.
+function dequantize(value, { dtype, scale, zero_point: zero }) {
+  return dtype === "float32" ? value : scale * (value - zero);
 }
 
 // Return the mean duration of a call, from a block of calls that is long enough to time.
