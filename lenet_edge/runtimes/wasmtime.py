@@ -66,9 +66,7 @@ class WasmtimeSession(TensorSession):
     def _bind(self, arrays: list[Array]) -> None:
         count = len(arrays[0])
         shapes = [array.shape for array in arrays]
-        shapes += [
-            (count, *(size or 1 for size in spec.shape[1:])) for spec in self.output_specs
-        ]
+        shapes += [(count, *(size or 1 for size in spec.shape[1:])) for spec in self.output_specs]
         dtypes = [np.dtype(spec.dtype) for spec in (*self.input_specs, *self.output_specs)]
         sizes = [math.prod(shape) * dtype.itemsize
                  for shape, dtype in zip(shapes, dtypes, strict=True)]  # fmt: skip
