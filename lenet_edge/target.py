@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -199,21 +200,34 @@ class TensorSession:
         Raises:
             TargetError: see `Session.prepare`.
         """
-        specs = self.input_specs
-        if not isinstance(values, Mapping):
-            if len(specs) != 1:
-                raise TargetError(
-                    f"the model has {len(specs)} inputs; give an array for each:"
-                    f" {', '.join(spec.name for spec in specs)}"
-                )
-            values = {specs[0].name: values}
-        unknown = sorted(values.keys() - {spec.name for spec in specs})
-        missing = [spec.name for spec in specs if spec.name not in values]
-        if unknown or missing:
-            names = ", ".join(spec.name for spec in specs) or "none"
-            problem = f"no array for {missing[0]}" if missing else f"{unknown[0]} is no input"
-            raise TargetError(f"{problem}; the inputs of the model are {names}")
-        return [quantize(values[spec.name], spec) for spec in specs]
+        if isinstance(values, np.ndarray):
+            if len(self.input_specs) != 1:
+                raise TargetError(self._describe_mismatch(values))
+            return [quantize(values, self.input_specs[0])]
+        # Little code, because what runs between two calls slows the second one.
+        arrays = []
+        for name, dtype, spec in self._types:
+            array = values.get(name)
+            if array is None:
+                raise TargetError(self._describe_mismatch(values))
+            arrays.append(array if array.dtype is dtype else quantize(array, spec))
+        if len(values) != len(arrays):
+            raise TargetError(self._describe_mismatch(values))
+        return arrays
+
+    @functools.cached_property
+    def _types(self) -> list[tuple[str, np.dtype[Any], TensorSpec]]:
+        return [(spec.name, np.dtype(spec.dtype), spec) for spec in self.input_specs]
+
+    def _describe_mismatch(self, values: InputValues) -> str:
+        names = [spec.name for spec in self.input_specs]
+        known = ", ".join(names) or "none"
+        if isinstance(values, np.ndarray):
+            return f"the model has {len(names)} inputs; give an array for each: {known}"
+        missing = [name for name in names if name not in values]
+        unknown = sorted(set(values) - set(names))
+        problem = f"no array for {missing[0]}" if missing else f"{unknown[0]} is no input"
+        return f"{problem}; the inputs of the model are {known}"
 
     def outputs(self) -> dict[str, Array]:
         """Return a copy of each output of the last `infer`, by name."""

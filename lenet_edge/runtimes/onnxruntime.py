@@ -79,7 +79,7 @@ class BoundSession(TensorSession):
             self._bind(shapes)
             self._shapes = shapes
         for buffer, array in zip(self._buffers, arrays, strict=True):
-            np.copyto(buffer, array)
+            buffer[...] = array
 
     def _bind(self, shapes: list[tuple[int, ...]]) -> None:
         import onnxruntime

@@ -85,7 +85,7 @@ class OpenvinoSession(TensorSession):
             self._compile(shapes)
             self._shapes = shapes
         for buffer, array in zip(self._buffers, arrays, strict=True):
-            np.copyto(buffer, array)
+            buffer[...] = array
 
     def _compile(self, shapes: list[tuple[int, ...]]) -> None:
         import openvino
