@@ -37,8 +37,8 @@ class Core:
     clock_hz: int
     flash: int
     ram: int
-    flash_bytes: int = 512 * _KILOBYTE
-    ram_bytes: int = 512 * _KILOBYTE
+    flash_bytes: int = 2048 * _KILOBYTE
+    ram_bytes: int = 2048 * _KILOBYTE
 
 
 _SOFT = ("-mfloat-abi=soft",)
@@ -51,7 +51,8 @@ CORES = {
         Core("cortex-m4", "mps2-an386", _SOFT, 25_000_000, 0, 0x20000000),
         Core("cortex-m7", "mps2-an500", _SOFT, 25_000_000, 0, 0x20000000),
         Core("cortex-m33", "mps2-an505", _SOFT, 20_000_000, 0x10000000, 0x38000000),
-        Core("cortex-m55", "mps3-an547", ("-mfloat-abi=hard",), 32_000_000, 0, 0x20000000),
+        Core("cortex-m55", "mps3-an547", ("-mfloat-abi=hard",), 32_000_000, 0, 0x20000000,
+             512 * _KILOBYTE, 512 * _KILOBYTE),
     )
 }  # fmt: skip
 
@@ -85,7 +86,7 @@ class Run:
 
 
 def build(
-    source: Path,
+    sources: Sequence[Path],
     function: str,
     core: Core,
     folder: Path,
@@ -95,14 +96,24 @@ def build(
 ) -> Program:
     """Compile a C network for a core, and link it with the program around it.
 
+    Args:
+        sources: the C files of the network.
+        function: the name of its function, ``void function(const int8_t *input, int8_t *output)``.
+        core: the core to compile for.
+        folder: a folder for the files that are built.
+        input_bytes: the size of an input.
+        output_bytes: the size of an output.
+        flags: flags of the compiler for the network.
+
     Raises:
         RuntimeError: the compiler or the linker reports an error.
     """
     common = ("arm-none-eabi-gcc", f"-mcpu={core.name}", "-mthumb", *core.flags, "-std=c11",
               "-ffunction-sections", "-fdata-sections", "-Wall", "-Wextra", "-Werror")  # fmt: skip
-    network, start = folder / f"{core.name}_network.o", folder / f"{core.name}_start.o"
-    program = folder / f"{core.name}.elf"
-    _execute(*common, *flags, "-c", source, "-o", network)
+    program, start = folder / f"{core.name}.elf", folder / f"{core.name}_start.o"
+    networks = [folder / f"{core.name}_{source.stem}.o" for source in sources]
+    for source, network in zip(sources, networks, strict=True):
+        _execute(*common, *flags, "-c", source, "-o", network)
     defines = (
         f"-DNET={function}",
         f"-DINPUT_BYTES={input_bytes}",
@@ -113,8 +124,8 @@ def build(
               "RAM": core.ram, "RAM_SIZE": core.ram_bytes}  # fmt: skip
     places = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
     _execute(*common, "-nostartfiles", "-Wl,--gc-sections", *places, "-T", FOLDER / "link.ld",
-             start, network, "-o", program)  # fmt: skip
-    code, data, zeroed = _sizes(network)
+             start, *networks, "-o", program)  # fmt: skip
+    code, data, zeroed = (sum(column) for column in zip(*map(_sizes, networks), strict=True))
     return Program(
         program,
         core,

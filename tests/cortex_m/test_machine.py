@@ -31,7 +31,7 @@ INPUTS = np.arange(12, dtype=np.int8).reshape(3, 4)
 def run(folder: Path, core: str, text: str, timeout_s: float = 20) -> machine.Run:
     source = folder / "add_one.c"
     source.write_text(text)
-    program = machine.build(source, "add_one", machine.CORES[core], folder, 4, 4)
+    program = machine.build([source], "add_one", machine.CORES[core], folder, 4, 4)
     return machine.run(program, INPUTS, folder, timeout_s)
 
 

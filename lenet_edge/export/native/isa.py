@@ -49,8 +49,7 @@ def _supports(*features: str) -> str:
 
 # Best first: the first instruction set whose condition holds is used.
 ISAS = (
-    Isa("mve", "defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE & 1", falls_back=("dsp",)),
-    Isa("dsp", "defined(__ARM_FEATURE_DSP)"),
+    Isa("cortex", "defined(CORTEX_M)"),  # MVE, DSP or neither, as the compiler's flags say
     Isa("wasm", "defined(__wasm_simd128__)", falls_back=("lanes",)),
     Isa(
         "vnni",

@@ -28,7 +28,7 @@
 #define SLACK 0
 #define ALIGNED _Alignas(4)
 #endif
-#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#if defined(__GNUC__) && defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
 #define CORTEX_M 1
 #endif
 
@@ -129,15 +129,15 @@ INLINE int8_t clamp(int32_t value, int32_t low, int32_t high) {
 
 /* Rounded to nearest once: what TensorFlow Lite does in dense layers. */
 INLINE int32_t scale_once(int32_t sum, int32_t multiplier, int shift) {
-  const int64_t product = (int64_t)sum * multiplier, half = (int64_t)1 << (30 - shift);
-  return (int32_t)((product + half) >> (31 - shift));
+  const int64_t product = (int64_t)sum * multiplier;
+  if (shift > -2)
+    return (int32_t)(((product >> (30 - shift)) + 1) >> 1);
+  return (((int32_t)(product >> 32) >> (-shift - 2)) + 1) >> 1; /* the upper half is enough */
 }
 
 /* Rounded twice, the second time away from zero: what it does in convolutions. */
 INLINE int32_t scale_twice(int32_t sum, int32_t multiplier, int shift) {
-  const int left = shift > 0 ? shift : 0, right = shift > 0 ? 0 : -shift;
-  const int32_t shifted = (int32_t)((uint32_t)sum << left);
+  const int32_t shifted = shift > 0 ? (int32_t)((uint32_t)sum << shift) : sum;
   const int32_t high = (int32_t)(((int64_t)shifted * multiplier + (1 << 30)) >> 31);
-  const int64_t half = ((int64_t)1 << right) >> 1;
-  return (int32_t)((high + half - (high < 0 && right > 0)) >> right);
+  return shift >= 0 ? high : (((high - (high < 0)) >> (-shift - 1)) + 1) >> 1;
 }

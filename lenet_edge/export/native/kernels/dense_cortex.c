@@ -1,0 +1,167 @@
+#if USE_MVE
+/* A dense layer, four outputs at a time: dot products of 16 inputs. */
+KERNEL void dense(const struct dense *d, const int8_t *in, int8_t *out) {
+  const uint32_t step = 4u * (uint32_t)d->padded; /* bytes from a group to the next one */
+  const uint32x4_t groups = vmulq_n_u32(vidupq_n_u32(0, 1), step);
+  ROLLED
+  for (int k = 0; k < d->outputs; k += 4) {
+    uint32x4_t at = vaddq_n_u32(groups, (uint32_t)(uintptr_t)(d->weights + 4 * k));
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    const int8_t *x = in;
+    __asm__ volatile("wlstp.32 lr, %[groups], 2f\n\t"
+                     "1: vldrb.u8 q0, [%[x]], #16\n\t"
+                     "vldrw.u32 q1, [%q[at]]\n\t"
+                     "vmladava.s8 %[s0], q0, q1\n\t"
+                     "vldrw.u32 q2, [%q[at], #4]\n\t"
+                     "vmladava.s8 %[s1], q0, q2\n\t"
+                     "vldrw.u32 q1, [%q[at], #8]\n\t"
+                     "vmladava.s8 %[s2], q0, q1\n\t"
+                     "vldrw.u32 q2, [%q[at], #12]\n\t"
+                     "vmladava.s8 %[s3], q0, q2\n\t"
+                     "vadd.i32 %q[at], %q[at], %[next]\n\t"
+                     "letp lr, 1b\n\t"
+                     "2:"
+                     : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3),
+                       [x] "+r"(x), [at] "+w"(at)
+                     : [groups] "r"(d->groups), [next] "r"(4 * step)
+                     : "q0", "q1", "q2", "lr", "memory");
+    const int32_t sums[4] = {s0, s1, s2, s3};
+    const int32x4_t shifts = vldrbq_s32(d->shifts + k);
+    const int count = d->outputs - k < 4 ? d->outputs - k : 4;
+    if (vmaxvq_s32(-128, shifts) > -2)
+      for (int n = k; n < k + count; n++)
+        out[n] = clamp(scale_once(sums[n - k] + d->bias[n], d->multipliers[n], d->shifts[n]) +
+                           d->zero, d->low, d->high);
+    else { /* the upper half of the products is enough */
+      int32x4_t v = vaddq_s32(vld1q_s32(sums), vld1q_s32(d->bias + k));
+      v = vmulhq_s32(v, vld1q_s32(d->multipliers + k));
+      v = vaddq_n_s32(vrshlq_s32(v, vaddq_n_s32(shifts, 1)), d->zero);
+      v = vmaxq_s32(vminq_s32(v, vdupq_n_s32(d->high)), vdupq_n_s32(d->low));
+      vstrbq_p_s32(out + k, v, vctp32q((uint32_t)count));
+    }
+  }
+}
+#else
+enum { LIST_GROUPS = 128 }; /* groups of inputs in a list */
+
+#if USE_DSP
+/* A group of inputs that differs from the zero point, as pairs, and the place of its weights. */
+struct input {
+  uint32_t even, odd, place;
+};
+enum { LIST_INPUTS = LIST_GROUPS };
+
+/* List the inputs of some groups; return the end of the list. */
+INLINE struct input *list_inputs(const struct dense *d, const int8_t *in, int groups,
+                                 struct input *end) {
+  const uint32_t zero = (uint8_t)d->in_zero * 0x01010101u;
+  const uint32_t zeros = (uint16_t)d->in_zero * 0x00010001u;
+  ROLLED
+  for (int g = 0; g < groups; g++, in += 4) {
+    const uint32_t four = load_four(in);
+    if (four == zero)
+      continue;
+    end->even = subtract_pairs(even_bytes(four), zeros);
+    end->odd = subtract_pairs(odd_bytes(four), zeros);
+    end->place = 4 * (uint32_t)(g * d->padded);
+    end++;
+  }
+  return end;
+}
+
+/* Add the products of a list, which is not empty, to four sums. */
+INLINE void add_inputs(const struct input *list, const struct input *end, const int8_t *weights,
+                       int32_t sums[4]) {
+  __asm__ volatile("1: ldmia %[list]!, {r0, r1, r2}\n\t"
+                   "add r2, %[weights]\n\t"
+                   "ldmia r2, {r2, r3, r4, r5}\n\t"
+                   "sxtb16 r6, r2\n\t"
+                   "sxtb16 r2, r2, ror #8\n\t"
+                   "smlad %[s0], r0, r6, %[s0]\n\t"
+                   "smlad %[s0], r1, r2, %[s0]\n\t"
+                   "sxtb16 r6, r3\n\t"
+                   "sxtb16 r3, r3, ror #8\n\t"
+                   "smlad %[s1], r0, r6, %[s1]\n\t"
+                   "smlad %[s1], r1, r3, %[s1]\n\t"
+                   "sxtb16 r6, r4\n\t"
+                   "sxtb16 r4, r4, ror #8\n\t"
+                   "smlad %[s2], r0, r6, %[s2]\n\t"
+                   "smlad %[s2], r1, r4, %[s2]\n\t"
+                   "sxtb16 r6, r5\n\t"
+                   "sxtb16 r5, r5, ror #8\n\t"
+                   "smlad %[s3], r0, r6, %[s3]\n\t"
+                   "smlad %[s3], r1, r5, %[s3]\n\t"
+                   "cmp %[list], %[end]\n\t"
+                   "bne 1b"
+                   : [s0] "+r"(sums[0]), [s1] "+r"(sums[1]), [s2] "+r"(sums[2]),
+                     [s3] "+r"(sums[3]), [list] "+r"(list)
+                   : [end] "r"(end), [weights] "r"(weights)
+                   : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "cc", "memory");
+}
+#else
+/* An input minus the zero point plus 256 in the lower 9 bits, and the place of its weights above them. */
+struct input {
+  uint32_t packed;
+};
+enum { LIST_INPUTS = 4 * LIST_GROUPS };
+
+INLINE struct input *list_inputs(const struct dense *d, const int8_t *in, int groups,
+                                 struct input *end) {
+  ROLLED
+  for (int g = 0; g < groups; g++, in += 4)
+    for (int n = 0; n < 4; n++)
+      if (in[n] != d->in_zero) {
+        const uint32_t place = (uint32_t)(4 * g * d->padded + n);
+        (end++)->packed = place << 9 | (uint32_t)(in[n] - d->in_zero + 256);
+      }
+  return end;
+}
+
+INLINE void add_inputs(const struct input *list, const struct input *end, const int8_t *weights,
+                       int32_t sums[4]) {
+  int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+  ROLLED
+  do {
+    const int8_t *w = weights + (list->packed >> 9);
+    const int32_t value = (int32_t)(list->packed & 511) - 256;
+    s0 += w[0] * value;
+    s1 += w[4] * value;
+    s2 += w[8] * value;
+    s3 += w[12] * value;
+  } while (++list != end);
+  sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+}
+#endif
+
+/* A dense layer, four outputs at a time, which walk along a list of the inputs that differ from the
+ * zero point.
+ */
+KERNEL void dense(const struct dense *d, const int8_t *in, int8_t *out) {
+  struct input list[LIST_INPUTS], *end = list;
+  const int most = d->padded < 1 << 14 ? LIST_GROUPS : 1; /* places have 23 bits */
+  ROLLED
+  for (int k = 0; k < d->outputs; k += BLOCK_FILTERS) {
+    const int count = d->outputs - k < BLOCK_FILTERS ? d->outputs - k : BLOCK_FILTERS;
+    int32_t sums[BLOCK_FILTERS] = {0};
+    for (int part = 0; part < d->groups; part += most) {
+      const int rest = d->groups - part, groups = rest < most ? rest : most;
+      if (k == 0 || d->groups > most)
+        end = list_inputs(d, in + 4 * part, groups, list);
+      const int8_t *weights = d->weights + 4 * (part * d->padded + k);
+      if (end != list)
+        ROLLED
+        for (int n = 0; n < count; n += 4)
+          add_inputs(list, end, weights + 4 * n, sums + n);
+    }
+    ROLLED
+    for (int n = 0; n < count; n++) {
+      const int32_t sum = sums[n] + d->file_bias[k + n];
+      if (sum <= 0 && d->low >= d->zero) /* a ReLU */
+        out[k + n] = (int8_t)d->low;
+      else
+        out[k + n] = clamp(scale_once(sum, d->multipliers[k + n], d->shifts[k + n]) + d->zero,
+                           d->low, d->high);
+    }
+  }
+}
+#endif
