@@ -96,10 +96,10 @@ def command(
     """Export a checkpoint to TFLite, ONNX, plain C or WebAssembly.
 
     MODEL is a .keras or .h5 file of Keras 2 or 3, or a float32 .onnx file, such as PyTorch writes;
-    the default is exported/lenet.keras. Any classifier with one input works. The command writes
-    float32 files, and files of the other precisions that you select. Each file contains its labels,
-    its preprocessing and its origin. The manifest beside it repeats them. The images of
-    --calibration or --dataset also judge the files.
+    the default is exported/lenet.keras. Any classifier with one input works. A .tflite file becomes
+    C as it is (--format native). The command writes float32 files, and files of the other
+    precisions that you select. Each file contains its labels, its preprocessing and its origin. The
+    manifest beside it repeats them. The images of --calibration or --dataset also judge the files.
 
     \b
     Example: lenet-edge export --int8 --dynamic

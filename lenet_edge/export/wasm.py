@@ -41,14 +41,14 @@ def convert(request: ConversionRequest) -> Converted:
         ModelFileError: a layer is not supported, or clang cannot build the file.
     """
     name = identifier(request.name)
-    written = native.write(request, name, lanes=4)
-    stack_bytes = _FRAMES_BYTES + (0 if written.is_static else written.memory_bytes)
-    if gathered := re.search(r"^#define MOST_INPUTS (\d+)", written.source, re.MULTILINE):
+    compiled = native.write(request, name, lanes=4)
+    stack_bytes = _FRAMES_BYTES + compiled.stack_bytes
+    if gathered := re.search(r"^#define MOST_INPUTS (\d+)", compiled.source, re.MULTILINE):
         stack_bytes += 8 * int(gathered[1])  # a convolution's inputs, in `convolve_lanes.c`
     stack_bytes = -(-stack_bytes // 1024) * 1024
     with temporary_folder() as folder:
         code, output = folder / f"{name}.c", folder / f"{name}.wasm"
-        code.write_text(written.source, encoding="utf-8")
+        code.write_text(compiled.source, encoding="utf-8")
         (folder / "string.h").write_text(_STRING_H, encoding="utf-8")
         exports = (f"--export={name}", f"--export={name}_batch")
         options = (*_LINKER_OPTIONS, *exports, "-z", f"stack-size={stack_bytes}")
@@ -70,8 +70,10 @@ def convert(request: ConversionRequest) -> Converted:
                 f"clang cannot build WebAssembly of it: {' '.join(errors[0].split())[:200]};"
                 " install a clang with the wasm32 target (Debian: apt install clang lld)"
             )
-        contract = json.dumps(native.tensors_contract(written.tensors), separators=(",", ":"))
-        return Converted(embed(output.read_bytes(), "wasm", contract), tensors=written.tensors)
+        contract = json.dumps(compiled.contract(), separators=(",", ":"))
+        (inputs,), (outputs,) = compiled.inputs, compiled.outputs
+        content = embed(output.read_bytes(), "wasm", contract)
+        return Converted(content, tensors=(inputs, outputs))
 
 
 def compiler() -> str:

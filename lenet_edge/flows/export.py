@@ -27,7 +27,7 @@ def export(
     """Export a checkpoint to each format in each precision; see `exporter.export`.
 
     Args:
-        model: the checkpoint, a .keras or .onnx file.
+        model: the checkpoint, a .keras or .onnx file; or a .tflite file, for C as it is.
         output_dir: the folder for the files and their manifests.
         console: the display.
         formats: "tflite", "onnx", "native", "wasm" and "c".
@@ -44,8 +44,15 @@ def export(
         LenetEdgeError: the checkpoint cannot be exported, or the images do not fit it.
         ModuleNotFoundError: TensorFlow or a converter is not installed.
     """
-    check_format(model)  # before TensorFlow, which takes seconds to load
+    format = check_format(model)  # before TensorFlow, which takes seconds to load
     check_path_encoding(output_dir)
+    if format == "tflite":
+        from lenet_edge.export.from_tflite import export_tflite
+
+        with console.alone_in(output_dir):
+            return export_tflite(
+                model, output_dir, formats, precisions, stated, report, console.note
+            )
     if "wasm" in formats:
         from lenet_edge.export import wasm
 

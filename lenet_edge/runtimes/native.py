@@ -11,12 +11,14 @@ import ctypes
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
 import shutil
 import stat
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,15 @@ from lenet_edge.runtimes import Deployable
 from lenet_edge.support import files
 from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
-from lenet_edge.target import Array, InputValues, Session, Target, TensorSession, check_sizes
+from lenet_edge.target import (
+    Array,
+    InputValues,
+    Session,
+    Target,
+    TensorSession,
+    check_sizes,
+    describe_shape,
+)
 
 TARGETS = (
     Target(
@@ -51,49 +61,111 @@ _CROSS_COMPILERS = {  # Debian packages: gcc-aarch64-linux-gnu, gcc-arm-linux-gn
     "armv7l": ("arm-linux-gnueabihf-gcc", "-mfpu=neon"),
 }
 _TIMEOUT_S = 300
+ARENA_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The functions of a C file, as the file declares them.
+
+    Attributes:
+        name: the function for one call; ``name_batch`` makes many.
+        sizes: the elements of each input and each output in one call.
+        arena_bytes: memory that ``name_batch_in`` gets from its caller; None without this function.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    arena_bytes: int | None = None
+
+
+def read_interface(content: bytes) -> Interface | None:
+    """Return the functions that a C file declares, None if it is not of lenet-edge."""
+    batch = re.search(rb"^void (\w+)_batch\(", content, re.MULTILINE)
+    if batch is None:
+        return None
+    declared = re.search(rb"^void %s\((.*)\);" % batch[1], content, re.MULTILINE)
+    arena = re.search(rb"^#define \w+_ARENA_BYTES (\d+)$", content, re.MULTILINE)
+    if declared is None:
+        return None
+    sizes = tuple(map(int, re.findall(rb"\[(\d+)\]", declared[1])))
+    return Interface(batch[1].decode(), sizes, int(arena[1]) if arena else None)
 
 
 class NativeSession(TensorSession):
-    """Session over the two functions of a shared library."""
+    """Session over the functions of a shared library."""
 
     def __init__(
-        self, library: Path, name: str, specs: tuple[TensorSpec, TensorSpec], runtime_version: str
+        self,
+        library: Path,
+        interface: Interface,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        runtime_version: str,
     ) -> None:
         loaded = ctypes.CDLL(str(library.resolve()))
         self._handle: int | None = loaded._handle
+        self._interface = interface
+        name = interface.name
         self._single, self._batch = loaded[name], loaded[f"{name}_batch"]
         self._single.restype = self._batch.restype = None
-        self.input_specs, self.output_specs = specs[:1], specs[1:]
+        self._arena: Any = None
+        if interface.arena_bytes is not None:
+            # The plain functions share one static arena. Every session has its own instead.
+            self._batch = loaded[f"{name}_batch_in"]
+            self._batch.restype = None
+            memory = np.zeros(interface.arena_bytes + ARENA_ALIGNMENT, np.uint8)
+            self._arena = memory[-memory.ctypes.data % ARENA_ALIGNMENT :]
+        self.input_specs, self.output_specs = inputs, outputs
         self.runtime_version = runtime_version
-        self._images: Any = np.empty((0,), np.float32)
+        self._inputs: list[Array] = []
+        self._outputs: list[Array] = []
 
     def prepare(self, values: InputValues) -> None:
-        """Copy the images into the input buffer, quantized if the file takes integers."""
-        (images,) = self.arrays(values)
-        if images.shape != self._images.shape:
-            check_sizes(self.input_specs, [images], free_batch=True)
-            self._bind(images)
-        np.copyto(self._images, images)
+        """Copy the values into the input buffers, quantized if the file takes integers."""
+        arrays = self.arrays(values)
+        if [array.shape for array in arrays] != [array.shape for array in self._inputs]:
+            check_sizes(self.input_specs, arrays, free_batch=True)
+            self._bind(arrays)
+        for buffer, array in zip(self._inputs, arrays, strict=True):
+            np.copyto(buffer, array)
 
-    def _bind(self, images: Array) -> None:
-        image, logits = self.input_specs[0], self.output_specs[0]
-        self._images = np.zeros(images.shape, image.dtype)
-        self._logits = np.zeros((len(images), logits.shape[-1] or 1), logits.dtype)
+    def _bind(self, arrays: list[Array]) -> None:
+        """Create the buffers and the call for arrays of these shapes."""
+        sizes = self._interface.sizes
+        count = arrays[0].size // sizes[0]
+        if any(array.size != count * size for array, size in zip(arrays, sizes, strict=False)):
+            raise TargetError(
+                f"the inputs have the shapes {', '.join(describe_shape(a.shape) for a in arrays)},"
+                " which are not of one batch size"
+            )
+        self._inputs = [np.zeros(array.shape, array.dtype) for array in arrays]
+        self._outputs = [
+            np.zeros(_shape(spec, count * size), spec.dtype)
+            for spec, size in zip(self.output_specs, sizes[len(arrays) :], strict=True)
+        ]
         # The arguments are created once, so that `infer` is one bare call.
-        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self._images, self._logits)]
-        vars(self)["infer"] = (
-            functools.partial(self._single, *pointers)
-            if len(images) == 1
-            else functools.partial(self._batch, *pointers, ctypes.c_size_t(len(images)))
-        )
+        buffers = self._inputs + self._outputs
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in buffers]
+        if self._arena is not None:
+            arena = ctypes.c_void_p(self._arena.ctypes.data)
+            call = functools.partial(self._batch, *pointers, ctypes.c_size_t(count), arena)
+        elif count == 1:
+            call = functools.partial(self._single, *pointers)
+        else:
+            call = functools.partial(self._batch, *pointers, ctypes.c_size_t(count))
+        vars(self)["infer"] = call
 
     def infer(self) -> None:
         """Run the network. `prepare` replaces this method by the bare call."""
         raise TargetError("the session is closed or has no images; call prepare first")
 
     def outputs(self) -> dict[str, Array]:
-        """Return a copy of the logits."""
-        return {self.output_specs[0].name: self._logits.copy()}
+        """Return a copy of each output."""
+        return {
+            spec.name: array.copy()
+            for spec, array in zip(self.output_specs, self._outputs, strict=True)
+        }
 
     def close(self) -> None:
         """Unload the library."""
@@ -102,6 +174,12 @@ class NativeSession(TensorSession):
             del self._single, self._batch
             _ctypes.dlclose(self._handle)
             self._handle = None
+
+
+def _shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
+    """Return the shape of an output of `size` elements, whose first axis is the batch."""
+    rest = tuple(each or 1 for each in spec.shape[1:])
+    return (size // math.prod(rest), *rest) if spec.shape else ()
 
 
 def absence(target: Target) -> str | None:
@@ -120,13 +198,17 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     content = artifact.path.read_bytes()
     # The file contains its contract, and defines a function and its batch variant.
     contract = json.loads(read_contract(artifact.path, "native") or "{}")
-    name = re.search(rb"^void (\w+)_batch\(", content, re.MULTILINE)
-    if name is None or not contract:
+    interface = read_interface(content)
+    if interface is None or not contract:
         raise TargetError(f"{artifact.name} is not a C file of lenet-edge; export it again")
-    specs = (TensorSpec(**contract["inputs"][0]), TensorSpec(**contract["outputs"][0]))
+    inputs, outputs = (
+        tuple(TensorSpec(**facts) for facts in contract[side]) for side in ("inputs", "outputs")
+    )
+    if len(inputs) + len(outputs) != len(interface.sizes):
+        raise TargetError(f"{artifact.name} contradicts its contract; export it again")
     built = built_beside(artifact.path.resolve(), content, os.uname().machine)
     if _is_of_this_bundle(built):
-        return NativeSession(built, name[1].decode(), specs, "built elsewhere")
+        return NativeSession(built, interface, inputs, outputs, "built elsewhere")
     try:
         compiler = _compiler()
     except TargetError as error:
@@ -140,7 +222,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     library = _build(content, artifact.name, compiler, version_line)
     version = re.search(r"\d+(\.\d+)+", version_line)
     described = f"{version[0] if version else '?'} {Path(compiler[0]).name}"
-    return NativeSession(library, name[1].decode(), specs, described)
+    return NativeSession(library, interface, inputs, outputs, described)
 
 
 def built_beside(path: Path, content: bytes, machine: str) -> Path:

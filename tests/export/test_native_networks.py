@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -225,31 +226,54 @@ UNSUPPORTED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
 
 
 @pytest.mark.parametrize("case", UNSUPPORTED)
-def test_unsupported_layer_is_named(case: str) -> None:
+def test_dynamic_names_the_unsupported_layer(case: str) -> None:
     layers, message = UNSUPPORTED[case]
     model = network((12, 12, 1), layers(keras().layers))
-    with pytest.raises(ModelFileError, match=message):
-        native.convert(request(model))
+    with pytest.raises(ModelFileError, match=f"{message}.*leave out dynamic"):
+        native.convert(dataclasses.replace(request(model), precision="dynamic"))
 
 
-def test_branch_is_not_supported() -> None:
+def branches() -> Any:
+    """Return a model of branches and of layers that are no part of a chain."""
     k = keras()
     image = k.Input((12, 12, 1))
-    flat = k.layers.Flatten()(image)
-    both = k.layers.Add(name="sum")([k.layers.Dense(10)(flat), k.layers.Dense(10)(flat)])
-    with pytest.raises(ModelFileError, match=r"only one chain of layers is"):
-        native.convert(request(k.Model(image, both)))
-
-
-def test_command_names_the_unsupported_layer(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
-    k = keras().layers
-    model = network((28, 28, 1), [k.AveragePooling2D(2, name="mean"), k.Flatten(), k.Dense(10)])
-    model.save(tmp_path / "mean.keras")
-    refused = lenet_edge_here("export", "mean.keras", "--format", "native")
-    assert refused.returncode == 1
-    assert "layer mean (AveragePooling2D) is not covered by the native format" in (
-        " ".join(refused.stderr.split())
+    wide = k.layers.Conv2D(6, 3, dilation_rate=2, padding="same")(image)
+    normal = k.layers.BatchNormalization(name="normal")(wide)
+    normal = k.layers.ReLU(negative_slope=0.1)(normal)
+    deep = k.layers.DepthwiseConv2D(3, padding="same", activation="relu6")(normal)
+    both = k.layers.Add(name="sum")([normal, deep])
+    parts = k.layers.Concatenate()([both, k.layers.AveragePooling2D(3, 1, "same")(wide)])
+    mean = k.layers.GlobalAveragePooling2D()(parts)
+    model = k.Model(image, k.layers.Dense(10, activation="softmax")(mean))
+    model.get_layer("normal").set_weights(
+        [np.full(6, value, np.float32) for value in (1.5, 0.1, 0.2, 0.7)]
     )
+    return model
+
+
+def test_branches_equal_keras(tmp_path: Path) -> None:
+    require("cc")
+    keras().utils.set_random_seed(3)
+    model = branches()
+    images = np.random.default_rng(0).random((5, 12, 12, 1), np.float32)
+    source, library = tmp_path / "lenet.c", tmp_path / "lenet.so"
+    source.write_bytes(native.convert(request(model)).content)
+    build("cc", *WARNINGS, "-O1", "-shared", "-fPIC", source, "-o", library)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(call_batch(library, images), expected, atol=1e-5, rtol=0)
+    with pytest.raises(ModelFileError, match=r"only one chain of layers is"):
+        native.convert(dataclasses.replace(request(model), precision="dynamic"))
+
+
+def test_command_names_the_uncovered_operator(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    k = keras().layers
+    larger = k.UpSampling2D(2, interpolation="bilinear", name="larger")
+    network((28, 28, 1), [larger, k.Flatten(), k.Dense(10)]).save(tmp_path / "larger.keras")
+    refused = lenet_edge_here("export", "larger.keras", "--format", "native")
+    assert refused.returncode == 1
+    message = " ".join(refused.stderr.split())
+    assert "does not cover parts of larger: RESIZE_BILINEAR (operator 0, " in message
+    assert not list((tmp_path / "exported").glob("*.c"))
 
 
 LABELS = st.lists(st.text(max_size=12) | st.sampled_from(["*/", "/*", "\\", "??/", "a\nb"]),

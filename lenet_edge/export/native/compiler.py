@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.errors import ModelFileError
@@ -15,14 +18,31 @@ class Compiled:
     """A C file, without the comment at its top.
 
     Attributes:
+        name: the name of the C function.
         arena_bytes: memory for the tensors between the operators.
         inputs, outputs: the tensors, with a free batch.
+        has_integers: whether a layer computes with integers.
     """
 
     source: str
+    name: str
     arena_bytes: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    has_integers: bool = False
+
+    @property
+    def stack_bytes(self) -> int:
+        """The part of the memory that is on the stack: all of it, or nothing."""
+        is_static = re.search(r"^static _Alignas\(64\) \w+ memory\[", self.source, re.MULTILINE)
+        return 0 if is_static else self.arena_bytes
+
+    def contract(self) -> dict[str, Any]:
+        """Return the part of the contract that describes the tensors; a session needs no more."""
+        return {
+            side: [dataclasses.asdict(spec) for spec in specs]
+            for side, specs in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
 
 
 def compile_tflite(content: bytes, name: str, file_name: str) -> Compiled:
@@ -49,7 +69,8 @@ def compile_tflite(content: bytes, name: str, file_name: str) -> Compiled:
     inputs, outputs = (
         tuple(_spec(tensor) for tensor in tensors) for tensors in (graph.inputs, graph.outputs)
     )
-    return Compiled(source, arena_bytes, inputs, outputs)
+    has_integers = any(operator.output.dtype != "float32" for operator in graph.operators)
+    return Compiled(source, name, arena_bytes, inputs, outputs, has_integers)
 
 
 def _spec(tensor: Tensor) -> TensorSpec:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from lenet_edge.export.native.compiler import Compiled
 
 _WIDTH = 100
 _MARK = " * lenet_edge: "  # the contract follows; `artifacts.embedded` reads it
@@ -60,35 +63,22 @@ def c_float(value: float) -> str:
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
 
-def top(
-    name: str,
-    precision: str,
-    bytes_needed: int,
-    contract: dict[str, Any],
-    is_static: bool = False,
-) -> str:
-    """Return the comment at the top of a file, which contains the contract.
-
-    Args:
-        name: the name of the function.
-        precision: the precision of the file.
-        bytes_needed: memory for the tensors.
-        contract: the contract.
-        is_static: whether that memory is static, instead of on the stack.
-    """
+def file(code: Compiled, precision: str) -> bytes:
+    """Return a C file: code with a comment at its top, which contains the contract."""
+    is_static = code.stack_bytes < code.arena_bytes
     place = "static memory" if is_static else "stack"
-    return "\n".join(
-        [
-            f"/* Neural network {name}, {precision}, as one C file that needs no library.",
-            " *",
-            " * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c",
-            f" * It keeps nothing between calls, and needs {bytes_needed:,} bytes of {place}.",
-            " *",
-            _MARK + json.dumps(contract, separators=(",", ":")),
-            " */",
-            "",
-        ]
-    )
+    top = [
+        f"/* Neural network {code.name}, {precision}, as one C file that needs no library.",
+        " *",
+        " * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c",
+        f" * It keeps nothing between calls, and needs {code.arena_bytes:,} bytes of {place}.",
+        " *",
+        _MARK + json.dumps(code.contract(), separators=(",", ":")),
+        " */",
+        "",
+        code.source,
+    ]
+    return "\n".join(top).encode()
 
 
 def with_contract(content: bytes, contract: str) -> bytes:
@@ -132,6 +122,32 @@ def prototypes(name: str, kind: str, pixels: int, classes: int) -> str:
     )
 
 
+def _is_classifier(artifact: Artifact) -> bool:
+    """Return whether a file has one output, a vector."""
+    return len(artifact.outputs) == 1 and len(artifact.outputs[0].shape) == 2
+
+
+def _tensor_comments(artifact: Artifact) -> list[str]:
+    """Return the lines of a comment that describe the inputs and the outputs."""
+    image = artifact.inputs[0]
+    if not _is_classifier(artifact) or len(artifact.inputs) != 1 or len(image.shape) != 4:
+        return [
+            f" * {side} {_comment(spec.name)}: {spec.dtype},"
+            f" {' x '.join(str(size or 'batch') for size in spec.shape)}."
+            for side, specs in (("Input", artifact.inputs), ("Output", artifact.outputs))
+            for spec in specs
+        ]
+    height, width, channels = image.shape[1:]
+    rule = artifact.preprocessing
+    return [
+        f" * Images are {height} x {width} x {channels}: height, width, channels. The largest logit"
+        " is the class.",
+        f" * A pixel p of 0 to 255 goes in as {rule.expression('p')}."
+        if image.scale is None
+        else quantization_comment(rule),
+    ]
+
+
 def header(artifact: Artifact) -> str:
     """Return the text of the .h file of an exported .c file."""
     source = artifact.path.read_text(encoding="utf-8")
@@ -141,33 +157,31 @@ def header(artifact: Artifact) -> str:
     assert prototypes
     name = prototypes[1]
     upper = name.upper()
-    image, logits = artifact.inputs[0], artifact.outputs[0]
-    height, width, channels = image.shape[1:]
     lines = [
         f"/* {artifact.name}, sha256 {artifact.sha256}. Made by lenet-edge; do not edit.",
         " *",
-        f" * Images are {height} x {width} x {channels}: height, width, channels. The largest logit"
-        " is the class.",
+        *_tensor_comments(artifact),
     ]
-    if image.scale is None:
-        lines.append(
-            f" * A pixel p of 0 to 255 goes in as {artifact.preprocessing.expression('p')}."
-        )
-    else:
-        lines.append(quantization_comment(artifact.preprocessing))
     if artifact.preprocessing.channels == "bgr":
         lines.append(" * The channels have the order BGR.")
     lines += [" */", f"#ifndef {upper}_H", f"#define {upper}_H", "", "#include <stddef.h>"]
-    if image.scale is not None:
-        lines += [
-            "#include <stdint.h>",
-            "",
-            f"#define {upper}_INPUT_SCALE {c_float(image.scale)}",
-            f"#define {upper}_INPUT_ZERO_POINT ({image.zero_point})",
-            f"#define {upper}_OUTPUT_SCALE {c_float(logits.scale or 1)}",
-            f"#define {upper}_OUTPUT_ZERO_POINT ({logits.zero_point})",
-        ]
-    lines += ["", f"#define {upper}_NUM_CLASSES {logits.shape[-1]}"]
+    specs = (*artifact.inputs, *artifact.outputs)
+    if any(spec.dtype != "float32" for spec in specs):
+        lines += ["#include <stdint.h>", ""]
+    for side, tensors in (("INPUT", artifact.inputs), ("OUTPUT", artifact.outputs)):
+        for number, spec in enumerate(tensors):
+            if spec.scale is not None:
+                label = f"{upper}_{side}{number if len(tensors) > 1 else ''}"
+                lines += [
+                    f"#define {label}_SCALE {c_float(spec.scale)}",
+                    f"#define {label}_ZERO_POINT ({spec.zero_point})",
+                ]
+    arena = re.search(rf"^#define {upper}_ARENA_BYTES \d+$", source, re.MULTILINE)
+    lines += ["", f"#define {upper}_NUM_CLASSES {artifact.outputs[0].shape[-1]}"] if (
+        _is_classifier(artifact)
+    ) else [""]  # fmt: skip
+    if arena:
+        lines.append(arena[0])
     if artifact.labels:
         quoted = ", ".join(
             '"' + re.sub(r'(["\\?])', r"\\\1", " ".join(label.split())) + '"'

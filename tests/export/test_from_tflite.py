@@ -1,0 +1,77 @@
+"""Tests of `export MODEL.tflite --format native`: any number of inputs and outputs."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.errors import UsageError
+from lenet_edge.export.from_tflite import export_tflite
+from lenet_edge.runtimes import get_target, open_session
+from tests.conftest import LenetEdge
+from tests.export.native_random import reference
+from tests.export.tflite_files import File
+from tests.needs import require
+
+
+def two_inputs() -> bytes:
+    """Return a file with two inputs of uint8 and float32, and two outputs."""
+    file, random = File(), np.random.default_rng(0)
+    left = file.input((1, 40, 40, 4), "uint8", 0.02, 100)
+    right = file.input((1, 40, 40, 4), "float32")
+    whole = file.operator("QUANTIZE", [right], file.tensor((1, 40, 40, 4), "uint8", 0.03, 120))
+    both = file.operator("ADD", [left, whole], file.tensor((1, 40, 40, 4), "uint8", 0.05, 110),
+                         fusedActivationFunction=0)  # fmt: skip
+    weights = file.constant(random.integers(0, 256, (6, 3, 3, 4)).astype(np.uint8), scale=0.004,
+                            zero=130)  # fmt: skip
+    bias = file.constant(random.integers(-99, 99, 6).astype(np.int32), scale=0.004 * 0.05)
+    conv = file.operator("CONV_2D", [both, weights, bias],
+                         file.tensor((1, 20, 20, 6), "uint8", 0.1, 128), padding=0, strideH=2,
+                         strideW=2, dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    real = file.operator("DEQUANTIZE", [conv], file.tensor((1, 20, 20, 6), "float32"))
+    return file.finish([real, both])
+
+
+def test_several_inputs_and_outputs(tmp_path: Path) -> None:
+    require("cc")
+    path = tmp_path / "two.tflite"
+    path.write_bytes(two_inputs())
+    (artifact,) = export_tflite(path, tmp_path, ("native",))
+    assert artifact.path.name == "two_native.c"
+    assert "two_batch_in(" in artifact.path.with_suffix(".h").read_text()
+    random = np.random.default_rng(1)
+    left = random.integers(0, 256, (3, 40, 40, 4)).astype(np.uint8)
+    right = random.standard_normal((3, 40, 40, 4)).astype(np.float32)
+    with closing(open_session(load_artifact(artifact.path), get_target("native-cpu"))) as session:
+        session.prepare({"t0": left, "t1": right})
+        session.infer()
+        outputs = session.outputs()
+        session.prepare({"t1": right[:1], "t0": left[:1]})
+        session.infer()
+        assert len(session.outputs()["t2" if "t2" in outputs else "t3"]) == 1
+    real, both = reference(path.read_bytes(), [left[:, None], right[:, None]])
+    assert outputs[artifact.outputs[0].name].shape == (3, 20, 20, 6)
+    np.testing.assert_array_equal(outputs[artifact.outputs[0].name], real[:, 0])
+    np.testing.assert_array_equal(outputs[artifact.outputs[1].name], both[:, 0])
+
+
+def test_other_formats_and_precisions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "two.tflite"
+    path.write_bytes(two_inputs())
+    with pytest.raises(UsageError, match="--format native"):
+        export_tflite(path, tmp_path, ("tflite", "onnx"))
+    with pytest.raises(UsageError, match="leave out int8"):
+        export_tflite(path, tmp_path, ("native",), ("float32", "int8"))
+
+
+def test_damaged_file_leaves_no_file(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    (tmp_path / "two.tflite").write_bytes(two_inputs()[:900])
+    refused = lenet_edge_here("export", "two.tflite", "--format", "native", "--output-dir", "out")
+    assert refused.returncode == 1
+    assert "two.tflite is damaged" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) <= 2
+    assert not list(tmp_path.glob("out/*.c"))
