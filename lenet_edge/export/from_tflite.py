@@ -11,7 +11,7 @@ from lenet_edge.errors import UsageError
 from lenet_edge.export import native
 from lenet_edge.export.conversion import write_artifact
 from lenet_edge.export.converter import PRECISIONS
-from lenet_edge.export.native import compiler, text
+from lenet_edge.export.native import text
 from lenet_edge.selection import load_artifacts
 
 
@@ -50,7 +50,7 @@ def export_tflite(
             " float model"
         )
     name = text.identifier(path.stem)
-    code = compiler.compile_tflite(path.read_bytes(), name, path.name)
+    code = native.write_tflite(path.read_bytes(), name, path.name)
     (source,) = load_artifacts([path], output_dir, note, stated)
     is_known = source.precision in PRECISIONS
     precision = source.precision if is_known else ("int8" if code.has_integers else "float32")

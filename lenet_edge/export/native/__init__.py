@@ -74,6 +74,28 @@ def write(request: ConversionRequest, name: str, lanes: int = MOST_LANES) -> Com
     return dataclasses.replace(code, inputs=inputs, outputs=outputs)
 
 
+def write_tflite(content: bytes, name: str, file_name: str) -> Compiled:
+    """Return the C code of a .tflite file; a chain of layers in float gets the vector kernels.
+
+    Args:
+        content: the .tflite file.
+        name: the name of the C function.
+        file_name: the name of the .tflite file, for messages.
+
+    Raises:
+        ModelFileError: the file is damaged, or an operator is not covered.
+    """
+    compiled = compiler.compile_tflite(content, name, file_name)
+    if compiled.has_integers or (len(compiled.inputs), len(compiled.outputs)) != (1, 1):
+        return compiled
+    try:
+        layers, image, classes = chain.read(tflite_graph.read(content, file_name))
+        code = _write_layers(name, layers, image, classes)
+    except ModelFileError:
+        return compiled
+    return dataclasses.replace(code, inputs=compiled.inputs, outputs=compiled.outputs)
+
+
 def _write_chain(request: ConversionRequest, name: str, lanes: int) -> Compiled:
     """Return the C code of a chain of layers.
 
@@ -81,9 +103,18 @@ def _write_chain(request: ConversionRequest, name: str, lanes: int) -> Compiled:
         ModelFileError: it is no such chain.
     """
     layers, image, classes = _chain(request)
-    source, stack_bytes = floats.write(
-        name, layers, image, classes, request.precision == "dynamic", lanes
-    )
+    return _write_layers(name, layers, image, classes, request.precision == "dynamic", lanes)
+
+
+def _write_layers(
+    name: str,
+    layers: list[network.NativeLayer],
+    image: network.Shape,
+    classes: int,
+    int8: bool = False,
+    lanes: int = MOST_LANES,
+) -> Compiled:
+    source, stack_bytes = floats.write(name, layers, image, classes, int8, lanes)
     return Compiled(
         source,
         name,
