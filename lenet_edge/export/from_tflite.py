@@ -56,7 +56,7 @@ def export_tflite(
     precision = source.precision if is_known else ("int8" if code.has_integers else "float32")
     artifact = write_artifact(
         output_dir / f"{path.stem}_native.c",
-        text.file(code, precision),
+        code.file(precision),
         inputs=code.inputs,
         outputs=code.outputs,
         precision=precision,

@@ -33,7 +33,7 @@ def convert(request: ConversionRequest) -> Converted:
     code = write(request, text.identifier(request.name))
     (inputs,), (outputs,) = code.inputs, code.outputs
     return Converted(
-        text.file(code, request.precision),
+        code.file(request.precision),
         tensors=(inputs, outputs),
         converter=_converter(request),
     )

@@ -5,6 +5,8 @@ Models that do not come from Keras, such as .onnx files, reach the kernels of `f
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from lenet_edge.errors import ModelFileError
@@ -31,6 +33,7 @@ def read(graph: OperatorGraph) -> tuple[list[NativeLayer], Shape, int]:
         if operator.kind == "CONV_2D":
             layers.append(_conv(operator))
         elif operator.kind == "MAX_POOL_2D":
+            _join_relu(layers, operator)
             layers.append(_pool(operator))
         elif operator.kind == "FULLY_CONNECTED":
             layers.append(_dense(operator))
@@ -89,10 +92,20 @@ def _conv(operator: Operator) -> Conv:
     )
 
 
+def _join_relu(layers: list[NativeLayer], pool: Operator) -> None:
+    """Move the ReLU of a max-pool to the layer before it: both preserve the order of numbers."""
+    if not _has_relu(pool):
+        return
+    for index in reversed(range(len(layers))):
+        layer = layers[index]
+        if not isinstance(layer, Pool):
+            layers[index] = dataclasses.replace(layer, relu=True)
+            return
+    raise _uncovered(pool, "its activation must follow a convolution")
+
+
 def _pool(operator: Operator) -> Pool:
     options = operator.options
-    if operator.activation != _NO_ACTIVATION:
-        raise _uncovered(operator, "its activation is not")
     return Pool(
         operator.output.name,
         _image(operator.input()),

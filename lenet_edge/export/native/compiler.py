@@ -9,7 +9,15 @@ from typing import Any
 
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export.native import coverage, lowering, passes, program, pruning, tflite_graph
+from lenet_edge.export.native import (
+    coverage,
+    lowering,
+    passes,
+    program,
+    pruning,
+    text,
+    tflite_graph,
+)
 from lenet_edge.export.native.tflite_graph import Tensor
 
 
@@ -36,6 +44,12 @@ class Compiled:
         """The part of the memory that is on the stack: all of it, or nothing."""
         is_static = re.search(r"^static _Alignas\(64\) \w+ memory\[", self.source, re.MULTILINE)
         return 0 if is_static else self.arena_bytes
+
+    def file(self, precision: str) -> bytes:
+        """Return the C file: the code with a comment at its top, which contains the contract."""
+        is_static = self.stack_bytes < self.arena_bytes
+        top = text.top(self.name, precision, self.arena_bytes, self.contract(), is_static)
+        return f"{top}\n{self.source}".encode()
 
     def contract(self) -> dict[str, Any]:
         """Return the part of the contract that describes the tensors; a session needs no more."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from lenet_edge.export.native.compiler import Compiled
 
 _WIDTH = 100
 _MARK = " * lenet_edge: "  # the contract follows; `artifacts.embedded` reads it
@@ -63,22 +60,31 @@ def c_float(value: float) -> str:
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
 
-def file(code: Compiled, precision: str) -> bytes:
-    """Return a C file: code with a comment at its top, which contains the contract."""
-    is_static = code.stack_bytes < code.arena_bytes
+def top(
+    name: str, precision: str, bytes_needed: int, contract: dict[str, Any], is_static: bool
+) -> str:
+    """Return the comment at the top of a file, which contains the contract.
+
+    Args:
+        name: the name of the function.
+        precision: the precision of the file.
+        bytes_needed: memory for the tensors.
+        contract: the contract.
+        is_static: whether that memory is static, instead of on the stack.
+    """
     place = "static memory" if is_static else "stack"
-    top = [
-        f"/* Neural network {code.name}, {precision}, as one C file that needs no library.",
-        " *",
-        " * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c",
-        f" * It keeps nothing between calls, and needs {code.arena_bytes:,} bytes of {place}.",
-        " *",
-        _MARK + json.dumps(code.contract(), separators=(",", ":")),
-        " */",
-        "",
-        code.source,
-    ]
-    return "\n".join(top).encode()
+    return "\n".join(
+        [
+            f"/* Neural network {name}, {precision}, as one C file that needs no library.",
+            " *",
+            " * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c",
+            f" * It keeps nothing between calls, and needs {bytes_needed:,} bytes of {place}.",
+            " *",
+            _MARK + json.dumps(contract, separators=(",", ":")),
+            " */",
+            "",
+        ]
+    )
 
 
 def with_contract(content: bytes, contract: str) -> bytes:
