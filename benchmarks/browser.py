@@ -33,7 +33,7 @@ from lenet_edge.errors import LenetEdgeError
 from tests import browser
 
 PACKAGES = ("@litertjs/core@2.5.3", "onnxruntime-web@1.30.0")
-OURS = ("lenet_float32.wasm", "lenet_dynamic.wasm")
+OURS = ("lenet_float32.wasm", "lenet_dynamic.wasm", "lenet_int8.wasm")
 # Files of a fixed batch, which both runtimes prefer, with int8 weights or QDQ and float inputs and
 # outputs.
 OTHERS = (
@@ -87,7 +87,9 @@ def make_site(folder: Path) -> dict[str, int]:
     command = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix")
     subprocess.run([*command, folder, *PACKAGES], check=True, stdout=subprocess.DEVNULL)
     training, test = mnist.load("train"), mnist.load("test")
-    artifacts = export(CHECKPOINT, folder, training, test, ("wasm",), ("float32", "dynamic"))
+    artifacts = export(
+        CHECKPOINT, folder, training, test, ("wasm",), ("float32", "dynamic", "int8")
+    )
     precisions = ("float32", "dynamic", "int8")
     options = Options(batch_size=1)
     artifacts += export(CHECKPOINT, folder, training, test, precisions=precisions, options=options)

@@ -568,6 +568,14 @@ class _Lowering:
                 plain = _padded(_wrapped(file_bias), np.dtype("int32"))
                 self._array("int32_t", f"{name}_file_bias", plain, "CORTEX_M")
                 guarded["file_bias"] = ("CORTEX_M", f"{name}_file_bias")
+            by_output = values if kind == "depthwise" else values.transpose(1, 2, 0)
+            farthest = max(zero - in_low, 127 - zero)
+            most = np.abs(by_output).reshape(-1, outputs).sum(axis=0) * farthest + np.abs(file_bias)
+            lifts = _lifts(shifts, most, kind == "dense" or low >= stored_zero(output))
+            if lifts is not None:
+                self._array("int32_t", f"{name}_lifts", lifts, "__wasm_simd128__")
+                guarded["lifts"] = ("__wasm_simd128__", f"{name}_lifts")
+                guarded["shift"] = ("__wasm_simd128__", str(-int(shifts[:outputs].min())))
         struct = self._struct(kind, fields, guarded)
         end = end or Place(target, target.origin, target.batch)
         images = target.batches if images is None else images
@@ -859,6 +867,29 @@ def _padded(values: Values, dtype: np.dtype[Any]) -> Values:
     padded = np.zeros(_rounded(len(values)), dtype)
     padded[: len(values)] = values
     return padded
+
+
+def _lifts(shifts: Values, most: Values, keeps_order: bool) -> Values | None:
+    """Return factors for the sums of each output, after which all need the same shift.
+
+    WebAssembly shifts all lanes of a vector alike.
+
+    Args:
+        shifts: the left shift of each output, with padding.
+        most: the largest absolute sum of each output.
+        keeps_order: whether negative results round as positive ones, or become the zero point.
+
+    Returns:
+        Powers of two; None if a sum would not fit 32 bits, or a shift is too small.
+    """
+    used = -shifts[: len(most)].astype(np.int64)
+    if not keeps_order or used.min() < 2 or used.max() > 30:
+        return None
+    lifts = np.ones(len(shifts), np.int64)
+    lifts[: len(most)] = 1 << (used.max() - used)
+    if (lifts[: len(most)] * most >= 2**31).any():
+        return None
+    return lifts.astype(np.int32)
 
 
 def _wrapped(values: Values) -> Values:

@@ -77,6 +77,10 @@ struct convolution {
 #ifdef CHOOSE_X86
   const int32_t *unsigned_bias;         /* the bias for inputs - in_low */
 #endif
+#ifdef __wasm_simd128__
+  const int32_t *lifts;                 /* powers of two that make all shifts `shift`, or NULL */
+  int shift;
+#endif
   const int16_t *wide;                  /* weights that need nine bits, instead of `weights` */
 };
 
@@ -96,6 +100,10 @@ struct depthwise {
 #ifdef CHOOSE_X86
   const int32_t *unsigned_bias;
 #endif
+#ifdef __wasm_simd128__
+  const int32_t *lifts;
+  int shift;
+#endif
   const int16_t *wide;
 };
 
@@ -110,6 +118,10 @@ struct dense {
   const int8_t *shifts;
 #ifdef CHOOSE_X86
   const int32_t *unsigned_bias;
+#endif
+#ifdef __wasm_simd128__
+  const int32_t *lifts;
+  int shift;
 #endif
 #ifdef CORTEX_M
   const int32_t *file_bias;             /* the bias for inputs - in_zero */

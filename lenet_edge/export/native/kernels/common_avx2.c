@@ -126,6 +126,12 @@ INLINE lanes splat_input(const int8_t *in, int32_t low, int words) {
                : _mm256_sub_epi8(_mm256_set1_epi32(four), _mm256_set1_epi8((char)low));
 }
 #define SUM_BIAS(layer, words) ((words) ? (layer)->bias : (layer)->unsigned_bias)
+#define TWICE(sum, layer, k, words)                                                                \
+  twice(sum, SUM_BIAS(layer, words) + (k), (layer)->multipliers + (k), (layer)->shifts + (k),      \
+        (layer)->zero, (layer)->low < (layer)->zero)
+#define ONCE(sum, layer, k, words)                                                                 \
+  once(sum, SUM_BIAS(layer, words) + (k), (layer)->multipliers + (k), (layer)->shifts + (k),       \
+       (layer)->zero)
 
 /* For images of one channel: a pair of weights in all lanes; pairs that begin one later. */
 INLINE lanes splat_pair(const int16_t *pair) {

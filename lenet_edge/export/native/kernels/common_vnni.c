@@ -108,4 +108,10 @@ INLINE lanes pair(const int8_t *a, const int8_t *b) {
   const __m128i x = _mm_loadu_si128((const void *)a), y = _mm_loadu_si128((const void *)b);
   return _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y)));
 }
-#define SUM_BIAS(layer, words) (layer)->unsigned_bias
+#define SUM_BIAS(layer, words) ((words) ? (layer)->bias : (layer)->unsigned_bias)
+#define TWICE(sum, layer, k, words)                                                                \
+  twice(sum, SUM_BIAS(layer, words) + (k), (layer)->multipliers + (k), (layer)->shifts + (k),      \
+        (layer)->zero, (layer)->low < (layer)->zero)
+#define ONCE(sum, layer, k, words)                                                                 \
+  once(sum, SUM_BIAS(layer, words) + (k), (layer)->multipliers + (k), (layer)->shifts + (k),       \
+       (layer)->zero)

@@ -5,28 +5,42 @@ typedef v128_t lanes;
 
 INLINE lanes larger(lanes a, lanes b) { return wasm_i32x4_max(a, b); }
 
-/* `scale_twice` of sum + bias, plus zero. */
-INLINE lanes twice(lanes sum, const int32_t *bias, const int32_t *multipliers,
-                   const int8_t *shifts, int32_t zero, int signs) {
+/* `scale_twice` or `scale_once` of sum + bias, plus zero: lane by lane. */
+INLINE lanes scale_lanes(lanes sum, const int32_t *bias, const int32_t *multipliers,
+                         const int8_t *shifts, int32_t zero, int rounds_once) {
   int32_t v[4];
-  (void)signs;
   wasm_v128_store(v, wasm_i32x4_add(sum, wasm_v128_load(bias)));
-#define SCALE(n) v[n] = scale_twice(v[n], multipliers[n], shifts[n]) + zero;
+#define SCALE(n)                                                                                   \
+  v[n] = (rounds_once ? scale_once(v[n], multipliers[n], shifts[n])                                \
+                      : scale_twice(v[n], multipliers[n], shifts[n])) +                            \
+         zero;
   FOUR(SCALE)
+#undef SCALE
   return wasm_v128_load(v);
 }
 
-/* `scale_once` of sum + bias, plus zero. */
-INLINE lanes once(lanes sum, const int32_t *bias, const int32_t *multipliers,
-                  const int8_t *shifts, int32_t zero) {
-  int32_t v[4];
-  wasm_v128_store(v, wasm_i32x4_add(sum, wasm_v128_load(bias)));
-#undef SCALE
-#define SCALE(n) v[n] = scale_once(v[n], multipliers[n], shifts[n]) + zero;
-  FOUR(SCALE)
-#undef SCALE
-  return wasm_v128_load(v);
+/* The same, where factors let all lanes have the same shift: half * factor is the first rounding. */
+INLINE lanes scale_lifted(lanes sum, const int32_t *bias, const int32_t *multipliers,
+                          const int32_t *lifts, int shift, int32_t zero, int rounds_once) {
+  const lanes lift = wasm_v128_load(lifts), multiplier = wasm_v128_load(multipliers);
+  const lanes lifted = wasm_i32x4_mul(wasm_i32x4_add(sum, wasm_v128_load(bias)), lift);
+  lanes low = wasm_i64x2_extmul_low_i32x4(lifted, multiplier);
+  lanes high = wasm_i64x2_extmul_high_i32x4(lifted, multiplier);
+  if (!rounds_once) {
+    low = wasm_i64x2_add(low, wasm_i64x2_shl(wasm_i64x2_extend_low_i32x4(lift), 30));
+    high = wasm_i64x2_add(high, wasm_i64x2_shl(wasm_i64x2_extend_high_i32x4(lift), 30));
+  }
+  const lanes top = wasm_i32x4_shuffle(low, high, 1, 3, 5, 7);
+  const lanes near = wasm_i32x4_add(top, wasm_i32x4_splat(1 << (shift - 2)));
+  return wasm_i32x4_add(wasm_i32x4_shr(near, (uint32_t)shift - 1), wasm_i32x4_splat(zero));
 }
+#define SCALE_BY(sum, layer, k, rounds_once)                                                       \
+  ((layer)->lifts ? scale_lifted(sum, (layer)->bias + (k), (layer)->multipliers + (k),             \
+                                 (layer)->lifts + (k), (layer)->shift, (layer)->zero, rounds_once) \
+                  : scale_lanes(sum, (layer)->bias + (k), (layer)->multipliers + (k),              \
+                                (layer)->shifts + (k), (layer)->zero, rounds_once))
+#define TWICE(sum, layer, k, words) SCALE_BY(sum, layer, k, 0)
+#define ONCE(sum, layer, k, words) SCALE_BY(sum, layer, k, 1)
 
 /* Clamp, and store the first `count` lanes as bytes. */
 INLINE void store_bytes(lanes v, int32_t low, int32_t high, int8_t *out, int count) {
@@ -84,7 +98,6 @@ INLINE lanes pair(const int8_t *a, const int8_t *b) {
       wasm_i8x16_shuffle(wasm_v128_load32_zero(a), wasm_v128_load32_zero(b), 0, 16, 1, 17, 2, 18,
                          3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
 }
-#define SUM_BIAS(layer, words) (layer)->bias
 
 /* For images of one channel: a pair of weights in all lanes; pairs that begin one later. */
 INLINE lanes splat_pair(const int16_t *pair) { return wasm_v128_load32_splat(pair); }

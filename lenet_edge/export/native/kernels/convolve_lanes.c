@@ -25,10 +25,9 @@ INLINE void convolve_block(const struct convolution *c, const uint8_t *x, int si
     a0 = larger(larger(a0, a1), larger(a2, a3));
     b0 = larger(larger(b0, b1), larger(b2, b3));
   }
-  const int signs = c->low < c->zero;
 #define SCALE(v, t, k)                                                                             \
   if (!t || !best)                                                                                 \
-    v##t = twice(v##t, SUM_BIAS(c, words) + k, c->multipliers + k, c->shifts + k, c->zero, signs);
+    v##t = TWICE(v##t, c, k, words);
 #define SCALE_A(t) SCALE(a, t, k)
 #define SCALE_B(t) SCALE(b, t, (k + OUTPUTS))
   FOUR(SCALE_A)

@@ -13,8 +13,7 @@ INLINE void dense_block(const struct dense *d, const int8_t *in, int k, int vect
   }
 #define FINISH(b, sum, at)                                                                         \
   if (b < vectors)                                                                                 \
-    store_bytes(once(sum, SUM_BIAS(d, words) + at, d->multipliers + at, d->shifts + at, d->zero),  \
-                d->low, d->high, out + at, d->outputs - (at));
+    store_bytes(ONCE(sum, d, at, words), d->low, d->high, out + at, d->outputs - (at));
 #define FINISH_BYTES(b) FINISH(b, s##b, k + OUTPUTS * b)
   if (words) {
     FINISH(0, total(s0, s1), k)

@@ -13,7 +13,7 @@ INLINE const int8_t *channels_at(const struct depthwise *d, const int8_t *pixel,
  */
 KERNEL void depthwise(const struct depthwise *d, const int8_t *in, int8_t *out) {
   const int8_t none[OUTPUTS] = {0};
-  const int taps = d->kernel_rows * d->kernel_cols, signs = d->low < d->zero;
+  const int taps = d->kernel_rows * d->kernel_cols;
   for (int y = 0; y < d->rows; y++)
     for (int k = 0; k < d->channels; k += OUTPUTS)
       for (int x = 0; x < d->cols; x += 4) {
@@ -41,8 +41,7 @@ KERNEL void depthwise(const struct depthwise *d, const int8_t *in, int8_t *out) 
           FOUR(MULTIPLY)
         }
         int8_t *to = out + y * d->out_line + x * d->out_step + k;
-#define SCALE(t)                                                                                   \
-  sum##t = twice(sum##t, d->bias + k, d->multipliers + k, d->shifts + k, d->zero, signs);
+#define SCALE(t) sum##t = TWICE(sum##t, d, k, 1);
         FOUR(SCALE)
 #define STORE(t)                                                                                   \
   if (t < count)                                                                                   \

@@ -46,8 +46,7 @@ INLINE void convolve_image(const struct convolution *c, const int8_t *in, int8_t
         turn(sums, pixels);
         UNROLL(OUTPUTS)
         for (int n = 0; n < OUTPUTS; n++)
-          pixels[n] = twice(pixels[n], c->bias + k, c->multipliers + k, c->shifts + k, c->zero,
-                            c->low < c->zero);
+          pixels[n] = TWICE(pixels[n], c, k, 1);
         int8_t *to = out + y * c->out_line + x * c->out_step + k;
         UNROLL(OUTPUTS)
         for (int n = 0; n < OUTPUTS; n++)
