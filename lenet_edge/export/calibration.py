@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, TargetError
+from lenet_edge.export.onnx_model import OnnxInput
+from lenet_edge.model_inputs import read_inputs
 from lenet_edge.target import Images
 
 NUM_IMAGES = 1000  # more images hardly change the ranges; fewer do
@@ -20,9 +24,14 @@ MIN_IMAGES = 2
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration images as input values of the model, and their source for the manifest."""
+    """Calibration images as input values of the model, and their source for the manifest.
 
-    images: Images
+    Attributes:
+        arrays: the values of each input, channels last.
+        source: their source.
+    """
+
+    arrays: tuple[Images, ...]
     source: str
 
 
@@ -30,7 +39,7 @@ def from_dataset(dataset: Dataset, parent: Artifact) -> Calibration:
     """Return the first 1,000 images of a dataset, as input values of a checkpoint."""
     count = min(NUM_IMAGES, len(dataset))
     images = _arranged(dataset.images[:count], parent)
-    return Calibration(images, f"first {count} images of {dataset.name}")
+    return Calibration((images,), f"first {count} images of {dataset.name}")
 
 
 def from_images(images: npt.NDArray[Any], name: str, parent: Artifact) -> Calibration:
@@ -41,7 +50,32 @@ def from_images(images: npt.NDArray[Any], name: str, parent: Artifact) -> Calibr
         name: the name of their file.
         parent: the checkpoint.
     """
-    return Calibration(_arranged(images, parent), f"{len(images)} images of {name}")
+    return Calibration((_arranged(images, parent),), f"{len(images)} images of {name}")
+
+
+def from_arrays(path: Path, inputs: Sequence[OnnxInput]) -> Calibration:
+    """Read the values of a model with several inputs.
+
+    Args:
+        path: an .npz file with an array for each input, in the layout of the original model.
+        inputs: the inputs.
+
+    Raises:
+        DataError: the file cannot be read, or its arrays are not those of the inputs.
+    """
+    specs = [TensorSpec(entry.name, entry.original_shape, "float32") for entry in inputs]
+    calls = read_inputs(path, specs, 1)
+    if len(calls) < MIN_IMAGES:
+        raise DataError(f"{path} holds values for one call; give {MIN_IMAGES} or more")
+    arrays = [np.concatenate([call[entry.name] for call in calls]) for entry in inputs]
+    layouts = [
+        np.moveaxis(array, 1, -1) if entry.is_channels_first else array
+        for entry, array in zip(inputs, arrays, strict=True)
+    ]
+    values = tuple(np.ascontiguousarray(array, np.float32) for array in layouts)
+    if not all(np.isfinite(array).all() for array in values):
+        raise DataError(f"{path} has values that are not finite; calibrate with real values")
+    return Calibration(values, f"{len(calls)} inputs of {path.name}")
 
 
 def _arranged(images: npt.NDArray[Any], parent: Artifact) -> Images:
@@ -85,7 +119,7 @@ def check_calibration(
         DataError: there are fewer than 2 images, their shape does not fit the model, or their
             values are impossible.
     """
-    images, source = calibration.images, calibration.source
+    (images,), source = calibration.arrays, calibration.source
     if images.shape[1:] != image_shape:
         raise DataError(
             f"{source} have shape {_times(images.shape[1:])} and the model takes"

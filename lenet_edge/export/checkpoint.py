@@ -23,7 +23,7 @@ from lenet_edge.artifacts.head import head_of
 from lenet_edge.artifacts.keras_file import implied_preprocessing, keras_version, loadable
 from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.errors import LenetEdgeError, ModelFileError
-from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.export.onnx_model import OnnxInput, OnnxModel
 from lenet_edge.target import Images, Logits
 
 import tensorflow as tf  # isort: skip
@@ -70,6 +70,7 @@ class KerasModel:
     """The Keras model of a checkpoint, as the exporter uses it; see `source.FloatModel`."""
 
     batch_size = None  # a batch that the model fixes is left free
+    is_single = True
 
     def __init__(self, model: Any) -> None:
         self.for_converters = model
@@ -78,6 +79,11 @@ class KerasModel:
     def load(cls, path: Path) -> KerasModel:
         """Load a .keras file, see `load_checkpoint`."""
         return cls(load_checkpoint(path))
+
+    @property
+    def inputs(self) -> tuple[OnnxInput, ...]:
+        """The input."""
+        return (OnnxInput("image", self.input_shape, False),)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:

@@ -55,7 +55,7 @@ def export_file(
     request = ConversionRequest(
         source.model.for_converters,
         precision,
-        images.images,
+        images.arrays,
         options.batch_size,
         options.cpu,
         stem,

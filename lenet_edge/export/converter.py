@@ -5,7 +5,7 @@ The rows of `lenet_edge.formats` name the modules and functions that these types
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,8 @@ class ConversionRequest:
         model: the Keras model, or an `onnx_model.OnnxModel`.
         precision: one of the converter's `PRECISIONS`.
         calibration: images that set the ranges of int8 and int16x8 activations: float32 of shape
-            (N, height, width, channels), scaled as in training.
+            (N, height, width, channels), scaled as in training. A tuple of arrays, channels last,
+            if the model has several inputs.
         batch_size: None leaves the batch free.
         cpu: the CPU that will run int8 ONNX files: "x86", "arm", or "auto" for this machine's.
         name: the checkpoint's file name without its suffix. Formats made from C name their
@@ -33,10 +34,21 @@ class ConversionRequest:
 
     model: Any
     precision: str
-    calibration: Images
+    calibration: Images | tuple[Images, ...]
     batch_size: int | None = None
     cpu: str = "auto"
     name: str = "lenet"
+
+    @property
+    def arrays(self) -> tuple[Images, ...]:
+        """The calibration images of each input."""
+        images = self.calibration
+        return images if isinstance(images, tuple) else (images,)
+
+    def samples(self) -> Iterator[list[Images]]:
+        """Yield the calibration images one by one, an array for each input."""
+        for images in zip(*self.arrays, strict=True):
+            yield [image[None] for image in images]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.classifier_io import BATCH_SIZE, arrange_images, infer_all
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.data.mnist import TEST as EMBEDDED
-from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export import c, calibration
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.conversion import (
@@ -38,6 +38,7 @@ from lenet_edge.export.settle_input import (
 from lenet_edge.export.source import ExportSource
 from lenet_edge.results.stats import chance_agreement, exceeds_chance
 from lenet_edge.support.files import atomic_write, sha256_of
+from lenet_edge.support.printable import make_printable
 from lenet_edge.target import Logits
 
 __all__ = [
@@ -92,16 +93,12 @@ def export(
     planned = jobs(formats, precisions)
     source, own, evaluation = prepare(checkpoint, training, test, options, note)
     is_calibrated = any(name in CALIBRATED_PRECISIONS for _, name in planned)
-    images = (
-        calibration.from_images(own.images, own.name, source.channels_last)
-        if own
-        else calibration.from_dataset(training, source.channels_last)
-    )
-    if own or is_calibrated:
-        rule = source.artifact.preprocessing
-        limits = None if rule.is_assumed else rule.input_range
-        calibration.check_calibration(images, source.image_shape, limits)
-    if is_calibrated and own is None and evaluation is None and test.name == EMBEDDED:
+    images = _calibrate(source, own, training, options, is_calibrated)
+    if not source.model.is_single:
+        if "c" in formats:
+            raise ModelFileError(f"{checkpoint}: --format c takes models with one output")
+        note(f"verify compares the files with {checkpoint.name} output by output")
+    elif is_calibrated and own is None and evaluation is None and test.name == EMBEDDED:
         note(
             f"ALARM: int8 is calibrated with images of {test.name}, which are not those of"
             f" {checkpoint.name}, so its files may be wrong; give its own with --calibration"
@@ -123,9 +120,39 @@ def export(
             note(f"{artifact.name} {_agreement(artifact, images, expected, checkpoint.name)}")
         artifacts.append(artifact)
         if "c" in formats and (format, precision) == ("tflite", "int8"):
-            array, arena_bytes = c.write(artifact, images.images)
+            array, arena_bytes = c.write(artifact, images.arrays[0])
             note(f"{array}: needs an arena of {arena_bytes:,} bytes; its logits equal LiteRT's")
     return artifacts
+
+
+def _calibrate(
+    source: ExportSource,
+    own: Evaluation | None,
+    training: Dataset,
+    options: Options,
+    is_calibrated: bool,
+) -> Calibration:
+    """Return the calibration images, checked if a precision needs them or the user gave them."""
+    if len(source.model.inputs) > 1:
+        if options.calibration_file:
+            return calibration.from_arrays(options.calibration_file, source.model.inputs)
+        if is_calibrated:
+            names = ", ".join(make_printable(entry.name) for entry in source.model.inputs)
+            raise DataError(
+                f"{source.artifact.name} has the inputs {names}, and int8 needs values for each;"
+                " give an .npz file with an array for each with --calibration"
+            )
+        return Calibration((), "nothing")
+    images = (
+        calibration.from_images(own.images, own.name, source.channels_last)
+        if own
+        else calibration.from_dataset(training, source.channels_last)
+    )
+    if own or is_calibrated:
+        rule = source.artifact.preprocessing
+        limits = None if rule.is_assumed else rule.input_range
+        calibration.check_calibration(images, source.image_shape, limits)
+    return images
 
 
 def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
@@ -148,9 +175,9 @@ def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, s
 
 def _agreement(artifact: Artifact, images: Calibration, expected: Any, checkpoint: str) -> str:
     """Return how well a file agrees with its checkpoint on the calibration images, in words."""
-    count = len(images.images)
+    count = len(images.arrays[0])
     with closing(open_artifact(artifact)) as session:
-        values = arrange_images(images.images, artifact.inputs[0])
+        values = arrange_images(images.arrays[0], artifact.inputs[0])
         actual = infer_all(session, values, artifact.batch_size or BATCH_SIZE)
     wanted = expected.reshape(count, -1)
     head = resolve_head(artifact.stated_head, wanted)

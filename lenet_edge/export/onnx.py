@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,12 @@ def convert(request: ConversionRequest) -> Converted:
     model = request.model
     if isinstance(model, OnnxModel):
         graph, converter = model.with_batch(request.batch_size), model.CONVERTER
-        images = model.arrange(request.calibration)
+        images: Sequence[Images] = [
+            entry.arrange(values)
+            for entry, values in zip(model.inputs, request.arrays, strict=True)
+        ]
     else:
-        graph, converter, images = _from_keras(request), "", request.calibration
+        graph, converter, images = _from_keras(request), "", request.arrays
     graph = clean(graph)
     settings: tuple[str, ...] = ()
     if request.precision == "float16":
@@ -89,22 +93,25 @@ def needs_reduced_range(cpu: str) -> bool:
     return is_x86 and not any("vnni" in feature for feature in machine.cpu_features)
 
 
-def _quantize(graph: Any, calibration: Images, reduce_range: bool) -> Any:
+def _quantize(graph: Any, calibration: Sequence[Images], reduce_range: bool) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    image = graph.graph.input[0]
-    size = image.type.tensor_type.shape.dim[0].dim_value or 1  # 0 where the batch is free
-    whole = np.resize(calibration, (-(-len(calibration) // size) * size, *calibration.shape[1:]))
-    batches = whole.reshape(-1, size, *calibration.shape[1:])
+    names = [value.name for value in graph.graph.input]
+    size = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1  # 0: a free batch
+    count = -(-len(calibration[0]) // size)
+    batches = [
+        np.resize(values, (count * size, *values.shape[1:])).reshape(-1, size, *values.shape[1:])
+        for values in calibration
+    ]
 
     class Samples(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = iter(batches)
+            self._batches = zip(*batches, strict=True)
 
         def get_next(self) -> dict[str, Any] | None:
             batch = next(self._batches, None)
-            return None if batch is None else {image.name: batch}
+            return None if batch is None else dict(zip(names, batch, strict=True))
 
     with temporary_folder() as folder:  # the quantizer reads and writes files
         source, prepared, target = (folder / f"{step}.onnx" for step in "abc")
@@ -118,15 +125,25 @@ def _quantize(graph: Any, calibration: Images, reduce_range: bool) -> Any:
             per_channel=True,
             reduce_range=reduce_range,
         )
-        return _keep_logits_float(onnx.load(target))
+        quantized = onnx.load(target)
+        kinds = {name: node.op_type for node in graph.graph.node for name in node.output}
+        for output in quantized.graph.output:
+            quantized = _keep_output_float(quantized, output.name, kinds.get(output.name))
+        return quantized
 
 
-def _keep_logits_float(model: Any) -> Any:
+def _keep_output_float(model: Any, output: str, kind: str | None) -> Any:
     """Remove the last QuantizeLinear and DequantizeLinear: the output is float32 anyway.
 
     Rounding the logits to 256 steps turns close values into ties, and costs two nodes.
+
+    Args:
+        model: the quantized model.
+        output: the name of the output.
+        kind: the operator that computes it in the float model. If another one is left, the range
+            of the QuantizeLinear replaces a ReLU, and the nodes must stay.
     """
-    nodes, output = model.graph.node, model.graph.output[0].name
+    nodes = model.graph.node
     producers = {name: node for node in nodes for name in node.output}
     last = producers[output]
     if last.op_type != "DequantizeLinear":
@@ -134,7 +151,10 @@ def _keep_logits_float(model: Any) -> Any:
     quantize = producers[last.input[0]]
     value = quantize.input[0]
     producer = producers.get(value)
-    if producer is None or [name for node in nodes for name in node.input].count(value) != 1:
+    read = [name for node in nodes for name in node.input]
+    if producer is None or producer.op_type != kind:
+        return model
+    if read.count(value) != 1 or read.count(last.input[0]) != 1:
         return model
     producer.output[list(producer.output).index(value)] = output
     nodes.remove(last)

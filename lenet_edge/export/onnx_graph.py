@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper  # isort: skip
 def clean(model: Any) -> Any:
     """Return a simplified `onnx.ModelProto` that computes the same numbers.
 
-    The input becomes ``image`` and the output ``logits``. Nodes are named by operator and
+    One input becomes ``image`` and one output ``logits``. Nodes are named by operator and
     position, so that equal models give equal bytes. The rewrites are:
 
     - Transpose + Reshape to (-1, n) + MatMul becomes Reshape + MatMul with permuted weight rows;
@@ -27,7 +27,7 @@ def clean(model: Any) -> Any:
     - MaxPool + Relu becomes Relu + MaxPool: runtimes fuse the Relu into the convolution before it.
 
     Args:
-        model: an `onnx.ModelProto` with one input and one output.
+        model: an `onnx.ModelProto`.
     """
     graph = Graph(model)
     for rewrite in (_drop_identity, _drop_transpose, _pool_last, _gemm):
@@ -102,9 +102,11 @@ class Graph:
 
     def finish(self) -> Any:
         """Return the model, without unused constants, its nodes named by operator and position."""
-        (image,), (logits,) = self.model.graph.input, self.model.graph.output
-        names = {"": "", image.name: "image", logits.name: "logits"}
-        image.name, logits.name = "image", "logits"
+        inputs, outputs = self.model.graph.input, self.model.graph.output
+        names = {"": "", **{value.name: value.name for value in (*inputs, *outputs)}}
+        if len(inputs) == len(outputs) == 1:
+            names |= {inputs[0].name: "image", outputs[0].name: "logits"}
+            inputs[0].name, outputs[0].name = "image", "logits"
         used = []
         for position, node in enumerate(self.nodes):
             node.name = f"{node.op_type}_{position}"
@@ -114,6 +116,8 @@ class Graph:
                     used.append(name)
             for index, name in enumerate(node.output):
                 names.setdefault(name, node.name + (f"_out{index}" if index else ""))
+                while list(names.values()).count(names[name]) > 1:
+                    names[name] += "_"  # an input or output has this name
             for side in (node.input, node.output):
                 renamed = [names[name] for name in side]
                 del side[:]
@@ -123,7 +127,7 @@ class Graph:
             constant = self.constants[name]
             constant.name = names[name]
             constants.append(constant)
-        graph = helper.make_graph(self.nodes, "model", [image], [logits], constants)
+        graph = helper.make_graph(self.nodes, "model", inputs, outputs, constants)
         domains = {node.domain for node in self.nodes}
         opsets = [opset for opset in self.model.opset_import if opset.domain in domains]
         return helper.make_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lenet_edge.artifacts.embedded import size_of
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export.onnx_graph import attribute
 from lenet_edge.export.onnx_simplify import simplify
+from lenet_edge.support.printable import make_printable
 from lenet_edge.target import Images, Logits
 
 import onnx  # isort: skip
@@ -34,17 +36,44 @@ _CHANNELS_FIRST = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class OnnxInput:
+    """One input of an .onnx file.
+
+    Attributes:
+        name: its name.
+        shape: its shape with the channels of images last; None for a free batch.
+        is_channels_first: True if the graph takes images with their channels first.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    is_channels_first: bool
+
+    @property
+    def original_shape(self) -> tuple[int | None, ...]:
+        """The shape in the layout of the graph."""
+        first, *rest = self.shape
+        return (first, rest[-1], *rest[:-1]) if self.is_channels_first else self.shape
+
+    def arrange(self, values: Any) -> Any:
+        """Return values with channels last in the layout of the graph."""
+        if not self.is_channels_first:
+            return values
+        return np.ascontiguousarray(np.moveaxis(values, -1, 1))
+
+
 class OnnxModel:
-    """One float .onnx file with one input and one output.
+    """One float .onnx file.
 
     Images have their channels last everywhere outside of the graph.
 
     Attributes:
         path: the file.
         graph: the simplified `onnx.ModelProto`.
-        input_shape: the shape of the input, channels last; None for a free batch.
-        output_shape: the shape of the output.
-        is_channels_first: True if the graph takes images with their channels first.
+        inputs: the inputs.
+        input_shape: the shape of the first input, channels last.
+        output_shape: the shape of the first output.
     """
 
     CONVERTER = f"lenet-edge {__version__} with onnx {onnx.__version__}"
@@ -52,11 +81,22 @@ class OnnxModel:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.graph = _read(path)
-        (image,), (logits,) = self.graph.graph.input, self.graph.graph.output
-        shape = _shape(image)
-        self.is_channels_first = len(shape) == 4 and _is_channels_first(self.graph.graph, shape)
-        self.input_shape = (shape[0], *shape[2:], shape[1]) if self.is_channels_first else shape
-        self.output_shape = _shape(logits)
+        self.inputs = tuple(_describe(self.graph.graph, value) for value in self.graph.graph.input)
+        self.input_shape = self.inputs[0].shape
+        self.output_shape = _shape(self.graph.graph.output[0])
+
+    @property
+    def is_single(self) -> bool:
+        """True if the model has one input and one output."""
+        return len(self.inputs) == len(self.graph.graph.output) == 1
+
+    @property
+    def end_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the inputs and outputs in exported files."""
+        if self.is_single:
+            return ("image",), ("logits",)
+        outputs = tuple(value.name for value in self.graph.graph.output)
+        return tuple(entry.name for entry in self.inputs), outputs
 
     @property
     def batch_size(self) -> int | None:
@@ -85,7 +125,9 @@ class OnnxModel:
         if batch_size is not None:
             self._check_batch(batch_size)
             for value in (*graph.graph.input, *graph.graph.output):
-                value.type.tensor_type.shape.dim[0].dim_value = batch_size
+                for dim in value.type.tensor_type.shape.dim[:1]:
+                    if not dim.HasField("dim_value"):
+                        dim.dim_value = batch_size
         return graph
 
     def _check_batch(self, batch_size: int | None) -> None:
@@ -106,21 +148,25 @@ class OnnxModel:
         )
 
     def predict(self, values: Images) -> Logits:
-        """Return the outputs that ONNX Runtime computes with the original file.
+        """Return the first output that ONNX Runtime computes with the original file.
 
         Args:
-            values: input values, channels last.
+            values: input values, channels last, of a model with one input.
         """
-        return _run(self._session, self.arrange(values))
+        try:
+            logits: Logits = _run(self._session, self.arrange(values))[0]
+        except Exception as error:  # ONNX Runtime raises a different class per failure
+            reason = " ".join(str(error).split())[:200]
+            raise ModelFileError(f"{self.path} cannot run in ONNX Runtime: {reason}") from error
+        return logits
 
     def arrange(self, values: Images) -> Images:
-        """Return images in the layout of the graph's input."""
-        return (
-            np.ascontiguousarray(np.moveaxis(values, -1, 1)) if self.is_channels_first else values
-        )
+        """Return images in the layout of the first input of the graph."""
+        arranged: Images = self.inputs[0].arrange(values)
+        return arranged
 
     def inference_function(self, batch_size: int | None = None) -> Any:
-        """Return the inference as a `tf.function` from ``image``, channels last, to ``logits``.
+        """Return the inference as a `tf.function` with channels last.
 
         Args:
             batch_size: None leaves the batch as it is in the graph.
@@ -133,21 +179,31 @@ class OnnxModel:
 
         import tensorflow as tf  # isort: skip
 
-        (entry,), (end,) = self.graph.graph.input, self.graph.graph.output
         self._check_batch(batch_size)
-        shape = (batch_size or self.batch_size, *self.input_shape[1:])
+        names = [value.name for value in self.graph.graph.output]
 
-        def infer(image: Any) -> dict[str, Any]:
-            first = self.is_channels_first
-            value = Value(image, channels_last(len(shape))) if first else plain(image)
-            outputs = convert_graph(self.graph, {entry.name: value}, str(self.path))
-            return {"logits": tf.identity(outputs[end.name].plain().tensor, "logits")}
+        def infer(*tensors: Any) -> Any:
+            values = {
+                entry.name: Value(tensor, channels_last(len(entry.shape)))
+                if entry.is_channels_first
+                else plain(tensor)
+                for entry, tensor in zip(self.inputs, tensors, strict=True)
+            }
+            outputs = convert_graph(self.graph, values, str(self.path))
+            ends = [outputs[name].plain().tensor for name in names]
+            if self.is_single:
+                return {"logits": tf.identity(ends[0], "logits")}
+            return [tf.identity(end, f"output_{number}") for number, end in enumerate(ends)]
 
-        return tf.function(
-            infer,
-            input_signature=[tf.TensorSpec(shape, tf.float32, name="image")],
-            autograph=False,
-        )
+        signature = [
+            tf.TensorSpec(
+                (entry.shape[0] or batch_size, *entry.shape[1:]),
+                tf.float32,
+                name="image" if self.is_single else f"input_{number}",
+            )
+            for number, entry in enumerate(self.inputs)
+        ]
+        return tf.function(infer, input_signature=signature, autograph=False)
 
 
 def read_input_shape(path: Path) -> tuple[int | None, ...] | None:
@@ -164,7 +220,7 @@ def _read(path: Path) -> Any:
     """Read and simplify a model.
 
     Raises:
-        ModelFileError: the file cannot be read, or it is no float model with one input and output.
+        ModelFileError: the file cannot be read, or it is no float model.
     """
     if size_of(path) > MAX_BYTES:
         raise ModelFileError(f"{path} and its weights have over {MAX_BYTES:,} bytes")
@@ -178,13 +234,14 @@ def _read(path: Path) -> Any:
     except Exception as error:  # Protocol Buffers, onnx and NumPy raise various types
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise ModelFileError(f"{path} cannot be read by onnx: {reason}") from error
-    (image,) = graph.graph.input
-    if not image.type.tensor_type.HasField("shape") or None in _shape(image)[1:]:
-        raise ModelFileError(
-            f"{path} takes images of any size {_shape(image)[1:]}; export it from its framework"
-            " with a fixed size, or fix it with onnxruntime.tools.make_dynamic_shape_fixed"
-        )
-    if graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1:
+    for value in graph.graph.input:
+        if not value.type.tensor_type.HasField("shape") or None in _shape(value)[1:]:
+            sizes = ", ".join(str(size or "any") for size in _shape(value)[1:])
+            raise ModelFileError(
+                f"{path}: the input {make_printable(value.name)} takes any size ({sizes}); export"
+                " it with a fixed size, or fix it with onnxruntime.tools.make_dynamic_shape_fixed"
+            )
+    if {1} == {size[0] for value in graph.graph.input if (size := _shape(value))}:
         return _with_free_batch(graph)
     return graph
 
@@ -198,15 +255,22 @@ def _check_ends(path: Path, graph: Any) -> None:
         )
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise ModelFileError(
-            f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; lenet-edge exports"
-            " classifiers with one of each"
-        )
-    kind = inputs[0].type.tensor_type.elem_type
-    if kind != onnx.TensorProto.FLOAT:
-        name = onnx.TensorProto.DataType.Name(kind).lower()
-        raise ModelFileError(f"{path} takes {name} values; export it with a float32 input")
+    if not inputs or not graph.output:
+        raise ModelFileError(f"{path} has no input or no output; export it again")
+    for value in inputs:
+        kind = value.type.tensor_type.elem_type
+        if kind != onnx.TensorProto.FLOAT:
+            name = onnx.TensorProto.DataType.Name(kind).lower()
+            raise ModelFileError(
+                f"{path}: the input {make_printable(value.name)} takes {name} values; lenet-edge"
+                " exports models that take float32"
+            )
+
+
+def _describe(graph: Any, value: Any) -> OnnxInput:
+    shape = _shape(value)
+    is_first = len(shape) == 4 and _is_channels_first(graph, value.name, shape)
+    return OnnxInput(value.name, (shape[0], *shape[2:], shape[1]) if is_first else shape, is_first)
 
 
 def _shape(value: Any) -> tuple[int | None, ...]:
@@ -216,9 +280,9 @@ def _shape(value: Any) -> tuple[int | None, ...]:
     )
 
 
-def _is_channels_first(graph: Any, shape: tuple[int | None, ...]) -> bool:
+def _is_channels_first(graph: Any, name: str, shape: tuple[int | None, ...]) -> bool:
     """Return True if the operators after an input of four axes expect the channels first."""
-    reached = {graph.input[0].name}
+    reached = {name}
     for node in graph.node:
         if not reached.intersection(node.input):
             continue
@@ -231,21 +295,29 @@ def _is_channels_first(graph: Any, shape: tuple[int | None, ...]) -> bool:
     return shape[1] in (1, 3) and shape[3] not in (1, 3)
 
 
-def _run(session: Any, values: Images) -> Logits:
-    """Return the output of an ONNX Runtime session for all images, in batches."""
-    (entry,), (end,) = session.get_inputs(), session.get_outputs()
-    fixed = entry.shape[0] if isinstance(entry.shape[0], int) else None
-    size = fixed or _BATCH_SIZE
+def _run(session: Any, *values: Any) -> list[Any]:
+    """Return the outputs of an ONNX Runtime session for all images, in batches.
+
+    Args:
+        session: the session.
+        values: an array for each input, of one length.
+    """
+    entries = session.get_inputs()
+    first = entries[0].shape[0]
+    fixed = first if isinstance(first, int) else None
+    size, count = fixed or _BATCH_SIZE, len(values[0])
     parts = []
-    for start in range(0, len(values), size):
-        batch = values[start : start + size]
-        missing = size - len(batch) if fixed else 0
-        if missing:
-            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
-        (output,) = session.run([end.name], {entry.name: batch})
-        parts.append(output[: len(output) - missing])
-    logits: Logits = np.concatenate(parts).astype(np.float32, copy=False)
-    return logits
+    for start in range(0, count, size):
+        missing = size - min(size, count - start) if fixed else 0
+        feeds = {}
+        for entry, array in zip(entries, values, strict=True):
+            batch = array[start : start + size]
+            if missing:
+                padding = np.zeros((missing, *batch.shape[1:]), np.float32)
+                batch = np.concatenate([batch, padding])
+            feeds[entry.name] = batch
+        parts.append([output[: len(output) - missing] for output in session.run(None, feeds)])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _with_free_batch(model: Any) -> Any:
@@ -271,13 +343,18 @@ def _with_free_batch(model: Any) -> Any:
             )
     try:
         freed = simplify(freed)
-        shape = [size or 0 for size in _shape(freed.graph.input[0])[1:]]
-        values = np.random.default_rng(0).random((_NUM_COMPARED, *shape), np.float32)
-        single, many = (_run(_open(each), values) for each in (model, freed))
+        generator = np.random.default_rng(0)
+        shapes = [[size or 0 for size in _shape(value)[1:]] for value in freed.graph.input]
+        values = [generator.random((_NUM_COMPARED, *shape), np.float32) for shape in shapes]
+        single, many = (_run(_open(each), *values) for each in (model, freed))
     except Exception:  # the graph needs its batch of 1
         return model
-    is_equal = single.shape == many.shape and np.allclose(single, many, rtol=1e-3, atol=1e-5)
-    return freed if is_equal and _shape(freed.graph.output[0])[0] is None else model
+    are_equal = all(
+        one.shape == other.shape and np.allclose(one, other, rtol=1e-3, atol=1e-5)
+        for one, other in zip(single, many, strict=True)
+    )
+    are_free = all(_shape(value)[:1] == (None,) for value in freed.graph.output)
+    return freed if are_equal and are_free else model
 
 
 def _open(model: Any) -> Any:

@@ -27,7 +27,8 @@ from onnx import (  # isort: skip
     version_converter,
 )
 
-_BATCH = 8191  # stands for a free batch; a prime that is the size of nothing else
+# Stand for a free batch: primes that are the size of nothing else.
+_BATCHES = (8191, 8179)
 _MAX_FOLDED = 2**22  # values of a constant that replaces nodes, beside those of its inputs
 _MIN_OPSET = 13  # quantization per channel needs it
 _FOLDABLE = {
@@ -62,8 +63,11 @@ def simplify(model: Any) -> Any:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < _MIN_OPSET:
         model = version_converter.convert_version(model, _MIN_OPSET)
-    graph = _Simplification(model)
+    graph, other = (_Simplification(model, batch) for batch in _BATCHES)
     graph.fold()
+    if graph.is_free:
+        other.fold()
+        graph.mark_batch(other)
     graph.drop_copies()
     graph.fuse_normalization()
     return graph.finish()
@@ -72,9 +76,10 @@ def simplify(model: Any) -> Any:
 class _Simplification:
     """A model under change: its nodes, its constants and the shapes of its values."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        graph = model.graph
+    def __init__(self, model: Any, batch: int) -> None:
+        self.model, self.batch = onnx.ModelProto(), batch
+        self.model.CopyFrom(model)
+        graph = self.model.graph
         self.constants: dict[str, Array] = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
         }
@@ -94,7 +99,7 @@ class _Simplification:
         if self.is_free:
             for value in graph.input:
                 if _batch_is_free(value):
-                    value.type.tensor_type.shape.dim[0].dim_value = _BATCH
+                    value.type.tensor_type.shape.dim[0].dim_value = batch
             for value in graph.output:
                 value.type.tensor_type.ClearField("shape")
         del graph.value_info[:]
@@ -174,8 +179,6 @@ class _Simplification:
             sizes = np.array(shape, np.int64)
             value = sizes[ends] if node.op_type == "Shape" else np.array(sizes.prod())
             self.constants[node.output[0]] = value
-            if self.is_free and _has_batch(value):
-                self._of_batch.add(node.output[0])
             return True
         arrays = {name: self.constants.get(name) for name in node.input if name}
         if any(array is None for array in arrays.values()):
@@ -186,12 +189,20 @@ class _Simplification:
             return False
         opsets = {opset.domain: opset.version for opset in self.model.opset_import}
         results = reference.ReferenceEvaluator(node, opsets=opsets).run(None, arrays)
-        for name, result in zip(node.output, map(np.asarray, results), strict=True):
-            self.constants[name] = result
-            is_of_batch = _has_batch(result) or _has_batch(np.array(result.shape, np.int64))
-            if self._of_batch.intersection(node.input) and is_of_batch:
-                self._of_batch.add(name)
+        self.constants.update(zip(node.output, map(np.asarray, results), strict=True))
         return True
+
+    def mark_batch(self, other: _Simplification) -> None:
+        """Mark the constants that depend on the batch: another number for it changes them."""
+        if [node.output for node in self.nodes] != [node.output for node in other.nodes]:
+            raise ModelFileError(
+                "its graph depends on the size of the batch; export it with a fixed batch"
+            )
+        self._of_batch = {
+            name
+            for name, array in self.constants.items()
+            if not np.array_equal(array, other.constants[name], equal_nan=array.dtype.kind == "f")
+        }
 
     def _drop_unused(self) -> None:
         """Remove nodes whose outputs nothing reads."""
@@ -282,7 +293,7 @@ class _Simplification:
                         helper.make_tensor_value_info(value.name, tensor.elem_type, shape)
                     )
             for dim in value.type.tensor_type.shape.dim[:1]:
-                if self.is_free and dim.dim_value == _BATCH:
+                if self.is_free and dim.dim_value == self.batch:
                     dim.dim_param = "batch"
         inferred = shape_inference.infer_shapes(model, strict_mode=True)
         assert isinstance(inferred, onnx.ModelProto)
@@ -301,7 +312,7 @@ class _Simplification:
                     f"{label} computes with the size of the batch; export the model with a fixed"
                     " batch"
                 )
-            sizes = [size if size % _BATCH else -1 for size in shape]
+            sizes = [size if size % self.batch else -1 for size in shape]
             if sizes.count(-1) != 1:
                 raise ModelFileError(
                     f"{label} has the batch in {sizes.count(-1)} axes; export the model with a"
@@ -317,11 +328,6 @@ def normalization(node: Any, constants: Iterable[Array]) -> tuple[Array, Array]:
     epsilon = attribute(node, "epsilon")
     factor = scale / np.sqrt(variance + (1e-5 if epsilon is None else epsilon))
     return factor, bias - mean * factor
-
-
-def _has_batch(values: Array) -> bool:
-    """Return True if integers contain a multiple of the number that stands for the batch."""
-    return values.dtype.kind == "i" and bool(((values % _BATCH == 0) & (values != 0)).any())
 
 
 def _batch_is_free(value: Any) -> bool:

@@ -92,7 +92,17 @@ def prepare(
         DataError: the images do not fit the model.
     """
     source = load_source(path, options.stated)
+    if len(source.model.inputs) > 1:
+        return source, None, None
     own = _own_images(source, options, note)
+    if not source.model.is_single:
+        rule = source.artifact.preprocessing
+        if rule.is_assumed:
+            rule = options.stated.change(_implied_by(own, None) or rule)
+            source = source.change(preprocessing=rule)
+            if rule.is_assumed and own:
+                note(question(source.artifact))
+        return source, own, None
     if own is None:
         _check_labels(source, test)
     source, evaluation = _settle_input(source, training, test, own, options, note)

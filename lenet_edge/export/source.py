@@ -27,7 +27,7 @@ from lenet_edge.artifacts.stated_input import StatedInput
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.checkpoint import KerasModel, keras_artifact
-from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.export.onnx_model import OnnxInput, OnnxModel
 from lenet_edge.selection import read_tensors
 from lenet_edge.support.files import sha256_of
 from lenet_edge.support.printable import make_printable
@@ -37,18 +37,26 @@ _OPEN_SECONDS = 120
 
 
 class FloatModel(Protocol):
-    """A model with one input and one output, as the exporter uses it.
+    """A model as the exporter uses it.
 
     Shapes have the channels of images last. None is a free batch.
     """
 
     @property
+    def inputs(self) -> tuple[OnnxInput, ...]:
+        """The inputs."""
+
+    @property
+    def is_single(self) -> bool:
+        """True if the model has one input and one output."""
+
+    @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """The shape of the input."""
+        """The shape of the first input."""
 
     @property
     def output_shape(self) -> tuple[int | None, ...]:
-        """The shape of the output."""
+        """The shape of the first output."""
 
     @property
     def batch_size(self) -> int | None:
@@ -80,6 +88,8 @@ class ExportSource:
     @property
     def num_classes(self) -> int | None:
         """The number of classes; None if the outputs are no classes."""
+        if not self.model.is_single:
+            return None
         head, shape = self.artifact.stated_head, self.model.output_shape
         if head is Head.VALUES or None in shape[1:]:
             return None
@@ -88,8 +98,8 @@ class ExportSource:
 
     @property
     def channels_last(self) -> Artifact:
-        """The artifact with an input whose channels are last."""
-        (spec,) = self.artifact.inputs
+        """The artifact with a single input, whose channels are last."""
+        spec = self.artifact.inputs[0]
         image = dataclasses.replace(spec, shape=self.model.input_shape)
         return dataclasses.replace(self.artifact, inputs=(image,))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lenet_edge.export.checkpoint import inference_function
@@ -51,20 +51,25 @@ def convert(request: ConversionRequest) -> Converted:
         }[request.precision]
 
         def samples() -> Iterator[list[Any]]:
-            for image in request.calibration:
-                yield [image[None]]
+            yield from request.samples()
 
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = dtype
-    program = f"{OnnxModel.CONVERTER}, {CONVERTER}" if isinstance(request.model, OnnxModel) else ""
-    return Converted(name_ends(converter.convert()), converter=program)
+    content = converter.convert()
+    if isinstance(request.model, OnnxModel):
+        content = name_ends(content, *request.model.end_names)
+        return Converted(content, converter=f"{OnnxModel.CONVERTER}, {CONVERTER}")
+    return Converted(name_ends(content))
 
 
-def name_ends(content: bytes) -> bytes:
-    """Return a .tflite file with its input named ``image`` and its output ``logits``."""
+def name_ends(
+    content: bytes, inputs: Sequence[str] = ("image",), outputs: Sequence[str] = ("logits",)
+) -> bytes:
+    """Return a .tflite file with names for its inputs and its outputs."""
     graph = read_tflite(content)
-    for subgraph in graph.subgraphs:
-        for name, tensors in (("image", subgraph.inputs), ("logits", subgraph.outputs)):
-            subgraph.tensors[tensors[0]].name = name
+    main = graph.subgraphs[0]
+    for names, tensors in ((inputs, main.inputs), (outputs, main.outputs)):
+        for name, number in zip(names, tensors, strict=True):
+            main.tensors[number].name = name
     return write_tflite(graph)

@@ -124,7 +124,7 @@ def _manifest_of(artifact: Artifact) -> dict[str, Any]:
 
 def _convert_float32(model: Any, images: calibration.Calibration) -> bytes:
     with quiet():
-        return tflite.convert(ConversionRequest(model, "float32", images.images)).content
+        return tflite.convert(ConversionRequest(model, "float32", images.arrays[0])).content
 
 
 def _write_float32(
@@ -167,7 +167,7 @@ def _write_mixes(
         raise ModelFileError("the model has no convolution and no dense layer; nothing to tune")
     tuned = sorted(tunable, key=lambda layer: -layer.weights)[:MAX_TUNED_LAYERS]
     tuned.sort(key=tunable.index)
-    ranges = mixer.calibrate(float_content, images.images)
+    ranges = mixer.calibrate(float_content, images.arrays[0])
     for combination in itertools.product(mixer.PRECISIONS, repeat=len(tuned)):
         by_tensor = dict.fromkeys((layer.tensor for layer in tunable), "float")
         by_tensor.update(zip((layer.tensor for layer in tuned), combination, strict=True))

@@ -140,3 +140,32 @@ def write_lenet(
         kernel, bias = weights[name]
         network.gemm(kernel.T, bias)
     return network.save(path, (batch, 10), opset)
+
+
+def write_two_inputs(path: Path) -> Path:
+    """Write a model of an image and a vector, whose outputs are an image and a vector."""
+    network = Network(("batch", 3, 8, 6))
+    network.conv(4, 3, 3, pads=[1] * 4)
+    image = network.add("Relu")
+    network.add("GlobalAveragePool")
+    network.add("Flatten", axis=1)
+    network.add("Concat", network.value, "state", axis=1)
+    vector = network.dense(5, 4 + 7)
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        network.nodes,
+        "main_graph",
+        [
+            helper.make_tensor_value_info("input", kind, network.shape),
+            helper.make_tensor_value_info("state", kind, ("batch", 7)),
+        ],
+        [
+            helper.make_tensor_value_info(image, kind, ("batch", 4, 8, 6)),
+            helper.make_tensor_value_info(vector, kind, ("batch", 5)),
+        ],
+        network.constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    return path

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
@@ -17,12 +19,13 @@ from lenet_edge.artifacts.stated_input import StatedInput
 from lenet_edge.classifier_io import infer_all, to_model_input
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
-from lenet_edge.errors import ModelFileError
+from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export.exporter import Options, export
 from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.target import dequantize, quantize
 from tests.conftest import MakeOnce
-from tests.export.onnx_networks import FLATTENS, write_lenet
+from tests.export.onnx_networks import FLATTENS, Network, write_lenet, write_two_inputs
 
 
 def operators(path: Path) -> list[str]:
@@ -144,3 +147,126 @@ def test_quantized_file_is_refused(lenet_exports: Path, tmp_path: Path, test_par
     with pytest.raises(ModelFileError, match="is quantized already"):
         export(lenet_exports / "lenet_int8.onnx", tmp_path, test_part, test_part)
     assert not list(tmp_path.iterdir())
+
+
+def test_model_of_several_inputs_and_outputs(tmp_path: Path, test_part: Dataset) -> None:
+    source = write_two_inputs(tmp_path / "two.onnx")
+    random = np.random.default_rng(0)
+    values = {
+        "input": random.random((20, 3, 8, 6), np.float32),
+        "state": random.random((20, 7), np.float32),
+    }
+    with pytest.raises(DataError, match="has the inputs input, state, and int8 needs values"):
+        export(source, tmp_path, test_part, test_part, precisions=("int8",))
+    np.savez(tmp_path / "values.npz", **values)
+    options = Options(calibration_file=tmp_path / "values.npz")
+    artifacts = export(
+        source, tmp_path, test_part, test_part, precisions=("float32", "int8"), options=options
+    )
+    session = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    expected = dict(zip(names, session.run(None, values), strict=True))
+    for artifact in artifacts:
+        target = "litert-reference" if artifact.format == "tflite" else "onnxruntime-cpu"
+        with closing(open_session(artifact, get_target(target))) as opened:
+            assert [spec.name for spec in opened.input_specs] == ["input", "state"]
+            image = values["input"]
+            if artifact.format == "tflite":
+                image = np.ascontiguousarray(np.moveaxis(image, 1, -1))
+            arrays = {"input": image, "state": values["state"]}
+            opened.prepare(
+                {spec.name: quantize(arrays[spec.name], spec) for spec in opened.input_specs}
+            )
+            opened.infer()
+            arrays = opened.outputs()
+            found = {spec.name: dequantize(arrays[spec.name], spec) for spec in opened.output_specs}
+        bound = 1e-5 if artifact.precision == "float32" else 0.1
+        assert list(found) == names
+        for name in names:
+            np.testing.assert_allclose(found[name], expected[name], atol=bound, rtol=0)
+
+
+def test_operators_that_cannot_be_converted_are_named_together(
+    tmp_path: Path, test_part: Dataset
+) -> None:
+    network = Network(("batch", 1, 28, 28))
+    network.add("Reshape", network.value, network.constant(np.array([-1, 28, 28])))
+    network.add("Einsum", equation="bij->bji")
+    network.add("CumSum", network.value, network.constant(np.array(1)))
+    network.add("Einsum", equation="bij->bji")
+    network.add("Flatten", axis=1)
+    network.dense(10, 784)
+    source = network.save(tmp_path / "odd.onnx", ("batch", 10))
+    folder = tmp_path / "out"
+    with pytest.raises(
+        ModelFileError,
+        match=r"Einsum \(layer1/Einsum, layer3/Einsum\), CumSum \(layer2/CumSum\); export to onnx",
+    ):
+        export(source, folder, test_part, test_part, ("tflite",))
+    assert not [path for path in folder.iterdir() if path.suffix == ".tflite"]
+    (artifact,) = export(source, folder, test_part, test_part, ("onnx",))
+    assert artifact.path.exists()
+
+
+def damage(path: Path, kind: str) -> None:
+    """Make a file that cannot be exported of a LeNet."""
+    model = onnx.load(path)
+    graph = model.graph
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+        return
+    if kind == "outside":
+        tensor = graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", "/etc/passwd"
+    elif kind == "cycle":
+        graph.node[0].input[0] = graph.node[-1].output[0]
+    elif kind == "huge":
+        shape = onnx.numpy_helper.from_array(np.full(4, 2**20), "sizes")
+        graph.initializer.append(shape)
+        graph.node.insert(0, onnx.helper.make_node("ConstantOfShape", ["sizes"], ["many"]))
+        graph.node.insert(1, onnx.helper.make_node("ReduceSum", ["many"], ["sum"], keepdims=0))
+        graph.node.append(onnx.helper.make_node("Add", [graph.output[0].name, "sum"], ["end"]))
+        graph.output[0].name = "end"
+    elif kind == "wrong weights":
+        graph.initializer[0].raw_data = graph.initializer[0].raw_data[:-8]
+    elif kind == "integers":
+        graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    elif kind == "any size":
+        graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    elif kind == "batch":  # multiplies by the size of the batch
+        name, end = graph.output[0].name, "end"
+        for added in (
+            onnx.helper.make_node("Shape", [graph.input[0].name], ["sizes"], end=1),
+            onnx.helper.make_node("Cast", ["sizes"], ["size"], to=1),
+            onnx.helper.make_node("Mul", [name, "size"], [end]),
+        ):
+            graph.node.append(added)
+        graph.output[0].name = end
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("truncated", "damaged|cannot be"),
+        ("outside", "outside of its folder"),
+        ("cycle", "cannot be|cannot open"),
+        ("huge", "cannot run in ONNX Runtime|cannot convert|cannot be"),
+        ("wrong weights", "cannot be|cannot open"),
+        ("integers", "float32|cannot"),
+        ("any size", "any size|cannot"),
+        ("batch", "computes with the size of the batch"),
+    ],
+)
+def test_damaged_file_is_refused_in_one_line(
+    exports: Path, tmp_path: Path, test_part: Dataset, kind: str, message: str
+) -> None:
+    path = write_lenet(tmp_path / "lenet.onnx", exports / "lenet.keras", "constant")
+    damage(path, kind)
+    with pytest.raises(LenetEdgeError, match=message) as raised:
+        export(path, tmp_path / "out", test_part, test_part, ("tflite", "onnx"))
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.glob("out/*_float32*"))

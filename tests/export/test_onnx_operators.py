@@ -264,10 +264,10 @@ def test_operator_agrees_with_onnx_runtime(tmp_path: Path, case: str) -> None:
     images = np.random.default_rng(1).standard_normal((2, *IMAGE[1:], IMAGE[0])).astype(np.float32)
     expected = model.predict(images)
     (entry,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
-    shape = images.shape if model.is_channels_first else (2, *IMAGE)
+    shape = images.shape if model.inputs[0].is_channels_first else (2, *IMAGE)
     interpreter.resize_tensor_input(entry["index"], shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(entry["index"], images if model.is_channels_first else (
+    interpreter.set_tensor(entry["index"], images if model.inputs[0].is_channels_first else (
         np.moveaxis(images, -1, 1)
     ))  # fmt: skip
     interpreter.invoke()
