@@ -152,7 +152,8 @@ def test_arguments_are_the_options_of_the_command(name: str) -> None:
         if "--help" not in parameter.opts and "--debug" not in parameter.opts
     }
     arguments = dict(inspect.signature(getattr(le, name)).parameters)
-    facts = set(StatedInput.__dataclass_fields__)  # a function takes them as one mapping
+    # A function takes them as one mapping. The option for one shape can be repeated.
+    facts = {fact.replace("_shapes", "_shape") for fact in StatedInput.__dataclass_fields__}
     if facts <= set(options):
         options = {option: options[option] for option in options if option not in facts}
         assert arguments.pop("preprocessing").default is None

@@ -25,9 +25,10 @@ _MAX_PHRASES = 8  # the JSON has all
 @click.argument("model", type=click.Path(path_type=Path))
 @json_option
 def command(model: Path, json_file: Path | None) -> None:
-    """Show the inputs, outputs and layers of a model with their parameters and MACs.
+    """Show the layers of a model with their parameters and MACs.
 
-    MODEL is a .keras, .h5, .tflite or .onnx file from this toolkit or from elsewhere. MACs are the
+    MODEL is a .keras, .h5, .tflite or .onnx file from this toolkit or from elsewhere, with any
+    number of inputs and outputs, which follow the layers. MACs are the
     multiply-accumulate operations for one image; "?" if a layer's cannot be counted. Loops and
     branches are not counted. The graphs that they run follow in tables of their own, with the MACs
     of one run.

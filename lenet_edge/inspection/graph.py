@@ -164,6 +164,13 @@ def _layers(rows: Any) -> tuple[Layer, ...]:
 GraphReader = Callable[[Path], ModelGraph]
 
 
+def phrases(not_counted: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the phrases for operators that are not counted, with the number of equal ones."""
+    return tuple(
+        phrase if count == 1 else f"{count} × {phrase}" for phrase, count in not_counted.items()
+    )
+
+
 def loop_phrase(kind: str, name: str, runs: Mapping[str, int | None]) -> str:
     """Return the phrase for an operator whose number of runs of its subgraphs is unknown.
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.errors import MissingPackageError, ModelFileError
-from lenet_edge.inspection.graph import GraphTensor, ModelGraph, Subgraph, loop_phrase
+from lenet_edge.inspection.graph import GraphTensor, ModelGraph, Subgraph, loop_phrase, phrases
 from lenet_edge.inspection.layer import Layer, total
 
 # The index of the weights among the inputs of each operator.
@@ -89,7 +89,7 @@ def _read(model: Any) -> ModelGraph:
         layers=tuple(layers),
         subgraphs=tuple(reader.subgraphs),
         operators=dict(operators),
-        not_counted=tuple(reader.not_counted),
+        not_counted=phrases(reader.not_counted),
         notes=tuple(notes),
     )
 
@@ -117,7 +117,7 @@ def _describe(value: Any) -> GraphTensor:
     shape: tuple[int | str | None, ...] | None = None
     if tensor.HasField("shape"):
         shape = tuple(
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+            dim.dim_param or None if (size := _size(dim)) is None else size
             for dim in tensor.shape.dim
         )
     sparse = "sparse " if kind == "sparse_tensor_type" else ""
@@ -163,7 +163,7 @@ class _OnnxCounter:
         self._counted: set[str] = set()
         self._origin: dict[str, str] = {}
         self.subgraphs: list[Subgraph] = []
-        self.not_counted: list[str] = []
+        self.not_counted: Counter[str] = Counter()
 
     def layers(self, graph: Any, is_main: bool = True) -> list[Layer]:
         """Return the operators of a graph, except those for weights and shapes."""
@@ -235,7 +235,7 @@ class _OnnxCounter:
             name = node.name or (node.output[0] if node.output else "")
             macs, reason = self._macs(node, name)
             if macs is None and is_main:
-                self.not_counted.append(reason)
+                self.not_counted[reason] += 1
             layers.append(
                 Layer(
                     name=name,
@@ -255,7 +255,7 @@ class _OnnxCounter:
         kind = node.op_type
         label = f"{kind} {name}".strip()
         if _is_foreign(node):
-            return None, f"{kind} {name}, an operator of {node.domain}"
+            return None, f"{kind}, an operator of {node.domain}"
         nested = list(_nested(node))
         if nested or kind in _BRANCHES:
             runs: dict[str, int | None] = {}
@@ -267,12 +267,12 @@ class _OnnxCounter:
                 return 0, label
             return None, loop_phrase(kind, name, runs)
         if kind in _UNCOUNTED:
-            return None, label
+            return None, kind
         try:
             macs = _macs(node, self._shapes, self._batch_size)
         except (IndexError, TypeError, ValueError):  # a damaged file
-            return None, f"{label}, whose inputs do not fit"
-        return macs, f"{label}, whose sizes are free or unknown"
+            return None, f"{kind} with inputs that do not fit"
+        return macs, f"{kind} of a free or unknown size"
 
 
 def _fix_batch(images: list[Any]) -> tuple[bool, int, str | None]:
@@ -285,12 +285,10 @@ def _fix_batch(images: list[Any]) -> tuple[bool, int, str | None]:
     first = images[0].type.tensor_type.shape.dim if images else ()
     if not first:
         return False, 1, None
-    free, name = not first[0].HasField("dim_value"), first[0].dim_param
+    free, name = _size(first[0]) is None, first[0].dim_param
     for value in images:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if (name and dim.dim_param == name) or (
-                free and axis == 0 and not dim.HasField("dim_value")
-            ):
+            if (name and dim.dim_param == name) or (free and axis == 0 and _size(dim) is None):
                 dim.dim_value = 1
     return free, max(1, first[0].dim_value), name or None
 
@@ -349,10 +347,7 @@ def _infer(model: Any, batch: str | None) -> tuple[dict[str, Any], set[str]]:
             inferred = bare.graph
         for value in _all_values(inferred):
             if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
-                shapes[value.name] = tuple(
-                    dim.dim_value if dim.HasField("dim_value") else None
-                    for dim in value.type.tensor_type.shape.dim
-                )
+                shapes[value.name] = tuple(map(_size, value.type.tensor_type.shape.dim))
         new = _fold(bare, shapes, values)
         if not new:
             break
@@ -369,7 +364,7 @@ def _infer(model: Any, batch: str | None) -> tuple[dict[str, Any], set[str]]:
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
             continue
         sizes = [
-            dim.dim_value if dim.HasField("dim_value") else 1 if dim.dim_param == batch else None
+            1 if batch and dim.dim_param == batch else _size(dim)
             for dim in value.type.tensor_type.shape.dim
         ]
         found = shapes.get(value.name)
@@ -379,6 +374,11 @@ def _infer(model: Any, batch: str | None) -> tuple[dict[str, Any], set[str]]:
             declared if size is None else size for size, declared in zip(found, sizes, strict=True)
         )
     return shapes, folded
+
+
+def _size(dim: Any) -> int | None:
+    """Return the size of an axis; None if it is free, which some writers state as -1."""
+    return int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
 def _all_values(graph: Any) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from lenet_edge.inspection.graph import (
     Signature,
     Subgraph,
     loop_phrase,
+    phrases,
 )
 from lenet_edge.inspection.layer import Layer, total
 from lenet_edge.inspection.tflite_file import (
@@ -71,7 +72,7 @@ def read_graph(path: Path) -> ModelGraph:
         operators=dict(
             Counter(operator.kind for graph in file.graphs for operator in graph.operators)
         ),
-        not_counted=tuple(reader.not_counted),
+        not_counted=phrases(reader.not_counted),
         notes=tuple(_notes(file)),
         signatures=tuple(
             Signature(
@@ -140,7 +141,7 @@ class _TfliteCounter:
         self._file = file
         self._shapes = shapes  # of the main graph
         self._counted: set[int] = set()  # buffers of the graphs that have been read
-        self.not_counted: list[str] = []
+        self.not_counted: Counter[str] = Counter()
         self._runs: dict[int, int | None] = {}  # MACs of one run of each subgraph
         main = file.graphs[0]
         ends = [main.tensors[number] for number in (*main.inputs, *main.outputs)]
@@ -172,7 +173,7 @@ class _TfliteCounter:
             output = graph.tensors[operator.outputs[0]] if operator.outputs else None
             macs, reason = self._macs(number, operator)
             if macs is None and number == 0:
-                self.not_counted.append(reason)
+                self.not_counted[reason] += 1
             layers.append(
                 Layer(
                     name=_name_of(graph, operator),
@@ -237,10 +238,10 @@ class _TfliteCounter:
         try:
             macs = count_macs(facts, tensors, self._batch_size)
         except (IndexError, ZeroDivisionError, ValueError):
-            return None, f"{kind} {name}, whose shapes do not fit"
+            return None, f"{kind} with shapes that do not fit"
         if macs and any(map(self._is_free, [graph.tensors[i] for i in self._data(operator)])):
-            return None, f"{kind} {name}, whose sizes are free"
-        return macs, f"{kind} {name}"
+            return None, f"{kind} of a free size"
+        return macs, kind
 
     @staticmethod
     def _data(operator: TfliteOperator) -> list[int]:

@@ -207,7 +207,7 @@ def test_control_flow_functions_and_types_of_onnx(
     assert graph.not_counted == (
         "If branch (MACs of one run: then: 48, else: 48)",
         "Loop the_loop (MACs of one run: body: 16)",
-        "TheirOp y, an operator of com.vendor",
+        "TheirOp, an operator of com.vendor",
     )
     assert graph.inputs is not None
     assert [(end.dtype, end.shape) for end in graph.inputs] == [

@@ -270,3 +270,15 @@ def test_recurrent_and_shared_layers(tmp_path: Path) -> None:
     kernels = sum(w.shape.num_elements() for w in lstm.weights if "kernel" in w.path)
     assert exported.parameters is not None  # the converter removes biases of zeros
     assert kernels < exported.parameters < lstm.count_params()
+
+
+def test_a_size_below_0_is_free(tmp_path: Path) -> None:
+    """Paddle's converter writes -1. Such sizes gave a negative number of MACs."""
+    import onnx
+
+    onnx.save(view_onnx([-1, 1, -1, -1]), tmp_path / "paddle.onnx")
+    graph = inspect_graph(tmp_path / "paddle.onnx")
+    assert graph.inputs is not None
+    assert graph.inputs[0].shape == (None, 1, None, None)
+    assert (graph.macs, graph.counted_macs) == (None, 0)
+    assert graph.not_counted == ("Conv of a free or unknown size", "Gemm of a free or unknown size")

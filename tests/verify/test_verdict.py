@@ -138,6 +138,7 @@ def test_options_override_pyproject_and_pyproject_overrides_defaults(
     assert report["bounds"] == {
         "max_accuracy_drop": DEFAULTS["float32"].max_accuracy_drop,
         "min_agreement": 50, "max_abs_error": 1e-9, "min_snr_db": 60,
+        "min_cosine": None,
     }  # fmt: skip
     assert "more than the 1e-09 allowed" in report["reasons"][0]
     done = lenet_edge("verify", file, "--target", "onnx", "--max-abs-error", "1")
