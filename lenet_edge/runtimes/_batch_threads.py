@@ -41,6 +41,7 @@ class BatchThreads:
     """
 
     def __init__(self, arguments: Sequence[tuple[Any, ...]]) -> None:
+        self.count = len(arguments)
         self._own, *others = arguments
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._threads = [

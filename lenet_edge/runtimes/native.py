@@ -18,9 +18,9 @@ import shlex
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import Deployable
+from lenet_edge.runtimes._batch_threads import BatchThreads, split
 from lenet_edge.support import files
 from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
@@ -102,6 +103,7 @@ class NativeSession(TensorSession):
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         runtime_version: str,
+        num_threads: int = 1,
     ) -> None:
         loaded = ctypes.CDLL(str(library.resolve()))
         self._handle: int | None = loaded._handle
@@ -109,13 +111,17 @@ class NativeSession(TensorSession):
         name = interface.name
         self._single, self._batch = loaded[name], loaded[f"{name}_batch"]
         self._single.restype = self._batch.restype = None
-        self._arena: Any = None
+        self._arenas: list[Array] = []
         if interface.arena_bytes is not None:
-            # The plain functions share one static arena. Every session has its own instead.
+            # The plain functions share one static arena. Every thread has its own instead.
             self._batch = loaded[f"{name}_batch_in"]
             self._batch.restype = None
-            memory = np.zeros(interface.arena_bytes + ARENA_ALIGNMENT, np.uint8)
-            self._arena = memory[-memory.ctypes.data % ARENA_ALIGNMENT :]
+            for _ in range(num_threads):
+                memory = np.zeros(interface.arena_bytes + ARENA_ALIGNMENT, np.uint8)
+                self._arenas.append(memory[-memory.ctypes.data % ARENA_ALIGNMENT :])
+        # The arguments that follow those of the batch: the arena of the thread that calls.
+        self._own = [(ctypes.c_void_p(arena.ctypes.data),) for arena in self._arenas]
+        self._threads = BatchThreads(self._own or [()] * num_threads) if num_threads > 1 else None
         self.input_specs, self.output_specs = inputs, outputs
         self.runtime_version = runtime_version
         self._inputs: list[Array] = []
@@ -147,14 +153,25 @@ class NativeSession(TensorSession):
         # The arguments are created once, so that `infer` is one bare call.
         buffers = self._inputs + self._outputs
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in buffers]
-        if self._arena is not None:
-            arena = ctypes.c_void_p(self._arena.ctypes.data)
-            call = functools.partial(self._batch, *pointers, ctypes.c_size_t(count), arena)
+        call: Callable[[], object]
+        if self._threads is not None and count > 1:
+            parts = [self._part(buffers, part) for part in split(count, self._threads.count)]
+            call = functools.partial(self._threads.run, parts)
+        elif self._own:
+            call = functools.partial(self._part(buffers, range(count)), *self._own[0])
         elif count == 1:
             call = functools.partial(self._single, *pointers)
         else:
-            call = functools.partial(self._batch, *pointers, ctypes.c_size_t(count))
+            call = self._part(buffers, range(count))
         vars(self)["infer"] = call
+
+    def _part(self, buffers: list[Array], part: range) -> Callable[..., object]:
+        """Return the call that computes a part of the batch."""
+        pointers = [
+            ctypes.c_void_p(buffer.ctypes.data + part.start * size * buffer.itemsize)
+            for buffer, size in zip(buffers, self._interface.sizes, strict=True)
+        ]
+        return functools.partial(self._batch, *pointers, ctypes.c_size_t(len(part)))
 
     def infer(self) -> None:
         """Run the network. `prepare` replaces this method by the bare call."""
@@ -168,8 +185,10 @@ class NativeSession(TensorSession):
         }
 
     def close(self) -> None:
-        """Unload the library."""
+        """End the threads and unload the library."""
         if self._handle is not None:
+            if self._threads is not None:
+                self._threads.close()
             vars(self).pop("infer", None)
             del self._single, self._batch
             _ctypes.dlclose(self._handle)
@@ -193,8 +212,6 @@ def absence(target: Target) -> str | None:
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Build a .c file of `export --format native`, or load the library built earlier."""
-    if num_threads != 1:
-        raise TargetError(f"{target.name} runs on one thread, not {num_threads}")
     content = artifact.path.read_bytes()
     # The file contains its contract, and defines a function and its batch variant.
     contract = json.loads(read_contract(artifact.path, "native") or "{}")
@@ -208,7 +225,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
         raise TargetError(f"{artifact.name} contradicts its contract; export it again")
     built = built_beside(artifact.path.resolve(), content, os.uname().machine)
     if _is_of_this_bundle(built):
-        return NativeSession(built, interface, inputs, outputs, "built elsewhere")
+        return NativeSession(built, interface, inputs, outputs, "built elsewhere", num_threads)
     try:
         compiler = _compiler()
     except TargetError as error:
@@ -222,7 +239,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     library = _build(content, artifact.name, compiler, version_line)
     version = re.search(r"\d+(\.\d+)+", version_line)
     described = f"{version[0] if version else '?'} {Path(compiler[0]).name}"
-    return NativeSession(library, interface, inputs, outputs, described)
+    return NativeSession(library, interface, inputs, outputs, described, num_threads)
 
 
 def built_beside(path: Path, content: bytes, machine: str) -> Path:

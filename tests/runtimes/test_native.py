@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -267,9 +268,20 @@ def test_a_relative_cache_folder_is_ignored(
     assert private_cache_folder("native") == tmp_path / ".cache" / "lenet-edge" / "native"
 
 
-def test_several_threads_are_refused(artifact: Artifact, cache: Path) -> None:
-    with pytest.raises(TargetError, match="runs on one thread, not 2"):
-        open_session(artifact, TARGET, num_threads=2)
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_threads_compute_the_same(artifact: Artifact, cache: Path, batch_size: int) -> None:
+    images = np.random.default_rng(0).random((batch_size, 28, 28, 1), np.float32)
+    logits = []
+    before = threading.active_count()
+    for num_threads in (1, 3):
+        with closing(open_session(artifact, TARGET, num_threads)) as session:
+            assert threading.active_count() == before + num_threads - 1
+            for turn in range(20):
+                session.prepare(images * turn)
+                session.infer()
+            logits.append(session.logits())
+    np.testing.assert_array_equal(*logits)
+    assert threading.active_count() == before
 
 
 def test_another_c_file_is_refused(cache: Path, tmp_path: Path, artifact: Artifact) -> None:
