@@ -280,7 +280,7 @@ def test_threads_compute_the_same(artifact: Artifact, cache: Path, batch_size: i
                 session.prepare(images * turn)
                 session.infer()
             logits.append(session.logits())
-    np.testing.assert_array_equal(*logits)
+    np.testing.assert_array_equal(logits[0], logits[1])
     assert threading.active_count() == before
 
 
