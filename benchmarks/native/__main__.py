@@ -2,6 +2,7 @@
 
     host      LeNet in C against every runtime of this machine
     x86       int8 against float32 for each instruction set of this machine; threads
+    arm64     instructions and exactness on 64-bit Arm, in QEMU
 
 Each part prints a table. Without arguments, all parts run. The results are kept in
 benchmarks/results/<machine>/<time>-<commit>-native.json.
@@ -10,11 +11,11 @@ benchmarks/results/<machine>/<time>-<commit>-native.json.
 import sys
 from typing import Any
 
-from benchmarks.native import host, x86
+from benchmarks.native import arm64, host, x86
 from benchmarks.record import ROOT, keep
 
 # Each part is a module: measure() returns facts for the results file, and show(facts) prints them.
-PARTS: dict[str, Any] = {"host": host, "x86": x86}
+PARTS: dict[str, Any] = {"host": host, "x86": x86, "arm64": arm64}
 
 
 def main() -> None:

@@ -42,6 +42,11 @@ def build(artifact: Artifact, output: Path, *flags: str | Path, compiler: str = 
     return output
 
 
+def compiler_version() -> str:
+    """Return the name and version of the compiler."""
+    return _call([COMPILER, "--version"]).decode().splitlines()[0]
+
+
 def run(program: Path, inputs: npt.NDArray[Any], core: str) -> npt.NDArray[Any]:
     """Return the outputs of a program that `build` returned, one row per input."""
     content = _call(["qemu-aarch64-static", "-cpu", core, program], inputs.tobytes())
