@@ -205,6 +205,23 @@ def write(model: OnnxModel, network: nn.Module, path: Path) -> None:
     torch.onnx.export(network, (torch.from_numpy(model.values(images)),), str(path), **common)
 
 
+def write_litert(folder: Path) -> None:
+    """Convert the LeNet of the .onnx files by litert-torch, which needs an environment of its own.
+
+    `python -c "from tests.pytorch_models import *; write_litert(Path('tests/golden/onnx'))"`
+    """
+    import litert_torch
+    import onnx
+
+    graph = onnx.load(folder / "lenet_script17.onnx").graph
+    weights = {w.name: torch.tensor(onnx.numpy_helper.to_array(w)) for w in graph.initializer}
+    network = LeNet()
+    network.load_state_dict(weights, strict=True)
+    example = torch.zeros(1, 1, 28, 28)
+    file = litert_torch.convert(network.eval(), (example,))
+    file.export(str(folder / "lenet_litert_torch.tflite"))
+
+
 def main(folder: Path, models: Iterable[OnnxModel] = onnx_models.MODELS) -> None:
     """Train all networks, and write their files."""
     for model in models:

@@ -18,6 +18,7 @@ import pytest
 
 from lenet_edge.data import mnist
 from tests.extending import add_documented, copy_package
+from tests.onnx_models import FOLDER
 from tests.test_docs import PAGES, ROOT, TEXTS
 
 RUN = ("lenet-edge ", "eval ", "pytest ")
@@ -87,6 +88,7 @@ ELSEWHERE = {
     "lenet-edge deploy pi@raspberrypi.local --dry-run": "deploy/test_deploy.py",
     "lenet-edge deploy pi@raspberrypi.local exported/lenet_int8.tflite"
     " exported/lenet_dynamic.tflite": "deploy/test_deploy.py",
+    "lenet-edge deploy pi@raspberrypi.local digits/digits_int8.tflite": "deploy/test_deploy.py",
     "lenet-edge deploy pi@raspberrypi.local --service": "deploy/test_deploy.py",
     "lenet-edge deploy pi@raspberrypi.local --uninstall": "deploy/test_deploy.py",
     "scp photo.jpg pi@raspberrypi.local:": "OpenSSH's",
@@ -106,6 +108,7 @@ SLOW = {
     "add-a-runtime.md",
     "measure.md",
     "pick-a-file.md",
+    "pytorch.md",
     "raspberry-pi.md",
     "train-your-data.md",
 }
@@ -181,6 +184,9 @@ def prepare(page: str, folder: Path) -> None:
     if page == "gate-your-ci.md":
         (settings,) = re.findall(r"^```toml\n(.*?)^```", TEXTS[page], re.MULTILINE | re.DOTALL)
         (folder / "pyproject.toml").write_text(settings)
+    if page == "pytorch.md":  # test_pytorch_page.py runs its Python
+        shutil.copy(FOLDER / "lenet_dynamo20.onnx", folder / "digits.onnx")
+        shutil.copy(FOLDER / "lenet_litert_torch.tflite", folder / "digits_litert.tflite")
     if "base.json" in TEXTS[page]:
         benched = run(
             "lenet-edge bench exported/lenet_int8.tflite --target litert --batch-size 1"

@@ -13,6 +13,7 @@ import pytest
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.classifier_io import infer_all, to_model_input
 from lenet_edge.runtimes import get_target, open_session
+from tests import needs
 from tests.conftest import LenetEdge
 from tests.export.test_onnx_checkpoints import operators
 from tests.onnx_models import LENET, MODELS, TWO_OUTPUTS, OnnxModel
@@ -30,8 +31,10 @@ EXPORTED = [
     for path in model.paths
 ]
 OPENED_BY = {
-    ".tflite": "litert-reference",
+    ".tflite": "litert-xnnpack",
     ".onnx": "onnxruntime-cpu",
+    ".c": "native-cpu",
+    ".wasm": "wasmtime-cpu",
 }
 
 
@@ -85,12 +88,18 @@ def test_float_files_equal_the_original_and_int8_agrees(
 
 
 @pytest.mark.slow
-def test_lenet_keeps_its_accuracy(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
+@pytest.mark.needs("cc")
+@pytest.mark.needs(*needs.BUILD_WASM)
+def test_lenet_keeps_its_accuracy_in_every_format(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
     images, labels = LENET.data("test")
     path = LENET.paths[0]
     before = np.mean(original(LENET, path, images).argmax(1) == labels)
-    files = export(LENET, path, lenet_edge_here, tmp_path, "--all")
-    assert len(files) == 8
+    formats = [text for name in ("tflite", "onnx", "native", "wasm") for text in ("--format", name)]
+    files = export(LENET, path, lenet_edge_here, tmp_path, *formats, "--all")
+    assert {file.suffix for file in files} == set(OPENED_BY)
+    assert len(files) >= 13
     for file in files:
         loss = before - np.mean(outputs(file, images).argmax(1) == labels)
         assert loss <= 0.001, (file.name, loss)
