@@ -44,6 +44,11 @@ RANDOM_CALLS = 20
 _LAYOUT_CALLS = 3  # that settle a layout
 _FLOAT_BYTES, _HALF_BYTES = 3.5, 1.75  # of a parameter, at least, with some of another type
 
+_IDLE = (
+    "the reference computes the same for all inputs, so that equal outputs show nothing; give other"
+    " inputs with --data"
+)
+
 Array = npt.NDArray[Any]
 Values = Mapping[str, Array]  # of the inputs of one call
 
@@ -150,7 +155,15 @@ def compare_files(
                 calls = _calls(reference, data, batch, ranges)
                 own = Pair(reference, target)
                 path = folder / f"reference-{len(expected)}"
-                expected[key] = calls, _record(own, calls, path, num_threads, timeout_s)
+                try:
+                    expected[key] = calls, _record(own, calls, path, num_threads, timeout_s)
+                except LenetEdgeError as error:
+                    if data is not None:
+                        raise
+                    raise DataError(
+                        f"{reference.name} does not run on random inputs: {error}; give real ones"
+                        " with --data FILE.npz"
+                    ) from error
             calls, wanted = expected[key]
             try:
                 actual, notes, own_calls = _run_candidate(
@@ -168,7 +181,7 @@ def compare_files(
             precision = precisions[file.sha256]
             if actual.delegation and actual.delegation.precision == "float16":
                 precision = "float16" if precision == "float32" else precision
-            outputs = _compare_outputs(
+            outputs, output_varies = _compare_outputs(
                 reference, file, wanted, actual, precision, settings, is_random=data is None
             )
             if outputs_of is not None:
@@ -191,11 +204,12 @@ def compare_files(
                 compared.add(file.sha256)
                 layers = _layers(file, reference, links, own_calls, calls)
             rows = max((len(v) for v in calls[0].values() if v.ndim), default=1) if calls else 1
+            is_idle = len(calls) > 1 and not any(output_varies)
             reports.append(
                 _report(
                     pair, reference, outputs, actual.delegation, notes,
                     len(calls) * (rows if rows == batch else 1), data.name if data else "random",
-                    layers,
+                    layers, is_idle,
                 )
             )  # fmt: skip
             on_progress(where)
@@ -427,9 +441,13 @@ def _compare_outputs(
     precision: str,
     settings: Mapping[str, Any],
     is_random: bool,
-) -> list[OutputReport]:
-    """Compare the outputs of a candidate with those of the reference, and judge each."""
-    reports, paired = [], set()
+) -> tuple[list[OutputReport], list[bool]]:
+    """Compare the outputs of a candidate with those of the reference, and judge each.
+
+    Returns:
+        The reports, and whether each output of the reference differs between the calls.
+    """
+    reports, paired, varies = [], set(), []
     for errors, link, way in _errors(reference, candidate, wanted, actual):
         paired.add(link.reference)
         name = actual.specs[link.candidate].name
@@ -442,6 +460,7 @@ def _compare_outputs(
             errors.has_scores = len(wanted.specs) == 1 and _has_scores(reference, wanted)
             verdict, reasons = judge_output(errors, bounds, chosen, is_random)
         found = errors or OutputErrors()
+        varies.append(errors is None or errors.varies)
         agreement = found.agreement
         reports.append(
             OutputReport(
@@ -469,7 +488,7 @@ def _compare_outputs(
                 OutputReport("", spec.name, "", "", 0, 0.0, 0.0, None, None, None, 0, bounds,
                              "fail", reasons)
             )  # fmt: skip
-    return reports
+    return reports, varies
 
 
 def _has_scores(reference: Artifact, wanted: Recording) -> bool:
@@ -506,8 +525,12 @@ def _report(
     num_samples: int,
     inputs: str,
     layers: tuple[LayerError, ...],
+    is_idle: bool,
 ) -> ParityReport:
-    """Return the report of a pair; its figures are those of the worst output."""
+    """Return the report of a pair; its figures are those of the worst output.
+
+    It is inconclusive if no output of the reference depends on the inputs.
+    """
     failed = [output for output in outputs if output.verdict == "fail"]
     ratios = [output.snr_db for output in outputs if output.snr_db is not None]
     shares = [output.top1_agreement for output in outputs if output.top1_agreement is not None]
@@ -516,6 +539,11 @@ def _report(
         rule: [make_printable(o.reference_name) for o in outputs if o.paired_by == rule]
         for rule in ("name", "shape", "order")
     }
+    turned = [
+        f"output {make_printable(output.name)}: {output.layout}"
+        for output in outputs
+        if output.layout
+    ]
     used = {rule: names for rule, names in by_rule.items() if names}
     rules = "; ".join(f"{', '.join(names)} by {rule}" for rule, names in used.items())
     paired = (
@@ -537,11 +565,14 @@ def _report(
         max_abs_error=max((output.max_abs_error for output in outputs), default=0.0),
         mean_abs_error=max((output.mean_abs_error for output in outputs), default=0.0),
         non_finite=sum(output.non_finite for output in outputs),
-        verdict="fail" if failed or not outputs else "pass",
-        reasons=tuple(
-            f"output {make_printable(output.name or output.reference_name)}: {reason}"
-            for output in failed
-            for reason in output.reasons
+        verdict="fail" if failed or not outputs else "inconclusive" if is_idle else "pass",
+        reasons=(
+            *(
+                f"output {make_printable(output.name or output.reference_name)}: {reason}"
+                for output in failed
+                for reason in output.reasons
+            ),
+            *([_IDLE] if is_idle else []),
         ),
         bounds=outputs[0].bounds if outputs else Bounds(),
         delegation=delegation,
@@ -550,5 +581,5 @@ def _report(
         outputs=tuple(outputs),
         inputs=inputs,
         layers=layers,
-        notes=(*notes, *([paired] if used else [])),
+        notes=(*notes, *([paired] if used else []), *turned),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class OutputErrors:
     Attributes:
         is_integer: whether the output holds integers or booleans that stand for themselves.
         has_scores: whether the last axis is known to hold a score for each class.
+        varies: whether the output of the reference differs between the calls.
     """
 
     is_integer: bool = False
@@ -41,6 +42,8 @@ class OutputErrors:
     rows: int = 0
     same_class: int = 0
     is_probability: bool = True
+    varies: bool = False
+    _first: npt.NDArray[Any] | None = field(default=None, init=False, repr=False)
 
     def add(self, expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> None:
         """Add the values of one call.
@@ -50,6 +53,9 @@ class OutputErrors:
             actual: output of the candidate, dequantized, of the same shape.
         """
         wanted, found = expected.astype(np.float64), actual.astype(np.float64)
+        if self._first is None:
+            self._first = wanted
+        self.varies |= not np.array_equal(self._first, wanted, equal_nan=True)
         # Masks may hold infinity. Equal values that are not finite are no error.
         finite = np.isfinite(wanted) & np.isfinite(found)
         same = (wanted == found) | (np.isnan(wanted) & np.isnan(found))

@@ -152,6 +152,7 @@ def test_channels_first_against_channels_last(tmp_path: Path, lenet_edge_here: L
     (report,) = BenchRun.load(tmp_path / "out.json").parity
     assert "input image: channels moved last" in report.notes
     assert report.outputs[0].layout == "channels moved first"
+    assert "output y: channels moved first" in report.notes
 
 
 def test_files_of_other_models_are_refused(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
@@ -318,3 +319,15 @@ def one_output() -> tuple[Graph, ...]:
     tensors = {"image": ("float32", (1, 2, 2, 3)), "w": weights, "y": ("float32", (1, 5))}
     dense = ("FULLY_CONNECTED", ["image", "w", None], ["y"])
     return (Graph("main", tensors, [dense], ["image"], ["y"]),)
+
+
+def test_equal_outputs_that_never_change_show_nothing(
+    tmp_path: Path, lenet_edge_here: LenetEdge
+) -> None:
+    """Two different models whose outputs are 0 for all random inputs."""
+    dead = two_heads(tmp_path / "dead.tflite", scale=0)
+    status, _, text = verify(
+        lenet_edge_here, dead, "--reference", dead, "--target", "litert-reference"
+    )
+    assert status == 4, text
+    assert "the reference computes the same for all inputs" in " ".join(text.split())

@@ -109,7 +109,7 @@ def _outputs(report: ParityReport) -> list[RenderableType]:
             output.name or output.reference_name,
             f"{output.max_abs_error:.1e}",
             f"{output.mean_abs_error:.1e}",
-            MISSING if output.snr_db is None else f"{output.snr_db:.1f}",
+            _ratio(output),
             MISSING if output.cosine is None else f"{output.cosine:.6f}",
             percent(output.top1_agreement),
             _limits(output, report),
@@ -117,6 +117,13 @@ def _outputs(report: ParityReport) -> list[RenderableType]:
             style="red" if output.verdict == "fail" else None,
         )
     return [table]
+
+
+def _ratio(output: OutputReport) -> str:
+    """Return the signal-to-noise ratio, "exact" without noise."""
+    if output.snr_db is not None:
+        return f"{output.snr_db:.1f}"
+    return "exact" if output.num_values and output.max_abs_error == 0 else MISSING
 
 
 def _limits(output: OutputReport, report: ParityReport) -> str:
