@@ -58,22 +58,38 @@ CORES = {
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Bytes of machine code, constants, initialized variables, and zeroed variables."""
+
+    code: int
+    constants: int
+    initialized: int
+    zeroed: int
+
+    @property
+    def flash(self) -> int:
+        """Bytes of flash; it holds the first values of variables too."""
+        return self.code + self.constants + self.initialized
+
+
+@dataclass(frozen=True)
 class Program:
-    """A linked program: the file, its core, and the sizes of its network's object file."""
+    """A linked program.
+
+    Attributes:
+        path: the file.
+        core: the core it was compiled for.
+        input_bytes, output_bytes: the sizes of an input and of an output.
+        network: the sizes of the network's object files.
+        linked: the sizes of the program: the network, the library, and the program around them.
+    """
 
     path: Path
     core: Core
     input_bytes: int
     output_bytes: int
-    code_bytes: int
-    data_bytes: int
-    ram_bytes: int
-    linked_bytes: int
-
-    @property
-    def flash_bytes(self) -> int:
-        """Bytes of flash of the network without the program around it."""
-        return self.code_bytes + self.data_bytes
+    network: Sizes
+    linked: Sizes
 
 
 @dataclass(frozen=True)
@@ -125,16 +141,8 @@ def build(
     places = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
     _execute(*common, "-nostartfiles", "-Wl,--gc-sections", *places, "-T", FOLDER / "link.ld",
              start, *networks, "-o", program)  # fmt: skip
-    code, data, zeroed = (sum(column) for column in zip(*map(_sizes, networks), strict=True))
     return Program(
-        program,
-        core,
-        input_bytes,
-        output_bytes,
-        code,
-        data,
-        data + zeroed,
-        sum(_sizes(program)[:2]),
+        program, core, input_bytes, output_bytes, read_sizes(*networks), read_sizes(program)
     )
 
 
@@ -162,12 +170,13 @@ def run(program: Program, inputs: npt.NDArray[Any], folder: Path, timeout_s: flo
     return Run(outputs, counts.astype(np.int64), stack)
 
 
-def _sizes(path: Path) -> tuple[int, int, int]:
-    """Return the bytes of code and constants, of initialized variables, and of zeroed variables."""
-    text = _execute("arm-none-eabi-size", path)
-    match = re.search(r"^\s*(\d+)\s+(\d+)\s+(\d+)", text, re.MULTILINE)
-    assert match
-    return int(match[1]), int(match[2]), int(match[3])
+def read_sizes(*files: Path) -> Sizes:
+    """Return the sizes of the sections of object files or of a program."""
+    sizes = dict.fromkeys((".text", ".rodata", ".data", ".bss"), 0)
+    for line in _execute("arm-none-eabi-size", "-A", *files).splitlines():
+        if match := re.match(r"(\.(?:text|rodata|data|bss))\S*\s+(\d+)", line):
+            sizes[match[1]] += int(match[2])
+    return Sizes(*sizes.values())
 
 
 def _execute(*command: str | Path, folder: Path | None = None, timeout_s: float = 120) -> str:
@@ -178,3 +187,8 @@ def _execute(*command: str | Path, folder: Path | None = None, timeout_s: float 
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed with status {done.returncode}: {done.stderr}")
     return done.stdout
+
+
+def compiler_version() -> str:
+    """Return the first line that the compiler prints about itself."""
+    return _execute("arm-none-eabi-gcc", "--version").partition("\n")[0]

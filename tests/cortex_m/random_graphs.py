@@ -43,7 +43,7 @@ def run_cases(cases: Sequence[Case], core: machine.Core, folder: Path) -> list[l
     lines += ["void all(const int8_t *in, int8_t *out) {", *calls, "}", ""]
     sources[0].write_text("\n".join(lines), encoding="utf-8")
     inputs = np.frombuffer(b"".join(each.tobytes() for case in cases for each in case.inputs), "i1")
-    program = machine.build(sources, "all", core, folder, places[0], places[1])
+    program = machine.build(sources, "all", core, folder, places[0], places[1], ("-O1",))
     outputs = machine.run(program, inputs[np.newaxis], folder).outputs[0].tobytes()
     results, at = [], 0
     for case in cases:

@@ -2,8 +2,9 @@ INLINE void put_group(struct window *w, int group, int position, const int8_t *f
 #if USE_MVE
   memcpy(w->bytes[position] + 4 * group, from, 4);
 #elif USE_DSP
-  const uint32_t four = load_four(from), even = even_bytes(four), odd = odd_bytes(four);
-  __asm__("strd %1, %2, %0" : "=m"(w->pairs[group][position]) : "r"(even), "r"(odd));
+  const uint32_t four = load_four(from);
+  w->pairs[group][position][0] = even_bytes(four);
+  w->pairs[group][position][1] = odd_bytes(four);
 #else
   for (int n = 0; n < 4; n++)
     w->bytes[group][position][n] = from[n];
@@ -62,34 +63,55 @@ INLINE void add_filters(const struct convolution *c, const struct window *window
   "ldr r0, [%[weights]]\n\t"                                                                      \
   "add %[weights], %[step]\n\t"                                                                   \
   "ldmia %[pairs]!, {r2, r3, r4, r5}\n\t"                                                         \
-  "sxtb16 r1, r0\n\t"                                                                             \
-  "sxtb16 r0, r0, ror #8\n\t"                                                                     \
-  "smlad %[s0], r1, r2, %[s0]\n\t"                                                                \
-  "smlad %[s0], r0, r3, %[s0]\n\t"                                                                \
-  "smlad %[s1], r1, r4, %[s1]\n\t"                                                                \
-  "smlad %[s1], r0, r5, %[s1]\n\t"                                                                \
+  "sxtb16 r1, r0\n\t"                                                                            \
+  "sxtb16 r0, r0, ror #8\n\t"                                                                    \
+  "smlad %[s0], r1, r2, %[s0]\n\t"                                                               \
+  "smlad %[s0], r0, r3, %[s0]\n\t"                                                               \
+  "smlad %[s1], r1, r4, %[s1]\n\t"                                                               \
+  "smlad %[s1], r0, r5, %[s1]\n\t"                                                               \
   "ldmia %[pairs]!, {r2, r3, r4, r5}\n\t"                                                         \
-  "smlad %[s2], r1, r2, %[s2]\n\t"                                                                \
-  "smlad %[s2], r0, r3, %[s2]\n\t"                                                                \
-  "smlad %[s3], r1, r4, %[s3]\n\t"                                                                \
+  "smlad %[s2], r1, r2, %[s2]\n\t"                                                               \
+  "smlad %[s2], r0, r3, %[s2]\n\t"                                                               \
+  "smlad %[s3], r1, r4, %[s3]\n\t"                                                               \
   "smlad %[s3], r0, r5, %[s3]\n\t"
 
-/* Add the products of a filter to the sums of four positions, two groups in a round. */
+INLINE int32_t add_products(uint32_t a, uint32_t b, int32_t sum) {
+  int32_t result;
+  __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+  return result;
+}
+
+/* Add the products of a filter to the sums of four positions. */
 INLINE void add_filters(const struct convolution *c, const struct window *window, int groups,
                         const int8_t *weights, int32_t sums[1][4]) {
-  const void *pairs = window->pairs;
-  int rounds = (groups + 1) / 2;
-  __asm__ volatile("tst %[groups], #1\n\t"
-                   "bne 2f\n\t"
-                   "1: " MULTIPLY_GROUP
-                   "2: " MULTIPLY_GROUP
-                   "subs %[rounds], #1\n\t"
-                   "bne 1b"
-                   : [s0] "+r"(sums[0][0]), [s1] "+r"(sums[0][1]), [s2] "+r"(sums[0][2]),
-                     [s3] "+r"(sums[0][3]), [weights] "+r"(weights), [pairs] "+r"(pairs),
-                     [rounds] "+r"(rounds)
-                   : [step] "rI"(4 * c->padded), [groups] "r"(groups)
-                   : "r0", "r1", "r2", "r3", "r4", "r5", "cc", "memory");
+  /* In assembler, two groups in a round, where the step fits into an instruction: then the
+   * registers suffice.
+   */
+  if (__builtin_constant_p(c->padded) && c->padded < 64) {
+    const void *pairs = window->pairs;
+    __asm__ volatile("lsrs %[groups], #1\n\t"
+                     "bcc 1f\n\t"
+                     "add %[groups], #1\n\t"
+                     "b 2f\n"
+                     "1: " MULTIPLY_GROUP
+                     "2: " MULTIPLY_GROUP
+                     "subs %[groups], #1\n\t"
+                     "bne 1b"
+                     : [s0] "+r"(sums[0][0]), [s1] "+r"(sums[0][1]), [s2] "+r"(sums[0][2]),
+                       [s3] "+r"(sums[0][3]), [weights] "+r"(weights), [pairs] "+r"(pairs),
+                       [groups] "+r"(groups)
+                     : [step] "i"(4 * c->padded)
+                     : "r0", "r1", "r2", "r3", "r4", "r5", "cc", "memory");
+    return;
+  }
+  ROLLED
+  for (int g = 0; g < groups; g++, weights += 4 * c->padded) {
+    const uint32_t four = load_four(weights), even = even_bytes(four), odd = odd_bytes(four);
+    for (int p = 0; p < 4; p++) {
+      const uint32_t *pairs = window->pairs[g][p];
+      sums[0][p] = add_products(odd, pairs[1], add_products(even, pairs[0], sums[0][p]));
+    }
+  }
 }
 #undef MULTIPLY_GROUP
 #else

@@ -69,34 +69,42 @@ INLINE struct input *list_inputs(const struct dense *d, const int8_t *in, int gr
   return end;
 }
 
-/* Add the products of a list, which is not empty, to four sums. */
-INLINE void add_inputs(const struct input *list, const struct input *end, const int8_t *weights,
-                       int32_t sums[4]) {
-  __asm__ volatile("1: ldmia %[list]!, {r0, r1, r2}\n\t"
-                   "add r2, %[weights]\n\t"
-                   "ldmia r2, {r2, r3, r4, r5}\n\t"
-                   "sxtb16 r6, r2\n\t"
-                   "sxtb16 r2, r2, ror #8\n\t"
-                   "smlad %[s0], r0, r6, %[s0]\n\t"
-                   "smlad %[s0], r1, r2, %[s0]\n\t"
-                   "sxtb16 r6, r3\n\t"
-                   "sxtb16 r3, r3, ror #8\n\t"
-                   "smlad %[s1], r0, r6, %[s1]\n\t"
-                   "smlad %[s1], r1, r3, %[s1]\n\t"
-                   "sxtb16 r6, r4\n\t"
-                   "sxtb16 r4, r4, ror #8\n\t"
-                   "smlad %[s2], r0, r6, %[s2]\n\t"
-                   "smlad %[s2], r1, r4, %[s2]\n\t"
-                   "sxtb16 r6, r5\n\t"
-                   "sxtb16 r5, r5, ror #8\n\t"
-                   "smlad %[s3], r0, r6, %[s3]\n\t"
-                   "smlad %[s3], r1, r5, %[s3]\n\t"
-                   "cmp %[list], %[end]\n\t"
-                   "bne 1b"
-                   : [s0] "+r"(sums[0]), [s1] "+r"(sums[1]), [s2] "+r"(sums[2]),
-                     [s3] "+r"(sums[3]), [list] "+r"(list)
-                   : [end] "r"(end), [weights] "r"(weights)
-                   : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "cc", "memory");
+/* Add the products of a list, which is not empty, to four sums. It is in assembler because it needs
+ * all registers.
+ */
+__attribute__((naked, noinline)) static void add_inputs(
+    const struct input *list __attribute__((unused)),
+    const struct input *end __attribute__((unused)),
+    const int8_t *weights __attribute__((unused)), int32_t sums[4] __attribute__((unused))) {
+  __asm__("push {r3, r4, r5, r6, r7, r8, r9, r10, r11, lr}\n\t"
+          "mov r12, r0\n\t"
+          "mov lr, r1\n\t"
+          "mov r11, r2\n\t"
+          "ldmia r3, {r7, r8, r9, r10}\n"
+          "1: ldmia r12!, {r0, r1, r2}\n\t" /* even, odd, place */
+          "add r2, r11\n\t"
+          "ldmia r2, {r2, r3, r4, r5}\n\t"
+          "sxtb16 r6, r2\n\t"
+          "sxtb16 r2, r2, ror #8\n\t"
+          "smlad r7, r0, r6, r7\n\t"
+          "smlad r7, r1, r2, r7\n\t"
+          "sxtb16 r6, r3\n\t"
+          "sxtb16 r3, r3, ror #8\n\t"
+          "smlad r8, r0, r6, r8\n\t"
+          "smlad r8, r1, r3, r8\n\t"
+          "sxtb16 r6, r4\n\t"
+          "sxtb16 r4, r4, ror #8\n\t"
+          "smlad r9, r0, r6, r9\n\t"
+          "smlad r9, r1, r4, r9\n\t"
+          "sxtb16 r6, r5\n\t"
+          "sxtb16 r5, r5, ror #8\n\t"
+          "smlad r10, r0, r6, r10\n\t"
+          "smlad r10, r1, r5, r10\n\t"
+          "cmp r12, lr\n\t"
+          "bne 1b\n\t"
+          "pop {r3}\n\t"
+          "stmia r3, {r7, r8, r9, r10}\n\t"
+          "pop {r4, r5, r6, r7, r8, r9, r10, r11, pc}");
 }
 #else
 /* An input minus the zero point plus 256 in the lower 9 bits, and the place of its weights above them. */

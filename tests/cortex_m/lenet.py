@@ -1,0 +1,55 @@
+"""LeNet as int8 C on emulated Cortex-M cores: programs, reference outputs, and the bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge.export.native import compiler
+from tests.cortex_m import machine
+
+PIXELS, CLASSES = 784, 10
+# Instructions of an image by CMSIS-NN with the same weights, on the same cores in QEMU. Cortex-M7
+# and M33 execute the code of Cortex-M4.
+CMSIS_NN_INSTRUCTIONS = {
+    "cortex-m0": 2_598_000,
+    "cortex-m3": 1_315_000,
+    "cortex-m4": 1_153_478,
+    "cortex-m7": 1_153_478,
+    "cortex-m33": 1_153_478,
+    "cortex-m55": 401_287,
+}
+# The largest share of them that our C may take.
+BARS = {"cortex-m0": 0.45, "cortex-m3": 0.4, "cortex-m4": 0.25, "cortex-m7": 0.25,
+        "cortex-m33": 0.25, "cortex-m55": 0.25}  # fmt: skip
+
+
+def build(path: Path, core: machine.Core, folder: Path, *flags: str) -> machine.Program:
+    """Translate LeNet's int8 .tflite file to C, and build a program for a core."""
+    source = folder / "lenet.c"
+    source.write_text(compiler.compile_tflite(path.read_bytes(), "lenet", path.name).source)
+    return machine.build([source], "lenet", core, folder, PIXELS, CLASSES, (*machine.FLAGS, *flags))
+
+
+def to_inputs(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """Return images as inputs: a pixel of 0 to 255 becomes an integer 128 below it."""
+    return (pixels.reshape(-1, PIXELS).astype(np.int16) - 128).astype(np.int8)
+
+
+def compute_reference(path: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """Return the outputs of TensorFlow Lite's reference kernels."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
+    )
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(image["index"], (len(pixels), 28, 28, 1))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(image["index"], to_inputs(pixels).reshape(-1, 28, 28, 1))
+    interpreter.invoke()
+    outputs: npt.NDArray[Any] = interpreter.get_tensor(logits["index"])
+    return outputs
