@@ -11,6 +11,7 @@ import pytest
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.errors import UsageError
 from lenet_edge.export.from_tflite import export_tflite
+from lenet_edge.inspection import inspect_graph
 from lenet_edge.runtimes import get_target, open_session
 from tests.conftest import LenetEdge
 from tests.export.native_random import reference
@@ -42,6 +43,10 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     path.write_bytes(two_inputs())
     (artifact,) = export_tflite(path, tmp_path, ("native",))
     assert artifact.path.name == "two_native.c"
+    graph = inspect_graph(artifact.path)
+    assert [layer.kind for layer in graph.layers] == ["QUANTIZE", "ADD", "CONV_2D", "DEQUANTIZE"]
+    assert (graph.parameters, graph.macs) == (6 * 36 + 6, 20 * 20 * 6 * 36)
+    assert [tensor.dtype for tensor in graph.inputs or ()] == ["uint8", "float32"]
     assert "two_batch_in(" in artifact.path.with_suffix(".h").read_text()
     random = np.random.default_rng(1)
     left = random.integers(0, 256, (3, 40, 40, 4)).astype(np.uint8)

@@ -121,7 +121,19 @@ def _write_layers(
         stack_bytes,
         (TensorSpec("image", (None, *image), "float32"),),
         (TensorSpec("logits", (None, classes), "float32"),),
+        layers=tuple(_layer_line(layer) for layer in layers),
     )
+
+
+def _layer_line(layer: network.NativeLayer) -> str:
+    if isinstance(layer, network.Pool):
+        return text.layer_line("MaxPooling2D", layer.name, layer.output_shape, 0, 0)
+    parameters = layer.kernel.size + layer.bias.size
+    if isinstance(layer, network.Dense):
+        shape: tuple[int, ...] = layer.kernel.shape[1:]
+        return text.layer_line("Dense", layer.name, shape, parameters, layer.kernel.size)
+    macs = layer.output_shape[0] * layer.output_shape[1] * layer.kernel.size
+    return text.layer_line("Conv2D", layer.name, layer.output_shape, parameters, macs)
 
 
 def _chain(request: ConversionRequest) -> tuple[list[network.NativeLayer], network.Shape, int]:

@@ -18,7 +18,7 @@ from lenet_edge.export.native import (
     text,
     tflite_graph,
 )
-from lenet_edge.export.native.tflite_graph import Tensor
+from lenet_edge.export.native.tflite_graph import Operator, Tensor
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Compiled:
         arena_bytes: memory for the tensors between the operators.
         inputs, outputs: the tensors, with a free batch.
         has_integers: whether a layer computes with integers.
+        layers: a line about each layer.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Compiled:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     has_integers: bool = False
+    layers: tuple[str, ...] = ()
 
     @property
     def stack_bytes(self) -> int:
@@ -48,7 +50,9 @@ class Compiled:
     def file(self, precision: str) -> bytes:
         """Return the C file: the code with a comment at its top, which contains the contract."""
         is_static = self.stack_bytes < self.arena_bytes
-        top = text.top(self.name, precision, self.arena_bytes, self.contract(), is_static)
+        top = text.top(
+            self.name, precision, self.arena_bytes, self.contract(), is_static, self.layers
+        )
         return f"{top}\n{self.source}".encode()
 
     def contract(self) -> dict[str, Any]:
@@ -77,6 +81,7 @@ def compile_tflite(content: bytes, name: str, file_name: str) -> Compiled:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # The options of an operator, or its constants, are not those of its kind.
         raise ModelFileError(f"{file_name} is damaged ({error}); make it again") from error
+    layers = tuple(_layer_line(operator) for operator in graph.operators)
     passes.optimize(graph)
     pruning.prune(graph)
     source, arena_bytes = program.write(lowering.lower(graph), name)
@@ -84,7 +89,19 @@ def compile_tflite(content: bytes, name: str, file_name: str) -> Compiled:
         tuple(_spec(tensor) for tensor in tensors) for tensors in (graph.inputs, graph.outputs)
     )
     has_integers = any(operator.output.dtype != "float32" for operator in graph.operators)
-    return Compiled(source, name, arena_bytes, inputs, outputs, has_integers)
+    return Compiled(source, name, arena_bytes, inputs, outputs, has_integers, layers)
+
+
+def _layer_line(operator: Operator) -> str:
+    output = operator.output
+    constants = [tensor for tensor in operator.inputs[1:3] if tensor is not None]
+    parameters = macs = 0
+    if operator.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        parameters = sum(tensor.size for tensor in constants)
+        weights = operator.input(1)
+        outputs = weights.shape[3 if operator.kind == "DEPTHWISE_CONV_2D" else 0]
+        macs = output.size // outputs * weights.size // max(output.shape[0], 1)
+    return text.layer_line(operator.kind, output.name, output.shape[1:], parameters, macs)
 
 
 def _spec(tensor: Tensor) -> TensorSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,20 @@ def c_float(value: float) -> str:
     return f"{text}f" if re.search(r"[.e]", text) else f"{text}.0f"
 
 
+def layer_line(kind: str, name: str, shape: Sequence[int], parameters: int, macs: int) -> str:
+    """Return the line of a comment that describes a layer; `inspection.native` reads it."""
+    sizes = " x ".join(map(str, shape))
+    name = re.sub(r"[*\\?]|[^ -~]", "_", name)[:80]
+    return f"{kind} {name}: {sizes}, {parameters:,} parameters, {macs:,} MACs"
+
+
 def top(
-    name: str, precision: str, bytes_needed: int, contract: dict[str, Any], is_static: bool
+    name: str,
+    precision: str,
+    bytes_needed: int,
+    contract: dict[str, Any],
+    is_static: bool,
+    layers: Sequence[str],
 ) -> str:
     """Return the comment at the top of a file, which contains the contract.
 
@@ -71,6 +84,7 @@ def top(
         bytes_needed: memory for the tensors.
         contract: the contract.
         is_static: whether that memory is static, instead of on the stack.
+        layers: a line about each layer.
     """
     place = "static memory" if is_static else "stack"
     return "\n".join(
@@ -79,6 +93,8 @@ def top(
             " *",
             " * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c",
             f" * It keeps nothing between calls, and needs {bytes_needed:,} bytes of {place}.",
+            " * Its layers:",
+            *(f" * - {layer}" for layer in layers),
             " *",
             _MARK + json.dumps(contract, separators=(",", ":")),
             " */",
