@@ -18,7 +18,7 @@ from lenet_edge.bench import timing
 from lenet_edge.bench.sampling import StopRule, take_samples
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.model_inputs import random_inputs
-from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.runtimes import absence, get_target, open_session
 from lenet_edge.selection import load_artifacts
 from lenet_edge.target import Array
 from tests.conftest import LenetEdge, MakeOnce
@@ -80,7 +80,7 @@ def write_two_onnx(path: Path, batch: int | str = "n") -> Path:
 
 @pytest.fixture(scope="session")
 def tflite_models(make_once: MakeOnce) -> Path:
-    """A folder with every.tflite, two.tflite and variable.tflite."""
+    """A folder with every.tflite, two.tflite, variable.tflite and pair.tflite."""
     return make_once("tflite_models", write_tflite_models)
 
 
@@ -125,7 +125,20 @@ def write_tflite_models(folder: Path) -> None:
             self.total.assign_add(a)
             return self.total.read_value()
 
-    for name, owner in (("every", Every()), ("two", Two()), ("variable", Counter())):
+    pair = [
+        tf.TensorSpec((1, 1, 1, 4), tf.float32, "b"),
+        tf.TensorSpec((1, 1, 1, 2), tf.float32, "a"),
+    ]
+
+    class Pair(tf.Module):  # type: ignore[misc]
+        """Its outputs have another order by name than by use, and so have its inputs."""
+
+        @tf.function(input_signature=pair)  # type: ignore[untyped-decorator]
+        def call(self, b: Any, a: Any) -> Any:
+            return {"z": b * 2.0, "y": a + 1.0}
+
+    owners: dict[str, Any] = {"every": Every(), "two": Two(), "variable": Counter(), "pair": Pair()}
+    for name, owner in owners.items():
         write(f"{name}.tflite", owner.call, owner, variables=name == "variable")
 
 
@@ -222,7 +235,7 @@ def test_two_inputs_and_outputs_of_an_onnx_model(
 
 
 @pytest.mark.costly
-@pytest.mark.parametrize("target", TFLITE_TARGETS[:3])
+@pytest.mark.parametrize("target", [*TFLITE_TARGETS[:3], "openvino-cpu"])
 def test_two_inputs_and_outputs_of_a_tflite_model(
     tflite_models: Path, tmp_path: Path, target: str
 ) -> None:
@@ -392,6 +405,32 @@ def test_bench_states_free_sizes(tmp_path: Path, lenet_edge: LenetEdge) -> None:
     (measured,) = bench(tmp_path, lenet_edge, *ort, *shapes)
     facts = {name: measured[name] for name in ("batch_size", "inputs", "state")}
     assert facts == {"batch_size": 1, "inputs": "random", "state": "reset"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("target", ["litert-gpu", "litert-npu", "onnxruntime-webgpu"])
+def test_accelerators_keep_the_order_of_inputs_and_outputs(
+    tflite_models: Path, tmp_path: Path, target: str
+) -> None:
+    if reason := absence(get_target(target)):
+        pytest.skip(reason)
+    path = tflite_models / "pair.tflite"
+    first, second = "serving_default_b:0", "serving_default_a:0"
+    if target.startswith("onnxruntime"):
+        path = write_two_onnx(tmp_path / "two.onnx")
+        outputs = run_elsewhere(path, target, TWO, tmp_path)
+        expected: dict[str, Any] = dict(zip(("sum", "scaled"), RESULTS, strict=True))
+    else:
+        values = {
+            first: np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4),
+            second: np.arange(2, dtype=np.float32).reshape(1, 1, 1, 2),
+        }
+        outputs = run_elsewhere(path, target, values, tmp_path)
+        expected = run_elsewhere(path, "litert-reference", values, tmp_path)
+    assert outputs.keys() == expected.keys()
+    for name, output in expected.items():
+        np.testing.assert_allclose(outputs[name], output, atol=1e-5)
 
 
 @pytest.mark.slow
