@@ -23,7 +23,6 @@ from lenet_edge.results.result_file import BenchRun, Measurement
 from lenet_edge.runtimes import get_target
 from lenet_edge.runtimes._compiled_model import with_batch_size
 from lenet_edge.runtimes.tflite_micro import smallest_arena
-from lenet_edge.selection import read_tensors
 from lenet_edge.verify.inference import record_logits
 from tests.conftest import LenetEdge
 
@@ -194,19 +193,6 @@ def test_options_without_a_delegate_are_refused(lenet_edge: LenetEdge, exports: 
                       "--delegate-option", "a=b")  # fmt: skip
     assert done.returncode == 1
     assert "--delegate-option is for an external delegate" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize("target", ["litert-xnnpack", "litert-npu", "tflite-micro-cpu"])
-def test_two_inputs_are_refused(target: str, tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    spec = tf.TensorSpec((1, 4))
-    function = tf.function(lambda a, b: a + b, input_signature=[spec, spec])
-    path = tmp_path / "two.tflite"
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
-    path.write_bytes(converter.convert())
-    with pytest.raises(TargetError, match="the model has 2 inputs and 1 outputs"):
-        worker.run(read_tensors.bind(path, target))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 128])
