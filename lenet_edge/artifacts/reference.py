@@ -99,6 +99,13 @@ def reference_for(artifact: Artifact) -> Reference:
     """
     checkpoint = artifact.parent_sha256 or artifact.sha256
     path = reference_path(artifact.path.parent, checkpoint)
+    counts = len(artifact.inputs), len(artifact.outputs)
+    if max(counts) > 1 and not path.exists():
+        raise ModelFileError(
+            f"{artifact.path} has {counts[0]} inputs and {counts[1]} outputs, and predictions are"
+            " recorded for models with one of each; compare two files: lenet-edge verify FILE"
+            " --reference FILE"
+        )
     if artifact.parent_sha256 is None and artifact.precision == "unknown" and not path.exists():
         raise ModelFileError(
             f"{artifact.path} has no recorded predictions to compare with; record its own on this"

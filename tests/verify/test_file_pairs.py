@@ -300,6 +300,10 @@ def test_own_predictions_as_the_reference(tmp_path: Path, lenet_edge_here: Lenet
     message = "record its own on this machine: lenet-edge describe found.tflite --data IMAGES.npz"
     assert message in done.stderr
     assert "export" not in done.stderr.splitlines()[-1]
+    two_heads(tmp_path / "heads.tflite")
+    done = lenet_edge_here("bundle", "heads.tflite", "--output", "heads.tar.xz")
+    assert done.returncode == 1
+    assert "heads.tflite has 1 inputs and 2 outputs, and predictions are recorded" in done.stderr
     done = lenet_edge_here("describe", "found.tflite", "--data", "images.npz", "--pixel-scale",
                            "1/255")  # fmt: skip
     assert done.returncode == 0, done.stderr
