@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lenet_edge.bench import plan
+from lenet_edge.bench.sampling import StopRule
 from lenet_edge.results.result_file import BenchRun
 from tests import needs
 from tests.conftest import LenetEdge
 from tests.foreign_models import ForeignModel
+from tests.onnx_models import DS_CNN
 
 
 def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
@@ -72,6 +76,31 @@ def test_run_of_a_foreign_model(lenet_edge_here: LenetEdge, tmp_path: Path) -> N
     assert {(report.target, "int8.tflite" in report.candidate) for report in failed} <= {
         ("openvino-cpu", True)
     }
+
+
+@pytest.mark.slow
+def test_run_of_a_file_of_pytorch(
+    lenet_edge_here: LenetEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = partial(plan.Plan, rounds=1, stop=StopRule(0.05, 0.1))
+    monkeypatch.setattr(plan, "Plan", brief)
+    monkeypatch.setattr("lenet_edge.flows.run.FORMATS", ("tflite", "onnx"))
+    images, labels = DS_CNN.data("test", 1200)
+    np.savez(tmp_path / "own", images=images, labels=labels)
+    done = lenet_edge_here(
+        "run", DS_CNN.paths[0], *DS_CNN.options(), "--calibration", "own.npz",
+        "--output-dir", "out", "--batch-size", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = BenchRun.load(tmp_path / "out" / "results.json")
+    verdicts = {(report.candidate, report.target): report.passed for report in run.parity}
+    assert {name for name, _ in verdicts} > {DS_CNN.files[0]}
+    assert all(passed for (name, _), passed in verdicts.items() if "int8" not in name)
+    fits = [m for m in run.measurements if verdicts[m.artifact, m.target]]
+    best = min(fits, key=lambda measurement: measurement.p50_s)
+    words = done.stdout.split("Ship ")[1].split()
+    shipped = next(m for m in fits if (m.artifact, m.target) == (words[0], words[2]))
+    assert shipped.p50_s <= 1.1 * best.p50_s  # a tie is broken by the size
 
 
 @pytest.mark.slow
