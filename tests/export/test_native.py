@@ -290,10 +290,10 @@ def test_int8_fits_a_microcontroller(sources: Path, cpu: str, tmp_path: Path) ->
           "-c", source, "-o", output)  # fmt: skip
     sizes = subprocess.check_output(["arm-none-eabi-size", output], text=True).splitlines()[1]
     text, data, bss = map(int, sizes.split()[:3])
-    assert 60_000 < text < 80 * 1024
+    assert 48_000 < text < 60_000
     assert data == bss == 0
     stack = max(int(line.split("\t")[1]) for line in output.with_suffix(".su").open())
-    assert stack < 6 * 1024
+    assert stack < 2 * 1024
 
 
 def test_export_is_reproducible(sources: Path, exports: Path, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@
 #else
 #define ROLLED _Pragma("GCC unroll 1") /* unrolled loops are long, and take more registers */
 #endif
+#if defined(__OPTIMIZE__) && !defined(__clang__)
+#pragma GCC optimize("O3") /* copies of the kernels with the constants of each layer */
+#endif
 /* Each kernel has all registers for itself. */
 #undef KERNEL
 #define KERNEL static __attribute__((noinline))
