@@ -2,18 +2,18 @@
  * The positions are neighbours; with a pool, they are part of its window.
  */
 INLINE void convolve_filters(const struct convolution *c, const int8_t *in, int8_t *out, int k,
-                             int positions, int blocks) {
+                             int rows, int cols, int positions, int blocks) {
 #define EACH_BLOCK(DO) DO(0) DO(1) DO(2) DO(3)
 #define EACH_POSITION(DO, b) DO(0, b) DO(1, b) DO(2, b) DO(3, b)
-  const int window = c->pool_rows * c->pool_cols, last = c->cols - 1;
+  const int window = c->pool_rows * c->pool_cols, last = cols - 1;
   const int plain = c->low >= c->zero && !has_left_shift(c->shifts, c->padded);
   const int count = c->filters - k < 4 * blocks ? c->filters - k : 4 * blocks;
   const int runs = c->run_rows * c->run_cols, line = 4 * c->padded;
   const int run_line = c->run_groups * line;
 #define PLACE_OF_RUN(run)                                                                          \
   ((run) / c->run_cols * c->run_row_step + (run) % c->run_cols * c->run_col_step)
-  for (int y = 0; y < c->rows; y++)
-    for (int x = 0; x < c->cols; x += window > 1 ? 1 : positions) {
+  for (int y = 0; y < rows; y++)
+    for (int x = 0; x < cols; x += window > 1 ? 1 : positions) {
       const int8_t *from = in + y * c->pool_row_step + x * c->pool_col_step;
       int8_t *to = out + y * c->out_line + x * c->out_step + k;
 #define LEAST(b) int32x4_t best##b = vdupq_n_s32(INT32_MIN);
@@ -144,11 +144,15 @@ INLINE void convolve_filters(const struct convolution *c, const int8_t *in, int8
 
 /* Any convolution. Lanes are filters; four positions share each load of weights. */
 KERNEL void convolve(const struct convolution *c, const int8_t *in, int8_t *out) {
+  /* Without a border and a pool, the positions are one long row. */
+  const int is_flat = c->pool_rows * c->pool_cols == 1 && c->row_step == c->cols * c->col_step &&
+                      c->out_line == c->cols * c->out_step;
+  const int rows = is_flat ? 1 : c->rows, cols = is_flat ? c->rows * c->cols : c->cols;
   int k = 0;
   for (; k + 16 <= c->padded; k += 16)
-    convolve_filters(c, in, out, k, 2, 4);
+    convolve_filters(c, in, out, k, rows, cols, 2, 4);
   const int rest = (c->padded - k) / 4;
-  if (rest == 1) convolve_filters(c, in, out, k, 4, 1);
-  if (rest == 2) convolve_filters(c, in, out, k, 4, 2);
-  if (rest == 3) convolve_filters(c, in, out, k, 2, 3);
+  if (rest == 1) convolve_filters(c, in, out, k, rows, cols, 4, 1);
+  if (rest == 2) convolve_filters(c, in, out, k, rows, cols, 4, 2);
+  if (rest == 3) convolve_filters(c, in, out, k, rows, cols, 2, 3);
 }
