@@ -131,7 +131,7 @@ BY_SUFFIX = {
 # Files that have no row. Each advice completes the sentence "<file> is ...".
 _PYTORCH = (
     "a PyTorch file; make an .onnx file of its model:"
-    " torch.onnx.export(model, example_image, 'model.onnx')"
+    " torch.onnx.export(model, example_image, 'model.onnx'); docs/pytorch.md has all steps"
 )
 _EXPORT_ONNX = "lenet-edge does not run; export the model as .onnx from the program that trained it"
 _CORE_ML = f"a Core ML file for Apple's devices, which {_EXPORT_ONNX}"

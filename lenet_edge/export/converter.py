@@ -45,10 +45,10 @@ class ConversionRequest:
         images = self.calibration
         return images if isinstance(images, tuple) else (images,)
 
-    def samples(self) -> Iterator[list[Images]]:
-        """Yield the calibration images one by one, an array for each input."""
-        for images in zip(*self.arrays, strict=True):
-            yield [image[None] for image in images]
+    def samples(self, batch_size: int = 1) -> Iterator[list[Images]]:
+        """Yield the calibration images in whole batches, an array for each input."""
+        for start in range(0, len(self.arrays[0]) - batch_size + 1, batch_size):
+            yield [images[start : start + batch_size] for images in self.arrays]
 
 
 @dataclass(frozen=True)

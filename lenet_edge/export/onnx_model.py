@@ -247,6 +247,9 @@ def _read(path: Path) -> Any:
 
 
 def _check_ends(path: Path, graph: Any) -> None:
+    names = (name for n in graph.node for name in (n.name, n.op_type, *n.input, *n.output))
+    if not all(isinstance(name, str) for name in names):  # bytes, if they are not UTF-8
+        raise ModelFileError(f"{path} is damaged (a name is not UTF-8); check where it came from")
     quantized = [n.op_type for n in graph.node if n.op_type.startswith(("Quantize", "QLinear"))]
     if quantized:
         raise ModelFileError(

@@ -51,7 +51,9 @@ def convert(request: ConversionRequest) -> Converted:
         }[request.precision]
 
         def samples() -> Iterator[list[Any]]:
-            yield from request.samples()
+            # The calibrator gives a batch that the converter fixes another size; a graph cannot.
+            is_onnx = isinstance(request.model, OnnxModel)
+            yield from request.samples((is_onnx and request.model.batch_size) or 1)
 
         converter.representative_dataset = samples
         converter.target_spec.supported_ops = [operators]

@@ -173,7 +173,7 @@ def test_damaged_hdf5_gets_one_line(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("model.pt", "PyTorch file; make an .onnx"),
-        ("MODEL.PTH", "PyTorch file"),
+        ("MODEL.PTH", "docs/pytorch.md has all steps"),
         ("converted_tflite.zip", "unpack it"),
         ("frozen.pb", "TFLiteConverter"),
         ("model.xyz", "not a model file; expected one of .tflite, .lite, .onnx"),

@@ -143,6 +143,19 @@ def test_fixed_batch_of_one_becomes_free(exports: Path, tmp_path: Path, test_par
     assert artifact.batch_size is None
 
 
+def test_fixed_batch_stays_fixed(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
+    source = write_lenet(tmp_path / "lenet.onnx", exports / "lenet.keras", batch=4)
+    with pytest.raises(ModelFileError, match="has a fixed batch of 4; export it"):
+        export(source, tmp_path, test_part, test_part, options=Options(batch_size=2))
+    artifacts = export(source, tmp_path, test_part, test_part, precisions=("int8",))
+    assert [file.inputs[0].shape for file in artifacts] == [(4, 28, 28, 1), (4, 1, 28, 28)]
+    expected = Reference.load(reference_path(tmp_path, load_artifact(source).sha256)).logits[:200]
+    for artifact, target in zip(artifacts, ("litert-xnnpack", "onnxruntime-cpu"), strict=True):
+        found = logits(artifact, mnist.load("test").images[:200], target)
+        assert artifact.batch_size == 4
+        assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.97
+
+
 def test_quantized_file_is_refused(lenet_exports: Path, tmp_path: Path, test_part: Dataset) -> None:
     with pytest.raises(ModelFileError, match="is quantized already"):
         export(lenet_exports / "lenet_int8.onnx", tmp_path, test_part, test_part)
