@@ -329,7 +329,8 @@ def _run_candidate(
     ways = []
     for spec, name in zip(specs, names, strict=True):
         shape = calls[0][name].shape if calls else ()
-        free = (None, *spec.shape[1:]) if pair.artifact.batch_size is None else spec.shape
+        is_free = pair.artifact.batch_size is None and spec.shape
+        free = (None, *spec.shape[1:]) if is_free else spec.shape
         ways.append(layouts(shape, free))
         if not ways[-1]:
             raise DataError(

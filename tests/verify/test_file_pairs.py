@@ -335,3 +335,17 @@ def test_equal_outputs_that_never_change_show_nothing(
     )
     assert status == 4, text
     assert "the reference computes the same for all inputs" in " ".join(text.split())
+
+
+def test_a_scalar_input_beside_a_free_batch(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    import onnx
+
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]>'
+        "g (float[N,4] x, float factor) => (float[N,4] y) { y = Mul (x, factor) }"
+    )
+    onnx.save(model, tmp_path / "scaled.onnx")
+    path = tmp_path / "scaled.onnx"
+    arguments = (path, "--reference", path, "--target", "onnxruntime-cpu")
+    status, _, text = verify(lenet_edge_here, *arguments)
+    assert status == 0, text
