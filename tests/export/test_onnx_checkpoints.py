@@ -156,6 +156,23 @@ def test_fixed_batch_stays_fixed(exports: Path, tmp_path: Path, test_part: Datas
         assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.97
 
 
+def test_weights_in_another_file_are_copied(
+    exports: Path, tmp_path: Path, test_part: Dataset
+) -> None:
+    whole = onnx.load(write_lenet(tmp_path / "whole.onnx", exports / "lenet.keras"))
+    source = tmp_path / "lenet.onnx"
+    onnx.save(whole, source, save_as_external_data=True, location="lenet.onnx.data")
+    folder = tmp_path / "out"
+    (artifact,) = export(source, folder, test_part, test_part, ("tflite",))
+    assert artifact.parent_sha256 == load_artifact(folder / "lenet.onnx").sha256
+    copy = load_artifact(folder / "lenet.onnx")
+    assert copy.size_bytes > 200_000
+    images = mnist.load("test").images[:20]
+    expected = logits(copy, images, "onnxruntime-cpu")
+    found = logits(artifact, images, "litert-xnnpack")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
 def test_quantized_file_is_refused(lenet_exports: Path, tmp_path: Path, test_part: Dataset) -> None:
     with pytest.raises(ModelFileError, match="is quantized already"):
         export(lenet_exports / "lenet_int8.onnx", tmp_path, test_part, test_part)
