@@ -129,9 +129,10 @@ def parity_section(reports: Sequence[ParityReport]) -> PageSection:
         note = "There are no parity reports; add the results of: lenet-edge verify --json FILE"
         return PageSection("parity", title, (note,))
     references = ", ".join(sorted({report.reference for report in reports}))
-    images = ", ".join(f"{n:,}" for n in sorted({report.num_samples for report in reports}))
+    by_size = sorted(reports, key=lambda report: report.num_samples)
+    samples = ", ".join(dict.fromkeys(report.samples for report in by_size))
     notes = [
-        f"Each file is compared with {references} on {images} images. Drop: percentage points of"
+        f"Each file is compared with {references} on {samples}. Drop: percentage points of"
         " accuracy lost. p: p-value of McNemar's test, small if the difference is not due to"
         " chance. Agree: images with the same predicted class."
     ]

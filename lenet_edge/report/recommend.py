@@ -57,7 +57,7 @@ class Recommendation:
         """Sentences on the speed, the size and the accuracy of the choice."""
         size_and_accuracy = (
             f"It has {self.measurement.size_bytes:,} bytes and {self._quality()}"
-            f" {self.parity.num_samples:,} images."
+            f" {self.parity.samples}."
         )
         caution = ""
         if not self.parity.passed:  # nothing could pass

@@ -229,7 +229,7 @@ class ParityReport:
             agreement = f"largest error {self.max_abs_error:.1e}"
         return (
             f"ParityReport({self.candidate!r} on {self.target}: {self.verdict}, {agreement} on"
-            f" {self.num_samples:,} images)"
+            f" {self.samples})"
         )
 
     def html_row(self) -> dict[str, str]:
@@ -252,6 +252,12 @@ class ParityReport:
 
     def __bool__(self) -> bool:
         return self.passed
+
+    @property
+    def samples(self) -> str:
+        """The number and the kind of the samples in words, such as "20 random inputs"."""
+        kind = "images" if self.inputs is None else "inputs"
+        return f"{self.num_samples:,} {'random ' if self.inputs == 'random' else ''}{kind}"
 
     @property
     def passed(self) -> bool:

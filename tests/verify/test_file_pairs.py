@@ -76,7 +76,7 @@ def test_the_broken_output_is_named(tmp_path: Path, lenet_edge_here: LenetEdge) 
     joined = " ".join(done.stdout.split())
     assert "Do not use bad.tflite on litert-xnnpack: output boxes: the signal" in joined
     assert "20 random inputs (image in 0 to 1): the verdict is about numerics only" in joined
-    assert report.inputs == "random"
+    assert (report.inputs, report.samples) == ("random", "20 random inputs")
     assert report.bounds.min_snr_db == 60  # the weights are float32
     status, _, text = verify(lenet_edge_here, *arguments, "--bound", "boxes:min-snr-db=-99")
     assert status == 0, text
@@ -187,6 +187,7 @@ def test_wrong_bounds(
     assert message in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_bounds_of_outputs_in_pyproject(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     good = two_heads(tmp_path / "good.tflite")
     other = two_heads(tmp_path / "other.tflite", scale=1.01)
@@ -249,6 +250,7 @@ def test_layers_of_a_model_with_two_outputs(tmp_path: Path, lenet_edge_here: Len
     assert "small.tflite: layers" in done.stdout
 
 
+@pytest.mark.slow
 def test_integers_of_other_sizes(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     """Tokens of int64 and int32, and an output of class numbers; floats are refused."""
     import onnx
