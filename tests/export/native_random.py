@@ -139,6 +139,18 @@ def run_cases(
         without: instruction sets to leave out, as on a processor that lacks them.
         environment: variables of the emulator.
     """
+    program = build_cases(cases, folder, command, flags, without)
+    return call_program(program, cases, runner, environment)
+
+
+def build_cases(
+    cases: Sequence[Case],
+    folder: Path,
+    command: Sequence[str] = ("cc",),
+    flags: Sequence[str] = FLAGS,
+    without: Sequence[str] = (),
+) -> Path:
+    """Compile cases into one program, and return its path; see `run_cases`."""
     sources = [folder / "main.c", *(folder / f"{case.name}.c" for case in cases)]
     sources[0].write_text(_main(cases), encoding="utf-8")
     for case, path in zip(cases, sources[1:], strict=True):
@@ -152,6 +164,16 @@ def run_cases(
         capture_output=True, text=True, timeout=590,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr[:3000]
+    return program
+
+
+def call_program(
+    program: Path,
+    cases: Sequence[Case],
+    runner: Sequence[str] = (),
+    environment: dict[str, str] | None = None,
+) -> list[list[Values]]:
+    """Run a program of `build_cases`, and return the outputs of each case."""
     fed = b"".join(values.tobytes() for case in cases for values in case.inputs)
     done = subprocess.run(
         [*runner, str(program)], input=fed, capture_output=True, timeout=590, env=environment

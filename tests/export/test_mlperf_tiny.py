@@ -11,12 +11,19 @@ import pytest
 
 from benchmarks.native import mlperf_tiny
 from lenet_edge.export.native.isa import ISAS
-from tests.export.native_random import Case, differences, make_case, run_cases
+from tests.export.native_random import (
+    Case,
+    build_cases,
+    call_program,
+    differences,
+    make_case,
+    run_cases,
+)
 from tests.needs import require
 
 COUNT = 200
-FEW = 10  # inputs under an emulator
-FLAGS = ("-O2", "-ffp-contract=fast")
+FEW = 3  # inputs under an emulator
+FLAGS = ("-O1", "-ffp-contract=fast")
 _LEVELS = [isa.name for isa in ISAS if isa.is_chosen_at_run_time]
 
 
@@ -45,11 +52,9 @@ def test_outputs_equal_the_reference_kernels(case: Case, is_plain: bool, tmp_pat
 def test_outputs_on_64_bit_arm(content: tuple[str, bytes], tmp_path: Path) -> None:
     require("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
     case = make_case(*content, seed=1, count=FEW)
-    command = ("aarch64-linux-gnu-gcc", "-static")
-    runner = ("qemu-aarch64-static",)
+    program = build_cases([case], tmp_path, ("aarch64-linux-gnu-gcc", "-static"), FLAGS)
     for cpu in ("cortex-a72", "max"):  # without and with dot products
-        environment = {"QEMU_CPU": cpu}
-        (outputs,) = run_cases([case], tmp_path, command, runner, FLAGS, environment=environment)
+        (outputs,) = call_program(program, [case], ("qemu-aarch64-static",), {"QEMU_CPU": cpu})
         assert differences(case, outputs) == "", cpu
 
 
