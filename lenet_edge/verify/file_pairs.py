@@ -204,6 +204,13 @@ def compare_files(
                 compared.add(file.sha256)
                 layers = _layers(file, reference, links, own_calls, calls)
             rows = max((len(v) for v in calls[0].values() if v.ndim), default=1) if calls else 1
+            notes += [
+                f"input {make_printable(spec.name)}: its integers are taken as input values,"
+                " without a scale"
+                for spec in reference.inputs
+                if data and calls
+                if np.dtype(spec.dtype).kind == "f" and calls[0][spec.name].dtype.kind in "iu"
+            ]
             is_idle = len(calls) > 1 and not any(output_varies)
             reports.append(
                 _report(

@@ -105,8 +105,9 @@ def test_other_runtimes_names_and_orders(tmp_path: Path, lenet_edge_here: LenetE
     assert stored["heads.tflite on litert-xnnpack: boxes"].shape == (40, 1, 4)
     # The same comparison in the other direction, and with one wrong head.
     wrong = two_heads(tmp_path / "wrong.tflite", broken="scores")
+    np.savez(tmp_path / "pixels.npz", image=np.rint(9 * images).astype(np.int16))
     status, _, text = verify(
-        lenet_edge_here, onnx, "--reference", wrong, "--data", "images.npz", "--target",
+        lenet_edge_here, onnx, "--reference", wrong, "--data", "pixels.npz", "--target",
         "onnxruntime-cpu",
     )  # fmt: skip
     assert status == 3, text
@@ -115,6 +116,7 @@ def test_other_runtimes_names_and_orders(tmp_path: Path, lenet_edge_here: LenetE
         "scores"
     ]
     assert any("of the classes are equal" in reason for reason in report.reasons)
+    assert "input image: its integers are taken as input values, without a scale" in report.notes
 
 
 def image_model(path: Path, channels_first: bool, weights: npt.NDArray[Any], sizes: Any) -> Path:
