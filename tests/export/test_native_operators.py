@@ -20,9 +20,7 @@ SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 @pytest.mark.costly
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float32"])
 def test_every_operator_is_exact(dtype: str, tmp_path: Path) -> None:
-    cases = [
-        random_case(seed, dtype, (kind,)) for kind in dict.fromkeys(KINDS) for seed in range(2)
-    ]
+    cases = [random_case(0, dtype, (kind,)) for kind in dict.fromkeys(KINDS)]
     outputs = run_cases(cases, tmp_path)
     reports = [differences(case, found) for case, found in zip(cases, outputs, strict=True)]
     assert not any(reports), [report for report in reports if report]
@@ -32,7 +30,7 @@ def test_every_operator_is_exact(dtype: str, tmp_path: Path) -> None:
 @pytest.mark.costly
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float32"])
 def test_random_graphs_are_exact(dtype: str, tmp_path: Path) -> None:
-    cases = [random_case(seed, dtype) for seed in range(20)]
+    cases = [random_case(seed, dtype) for seed in range(6)]
     outputs = run_cases(cases, tmp_path)
     reports = [differences(case, found) for case, found in zip(cases, outputs, strict=True)]
     assert not any(reports), [report for report in reports if report]
