@@ -188,9 +188,9 @@ def _status_bytes(name: str) -> int:
 
 def takes_images(artifact: Artifact) -> bool:
     """Return whether the only input of a model takes images of a fixed size."""
-    if len(artifact.inputs) > 1:
+    if len(artifact.inputs) != 1:
         return False
-    if not artifact.inputs or has_test_images(artifact):
+    if has_test_images(artifact):
         return True
     (spec,) = artifact.inputs
     shape, is_index = spec.image_shape, spec.scale is None and np.dtype(spec.dtype).itemsize > 1

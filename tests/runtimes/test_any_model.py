@@ -264,6 +264,18 @@ def test_sizes_that_depend_on_the_values(tmp_path: Path) -> None:
         assert run(path, target, two, none)["indexes"].size == 0
 
 
+@pytest.mark.parametrize("target", ONNX_TARGETS)
+def test_a_model_without_inputs(tmp_path: Path, target: str) -> None:
+    from onnx import TensorProto as Types
+    from onnx import helper
+
+    node = helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])
+    path = write_onnx(tmp_path / "constant.onnx", [node], [], [("y", Types.FLOAT, [2])])
+    (artifact,) = load_artifacts([path], tmp_path)
+    assert timing.make_batches(artifact, 1)[0] == {}
+    assert run(path, target, {})["y"].tolist() == [1, 2]
+
+
 def test_text_is_refused_in_one_line(tmp_path: Path) -> None:
     from onnx import TensorProto as Types
     from onnx import helper
