@@ -201,9 +201,10 @@ class TensorSession:
             TargetError: see `Session.prepare`.
         """
         if isinstance(values, np.ndarray):
-            if len(self.input_specs) != 1:
+            if len(self._types) != 1:
                 raise TargetError(self._describe_mismatch(values))
-            return [quantize(values, self.input_specs[0])]
+            _, dtype, spec = self._types[0]
+            return [values if values.dtype is dtype else quantize(values, spec)]
         # Little code, because what runs between two calls slows the second one.
         arrays = []
         for name, dtype, spec in self._types:
@@ -240,8 +241,11 @@ class TensorSession:
                 f"the model has {len(self.output_specs)} outputs; logits are those of a classifier"
                 " with one output"
             )
-        (values,) = self.outputs().values()
-        return dequantize(values, self.output_specs[0], copy=False)
+        return dequantize(self._first_output(), self.output_specs[0], copy=False)
+
+    def _first_output(self) -> Array:
+        """Return a copy of the first output; sessions may have a shorter way to it."""
+        return next(iter(self.outputs().values()))
 
 
 def check_sizes(
@@ -322,13 +326,14 @@ def quantize(values: Array, spec: TensorSpec) -> Array:
             values = np.clip(values, max(own.min, limits.min), min(own.max, limits.max))
         return values.astype(dtype)
     # float32 represents all integers of 16 bits, and float64 all of 32.
-    real = np.float32 if dtype.itemsize <= 2 else np.float64
+    real: Any = np.float32
+    highest = limits.max
+    if dtype.itemsize > 2:
+        real = np.float64
+        highest = min(highest, 2**63 - 1024)  # the largest integer of 64 bits in float64
     steps: Array = np.asarray(values / real(spec.scale or 1), real)
     np.rint(steps, out=steps)
     steps += real(spec.zero_point or 0)
-    highest = real(limits.max)
-    if int(highest) > limits.max:
-        highest = np.nextafter(highest, real(0))
     np.clip(steps, limits.min, highest, out=steps)
     return steps.astype(dtype)
 

@@ -136,3 +136,16 @@ def test_quantization_equals_that_of_the_tflite_interpreter(interpreter: Any) ->
 
     values = dequantize(quantize(values, spec), spec)
     np.testing.assert_allclose(expected.reshape(1, 1000), values, rtol=0, atol=scale / 100)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "int64", "uint8"])
+def test_integers_without_a_scale_are_rounded_and_clipped(dtype: str) -> None:
+    spec = TensorSpec("index", (5,), dtype)
+    limits = np.iinfo(dtype)
+    values = np.array([-1e30, 1.6, 2.4, 100, 1e30], np.float32)
+    steps = quantize(values, spec)
+    assert steps.dtype == dtype
+    assert steps[:4].tolist() == [limits.min, 2, 2, 100]
+    assert float(steps[4]) == pytest.approx(float(limits.max))
+    large = np.array([2**40 + 1], np.int64)  # too long for a float32
+    assert quantize(large, spec).tolist() == [min(2**40 + 1, limits.max)]

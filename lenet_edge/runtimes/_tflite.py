@@ -118,6 +118,10 @@ class InterpreterSession(TensorSession):
             for spec, index in zip(self.output_specs, self._outputs, strict=True)
         }
 
+    def _first_output(self) -> Array:
+        output: Array = self._interpreter.get_tensor(self._outputs[0])
+        return output
+
     def close(self) -> None:
         """Release the interpreter and its model."""
         del self._interpreter

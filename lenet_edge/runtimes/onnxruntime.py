@@ -147,8 +147,13 @@ class BoundSession(TensorSession):
 
     def outputs(self) -> dict[str, Array]:
         """Return a copy of each output."""
-        names = (spec.name for spec in self.output_specs)
-        return dict(zip(names, map(np.array, self._results), strict=True))
+        return {
+            spec.name: result.copy()
+            for spec, result in zip(self.output_specs, self._results, strict=True)
+        }
+
+    def _first_output(self) -> Array:
+        return self._results[0].copy()
 
     def close(self) -> None:
         """Release the session and its buffers."""

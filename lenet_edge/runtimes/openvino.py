@@ -132,6 +132,9 @@ class OpenvinoSession(TensorSession):
             for number, spec in enumerate(self.output_specs)
         }
 
+    def _first_output(self) -> Array:
+        return np.array(self._request.get_output_tensor(0).data)
+
     def close(self) -> None:
         """Release the request and the model."""
         self._run = self._request = self._model = None
@@ -164,6 +167,9 @@ class InferSession(OpenvinoSession):
             spec.name: np.array(self._results[number])
             for number, spec in enumerate(self.output_specs)
         }
+
+    def _first_output(self) -> Array:
+        return np.array(self._results[0])
 
 
 def _specs(
