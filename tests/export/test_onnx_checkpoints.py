@@ -24,7 +24,7 @@ from lenet_edge.export.exporter import Options, export
 from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.target import dequantize, quantize
-from tests.conftest import MakeOnce
+from tests.conftest import MakeOnce, first_images
 from tests.export.onnx_networks import FLATTENS, Network, write_lenet, write_two_inputs
 
 
@@ -80,7 +80,7 @@ def test_files_agree_with_the_original(lenet_exports: Path) -> None:
 
 
 @pytest.mark.needs("cc", "clang", "wasm-ld")
-@pytest.mark.costly
+@pytest.mark.slow
 def test_c_and_wasm_agree_with_the_original(
     exports: Path, tmp_path: Path, test_part: Dataset
 ) -> None:
@@ -134,20 +134,20 @@ def test_every_way_to_flatten_leaves_one_reshape(
 
 
 def test_fixed_batch_of_one_becomes_free(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
+    part = first_images(test_part, 300)
     source = write_lenet(tmp_path / "lenet.onnx", exports / "lenet.keras", "constant", batch=1)
-    (artifact,) = export(
-        source, tmp_path, test_part, test_part, ("tflite",), options=Options(batch_size=4)
-    )
+    (artifact,) = export(source, tmp_path, part, part, ("tflite",), options=Options(batch_size=4))
     assert artifact.inputs[0].shape == (4, 28, 28, 1)
-    (artifact,) = export(source, tmp_path, test_part, test_part, ("tflite",))
+    (artifact,) = export(source, tmp_path, part, part, ("tflite",))
     assert artifact.batch_size is None
 
 
 def test_fixed_batch_stays_fixed(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
+    part = first_images(test_part, 300)
     source = write_lenet(tmp_path / "lenet.onnx", exports / "lenet.keras", batch=4)
     with pytest.raises(ModelFileError, match="has a fixed batch of 4; export it"):
-        export(source, tmp_path, test_part, test_part, options=Options(batch_size=2))
-    artifacts = export(source, tmp_path, test_part, test_part, precisions=("int8",))
+        export(source, tmp_path, part, part, options=Options(batch_size=2))
+    artifacts = export(source, tmp_path, part, part, precisions=("int8",))
     assert [file.inputs[0].shape for file in artifacts] == [(4, 28, 28, 1), (4, 1, 28, 28)]
     expected = Reference.load(reference_path(tmp_path, load_artifact(source).sha256)).logits[:200]
     for artifact, target in zip(artifacts, ("litert-xnnpack", "onnxruntime-cpu"), strict=True):
@@ -283,11 +283,11 @@ def damage(path: Path, kind: str) -> None:
     [
         ("truncated", "damaged|cannot be"),
         ("outside", "outside of its folder"),
-        ("cycle", "cannot be|cannot open"),
+        pytest.param("cycle", "cannot be|cannot open", marks=pytest.mark.slow),
         ("huge", "cannot run in ONNX Runtime|cannot convert|cannot be"),
-        ("wrong weights", "cannot be|cannot open"),
-        ("integers", "float32|cannot"),
-        ("any size", "any size|cannot"),
+        pytest.param("wrong weights", "cannot be|cannot open", marks=pytest.mark.slow),
+        pytest.param("integers", "float32|cannot", marks=pytest.mark.slow),
+        pytest.param("any size", "any size|cannot", marks=pytest.mark.slow),
         ("batch", "computes with the size of the batch"),
     ],
 )
