@@ -51,7 +51,11 @@ INLINE void store_bytes(lanes v, int32_t low, int32_t high, int8_t *out, int cou
   v = _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(low)), _mm256_set1_epi32(high));
   const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   const int64_t bytes = _mm_cvtsi128_si64(_mm_packs_epi16(words, words));
-  memcpy(out, &bytes, count < OUTPUTS ? (size_t)count : OUTPUTS);
+  if (count >= OUTPUTS)
+    memcpy(out, &bytes, OUTPUTS);
+  else
+    for (int n = 0; n < count; n++)
+      out[n] = (int8_t)(bytes >> 8 * n);
 }
 
 /* Groups of four inputs as unsigned bytes, input - low. Without VNNI, pairs of products must fit
@@ -165,4 +169,25 @@ INLINE void turn(int32_t from[OUTPUTS][OUTPUTS], lanes to[OUTPUTS]) {
     to[n] = _mm256_permute2x128_si256(r[n], r[4 + n], 0x20);
     to[4 + n] = _mm256_permute2x128_si256(r[n], r[4 + n], 0x31);
   }
+}
+
+/* For elementwise operators. */
+INLINE lanes same(int32_t value) { return _mm256_set1_epi32(value); }
+INLINE lanes plus(lanes a, lanes b) { return _mm256_add_epi32(a, b); }
+INLINE lanes minus(lanes a, lanes b) { return _mm256_sub_epi32(a, b); }
+INLINE lanes load_integers(const int8_t *from, int32_t zero, int left) {
+  const lanes v = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)from));
+  return _mm256_slli_epi32(_mm256_sub_epi32(v, _mm256_set1_epi32(zero)), left);
+}
+
+/* `scale_twice` by the same numbers in all lanes. */
+INLINE lanes twice_all(lanes sum, int32_t multiplier, int shift) {
+  const int left = shift > 0 ? shift : 0, right = left - shift;
+  const lanes high = high_products(_mm256_sll_epi32(sum, _mm_cvtsi32_si128(left)),
+                                   _mm256_set1_epi32(multiplier), _mm256_set1_epi64x(1 << 30), 1);
+  if (right == 0)
+    return high;
+  const lanes near = _mm256_add_epi32(high, _mm256_set1_epi32((int32_t)((1u << right) >> 1)));
+  return _mm256_sra_epi32(_mm256_add_epi32(near, _mm256_srai_epi32(high, 31)),
+                          _mm_cvtsi32_si128(right));
 }

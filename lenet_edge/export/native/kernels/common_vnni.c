@@ -115,3 +115,15 @@ INLINE lanes pair(const int8_t *a, const int8_t *b) {
 #define ONCE(sum, layer, k, words)                                                                 \
   once(sum, SUM_BIAS(layer, words) + (k), (layer)->multipliers + (k), (layer)->shifts + (k),       \
        (layer)->zero)
+
+/* For elementwise operators. */
+INLINE lanes same(int32_t value) { return _mm512_set1_epi32(value); }
+INLINE lanes plus(lanes a, lanes b) { return _mm512_add_epi32(a, b); }
+INLINE lanes minus(lanes a, lanes b) { return _mm512_sub_epi32(a, b); }
+INLINE lanes load_integers(const int8_t *from, int32_t zero, int left) {
+  const lanes v = _mm512_sub_epi32(load_shifts(from), _mm512_set1_epi32(zero));
+  return _mm512_sllv_epi32(v, _mm512_set1_epi32(left));
+}
+INLINE lanes twice_all(lanes sum, int32_t multiplier, int shift) {
+  return twice_by(sum, _mm512_set1_epi32(multiplier), _mm512_set1_epi32(shift), 0, 1);
+}

@@ -47,7 +47,11 @@ INLINE void store_bytes(lanes v, int32_t low, int32_t high, int8_t *out, int cou
   v = wasm_i32x4_min(wasm_i32x4_max(v, wasm_i32x4_splat(low)), wasm_i32x4_splat(high));
   v = wasm_i16x8_narrow_i32x4(v, v);
   const int32_t bytes = wasm_i32x4_extract_lane(wasm_i8x16_narrow_i16x8(v, v), 0);
-  memcpy(out, &bytes, count < OUTPUTS ? (size_t)count : OUTPUTS);
+  if (count >= OUTPUTS)
+    memcpy(out, &bytes, OUTPUTS);
+  else
+    for (int n = 0; n < count; n++)
+      out[n] = (int8_t)(bytes >> 8 * n);
 }
 
 INLINE int needs_words(int32_t in_low) {
@@ -114,4 +118,27 @@ INLINE void turn(int32_t from[OUTPUTS][OUTPUTS], lanes to[OUTPUTS]) {
   to[1] = wasm_i64x2_shuffle(ab, cd, 1, 3);
   to[2] = wasm_i64x2_shuffle(AB, CD, 0, 2);
   to[3] = wasm_i64x2_shuffle(AB, CD, 1, 3);
+}
+
+/* For elementwise operators. */
+INLINE lanes same(int32_t value) { return wasm_i32x4_splat(value); }
+INLINE lanes plus(lanes a, lanes b) { return wasm_i32x4_add(a, b); }
+INLINE lanes minus(lanes a, lanes b) { return wasm_i32x4_sub(a, b); }
+INLINE lanes load_integers(const int8_t *from, int32_t zero, int left) {
+  const lanes v = wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(from)));
+  return wasm_i32x4_shl(wasm_i32x4_sub(v, wasm_i32x4_splat(zero)), (uint32_t)left);
+}
+
+/* `scale_twice` by the same numbers in all lanes. */
+INLINE lanes twice_all(lanes sum, int32_t multiplier, int shift) {
+  const int left = shift > 0 ? shift : 0, right = left - shift;
+  const lanes shifted = wasm_i32x4_shl(sum, (uint32_t)left), by = wasm_i32x4_splat(multiplier);
+  const lanes half = wasm_i64x2_splat(1 << 30);
+  const lanes low = wasm_i64x2_shr(wasm_i64x2_add(wasm_i64x2_extmul_low_i32x4(shifted, by), half), 31);
+  const lanes top = wasm_i64x2_shr(wasm_i64x2_add(wasm_i64x2_extmul_high_i32x4(shifted, by), half), 31);
+  const lanes high = wasm_i32x4_shuffle(low, top, 0, 2, 4, 6);
+  if (right == 0)
+    return high;
+  const lanes near = wasm_i32x4_add(high, wasm_i32x4_splat((int32_t)((1u << right) >> 1)));
+  return wasm_i32x4_shr(wasm_i32x4_add(near, wasm_i32x4_shr(high, 31)), (uint32_t)right);
 }

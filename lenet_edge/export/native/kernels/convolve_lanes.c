@@ -87,9 +87,10 @@ KERNEL void convolve(const struct convolution *c, const int8_t *in, int8_t *out)
         const int8_t *at =
             window > 1 ? from + n / c->pool_cols * c->row_step + n % c->pool_cols * c->col_step
                        : from + (t < count ? t : count - 1) * c->pool_col_step;
-        for (int r = 0; r < runs; r++)
-          gather(at + r / c->run_cols * c->run_row_step + r % c->run_cols * c->run_col_step, run,
-                 c->in_low, words, x + (t * runs + r) * run * bytes);
+        for (int r = 0; r < c->run_rows; r++)
+          for (int q = 0; q < c->run_cols; q++)
+            gather(at + r * c->run_row_step + q * c->run_col_step, run, c->in_low, words,
+                   x + (t * runs + r * c->run_cols + q) * run * bytes);
       }
       const int size = runs * c->run_groups;
       if (words)

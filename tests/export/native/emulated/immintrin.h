@@ -3,7 +3,7 @@
 #define EMULATED
 #include_next <immintrin.h>
 #include <string.h>
-#define E static inline __attribute__((always_inline, unused))
+#define E static __attribute__((noinline, unused, target("avx2,fma")))
 #define __m512i emulated_512
 #define __mmask16 emulated_mask
 typedef unsigned short emulated_mask;
