@@ -10,13 +10,21 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lenet_edge.export import wasm
 from lenet_edge.export.native.isa import ISAS
-from tests.export.native_random import Case, differences, make_case, random_case, run_cases
+from tests.export.native_random import (
+    Case,
+    Values,
+    differences,
+    make_case,
+    random_case,
+    run_cases,
+)
 from tests.needs import BUILD_WASM, require
 
 EMULATED = Path(__file__).with_name("emulated")
@@ -73,7 +81,7 @@ def test_webassembly_is_exact(tmp_path: Path) -> None:
     assert not any(reports), [report for report in reports if report]
 
 
-def run_wasm(case: Case, folder: Path) -> list[np.ndarray]:
+def run_wasm(case: Case, folder: Path) -> list[Values]:
     """Return the outputs of a case with int8 tensors, compiled to WebAssembly."""
     import wasmtime
 
@@ -87,7 +95,7 @@ def run_wasm(case: Case, folder: Path) -> list[np.ndarray]:
     assert done.returncode == 0, done.stderr[:3000]
     store = wasmtime.Store()
     module = wasmtime.Module.from_file(store.engine, str(output))
-    exports = wasmtime.Instance(store, module, []).exports(store)
+    exports: Any = wasmtime.Instance(store, module, []).exports(store)
     memory, address = exports["memory"], exports["__heap_base"].value(store)
     tensors = list(case.inputs)
     for spec in case.compiled.outputs:
