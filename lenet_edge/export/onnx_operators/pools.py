@@ -27,6 +27,8 @@ def _pool(node: Node) -> Value:
     x = node.x.stored_as(channels_last(len(kernel) + 2))
     tensor = x.tensor
     padding, pads = padding_of(node, tensor.shape[1:-1], kernel, strides, dilations)
+    if any(max(pad) >= size for pad, size in zip(pads, kernel, strict=True)):
+        raise Unsupported("it pads as much as its window")
     if len(kernel) == 1:
         tensor = tf.expand_dims(tensor, 1)
         kernel, strides, pads = [1, *kernel], [1, *strides], [(0, 0), *pads]
