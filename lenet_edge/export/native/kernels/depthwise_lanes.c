@@ -26,7 +26,7 @@ INLINE void depthwise_all(const struct depthwise *d, const int8_t *in, int8_t *o
         FOUR(START)
         UNROLL(1)
         for (int n = 0; n < taps; n += 2) {
-          int places[2];
+          int places[2] = {0, 0};
           UNROLL(2)
           for (int half = 0; half < 2; half++) {
             places[half] = n + half < taps ? offset : places[0];
