@@ -12,13 +12,14 @@ extern uint32_t ld_data_load[], ld_data[], ld_data_end[], ld_bss[], ld_bss_end[]
 void NET(const int8_t *input, int8_t *output);
 void reset(void);
 void fault(void);
+void wrap(void);
 
 #define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
 #define SYSTICK_CONTROL REGISTER(0xE000E010)
 #define SYSTICK_RELOAD REGISTER(0xE000E014)
 #define SYSTICK_NOW REGISTER(0xE000E018)
 #define COPROCESSORS REGISTER(0xE000ED88)
-#define TICKS 0xFFFFFFu /* SysTick counts down in 24 bits. */
+#define TICKS 0xFFFFFFu /* SysTick counts down in 24 bits, and interrupts when it wraps. */
 #define PAINT 0xA5A5A5A5u
 
 enum { OPEN = 1, CLOSE = 2, WRITE = 5, READ = 6, EXIT = 0x20 };
@@ -57,17 +58,33 @@ static uintptr_t transfer(uintptr_t operation, uintptr_t file, void *bytes, uint
 
 static void close_file(uintptr_t file) { call_host(CLOSE, &file); }
 
+static volatile uint32_t wraps;
+
+void wrap(void) { wraps++; }
+
+/* Start the counter again. */
+static inline void start_ticks(void) {
+  SYSTICK_NOW = 0;
+  wraps = 0;
+}
+
+/* Return the ticks since the start, in 32 bits. */
+static inline uint32_t read_ticks(void) {
+  const uint32_t now = SYSTICK_NOW;
+  return wraps * (TICKS + 1u) + (TICKS - now);
+}
+
 /* Call the network, and return the ticks of the call. */
 __attribute__((noinline)) static uint32_t call_network(void) {
-  const uint32_t start = SYSTICK_NOW;
+  start_ticks();
   NET(input, output);
-  return (start - SYSTICK_NOW) & TICKS;
+  return read_ticks();
 }
 
 __attribute__((noinline)) static uint32_t call_nothing(void) {
-  const uint32_t start = SYSTICK_NOW;
+  start_ticks();
   __asm__ volatile("" ::: "memory");
-  return (start - SYSTICK_NOW) & TICKS;
+  return read_ticks();
 }
 
 /* Return the bytes of stack that a call needs: paint the free stack, and look for changed words. */
@@ -89,8 +106,7 @@ int main(void) {
   const uintptr_t in = open_file("in", 2, READ_BINARY), out = open_file("out", 3, WRITE_BINARY);
   const uintptr_t ticks = open_file("ticks", 5, WRITE_BINARY);
   SYSTICK_RELOAD = TICKS;
-  SYSTICK_NOW = 0;
-  SYSTICK_CONTROL = 5; /* the processor's clock, without interrupts */
+  SYSTICK_CONTROL = 7; /* the processor's clock, with interrupts */
   uint32_t numbers[] = {call_nothing(), measure_stack()};
   transfer(WRITE, ticks, numbers, sizeof numbers);
   while (transfer(READ, in, input, sizeof input) == 0) {
@@ -118,8 +134,8 @@ void reset(void) {
 
 void fault(void) { leave(5); }
 
-/* The initial stack pointer, the reset, and the exceptions from NMI to UsageFault. */
+/* The initial stack pointer, the reset, the faults from NMI to UsageFault, and SysTick. */
 __attribute__((section(".vectors"), used)) static const uintptr_t vectors[16] = {
     (uintptr_t)ld_stack_top, (uintptr_t)reset, (uintptr_t)fault, (uintptr_t)fault,
-    (uintptr_t)fault,         (uintptr_t)fault, (uintptr_t)fault,
+    (uintptr_t)fault,        (uintptr_t)fault, (uintptr_t)fault, [15] = (uintptr_t)wrap,
 };

@@ -50,6 +50,16 @@ def test_outputs_instructions_and_stack(core: str, tmp_path: Path) -> None:
     assert long.stack_bytes - short.stack_bytes == 1000
 
 
+def test_counts_go_beyond_the_24_bits_of_the_timer(tmp_path: Path) -> None:
+    loop = "void add_one(const char *in, char *out) { for (int n = {}; n--;)"
+    loop += ' __asm__ volatile("nop"); out[0] = in[0]; }'
+    short, long = (
+        run(tmp_path, "cortex-m4", loop.replace("{}", rounds)).instructions
+        for rounds in ("100000", "5100000")
+    )
+    np.testing.assert_allclose(long - short, 5_000_000 * 3, atol=200)
+
+
 @pytest.mark.parametrize(("core", "line", "status"), [
     ("cortex-m0", "__builtin_trap();", 5),
     ("cortex-m55", "*(volatile int *)0xF0000000 = 0;", 5),
