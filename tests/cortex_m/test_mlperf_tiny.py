@@ -1,4 +1,4 @@
-"""A network of MLPerf Tiny on emulated Cortex-M cores: exact to the bit, depthwise layers included."""
+"""A network of MLPerf Tiny with depthwise layers on emulated Cortex-M cores: exact to the bit."""
 
 from __future__ import annotations
 
