@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -103,3 +104,26 @@ def test_lenet_keeps_its_accuracy_in_every_format(
     for file in files:
         loss = before - np.mean(outputs(file, images).argmax(1) == labels)
         assert loss <= 0.001, (file.name, loss)
+
+
+@pytest.mark.costly
+def test_two_outputs_are_verified_and_a_broken_one_is_named(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
+    (path,) = TWO_OUTPUTS.paths
+    files = export(TWO_OUTPUTS, path, lenet_edge_here, tmp_path, "--format", "tflite")
+    values = TWO_OUTPUTS.values(TWO_OUTPUTS.data("test", 50)[0])
+    np.savez(tmp_path / "values.npz", image=values)
+    data = ("--reference", path, "--data", "values.npz", "--target")
+    done = lenet_edge_here("verify", *files, *data, "litert")
+    assert done.returncode == 0, done.stdout
+    model = onnx.load(path)
+    (last,) = (node for node in model.graph.node if "mask" in node.output)
+    (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
+    array = -onnx.numpy_helper.to_array(weights)
+    weights.CopyFrom(onnx.numpy_helper.from_array(array, weights.name))
+    onnx.save(model, tmp_path / "broken.onnx")
+    done = lenet_edge_here("verify", "broken.onnx", *data, "onnxruntime-cpu")
+    assert done.returncode == 3, done.stdout
+    assert "output mask:" in done.stdout
+    assert "output logits:" not in done.stdout
