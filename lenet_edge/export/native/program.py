@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.native import arena, isa
-from lenet_edge.export.native.lowering import (
+from lenet_edge.export.native.lowering.steps import (
     Array,
     Buffer,
     KernelCall,

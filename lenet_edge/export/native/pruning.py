@@ -18,7 +18,7 @@ from lenet_edge.export.native.coverage import (
     strides_of,
     window_of,
 )
-from lenet_edge.export.native.lowering import centred_weights, output_limits, padding_of
+from lenet_edge.export.native.lowering.integers import centred_weights, output_limits, padding_of
 from lenet_edge.export.native.passes import CONVOLUTIONS, stored_zero
 from lenet_edge.export.native.tflite_graph import Operator, OperatorGraph, Tensor
 
