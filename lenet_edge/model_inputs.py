@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -106,11 +105,28 @@ def read_inputs(path: Path, specs: Sequence[TensorSpec], batch_size: int) -> lis
         DataError: the file is missing or damaged, or its arrays are not those of the inputs.
     """
     try:
-        arrays: dict[str, Any] = npz.read_arrays(path)
+        arrays = npz.read_arrays(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; give the path of an .npz file") from None
     except ValueError as error:
         raise DataError(f"{path} cannot be read as .npz ({error}); write it again") from error
+    return split_inputs(arrays, specs, batch_size, path)
+
+
+def split_inputs(
+    arrays: Mapping[str, Array], specs: Sequence[TensorSpec], batch_size: int, path: Path
+) -> list[dict[str, Array]]:
+    """Return the values for each call from arrays of all calls, see `read_inputs`.
+
+    Args:
+        arrays: an array for each input.
+        specs: the inputs.
+        batch_size: the rows of one call, for an input that leaves its first size free.
+        path: the file of the arrays, for messages.
+
+    Raises:
+        DataError: the arrays are not those of the inputs.
+    """
     names = [spec.name for spec in specs]
     if len(names) == 1 and len(arrays) == 1:
         arrays = dict(zip(names, arrays.values(), strict=True))

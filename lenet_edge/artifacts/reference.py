@@ -97,8 +97,7 @@ def reference_for(artifact: Artifact) -> Reference:
     Raises:
         ModelFileError: they are not beside the file, or belong to another checkpoint.
     """
-    checkpoint = artifact.parent_sha256 or artifact.sha256
-    path = reference_path(artifact.path.parent, checkpoint)
+    checkpoint, path = find_reference(artifact)
     counts = len(artifact.inputs), len(artifact.outputs)
     if max(counts) > 1 and not path.exists():
         raise ModelFileError(
@@ -119,6 +118,18 @@ def reference_for(artifact: Artifact) -> Reference:
             " export again"
         )
     return reference
+
+
+def find_reference(artifact: Artifact) -> tuple[str, Path]:
+    """Return the hash of the checkpoint of a file, and the path of its reference logits.
+
+    An exported .onnx file can be the checkpoint of other files. Its own logits are then recorded
+    beside it, and those of its parent may not be.
+    """
+    folder, own = artifact.path.parent, artifact.sha256
+    parent = artifact.parent_sha256 or own
+    path, own_path = reference_path(folder, parent), reference_path(folder, own)
+    return (own, own_path) if own_path.exists() and not path.exists() else (parent, path)
 
 
 def reference_path(folder: Path, checkpoint_sha256: str) -> Path:

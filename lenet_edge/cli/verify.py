@@ -126,8 +126,8 @@ _BY_PRECISION = "The default depends on the precision"
     type=click.Path(path_type=Path),
     metavar="FILE|FOLDER",
     help="With --reference: use these images, and their labels if there are any: an .npz, .npy or"
-    " CSV file, or a folder of images. For models that do not take one image: an .npz file with an"
-    " array for each input. Default: recorded images, or random inputs.",
+    " CSV file, or a folder of images. For other models: an .npz file with an array for each"
+    " input. Default: recorded images, or random inputs.",
 )
 @option(OUTPUT, "--layers", is_flag=True,
         help="Show which layer of a quantized file has the largest error.")  # fmt: skip

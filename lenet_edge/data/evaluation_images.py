@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.artifacts.reference import Reference, reference_for, reference_path
+from lenet_edge.artifacts.reference import Reference, find_reference, reference_for
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.errors import DataError
@@ -64,5 +64,4 @@ def has_test_images(artifact: Artifact) -> bool:
 
 def has_reference(artifact: Artifact) -> bool:
     """Return whether the reference of an artifact is recorded beside it."""
-    parent = artifact.parent_sha256 or artifact.sha256
-    return reference_path(artifact.path.parent, parent).exists()
+    return find_reference(artifact)[1].exists()

@@ -23,7 +23,7 @@ import numpy as np
 
 import lenet_edge
 from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
-from lenet_edge.artifacts.reference import reference_for, reference_path
+from lenet_edge.artifacts.reference import find_reference, reference_for
 from lenet_edge.data.evaluation_images import evaluation_data
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.formats import BY_NAME
@@ -128,8 +128,7 @@ def make_bundle(
             if library := build_for(machine, content, artifact.path.name):
                 built = built_beside(artifact.path, content, machine)
                 files[f"exported/{built.name}"] = library
-        checkpoint = artifact.parent_sha256 or artifact.sha256
-        name = f"exported/{reference_path(Path(), checkpoint).name}"
+        name = f"exported/{find_reference(artifact)[1].name}"
         if name not in files:
             files[name] = _reference(artifact, num_images)
     for path in _board_files():

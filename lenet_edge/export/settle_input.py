@@ -59,9 +59,6 @@ class Options:
 DEFAULT_OPTIONS = Options()
 
 
-DEFAULT_OPTIONS = Options()
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """The images to compare the exported files on."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.artifacts.reference import reference_path
+from lenet_edge.artifacts.reference import find_reference
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.results.result_file import Skipped
@@ -29,7 +29,7 @@ def read_files(artifacts: Iterable[Artifact]) -> dict[str, bytes]:
     for artifact in artifacts:
         path = path_on_board(artifact)
         files[path] = artifact.path.read_bytes()
-        reference = reference_path(artifact.path.parent, artifact.parent_sha256 or artifact.sha256)
+        _, reference = find_reference(artifact)
         if reference.exists():
             files[f"{Path(path).parent}/{reference.name}"] = reference.read_bytes()
     return files

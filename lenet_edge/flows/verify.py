@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
+from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.errors import LenetEdgeError, ModelFileError, UsageError
 from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
@@ -100,6 +100,7 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
     if settings.reference:
         (sibling,) = load_artifacts([settings.reference], Path(), console.note, settings.stated)
         if _compares_outputs(sibling, pairs, settings.data):
+            sibling, pairs = settle_inputs(sibling, pairs, None, console.note)
             by_parent = dict.fromkeys(range(len(pairs)), sibling)
     by_output: list[ParityReport] = []
     if by_parent:
@@ -137,20 +138,25 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
 def _by_parent(pairs: Sequence[Pair]) -> dict[int, Artifact]:
     """Return the file that a manifest names as the origin, by the number of the pair.
 
-    Only files without recorded predictions need it: those with several inputs or outputs.
+    Only files without recorded predictions need it: those with several inputs or outputs. A file
+    that the others were made from is its own origin.
 
     Raises:
         ModelFileError: the file that a manifest names is not found.
     """
     parents: dict[int, Artifact] = {}
     found: dict[str, Artifact] = {}
+    origins = {pair.artifact.parent_sha256 for pair in pairs}
     for number, pair in enumerate(pairs):
         file = pair.artifact
-        if not needs_outputs(file, []) or _has_recorded_reference(file):
+        if not needs_outputs(file, []) or has_reference(file):
             continue
         parent = file.parent_sha256 or ""
         if parent not in found:
             path = find_parent(file) if parent else None
+            if path is None and file.sha256 in origins:
+                parents[number] = file
+                continue
             if path is None:
                 raise ModelFileError(
                     f"{file.name} has {len(file.inputs)} inputs and {len(file.outputs)} outputs,"
@@ -162,16 +168,11 @@ def _by_parent(pairs: Sequence[Pair]) -> dict[int, Artifact]:
     return parents
 
 
-def _has_recorded_reference(file: Artifact) -> bool:
-    checkpoint = file.parent_sha256 or file.sha256
-    return reference_path(file.path.parent, checkpoint).exists()
-
-
 def _compares_outputs(reference: Artifact, pairs: Sequence[Pair], data: Path | None) -> bool:
     """Return True if files are compared output by output, and not by their predictions."""
     if needs_outputs(reference, [pair.artifact for pair in pairs]):
         return True
-    return data is None and not _has_recorded_reference(reference)
+    return data is None and not has_reference(reference)
 
 
 def _verify_outputs(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.head import Head
-from lenet_edge.artifacts.reference import reference_for, reference_path
+from lenet_edge.artifacts.reference import find_reference, reference_for
 from lenet_edge.artifacts.stated_input import question
 from lenet_edge.data.dataset import LabelledImages
 from lenet_edge.data.evaluation_images import evaluation_data
@@ -86,12 +86,12 @@ def expected_from_file(
         LenetEdgeError: no target on this machine can run the file.
     """
     if data is None:
-        checkpoint = reference.parent_sha256 or reference.sha256
-        if not reference_path(reference.path.parent, checkpoint).exists():
+        checkpoint, path = find_reference(reference)
+        if not path.exists():
             raise DataError(
                 f"no images are recorded beside {reference.name}; give images with --data FILE.npz"
             )
-        if reference.parent_sha256 is None:
+        if checkpoint == reference.sha256:
             return expected_from_reference(reference)
         recorded = expected_from_reference(reference)
         data = LabelledImages(recorded.images, recorded.labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,16 @@ import numpy.typing as npt
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.head import Head, resolve_head
+from lenet_edge.classifier_io import to_model_input
+from lenet_edge.data.labelled_images import load_images
 from lenet_edge.errors import DataError, LenetEdgeError, UsageError
 from lenet_edge.formats import format_of
 from lenet_edge.inspection import inspect_graph
-from lenet_edge.model_inputs import random_inputs, read_inputs
+from lenet_edge.model_inputs import random_inputs, read_inputs, split_inputs
 from lenet_edge.results.parity_report import Bounds, LayerError, OutputReport
 from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.selection import Pair, best_target
+from lenet_edge.support import npz
 from lenet_edge.support.files import sha256_of
 from lenet_edge.support.printable import make_printable
 from lenet_edge.support.temporary import temporary_folder
@@ -119,7 +123,8 @@ def compare_files(
     Args:
         pairs: the candidates with their targets.
         reference: the file to compare with, on the best target for it.
-        data: an .npz file with an array for each input of the reference; None takes random values.
+        data: images for a reference that takes one, or an .npz file with an array for each input
+            of the reference; None takes random values.
         settings: bounds that override the defaults; see `verdict.bounds_for_output`.
         num_threads: threads for one inference.
         on_progress: called with a line of text after each pair.
@@ -278,6 +283,11 @@ def _calls(
     reference: Artifact, data: Path | None, batch: int, ranges: Mapping[str, tuple[float, float]]
 ) -> list[Values]:
     """Return the inputs of each call of the reference."""
+    if data is not None and _has_images(data, reference):
+        shape, rule = reference.inputs[0].image_shape or (), reference.preprocessing
+        images = load_images(data, shape, reference.labels, preprocessing=rule).images
+        values = {reference.inputs[0].name: to_model_input(images, reference)}
+        return list(split_inputs(values, reference.inputs, batch, data))
     if data is not None:
         return list(read_inputs(data, reference.inputs, batch))
     return [
@@ -287,6 +297,19 @@ def _calls(
         }
         for call in random_inputs(reference.inputs, batch, RANDOM_CALLS)
     ]
+
+
+def _has_images(data: Path, reference: Artifact) -> bool:
+    """Return True if data holds images as `export --calibration` takes them, not input values."""
+    spec = reference.inputs[0] if len(reference.inputs) == 1 else None
+    if spec is None or spec.image_shape is None or np.dtype(spec.dtype).kind != "f":
+        return False
+    if data.suffix != ".npz":
+        return True
+    with suppress(OSError, ValueError):  # `read_inputs` reports the fault
+        names = npz.read_arrays(data)
+        return "images" in names and spec.name not in names
+    return False
 
 
 def _scale(values: Array, low: float, high: float) -> Array:

@@ -112,11 +112,13 @@ def test_two_outputs_are_verified_and_a_broken_one_is_named(
 ) -> None:
     (path,) = TWO_OUTPUTS.paths
     files = export(TWO_OUTPUTS, path, lenet_edge_here, tmp_path, "--format", "tflite")
-    values = TWO_OUTPUTS.values(TWO_OUTPUTS.data("test", 50)[0])
-    np.savez(tmp_path / "values.npz", image=values)
-    data = ("--reference", path, "--data", "values.npz", "--target")
+    images = TWO_OUTPUTS.data("test", 50)[0]
+    np.savez(tmp_path / "images.npz", images=images)  # pixels, channels last
+    np.savez(tmp_path / "values.npz", image=TWO_OUTPUTS.values(images))
+    data = ("--reference", path, "--data", "images.npz", "--target")
     done = lenet_edge_here("verify", *files, *data, "litert")
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    data = ("--reference", path, "--data", "values.npz", "--target")
     model = onnx.load(path)
     (last,) = (node for node in model.graph.node if "mask" in node.output)
     (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[1])

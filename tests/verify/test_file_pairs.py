@@ -229,9 +229,10 @@ def test_the_manifest_names_the_reference(tmp_path: Path, lenet_edge_here: Lenet
     bad = two_heads(tmp_path / "exported" / "bad.tflite", broken="scores")
     (artifact,) = load_artifacts([bad], tmp_path)
     write_manifest(dataclasses.replace(artifact, parent_sha256=sha256_of(good)))
-    status, _, text = verify(lenet_edge_here, "--target", "litert-reference")
+    status, _, text = verify(lenet_edge_here, good, bad, "--target", "litert-reference")
     assert status == 3, text
-    (report,) = BenchRun.load(tmp_path / "out.json").parity
+    own, report = BenchRun.load(tmp_path / "out.json").parity
+    assert (own.reference, own.candidate, own.verdict) == ("good.tflite", "good.tflite", "pass")
     assert (report.reference, report.candidate) == ("good.tflite", "bad.tflite")
     assert [output.verdict for output in report.outputs] == ["pass", "fail"]
     good.unlink()
