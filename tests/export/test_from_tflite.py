@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -62,6 +63,38 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     assert outputs[artifact.outputs[0].name].shape == (3, 20, 20, 6)
     np.testing.assert_array_equal(outputs[artifact.outputs[0].name], real[:, 0])
     np.testing.assert_array_equal(outputs[artifact.outputs[1].name], both[:, 0])
+
+
+HOSTILE = ["*/ int evil; /*", "??/\n*/ int evil;", "\\", "\u202e*/", "a\nvoid evil_batch(int);",
+           "out0", "images", "image", "new", "linux", "memory"]  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", ["new", "walk0", 'a"\\b\nint evil;', "run_avx2"])
+def test_names_of_a_foreign_file_stay_in_comments(stem: str, tmp_path: Path) -> None:
+    require("gcc")
+    file = File()
+    total = file.input((1, 4))
+    for _ in range(len(HOSTILE) - 2):
+        other = file.input((1, 4))
+        total = file.operator("ADD", [total, other], file.tensor((1, 4)),
+                              fusedActivationFunction=0)  # fmt: skip
+    names = iter(HOSTILE * 3)
+    for tensor in file.graph.tensors:
+        tensor.name = next(names)
+    for number, index in enumerate(file.inputs):
+        file.graph.tensors[index].name = HOSTILE[number]
+    path = tmp_path / f"{stem}.tflite"
+    path.write_bytes(file.finish([total]))
+    (artifact,) = export_tflite(path, tmp_path, ("native",))
+    header = artifact.path.with_suffix(".h")
+    for command in (["gcc", "-x", "c"], ["gcc", "-x", "c", "-include", str(header)]):
+        done = subprocess.run([*command, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-DPLAIN_C",
+                               "-E", "-P", str(artifact.path)],
+                              capture_output=True, text=True, check=True)  # fmt: skip
+        assert "evil;" not in done.stdout
+        assert "evil_batch(int)" not in done.stdout
+        subprocess.run([*command, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-DPLAIN_C",
+                        "-fsyntax-only", str(artifact.path)], check=True)  # fmt: skip
 
 
 def test_other_formats_and_precisions_are_refused(tmp_path: Path) -> None:

@@ -303,7 +303,9 @@ def test_labels_cannot_end_the_comment(
 @pytest.mark.parametrize(
     ("stem", "name"),
     [("lenet", "lenet"), ("second-net", "second_net"), ("3d", "net_3d"), ("int", "net_int"),
-     ("dense", "net_dense"), ("run", "net_run"), ("", "net_"), ("né", "n_"), ("_x", "net__x")],
+     ("dense", "net_dense"), ("run", "net_run"), ("new", "net_new"), ("walk0", "net_walk0"),
+     ("lenet5", "lenet5"), ("run_avx2", "net_run_avx2"), ("", "net_"),
+     ("né", "n_"), ("_x", "net__x")],
 )  # fmt: skip
 def test_function_name_is_valid_c(stem: str, name: str) -> None:
     assert identifier(stem) == name

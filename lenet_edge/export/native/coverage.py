@@ -37,6 +37,8 @@ def check(graph: OperatorGraph, name: str) -> None:
             problems.append(f"{tensor.name!r:.60} is of {tensor.dtype}")
         elif tensor.is_dynamic:
             problems.append(f"{tensor.name!r:.60} has a size that is not fixed")
+        elif 0 in tensor.shape:
+            problems.append(f"{tensor.name!r:.60} has the shape {tensor.shape}")
     for operator in graph.operators:
         problem = _problem(operator)
         if problem:

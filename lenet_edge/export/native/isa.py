@@ -132,8 +132,13 @@ def at_level(text: str, isa: Isa) -> str:
     names = re.findall(r"^(?:INLINE|KERNEL|static) [^(;={]*?(\w+)\(", text, re.MULTILINE)
     names += re.findall(r"^typedef [^;]*?\b(\w+)(?: __attribute__.*)?;", text, re.MULTILINE)
     names += re.findall(r"^#define (\w+)", text, re.MULTILINE)
-    for name in dict.fromkeys(names):
-        text = re.sub(rf"(?<!\.)(?<!struct )\b{name}\b", f"{name}_{isa.name}", text)
+    parts = re.split(r"(/\*.*?\*/)", text, flags=re.DOTALL)  # every second part is a comment
+    any_name = "|".join(dict.fromkeys(names))
+    parts[::2] = [
+        re.sub(rf"(?<!\.)(?<!struct )\b({any_name})\b", rf"\1_{isa.name}", part)
+        for part in parts[::2]
+    ]
+    text = "".join(parts)
     mark = isa.name.upper()
     text = re.sub(r"^(INLINE|KERNEL|static)\b(?! const)", rf"\1 {mark}", text, flags=re.MULTILINE)
     attribute = isa.attribute or f'__attribute__((target("{isa.target}")))'

@@ -17,7 +17,7 @@ from lenet_edge.export.native.lowering.steps import (
     Struct,
     root,
 )
-from lenet_edge.export.native.text import array, c_float
+from lenet_edge.export.native.text import RESERVED, array, c_float, comment_text
 from lenet_edge.export.native.tflite_graph import Tensor
 
 STACK_ARENA_BYTES = 4096  # a larger arena is static memory
@@ -170,13 +170,9 @@ def _run(program: Program) -> str:
             lines.append(f"  (void){name};")
     for call in program.calls:
         if call.comment:
-            lines.append(f"  /* {_comment(call.comment)} */")
+            lines.append(f"  /* {comment_text(call.comment)} */")
         lines.append(f"  {_call(call)}")
     return "\n".join([*lines, "}", ""])
-
-
-def _comment(text: str) -> str:
-    return re.sub(r"[^ -~]+", " ", text).replace("/", "|").replace("??", "?").replace("\\", "|")
 
 
 def _call(call: KernelCall) -> str:
@@ -204,22 +200,28 @@ def _place(place: Place, images: int) -> str:
 
 
 def _names(program: Program) -> list[str]:
-    """Return the names of the parameters of the public functions."""
+    """Return the names of the parameters of the public functions: those of the tensors, if legal.
+
+    The functions for batches have the plural of each name.
+    """
     names: list[str] = []
+    taken = {*RESERVED, *_USED_NAMES}
     for _, fallback, tensor in _parameters(program):
         name = re.sub(r"\W", "_", tensor.name, flags=re.ASCII)
-        is_good = re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) and name not in (*names, *_RESERVED)
-        names.append(name if is_good else fallback)
+        if (
+            not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name)
+            or re.fullmatch(r"(in|out)\d+s?", name)
+            or not taken.isdisjoint((name, _plural(name)))
+        ):
+            name = fallback
+        taken |= {name, _plural(name)}
+        names.append(name)
     return names
 
 
-_RESERVED = (
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum",
-    "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict",
-    "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union",
-    "unsigned", "void", "volatile", "while", "arena", "count", "memory", "n", "best", "run", "copy",
-    "fill", "network", "best_here", "int8_t", "uint8_t", "size_t", "asm", "linux", "unix",
-)  # fmt: skip
+# Names in the bodies of the public functions.
+_USED_NAMES = ("arena", "best", "best_here", "count", "memory", "n", "network", "run",
+               "int8_t", "uint8_t", "size_t")  # fmt: skip
 
 
 def _signatures(program: Program, name: str, is_static: bool) -> list[str]:

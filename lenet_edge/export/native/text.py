@@ -13,13 +13,29 @@ import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.preprocessing import Preprocessing
+from lenet_edge.support.printable import make_printable
 
 _WIDTH = 100
 _MARK = " * lenet_edge: "  # the contract follows; `artifacts.embedded` reads it
-_KEYWORDS = (
-    "auto break case char const continue default do double else enum extern float for goto if"
-    " inline int long register restrict return short signed sizeof static struct switch typedef"
-    " union unsigned void volatile while main"
+# Words that no function or parameter may have as its name: keywords of C and C++, which may include
+# the header; macros of GCC; and functions of the C library.
+_RESERVED_WORDS = (
+    "alignas alignof and asm auto bitand bitor bool break case catch char class compl concept const"
+    " constexpr continue decltype default delete do double else enum explicit export extern false"
+    " float for friend goto if inline int long main mutable namespace new noexcept not nullptr"
+    " operator or private protected public register requires restrict return short signed sizeof"
+    " static struct switch template this throw true try typedef typeid typename typeof union"
+    " unsigned using virtual void volatile while xor"
+    " i386 linux unix"
+    " abort abs ceil cos exit exp fabs floor fmax fmin free index labs log malloc pow printf puts"
+    " read round signal sin sqrt tan time trunc write"
+)
+RESERVED = frozenset(_RESERVED_WORDS.split())
+# Names of arrays, structs, macros and functions that are made for a network.
+_GENERATED = re.compile(
+    r"(in|out|constant|layer|walk|convolution|depthwise|dense|pool|elements|mean|resize)"
+    r"(_float)?\d+(_\w+)?|\w+_(vnni|avxvnni|avx2|avx512|dotprod|neon|wasm)"
+    r"|VNNI|AVXVNNI|AVX2|AVX512|DOTPROD|MOST_INPUTS"
 )
 
 
@@ -35,8 +51,9 @@ def identifier(stem: str) -> str:
     """
     name = re.sub(r"\W", "_", stem, flags=re.ASCII)
     texts = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.c"))
-    is_used = re.search(rf"\b{name}(_batch)?\b", f"{texts} {_KEYWORDS} network run best_here")
-    return f"net_{name}" if is_used or not re.match(r"[a-zA-Z]", name) else name
+    is_used = re.search(rf"\b{name}(_batch)?\b", f"{texts} network run best_here")
+    is_free = name not in RESERVED and not is_used and not _GENERATED.fullmatch(name)
+    return name if is_free and re.match(r"[a-zA-Z]", name) else f"net_{name}"
 
 
 def array(kind: str, name: str, values: npt.NDArray[Any], aligned: bool = False) -> str:
@@ -96,22 +113,29 @@ def top(
             " * Its layers:",
             *(f" * - {layer}" for layer in layers),
             " *",
-            _MARK + json.dumps(contract, separators=(",", ":")),
+            _contract_line(json.dumps(contract, separators=(",", ":"))),
             " */",
             "",
         ]
     )
 
 
+def _contract_line(contract: str) -> str:
+    """Return the line with the contract.
+
+    Labels and tensor names may come from a foreign file. Escape the slashes, so that no name can
+    end the comment or look like the start of another.
+    """
+    return _MARK + contract.replace("/", "\\u002f").replace("??", "?\\u003f")
+
+
 def with_contract(content: bytes, contract: str) -> bytes:
     """Return a C file with another contract in the comment at its top."""
     facts = json.loads(contract)
     rule = Preprocessing(**facts["preprocessing"])
-    # Escape the slashes, so that no label can end the comment or look like the start of another.
-    line = _MARK + contract.replace("/", "\\u002f").replace("??", "?\\u003f")
     about = [
         f" * Checkpoint: sha256 {facts['parent_sha256']}.",
-        *([f" * Labels: {_comment(', '.join(facts['labels']))}."] if facts["labels"] else []),
+        *([f" * Labels: {comment_text(', '.join(facts['labels']))}."] if facts["labels"] else []),
         f" * A pixel p of 0 to 255 goes in as {rule.expression('p')}.",
         *([" * The channels have the order BGR."] if rule.channels == "bgr" else []),
         " *",
@@ -121,12 +145,14 @@ def with_contract(content: bytes, contract: str) -> bytes:
     if not any(text.startswith(" * Checkpoint:") for text in lines[:mark]):
         lines[mark:mark] = about
         mark += len(about)
-    lines[mark] = line
+    lines[mark] = _contract_line(contract)
     return "\n".join(lines).encode("utf-8")
 
 
-def _comment(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("/", "|").replace("??", "?").replace("\\", "|")
+def comment_text(text: str) -> str:
+    """Return text for a comment: one line that cannot end it, nor show it in another order."""
+    line = re.sub(r"\s+", " ", make_printable(text))
+    return re.sub(r"\?\?+", "?", re.sub(r"[/\\]", "|", line))
 
 
 def quantization_comment(rule: Preprocessing) -> str:
@@ -154,7 +180,7 @@ def _tensor_comments(artifact: Artifact) -> list[str]:
     image = artifact.inputs[0]
     if not _is_classifier(artifact) or len(artifact.inputs) != 1 or len(image.shape) != 4:
         return [
-            f" * {side} {_comment(spec.name)}: {spec.dtype},"
+            f" * {side} {comment_text(spec.name)}: {spec.dtype},"
             f" {' x '.join(str(size or 'batch') for size in spec.shape)}."
             for side, specs in (("Input", artifact.inputs), ("Output", artifact.outputs))
             for spec in specs
@@ -180,7 +206,8 @@ def header(artifact: Artifact) -> str:
     name = prototypes[1]
     upper = name.upper()
     lines = [
-        f"/* {artifact.name}, sha256 {artifact.sha256}. Made by lenet-edge; do not edit.",
+        f"/* {comment_text(artifact.name)}, sha256 {artifact.sha256}. Made by lenet-edge; do not"
+        " edit.",
         " *",
         *_tensor_comments(artifact),
     ]
