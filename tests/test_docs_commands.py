@@ -111,6 +111,7 @@ SLOW = {
     "pytorch.md",
     "raspberry-pi.md",
     "train-your-data.md",
+    "your-model.md",
 }
 # Further exit statuses. 30 test images are too few; a test does not judge the speed of a machine.
 ALSO = {

@@ -127,14 +127,14 @@ def load_source(path: Path, stated: StatedInput) -> ExportSource:
         artifact = _onnx_artifact(path)  # first, because another process opens the file
         model: FloatModel = OnnxModel(path)
     else:
-        model = load_model(path)
+        model = read_float_model(path)
         artifact = keras_artifact(path, model.for_converters)
     if artifact.sha256 != sha256:
         raise ModelFileError(f"{path} changed while it was read; export it again")
     return ExportSource(stated.describe(artifact), model)
 
 
-def load_model(path: Path) -> FloatModel:
+def read_float_model(path: Path) -> FloatModel:
     """Load the model of a .keras or .onnx file.
 
     Raises:

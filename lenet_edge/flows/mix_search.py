@@ -23,7 +23,7 @@ from lenet_edge.export.conversion import write_artifact
 from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.export.settle_input import Options, prepare
-from lenet_edge.export.source import load_model
+from lenet_edge.export.source import read_float_model
 from lenet_edge.flows.held_out import split_held_out, write_logits
 from lenet_edge.flows.mixes import Mix, MixParity, TuneResult, mark_front
 from lenet_edge.machine.environment import read_environment
@@ -142,7 +142,7 @@ def _choose_form(
     manifest: dict[str, Any],
 ) -> tuple[Any, tuple[str, ...]]:
     """Return the faster of the model and its form with paired pixels, and the manifest settings."""
-    paired = load_model(checkpoint).for_converters  # again, because `pair_pixels` changes it
+    paired = read_float_model(checkpoint).for_converters  # again, because `pair_pixels` changes it
     layer = None if isinstance(paired, OnnxModel) else pair_pixels(paired)
     if layer is None:
         return model, ()

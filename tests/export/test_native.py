@@ -215,7 +215,12 @@ def build_driver(
 
 # GCC needs ten seconds to compile a sanitized file with vectors.
 SANITIZED = [
-    pytest.param(*case, marks=[pytest.mark.slow] if case[::2] == ("gcc", ()) else [])
+    pytest.param(
+        *case,
+        marks=[pytest.mark.slow]
+        if case[::2] == ("gcc", ()) or case[1:] == ("dynamic", ("-DPLAIN_C",))
+        else [],
+    )
     for case in itertools.product(COMPILERS, PRECISIONS, [(), ("-DPLAIN_C",)])
     if case[1:] != ("int8", ("-DPLAIN_C",))
 ]
@@ -290,7 +295,8 @@ def test_int8_fits_a_microcontroller(sources: Path, cpu: str, tmp_path: Path) ->
           "-c", source, "-o", output)  # fmt: skip
     sizes = subprocess.check_output(["arm-none-eabi-size", output], text=True).splitlines()[1]
     text, data, bss = map(int, sizes.split()[:3])
-    assert 48_000 < text < 60_000
+    # A network that was trained for one epoch has no dead outputs, so all its weights are there.
+    assert 48_000 < text < 66_000
     assert data == bss == 0
     stack = max(int(line.split("\t")[1]) for line in output.with_suffix(".su").open())
     assert stack < 2 * 1024
@@ -317,8 +323,8 @@ def test_no_library_and_no_state(sources: Path, precision: str, tmp_path: Path) 
     kinds = {line.split()[-1]: line.split()[-2] for line in symbols}
     needed = {name for name, kind in kinds.items() if kind == "U"}
     # Compilers provide these symbols, and call them without being asked.
-    assert needed <= {"memcpy", "memset", "__stack_chk_fail", "__cpu_model", "__cpu_indicator_init",
-                      "_GLOBAL_OFFSET_TABLE_"}  # fmt: skip
+    assert needed <= {"memcpy", "memset", "__stack_chk_fail", "__cpu_model", "__cpu_features2",
+                      "__cpu_indicator_init", "_GLOBAL_OFFSET_TABLE_"}  # fmt: skip
     assert not [name for name, kind in kinds.items() if kind in "BbDdCc"]
     assert {name for name, kind in kinds.items() if kind == "T"} == {"lenet", "lenet_batch"}
 

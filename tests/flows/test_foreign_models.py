@@ -26,7 +26,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.mark.costly
+@pytest.mark.slow
 def test_train_export_verify_and_bench_with_a_folder_of_images(
     lenet_edge: LenetEdge, lenet_edge_here: LenetEdge, photos: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from tests.foreign_models import ForeignModel
 from tests.onnx_models import DS_CNN
 
 
+@pytest.mark.slow
 def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.lenet-edge.int8]\nmax-abs-error = 77\n")
     done = lenet_edge("run", exports / "lenet.keras", "--output-dir", "out", "--batch-size", "1")

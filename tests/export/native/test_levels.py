@@ -58,7 +58,7 @@ def make_cases() -> list[Case]:
 
 @pytest.mark.needs("gcc")
 @pytest.mark.costly
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", [pytest.param("vnni", marks=pytest.mark.slow), *LEVELS[1:]])
 def test_each_instruction_set_is_exact(level: str, tmp_path: Path) -> None:
     if " avx2 " not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this machine has no AVX2")
