@@ -16,6 +16,7 @@ import numpy as np
 
 import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
 from lenet_edge.errors import ModelFileError
+from lenet_edge.export.onnx_gelu import join_gelu
 from lenet_edge.export.onnx_operators import (  # noqa: F401  these modules fill OPERATORS
     elementwise,
     layers,
@@ -47,13 +48,14 @@ def convert_graph(model: Any, inputs: dict[str, Value], path: str) -> dict[str, 
         ModelFileError: an operator cannot be converted. The message names all of them.
     """
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-    values: dict[str, Value | None] = {
-        tensor.name: plain(np.asarray(numpy_helper.to_array(tensor)))
-        for tensor in model.graph.initializer
+    constants = {
+        tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer
     }
+    values: dict[str, Value | None] = {name: plain(array) for name, array in constants.items()}
     values.update(inputs)
+    outputs = {value.name for value in model.graph.output}
     failed: dict[str, list[str]] = {}
-    for node in model.graph.node:
+    for node in join_gelu(model.graph.node, constants, outputs):
         name = make_printable(node.name or (node.output[0] if node.output else "")).strip("/")
         convert = None if node.domain not in ("", "ai.onnx") else OPERATORS.get(node.op_type)
         if convert is None:

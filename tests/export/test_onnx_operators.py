@@ -56,6 +56,18 @@ def two_branches(network: Network, join: str, **attributes: Any) -> None:
     network.add(join, first, network.value, **attributes)
 
 
+def exact_gelu(network: Network, is_halved_first: bool) -> None:
+    """Add a GELU as both exporters of PyTorch write it."""
+    x, half = network.conv(4, 3, 1), network.constant(np.float32(0.5))
+    network.add("Div", x, network.constant(np.float32(2**0.5)))
+    network.add("Erf")
+    gate = network.add("Add", network.value, network.constant(np.float32(1)))
+    if is_halved_first:
+        network.add("Mul", network.add("Mul", x, half), gate)
+    else:
+        network.add("Mul", network.add("Mul", x, gate), half)
+
+
 def shuffle_channels(network: Network) -> None:
     network.conv(4, 3, 1)
     network.add("Reshape", network.value, network.constant(np.array([-1, 2, 2, 8, 6])))
@@ -211,6 +223,8 @@ CASES: dict[str, Build] = {
         node("Transpose", perm=[0, 3, 1, 2]),
         lambda n: n.conv(2, 4, 1),
     ),
+    "GELU": lambda n: exact_gelu(n, False),
+    "GELU halved first": lambda n: exact_gelu(n, True),
     "InstanceNormalization": node("InstanceNormalization", floats(3), floats(3)),
     "attention": then(
         conv(4, 1),
