@@ -1,13 +1,21 @@
 /* Neural network lenet, dynamic, as one C file that needs no library.
  *
  * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c
- * It keeps nothing between calls, and needs 27,200 bytes of stack.
+ * It keeps nothing between calls, and needs 28,800 bytes of stack.
+ * Its layers:
+ * - Conv2D conv1: 26 x 26 x 6, 60 parameters, 36,504 MACs
+ * - MaxPooling2D pool1: 13 x 13 x 6, 0 parameters, 0 MACs
+ * - Conv2D conv2: 11 x 11 x 16, 880 parameters, 104,544 MACs
+ * - MaxPooling2D pool2: 5 x 5 x 16, 0 parameters, 0 MACs
+ * - Dense dense1: 120, 48,120 parameters, 48,000 MACs
+ * - Dense dense2: 84, 10,164 parameters, 10,080 MACs
+ * - Dense logits: 10, 850 parameters, 840 MACs
  *
  * Checkpoint: sha256 20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0.
  * Labels: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.
  *
- * lenet_edge: {"manifest_version":1,"layout":"NHWC","precision":"dynamic","batch_size":null,"inputs":[{"name":"image","shape":[null,28,28,1],"dtype":"float32","scale":null,"zero_point":null}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"float32","scale":null,"zero_point":null}],"parent_sha256":"20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0","converter":"lenet-edge 0.1.0 native","calibration":null,"labels":["0","1","2","3","4","5","6","7","8","9"],"pixel_scale":0.00392156862745098,"settings":[]}
+ * lenet_edge: {"manifest_version":2,"layout":"NHWC","precision":"dynamic","batch_size":null,"inputs":[{"name":"image","shape":[null,28,28,1],"dtype":"float32","scale":null,"zero_point":null}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"float32","scale":null,"zero_point":null}],"parent_sha256":"20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0","converter":"lenet-edge 0.1.0 native","calibration":null,"labels":["0","1","2","3","4","5","6","7","8","9"],"preprocessing":{"scale":[0.00392156862745098],"offset":[0.0],"channels":null,"resize":null,"filter":"bilinear","origin":"read","detail":""},"settings":[],"head":"logits"}
  */
 
 #include <stddef.h>
@@ -52,6 +60,12 @@
 
 #ifdef CHOOSE_AT_RUN_TIME
 #include <immintrin.h>
+#endif
+#if LANES == 4 && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
+#include <arm_neon.h>
+#define HAS_NEON 1
+#else
+#define HAS_NEON 0
 #endif
 
 void lenet(const float image[784], float logits[10]);
@@ -3235,6 +3249,7 @@ INLINE AVX512 vec_avx512 larger_avx512(vec_avx512 a, vec_avx512 b) {
 #endif
 }
 
+#if !HAS_NEON
 typedef int8_t bytes_avx512 __attribute__((vector_size(16), aligned(1), may_alias));
 
 INLINE AVX512 vec_avx512 load_int8_avx512(const int8_t *from) {
@@ -3253,6 +3268,7 @@ INLINE AVX512 vec_avx512 load_int8_avx512(const int8_t *from) {
   return __builtin_convertvector(__builtin_convertvector(*(const bytes_avx512 *)from, mask_avx512), vec_avx512);
 #endif
 }
+#endif
 
 INLINE AVX512 void take_every_fourth_avx512(const float *from, float *to) {
 #if CAN_SHUFFLE
@@ -3477,7 +3493,7 @@ static AVX512 void run_avx512(const float *image, float *logits) {
   _Alignas(64) float pooled[1152];
   _Alignas(64) float tiles[3072];
   _Alignas(64) float after2[400];
-  int places[400];
+  int places[800];
   _Alignas(64) float after4[128];
   _Alignas(64) float after5[96];
   _Alignas(64) float after6[16];
@@ -3511,6 +3527,7 @@ INLINE AVX2 vec_avx2 larger_avx2(vec_avx2 a, vec_avx2 b) {
 #endif
 }
 
+#if !HAS_NEON
 typedef int8_t bytes_avx2 __attribute__((vector_size(8), aligned(1), may_alias));
 
 INLINE AVX2 vec_avx2 load_int8_avx2(const int8_t *from) {
@@ -3529,6 +3546,7 @@ INLINE AVX2 vec_avx2 load_int8_avx2(const int8_t *from) {
   return __builtin_convertvector(__builtin_convertvector(*(const bytes_avx2 *)from, mask_avx2), vec_avx2);
 #endif
 }
+#endif
 
 INLINE AVX2 void take_every_fourth_avx2(const float *from, float *to) {
 #if CAN_SHUFFLE
@@ -3753,7 +3771,7 @@ static AVX2 void run_avx2(const float *image, float *logits) {
   _Alignas(64) float pooled[1152];
   _Alignas(64) float tiles[3072];
   _Alignas(64) float after2[400];
-  int places[400];
+  int places[800];
   _Alignas(64) float after4[128];
   _Alignas(64) float after5[96];
   _Alignas(64) float after6[16];
@@ -3786,6 +3804,7 @@ INLINE vec larger(vec a, vec b) {
 #endif
 }
 
+#if !HAS_NEON
 typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 INLINE vec load_int8(const int8_t *from) {
@@ -3804,6 +3823,7 @@ INLINE vec load_int8(const int8_t *from) {
   return __builtin_convertvector(__builtin_convertvector(*(const bytes *)from, mask), vec);
 #endif
 }
+#endif
 
 /* to[i] = from[4 i], eight of them, of 32 that may be read. */
 INLINE void take_every_fourth(const float *from, float *to) {
@@ -3999,6 +4019,97 @@ INLINE void convolve_tiles(const float *tiles, int tiles_size, int channels, int
       }
 }
 
+#if HAS_NEON
+#if defined(__aarch64__)
+#define MULTIPLY_HIGH(sum, a, b) vmlal_high_s16(sum, a, b)
+#else
+#define MULTIPLY_HIGH(sum, a, b) vmlal_s16(sum, vget_high_s16(a), vget_high_s16(b))
+#endif
+
+/* Make a list of pairs (n, input n as an integer of 16 bits), without the inputs that are zero. */
+INLINE int round_inputs(const float *in, int count, float factor, int *pairs) {
+  int *to = pairs;
+  UNROLL(4)
+  for (int n = 0; n < count; n++) {
+    const float sum = in[n] * factor + 12582912.0f; /* 1.5 * 2^23: the last bits are the integer */
+    int32_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    to[0] = n;
+    to[1] = bits;
+    to += 2 * ((int16_t)bits != 0);
+  }
+  return (int)(to - pairs) / 2;
+}
+
+/* The largest absolute value. */
+INLINE float find_largest(const float *in, int count) {
+  float32x4_t most = vdupq_n_f32(0);
+  for (int n = 0; n < (count & ~3); n += 4)
+    most = vmaxq_f32(most, vabsq_f32(vld1q_f32(in + n)));
+  float lanes[4];
+  vst1q_f32(lanes, most);
+  for (int n = count & ~3; n < count; n++)
+    lanes[0] = !(lanes[0] >= in[n]) ? in[n] : !(lanes[0] >= -in[n]) ? -in[n] : lanes[0];
+  for (int n = 1; n < 4; n++)
+    lanes[0] = !(lanes[0] >= lanes[n]) ? lanes[n] : lanes[0];
+  return lanes[0];
+}
+
+/* `blocks` times 16 outputs, one input after the other. weights[input][output]. */
+INLINE void dense_block(const int *pairs, int found, const int8_t *weights, int padded, int blocks,
+                        float unit, const float *scales, const float *bias, int relu, float *out) {
+#define START(b) int32x4_t p##b = vdupq_n_s32(0), q##b = p##b, r##b = p##b, s##b = p##b;
+  FOUR(START)
+  for (int n = 0; n < found; n++) {
+    const int8_t *w = weights + pairs[2 * n] * padded;
+    const int16x8_t value = vdupq_n_s16((int16_t)pairs[2 * n + 1]);
+#define MULTIPLY(b)                                                                                \
+  if (b < blocks) {                                                                                \
+    const int8x16_t bytes = vld1q_s8(w + b * 16);                                                  \
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));      \
+    p##b = vmlal_s16(p##b, vget_low_s16(low), vget_low_s16(value));                                              \
+    q##b = MULTIPLY_HIGH(q##b, low, value);                                             \
+    r##b = vmlal_s16(r##b, vget_low_s16(high), vget_low_s16(value));                                             \
+    s##b = MULTIPLY_HIGH(s##b, high, value);                                            \
+  }
+    FOUR(MULTIPLY)
+  }
+#define STORE(sum, k)                                                                              \
+  {                                                                                                \
+    const vec value = (vec)vcvtq_f32_s32(sum) * (load(scales + k) * unit) + load(bias + k);        \
+    store(out + k, relu ? larger(value, (vec){0}) : value);                                        \
+  }
+#define FINISH(b)                                                                                  \
+  if (b < blocks) {                                                                                \
+    STORE(p##b, b * 16)                                                                            \
+    STORE(q##b, b * 16 + 4)                                                                        \
+    STORE(r##b, b * 16 + 8)                                                                        \
+    STORE(s##b, b * 16 + 12)                                                                       \
+  }
+  FOUR(FINISH)
+#undef START
+#undef MULTIPLY
+#undef STORE
+#undef FINISH
+}
+
+/* A dense layer. NEON needs more instructions to widen int8 weights to floats than to load floats.
+ * Therefore the inputs become integers of 16 bits, so small that no sum of products overflows.
+ */
+INLINE void dense(const float *in, int count, const int8_t *weights, const float *scales,
+                  const float *bias, int padded, int relu, int *pairs, float *out) {
+  const float largest = find_largest(in, count);
+  const int most = INT32_MAX / 127 / count, limit = most < INT16_MAX ? most : INT16_MAX;
+  const int found = round_inputs(in, count, (float)limit / (largest > 0 ? largest : 1), pairs);
+  const float unit = largest / (float)limit;
+  const int whole = padded & ~63;
+  for (int k = 0; k < whole; k += 64)
+    dense_block(pairs, found, weights + k, padded, 4, unit, scales + k, bias + k, relu, out + k);
+  if (whole < padded)
+    dense_block(pairs, found, weights + whole, padded, (padded - whole) / 16, unit, scales + whole,
+                bias + whole, relu, out + whole);
+}
+#else
 /* The places of what is not zero: after a ReLU, a zero spares a whole row of weights. */
 INLINE int find_nonzero(const float *in, int count, int *places) {
   int found = 0;
@@ -4059,13 +4170,14 @@ INLINE void dense(const float *in, int count, const int8_t *weights, const float
 }
 #undef MOST
 #undef EACH
+#endif
 
 static void run(const float *image, float *logits) {
   _Alignas(64) float planes[1536];
   _Alignas(64) float pooled[1152];
   _Alignas(64) float tiles[3072];
   _Alignas(64) float after2[400];
-  int places[400];
+  int places[800];
   _Alignas(64) float after4[128];
   _Alignas(64) float after5[96];
   _Alignas(64) float after6[16];

@@ -1,4 +1,4 @@
-/* lenet_native_dynamic.c, sha256 6b9a8dbff05bb0ef842e85997bd859fc16df1b919f64b2b72eed99340320c94e. Made by lenet-edge; do not edit.
+/* lenet_native_dynamic.c, sha256 c92add8811bdaf00c77b5fd36998d82d6790825204529dc0498ec08df002e84d. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.

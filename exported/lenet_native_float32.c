@@ -2,12 +2,20 @@
  *
  * Made by lenet-edge; do not edit. Build it with: cc -O3 -ffp-contract=fast -c
  * It keeps nothing between calls, and needs 27,200 bytes of stack.
+ * Its layers:
+ * - Conv2D conv1: 26 x 26 x 6, 60 parameters, 36,504 MACs
+ * - MaxPooling2D pool1: 13 x 13 x 6, 0 parameters, 0 MACs
+ * - Conv2D conv2: 11 x 11 x 16, 880 parameters, 104,544 MACs
+ * - MaxPooling2D pool2: 5 x 5 x 16, 0 parameters, 0 MACs
+ * - Dense dense1: 120, 48,120 parameters, 48,000 MACs
+ * - Dense dense2: 84, 10,164 parameters, 10,080 MACs
+ * - Dense logits: 10, 850 parameters, 840 MACs
  *
  * Checkpoint: sha256 20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0.
  * Labels: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.
  *
- * lenet_edge: {"manifest_version":1,"layout":"NHWC","precision":"float32","batch_size":null,"inputs":[{"name":"image","shape":[null,28,28,1],"dtype":"float32","scale":null,"zero_point":null}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"float32","scale":null,"zero_point":null}],"parent_sha256":"20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0","converter":"lenet-edge 0.1.0 native","calibration":null,"labels":["0","1","2","3","4","5","6","7","8","9"],"pixel_scale":0.00392156862745098,"settings":[]}
+ * lenet_edge: {"manifest_version":2,"layout":"NHWC","precision":"float32","batch_size":null,"inputs":[{"name":"image","shape":[null,28,28,1],"dtype":"float32","scale":null,"zero_point":null}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"float32","scale":null,"zero_point":null}],"parent_sha256":"20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0","converter":"lenet-edge 0.1.0 native","calibration":null,"labels":["0","1","2","3","4","5","6","7","8","9"],"preprocessing":{"scale":[0.00392156862745098],"offset":[0.0],"channels":null,"resize":null,"filter":"bilinear","origin":"read","detail":""},"settings":[],"head":"logits"}
  */
 
 #include <stddef.h>

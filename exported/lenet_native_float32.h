@@ -1,4 +1,4 @@
-/* lenet_native_float32.c, sha256 e84104842536fd385b01603fe2de1914527526056a0dcfbb46ab57e9b90e4bfa. Made by lenet-edge; do not edit.
+/* lenet_native_float32.c, sha256 4f64b833efbe1822299116723f690ed0bb51f7eef607a4ae5e806df6cdd456c1. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.

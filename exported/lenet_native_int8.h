@@ -1,4 +1,4 @@
-/* lenet_native_int8.c, sha256 57a3e13403db80287b58dbdb8a1fd7c9e85a18d076150e32997c09462844f1d2. Made by lenet-edge; do not edit.
+/* lenet_native_int8.c, sha256 a47e0990b46df5adbb3673e89b5faedea5ab931daf0e3be2f30fef758b3c0b29. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as round(p * 0.00392156863 / INPUT_SCALE) + INPUT_ZERO_POINT.

@@ -142,7 +142,7 @@ def bars(timed: dict[int, Runs], limit_s: float) -> list[dict[str, Any]]:
     others = [f"{file} on {target}" for file, target in OTHERS]
     for what, size, of, to, bar in (
         ("float32 against LiteRT float32", 1, ours[:1], [REFERENCE], 0.42),
-        ("fastest against the fastest other", 1, ours, others, 0.62),
+        ("fastest against the fastest other", 1, ours, others, 0.40),
         ("fastest against the fastest other", 128, ours, others, 0.75),
     ):
         runs = timed[size]

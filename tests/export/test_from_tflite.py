@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import load_artifact
-from lenet_edge.errors import UsageError
+from lenet_edge.errors import ModelFileError, UsageError
+from lenet_edge.export import native
 from lenet_edge.export.from_tflite import export_tflite
+from lenet_edge.export.native import write_tflite
+from lenet_edge.export.native.compiler import Compiled
 from lenet_edge.inspection import inspect_graph
 from lenet_edge.runtimes import get_target, open_session
 from tests.conftest import LenetEdge
 from tests.export.native_random import reference
 from tests.export.tflite_files import File
 from tests.needs import require
+
+EXPORTED = Path(__file__).parents[2] / "exported"
 
 
 def two_inputs() -> bytes:
@@ -42,8 +48,10 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     require("cc")
     path = tmp_path / "two.tflite"
     path.write_bytes(two_inputs())
-    (artifact,) = export_tflite(path, tmp_path, ("native",))
+    notes: list[str] = []
+    (artifact,) = export_tflite(path, tmp_path, ("native",), note=notes.append)
     assert artifact.path.name == "two_native.c"
+    assert "outputs equal those of LiteRT's reference kernels byte for byte" in notes[-1]
     graph = inspect_graph(artifact.path)
     assert [layer.kind for layer in graph.layers] == ["QUANTIZE", "ADD", "CONV_2D", "DEQUANTIZE"]
     assert (graph.parameters, graph.macs) == (6 * 36 + 6, 20 * 20 * 6 * 36)
@@ -113,3 +121,28 @@ def test_damaged_file_leaves_no_file(tmp_path: Path, lenet_edge_here: LenetEdge)
     assert "two.tflite is damaged" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) <= 2
     assert not list(tmp_path.glob("out/*.c"))
+
+
+def test_a_wrong_c_file_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("cc")
+    path = tmp_path / "two.tflite"
+    path.write_bytes(two_inputs())
+
+    def write_wrong(content: bytes, name: str, file_name: str) -> Compiled:
+        code = write_tflite(content, name, file_name)
+        return replace(code, source=code.source.replace(".zero = -18,", ".zero = -17,"))
+
+    monkeypatch.setattr(native, "write_tflite", write_wrong)
+    with pytest.raises(ModelFileError, match="values that differ from LiteRT's reference kernels"):
+        export_tflite(path, tmp_path / "out", ("native",))
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.costly
+def test_verify_finds_the_recorded_predictions(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
+    require("cc")
+    arguments = ("--format", "native", "--output-dir", "out")
+    exported = lenet_edge_here("export", EXPORTED / "lenet_int8.tflite", *arguments)
+    assert exported.returncode == 0, exported.stderr
+    verified = lenet_edge_here("verify", "out/lenet_int8_native.c")
+    assert verified.returncode == 0, verified.stderr
