@@ -80,7 +80,8 @@ class Reference:
         except FileNotFoundError:
             raise ModelFileError(
                 f"{path}: no such file; it holds the reference logits of the checkpoint;"
-                " make it with: lenet-edge export"
+                " make it with: lenet-edge export, with --calibration if the model's images are"
+                " not known; or compare with another file: --reference FILE"
             ) from None
         except (ValueError, KeyError) as error:
             raise ModelFileError(f"{path} is damaged ({error}); export again") from error
