@@ -10,7 +10,7 @@ import pytest
 
 from tests.cortex_m import machine
 
-pytestmark = pytest.mark.needs(*machine.PROGRAMS)
+pytestmark = [pytest.mark.costly, pytest.mark.needs(*machine.PROGRAMS)]
 # Adds one to four bytes after some instructions that do nothing, with a buffer on the stack.
 ADD_ONE = """
 #include <stdint.h>

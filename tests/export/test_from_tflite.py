@@ -23,6 +23,8 @@ from tests.export.native_random import reference
 from tests.export.tflite_files import File
 from tests.needs import require
 
+pytestmark = pytest.mark.costly
+
 EXPORTED = Path(__file__).parents[2] / "exported"
 
 

@@ -13,6 +13,8 @@ from tests.export.native_random import FLAGS, differences, random_case, run_case
 from tests.export.random_graphs import KINDS
 from tests.export.tflite_files import File
 
+pytestmark = pytest.mark.costly
+
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 

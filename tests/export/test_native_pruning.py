@@ -12,6 +12,8 @@ from lenet_edge.export.native import coverage, passes, pruning, tflite_graph
 from tests.export.native_random import differences, make_case, run_cases
 from tests.export.tflite_files import File
 
+pytestmark = pytest.mark.costly
+
 DEAD = [0, 3, 4, 9]
 
 

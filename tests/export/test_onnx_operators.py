@@ -14,6 +14,8 @@ from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.onnx_model import OnnxModel
 from tests.export.onnx_networks import Network
 
+pytestmark = pytest.mark.costly
+
 Build = Callable[[Network], Any]
 IMAGE = (3, 8, 6)  # channels, height, width
 

@@ -23,6 +23,8 @@ from lenet_edge.selection import load_artifacts
 from lenet_edge.target import Array
 from tests.conftest import LenetEdge, MakeOnce
 
+pytestmark = pytest.mark.costly
+
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 RANKS = range(6)
 ONNX_TARGETS = ("onnxruntime-cpu", "onnxruntime-cpu-run", "openvino-cpu", "openvino-cpu-infer")
