@@ -85,6 +85,43 @@ _PARTS = {"convolve": ("image",)}
 # The vector kernels that several instruction sets share, each with its own helpers.
 _SHARED = "lanes"
 
+# Functions of one float: a comment, and the value for x. `kernels/function_float.c` applies them.
+_FUNCTIONS = {
+    "relu_float": (
+        "The larger of x and 0.",
+        "x > 0.0f ? x : 0.0f",
+    ),
+    "relu6_float": (
+        "x, limited to 0 and 6.",
+        "limit(x, 0.0f, 6.0f)",
+    ),
+    "relu_n1_to_1_float": (
+        "x, limited to -1 and 1.",
+        "limit(x, -1.0f, 1.0f)",
+    ),
+    "relu_0_to_1_float": (
+        "x, limited to 0 and 1.",
+        "limit(x, 0.0f, 1.0f)",
+    ),
+    "elu_float": (
+        "x, and e to the power of x less 1 where it is negative.",
+        "x > 0.0f ? x : exponential(x) - 1.0f",
+    ),
+    "hard_swish_float": (
+        "x times a ramp from 0 at -3 to 1 at 3.",
+        "x * limit(x + 3.0f, 0.0f, 6.0f) / 6.0f",
+    ),
+    "logistic_float": (
+        "The logistic function.",
+        "1.0f / (1.0f + exponential(-x))",
+    ),
+    "tanh_float": (
+        "The hyperbolic tangent. Near zero, a series keeps the digits.",
+        "x * x < 0.0025f ? x * (1.0f - x * x * (0.33333334f - x * x * 0.13333334f))\n"
+        "                               : 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f)",
+    ),
+}
+
 
 def _text(name: str) -> str | None:
     path = KERNELS / f"{name}.c"
@@ -93,6 +130,11 @@ def _text(name: str) -> str | None:
 
 def plain(kernel: str) -> str:
     """Return the text of a kernel in plain C11."""
+    if kernel in _FUNCTIONS:
+        comment, value = _FUNCTIONS[kernel]
+        text = _text("function_float")
+        assert text is not None
+        return text.replace("COMMENT", comment).replace("FUNCTION", kernel).replace("VALUE", value)
     text = _text(kernel)
     assert text is not None, kernel
     return text

@@ -1,5 +1,5 @@
-/* The hyperbolic tangent. Near zero, a series keeps the digits. */
-KERNEL void tanh_float(const struct walk *w, const float *in, float *out) {
+/* COMMENT */
+KERNEL void FUNCTION(const struct walk *w, const float *in, float *out) {
   for (int a = 0; a < w->sizes[0]; a++)
     for (int b = 0; b < w->sizes[1]; b++)
       for (int c = 0; c < w->sizes[2]; c++) {
@@ -7,8 +7,7 @@ KERNEL void tanh_float(const struct walk *w, const float *in, float *out) {
         float *to = out + a * w->out_steps[0] + b * w->out_steps[1] + c * w->out_steps[2];
         for (int n = 0; n < w->count; n++) {
           const float x = from[n];
-          to[n] = x * x < 0.0025f ? x * (1.0f - x * x * (0.33333334f - x * x * 0.13333334f))
-                               : 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f);
+          to[n] = VALUE;
         }
       }
 }
