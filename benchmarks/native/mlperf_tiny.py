@@ -2,14 +2,26 @@
 
 They are the field's own test of int8 on small processors: image classification (ResNet-8), keyword
 spotting (DS-CNN), visual wake words (MobileNetV1 0.25) and anomaly detection (an autoencoder).
+The measurement compares each network as C with LiteRT XNNPACK, at batch 1 on one thread.
 """
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from lenet_edge.artifacts.artifact import load_artifact, write_manifest
+from lenet_edge.bench.interleave import compare
+from lenet_edge.runtimes import get_target
+from lenet_edge.selection import Pair, load_artifacts
+
+BAR = 1.0
+ROUNDS = 500  # calls of each file in each process
 
 
 def _keras() -> Any:
@@ -107,3 +119,37 @@ def make(name: str, precision: str = "int8") -> bytes:
             layer.set_weights([spread[0][0], spread[1][0], spread[1][1], spread[0][1]])
     images = random.normal(0, 1, (24, *model.input_shape[1:])).astype(np.float32)
     return tflite.convert(ConversionRequest(model, precision, images, 1)).content
+
+
+def measure() -> dict[str, Any]:
+    """Return the ratio C / LiteRT XNNPACK of each network. Calls are interleaved."""
+    from lenet_edge.export.from_tflite import export_tflite
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in NETWORKS:
+            print(f"{name} ...", file=sys.stderr)
+            path = Path(folder) / f"{name}.tflite"
+            path.write_bytes(make(name))
+            (source,) = load_artifacts([path], Path(folder))
+            write_manifest(source)
+            # The export fails if a byte of 20 outputs differs from LiteRT's reference kernels.
+            (code,) = export_tflite(path, Path(folder), ("native",))
+            pairs = [
+                Pair(source, get_target("litert-xnnpack")),
+                Pair(load_artifact(code.path), get_target("native-cpu")),
+            ]
+            litert, ours = compare(pairs, rounds=ROUNDS)
+            rows.append({"name": name, "ratio": ours.median, "low": ours.low, "high": ours.high,
+                         "p50_s": ours.p50_s, "litert_p50_s": litert.p50_s, "bar": BAR,
+                         "met": ours.median <= BAR})  # fmt: skip
+    return {"rows": rows}
+
+
+def show(facts: dict[str, Any]) -> None:
+    """Print a table."""
+    print("\nMLPerf Tiny, int8, batch 1, one thread: C / LiteRT XNNPACK")
+    for row in facts["rows"]:
+        print(f"  {row['name']:13} {row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}],"
+              f" {row['p50_s'] * 1e6:.1f} us / {row['litert_p50_s'] * 1e6:.1f} us"
+              f" <= {row['bar']}: {'met' if row['met'] else 'NOT MET'}")  # fmt: skip
