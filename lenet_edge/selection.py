@@ -15,7 +15,7 @@ from lenet_edge.artifacts.artifact import (
     TensorSpec,
     batch_size_of,
     check_format,
-    describe,
+    describe_file,
     has_manifest,
     is_described,
     load_artifact,
@@ -140,7 +140,7 @@ def _describe_foreign(path: Path, stated: StatedInput, note: Callable[[str], Non
             continue
         inputs, outputs = ([TensorSpec(**spec) for spec in tensors[side]] for side in ("in", "out"))
         rule, labels = _declared(path, format, inputs, outputs)
-        artifact = describe(
+        artifact = describe_file(
             path,
             precision="unknown",
             batch_size=batch_size_of(inputs),
@@ -201,7 +201,7 @@ def read_tensors(path: Path, target: str) -> dict[str, Any]:
     Returns:
         The fields of the `TensorSpec` of each input ("in") and of each output ("out").
     """
-    bare = describe(
+    bare = describe_file(
         path, precision="unknown", batch_size=None, inputs=(), outputs=(),
         parent_sha256=None, converter="unknown", calibration=None,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifacts.artifact import Artifact, TensorSpec, describe
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec, describe_file
 from lenet_edge.artifacts.stated_input import StatedInput
 from lenet_edge.errors import DataError, UsageError
 from lenet_edge.model_inputs import (
@@ -163,7 +163,7 @@ def free_artifact(folder: Path) -> Artifact:
     """Describe a file with the input x, whose width is free, and the input state."""
     path = folder / "free.tflite"
     path.touch()
-    return describe(
+    return describe_file(
         path, precision="unknown", batch_size=None, parent_sha256=None, converter="unknown",
         inputs=(spec((None, 3, 48, None)), TensorSpec("state", (None, 8), "float32")),
         outputs=(TensorSpec("y", (1,), "float32"),), calibration=None,

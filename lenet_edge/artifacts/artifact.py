@@ -167,7 +167,7 @@ def batch_size_of(inputs: Sequence[TensorSpec]) -> int | None:
     return sizes.pop() if len(sizes) == 1 else 1
 
 
-def describe(path: Path, **facts: Any) -> Artifact:
+def describe_file(path: Path, **facts: Any) -> Artifact:
     """Return the Artifact of the file at `path`; read its size, hash and time from the disk."""
     return _with_head(Artifact(path=path, **_facts_of(path), **facts))
 

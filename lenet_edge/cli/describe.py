@@ -42,9 +42,9 @@ def command(
     Example: lenet-edge describe theirs.onnx --mean 0.5 --std 0.5
     """
     from lenet_edge.artifacts.stated_input import question
-    from lenet_edge.flows.describe import describe
+    from lenet_edge.flows.describe import describe_files
 
-    artifacts = describe(files, stated, say, data)
+    artifacts = describe_files(files, stated, say, data)
     for artifact in artifacts:
         rule = artifact.preprocessing
         source = f"{rule.origin}: {rule.detail}" if rule.detail else rule.origin

@@ -112,18 +112,11 @@ def _by_count(graph: ModelGraph) -> list[tuple[str, int]]:
     return sorted(graph.operators.items(), key=lambda item: -item[1])
 
 
-def _new_table(title: str) -> Table:
-    from rich.table import Table
-
-    return Table(
-        title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
-        header_style="dim",
-    )  # fmt: skip
-
-
 def _ends(graph: ModelGraph) -> Table:
     """Return the table of the inputs and outputs."""
-    table = _new_table("\ninputs and outputs")
+    from lenet_edge.report.terminal.blocks import titled_table
+
+    table = titled_table("\ninputs and outputs")
     table.add_column("", no_wrap=True)
     table.add_column("name", max_width=28, no_wrap=True)
     for name in ("shape", "type", "quantization"):
@@ -148,7 +141,9 @@ def _quantization(tensor: GraphTensor) -> str:
 
 def _table(title: str, layers: Sequence[Layer], graph: ModelGraph) -> Table:
     """Return the table of a graph's layers."""
-    table = _new_table(title)
+    from lenet_edge.report.terminal.blocks import titled_table
+
+    table = titled_table(title)
     table.add_column("layer", max_width=22, no_wrap=True)
     table.add_column("kind", max_width=17, no_wrap=True)
     for name in ("output", "parameters", "%", "MACs", "%"):

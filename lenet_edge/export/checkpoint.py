@@ -14,7 +14,7 @@ from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
     check_format,
-    describe,
+    describe_file,
     has_manifest,
     load_artifact,
 )
@@ -124,7 +124,7 @@ def keras_artifact(checkpoint: Path, model: Any) -> Artifact:
     first = implied_preprocessing(
         {"config": model.get_config()}, adapted[0].numpy().tolist() if adapted else None
     )
-    return describe(
+    return describe_file(
         checkpoint,
         precision="float32",
         batch_size=None,

@@ -11,7 +11,7 @@ from lenet_edge.artifacts.artifact import (
     Artifact,
     announce,
     contract,
-    describe,
+    describe_file,
     write_manifest,
 )
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
@@ -128,7 +128,7 @@ def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
     """
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-        draft = describe(temporary, **{"inputs": (), "outputs": (), **facts})
+        draft = describe_file(temporary, **{"inputs": (), "outputs": (), **facts})
         if "inputs" not in facts:
             try:
                 with closing(open_artifact(draft)) as session:
@@ -138,7 +138,7 @@ def write_artifact(path: Path, content: bytes, **facts: Any) -> Artifact:
                 raise ModelFileError(f"{reason}; leave out {facts['precision']}") from error
         draft = dataclasses.replace(draft, inputs=facts["inputs"], outputs=facts["outputs"])
         temporary.write_bytes(embed(content, draft.format, contract(draft)))
-        artifact = dataclasses.replace(describe(temporary, **facts), path=path)
+        artifact = dataclasses.replace(describe_file(temporary, **facts), path=path)
         announce(artifact)
     write_manifest(artifact)
     return artifact

@@ -16,7 +16,7 @@ from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
     check_format,
-    describe,
+    describe_file,
     is_described,
     load_artifact,
 )
@@ -153,7 +153,7 @@ def _onnx_artifact(path: Path) -> Artifact:
         return load_artifact(path)
     inputs, outputs = (tuple(TensorSpec(**s) for s in tensors[side]) for side in ("in", "out"))
     declared, labels = declared_preprocessing(path, "onnx", inputs, outputs)
-    return describe(
+    return describe_file(
         path,
         precision="float32",
         batch_size=inputs[0].shape[0],

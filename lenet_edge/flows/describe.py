@@ -19,7 +19,7 @@ from lenet_edge.selection import Pair, best_target, load_artifacts
 from lenet_edge.verify.expected import infer_in_worker
 
 
-def describe(
+def describe_files(
     files: Sequence[Path],
     stated: StatedInput,
     note: Callable[[str], None],

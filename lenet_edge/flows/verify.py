@@ -206,7 +206,8 @@ def _verify_outputs(
             mine = [pairs[n] for n, file in references.items() if file.sha256 == reference.sha256]
             done, failed = compare_files(
                 mine, reference, settings.data, bounds, settings.num_threads, step,
-                outputs_of=outputs_of, with_layers=settings.layers,
+                outputs_of=outputs_of if settings.logits_file else None,
+                with_layers=settings.layers,
             )  # fmt: skip
             reports += done
             skipped += failed

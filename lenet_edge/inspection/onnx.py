@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.inspection.graph import GraphTensor, ModelGraph, Subgraph, loop_phrase, phrases
 from lenet_edge.inspection.layer import Layer, total
+from lenet_edge.inspection.onnx_shapes import (
+    count_values,
+    fix_batch,
+    infer_shapes,
+    nested_graphs,
+    size_of_axis,
+)
 
 # The index of the weights among the inputs of each operator.
 _WEIGHTS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1,
@@ -24,13 +29,6 @@ _RECURRENT = ("LSTM", "GRU", "RNN")
 _UNCOUNTED = ("Attention", "DeformConv", "Einsum")
 # Operators that run a graph of their own: an unknown number of times, or one of several.
 _BRANCHES = ("If", "Loop", "Scan", "SequenceMap")
-# Operators that compute shapes from shapes.
-_ON_SHAPES = ("Add", "Cast", "Concat", "Constant", "Div", "Gather", "Identity", "Mul", "ReduceProd",
-              "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze")  # fmt: skip
-_MAX_SHAPE_VALUES = 64
-_MAX_ROUNDS = 256
-
-Shape = tuple["int | None", ...]
 
 
 def read(path: str) -> tuple[Layer, ...]:
@@ -66,10 +64,9 @@ def _read(model: Any) -> ModelGraph:
     import onnx
     import onnx.inliner
 
-    operators = Counter(node.op_type for node in _all_nodes(model.graph))
-    for function in model.functions:
-        operators.update(node.op_type for node in function.node)
-    notes = _notes(model)
+    nodes = [*_all_nodes(model.graph), *(n for f in model.functions for n in f.node)]
+    operators = Counter(node.op_type for node in nodes)
+    notes = _notes(model, nodes)
     if model.functions:
         try:
             model = onnx.inliner.inline_local_functions(model)
@@ -79,8 +76,8 @@ def _read(model: Any) -> ModelGraph:
     weights = {tensor.name for tensor in graph.initializer}
     entries = [value for value in graph.input if value.name not in weights]
     inputs, outputs = (tuple(map(_describe, values)) for values in (entries, graph.output))
-    free, batch_size, name = _fix_batch(entries)
-    shapes, folded = _infer(model, name)
+    free, batch_size, name = fix_batch(entries)
+    shapes, folded = infer_shapes(model, name)
     reader = _OnnxCounter(shapes, folded, batch_size, free)
     layers = reader.layers(graph)
     return ModelGraph(
@@ -117,7 +114,7 @@ def _describe(value: Any) -> GraphTensor:
     shape: tuple[int | str | None, ...] | None = None
     if tensor.HasField("shape"):
         shape = tuple(
-            dim.dim_param or None if (size := _size(dim)) is None else size
+            dim.dim_param or None if (size := size_of_axis(dim)) is None else size
             for dim in tensor.shape.dim
         )
     sparse = "sparse " if kind == "sparse_tensor_type" else ""
@@ -127,14 +124,14 @@ def _describe(value: Any) -> GraphTensor:
 def _all_nodes(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         yield node
-        for _, nested in _nested(node):
+        for _, nested in nested_graphs(node):
             yield from _all_nodes(nested)
 
 
-def _notes(model: Any) -> list[str]:
+def _notes(model: Any, nodes: Sequence[Any]) -> list[str]:
+    """Return the phrases about the functions of a file and its operators from elsewhere."""
     notes = []
     local = {(function.domain, function.name) for function in model.functions}
-    nodes = [*_all_nodes(model.graph), *(n for f in model.functions for n in f.node)]
     custom = sorted(
         {
             f"{node.domain}.{node.op_type}"
@@ -157,8 +154,8 @@ class _OnnxCounter:
     ) -> None:
         self._shapes, self._folded = shapes, folded
         self._batch_size, self._free = batch_size, free
-        # The size, type and bytes of each constant. Integers are shapes and axes, unless an
-        # operator uses them as weights or a DequantizeLinear converts them to real numbers.
+        # The number of values and the type of each constant. Integers are shapes and axes, unless
+        # an operator uses them as weights or a DequantizeLinear converts them to real numbers.
         self._constants: dict[str, tuple[int, int]] = {}
         self._counted: set[str] = set()
         self._origin: dict[str, str] = {}
@@ -171,13 +168,13 @@ class _OnnxCounter:
 
         shapes, constants = self._shapes, self._constants
         for tensor in graph.initializer:
-            constants[tensor.name] = (_count(tensor.dims), tensor.data_type)
+            constants[tensor.name] = (count_values(tensor.dims), tensor.data_type)
             shapes[tensor.name] = tuple(tensor.dims)
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute and node.output:
                 value = node.attribute[0].t
                 if node.attribute[0].name == "value":
-                    constants[node.output[0]] = (_count(value.dims), value.data_type)
+                    constants[node.output[0]] = (count_values(value.dims), value.data_type)
                     shapes[node.output[0]] = tuple(value.dims)
         floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE,
                   onnx.TensorProto.BFLOAT16)  # fmt: skip
@@ -222,12 +219,12 @@ class _OnnxCounter:
                 and layers[before].dense
             ):
                 # This is the bias of the matrix product before it.
-                product = vars(layers[before])
-                more = {
-                    "parameters": product["parameters"] + parameters,
-                    "parameter_bytes": product["parameter_bytes"] + size_bytes,
-                }
-                layers[before] = Layer(**{**product, **more})
+                product = layers[before]
+                layers[before] = dataclasses.replace(
+                    product,
+                    parameters=(product.parameters or 0) + parameters,
+                    parameter_bytes=(product.parameter_bytes or 0) + size_bytes,
+                )
                 producer[node.output[0]] = before
                 continue
             output = shapes.get(node.output[0]) if node.output else ()
@@ -256,7 +253,7 @@ class _OnnxCounter:
         label = f"{kind} {name}".strip()
         if _is_foreign(node):
             return None, f"{kind}, an operator of {node.domain}"
-        nested = list(_nested(node))
+        nested = list(nested_graphs(node))
         if nested or kind in _BRANCHES:
             runs: dict[str, int | None] = {}
             for role, graph in nested:
@@ -275,134 +272,6 @@ class _OnnxCounter:
         return macs, f"{kind} of a free or unknown size"
 
 
-def _fix_batch(images: list[Any]) -> tuple[bool, int, str | None]:
-    """Set a free batch axis of a graph's inputs to one image.
-
-    Returns:
-        True if the batch was free; the number of images in one call; the name of a free batch.
-    """
-    images = [value for value in images if value.type.HasField("tensor_type")]
-    first = images[0].type.tensor_type.shape.dim if images else ()
-    if not first:
-        return False, 1, None
-    free, name = _size(first[0]) is None, first[0].dim_param
-    for value in images:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if (name and dim.dim_param == name) or (free and axis == 0 and _size(dim) is None):
-                dim.dim_value = 1
-    return free, max(1, first[0].dim_value), name or None
-
-
-def _infer(model: Any, batch: str | None) -> tuple[dict[str, Any], set[str]]:
-    """Infer the shape of each tensor of a model.
-
-    onnx infers no shape behind a Reshape whose target is computed. So constants are folded into
-    such targets until no further shape follows.
-
-    Args:
-        model: the model.
-        batch: the name of its free batch, which holds one image; None if it has none.
-
-    Returns:
-        The shapes, and the names of the tensors that hold constants computed from shapes.
-    """
-    import onnx
-    from onnx import helper, numpy_helper
-
-    shapes: dict[str, Any] = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    values = {
-        tensor.name: value
-        for tensor in model.graph.initializer
-        if _is_shape(_count(tensor.dims), tensor.data_type)
-        and tensor.data_location != onnx.TensorProto.EXTERNAL
-        for value in [_array(tensor)]
-        if value is not None
-    }
-    # A copy without weights: inference needs only their shapes, and has a limit of 2 GiB.
-    graph = model.graph
-    bare = helper.make_model(
-        helper.make_graph(
-            graph.node, graph.name, graph.input, graph.output, value_info=graph.value_info
-        ),
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-    )
-    names = {value.name for value in bare.graph.input}
-    for tensor in model.graph.initializer:
-        if tensor.name in values:
-            bare.graph.initializer.append(tensor)
-        elif tensor.name not in names:
-            bare.graph.input.append(
-                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
-    # The declared sizes of a free batch would contradict the batch of one image.
-    for value in (*bare.graph.output, *bare.graph.value_info):
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
-    folded: set[str] = set()
-    for _ in range(_MAX_ROUNDS):
-        try:
-            inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
-        except Exception:  # the file contradicts itself, or has operators of a later standard
-            inferred = bare.graph
-        for value in _all_values(inferred):
-            if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
-                shapes[value.name] = tuple(map(_size, value.type.tensor_type.shape.dim))
-        new = _fold(bare, shapes, values)
-        if not new:
-            break
-        folded |= set(new)
-        values.update(new)
-        rest = [node for node in bare.graph.node if not set(node.output) & set(new)]
-        del bare.graph.node[:]
-        bare.graph.node.extend(rest)
-        bare.graph.initializer.extend(
-            numpy_helper.from_array(value, name) for name, value in new.items()
-        )
-    # The sizes that the graph declares fill the gaps.
-    for value in (*model.graph.value_info, *model.graph.output):
-        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-            continue
-        sizes = [
-            1 if batch and dim.dim_param == batch else _size(dim)
-            for dim in value.type.tensor_type.shape.dim
-        ]
-        found = shapes.get(value.name)
-        if found is None or len(found) != len(sizes):
-            found = (None,) * len(sizes)
-        shapes[value.name] = tuple(
-            declared if size is None else size for size, declared in zip(found, sizes, strict=True)
-        )
-    return shapes, folded
-
-
-def _size(dim: Any) -> int | None:
-    """Return the size of an axis; None if it is free, which some writers state as -1."""
-    return int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value >= 0 else None
-
-
-def _all_values(graph: Any) -> Iterator[Any]:
-    """Yield the described tensors of a graph and of its nested graphs."""
-    yield from (*graph.input, *graph.value_info, *graph.output)
-    for node in graph.node:
-        for _, nested in _nested(node):
-            yield from _all_values(nested)
-
-
-def _array(tensor: Any) -> npt.NDArray[Any] | None:
-    """Return the values of a small constant; None if they do not fit its shape."""
-    from onnx import numpy_helper
-
-    try:
-        return np.asarray(numpy_helper.to_array(tensor))
-    except (ValueError, TypeError):
-        return None
-
-
-def _count(dims: Any) -> int:
-    return max(0, int(math.prod(dims)))
-
-
 def _bits(data_type: int) -> int:
     """Return the bits of a number of an ONNX type."""
     import onnx
@@ -415,61 +284,6 @@ def _bits(data_type: int) -> int:
     if name.endswith("INT4"):
         return 4
     return 8 if name in ("INT8", "UINT8", "BOOL") or name.startswith("FLOAT8") else 32
-
-
-def _is_shape(size: int, data_type: int) -> bool:
-    import onnx
-
-    integers = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-    return size <= _MAX_SHAPE_VALUES and data_type in integers
-
-
-def _fold(
-    model: Any, shapes: dict[str, Any], known: dict[str, npt.NDArray[Any]]
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the value of each tensor of a model that follows from known shapes and values."""
-    from onnx.reference import ReferenceEvaluator
-
-    opsets = {opset.domain: opset.version for opset in model.opset_import}
-    outputs = {value.name for value in model.graph.output}
-    new: dict[str, npt.NDArray[Any]] = {}
-    for node in model.graph.node:
-        if node.op_type not in _ON_SHAPES or node.domain or len(node.output) != 1:
-            continue
-        (name,) = node.output
-        inputs = {source: new.get(source, known.get(source)) for source in node.input if source}
-        if node.op_type in ("Shape", "Size"):
-            shape = shapes.get(node.input[0])
-            if shape is None or None in shape:
-                continue
-            value = np.array(shape, np.int64)
-            if node.op_type == "Size":
-                value = value.prod()
-            else:
-                ends = {attribute.name: attribute.i for attribute in node.attribute}
-                value = value[ends.get("start", 0) : ends.get("end", len(value))]
-        elif name in outputs or any(value is None for value in inputs.values()):
-            continue
-        else:
-            try:
-                (value,) = ReferenceEvaluator(node, opsets=opsets).run(None, inputs)
-            except Exception:  # a wrong node has no value, so its shape stays unknown
-                continue
-            value = np.asarray(value)
-        if value.size <= _MAX_SHAPE_VALUES and value.dtype in (np.int64, np.int32):
-            new[name] = np.asarray(value)
-    return new
-
-
-def _nested(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the graphs inside a node, such as the branches of an If, each with its role."""
-    # The then branch before the else branch.
-    for attribute in sorted(node.attribute, key=lambda a: a.name == "else_branch"):
-        role = attribute.name.removesuffix("_branch")
-        if attribute.HasField("g"):
-            yield role, attribute.g
-        for graph in attribute.graphs:
-            yield role, graph
 
 
 def _is_foreign(node: Any) -> bool:

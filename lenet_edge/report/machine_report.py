@@ -57,7 +57,7 @@ class MachineReport:
         return [*optional, self.others, self.parity, self.latencies, self.skipped, self.facts]
 
 
-def describe(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:
+def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:
     """Return the report on one machine, or on the equal boards of a fleet.
 
     Raises:

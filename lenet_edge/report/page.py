@@ -20,7 +20,7 @@ from lenet_edge.report.comparison import compare
 from lenet_edge.report.eligibility import Limits, is_exported
 from lenet_edge.report.flipped_digits import FlippedDigit, flipped_digits
 from lenet_edge.report.join_runs import group_by_machine
-from lenet_edge.report.machine_report import MachineReport, describe, with_changes
+from lenet_edge.report.machine_report import MachineReport, report_on_machine, with_changes
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
 from lenet_edge.report.recommend import Recommendation
 from lenet_edge.results.formatting import plural
@@ -135,7 +135,7 @@ def build(
             the batch size in `limits`.
     """
     machines = [
-        describe(boards, limits or Limits())
+        report_on_machine(boards, limits or Limits())
         for boards in group_by_machine(run for _, run in results)
     ]
     if base:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import model as lenet  # imported first: it silences TensorFlow
-from lenet_edge.artifacts.artifact import Artifact, TensorSpec, announce, describe, write_manifest
+from lenet_edge.artifacts.artifact import (
+    Artifact,
+    TensorSpec,
+    announce,
+    describe_file,
+    write_manifest,
+)
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.data.dataset import Dataset, check_dataset, to_input
 from lenet_edge.errors import LenetEdgeError
@@ -379,7 +385,7 @@ def save_checkpoint(
     """
     with atomic_write(path) as temporary:
         model.save(temporary)
-        artifact = describe(
+        artifact = describe_file(
             temporary,
             precision="float32",
             batch_size=None,

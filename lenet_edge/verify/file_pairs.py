@@ -2,78 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
-from lenet_edge.artifacts.head import Head, resolve_head
-from lenet_edge.classifier_io import to_model_input
-from lenet_edge.data.labelled_images import load_images
 from lenet_edge.errors import DataError, LenetEdgeError, UsageError
 from lenet_edge.formats import format_of
 from lenet_edge.inspection import inspect_graph
-from lenet_edge.model_inputs import random_inputs, read_inputs, split_inputs
-from lenet_edge.results.parity_report import Bounds, LayerError, OutputReport
+from lenet_edge.results.parity_report import LayerError
 from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.selection import Pair, best_target
-from lenet_edge.support import npz
 from lenet_edge.support.files import sha256_of
 from lenet_edge.support.printable import make_printable
 from lenet_edge.support.temporary import temporary_folder
-from lenet_edge.target import Delegation
-from lenet_edge.verify.inference import read_calls, record_outputs, write_calls
 from lenet_edge.verify.layer_errors import compare_layers_of_calls
-from lenet_edge.verify.output_errors import OutputErrors
+from lenet_edge.verify.output_comparison import compare_outputs, noise_share, report_of_outputs
+from lenet_edge.verify.recorded_calls import (
+    Array,
+    Recording,
+    Values,
+    calls_of_reference,
+    random_ranges,
+    record,
+)
 from lenet_edge.verify.tensor_pairs import (
     AS_IS,
     TensorPair,
     choices,
     layouts,
-    names_of,
     pair_inputs,
-    pair_tensors,
     rearrange,
 )
-from lenet_edge.verify.verdict import OUTPUTS, bounds_for_output, judge_output
+from lenet_edge.verify.verdict import OUTPUTS, applied_precision
 
-RANDOM_CALLS = 20
 _LAYOUT_CALLS = 3  # that settle a layout
 _FLOAT_BYTES, _HALF_BYTES = 3.5, 1.75  # of a parameter, at least, with some of another type
-
-_IDLE = (
-    "the reference computes the same for all inputs, so that equal outputs show nothing; give other"
-    " inputs with --data"
-)
-
-Array = npt.NDArray[Any]
-Values = Mapping[str, Array]  # of the inputs of one call
-
-
-@dataclass(frozen=True)
-class Recording:
-    """The outputs of a file for a number of calls.
-
-    Attributes:
-        path: the .npz file with the outputs, dequantized.
-        specs: the outputs, as the session describes them.
-        delegation: nodes that a delegate or device took.
-    """
-
-    path: Path
-    specs: tuple[TensorSpec, ...]
-    delegation: Delegation | None
-
-    def __iter__(self) -> Iterator[list[Array]]:
-        """Yield the outputs of each call, in the order of `specs`."""
-        yield from read_calls(self.path)
 
 
 def needs_outputs(reference: Artifact, candidates: Sequence[Artifact]) -> bool:
@@ -154,14 +120,14 @@ def compare_files(
             where = f"{file.name} on {pair.target.name}"
             links = pair_inputs(reference, file)
             batch = file.batch_size or reference.batch_size or 1
-            ranges = {} if data else _ranges(reference, file, links)
+            ranges = {} if data else random_ranges(reference, file, links)
             key = (batch, repr(sorted(ranges.items())))
             if key not in expected:
-                calls = _calls(reference, data, batch, ranges)
+                calls = calls_of_reference(reference, data, batch, ranges)
                 own = Pair(reference, target)
                 path = folder / f"reference-{len(expected)}"
                 try:
-                    expected[key] = calls, _record(own, calls, path, num_threads, timeout_s)
+                    expected[key] = calls, record(own, calls, path, num_threads, timeout_s)
                 except LenetEdgeError as error:
                     if data is not None:
                         raise
@@ -183,10 +149,8 @@ def compare_files(
                 continue
             if file.sha256 not in precisions:
                 precisions[file.sha256] = precision_of(file)
-            precision = precisions[file.sha256]
-            if actual.delegation and actual.delegation.precision == "float16":
-                precision = "float16" if precision == "float32" else precision
-            outputs, output_varies = _compare_outputs(
+            precision = applied_precision(precisions[file.sha256], actual.delegation)
+            outputs, output_varies = compare_outputs(
                 reference, file, wanted, actual, precision, settings, is_random=data is None
             )
             if outputs_of is not None:
@@ -218,7 +182,7 @@ def compare_files(
             ]
             is_idle = len(calls) > 1 and not any(output_varies)
             reports.append(
-                _report(
+                report_of_outputs(
                     pair, reference, outputs, actual.delegation, notes,
                     len(calls) * (rows if rows == batch else 1), data.name if data else "random",
                     layers, is_idle,
@@ -252,84 +216,6 @@ def _layers(
         )
     expected = [[call[name] for name in names] for call in reference_calls]
     return tuple(compare_layers_of_calls(file, reference, own, expected))
-
-
-def _ranges(
-    reference: Artifact, candidate: Artifact, links: Sequence[TensorPair]
-) -> dict[str, tuple[float, float]]:
-    """Return the range of random values for each input of floats, by its name.
-
-    It is that of the known preprocessing, else that of a quantized input, else 0 to 1.
-    """
-    ranges = {}
-    for link in links:
-        own, other = reference.inputs[link.reference], candidate.inputs[link.candidate]
-        if np.dtype(own.dtype).kind != "f":
-            continue
-        rules = [file.preprocessing for file in (reference, candidate)]
-        rule = next((rule for rule in rules if not rule.is_assumed), None)
-        if rule is not None and len(links) == 1 and own.image_shape:
-            ranges[own.name] = rule.input_range
-        elif other.scale is not None:
-            ends, zero = np.iinfo(other.dtype), other.zero_point or 0
-            low, high = ((end - zero) * other.scale for end in (ends.min, ends.max))
-            ranges[own.name] = float(low), float(high)
-        else:
-            ranges[own.name] = 0.0, 1.0
-    return ranges
-
-
-def _calls(
-    reference: Artifact, data: Path | None, batch: int, ranges: Mapping[str, tuple[float, float]]
-) -> list[Values]:
-    """Return the inputs of each call of the reference."""
-    if data is not None and _has_images(data, reference):
-        shape, rule = reference.inputs[0].image_shape or (), reference.preprocessing
-        images = load_images(data, shape, reference.labels, preprocessing=rule).images
-        values = {reference.inputs[0].name: to_model_input(images, reference)}
-        return list(split_inputs(values, reference.inputs, batch, data))
-    if data is not None:
-        return list(read_inputs(data, reference.inputs, batch))
-    return [
-        {
-            name: _scale(values, *ranges[name]) if name in ranges else values
-            for name, values in call.items()
-        }
-        for call in random_inputs(reference.inputs, batch, RANDOM_CALLS)
-    ]
-
-
-def _has_images(data: Path, reference: Artifact) -> bool:
-    """Return True if data holds images as `export --calibration` takes them, not input values."""
-    spec = reference.inputs[0] if len(reference.inputs) == 1 else None
-    if spec is None or spec.image_shape is None or np.dtype(spec.dtype).kind != "f":
-        return False
-    if data.suffix != ".npz":
-        return True
-    with suppress(OSError, ValueError):  # `read_inputs` reports the fault
-        names = npz.read_arrays(data)
-        return "images" in names and spec.name not in names
-    return False
-
-
-def _scale(values: Array, low: float, high: float) -> Array:
-    return np.asarray(values * (high - low) + low, values.dtype)
-
-
-def _record(
-    pair: Pair, calls: Sequence[Values], path: Path, num_threads: int, timeout_s: float
-) -> Recording:
-    """Run a file on the inputs of some calls in a worker."""
-    inputs, output = path.with_suffix(".in.npz"), path.with_suffix(".out.npz")
-    write_calls(inputs, [[call[spec.name] for spec in pair.artifact.inputs] for call in calls])
-    facts = worker.run(
-        record_outputs.bind(
-            pair.artifact.to_json(), asdict(pair.target), num_threads, inputs, output
-        ).within(timeout_s)
-    )
-    inputs.unlink()
-    specs = tuple(TensorSpec(**spec) for spec in facts["outputs"])
-    return Recording(output, specs, Delegation.from_json(facts["delegation"]))
 
 
 def _run_candidate(
@@ -374,11 +260,11 @@ def _run_candidate(
         first_calls = calls[:_LAYOUT_CALLS]
         chosen = min(
             several,
-            key=lambda way: _distance(
+            key=lambda way: noise_share(
                 reference,
                 pair.artifact,
                 wanted,
-                _record(
+                record(
                     pair, _arrange(first_calls, names, specs, way), path, num_threads, timeout_s
                 ),
             ),
@@ -393,7 +279,7 @@ def _run_candidate(
             source = ", which the outputs settled" if is_tested else ""
             notes.append(f"{label}: {way}{source}")
     arranged = _arrange(calls, names, specs, chosen)
-    return _record(pair, arranged, path, num_threads, timeout_s), notes, arranged
+    return record(pair, arranged, path, num_threads, timeout_s), notes, arranged
 
 
 def _times(shape: Sequence[int | None]) -> str:
@@ -412,125 +298,6 @@ def _arrange(
     ]
 
 
-def _distance(
-    reference: Artifact, candidate: Artifact, wanted: Recording, actual: Recording
-) -> float:
-    """Return the part of the reference's signal that the outputs of some calls miss."""
-    signal = noise = 0.0
-    for errors, _, _ in _errors(reference, candidate, wanted, actual):
-        if errors is not None:
-            signal, noise = signal + errors.signal, noise + errors.noise
-    return noise / max(signal, 1e-30)
-
-
-def _errors(
-    reference: Artifact, candidate: Artifact, wanted: Recording, actual: Recording
-) -> Iterator[tuple[OutputErrors | None, TensorPair, str]]:
-    """Yield the errors of each pair of outputs, with its layout; None if the shapes differ."""
-    first, first_actual = next(iter(wanted), []), next(iter(actual), [])
-    links = pair_tensors(
-        _output_names(reference, wanted),
-        _output_names(candidate, actual),
-        [array.shape for array in first],
-        [array.shape for array in first_actual],
-    )
-    for link in links:
-        expected, found = first[link.reference], first_actual[link.candidate]
-        ways = layouts(found.shape, expected.shape)
-        if reference.format == candidate.format:
-            ways = ways[:1]
-        way = min(ways, key=partial(_difference, found, expected), default=None)
-        spec = wanted.specs[link.reference]
-        is_integer = spec.scale is None and np.dtype(spec.dtype).kind in "iub"
-        errors = OutputErrors(is_integer=is_integer)
-        for own, other in zip(wanted, actual, strict=False):  # a test of layouts has fewer calls
-            left, right = own[link.reference], other[link.candidate]
-            if way is None or way not in layouts(right.shape, left.shape):
-                yield None, link, AS_IS
-                break
-            errors.add(left, rearrange(right, way, left.shape))
-        else:
-            yield errors, link, way or AS_IS
-
-
-def _difference(array: Array, expected: Array, way: str) -> float:
-    turned = rearrange(array, way, expected.shape).astype(np.float64)
-    return float(np.abs(np.nan_to_num(turned) - np.nan_to_num(expected.astype(np.float64))).sum())
-
-
-def _output_names(artifact: Artifact, recording: Recording) -> list[set[str]]:
-    names = names_of(artifact, "outputs")
-    own = [{spec.name} for spec in recording.specs]
-    return names if len(names) == len(own) else own
-
-
-def _compare_outputs(
-    reference: Artifact,
-    candidate: Artifact,
-    wanted: Recording,
-    actual: Recording,
-    precision: str,
-    settings: Mapping[str, Any],
-    is_random: bool,
-) -> tuple[list[OutputReport], list[bool]]:
-    """Compare the outputs of a candidate with those of the reference, and judge each.
-
-    Returns:
-        The reports, and whether each output of the reference differs between the calls.
-    """
-    reports, paired, varies = [], set(), []
-    for errors, link, way in _errors(reference, candidate, wanted, actual):
-        paired.add(link.reference)
-        name = actual.specs[link.candidate].name
-        reference_name = wanted.specs[link.reference].name
-        names = dict.fromkeys((reference_name, name))
-        bounds, chosen = bounds_for_output(precision, settings, names)
-        reasons: tuple[str, ...] = ("its shape differs from that of the reference",)
-        verdict = "fail"
-        if errors is not None:
-            errors.has_scores = len(wanted.specs) == 1 and _has_scores(reference, wanted)
-            verdict, reasons = judge_output(errors, bounds, chosen, is_random)
-        found = errors or OutputErrors()
-        varies.append(errors is None or errors.varies)
-        agreement = found.agreement
-        reports.append(
-            OutputReport(
-                name=name,
-                reference_name=reference_name,
-                paired_by=link.rule,
-                layout=way,
-                num_values=found.count,
-                max_abs_error=found.worst,
-                mean_abs_error=found.mean,
-                snr_db=found.snr_db,
-                cosine=found.cosine,
-                top1_agreement=None if agreement is None else agreement[0] / max(1, agreement[1]),
-                non_finite=found.non_finite,
-                bounds=bounds,
-                verdict=verdict,
-                reasons=reasons,
-            )
-        )
-    for number, spec in enumerate(wanted.specs):
-        if number not in paired:
-            bounds, _ = bounds_for_output(precision, settings, (spec.name,))
-            reasons = ("the candidate has no output for it",)
-            reports.append(
-                OutputReport("", spec.name, "", "", 0, 0.0, 0.0, None, None, None, 0, bounds,
-                             "fail", reasons)
-            )  # fmt: skip
-    return reports, varies
-
-
-def _has_scores(reference: Artifact, wanted: Recording) -> bool:
-    """Return True if the only output of a reference holds a score for each class."""
-    rows = [output.reshape(-1, output.shape[-1]) for (output,) in wanted if output.ndim == 2]
-    if not rows or not np.isfinite(values := np.concatenate(rows).astype(np.float32)).all():
-        return False
-    stated = reference.stated_head
-    return stated is not None and resolve_head(stated, values) in (Head.LOGITS, Head.SOFTMAX)
-
-
 def precision_of(artifact: Artifact) -> str:
     """Return the precision of a file; of one that does not state it, that of its weights."""
     if artifact.precision != "unknown":
@@ -545,72 +312,3 @@ def precision_of(artifact: Artifact) -> str:
         return artifact.precision
     size = graph.parameter_bytes / graph.parameters
     return "float32" if size > _FLOAT_BYTES else "float16" if size > _HALF_BYTES else "int8"
-
-
-def _report(
-    pair: Pair,
-    reference: Artifact,
-    outputs: Sequence[OutputReport],
-    delegation: Delegation | None,
-    notes: Sequence[str],
-    num_samples: int,
-    inputs: str,
-    layers: tuple[LayerError, ...],
-    is_idle: bool,
-) -> ParityReport:
-    """Return the report of a pair; its figures are those of the worst output.
-
-    It is inconclusive if no output of the reference depends on the inputs.
-    """
-    failed = [output for output in outputs if output.verdict == "fail"]
-    ratios = [output.snr_db for output in outputs if output.snr_db is not None]
-    shares = [output.top1_agreement for output in outputs if output.top1_agreement is not None]
-    is_random = inputs == "random"
-    by_rule = {
-        rule: [make_printable(o.reference_name) for o in outputs if o.paired_by == rule]
-        for rule in ("name", "shape", "order")
-    }
-    turned = [
-        f"output {make_printable(output.name)}: {output.layout}"
-        for output in outputs
-        if output.layout
-    ]
-    used = {rule: names for rule, names in by_rule.items() if names}
-    rules = "; ".join(f"{', '.join(names)} by {rule}" for rule, names in used.items())
-    paired = (
-        f"outputs paired by {next(iter(used))}" if len(used) == 1 else f"outputs paired: {rules}"
-    )
-    return ParityReport(
-        reference=reference.name,
-        candidate=pair.artifact.name,
-        candidate_sha256=pair.artifact.sha256,
-        target=pair.target.name,
-        num_samples=num_samples,
-        reference_accuracy=None,
-        candidate_accuracy=None,
-        accuracy_drop=None,
-        # The predictions for random inputs say nothing about those for real ones.
-        top1_agreement=min(shares) if shares and not is_random else None,
-        flips=(),
-        mcnemar_p=None,
-        max_abs_error=max((output.max_abs_error for output in outputs), default=0.0),
-        mean_abs_error=max((output.mean_abs_error for output in outputs), default=0.0),
-        non_finite=sum(output.non_finite for output in outputs),
-        verdict="fail" if failed or not outputs else "inconclusive" if is_idle else "pass",
-        reasons=(
-            *(
-                f"output {make_printable(output.name or output.reference_name)}: {reason}"
-                for output in failed
-                for reason in output.reasons
-            ),
-            *([_IDLE] if is_idle else []),
-        ),
-        bounds=outputs[0].bounds if outputs else Bounds(),
-        delegation=delegation,
-        head=Head.VALUES.value,
-        snr_db=min(ratios, default=None),
-        outputs=tuple(outputs),
-        inputs=inputs,
-        layers=layers,
-        notes=(*notes, *([paired] if used else []), *turned),
-    )

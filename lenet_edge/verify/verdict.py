@@ -13,6 +13,7 @@ from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.parity_report import Bounds
 from lenet_edge.results.stats import exceeds_chance
 from lenet_edge.support.toml_file import parse_toml, read_settings
+from lenet_edge.target import Delegation
 from lenet_edge.verify.output_errors import OutputErrors
 
 # Bounds that each precision can meet, with a margin for the variation between trainings.
@@ -35,6 +36,15 @@ _NAMES = tuple(field.name for field in dataclasses.fields(Bounds))
 _SECTION = "tool.lenet-edge"
 OUTPUT_BOUNDS = ("min_agreement", "max_abs_error", "min_snr_db", "min_cosine")
 OUTPUTS = "outputs"  # the table of bounds for single outputs, by their names
+
+
+def applied_precision(precision: str, delegation: Delegation | None) -> str:
+    """Return the precision whose bounds apply to a file of `precision` on a target.
+
+    A device may compute a float32 file in float16. Then the bounds of float16 apply.
+    """
+    in_float16 = delegation is not None and delegation.precision == "float16"
+    return "float16" if in_float16 and precision == "float32" else precision
 
 
 def bounds_for(precision: str, settings: Mapping[str, Any]) -> Bounds:

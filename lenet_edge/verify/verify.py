@@ -22,7 +22,7 @@ from lenet_edge.verify.expected import (
     is_open,
 )
 from lenet_edge.verify.parity import compare_logits
-from lenet_edge.verify.verdict import bounds_for, judge_parity
+from lenet_edge.verify.verdict import applied_precision, bounds_for, judge_parity
 
 OnReport = Callable[[ParityReport, Expected, Logits], None]
 
@@ -78,12 +78,8 @@ def verify(
         except DataError as error:
             raise DataError(f"{pair.artifact.name} against {wanted.name}: {error}") from error
         delegation = Delegation.from_json(facts["delegation"])
-        # A device may compute a float32 file in float16; then the bounds of float16 apply.
-        in_float16 = delegation is not None and delegation.precision == "float16"
-        precision = pair.artifact.precision
-        bounds = bounds_for(
-            "float16" if in_float16 and precision == "float32" else precision, settings or {}
-        )
+        precision = applied_precision(pair.artifact.precision, delegation)
+        bounds = bounds_for(precision, settings or {})
         verdict, reasons = judge_parity(comparison, bounds)
         asked = question(pair.artifact) if is_open(pair.artifact, wanted.images) else ""
         if asked or wanted.question:  # the images may be wrong, so neither verdict is certain

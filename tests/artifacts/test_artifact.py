@@ -21,7 +21,7 @@ from lenet_edge.artifacts.artifact import (
     TensorSpec,
     announce,
     check_format,
-    describe,
+    describe_file,
     has_manifest,
     load_artifact,
     manifest_path,
@@ -72,7 +72,7 @@ def test_manifest_round_trip(
 ) -> None:
     path = tmp_path_factory.mktemp("manifest") / "lenet_int8.tflite"
     shutil.copyfile(_probe.FOLDER / "probe.tflite", path)
-    artifact = describe(
+    artifact = describe_file(
         path,
         precision="int8",
         batch_size=batch_size,
@@ -289,7 +289,7 @@ def replace_model(path: Path, content: bytes, steps: int) -> None:
     new = dataclasses.replace(load_artifact(path), calibration="new")
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-        facts = describe(temporary, **{f: getattr(new, f) for f in CONTRACT_FACTS})
+        facts = describe_file(temporary, **{f: getattr(new, f) for f in CONTRACT_FACTS})
         new = dataclasses.replace(facts, path=path)
         announce(new)
         if steps == 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.artifacts.artifact import Artifact, TensorSpec, describe
+from lenet_edge.artifacts.artifact import Artifact, TensorSpec, describe_file
 from lenet_edge.artifacts.reference import reference_path
 from lenet_edge.bench import limit, timing
 from lenet_edge.errors import LenetEdgeError
@@ -27,7 +27,7 @@ def make_artifact(folder: Path, name: str) -> Artifact:
     path = folder / name
     path.write_text(name)
     reference_path(folder, CHECKPOINT).touch()
-    return describe(
+    return describe_file(
         path, precision="float32", batch_size=None,
         inputs=(TensorSpec("image", (None, 28, 28, 1), "float32"),),
         outputs=(TensorSpec("logits", (None, 10), "float32"),),

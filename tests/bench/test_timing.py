@@ -16,7 +16,7 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
-    describe,
+    describe_file,
     load_artifact,
     write_manifest,
 )
@@ -177,7 +177,7 @@ def test_xnnpack_may_leave_several_nodes(exports: Path, tmp_path: Path) -> None:
     path.write_bytes(converter.convert())
     specs = load_artifact(exports / "lenet_float32.tflite")
     write_manifest(
-        describe(
+        describe_file(
             path,
             precision="float32",
             batch_size=None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_edge.artifacts.artifact import Artifact, describe, load_artifact
+from lenet_edge.artifacts.artifact import Artifact, describe_file, load_artifact
 from lenet_edge.artifacts.head import Head
 from lenet_edge.bench.interleave import InterleavedRatio
 from lenet_edge.flows.mixes import Mix, MixParity, mark_front
@@ -33,7 +33,7 @@ def test_mixes_are_compared_by_the_head_that_the_files_state() -> None:
 
 def test_the_front_has_no_dominated_mix(tmp_path: Path) -> None:
     (tmp_path / "a.tflite").write_bytes(b"x")
-    artifact = describe(
+    artifact = describe_file(
         tmp_path / "a.tflite", precision="mixed", batch_size=None, inputs=(), outputs=(),
         parent_sha256=None, converter="", calibration=None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import TensorSpec, describe, load_artifact
+from lenet_edge.artifacts.artifact import TensorSpec, describe_file, load_artifact
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.bench.timing import measure
@@ -136,7 +136,7 @@ def unusual(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.costly
 @pytest.mark.usefixtures("gpu")
 def test_a_gpu_that_leaves_nodes_to_the_cpu(unusual: Path) -> None:
-    artifact = describe(
+    artifact = describe_file(
         unusual, precision="float32", batch_size=1,
         inputs=(TensorSpec("i", (1, 8, 8, 1), "float32"),),
         outputs=(TensorSpec("o", (1, 10), "float32"),),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifacts.artifact import Artifact, batch_size_of, describe
+from lenet_edge.artifacts.artifact import Artifact, batch_size_of, describe_file
 from lenet_edge.bench import timing
 from lenet_edge.bench.sampling import StopRule, take_samples
 from lenet_edge.errors import ModelFileError, TargetError
@@ -146,7 +146,7 @@ def write_tflite_models(folder: Path) -> None:
 
 def opened(path: Path) -> Artifact:
     """Describe a model file without its tensors, as `selection.read_tensors` does."""
-    return describe(
+    return describe_file(
         path, precision="unknown", batch_size=None, inputs=(), outputs=(), parent_sha256=None,
         converter="unknown", calibration=None,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -89,8 +90,8 @@ def test_figures_of_real_values() -> None:
     assert errors.mean == pytest.approx(abs(noise).mean())
     ratio = 10 * np.log10((expected**2).sum() / (noise**2).sum())
     assert errors.snr_db == pytest.approx(ratio)
-    one, other = expected.ravel(), (expected + noise).ravel()
-    cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    left, right = expected.ravel(), (expected + noise).ravel()
+    cosine = left @ right / np.linalg.norm(left) / np.linalg.norm(right)
     assert errors.cosine == pytest.approx(cosine)
     assert errors.agreement is None
 
@@ -161,6 +162,4 @@ def test_integers_must_be_equal() -> None:
 def test_report_in_json() -> None:
     report = OutputReport("y", "Y", "order", LAST, 10, 0.1, 0.01, 30.0, 0.99, None, 0,
                           Bounds(min_snr_db=20), "fail", ("it is wrong",))  # fmt: skip
-    from dataclasses import asdict
-
     assert OutputReport.from_json(json.loads(json.dumps(asdict(report)))) == report

@@ -32,15 +32,8 @@ class Blocks:
 
     def start(self, *title: str) -> None:
         """Begin a block with a title of several parts."""
-        table = Table(
-            title="  ".join(title),
-            title_style="bold",
-            title_justify="left",
-            box=None,
-            padding=(0, 1, 0, 0),
-            header_style="dim",
-            show_header=not self.tables,
-        )
+        table = titled_table("  ".join(title))
+        table.show_header = not self.tables
         table.add_column("", width=_NAME_WIDTH, no_wrap=True)
         for name, width in self._columns:
             table.add_column(name, width=width, justify="right", no_wrap=True)
@@ -49,6 +42,14 @@ class Blocks:
     def row(self, name: str, *cells: str, style: str | None = None) -> None:
         """Add a row to the last block."""
         self.tables[-1].add_row(name, *cells, style=style)
+
+
+def titled_table(title: str) -> Table:
+    """Return a table without columns and lines, with a bold title on the left."""
+    return Table(
+        title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
+        header_style="dim",
+    )  # fmt: skip
 
 
 def group_by_file(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:

@@ -14,6 +14,7 @@ from lenet_edge.report.terminal.blocks import (
     delegation_lines,
     group_by_file,
     skipped_lines,
+    titled_table,
     verdict_lines,
     verdict_style,
 )
@@ -22,6 +23,7 @@ from lenet_edge.results.parity_report import LayerError, OutputReport, ParityRep
 from lenet_edge.results.result_file import BenchRun
 
 _MAX_ROWS = 10  # the JSON file has all rows
+_VERDICTS = {"pass": "pass", "fail": "FAIL"}
 
 
 def parity_view(run: BenchRun) -> RenderableType:
@@ -43,7 +45,7 @@ def parity_view(run: BenchRun) -> RenderableType:
                 percent(report.top1_agreement),
                 f"{len(report.flips):,}",
                 f"{report.max_abs_error:.1e}",
-                {"pass": "pass", "fail": "FAIL"}.get(report.verdict, "?"),
+                _VERDICTS.get(report.verdict, "?"),
                 style=verdict_style(report),
             )
     details = _details(run.parity[0]) if len(run.parity) == 1 else []
@@ -98,7 +100,7 @@ def _outputs(report: ParityReport) -> list[RenderableType]:
     """Return the table of the outputs of two files that were compared output by output."""
     if not report.outputs:
         return []
-    table = _table(f"\n{report.candidate} on {report.target}, against {report.reference}")
+    table = titled_table(f"\n{report.candidate} on {report.target}, against {report.reference}")
     table.add_column("output", max_width=17, no_wrap=True)
     for name in ("max err", "mean err", "SNR dB", "cosine", "agree%"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -113,7 +115,7 @@ def _outputs(report: ParityReport) -> list[RenderableType]:
             MISSING if output.cosine is None else f"{output.cosine:.6f}",
             percent(output.top1_agreement),
             _limits(output, report),
-            {"pass": "pass", "fail": "FAIL"}.get(output.verdict, "?"),
+            _VERDICTS.get(output.verdict, "?"),
             style="red" if output.verdict == "fail" else None,
         )
     return [table]
@@ -167,7 +169,7 @@ def _classes(report: ParityReport) -> list[Text]:
 
 def _flips(report: ParityReport) -> Table:
     hidden = len(report.flips) - _MAX_ROWS
-    table = _table("flips" if hidden <= 0 else f"flips, the first {_MAX_ROWS}")
+    table = titled_table("flips" if hidden <= 0 else f"flips, the first {_MAX_ROWS}")
     for name in ("image", "label", "was", "confidence", "is", "confidence"):
         table.add_column(name, justify="right")
     for flip in report.flips[:_MAX_ROWS]:
@@ -190,7 +192,7 @@ def _layers(layers: Sequence[LayerError], title: str) -> list[RenderableType]:
     """Return the table of a quantized file's layers, worst first, and a hint on the worst."""
     if not layers:
         return []
-    table = _table(title)
+    table = titled_table(title)
     table.add_column("layer, worst first", max_width=24, no_wrap=True)
     table.add_column("kind", max_width=17, no_wrap=True)
     for name in ("SQNR dB", "lost dB", "max err", "clipped"):
@@ -207,10 +209,3 @@ def _layers(layers: Sequence[LayerError], title: str) -> list[RenderableType]:
     worst = layers[0]
     hint = f"{worst.name}: {worst.hint}" if worst.hint else "No layer loses more than one bit"
     return [table, Text(f"{hint}.")]
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
-        header_style="dim",
-    )  # fmt: skip
