@@ -52,6 +52,7 @@ def test_bench_measures_all_of_them(lenet_edge_here: LenetEdge, tmp_path: Path) 
     assert "voice_activity.onnx on onnxruntime-cpu: the state is an input" in stated
 
 
+@pytest.mark.costly
 def test_inputs_that_cannot_be_random(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     done = lenet_edge_here("bench", WORDS.save(tmp_path), *BRIEFLY)
     assert done.returncode == 1

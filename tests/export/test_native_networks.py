@@ -177,6 +177,7 @@ def test_second_network_exports_and_verifies(
     assert reports["second-net_native_float32.c"]["max_abs_error"] < 1e-4
 
 
+@pytest.mark.costly
 def test_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
