@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -186,7 +187,7 @@ class Session(Protocol):
         """Release the resources of the session."""
 
 
-class TensorSession:
+class TensorSession(ABC):
     """Base of the sessions: the order and the types of the inputs, and the view of a classifier."""
 
     input_specs: tuple[TensorSpec, ...] = ()
@@ -230,9 +231,9 @@ class TensorSession:
         problem = f"no array for {missing[0]}" if missing else f"{unknown[0]} is no input"
         return f"{problem}; the inputs of the model are {known}"
 
+    @abstractmethod
     def outputs(self) -> dict[str, Array]:
         """Return a copy of each output of the last `infer`, by name."""
-        raise NotImplementedError
 
     def logits(self) -> Logits:
         """Return the only output, dequantized to float32."""

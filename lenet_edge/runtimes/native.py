@@ -29,16 +29,14 @@ from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import LenetEdgeError, TargetError
 from lenet_edge.runtimes import Deployable
 from lenet_edge.runtimes._batch_threads import BatchThreads, split
+from lenet_edge.runtimes._buffers import BufferSession
 from lenet_edge.support import files
 from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import (
     Array,
-    InputValues,
     Session,
     Target,
-    TensorSession,
-    check_sizes,
     describe_shape,
 )
 
@@ -93,7 +91,7 @@ def read_interface(content: bytes) -> Interface | None:
     return Interface(batch[1].decode(), sizes, int(arena[1]) if arena else None)
 
 
-class NativeSession(TensorSession):
+class NativeSession(BufferSession):
     """Session over the functions of a shared library."""
 
     def __init__(
@@ -105,6 +103,7 @@ class NativeSession(TensorSession):
         runtime_version: str,
         num_threads: int = 1,
     ) -> None:
+        super().__init__()
         loaded = ctypes.CDLL(str(library.resolve()))
         self._handle: int | None = loaded._handle
         self._interface = interface
@@ -124,17 +123,6 @@ class NativeSession(TensorSession):
         self._threads = BatchThreads(self._own or [()] * num_threads) if num_threads > 1 else None
         self.input_specs, self.output_specs = inputs, outputs
         self.runtime_version = runtime_version
-        self._inputs: list[Array] = []
-        self._outputs: list[Array] = []
-
-    def prepare(self, values: InputValues) -> None:
-        """Copy the values into the input buffers, quantized if the file takes integers."""
-        arrays = self.arrays(values)
-        if [array.shape for array in arrays] != [array.shape for array in self._inputs]:
-            check_sizes(self.input_specs, arrays, free_batch=True)
-            self._bind(arrays)
-        for buffer, array in zip(self._inputs, arrays, strict=True):
-            np.copyto(buffer, array)
 
     def _bind(self, arrays: list[Array]) -> None:
         """Create the buffers and the call for arrays of these shapes."""
@@ -176,13 +164,6 @@ class NativeSession(TensorSession):
     def infer(self) -> None:
         """Run the network. `prepare` replaces this method by the bare call."""
         raise TargetError("the session is closed or has no images; call prepare first")
-
-    def outputs(self) -> dict[str, Array]:
-        """Return a copy of each output."""
-        return {
-            spec.name: array.copy()
-            for spec, array in zip(self.output_specs, self._outputs, strict=True)
-        }
 
     def close(self) -> None:
         """End the threads and unload the library."""

@@ -15,7 +15,8 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import TargetError
-from lenet_edge.target import Array, InputValues, Session, Target, TensorSession, check_sizes
+from lenet_edge.runtimes._buffers import BufferSession
+from lenet_edge.target import Array, Session, Target
 
 TARGETS = (
     Target(
@@ -33,12 +34,13 @@ _PAGE_BYTES = 1 << 16
 _ALIGNMENT = 16  # of the tensors in the memory of a module
 
 
-class WasmtimeSession(TensorSession):
+class WasmtimeSession(BufferSession):
     """Session over an instance of a module, whose memory holds inputs and outputs."""
 
     def __init__(
         self, content: bytes, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
     ) -> None:
+        super().__init__()
         import wasmtime
 
         self._store: Any = wasmtime.Store()
@@ -51,17 +53,6 @@ class WasmtimeSession(TensorSession):
         self._heap_base: int = items["__heap_base"].value(self._store)
         self.input_specs, self.output_specs = inputs, outputs
         self.runtime_version = importlib.metadata.version("wasmtime")
-        self._inputs: list[Array] = []
-        self._outputs: list[Array] = []
-
-    def prepare(self, values: InputValues) -> None:
-        """Copy the values into the module's memory."""
-        arrays = self.arrays(values)
-        if [array.shape for array in arrays] != [array.shape for array in self._inputs]:
-            check_sizes(self.input_specs, arrays, free_batch=True)
-            self._bind(arrays)
-        for view, array in zip(self._inputs, arrays, strict=True):
-            np.copyto(view, array)
 
     def _bind(self, arrays: list[Array]) -> None:
         count = len(arrays[0])
@@ -88,13 +79,6 @@ class WasmtimeSession(TensorSession):
     def infer(self) -> None:
         """Call the network. Most of the time is spent in wasmtime's Python code."""
         self._function(self._store, *self._arguments)
-
-    def outputs(self) -> dict[str, Array]:
-        """Return a copy of each output."""
-        return {
-            spec.name: view.copy()
-            for spec, view in zip(self.output_specs, self._outputs, strict=True)
-        }
 
     def close(self) -> None:
         """Release the instance and its memory."""
