@@ -7,7 +7,9 @@ conversion. onnxslim and onnxoptimizer do not remove the Transpose.
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -57,12 +59,22 @@ class Graph:
     def _in_order(self, graph: Any) -> list[Any]:
         """Return the nodes in topological order; the float16 tool appends its Casts at the end."""
         known = {"", *self.constants, *(value.name for value in graph.input)}
-        pending, ordered = list(graph.node), []
-        while pending:
-            node = next(node for node in pending if known.issuperset(node.input))
-            pending.remove(node)
+        missing = [set(node.input) - known for node in graph.node]
+        waiting: dict[str, list[int]] = {}
+        for position, names in enumerate(missing):
+            for name in names:
+                waiting.setdefault(name, []).append(position)
+        ready = [position for position, names in enumerate(missing) if not names]
+        ordered = []
+        while ready:  # a heap: the first node in the file whose inputs are known is next
+            node = graph.node[heapq.heappop(ready)]
             ordered.append(node)
-            known.update(node.output)
+            for name in node.output:
+                for position in waiting.pop(name, ()):
+                    missing[position].discard(name)
+                    if not missing[position]:
+                        heapq.heappush(ready, position)
+        assert len(ordered) == len(missing), "the nodes form a cycle"
         return ordered
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
@@ -85,17 +97,26 @@ class Graph:
 
         None if there are several consumers, or the output is an output of the model.
         """
-        value = node.output[0]
-        consumers = [other for other in self.nodes for name in other.input if name == value]
-        is_only = len(consumers) == 1 and value not in self.outputs
-        return consumers[0] if is_only else None
+        return self._only_consumer(node, self._consumers())
+
+    def _consumers(self) -> dict[str, list[Any]]:
+        """Return the nodes that take each value, a node once for each input."""
+        consumers: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                consumers.setdefault(name, []).append(node)
+        return consumers
+
+    def _only_consumer(self, node: Any, consumers: dict[str, list[Any]]) -> Any:
+        found = consumers.get(node.output[0], [])
+        return found[0] if len(found) == 1 and node.output[0] not in self.outputs else None
 
     def pairs(self, first: str, second: str) -> list[tuple[Any, Any]]:
         """Return each node of operator `first` with its only consumer, of operator `second`."""
-        pairs = []
+        pairs, consumers = [], self._consumers()
         for node in self.nodes:
             if node.op_type == first:
-                consumer = self.only_consumer(node)
+                consumer = self._only_consumer(node, consumers)
                 if consumer is not None and consumer.op_type == second:
                     pairs.append((node, consumer))
         return pairs
@@ -107,17 +128,22 @@ class Graph:
         if len(inputs) == len(outputs) == 1:
             names |= {inputs[0].name: "image", outputs[0].name: "logits"}
             inputs[0].name, outputs[0].name = "image", "logits"
-        used = []
+        counts, used = Counter(names.values()), []
         for position, node in enumerate(self.nodes):
             node.name = f"{node.op_type}_{position}"
             for index, name in enumerate(node.input):
                 if name in self.constants and name not in names:
                     names[name] = f"{node.name}_{index}"
+                    counts[names[name]] += 1
                     used.append(name)
             for index, name in enumerate(node.output):
-                names.setdefault(name, node.name + (f"_out{index}" if index else ""))
-                while list(names.values()).count(names[name]) > 1:
-                    names[name] += "_"  # an input or output has this name
+                if name not in names:
+                    names[name] = node.name + (f"_out{index}" if index else "")
+                    counts[names[name]] += 1
+                while counts[names[name]] > 1:  # an input or output has this name
+                    counts[names[name]] -= 1
+                    names[name] += "_"
+                    counts[names[name]] += 1
             for side in (node.input, node.output):
                 renamed = [names[name] for name in side]
                 del side[:]
@@ -140,15 +166,18 @@ class Graph:
 
 
 def _drop_identity(graph: Graph) -> bool:
+    sources: dict[str, str] = {}
+    kept = []
     for node in graph.nodes:
+        for index, name in enumerate(node.input):
+            if name in sources:
+                node.input[index] = sources[name]
         if node.op_type == "Identity" and node.output[0] not in graph.outputs:
-            for other in graph.nodes:
-                for index, name in enumerate(other.input):
-                    if name == node.output[0]:
-                        other.input[index] = node.input[0]
-            graph.nodes.remove(node)
-            return True
-    return False
+            sources[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    graph.nodes = kept
+    return bool(sources)
 
 
 def _drop_transpose(graph: Graph) -> bool:
