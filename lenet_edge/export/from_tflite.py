@@ -20,6 +20,7 @@ from lenet_edge.export.converter import PRECISIONS
 from lenet_edge.export.native import text
 from lenet_edge.model_inputs import random_inputs
 from lenet_edge.runtimes import absence, get_target, open_session
+from lenet_edge.runtimes.litert import open_reference_kernels
 from lenet_edge.selection import load_artifacts
 from lenet_edge.support.files import atomic_write
 from lenet_edge.support.temporary import temporary_folder
@@ -132,11 +133,7 @@ def count_differences(tflite: Path, c_file: Path) -> int:
         tflite: a .tflite file.
         c_file: the C file that was made from it.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    litert = Interpreter(
-        str(tflite), experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
-    )
+    litert = open_reference_kernels(tflite.read_bytes())
     litert.allocate_tensors()
     artifact, different = load_artifact(c_file), 0
     with closing(open_session(artifact, get_target("native-cpu"))) as session:

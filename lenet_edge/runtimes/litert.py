@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from typing import Any
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.runtimes import Deployable, _vulkan
@@ -55,3 +56,21 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     version = importlib.metadata.version("ai-edge-litert")
     plain = target.delegate is None
     return open_interpreter(interpreter, version, artifact, target, num_threads, plain)
+
+
+def open_reference_kernels(content: bytes) -> Any:
+    """Return an interpreter with the reference kernels, which define the exact results.
+
+    The target `litert-reference` has optimized kernels without a delegate. They may round
+    differently.
+
+    Args:
+        content: a .tflite file.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    return Interpreter(
+        model_content=content,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+        num_threads=1,
+    )

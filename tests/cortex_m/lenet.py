@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lenet_edge.export.native import compiler
 from tests.cortex_m import machine
+from tests.reference_kernels import predict_batch
 
 PIXELS, CLASSES = 784, 10
 # Instructions of an image by CMSIS-NN with the same weights, from earlier probes in QEMU that this
@@ -42,15 +43,4 @@ def to_inputs(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
 
 def compute_reference(path: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
     """Return the outputs of TensorFlow Lite's reference kernels."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(
-        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
-    )
-    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(image["index"], (len(pixels), 28, 28, 1))
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(image["index"], to_inputs(pixels).reshape(-1, 28, 28, 1))
-    interpreter.invoke()
-    outputs: npt.NDArray[Any] = interpreter.get_tensor(logits["index"])
-    return outputs
+    return predict_batch(path.read_bytes(), to_inputs(pixels).reshape(-1, 28, 28, 1))

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.export.native import compiler
+from lenet_edge.runtimes.litert import open_reference_kernels
 from tests.export.random_graphs import KINDS, RandomGraph
 
 FLAGS = ("-O1", "-ffp-contract=fast", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
@@ -71,13 +72,7 @@ def _inputs(spec: TensorSpec, random: np.random.Generator, count: int) -> Values
 
 def reference(content: bytes, inputs: Sequence[Values]) -> list[Values]:
     """Return the outputs of TensorFlow Lite's reference kernels."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(
-        model_content=content,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-        num_threads=1,
-    )
+    interpreter = open_reference_kernels(content)
     interpreter.allocate_tensors()
     ins, outs = interpreter.get_input_details(), interpreter.get_output_details()
     results: list[list[Values]] = [[] for _ in outs]

@@ -21,6 +21,7 @@ from lenet_edge.export.native.floats import LEVELS
 from lenet_edge.target import Images, quantize
 from tests import needs
 from tests.aarch64 import machine
+from tests.reference_kernels import predict_batch
 
 PRECISIONS = ("float32", "dynamic", "int8")
 DRIVER = Path(__file__).parent / "native_main.c"
@@ -58,23 +59,8 @@ def reference(sources: Path) -> npt.NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def tflite_logits(sources: Path, images: Images) -> npt.NDArray[np.int8]:
     """The logits of TensorFlow Lite's reference kernels for the int8 file."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
     path = sources / "lenet_int8.tflite"
-    interpreter = Interpreter(
-        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
-    )
-    size = 1000
-    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.resize_tensor_input(image["index"], (size, 28, 28, 1))
-    interpreter.allocate_tensors()
-    values = quantize(images, load_artifact(path).inputs[0])
-    batches = []
-    for start in range(0, len(values), size):
-        interpreter.set_tensor(image["index"], values[start : start + size])
-        interpreter.invoke()
-        batches.append(interpreter.get_tensor(logits["index"]))
-    return np.concatenate(batches)
+    return predict_batch(path.read_bytes(), quantize(images, load_artifact(path).inputs[0]))
 
 
 def compile_variant(source: Path, compiler: str, variant: str, folder: Path) -> Path:

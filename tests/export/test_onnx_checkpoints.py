@@ -119,13 +119,19 @@ def test_contract_states_the_layout(lenet_exports: Path) -> None:
         assert facts["parent_sha256"] == load_artifact(lenet_exports / "lenet.onnx").sha256
 
 
-@pytest.mark.parametrize("flatten", FLATTENS)
-@pytest.mark.parametrize("opset", [11, 17, 20])
+# With opset 11, Unsqueeze has no input for its axes, which the chain needs.
+WAYS = [
+    (flatten, opset)
+    for opset in (11, 17, 20)
+    for flatten in FLATTENS
+    if (flatten, opset) != ("chain", 11)
+]
+
+
+@pytest.mark.parametrize(("flatten", "opset"), WAYS)
 def test_every_way_to_flatten_leaves_one_reshape(
     exports: Path, tmp_path: Path, flatten: str, opset: int
 ) -> None:
-    if opset == 11 and flatten == "chain":
-        pytest.skip("Unsqueeze had no input for its axes")
     path = write_lenet(tmp_path / "lenet.onnx", exports / "lenet.keras", flatten, opset=opset)
     graph = OnnxModel(path).graph.graph
     kinds = [node.op_type for node in graph.node]
