@@ -205,16 +205,16 @@ def _names(program: Program) -> list[str]:
     The functions for batches have the plural of each name.
     """
     names: list[str] = []
-    taken = {*RESERVED, *_USED_NAMES}
+    unavailable = {*RESERVED, *_USED_NAMES}
     for _, fallback, tensor in _parameters(program):
         name = re.sub(r"\W", "_", tensor.name, flags=re.ASCII)
         if (
             not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name)
             or re.fullmatch(r"(in|out)\d+s?", name)
-            or not taken.isdisjoint((name, _plural(name)))
+            or not unavailable.isdisjoint((name, _plural(name)))
         ):
             name = fallback
-        taken |= {name, _plural(name)}
+        unavailable |= {name, _plural(name)}
         names.append(name)
     return names
 
