@@ -102,7 +102,8 @@ def _pool_cell(measurements: Sequence[Measurement]) -> Measurement:
 def _join(runs: Sequence[BenchRun]) -> BenchRun:
     """Return runs of one machine as one run.
 
-    If several runs have the same cell, the newest measurement is kept. If several have the same
+    If several runs have the same cell, the newest measurement is kept, and so is the newest
+    instruction count of a file. If several have the same
     pair, the parity report on the most images is kept: the check before a bench uses few images.
     """
     if len(runs) == 1:
@@ -116,6 +117,7 @@ def _join(runs: Sequence[BenchRun]) -> BenchRun:
         (report.candidate, report.target): report
         for report in sorted(reports, key=lambda report: report.num_samples)
     }
+    counts = {count.key: count for run in in_order for count in run.instruction_counts}
     benched = [run for run in in_order if run.measurements]
     settings = dict(benched[-1].settings) if benched else {}
     if len(benched) > 1:  # their rounds are not paired
@@ -132,6 +134,7 @@ def _join(runs: Sequence[BenchRun]) -> BenchRun:
         measurements=tuple(measurements[key] for key in sorted(measurements)),
         parity=tuple(parity[key] for key in sorted(parity)),
         skipped=tuple(dict.fromkeys(skip for run in in_order for skip in run.skipped)),
+        instruction_counts=tuple(counts[key] for key in sorted(counts)),
         settings=settings,
         remaining=sum(run.remaining for run in runs),
         macs={sha: count for run in in_order for sha, count in run.macs.items()},

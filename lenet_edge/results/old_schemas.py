@@ -7,6 +7,7 @@ Schema versions:
     4 (2026-11): a run has the name of its board; a file may hold the runs of a fleet.
     5 (2026-11): parity reports have the head and the signal-to-noise ratio. Outputs that are no
         classes have no agreement.
+    6 (2026-11): instruction counts. Earlier files have none.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
     ├── Measurement *           latencies of one cell
     │   └── ProcessSamples *    raw samples, costs and conditions of one worker process
     ├── ParityReport *          comparison of one pair with the reference
+    ├── InstructionCount *      instructions and memory of one file on an emulated processor
     └── Skipped *               a pair that did not run, and the reason
 
     FleetRun                    the runs of many machines in one file
@@ -32,6 +33,7 @@ from typing import Any
 from lenet_edge.errors import DataError
 from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.results.formatting import MISSING, machine_name, plural
+from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.old_schemas import upgrade
 from lenet_edge.results.parity_report import ParityReport
@@ -44,6 +46,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "BenchRun",
     "FleetRun",
+    "InstructionCount",
     "LostBoard",
     "Measurement",
     "ParityReport",
@@ -51,7 +54,7 @@ __all__ = [
     "Skipped",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _MAX_NAME = 100  # characters of the name of a folder
 _MAX_BYTES = 2**28  # for the JSON of one machine
 # A fleet's file has one line per board between these two.
@@ -86,6 +89,7 @@ class BenchRun:
         measurements: latencies, one for each cell.
         parity: comparisons with the reference, one for each pair.
         skipped: pairs that did not run.
+        instruction_counts: instructions and memory, one for each file on each processor.
         settings: settings of the plan.
         remaining: processes of the plan that had not started; 0 in a complete run.
         macs: multiply-accumulates for one image, by the sha256 of the artifact.
@@ -101,6 +105,7 @@ class BenchRun:
     measurements: tuple[Measurement, ...] = ()
     parity: tuple[ParityReport, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    instruction_counts: tuple[InstructionCount, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     remaining: int = 0
     macs: dict[str, int] = field(default_factory=dict)
@@ -139,6 +144,11 @@ class BenchRun:
         counts = [
             plural(len(self.measurements), "measurement"),
             plural(len(self.parity), "parity report"),
+            *(
+                [plural(len(self.instruction_counts), "instruction count")]
+                if self.instruction_counts
+                else []
+            ),
             *([f"{failed} failed"] if failed else []),
             *([f"{self.remaining} remaining"] if self.remaining else []),
         ]
@@ -189,6 +199,7 @@ class BenchRun:
             "peak_macs_per_s": self.peak_macs_per_s,
             "measurements": [measurement.to_json() for measurement in self.measurements],
             "parity": [report.to_json() for report in self.parity],
+            "instruction_counts": [count.to_json() for count in self.instruction_counts],
             "skipped": [dataclasses.asdict(skip) for skip in self.skipped],
         }
 
@@ -201,6 +212,9 @@ class BenchRun:
             measurements=tuple(map(Measurement.from_json, facts["measurements"])),
             parity=tuple(map(ParityReport.from_json, facts["parity"])),
             skipped=tuple(Skipped(**skip) for skip in facts["skipped"]),
+            instruction_counts=tuple(
+                map(InstructionCount.from_json, facts.get("instruction_counts", ()))
+            ),
             settings=facts["settings"],
             remaining=facts["remaining"],
             macs=facts.get("macs", {}),  # the first files of schema 2 lack it

@@ -25,6 +25,7 @@ from lenet_edge.results.result_file import (
     SCHEMA_VERSION,
     BenchRun,
     FleetRun,
+    InstructionCount,
     LostBoard,
     Measurement,
     ParityReport,
@@ -83,12 +84,19 @@ REPORTS = st.builds(
         max_size=2,
     ).map(tuple),
 )  # fmt: skip
+SIZES = st.none() | st.dictionaries(TEXT, COUNT, max_size=2)
+COUNTS = st.builds(
+    InstructionCount, TEXT, TEXT, TEXT, TEXT, FLOAT, st.integers(1, 100), st.none() | TEXT,
+    st.lists(TEXT, max_size=2).map(tuple), TEXT, SIZES, SIZES, st.none() | COUNT,
+    st.none() | COUNT, inputs=TEXT,
+)  # fmt: skip
 RUNS = st.builds(
     BenchRun,
     environment=st.just(read_environment()),
     measurements=st.lists(MEASUREMENTS, max_size=2).map(tuple),
     parity=st.lists(REPORTS, max_size=2).map(tuple),
     skipped=st.lists(st.builds(Skipped, TEXT, TEXT, st.none() | TEXT), max_size=2).map(tuple),
+    instruction_counts=st.lists(COUNTS, max_size=2).map(tuple),
     settings=st.dictionaries(TEXT, FLOAT | TEXT, max_size=2),
     remaining=COUNT,
     macs=st.dictionaries(TEXT, COUNT, max_size=2),
@@ -173,7 +181,9 @@ def test_derived_figures_in_a_file_are_ignored() -> None:
 
 
 def save_run(tmp_path: Path) -> Path:
-    BenchRun.of_this_machine((measurement(np.full(3, 0.001)),)).save(tmp_path / "run.json")
+    run = BenchRun.of_this_machine((measurement(np.full(3, 0.001)),))
+    count = InstructionCount("a.c", "b", "cortex-m4", "cortex-m4", 198_619.0, 10)
+    dataclasses.replace(run, instruction_counts=(count,)).save(tmp_path / "run.json")
     return tmp_path / "run.json"
 
 
@@ -215,6 +225,11 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
         (("environment", "unknown"), 1),
         (("parity",), [{}]),
         (("skipped",), [3]),
+        (("instruction_counts",), [{}]),
+        (("instruction_counts", 0, "instructions"), "many"),
+        (("instruction_counts", 0, "images"), 0),
+        (("instruction_counts", 0, "stack_bytes"), -1),
+        (("instruction_counts", 0, "layers"), {"conv": None}),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, keys: tuple[str, ...], value: Any) -> None:
