@@ -99,7 +99,7 @@ def measure(
         return Measurement(
             artifact=file.name,
             artifact_sha256=file.sha256,
-            size_bytes=file.size_bytes,
+            size_bytes=getattr(session, "built_bytes", None) or file.size_bytes,
             target=chosen.name,
             runtime_version=session.runtime_version,
             batch_size=batch_size,
@@ -109,6 +109,7 @@ def measure(
             arena_bytes=getattr(session, "arena_bytes", None),
             inputs=origin,
             state=state_of(session),
+            built_for=getattr(session, "built_for", None),
             energy_covers=meter.covers if meter else None,
             invalid=_throttling(after.throttled),
         ).to_json()

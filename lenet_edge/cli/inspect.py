@@ -44,7 +44,8 @@ def command(model: Path, json_file: Path | None) -> None:
 
     graph = inspect_graph(model)
     size = size_of(model)
-    title = f"{model.name}, {size:,} bytes"
+    kind = " of C source" if model.suffix.lower() == ".c" else ""
+    title = f"{model.name}, {size:,} bytes{kind}"
     tables = [_table(title, graph.layers, graph)]
     for subgraph in graph.subgraphs:
         callers = ", ".join(subgraph.called_by) or "no operator runs it"

@@ -23,7 +23,7 @@ class Limits:
         max_accuracy_drop: in percentage points, on the test images.
         max_latency_s: of a whole batch. It applies to the figure that ranks the run: the median,
             unless the scenario selects another.
-        max_bytes: size of the file.
+        max_bytes: bytes to ship.
         batch_size: batch size to consider; by default the smallest measured one that fits.
     """
 
@@ -138,9 +138,11 @@ def _missed_limits(
             " --max-latency",
             seconds / limits.max_latency_s,
         )
-    if limits.max_bytes is not None and size > limits.max_bytes:
+    if limits.max_bytes is not None and measurement.has_source_size:
+        yield "has an unknown size as built; bench it again", math.inf
+    elif limits.max_bytes is not None and size > limits.max_bytes:
         yield (
-            f"has {size:,} bytes, more than the {limits.max_bytes:,} of --max-bytes",
+            f"has {measurement.size}, more than the {limits.max_bytes:,} of --max-bytes",
             size / limits.max_bytes,
         )
     if limits.max_accuracy_drop is None:

@@ -93,13 +93,14 @@ def _tiles(run: BenchRun, advice: Recommendation) -> list[tuple[str, str]]:
         right = f"{100 * parity.top1_agreement:.2f} %", "agreement with the reference"
     else:
         right = f"{parity.max_abs_error:.1e}", "largest error of an output"
+    number, _, unit = chosen.size.partition(" bytes")
     return [
         (
             latency(chosen.p50_s),
             f"median latency at batch {chosen.batch_size},"
             f" ±\u00a0{100 * chosen.half_width:.1f}\u00a0%",
         ),
-        (f"{chosen.size_bytes:,}", "bytes"),
+        (number, f"bytes{unit}"),
         right,
         (f"{best.images_per_s:,.0f}", f"images per second at batch {best.batch_size}"),
     ]

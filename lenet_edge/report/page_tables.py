@@ -66,7 +66,7 @@ def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> PageS
             cell.measurement.target,
             cell.why_not,
             latency(ranking_latency_s(cell.measurement, quantile)),
-            f"{cell.measurement.size_bytes:,}",
+            cell.measurement.size.replace(" bytes", ""),
             percent(None if cell.parity is None else cell.parity.candidate_accuracy),
             str(cell.measurement.num_threads),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ _MAX_NAMED = 2  # ties, or nearest cells, in one sentence
 _ADVANTAGES = {
     "needs more threads": "needs fewer threads",
     "is larger": "is smaller",
+    "has an unknown size": "has a known size",
     "takes more memory": "takes less memory",
 }
 
@@ -56,8 +58,7 @@ class Recommendation:
     def reason(self) -> str:
         """Sentences on the speed, the size and the accuracy of the choice."""
         size_and_accuracy = (
-            f"It has {self.measurement.size_bytes:,} bytes and {self._quality()}"
-            f" {self.parity.samples}."
+            f"It has {self.measurement.size} and {self._quality()} {self.parity.samples}."
         )
         caution = ""
         if not self.parity.passed:  # nothing could pass
@@ -220,7 +221,7 @@ def _speed_key(measurement: Measurement, quantile: float | None) -> tuple[float,
 def _cost_key(measurement: Measurement, quantile: float | None) -> tuple[float, ...]:
     return (
         measurement.num_threads,
-        measurement.size_bytes,
+        math.inf if measurement.has_source_size else measurement.size_bytes,
         measurement.peak_rss_bytes,
         ranking_latency_s(measurement, quantile),
     )
@@ -230,6 +231,8 @@ def _extra_cost(chosen: Measurement, other: Measurement) -> str:
     """Return the first cost that another tied cell has above the chosen one."""
     if other.num_threads != chosen.num_threads:
         return "needs more threads"
+    if other.has_source_size:
+        return "has an unknown size"
     if other.size_bytes != chosen.size_bytes:
         return "is larger"
     return "takes more memory"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lenet_edge.formats import format_of
 from lenet_edge.results.formatting import latency, microseconds, target_and_threads
 from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P90,
@@ -37,7 +39,9 @@ class Measurement:
     Attributes:
         artifact: file name of the artifact.
         artifact_sha256: digest of the file.
-        size_bytes: size of the file.
+        size_bytes: bytes to ship: the size of the file, or the machine code and constants that a C
+            file was built to.
+        built_for: architecture that a C file was built for; None for a file that ships as it is.
         target: name of the target.
         runtime_version: version of the runtime.
         batch_size: images per call.
@@ -66,6 +70,7 @@ class Measurement:
     energy_covers: str | None = None
     invalid: str | None = None
     state: str | None = None
+    built_for: str | None = None
 
     def __repr__(self) -> str:
         on = target_and_threads(self.target, self.num_threads)
@@ -86,7 +91,7 @@ class Measurement:
             "p90 µs": microseconds(self.p90_s),
             "p99 µs": microseconds(self.p99_s),
             "images/s": f"{self.images_per_s:,.0f}",
-            "bytes": f"{self.size_bytes:,}",
+            "bytes": self.size.replace(" bytes", ""),
             "doubts": self.invalid or "; ".join(self.instability),
         }
 
@@ -97,6 +102,20 @@ class Measurement:
     def key(self) -> tuple[str, str, int, int]:
         """Key of the cell in every run: file name, target, batch size, threads."""
         return self.artifact, self.target, self.batch_size, self.num_threads
+
+    @property
+    def has_source_size(self) -> bool:
+        """True if `size_bytes` is the size of a C source, as in results of earlier versions."""
+        format = format_of(Path(self.artifact))
+        return self.built_for is None and format is not None and format.role == "program"
+
+    @property
+    def size(self) -> str:
+        """Bytes to ship in words: "71,104 bytes", "80,120 bytes as built for x86_64"."""
+        if self.has_source_size:
+            return f"{self.size_bytes:,} bytes of C source"
+        built = f" as built for {self.built_for}" if self.built_for else ""
+        return f"{self.size_bytes:,} bytes{built}"
 
     @property
     def latencies_s(self) -> Samples:

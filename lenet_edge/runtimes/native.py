@@ -27,6 +27,7 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import LenetEdgeError, TargetError
+from lenet_edge.machine.elf import elf_architecture, loaded_bytes
 from lenet_edge.runtimes import Deployable
 from lenet_edge.runtimes._batch_threads import BatchThreads, split
 from lenet_edge.runtimes._buffers import BufferSession
@@ -92,7 +93,12 @@ def read_interface(content: bytes) -> Interface | None:
 
 
 class NativeSession(BufferSession):
-    """Session over the functions of a shared library."""
+    """Session over the functions of a shared library.
+
+    Attributes:
+        built_bytes: machine code, constants and variables of the library; None if it is no ELF.
+        built_for: the architecture of the library; None if it is no ELF.
+    """
 
     def __init__(
         self,
@@ -106,6 +112,7 @@ class NativeSession(BufferSession):
         super().__init__()
         loaded = ctypes.CDLL(str(library.resolve()))
         self._handle: int | None = loaded._handle
+        self.built_bytes, self.built_for = loaded_bytes(library), elf_architecture(library)
         self._interface = interface
         name = interface.name
         self._single, self._batch = loaded[name], loaded[f"{name}_batch"]

@@ -117,6 +117,22 @@ def test_of_tied_files_the_smaller_is_recommended_with_the_reason() -> None:
     ) in str(advice)
 
 
+def test_of_c_files_the_built_size_counts() -> None:
+    old = measurement("lenet.c", 10.0, 400)  # an earlier version has measured the source
+    built = dataclasses.replace(old, size_bytes=60, built_for="x86_64")
+    other = measurement("other.tflite", 10.001, 100)
+    reports = [parity_report("lenet.c"), parity_report("other.tflite")]
+    advice = recommend(make_run([built, other], reports), Limits(max_bytes=60))
+    assert chosen(advice) is built
+    assert " It has 60 bytes as built for x86_64 and loses" in str(advice)
+    advice = recommend(make_run([old, other], reports))
+    assert chosen(advice) is other
+    assert "1 thread, and it has a known size." in str(advice)
+    assert "has an unknown size as built" in str(
+        recommend(make_run([old], reports), Limits(max_bytes=10**6))
+    )
+
+
 def test_of_tied_cells_fewer_threads_win_over_fewer_bytes() -> None:
     many = dataclasses.replace(measurement("small.tflite", 9.999, 100), num_threads=4)
     few = measurement("big.tflite", 10, 300)

@@ -64,7 +64,7 @@ MEASUREMENTS = st.builds(
     runtime_version=TEXT, batch_size=st.integers(1, 10_000), num_threads=COUNT,
     processes=st.lists(PROCESSES, min_size=1, max_size=3).map(tuple), delegation=DELEGATIONS,
     inputs=TEXT, arena_bytes=st.none() | COUNT, energy_covers=st.none() | TEXT,
-    invalid=st.none() | TEXT,
+    invalid=st.none() | TEXT, built_for=st.none() | TEXT,
 )  # fmt: skip
 FLIPS = st.lists(st.builds(Flip, COUNT, COUNT, COUNT, st.integers(-1, 9)), max_size=3).map(tuple)
 REPORTS = st.builds(

@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
+from lenet_edge.bench import timing
+from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import TargetError
+from lenet_edge.results.measurement import Measurement
 from lenet_edge.runtimes import _probe, get_target, native, open_session
 from lenet_edge.runtimes.native import built_beside
 from lenet_edge.selection import Pair
@@ -63,6 +66,14 @@ def test_a_file_is_built_once(artifact: Artifact, cache: Path) -> None:
     (again,) = cache.iterdir()
     assert (again, again.stat().st_mtime_ns) == (library, built_at)
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    target, stop = dataclasses.asdict(TARGET), StopRule(min_time_s=0, max_time_s=5, precision=1e9)
+    measurement = Measurement.from_json(
+        timing.measure(artifact.to_json(), target, 1, 1, dataclasses.asdict(stop))
+    )
+    # What is shipped: machine code and constants, not the C source, nor symbols for debuggers.
+    assert 50_000 < measurement.size_bytes <= again.stat().st_size < artifact.size_bytes / 2
+    assert measurement.built_for == os.uname().machine
+    assert not measurement.has_source_size
 
 
 def test_another_compiler_builds_again(

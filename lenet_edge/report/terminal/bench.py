@@ -30,7 +30,7 @@ def bench_view(run: BenchRun) -> RenderableType:
                      ("img/s", 6), ("load ms", 7), ("rank", 4)])  # fmt: skip
     rank_by_key = ranks(run)
     for file, cells in group_by_file(run.measurements):
-        blocks.start(file, f"{cells[0].size_bytes:,} bytes{_inputs(cells[0])}")
+        blocks.start(file, f"{cells[0].size}{_inputs(cells[0])}")
         for cell in cells:
             blocks.row(
                 _target(cell),

@@ -25,8 +25,8 @@ def summary_view(run: BenchRun) -> RenderableType:
     blocks = Blocks([("acc %", 7), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
     cells = {(cell.artifact, cell.target, cell.batch_size): cell for cell in run.measurements}
     for file, reports in group_by_file(run.parity):
-        num_bytes = next((cell.size_bytes for cell in run.measurements if cell.artifact == file), 0)
-        blocks.start(file, f"{num_bytes:,} bytes" if num_bytes else "")
+        size = next((cell.size for cell in run.measurements if cell.artifact == file), "")
+        blocks.start(file, size)
         for report in reports:
             measured = [cells.get((file, report.target, size)) for size in batches]
             blocks.row(
