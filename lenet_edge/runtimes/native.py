@@ -92,6 +92,27 @@ def read_interface(content: bytes) -> Interface | None:
     return Interface(batch[1].decode(), sizes, int(arena[1]) if arena else None)
 
 
+def read_file(
+    artifact: Artifact,
+) -> tuple[Interface, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the functions, the inputs and the outputs of a C file.
+
+    Raises:
+        TargetError: it is not a C file of lenet-edge, or contradicts itself.
+    """
+    # The file contains its contract, and defines a function and its batch variant.
+    interface = read_interface(artifact.path.read_bytes())
+    contract = json.loads(read_contract(artifact.path, "native") or "{}")
+    if interface is None or not contract:
+        raise TargetError(f"{artifact.name} is not a C file of lenet-edge; export it again")
+    inputs, outputs = (
+        tuple(TensorSpec(**facts) for facts in contract[side]) for side in ("inputs", "outputs")
+    )
+    if len(inputs) + len(outputs) != len(interface.sizes):
+        raise TargetError(f"{artifact.name} contradicts its contract; export it again")
+    return interface, inputs, outputs
+
+
 class NativeSession(BufferSession):
     """Session over the functions of a shared library.
 
@@ -133,18 +154,9 @@ class NativeSession(BufferSession):
 
     def _bind(self, arrays: list[Array]) -> None:
         """Create the buffers and the call for arrays of these shapes."""
-        sizes = self._interface.sizes
-        count = arrays[0].size // sizes[0]
-        if any(array.size != count * size for array, size in zip(arrays, sizes, strict=False)):
-            raise TargetError(
-                f"the inputs have the shapes {', '.join(describe_shape(a.shape) for a in arrays)},"
-                " which are not of one batch size"
-            )
+        self._outputs = bind_outputs(self._interface, arrays, self.output_specs)
         self._inputs = [np.zeros(array.shape, array.dtype) for array in arrays]
-        self._outputs = [
-            np.zeros(_shape(spec, count * size), spec.dtype)
-            for spec, size in zip(self.output_specs, sizes[len(arrays) :], strict=True)
-        ]
+        count = arrays[0].size // self._interface.sizes[0]
         # The arguments are created once, so that `infer` is one bare call.
         buffers = self._inputs + self._outputs
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in buffers]
@@ -183,6 +195,32 @@ class NativeSession(BufferSession):
             self._handle = None
 
 
+def bind_outputs(
+    interface: Interface, arrays: list[Array], specs: tuple[TensorSpec, ...]
+) -> list[Array]:
+    """Return a buffer for each output of a batch.
+
+    Args:
+        interface: the functions of the C file.
+        arrays: the inputs of the batch.
+        specs: the outputs.
+
+    Raises:
+        TargetError: the inputs have different batch sizes.
+    """
+    sizes = interface.sizes
+    count = arrays[0].size // sizes[0]
+    if any(array.size != count * size for array, size in zip(arrays, sizes, strict=False)):
+        raise TargetError(
+            f"the inputs have the shapes {', '.join(describe_shape(a.shape) for a in arrays)},"
+            " which are not of one batch size"
+        )
+    return [
+        np.zeros(_shape(spec, count * size), spec.dtype)
+        for spec, size in zip(specs, sizes[len(arrays) :], strict=True)
+    ]
+
+
 def _shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
     """Return the shape of an output of `size` elements, whose first axis is the batch."""
     rest = tuple(each or 1 for each in spec.shape[1:])
@@ -201,16 +239,7 @@ def absence(target: Target) -> str | None:
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
     """Build a .c file of `export --format native`, or load the library built earlier."""
     content = artifact.path.read_bytes()
-    # The file contains its contract, and defines a function and its batch variant.
-    contract = json.loads(read_contract(artifact.path, "native") or "{}")
-    interface = read_interface(content)
-    if interface is None or not contract:
-        raise TargetError(f"{artifact.name} is not a C file of lenet-edge; export it again")
-    inputs, outputs = (
-        tuple(TensorSpec(**facts) for facts in contract[side]) for side in ("inputs", "outputs")
-    )
-    if len(inputs) + len(outputs) != len(interface.sizes):
-        raise TargetError(f"{artifact.name} contradicts its contract; export it again")
+    interface, inputs, outputs = read_file(artifact)
     built = built_beside(artifact.path.resolve(), content, os.uname().machine)
     if _is_of_this_bundle(built):
         return NativeSession(built, interface, inputs, outputs, "built elsewhere", num_threads)
