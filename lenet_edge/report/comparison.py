@@ -10,8 +10,8 @@ from typing import Any
 from lenet_edge.errors import DataError
 from lenet_edge.report.rank import ranking_quantile
 from lenet_edge.results.formatting import target_and_threads
+from lenet_edge.results.latency_estimate import LatencyRatio
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
-from lenet_edge.results.stats import LatencyRatio
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _safe_cell(value: Any) -> Any:
 def _row(measurement: Measurement) -> dict[str, Any]:
     row = {name: getattr(measurement, name) for name in _FACTS}
     for name, value in measurement.derived.items():
-        if "_interval_" in name:
+        if "_interval" in name:
             low, high = value or (None, None)
             row[f"{name}_low"], row[f"{name}_high"] = low, high
         elif name == "instability":

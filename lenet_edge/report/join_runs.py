@@ -43,7 +43,7 @@ def pool(boards: Sequence[BenchRun]) -> BenchRun:
     for run in boards:
         for measurement in run.measurements:
             key = measurement.key, measurement.artifact_sha256
-            measurements.setdefault(key, []).append(measurement)
+            measurements.setdefault(key, []).append(_with_board(measurement, run.board))
         for report in run.parity:
             reports.setdefault((report.candidate_sha256, report.target), []).append(report)
     joined = _join(boards)
@@ -88,6 +88,12 @@ def _ran_same_plan(boards: Sequence[BenchRun]) -> bool:
         and all(cells == first for cells in cells_by_board)
         and all(run.paired and run.settings == boards[0].settings for run in boards)
     )
+
+
+def _with_board(measurement: Measurement, board: str | None) -> Measurement:
+    """Return the measurement of one board, whose processes have the name of the board."""
+    processes = (dataclasses.replace(p, board=board) for p in measurement.processes)
+    return dataclasses.replace(measurement, processes=tuple(processes))
 
 
 def _pool_cell(measurements: Sequence[Measurement]) -> Measurement:

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from lenet_edge.report.comparison import Change, count_verdicts
 from lenet_edge.report.eligibility import JudgedCell
 from lenet_edge.report.equal_boards import board_matrix, find_outliers, relative_latencies
-from lenet_edge.report.rank import ranking_latency_s, ranking_quantile, ranks
+from lenet_edge.report.rank import ranking_latency_s, ranking_quantile, ranks, tie_lines
 from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.results.formatting import MISSING, latency, microseconds, percent, plural, points
-from lenet_edge.results.result_file import BenchRun, ParityReport, Skipped
+from lenet_edge.results.process_samples import (
+    MIN_SAMPLES_P90,
+    MIN_SAMPLES_P99,
+    MIN_SAMPLES_P999,
+)
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
 
 _MAX_OTHERS, _MAX_DOUBTS = 6, 6
 _MAX_BOARDS = 24  # above this number, the slowest boards come first
@@ -98,9 +103,12 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
                 f"{cell.half_width:.1%}",
                 microseconds(cell.p90_s),
                 microseconds(cell.p99_s),
+                microseconds(cell.p999_s),
+                microseconds(cell.jitter_s),
                 f"{cell.images_per_s:,.0f}",
+                _images_per_s_range(cell),
                 f"{cell.load_time_s * 1e3:.0f}",
-                rank_by_key.get(cell.key, MISSING),
+                str(rank_by_key.get(cell.key, MISSING)),
             )
         )
         styles.append("chosen" if cell is chosen else "bad" if cell.invalid else "")
@@ -110,16 +118,25 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
             name = f"{cell.artifact} on {cell.target}, {threads}, batch {cell.batch_size}"
             doubts.append(f"{name}: {doubt}")
     notes = [
-        "±: half-width of the 95 % interval of the median, over calls and processes. Rank: among"
-        " the cells with that batch size and thread count; = marks ties."
+        "±: half-width of the 95 % interval of the median, over calls and processes. Jitter: p99"
+        " minus p50. Rank: among the cells with that batch size and thread count; = marks ties"
+        " within 10 %, ? marks cells that may differ by more.",
+        f"p90 needs {MIN_SAMPLES_P90} samples, p99 {MIN_SAMPLES_P99} and p99.9"
+        f" {MIN_SAMPLES_P999:,}, each the time of one call. A longer --min-time takes more.",
+        *(f"{line}." for line in tie_lines(run)),
     ]
     notes += [f"Doubtful: {doubt}." for doubt in doubts[:_MAX_DOUBTS]]
     if len(doubts) > _MAX_DOUBTS:
         notes.append(f"{len(doubts) - _MAX_DOUBTS} more cells are doubtful; bench lists them.")
     columns = ("file", "runtime", "threads", "batch", "p50 µs", "±", "p90 µs", "p99 µs",
-               "images/s", "load ms", "rank")  # fmt: skip
+               "p99.9 µs", "jitter µs", "images/s", "95 % interval", "load ms", "rank")  # fmt: skip
     table = PageTable(columns, tuple(rows), 2, tuple(styles))
     return PageSection("latencies", "All latencies", tuple(notes), table)
+
+
+def _images_per_s_range(cell: Measurement) -> str:
+    low, high = cell.images_per_s_interval
+    return f"{low:,.0f}–{high:,.0f}"
 
 
 def parity_section(reports: Sequence[ParityReport]) -> PageSection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ from lenet_edge.report.eligibility import (
 )
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
 from lenet_edge.results.formatting import latency, percent
+from lenet_edge.results.latency_estimate import LatencyRatio
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
-from lenet_edge.results.stats import LatencyRatio
 from lenet_edge.support.html_table import html_lines, html_table
 
 _MAX_NAMED = 2  # ties, or nearest cells, in one sentence
@@ -41,6 +42,7 @@ class Recommendation:
         figure: the latency or throughput that decided, formatted.
         ties: cells that are as fast.
         others: all other cells at that batch size.
+        rivals: those of `others` that the samples cannot separate from the chosen cell.
     """
 
     measurement: Measurement
@@ -48,6 +50,7 @@ class Recommendation:
     figure: str
     ties: tuple[JudgedCell, ...]
     others: tuple[JudgedCell, ...]
+    rivals: tuple[JudgedCell, ...] = ()
 
     @property
     def choice(self) -> str:
@@ -77,15 +80,19 @@ class Recommendation:
 
     def _speed(self) -> str:
         batch = f"At batch {self.measurement.batch_size}"
+        rivals = (
+            f" The samples are too coarse to separate it from {_names(self.rivals)}."
+            if self.rivals
+            else ""
+        )
         if not self.ties:
-            return f"{batch} it is the fastest ({self.figure})."
-        names = [str(tie) for tie in self.ties[:_MAX_NAMED]]
-        if len(self.ties) > len(names):
-            names.append(f"{len(self.ties) - len(names)} more")
+            fastest = "took the least time" if rivals else "is the fastest"
+            return f"{batch} it {fastest} ({self.figure}).{rivals}"
         costs = {_extra_cost(self.measurement, tie.measurement) for tie in self.ties}
         advantages = " or ".join(gain for cost, gain in _ADVANTAGES.items() if cost in costs)
         return (
-            f"{batch} ({self.figure}) it is as fast as {' and '.join(names)}, and it {advantages}."
+            f"{batch} ({self.figure}) it is as fast as {_names(self.ties)}, and it {advantages}."
+            f"{rivals}"
         )
 
     def __str__(self) -> str:
@@ -176,7 +183,11 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
         (cell for cell in cells if cell.measurement.batch_size == best.batch_size),
         key=lambda cell: ranking_latency_s(cell.measurement, quantile),
     )
-    tied = [cell for cell in cells if not cell.missed_by and ratio(cell, best).low <= 1]
+    tied = [
+        cell
+        for cell in cells
+        if not cell.missed_by and (cell.measurement is best or ratio(cell, best).tied)
+    ]
     chosen = min(tied, key=lambda cell: _cost_key(cell.measurement, quantile))
     measurement, parity = chosen.measurement, chosen.parity
     assert parity is not None
@@ -190,13 +201,30 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     others = tuple(
         cell
         if cell.missed_by
-        else dataclasses.replace(
-            cell, why_not=f"takes {ratio(cell, measurement).value:.2f} times as long"
-        )
+        else dataclasses.replace(cell, why_not=_slower(ratio(cell, measurement)))
         for cell in cells
         if cell not in tied
     )
-    return Recommendation(measurement, parity, _figure(measurement, quantile), ties, others)
+    rivals = tuple(
+        cell for cell in others if not cell.missed_by and ratio(cell, measurement).low <= 1
+    )
+    return Recommendation(measurement, parity, _figure(measurement, quantile), ties, others, rivals)
+
+
+def _names(cells: Sequence[JudgedCell]) -> str:
+    """Return the names of a few cells, and the number of the rest."""
+    names = [str(cell) for cell in cells[:_MAX_NAMED]]
+    if len(cells) > len(names):
+        names.append(f"{len(cells) - len(names)} more")
+    return " and ".join(names)
+
+
+def _slower(ratio: LatencyRatio) -> str:
+    """Return the reason against a slower cell; with the interval if it may not be slower."""
+    reason = f"takes {ratio.value:.2f} times as long"
+    if not ratio.equal:
+        return reason
+    return f"{reason}, but the interval is {ratio.low:.2f} to {ratio.high:.2f}"
 
 
 def _nearest(cells: list[JudgedCell]) -> tuple[JudgedCell, ...]:

@@ -44,7 +44,8 @@ def short_number(value: float | None) -> str:
 
 def plural(count: int, noun: str) -> str:
     """Format a count with its noun: "1 thread" or "4 threads"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def target_and_threads(target: str, num_threads: int) -> str:

@@ -1,4 +1,4 @@
-"""Latencies of one cell, pooled over several worker processes."""
+"""Latencies of one cell, measured by several worker processes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lenet_edge.formats import format_of
 from lenet_edge.results.formatting import latency, microseconds, target_and_threads
+from lenet_edge.results.latency_estimate import (
+    LatencyEstimate,
+    LatencyRatio,
+    estimate_latency,
+    latency_ratio,
+    process_latencies,
+)
 from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P90,
     MIN_SAMPLES_P99,
+    MIN_SAMPLES_P999,
     ProcessSamples,
+    disturbances,
     instability,
+    undisturbed,
 )
-from lenet_edge.results.stats import (
-    LatencyRatio,
-    Samples,
-    count_outliers,
-    latency_ratio,
-    pooled_median_interval,
-    quantile_interval,
-)
+from lenet_edge.results.stats import Samples, count_outliers
 from lenet_edge.support.html_table import html_table
 from lenet_edge.target import Delegation
 
@@ -34,7 +38,8 @@ from lenet_edge.target import Delegation
 class Measurement:
     """Latencies of one artifact on one target at one batch size and thread count.
 
-    Every statistic is derived from the samples of all processes.
+    The latency, its percentiles and the throughput are estimated from the processes that were not
+    disturbed as a whole; see `latency_estimate`. The other statistics are of all samples.
 
     Attributes:
         artifact: file name of the artifact.
@@ -163,56 +168,104 @@ class Measurement:
         return max(process.peak_rss_bytes for process in self.processes)
 
     @functools.cached_property
+    def undisturbed(self) -> npt.NDArray[np.bool_]:
+        """True for each process that was not slow as a whole, bool of shape (N,)."""
+        return undisturbed(self.processes)
+
+    @property
+    def num_disturbed(self) -> int:
+        """Number of processes that were slow as a whole, and that the estimates leave out."""
+        return len(self.processes) - int(self.undisturbed.sum())
+
+    @functools.cached_property
+    def _estimates(self) -> dict[float | None, LatencyEstimate]:
+        return {}
+
+    def estimate(self, quantile: float | None = 0.5) -> LatencyEstimate:
+        """Return the estimate of a quantile of the latency; None selects the mean."""
+        if quantile not in self._estimates:
+            self._estimates[quantile] = estimate_latency(
+                self.samples_by_process, self.undisturbed, quantile
+            )
+        return self._estimates[quantile]
+
+    @property
     def p50_s(self) -> float:
         """Median latency of one call."""
-        return float(np.median(self.latencies_s))
+        return self.estimate().value
 
     def quantile_s(self, quantile: float) -> float:
-        """Return a quantile of the latency, even if there are few samples."""
+        """Return a quantile of all samples, even if there are few."""
         return float(np.quantile(self.latencies_s, quantile))
 
     @property
     def mean_s(self) -> float:
         """Mean latency of one call."""
-        return float(np.mean(self.latencies_s))
+        return self.estimate(None).value
 
     @property
     def p90_s(self) -> float | None:
         """90th percentile; None below 64 samples."""
-        return self._percentile(0.9, MIN_SAMPLES_P90)
+        return self.estimate(0.9).value if self._has_tail(MIN_SAMPLES_P90) else None
 
     @property
     def p99_s(self) -> float | None:
         """99th percentile; None below 662 samples."""
-        return self._percentile(0.99, MIN_SAMPLES_P99)
+        return self.estimate(0.99).value if self._has_tail(MIN_SAMPLES_P99) else None
 
-    def _percentile(self, quantile: float, min_samples: int) -> float | None:
-        # A mean of several calls hides the slow calls, so it has no tail to report.
-        if len(self.latencies_s) < min_samples or self.calls_per_sample > 1:
+    @functools.cached_property
+    def p999_s(self) -> float | None:
+        """99.9th percentile of the undisturbed processes' samples; None below 6,636 samples."""
+        if not self._has_tail(MIN_SAMPLES_P999):
             return None
-        return self.quantile_s(quantile)
+        return float(np.quantile(np.concatenate(self._undisturbed_samples), 0.999))
+
+    @property
+    def jitter_s(self) -> float | None:
+        """99th percentile minus the median; None below 662 samples."""
+        return None if self.p99_s is None else self.p99_s - self.p50_s
+
+    @property
+    def _undisturbed_samples(self) -> list[Samples]:
+        pairs = zip(self.samples_by_process, self.undisturbed, strict=True)
+        return [samples for samples, is_kept in pairs if is_kept]
+
+    def _has_tail(self, min_samples: int) -> bool:
+        # A mean of several calls hides the slow calls, so it has no tail to report.
+        return sum(map(len, self._undisturbed_samples)) >= min_samples and (
+            self.calls_per_sample == 1
+        )
 
     @property
     def calls_per_sample(self) -> int:
         """Number of calls that one sample is the mean of; 1 if every call was timed."""
         return max(process.calls_per_sample for process in self.processes)
 
-    @functools.cached_property
+    def _interval_s(self, quantile: float) -> tuple[float, float]:
+        estimate = self.estimate(quantile)
+        return estimate.low, estimate.high
+
+    @property
     def p50_interval_s(self) -> tuple[float, float]:
         """95 % confidence interval of the median, over calls and processes."""
-        low, high = pooled_median_interval(self.samples_by_process)
-        return min(low, self.p50_s), max(high, self.p50_s)
+        return self._interval_s(0.5)
 
     @property
     def half_width(self) -> float:
         """Half the width of the median's interval, relative to the median."""
-        low, high = self.p50_interval_s
-        return (high - low) / 2 / self.p50_s if self.p50_s else 0.0
+        return self.estimate().half_width
 
     @property
     def images_per_s(self) -> float:
         """Throughput, from the mean latency: every slow call counts."""
         return self.batch_size / self.mean_s if self.mean_s else 0.0
+
+    @property
+    def images_per_s_interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the throughput."""
+        mean = self.estimate(None)
+        low, high = (self.batch_size / s if s else 0.0 for s in (mean.high, mean.low))
+        return low, high
 
     @property
     def energy_j(self) -> float | None:
@@ -227,10 +280,30 @@ class Measurement:
         resolution: float = 0.0,
         quantile: float | None = 0.5,
     ) -> LatencyRatio:
-        """Return this latency divided by another's; see `stats.latency_ratio`."""
-        return latency_ratio(
-            self.samples_by_process, other.samples_by_process, paired, resolution, quantile
-        )
+        """Return this latency divided by another's; see `latency_estimate.latency_ratio`.
+
+        Args:
+            other: the other measurement.
+            paired: True if the processes of one round ran in the same minutes, so that a slow phase
+                of the machine cancels.
+            resolution: relative precision of the samples.
+            quantile: the quantile of the latency; None for the mean.
+        """
+        pairs = []
+        if paired:
+            own, others = self._by_round(quantile), other._by_round(quantile)
+            pairs = [(own[key], others[key]) for key in own if key in others]
+        return latency_ratio(self.estimate(quantile), other.estimate(quantile), pairs, resolution)
+
+    def _by_round(self, quantile: float | None) -> dict[tuple[str | None, int], float]:
+        """Return the latency in each process, by board and round."""
+        numbers: dict[str | None, int] = {}
+        latencies = {}
+        values = process_latencies(self.samples_by_process, quantile).tolist()
+        for process, value in zip(self.processes, values, strict=True):
+            index = numbers[process.board] = numbers.get(process.board, 0) + 1
+            latencies[process.board, process.round or index] = value
+        return latencies
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, the packed samples and the derived figures as a JSON object."""
@@ -247,17 +320,21 @@ class Measurement:
         return {
             "num_runs": len(samples),
             "num_processes": len(self.processes),
+            "num_disturbed_processes": self.num_disturbed,
             "p50_s": self.p50_s,
             "p50_interval_s": self.p50_interval_s,
             "p90_s": p90,
-            "p90_interval_s": None if p90 is None else quantile_interval(samples, 0.9),
+            "p90_interval_s": None if p90 is None else self._interval_s(0.9),
             "p99_s": p99,
-            "p99_interval_s": None if p99 is None else quantile_interval(samples, 0.99),
+            "p99_interval_s": None if p99 is None else self._interval_s(0.99),
+            "p999_s": self.p999_s,
+            "jitter_s": self.jitter_s,
             "mean_s": self.mean_s,
             "stdev_s": float(np.std(samples)),
             "min_s": float(np.min(samples)),
             "outliers": count_outliers(samples),
             "images_per_s": self.images_per_s,
+            "images_per_s_interval": self.images_per_s_interval,
             "load_time_s": self.load_time_s,
             "first_inference_s": self.first_inference_s,
             "prepare_s": self.prepare_s,
@@ -275,6 +352,11 @@ class Measurement:
     def instability(self) -> tuple[str, ...]:
         """Reasons to doubt the figures, each as a phrase."""
         return instability(self.processes)
+
+    @functools.cached_property
+    def disturbances(self) -> tuple[str, ...]:
+        """Signs that something disturbed the processes, each as a phrase."""
+        return disturbances(self.processes)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Measurement:

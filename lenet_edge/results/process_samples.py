@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lenet_edge.machine.conditions import Conditions
-from lenet_edge.results.formatting import microseconds
+from lenet_edge.results.formatting import microseconds, plural
+from lenet_edge.results.latency_estimate import find_undisturbed
 from lenet_edge.results.stats import Samples, two_modes
 
 # Far more than --max-time permits. The limit stops a small file from unpacking to gigabytes.
@@ -23,6 +25,7 @@ _ENCODING = "base64 of zlib of little-endian uint32 nanoseconds"
 # Source: MLPerf inference rules. With fewer samples, chance decides the value of the percentile.
 MIN_SAMPLES_P90 = 64
 MIN_SAMPLES_P99 = 662
+MIN_SAMPLES_P999 = 6636
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class ProcessSamples:
         seconds: duration of sampling.
         before: conditions of the machine before sampling.
         after: conditions of the machine after sampling.
+        round: number of the round of the plan; None in files of earlier versions, which list the
+            processes in the order of the rounds.
+        board: name of the board, if the processes of several boards are pooled.
     """
 
     latencies_s: Samples
@@ -67,8 +73,10 @@ class ProcessSamples:
     seconds: float | None = None
     before: Conditions = field(default_factory=Conditions)
     after: Conditions = field(default_factory=Conditions)
+    round: int | None = None
+    board: str | None = None
 
-    @property
+    @functools.cached_property
     def p50_s(self) -> float:
         """Median latency of one call in this process."""
         return float(np.median(self.latencies_s))
@@ -104,28 +112,57 @@ class ProcessSamples:
         return samples
 
 
+def undisturbed(processes: Sequence[ProcessSamples]) -> npt.NDArray[np.bool_]:
+    """Return which processes of one cell were not slow as a whole, bool of shape (N,)."""
+    return find_undisturbed(
+        [process.p50_s for process in processes],
+        [process.board for process in processes],
+        _resolution_s(processes),
+    )
+
+
 def instability(processes: Sequence[ProcessSamples]) -> tuple[str, ...]:
     """Return the reasons to doubt the samples of one cell, each as a phrase."""
+    kept = [process for process, ok in zip(processes, undisturbed(processes), strict=True) if ok]
+    count = sum(len(process.latencies_s) for process in kept)
+    reasons = [f"{count} samples, too few for p99"] if count < MIN_SAMPLES_P99 else []
+    return (*reasons, *disturbances(processes))
+
+
+def disturbances(processes: Sequence[ProcessSamples]) -> tuple[str, ...]:
+    """Return the signs that something disturbed the processes of one cell, each as a phrase."""
     reasons = []
-    samples = np.concatenate([process.latencies_s for process in processes])
-    if len(samples) < MIN_SAMPLES_P99:
-        reasons.append(f"{len(samples)} samples, too few for p99")
-    medians = [process.p50_s for process in processes]
-    # The clock cannot resolve smaller differences.
-    resolution = max(process.timer_s or 0.0 for process in processes)
+    is_kept = undisturbed(processes)
+    kept = [process for process, ok in zip(processes, is_kept, strict=True) if ok]
+    slow = [process.p50_s for process, ok in zip(processes, is_kept, strict=True) if not ok]
+    if slow:
+        reasons.append(
+            f"{len(slow)} of {plural(len(processes), 'process')} took {_range_us(slow)} µs, so"
+            f" {'it is' if len(slow) == 1 else 'they are'} left out"
+        )
+    medians, resolution = [process.p50_s for process in kept], _resolution_s(processes)
     if max(medians) > 1.05 * min(medians) + resolution:
-        low, high = microseconds(min(medians)), microseconds(max(medians))
-        reasons.append(f"the medians of the processes range from {low} to {high} µs")
-    modes = two_modes(samples)
+        reasons.append(f"the medians of the processes range from {_range_us(medians)} µs")
+    modes = two_modes(np.concatenate([process.latencies_s for process in kept]))
     if modes and modes[1] - modes[0] > resolution:
         low, high = map(microseconds, modes)
         reasons.append(f"the latencies have two modes, at {low} and {high} µs")
     if not all(process.settled for process in processes):
         reasons.append("the latency was still falling at the end of the warm-up")
-    return (*reasons, *_disturbances(processes))
+    return (*reasons, *_signs_of_the_system(processes))
 
 
-def _disturbances(processes: Sequence[ProcessSamples]) -> list[str]:
+def _resolution_s(processes: Sequence[ProcessSamples]) -> float:
+    """Return the smallest difference that the clock can measure."""
+    return max(process.timer_s or 0.0 for process in processes)
+
+
+def _range_us(latencies: Sequence[float]) -> str:
+    low, high = microseconds(min(latencies)), microseconds(max(latencies))
+    return low if low == high else f"{low} to {high}"
+
+
+def _signs_of_the_system(processes: Sequence[ProcessSamples]) -> list[str]:
     reasons = []
     stolen = sum(
         process.after.stolen_s - process.before.stolen_s

@@ -1,14 +1,12 @@
 """Statistics of latency samples and of predictions.
 
-Of samples: intervals of quantiles and ratios, outliers, modes. Of predictions: significance of a
+Of samples: intervals of quantiles, outliers, modes. Of predictions: significance of a
 difference in accuracy, agreement by chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -52,98 +50,6 @@ def quantile_interval(samples: Samples, quantile: float) -> tuple[float, float]:
 def median_interval(samples: Samples) -> tuple[float, float]:
     """Return the 95 % confidence interval of the median, by order statistics."""
     return quantile_interval(samples, 0.5)
-
-
-def pooled_median_interval(processes: Sequence[Samples]) -> tuple[float, float]:
-    """Return the 95 % confidence interval of the median of samples from several processes.
-
-    The samples of one process share its memory layout and its time of day. Their spread is
-    smaller than the spread between processes. With two or more processes, the interval is
-    therefore at least as wide as Student's interval for the logarithms of their medians.
-
-    Args:
-        processes: samples of each process, float64 of shape (N,).
-    """
-    low, high = median_interval(np.concatenate(processes))
-    if len(processes) > 1:
-        middle, error = _mean_log(processes, 0.5)
-        half = t_95(len(processes) - 1) * error
-        low, high = min(low, math.exp(middle - half)), max(high, math.exp(middle + half))
-    return low, high
-
-
-@dataclass(frozen=True)
-class LatencyRatio:
-    """Quotient of two latencies, with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def equal(self) -> bool:
-        """True if the interval contains 1, so that neither latency is known to be smaller."""
-        return self.low <= 1 <= self.high
-
-
-def latency_ratio(
-    numerator: Sequence[Samples],
-    denominator: Sequence[Samples],
-    paired: bool = False,
-    resolution: float = 0.0,
-    quantile: float | None = 0.5,
-) -> LatencyRatio:
-    """Return the quotient of a quantile of two latencies.
-
-    Args:
-        numerator: samples of each process, float64 of shape (N,).
-        denominator: samples of each process, float64 of shape (N,).
-        paired: True if process i of both ran in the same round, so that drift cancels.
-        resolution: relative precision of the samples. It widens the interval, because processes
-            that run close together share disturbances that their spread does not show.
-        quantile: 0 to 1, or None for the mean.
-
-    Source: B. L. Welch, "The generalization of Student's problem when several different
-    population variances are involved", Biometrika 34, 1947; Student's paired test.
-    """
-    top, top_error = _mean_log(numerator, quantile)
-    bottom, bottom_error = _mean_log(denominator, quantile)
-    error = math.hypot(top_error, bottom_error)
-    if min(len(numerator), len(denominator)) < 2:
-        half = 1.96 * error
-    elif paired and len(numerator) == len(denominator):
-        differences = _logs(numerator, quantile) - _logs(denominator, quantile)
-        count = len(differences)
-        half = t_95(count - 1) * float(np.std(differences, ddof=1)) / math.sqrt(count)
-    else:
-        shares = top_error**4 / (len(numerator) - 1) + bottom_error**4 / (len(denominator) - 1)
-        half = t_95(error**4 / shares) * error if shares else 0.0
-    middle = top - bottom
-    half += math.log1p(resolution)
-    return LatencyRatio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
-
-
-def _logs(processes: Sequence[Samples], quantile: float | None) -> Samples:
-    """Return the logarithm of each process's quantile, or of its mean if `quantile` is None."""
-    latencies = [np.mean(s) if quantile is None else np.quantile(s, quantile) for s in processes]
-    # The clock may measure 0 s for a call that does nothing, and 0 has no logarithm.
-    logs: Samples = np.log(np.maximum(latencies, 1e-9))
-    return logs
-
-
-def _mean_log(processes: Sequence[Samples], quantile: float | None) -> tuple[float, float]:
-    """Return the mean of the logarithms of the processes' quantiles, and its standard error.
-
-    With a single process, the error is estimated from its samples.
-    """
-    logs = _logs(processes, quantile)
-    if len(logs) > 1:
-        return float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    samples = processes[0]
-    if quantile is None:
-        return float(logs[0]), float(samples.std() / samples.mean()) / math.sqrt(len(samples))
-    low, high = np.log(np.maximum(quantile_interval(samples, quantile), 1e-9))
-    return float(logs[0]), float(high - low) / 2 / 1.96
 
 
 def count_outliers(samples: Samples) -> int:

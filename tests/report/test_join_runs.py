@@ -48,7 +48,7 @@ def test_of_two_benches_the_newer_cells_count_and_nothing_is_paired() -> None:
     assert not joined.paired
     assert joined.settings == {"joined": 2, "scenario": None, "precision": 0.01}
     assert joined.peak_macs_per_s == {1: 5e10, 2: 8e10}
-    assert {key[0]: rank for key, rank in ranks(joined).items()} == {
+    assert {key[0]: str(rank) for key, rank in ranks(joined).items()} == {
         "b.tflite": "1",
         "a.tflite": "2",
     }

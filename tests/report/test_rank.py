@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
-from lenet_edge.report.rank import ranks
+from lenet_edge.report.rank import ranks, tie_lines
 from lenet_edge.results.result_file import BenchRun, Measurement
 from tests.report.builders import measurement, process_samples
 
@@ -14,7 +15,7 @@ from tests.report.builders import measurement, process_samples
 def ranked(*measurements: Measurement, scenario: str | None = None) -> dict[str, str]:
     settings = {"precision": 0.01, "scenario": scenario}
     run = dataclasses.replace(BenchRun.of_this_machine(measurements), settings=settings)
-    return {key[0]: rank for key, rank in ranks(run).items()}
+    return {key[0]: str(rank) for key, rank in ranks(run).items()}
 
 
 def test_ties_share_a_rank_and_the_next_rank_counts_them() -> None:
@@ -35,7 +36,7 @@ def test_invalid_cells_and_the_null_target_have_no_rank() -> None:
 
 def test_each_batch_size_has_its_own_ranking() -> None:
     run = BenchRun.of_this_machine((measurement("a", 10, 1, 1), measurement("a", 90, 1, 8)))
-    assert set(ranks(run).values()) == {"1"}
+    assert set(map(str, ranks(run).values())) == {"1"}
 
 
 def test_the_scenario_selects_the_figure() -> None:
@@ -49,3 +50,37 @@ def test_the_scenario_selects_the_figure() -> None:
     assert ranked(*cells) == {"often slow": "1", "steady": "2"}
     for scenario in ("single-stream", "offline", "multi-stream"):
         assert ranked(*cells, scenario=scenario) == {"steady": "1", "often slow": "2"}
+
+
+def with_processes(name: str, *medians_us: float) -> Measurement:
+    processes = tuple(process_samples(np.full(700, us * 1e-6)) for us in medians_us)
+    return dataclasses.replace(measurement(name, 1, 1), processes=processes)
+
+
+def test_ties_name_each_other_and_coarse_cells_are_no_ties() -> None:
+    """Rank cells of two slow processes of three, as the issue's 8.4, 9.5 and 14.0 µs."""
+    run = BenchRun.of_this_machine(
+        (
+            with_processes("a", 8.4, 8.41, 8.42),
+            with_processes("b", 8.45, 8.44, 14.0),
+            with_processes("c", 8.0, 14.0, 14.1),
+            with_processes("d", 14.0, 14.1, 14.2),
+        )
+    )
+    rank_by_file = {key[0]: rank for key, rank in ranks(run).items()}
+    assert {name: str(rank) for name, rank in rank_by_file.items()} == {
+        "c": "1?", "a": "1?", "b": "1?", "d": "4",
+    }  # fmt: skip
+    coarse = dataclasses.replace(run, measurements=run.measurements[:2])
+    assert {str(rank) for rank in ranks(coarse).values()} == {"1="}
+    assert tie_lines(coarse) == [
+        "Rank 1= at batch 1: a on litert-xnnpack (8.4 µs) ties with b on litert-xnnpack (8.4 µs)"
+    ]
+    (line,) = tie_lines(run)
+    assert line.startswith("Rank 1? at batch 1: c on litert-xnnpack (8.0 µs) cannot be separated")
+
+
+def test_the_ratio_of_two_cells_is_that_of_their_latencies() -> None:
+    first, second = with_processes("a", 7.9, 8.4, 13), with_processes("b", 21, 21.5, 22)
+    quotient = second.p50_s / first.p50_s
+    assert second.ratio_to(first, paired=True).value == pytest.approx(quotient)

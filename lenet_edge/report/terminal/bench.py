@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
-from lenet_edge.report.rank import ranking_quantile, ranks
+from lenet_edge.report.rank import ranking_quantile, ranks, tie_lines
 from lenet_edge.report.terminal.blocks import (
     Blocks,
     delegation_lines,
@@ -41,7 +41,7 @@ def bench_view(run: BenchRun) -> RenderableType:
                 microseconds(cell.p99_s),
                 short_number(cell.images_per_s),
                 f"{cell.load_time_s * 1e3:.0f}",
-                rank_by_key.get(cell.key, MISSING),
+                str(rank_by_key.get(cell.key, MISSING)),
                 style="red" if cell.invalid else None,
             )
     left = f"\n{run.remaining} processes of the plan have not run yet." if run.remaining else ""
@@ -50,6 +50,7 @@ def bench_view(run: BenchRun) -> RenderableType:
         _speed_facts(run.environment),
         *blocks.tables,
         Text(f"\n{_legend(run)}{left}", style="dim"),
+        *(Text(f"{line}.", style="dim") for line in tie_lines(run)),
         *delegation_lines(run.measurements),
         *_states(run.measurements),
         *_arenas(run.measurements),
@@ -98,7 +99,7 @@ def _legend(run: BenchRun) -> str:
     figure = {0.5: "p50", 0.9: "p90", 0.99: "p99", None: "img/s"}[ranking_quantile(run)]
     lines = [
         f"±: half-width of the 95 % interval of p50. rank: by {figure}, per batch size; = marks"
-        " ties."
+        " ties within 10 %, ? cells that may differ by more."
     ]
     processes = [
         process
