@@ -224,11 +224,17 @@ def _entry(data: memoryview) -> tuple[bytes, bytes]:
 
 def messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the number and content of each length-delimited field; skip the others."""
-    at = fields = 0
+    return ((number, content) for number, content, _ in fields(data) if content is not None)
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, memoryview | None, memoryview]]:
+    """Yield each field: its number, its content if it is length-delimited, and all its bytes."""
+    at = count = 0
     while at < len(data):
-        fields += 1
-        if fields > _MAX_FIELDS:
+        count += 1
+        if count > _MAX_FIELDS:
             raise IndexError(f"it has more than {_MAX_FIELDS:,} fields")
+        start, content = at, None
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
@@ -239,10 +245,11 @@ def messages(data: memoryview) -> Iterator[tuple[int, memoryview]]:
             size, at = _varint(data, at)
             if size > len(data) - at:
                 raise IndexError("the file is truncated")
-            yield number, data[at : at + size]
+            content = data[at : at + size]
             at += size
         else:
             raise IndexError(f"the wire type {kind} is unknown")
+        yield number, content, data[start:at]
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -86,6 +86,8 @@ def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @option(MEASURING, "--timeout", type=click.FloatRange(0, min_open=True), default=300.0,
         metavar="S", show_default=True,
         help="Stop a process that takes longer than this many seconds.")  # fmt: skip
+@option(MEASURING, "--layers", is_flag=True,
+        help="Also show where the time goes: the time of each layer.")  # fmt: skip
 @input_options
 @option(
     INPUT, "inputs", "--inputs", type=click.Path(path_type=Path), metavar="FILE.npz",
@@ -111,6 +113,7 @@ def command(
     max_time: float,
     rounds: int,
     timeout: float,
+    layers: bool,
     pythons: dict[str, Path],
     delegate: str | None,
     delegate_options: tuple[tuple[str, str], ...],
@@ -162,13 +165,14 @@ def command(
         timeout,
         pythons,
         inputs,
+        layers,
     )
     if share and not scheduler:
         raise UsageError("--share needs --scheduler, the address of a fleet")
-    if scheduler and (pythons or csv_file or pytest_file or inputs):
+    if scheduler and (pythons or csv_file or pytest_file or inputs or layers):
         raise UsageError(
-            "--python, --inputs, --csv and --pytest-benchmark are for one machine; leave out"
-            " --scheduler"
+            "--python, --inputs, --layers, --csv and --pytest-benchmark are for one machine; leave"
+            " out --scheduler"
         )
     artifacts = load_artifacts(files, DEFAULT_DIR, say, stated)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)

@@ -15,6 +15,7 @@ from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.check import check
 from lenet_edge.flows.console import Console, late_bar
+from lenet_edge.flows.layers import layer_cells, with_layer_times
 from lenet_edge.report.rank import SCENARIOS
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped, load_runs
 from lenet_edge.selection import Pair, select_pairs
@@ -32,7 +33,7 @@ class BenchSettings:
     both, a file with a fixed batch is measured at that batch.
     `precision` is a fraction of the median. `pythons` are interpreters of other environments by
     the name of a target or runtime; "" stands for all others. `inputs` is an .npz file with an
-    array for each input of the models.
+    array for each input of the models. `layers` also measures the layers of each pair.
 
     Raises:
         UsageError: two settings contradict each other.
@@ -48,6 +49,7 @@ class BenchSettings:
     timeout_s: float = 300.0
     pythons: Mapping[str, Path] = field(default_factory=dict)
     inputs: Path | None = None
+    layers: bool = False
 
     def __post_init__(self) -> None:
         if self.max_time_s < self.min_time_s:
@@ -118,9 +120,16 @@ def bench(
             earlier = BenchRun.load(results_file)
         with console.progress_bar("Check", len(pairs)) as step:
             planned, parity, failed = check(planned, step)
-        return _measure(
-            planned, [*missing, *unfit, *refused, *failed], parity, earlier, console, results_file
-        )
+        skipped = [*missing, *unfit, *refused, *failed]
+        run, stopped = _measure(planned, skipped, parity, earlier, console, results_file)
+        if settings.layers and not stopped:
+            with console.progress_bar("Layers", len(layer_cells(planned))) as step:
+                run, stopped = with_layer_times(run, planned, step)
+            if results_file:
+                run.save(results_file)
+        elif results_file and is_stream(results_file):
+            run.save(results_file)
+        return run, stopped
 
 
 def _measure(
@@ -146,8 +155,6 @@ def _measure(
         stopped = False
     except KeyboardInterrupt:
         stopped = True
-    if results_file and not is_rewritten:
-        latest.save(results_file)
     return latest, stopped
 
 

@@ -141,6 +141,7 @@ def _join(runs: Sequence[BenchRun]) -> BenchRun:
         parity=tuple(parity[key] for key in sorted(parity)),
         skipped=tuple(dict.fromkeys(skip for run in in_order for skip in run.skipped)),
         instruction_counts=tuple(counts[key] for key in sorted(counts)),
+        layer_times=tuple({t.key: t for run in in_order for t in run.layer_times}.values()),
         settings=settings,
         remaining=sum(run.remaining for run in runs),
         macs={sha: count for run in in_order for sha, count in run.macs.items()},

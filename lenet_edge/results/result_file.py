@@ -34,6 +34,7 @@ from lenet_edge.errors import DataError
 from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.results.formatting import MISSING, machine_name, plural
 from lenet_edge.results.instruction_count import InstructionCount
+from lenet_edge.results.layer_times import LayerTimes, check_layer_times
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.old_schemas import upgrade
 from lenet_edge.results.parity_report import ParityReport
@@ -90,6 +91,7 @@ class BenchRun:
         parity: comparisons with the reference, one for each pair.
         skipped: pairs that did not run.
         instruction_counts: instructions and memory, one for each file on each processor.
+        layer_times: times of the layers of each pair, if they were requested.
         settings: settings of the plan.
         remaining: processes of the plan that had not started; 0 in a complete run.
         macs: multiply-accumulates for one image, by the sha256 of the artifact.
@@ -106,6 +108,7 @@ class BenchRun:
     parity: tuple[ParityReport, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     instruction_counts: tuple[InstructionCount, ...] = ()
+    layer_times: tuple[LayerTimes, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     remaining: int = 0
     macs: dict[str, int] = field(default_factory=dict)
@@ -201,6 +204,7 @@ class BenchRun:
             "parity": [report.to_json() for report in self.parity],
             "instruction_counts": [count.to_json() for count in self.instruction_counts],
             "skipped": [dataclasses.asdict(skip) for skip in self.skipped],
+            "layer_times": [times.to_json() for times in self.layer_times],
         }
 
     @classmethod
@@ -215,6 +219,7 @@ class BenchRun:
             instruction_counts=tuple(
                 map(InstructionCount.from_json, facts.get("instruction_counts", ()))
             ),
+            layer_times=tuple(map(LayerTimes.from_json, facts.get("layer_times", ()))),
             settings=facts["settings"],
             remaining=facts["remaining"],
             macs=facts.get("macs", {}),  # the first files of schema 2 lack it
@@ -386,6 +391,8 @@ def _check_plausible(run: BenchRun) -> None:
         check_measurement(measurement)
     for report in run.parity:
         check_report(report)
+    for times in run.layer_times:
+        check_layer_times(times)
     precision, scenario = run.settings.get("precision", 0.0), run.settings.get("scenario")
     typed_json.check_types((precision, scenario), tuple[float, str | None], "settings")
 

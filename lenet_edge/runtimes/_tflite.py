@@ -6,7 +6,8 @@ import dataclasses
 import importlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.runtimes import _delegates
+from lenet_edge.runtimes._layer_probe import CutProbe, LayerProbe, LayerStep, check_cut_size
+from lenet_edge.runtimes._tflite_cut import cut, live_tensors
 from lenet_edge.target import (
     Array,
     Delegation,
@@ -70,10 +73,21 @@ _UNCOUNTED = (
 
 
 class InterpreterSession(TensorSession):
-    """Session over a TFLite `Interpreter` from any of its packages."""
+    """Session over a TFLite `Interpreter` from any of its packages.
 
-    def __init__(self, interpreter: Any, target: Target, runtime_version: str) -> None:
+    `path` is the file, and `open_content` opens other content in the same way.
+    """
+
+    def __init__(
+        self,
+        interpreter: Any,
+        target: Target,
+        runtime_version: str,
+        path: Path,
+        open_content: Callable[[bytes], Any],
+    ) -> None:
         self._interpreter, self._target = interpreter, target
+        self._path, self._open_content = path, open_content
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         self.input_specs, self.output_specs = tensor_specs(inputs), tensor_specs(outputs, "output")
         self._inputs = [details["index"] for details in inputs]
@@ -122,6 +136,45 @@ class InterpreterSession(TensorSession):
         output: Array = self._interpreter.get_tensor(self._outputs[0])
         return output
 
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Yield the probe that cuts the graph after each operator.
+
+        No package offers TFLite's profiler to Python.
+        """
+        content = self._path.read_bytes()
+        operators = self._interpreter._get_ops_details()
+        names = {t["index"]: t["name"] for t in self._interpreter.get_tensor_details()}
+        nodes = [
+            (node["op_name"], [*map(int, node["inputs"])], [*map(int, node["outputs"])])
+            for node in operators
+            if node["op_name"] != "DELEGATE"
+        ]
+        check_cut_size(self._path.name, len(nodes), len(content))
+        steps = []
+        for kind, _, made in nodes:
+            tensor = next((names[tensor] for tensor in made if tensor >= 0), None)
+            name = kind if tensor is None else tensor.split(";")[0]
+            steps.append(LayerStep(name, kind, (name,), tensor))
+        cuts = [self._cut(content, [node[1:] for node in nodes], n, values)
+                for n in range(len(nodes) + 1)]  # fmt: skip
+        yield CutProbe(steps, [each.infer for each in cuts])
+
+    def _cut(
+        self,
+        content: bytes,
+        nodes: Sequence[tuple[list[int], list[int]]],
+        kept: int,
+        values: InputValues,
+    ) -> InterpreterSession:
+        """Return a session that is ready to run the first operators of the graph."""
+        outputs = live_tensors(nodes, kept, self._outputs) or self._inputs[:1]
+        interpreter = self._open_content(cut(content, kept, outputs))
+        session = InterpreterSession(
+            interpreter, self._target, self.runtime_version, self._path, self._open_content
+        )
+        session.prepare(values)
+        return session
+
     def close(self) -> None:
         """Release the interpreter and its model."""
         del self._interpreter
@@ -146,15 +199,15 @@ def open_interpreter(
     """
     resolver = vendor.OpResolverType
     delegates = _delegates.load(target, vendor.load_delegate)
+    settings: dict[str, Any] = {
+        "num_threads": num_threads,
+        "experimental_delegates": delegates,
+        "experimental_op_resolver_type": (
+            resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain or delegates else resolver.AUTO
+        ),
+    }
     try:
-        interpreter = vendor.Interpreter(
-            str(artifact.path),
-            num_threads=num_threads,
-            experimental_delegates=delegates,
-            experimental_op_resolver_type=(
-                resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain or delegates else resolver.AUTO
-            ),
-        )
+        interpreter = vendor.Interpreter(str(artifact.path), **settings)
     except RuntimeError as error:
         if not delegates:
             raise
@@ -168,7 +221,13 @@ def open_interpreter(
             f"the delegate {target.delegate} refuses {artifact.name}"
             f"{f' ({reason})' if reason else ''}; {remedy}"
         ) from error
-    return InterpreterSession(interpreter, target, version)
+
+    def open_content(content: bytes) -> Any:
+        # A delegate belongs to one interpreter.
+        own = {"experimental_delegates": _delegates.load(target, vendor.load_delegate)}
+        return vendor.Interpreter(model_content=content, **settings | own)
+
+    return InterpreterSession(interpreter, target, version, artifact.path, open_content)
 
 
 def plain_interpreter(path: str) -> Any:

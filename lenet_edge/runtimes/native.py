@@ -18,7 +18,7 @@ import shlex
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,14 @@ from lenet_edge.machine.elf import elf_architecture, loaded_bytes
 from lenet_edge.runtimes import Deployable
 from lenet_edge.runtimes._batch_threads import BatchThreads, split
 from lenet_edge.runtimes._buffers import BufferSession
+from lenet_edge.runtimes._layer_probe import LayerProbe
+from lenet_edge.runtimes._native_layers import HookedSource, HookProbe, add_hooks
 from lenet_edge.support import files
 from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import (
     Array,
+    InputValues,
     Session,
     Target,
     describe_shape,
@@ -116,6 +119,8 @@ def read_file(
 class NativeSession(BufferSession):
     """Session over the functions of a shared library.
 
+    `build_hooked` builds the library with clock reads between the steps.
+
     Attributes:
         built_bytes: machine code, constants and variables of the library; None if it is no ELF.
         built_for: the architecture of the library; None if it is no ELF.
@@ -129,9 +134,11 @@ class NativeSession(BufferSession):
         outputs: tuple[TensorSpec, ...],
         runtime_version: str,
         num_threads: int = 1,
+        build_hooked: Callable[[], tuple[Path, HookedSource]] | None = None,
     ) -> None:
         super().__init__()
-        loaded = ctypes.CDLL(str(library.resolve()))
+        self._build_hooked = build_hooked
+        loaded = self._library = ctypes.CDLL(str(library.resolve()))
         self._handle: int | None = loaded._handle
         self.built_bytes, self.built_for = loaded_bytes(library), elf_architecture(library)
         self._interface = interface
@@ -184,13 +191,31 @@ class NativeSession(BufferSession):
         """Run the network. `prepare` replaces this method by the bare call."""
         raise TargetError("the session is closed or has no images; call prepare first")
 
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Yield the probe of a library with clock reads between the steps."""
+        if self._threads is not None:
+            raise TargetError("the layers of a C file are timed on one thread; use --num-threads 1")
+        if self._build_hooked is None:
+            raise TargetError("a C file has no clock reads unless a compiler is here; install gcc")
+        library, hooked = self._build_hooked()
+        session = NativeSession(
+            library, self._interface, self.input_specs, self.output_specs, self.runtime_version
+        )
+        session.prepare(values)
+        images = session._inputs[0].size // self._interface.sizes[0]
+        none = functools.partial(
+            session._part(session._inputs + session._outputs, range(0)),
+            *(session._own[0] if session._own else ()),
+        )
+        yield HookProbe(hooked.steps, session._library, session.infer, none, images, session.close)
+
     def close(self) -> None:
         """End the threads and unload the library."""
         if self._handle is not None:
             if self._threads is not None:
                 self._threads.close()
             vars(self).pop("infer", None)
-            del self._single, self._batch
+            del self._single, self._batch, self._library
             _ctypes.dlclose(self._handle)
             self._handle = None
 
@@ -256,7 +281,12 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     library = _build(content, artifact.name, compiler, version_line)
     version = re.search(r"\d+(\.\d+)+", version_line)
     described = f"{version[0] if version else '?'} {Path(compiler[0]).name}"
-    return NativeSession(library, interface, inputs, outputs, described, num_threads)
+
+    def build_hooked() -> tuple[Path, HookedSource]:
+        hooked = add_hooks(content, artifact.name)
+        return _build(hooked.content, artifact.name, compiler, version_line), hooked
+
+    return NativeSession(library, interface, inputs, outputs, described, num_threads, build_hooked)
 
 
 def built_beside(path: Path, content: bytes, machine: str) -> Path:

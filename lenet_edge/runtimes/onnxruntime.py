@@ -9,7 +9,9 @@ these two were a tenth of LeNet's latency.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import Deployable, _providers, _vulkan
+from lenet_edge.runtimes._layer_probe import LayerProbe
+from lenet_edge.runtimes._onnx_layers import onnx_probes
 from lenet_edge.target import (
     Array,
     Delegation,
@@ -57,10 +61,20 @@ _DTYPES = {"float": "float32", "double": "float64"}
 
 
 class BoundSession(TensorSession):
-    """Session over an `onnxruntime.InferenceSession` with an I/O binding."""
+    """Session over an `onnxruntime.InferenceSession` with an I/O binding.
 
-    def __init__(self, session: Any, runtime_version: str) -> None:
+    `path` is the file, and `num_threads` its threads; on a provider they stay None.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        runtime_version: str,
+        path: Path | None = None,
+        num_threads: int | None = None,
+    ) -> None:
         self._session = session
+        self._path, self._threads = path, num_threads
         self.input_specs = tuple(_spec(value, "input") for value in session.get_inputs())
         self.output_specs = tuple(_spec(value, "output") for value in session.get_outputs())
         # Free sizes have names. An output's size of the same name as an input's is that size.
@@ -154,6 +168,14 @@ class BoundSession(TensorSession):
 
     def _first_output(self) -> Array:
         return self._results[0].copy()
+
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Yield the profiler, and the cuts of the graph that ONNX Runtime has optimized."""
+        if self._path is None or self._threads is None:
+            raise TargetError("the nodes of a provider are not timed; use onnxruntime-cpu")
+        names = (spec.name for spec in self.input_specs)
+        feed = dict(zip(names, self.arrays(values), strict=True))
+        yield from onnx_probes(self._path, _open_on_cpu, partial(_options, self._threads), feed)
 
     def close(self) -> None:
         """Release the session and its buffers."""
@@ -272,11 +294,15 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
 
     if target.delegate:
         return ProviderSession(artifact, target, num_threads)
-    session = onnxruntime.InferenceSession(
-        str(artifact.path), _options(num_threads), providers=["CPUExecutionProvider"]
-    )
+    session = _open_on_cpu(artifact.path, _options(num_threads))
     kind = RunSession if target.name == "onnxruntime-cpu-run" else BoundSession
-    return kind(session, onnxruntime.__version__)
+    return kind(session, onnxruntime.__version__, artifact.path, num_threads)
+
+
+def _open_on_cpu(path: Path, options: Any) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _options(num_threads: int) -> Any:

@@ -6,7 +6,7 @@ batch, shares the input tensor, and calls the compiled request directly, which c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
+from lenet_edge.runtimes._layer_probe import LayerProbe
+from lenet_edge.runtimes._onnx_layers import nodes_by_tensor
+from lenet_edge.runtimes._openvino_layers import openvino_probes
 from lenet_edge.target import (
     Array,
     Delegation,
@@ -65,6 +68,7 @@ class OpenvinoSession(TensorSession):
                 " of the Intel device"
             )
         self._model = self._core.read_model(artifact.path)
+        self._artifact = artifact
         self._half = artifact.precision == "float16"
         self._num_threads = num_threads
         self.input_specs = _specs(self._model.inputs, artifact.inputs, "input")
@@ -94,16 +98,7 @@ class OpenvinoSession(TensorSession):
             self._model.reshape(
                 {n: openvino.PartialShape(list(shape)) for n, shape in enumerate(shapes)}
             )
-        half = self._device == "NPU" or (self._device == "GPU" and self._half)
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            # The default is float16 or bfloat16 on devices that support it.
-            "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
-        }
-        if self._device == "CPU":
-            settings |= {"INFERENCE_NUM_THREADS": self._num_threads, "NUM_STREAMS": 1}
-            settings["ENABLE_CPU_PINNING"] = False  # 10 % faster beside other processes
-        compiled = self._core.compile_model(self._model, self._device, settings)
+        compiled = self._core.compile_model(self._model, self._device, self._settings())
         if self._device != "CPU":
             # Without HETERO, the whole graph runs on the device or fails to compile.
             nodes = len(self._model.get_ops())
@@ -113,13 +108,45 @@ class OpenvinoSession(TensorSession):
                 nodes_total=nodes,
                 nodes_taken=nodes,
                 device=self._core.get_property(name, "FULL_DEVICE_NAME"),
-                precision="float16" if half else "float32",
+                precision="float16" if self._computes_in_half else "float32",
             )
-        self._request = compiled.create_infer_request()
+        self._request, self._run = self._bind(compiled)
+
+    @property
+    def _computes_in_half(self) -> bool:
+        return self._device == "NPU" or (self._device == "GPU" and self._half)
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # The default is float16 or bfloat16 on devices that support it.
+            "INFERENCE_PRECISION_HINT": "f16" if self._computes_in_half else "f32",
+        }
+        if self._device == "CPU":
+            settings |= {"INFERENCE_NUM_THREADS": self._num_threads, "NUM_STREAMS": 1}
+            settings["ENABLE_CPU_PINNING"] = False  # 10 % faster beside other processes
+        return settings
+
+    def _bind(self, compiled: Any) -> tuple[Any, Any]:
+        """Return a request that reads the buffers, and the call that runs it."""
+        import openvino
+
+        request = compiled.create_infer_request()
         for number, buffer in enumerate(self._buffers):
-            self._request.set_input_tensor(number, openvino.Tensor(buffer, shared_memory=True))
-        bare: Any = super(type(self._request), self._request)
-        self._run: Any = partial(bare.infer, {}, True, False)  # share_outputs, decode_strings
+            request.set_input_tensor(number, openvino.Tensor(buffer, shared_memory=True))
+        bare: Any = super(type(request), request)
+        return request, partial(bare.infer, {}, True, False)  # share_outputs, decode_strings
+
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Yield the counters of OpenVINO, and the cuts of the graph."""
+
+        def compile_part(model: Any, counts: bool) -> tuple[Any, Callable[[], object]]:
+            settings = self._settings() | ({"PERF_COUNT": True} if counts else {})
+            return self._bind(self._core.compile_model(model, self._device, settings))
+
+        file = self._artifact
+        node_of = nodes_by_tensor(file.path) if file.format == "onnx" else {}
+        yield from openvino_probes(self._model, file.name, file.size_bytes, compile_part, node_of)
 
     def infer(self) -> None:
         """Run the request and wait for its result."""

@@ -190,7 +190,7 @@ def _tflite_activation(
 
 
 # Operators that count as part of the layer before them: they quantize, rectify or only rearrange.
-_PASSIVE = ("QuantizeLinear", "DequantizeLinear", "Cast", "Relu", "Clip", "Identity", "Constant",
+PASSIVE = ("QuantizeLinear", "DequantizeLinear", "Cast", "Relu", "Clip", "Identity", "Constant",
             "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice")  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def _onnx_layers(graph: Any) -> list[_OnnxLayer]:
     ]
     for node in graph.node:
         inputs = [layer_of[name] for name in node.input if name in layer_of]
-        if node.op_type in _PASSIVE:
+        if node.op_type in PASSIVE:
             layer_of.update({name: inputs[0] for name in node.output if inputs})
         elif inputs:
             layer_of.update(dict.fromkeys(node.output, len(operators)))
@@ -237,7 +237,7 @@ def _onnx_layers(graph: Any) -> list[_OnnxLayer]:
     layers = []
     for name, kind, output, inputs in operators:
         quantizer, last = None, output
-        while len(readers.get(last, ())) == 1 and readers[last][0].op_type in _PASSIVE:
+        while len(readers.get(last, ())) == 1 and readers[last][0].op_type in PASSIVE:
             (node,) = readers[last]
             if node.op_type == "QuantizeLinear":
                 quantizer = node

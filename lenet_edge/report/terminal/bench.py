@@ -18,6 +18,7 @@ from lenet_edge.report.terminal.blocks import (
     skipped_lines,
     verdict_lines,
 )
+from lenet_edge.report.terminal.layers import layer_views
 from lenet_edge.results.formatting import MISSING, microseconds, short_number, target_and_threads
 from lenet_edge.results.result_file import BenchRun, Measurement
 
@@ -51,6 +52,7 @@ def bench_view(run: BenchRun) -> RenderableType:
         *blocks.tables,
         Text(f"\n{_legend(run)}{left}", style="dim"),
         *(Text(f"{line}.", style="dim") for line in tie_lines(run)),
+        *layer_views(run.layer_times),
         *delegation_lines(run.measurements),
         *_states(run.measurements),
         *_arenas(run.measurements),

@@ -1,0 +1,69 @@
+"""Terminal view of the times of layers: a bar for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from lenet_edge.report.terminal.blocks import titled_table
+from lenet_edge.results.formatting import MISSING, microseconds, short_number, target_and_threads
+from lenet_edge.results.layer_times import LayerTime, LayerTimes
+from lenet_edge.support.printable import make_printable
+
+_BAR, _NAME, _OPERATOR = 6, 22, 12
+
+
+def layer_views(all_times: Iterable[LayerTimes]) -> list[RenderableType]:
+    """Return a table and a sentence for each pair."""
+    views: list[RenderableType] = []
+    for times in all_times:
+        target = target_and_threads(times.target, times.num_threads)
+        table = titled_table(f"\n{times.artifact}  layers on {target}, batch {times.batch_size}")
+        table.add_column("", width=_NAME, no_wrap=True)
+        table.add_column("", width=_OPERATOR, no_wrap=True)
+        for name, width in (("µs", 6), ("%", 3)):
+            table.add_column(name, width=width, justify="right", no_wrap=True)
+        table.add_column("", width=_BAR, no_wrap=True)
+        has_errors = any(layer.lost_db is not None for layer in times.layers)
+        for name in ("MACs", "param", "bytes", *(["-dB"] if has_errors else [])):
+            table.add_column(name, width=5, justify="right", no_wrap=True)
+        for layer in times.layers:
+            row = _row(times, layer)
+            table.add_row(
+                *row[: len(table.columns)], style="bold" if layer is times.largest else None
+            )
+        for name, seconds in times.rests:
+            table.add_row(
+                name, "", microseconds(seconds), f"{100 * times.share(seconds):.0f}", style="dim"
+            )
+        doubt = "" if times.agrees else "yellow"
+        views += [table, Text(make_printable(times.summary), style=doubt),
+                  Text(_legend(times, has_errors), style="dim")]  # fmt: skip
+    return views
+
+
+def _legend(times: LayerTimes, has_errors: bool) -> str:
+    lost = " -dB: signal-to-noise ratio that the layer loses to quantization." if has_errors else ""
+    return f"Measured by: {times.method}.{lost}"
+
+
+def _row(times: LayerTimes, layer: LayerTime) -> list[str]:
+    share = times.share(layer.time_s)
+    return [
+        _shortened(make_printable(layer.name), _NAME),
+        make_printable(layer.operator)[:_OPERATOR],
+        microseconds(layer.time_s),
+        f"{100 * share:.0f}",
+        "█" * min(_BAR, round(_BAR * share)),
+        short_number(layer.macs),
+        short_number(layer.parameters),
+        short_number(layer.parameter_bytes),
+        MISSING if layer.lost_db is None else f"{layer.lost_db:.1f}",
+    ]
+
+
+def _shortened(text: str, width: int) -> str:
+    """Return the end of a name, which tells layers of one prefix apart."""
+    return text if len(text) <= width else f"…{text[1 - width :]}"
