@@ -16,7 +16,11 @@ import numpy as np
 
 from benchmarks.record import ROOT
 from lenet_edge.data import mnist
-from tests.cortex_m import lenet, machine
+from lenet_edge.microcontrollers import emulator
+from lenet_edge.microcontrollers.cores import CORES
+from lenet_edge.microcontrollers.elf import Sizes
+from lenet_edge.microcontrollers.toolchain import FLAGS, find_toolchain
+from tests.cortex_m import lenet
 
 FILE = ROOT / "exported" / "lenet_int8.tflite"
 COUNTED = 100  # images whose instructions are counted
@@ -29,10 +33,10 @@ def measure() -> dict[str, Any]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for core in machine.CORES.values():
+        for core in CORES.values():
             print(f"{core.name}: {len(pixels)} images", file=sys.stderr)
             program = lenet.build(FILE, core, folder)
-            run = machine.run(program, lenet.to_inputs(pixels), folder, timeout_s=600)
+            run = emulator.run(program, lenet.to_inputs(pixels), folder, timeout_s=600)
             mean = float(run.instructions[:COUNTED].mean())
             rows.append({
                 "core": core.name,
@@ -45,7 +49,7 @@ def measure() -> dict[str, Any]:
                 "images": len(pixels),
                 "different_bytes": int(np.count_nonzero(run.outputs != expected)),
             })  # fmt: skip
-    return {"compiler": machine.compiler_version(), "flags": machine.FLAGS, "cores": rows}
+    return {"compiler": find_toolchain().version, "flags": FLAGS, "cores": rows}
 
 
 def show(facts: dict[str, Any]) -> None:
@@ -54,7 +58,7 @@ def show(facts: dict[str, Any]) -> None:
     print(f"{'core':<11} {'instructions':>12} {'/ CMSIS-NN':>10} {'bar':>5} {'flash':>7} "
           f"{'stack':>6} {'RAM':>4} {'different':>9}")  # fmt: skip
     for row in facts["cores"]:
-        sizes = machine.Sizes(**row["network_bytes"])
+        sizes = Sizes(**row["network_bytes"])
         print(f"{row['core']:<11} {row['instructions']:12,.0f} {row['cmsis_nn_ratio']:10.3f} "
               f"{row['bar']:5} {sizes.flash:7,} {row['stack_bytes']:6,} "
               f"{sizes.initialized + sizes.zeroed:4} {row['different_bytes']:9}")  # fmt: skip

@@ -10,8 +10,9 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from lenet_edge.support.python_command import python_program
 
@@ -43,22 +44,47 @@ def run_program(
         subprocess.TimeoutExpired: the program reached the time limit.
         OSError: Python cannot be started.
     """
-    read_end, write_end = os.pipe()
-    try:
-        process = subprocess.Popen(
-            python_program(_SUPERVISOR, *command), cwd=folder, stdin=read_end,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            env={**os.environ, "TMPDIR": str(folder)}, start_new_session=True,
-        )  # fmt: skip
+    with started_program(command, folder) as process:
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             raise subprocess.TimeoutExpired(command, timeout_s or 0) from None
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def started_program(
+    command: Sequence[str], folder: Path, errors: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program; kill it and all its children when the block or this process ends.
+
+    Args:
+        command: the program, which exists, and its arguments.
+        folder: the working folder, also for temporary files.
+        errors: the file for its standard error; None: a pipe.
+
+    Yields:
+        The process, whose exit status is that of the program (128 + N after the signal N).
+
+    Raises:
+        OSError: Python cannot be started.
+    """
+    read_end, write_end = os.pipe()
+    try:
+        process = subprocess.Popen(
+            python_program(_SUPERVISOR, *command), cwd=folder, stdin=read_end,
+            stdout=subprocess.PIPE, stderr=errors or subprocess.PIPE, text=True, errors="replace",
+            env={**os.environ, "TMPDIR": str(folder)}, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
     finally:
         os.close(read_end)
         os.close(write_end)
-    return subprocess.CompletedProcess(command, process.returncode, out, err)

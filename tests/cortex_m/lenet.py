@@ -9,8 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.export.native import compiler
-from tests.cortex_m import machine
+from lenet_edge.microcontrollers.cores import Core
+from lenet_edge.microcontrollers.program import BareMetalProgram, build_program
+from lenet_edge.microcontrollers.toolchain import FLAGS
 from tests.reference_kernels import predict_batch
+
+PROGRAMS = ("arm-none-eabi-gcc", "qemu-system-arm")
+# A warning in our C is an error here.
+STRICT = (*FLAGS, "-Wall", "-Wextra", "-Werror")
 
 PIXELS, CLASSES = 784, 10
 # Instructions of an image by CMSIS-NN with the same weights, from earlier probes in QEMU that this
@@ -29,11 +35,11 @@ BARS = {"cortex-m0": 0.45, "cortex-m3": 0.4, "cortex-m4": 0.25, "cortex-m7": 0.2
         "cortex-m33": 0.25, "cortex-m55": 0.25}  # fmt: skip
 
 
-def build(path: Path, core: machine.Core, folder: Path, *flags: str) -> machine.Program:
+def build(path: Path, core: Core, folder: Path) -> BareMetalProgram:
     """Translate LeNet's int8 .tflite file to C, and build a program for a core."""
     source = folder / "lenet.c"
     source.write_text(compiler.compile_tflite(path.read_bytes(), "lenet", path.name).source)
-    return machine.build([source], "lenet", core, folder, PIXELS, CLASSES, (*machine.FLAGS, *flags))
+    return build_program([source], "lenet", core, folder, [PIXELS], [CLASSES], flags=STRICT)
 
 
 def to_inputs(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:

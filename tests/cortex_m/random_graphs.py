@@ -1,6 +1,6 @@
 """Compare random graphs on emulated Cortex-M cores with TensorFlow Lite, bit for bit.
 
-Run it with ``python -m tests.cortex_m.random_graphs --count 100 --core cortex-m4``.
+EmulatorRun it with ``python -m tests.cortex_m.random_graphs --count 100 --core cortex-m4``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.cortex_m import machine
+from lenet_edge.microcontrollers import emulator
+from lenet_edge.microcontrollers.cores import CORES, Core
+from lenet_edge.microcontrollers.program import build_program
 from tests.export.native_random import Case, Values, differences, random_case
 from tests.export.random_graphs import KINDS
 
@@ -22,7 +24,7 @@ _C_TYPES = {"int8": "int8_t", "uint8": "uint8_t"}
 _AT_ONCE = 20
 
 
-def run_cases(cases: Sequence[Case], core: machine.Core, folder: Path) -> list[list[Values]]:
+def run_cases(cases: Sequence[Case], core: Core, folder: Path) -> list[list[Values]]:
     """Return the outputs of cases, which are one program for the core."""
     sources = [folder / "all.c", *(folder / f"{case.name}.c" for case in cases)]
     for case, source in zip(cases, sources[1:], strict=True):
@@ -43,8 +45,8 @@ def run_cases(cases: Sequence[Case], core: machine.Core, folder: Path) -> list[l
     lines += ["void all(const int8_t *in, int8_t *out) {", *calls, "}", ""]
     sources[0].write_text("\n".join(lines), encoding="utf-8")
     inputs = np.frombuffer(b"".join(each.tobytes() for case in cases for each in case.inputs), "i1")
-    program = machine.build(sources, "all", core, folder, places[0], places[1], ("-O1",))
-    outputs = machine.run(program, inputs[np.newaxis], folder).outputs[0].tobytes()
+    program = build_program(sources, "all", core, folder, [places[0]], [places[1]], flags=("-O1",))
+    outputs = emulator.run(program, inputs[np.newaxis], folder, options=()).outputs[0].tobytes()
     results, at = [], 0
     for case in cases:
         result = []
@@ -57,10 +59,10 @@ def run_cases(cases: Sequence[Case], core: machine.Core, folder: Path) -> list[l
     return results
 
 
-def count_wrong(seeds: Sequence[int], core: machine.Core, kinds: tuple[str, ...] = KINDS) -> int:
+def count_wrong(seeds: Sequence[int], core: Core, kinds: tuple[str, ...] = KINDS) -> int:
     """Return the number of random graphs that differ on a core; print them."""
     if core.name == "cortex-m0":  # its board has 16 kB of RAM; its code runs on a larger one
-        core = replace(machine.CORES["cortex-m3"], name=core.name)
+        core = replace(CORES["cortex-m3"], name=core.name)
     wrong = 0
     for first in range(0, len(seeds), _AT_ONCE):
         cases = [random_case(seed, ("int8", "uint8")[seed % 4 == 3], kinds)
@@ -75,15 +77,15 @@ def count_wrong(seeds: Sequence[int], core: machine.Core, kinds: tuple[str, ...]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command."""
+    """EmulatorRun the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--core", choices=machine.CORES, default="cortex-m4")
+    parser.add_argument("--core", choices=CORES, default="cortex-m4")
     parser.add_argument("--kinds", default=",".join(KINDS), help="operators, with commas")
     choices = parser.parse_args(arguments)
     seeds = range(choices.first, choices.first + choices.count)
-    wrong = count_wrong(seeds, machine.CORES[choices.core], tuple(choices.kinds.split(",")))
+    wrong = count_wrong(seeds, CORES[choices.core], tuple(choices.kinds.split(",")))
     print(f"{choices.count} graphs, {wrong} wrong on {choices.core}")
     return min(wrong, 1)
 

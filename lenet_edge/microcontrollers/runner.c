@@ -1,29 +1,31 @@
-/* Bare-metal program that runs a network on a Cortex-M: it reads inputs from the host's file `in`,
- * and writes the outputs to `out` and the SysTick ticks of each call to `ticks`.
+/* Program that runs a network in an emulator: it reads inputs from the host's file `in`, writes the
+ * outputs to `out`, and writes the SysTick ticks of each call to `ticks`.
  *
- * Build it with -DNET=lenet -DINPUT_BYTES=784 -DOUTPUT_BYTES=10, and link it with the network.
+ * The files may be FIFOs. The program ends at the end of `in`. The file network.h, which is written
+ * for each network, defines INPUT_BYTES, OUTPUT_BYTES and `run_network`.
  * It talks to the host by semihosting: BKPT 0xAB with an operation and its arguments.
  * Source: Arm, "Semihosting for AArch32 and AArch64", 2022.
  */
 #include <stdint.h>
 
-extern uint32_t ld_stack_end[], ld_stack_top[];
-extern uint32_t ld_data_load[], ld_data[], ld_data_end[], ld_bss[], ld_bss_end[];
-void NET(const int8_t *input, int8_t *output);
-void reset(void);
-void fault(void);
-void wrap(void);
+#include "network.h"
+
+extern uint32_t ld_stack_end[];
+_Noreturn void on_fault(uint32_t number, uint32_t place);
+void on_tick(void);
 
 #define REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
 #define SYSTICK_CONTROL REGISTER(0xE000E010)
 #define SYSTICK_RELOAD REGISTER(0xE000E014)
 #define SYSTICK_NOW REGISTER(0xE000E018)
-#define COPROCESSORS REGISTER(0xE000ED88)
 #define TICKS 0xFFFFFFu /* SysTick counts down in 24 bits, and interrupts when it wraps. */
 #define PAINT 0xA5A5A5A5u
+#define GUARD_WORDS 16
 
 enum { OPEN = 1, CLOSE = 2, WRITE = 5, READ = 6, EXIT = 0x20 };
 enum { READ_BINARY = 1, WRITE_BINARY = 5 };
+/* Exit statuses; emulator.py explains them. */
+enum { DONE = 0, NO_FILE = 3, STACK_IS_FULL = 4, FAULT = 5, TRUNCATED = 6 };
 
 static int8_t input[INPUT_BYTES] __attribute__((aligned(16)));
 static int8_t output[OUTPUT_BYTES] __attribute__((aligned(16)));
@@ -46,21 +48,28 @@ static uintptr_t open_file(const char *name, uintptr_t length, uintptr_t mode) {
   const uintptr_t arguments[] = {(uintptr_t)name, mode, length};
   const uintptr_t file = call_host(OPEN, arguments);
   if (file == (uintptr_t)-1)
-    leave(3);
+    leave(NO_FILE);
   return file;
 }
 
-/* Read or write a block; return the number of bytes that are missing. */
+/* Read or write a block; return the number of bytes that are missing. A pipe moves parts of it. */
 static uintptr_t transfer(uintptr_t operation, uintptr_t file, void *bytes, uintptr_t count) {
-  const uintptr_t arguments[] = {file, (uintptr_t)bytes, count};
-  return call_host(operation, arguments);
+  while (count > 0) {
+    const uintptr_t arguments[] = {file, (uintptr_t)bytes, count};
+    const uintptr_t missing = call_host(operation, arguments);
+    if (missing >= count)
+      return count;
+    bytes = (int8_t *)bytes + (count - missing);
+    count = missing;
+  }
+  return 0;
 }
 
 static void close_file(uintptr_t file) { call_host(CLOSE, &file); }
 
 static volatile uint32_t wraps;
 
-void wrap(void) { wraps++; }
+void on_tick(void) { wraps++; }
 
 /* Start the counter again. */
 static inline void start_ticks(void) {
@@ -77,7 +86,7 @@ static inline uint32_t read_ticks(void) {
 /* Call the network, and return the ticks of the call. */
 __attribute__((noinline)) static uint32_t call_network(void) {
   start_ticks();
-  NET(input, output);
+  run_network(input, output);
   return read_ticks();
 }
 
@@ -97,45 +106,34 @@ __attribute__((noinline)) static uint32_t measure_stack(void) {
   const uint32_t *word = ld_stack_end;
   while (word < top && *(volatile const uint32_t *)word == PAINT)
     word++;
-  if (word < ld_stack_end + 16)
-    leave(4); /* the stack is too small, or almost */
+  if (word < ld_stack_end + GUARD_WORDS)
+    leave(STACK_IS_FULL); /* or almost */
   return (uint32_t)((uintptr_t)top - (uintptr_t)word);
 }
 
 int main(void) {
   const uintptr_t in = open_file("in", 2, READ_BINARY), out = open_file("out", 3, WRITE_BINARY);
   const uintptr_t ticks = open_file("ticks", 5, WRITE_BINARY);
+  uintptr_t missing;
   SYSTICK_RELOAD = TICKS;
   SYSTICK_CONTROL = 7; /* the processor's clock, with interrupts */
   uint32_t numbers[] = {call_nothing(), measure_stack()};
   transfer(WRITE, ticks, numbers, sizeof numbers);
-  while (transfer(READ, in, input, sizeof input) == 0) {
+  while ((missing = transfer(READ, in, input, sizeof input)) == 0) {
     uint32_t count = call_network();
     transfer(WRITE, out, output, sizeof output);
     transfer(WRITE, ticks, &count, sizeof count);
   }
   close_file(out);
   close_file(ticks);
-  leave(0);
+  leave(missing == sizeof input ? DONE : TRUNCATED);
 }
 
-void reset(void) {
-#ifdef __ARM_FEATURE_MVE
-  COPROCESSORS |= 0xFu << 20;
-  __asm__ volatile("dsb\n\tisb");
-#endif
-  const uint32_t *from = ld_data_load;
-  for (uint32_t *word = ld_data; word < ld_data_end; word++)
-    *word = *from++;
-  for (volatile uint32_t *word = ld_bss; word < ld_bss_end; word++)
-    *word = 0;
-  main();
+/* Write the exception and its place to the file `fault`. */
+_Noreturn void on_fault(uint32_t number, uint32_t place) {
+  uint32_t numbers[] = {number, place};
+  const uintptr_t file = open_file("fault", 5, WRITE_BINARY);
+  transfer(WRITE, file, numbers, sizeof numbers);
+  close_file(file);
+  leave(FAULT);
 }
-
-void fault(void) { leave(5); }
-
-/* The initial stack pointer, the reset, the faults from NMI to UsageFault, and SysTick. */
-__attribute__((section(".vectors"), used)) static const uintptr_t vectors[16] = {
-    (uintptr_t)ld_stack_top, (uintptr_t)reset, (uintptr_t)fault, (uintptr_t)fault,
-    (uintptr_t)fault,        (uintptr_t)fault, (uintptr_t)fault, [15] = (uintptr_t)wrap,
-};

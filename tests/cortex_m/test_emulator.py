@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.cortex_m import machine
+from lenet_edge.errors import TargetError
+from lenet_edge.microcontrollers import emulator
+from lenet_edge.microcontrollers.cores import CORES
+from lenet_edge.microcontrollers.emulator import EmulatorRun
+from lenet_edge.microcontrollers.program import build_program
+from tests.cortex_m import lenet
 
-pytestmark = [pytest.mark.costly, pytest.mark.needs(*machine.PROGRAMS)]
+pytestmark = [pytest.mark.costly, pytest.mark.needs(*lenet.PROGRAMS)]
 # Adds one to four bytes after some instructions that do nothing, with a buffer on the stack.
 ADD_ONE = """
 #include <stdint.h>
@@ -28,14 +32,14 @@ void add_one(const int8_t *in, int8_t *out) {{
 INPUTS = np.arange(12, dtype=np.int8).reshape(3, 4)
 
 
-def run(folder: Path, core: str, text: str, timeout_s: float = 20) -> machine.Run:
+def run(folder: Path, core: str, text: str, timeout_s: float = 20) -> EmulatorRun:
     source = folder / "add_one.c"
     source.write_text(text)
-    program = machine.build([source], "add_one", machine.CORES[core], folder, 4, 4)
-    return machine.run(program, INPUTS, folder, timeout_s)
+    program = build_program([source], "add_one", CORES[core], folder, [4], [4])
+    return emulator.run(program, INPUTS, folder, timeout_s)
 
 
-@pytest.mark.parametrize("core", machine.CORES)
+@pytest.mark.parametrize("core", CORES)
 def test_outputs_instructions_and_stack(core: str, tmp_path: Path) -> None:
     short, long = (
         run(tmp_path, core, ADD_ONE.format(buffer=buffer, instructions=instructions))
@@ -60,24 +64,27 @@ def test_counts_go_beyond_the_24_bits_of_the_timer(tmp_path: Path) -> None:
     np.testing.assert_allclose(long - short, 5_000_000 * 3, atol=200)
 
 
-@pytest.mark.parametrize(("core", "line", "status"), [
-    ("cortex-m0", "__builtin_trap();", 5),
-    ("cortex-m55", "*(volatile int *)0xF0000000 = 0;", 5),
-    ("cortex-m0", "volatile char a[16200]; for (int n = 16200; n--;) a[n] = 1; out[0] = a[0];", 4),
+@pytest.mark.parametrize(("core", "line", "message"), [
+    ("cortex-m0", "__builtin_trap();", "cortex-m0: the program stopped with a HardFault at 0x"),
+    ("cortex-m55", "*(volatile int *)0xF0000000 = 0;", "stopped with a HardFault at 0x"),
+    ("cortex-m0", "volatile char a[16200]; for (int n = 16200; n--;) a[n] = 1; out[0] = a[0];",
+     "its stack is full"),
 ])  # fmt: skip
-def test_faults_are_errors(core: str, line: str, status: int, tmp_path: Path) -> None:
+def test_faults_are_errors(core: str, line: str, message: str, tmp_path: Path) -> None:
     text = f"void add_one(const char *in, char *out) {{ (void)in, (void)out; {line} }}"
-    with pytest.raises(RuntimeError, match=f"status {status}"):
+    with pytest.raises(TargetError, match=message):
         run(tmp_path, core, text)
 
 
 def test_programs_that_hang_are_stopped(tmp_path: Path) -> None:
-    with pytest.raises(subprocess.TimeoutExpired):
+    with pytest.raises(TargetError, match="no result within 1 s"):
         run(tmp_path, "cortex-m4", "void add_one(const char *in, char *out)"
             " { (void)in, (void)out; for (;;) __asm__ volatile(\"\"); }", 1)  # fmt: skip
 
 
-def test_programs_larger_than_the_flash_are_errors(tmp_path: Path) -> None:
-    text = "static const char big[300000] = {1};\nvoid add_one(const char *in, char *out)"
-    with pytest.raises(RuntimeError, match="will not fit in region"):
-        run(tmp_path, "cortex-m0", text + " { out[0] = big[1000 * in[0]]; }")
+def test_programs_larger_than_the_memory_are_errors(tmp_path: Path) -> None:
+    text = "static {}; void add_one(char *in, char *out)"
+    text += " {{ in[0] = out[0] = ((volatile char *)big)[1000 * in[0]]; }}"
+    for array, region in (("const char big[300000] = {1}", "flash"), ("char big[300000]", "RAM")):
+        with pytest.raises(TargetError, match=rf"needs at least 3\d\d,\d+ bytes of {region}"):
+            run(tmp_path, "cortex-m0", text.format(array))

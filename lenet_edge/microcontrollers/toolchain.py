@@ -1,0 +1,117 @@
+"""Compilers for Cortex-M: arm-none-eabi-gcc, or the one in the Python package ziglang."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet_edge.errors import TargetError
+from lenet_edge.microcontrollers.cores import Core
+from lenet_edge.support.child_program import run_program
+
+FOLDER = Path(__file__).parent
+# -O3 for the network; the program around it is small at any level.
+FLAGS = ("-O3", "-ffp-contract=fast")
+INSTALL_COMPILER = "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+_TIMEOUT_S = 300
+# The message of GNU ld and that of LLD.
+_OVERFLOW = r"region [`'](flash|ram)'[: ]+overflowed by (\d+) bytes"
+# Features that Zig leaves out of a core: its floating-point unit, and instructions for pairs.
+_ZIG_FEATURES = {"cortex-m4": "+vfp4d16sp", "cortex-m7": "+fp_armv8d16",
+                 "cortex-m33": "+fp_armv8d16sp+dsp", "cortex-m55": "+mve_fp"}  # fmt: skip
+
+
+class MemoryOverflowError(TargetError):
+    """A program is too large for the flash or the RAM of its board.
+
+    Attributes:
+        region: "flash" or "ram".
+        excess: the bytes that are too many.
+    """
+
+    def __init__(self, region: str, excess: int) -> None:
+        super().__init__(f"the program has {excess:,} bytes too many for the {region}")
+        self.region, self.excess = region, excess
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler and linker for Cortex-M.
+
+    Attributes:
+        command: the program and its first arguments.
+        version: the line in which it names itself, with its version.
+        is_zig: whether it is Zig's Clang, which brings no C library.
+    """
+
+    command: tuple[str, ...]
+    version: str
+    is_zig: bool
+
+    def core_flags(self, core: Core) -> tuple[str, ...]:
+        """Return the flags that select a core and its floating-point unit."""
+        if self.is_zig:
+            abi = "eabihf" if core.float_unit else "eabi"
+            cpu = core.name.replace("-", "_") + _ZIG_FEATURES.get(core.name, "")
+            return (
+                "-target", f"thumb-freestanding-{abi}", f"-mcpu={cpu}", "-fno-sanitize=undefined",
+                "-DWITHOUT_LIBRARY", "-isystem", str(FOLDER / "freestanding"),
+            )  # fmt: skip
+        if core.float_unit is None:
+            return (f"-mcpu={core.name}", "-mthumb", "-mfloat-abi=soft")
+        return (f"-mcpu={core.name}", "-mthumb", "-mfloat-abi=hard", f"-mfpu={core.float_unit}")
+
+    @property
+    def link_flags(self) -> tuple[str, ...]:
+        """Flags of the linker for a program that brings its own start."""
+        start = "-Wl,--entry=reset" if self.is_zig else "-nostartfiles"
+        return (start, "-Wl,--gc-sections")
+
+    def run(self, arguments: Sequence[str | Path], folder: Path) -> None:
+        """EmulatorRun the compiler in a folder.
+
+        Raises:
+            TargetError: the compiler or the linker reports an error.
+        """
+        name = "zig" if self.is_zig else Path(self.command[0]).name
+        try:
+            done = run_program([*self.command, *map(str, arguments)], folder, _TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TargetError(f"{name} cannot be run: {error}") from error
+        if not done.returncode:
+            return
+        excess = re.search(_OVERFLOW, done.stderr)
+        if excess:
+            raise MemoryOverflowError(excess[1], int(excess[2]))
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr]
+        raise TargetError(f"{name} reports: {' '.join(lines[0].split())[:200]}")
+
+
+def find_toolchain() -> Toolchain:
+    """Return the compiler of this machine: arm-none-eabi-gcc, or else that of ziglang.
+
+    Raises:
+        TargetError: neither is installed.
+    """
+    gcc = shutil.which("arm-none-eabi-gcc")
+    if gcc:
+        return Toolchain((gcc,), _first_line([gcc, "--version"]), False)
+    package = importlib.util.find_spec("ziglang")
+    if package is not None and package.origin is not None:
+        zig = str(Path(package.origin).with_name("zig"))
+        return Toolchain((zig, "cc"), f"zig {_first_line([zig, 'version'])}", True)
+    raise TargetError(
+        f"there is no compiler for Cortex-M; {INSTALL_COMPILER}, or pip install ziglang"
+    )
+
+
+def _first_line(command: Sequence[str]) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+    )
+    return done.stdout.partition("\n")[0].strip()
