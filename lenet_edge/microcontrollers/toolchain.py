@@ -73,7 +73,7 @@ class Toolchain:
         return (start, "-Wl,--gc-sections")
 
     def run(self, arguments: Sequence[str | Path], folder: Path) -> None:
-        """EmulatorRun the compiler in a folder.
+        """Run the compiler in a folder.
 
         Raises:
             TargetError: the compiler or the linker reports an error.

@@ -1,0 +1,1 @@
+"""Microcontrollers: the table of boards, and the memory that networks take."""

@@ -1,0 +1,32 @@
+"""The table of microcontroller boards."""
+
+from __future__ import annotations
+
+import pytest
+
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.microcontrollers.boards import BOARDS, NOT_COVERED, find_board
+from lenet_edge.microcontrollers.cores import CORES
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_board_has_a_known_core_and_a_source_for_each_figure(name: str) -> None:
+    board = find_board(name.upper())
+    assert board.name == name
+    assert board.core in CORES
+    assert board.processor.lower().startswith(board.core)
+    assert board.ram_bytes < board.flash_bytes
+    assert 16_000_000 <= board.clock_hz <= 600_000_000
+    assert all((board.flash_source, board.ram_source, board.clock_source))
+    assert not board.note.endswith(".")
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("piko", "'piko' is no board of the table; did you mean pico"),
+    ("uno", "'uno' is no board of the table; choose one of (pico,"),
+    *((name, f"{name} is not covered: its processor is") for name in NOT_COVERED),
+])  # fmt: skip
+def test_other_boards_are_refused_with_the_reason(name: str, message: str) -> None:
+    with pytest.raises(LenetEdgeError) as caught:
+        find_board(name)
+    assert str(caught.value).startswith(message)
