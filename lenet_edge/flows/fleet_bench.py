@@ -12,7 +12,7 @@ from lenet_edge.bench.plan import Cell, CellKey, Plan, refused_batches
 from lenet_edge.bench.run_plan import BenchProgress
 from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.fleet.connection import FleetBoard
-from lenet_edge.flows.check import NUM_IMAGES
+from lenet_edge.flows.check import NUM_IMAGES, is_checked
 from lenet_edge.flows.fleet_session import FleetSession, Report, verify_on_board
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport
 from lenet_edge.selection import Pair
@@ -128,6 +128,8 @@ class FleetBench:
         for pair in dict.fromkeys(cell.pair for cell in cells):
             sha256 = pair.artifact.sha256
             if sha256 not in self._with_reference or (sha256, pair.target.name) in checked:
+                continue
+            if not is_checked(pair):
                 continue
             reports, failed = yield from verify_on_board(
                 pair, self._settings, self._plans[board].timeout_s, num_images=NUM_IMAGES

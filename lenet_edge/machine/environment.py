@@ -66,8 +66,21 @@ class Environment:
         return self.machine, self.cpu, self.architecture, self.cores, self.emulated is not None
 
     @property
+    def busy(self) -> bool:
+        """True if other programs used more than half of the cores when the facts were read."""
+        return self.load is not None and self.load > 0.5 * self.cores
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """The reasons to doubt every measurement of this machine, one sentence each."""
+        if not self.busy:
+            return self.lasting_warnings
+        load = f"other programs ran: load {self.load:.1f} on {self.cores} cores"
+        return (*self.lasting_warnings, load)
+
+    @property
+    def lasting_warnings(self) -> tuple[str, ...]:
+        """Those of the reasons that hold until the machine is set up in another way."""
         reasons = []
         if self.emulated:
             reasons.append(
@@ -77,8 +90,6 @@ class Environment:
             reasons.append(
                 f"the governor is {self.governor}: the clock may change during a measurement"
             )
-        if self.load is not None and self.load > 0.5 * self.cores:
-            reasons.append(f"other programs ran: load {self.load:.1f} on {self.cores} cores")
         return tuple(reasons)
 
     @classmethod

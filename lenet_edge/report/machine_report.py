@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lenet_edge.report.comparison import Change
+from lenet_edge.report.doubts import disturbance_line
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.equal_boards import find_outliers, machines_name
 from lenet_edge.report.join_runs import pool
@@ -34,7 +35,7 @@ class MachineReport:
         run: its results, joined.
         advice: recommendation.
         tiles: figures of the recommended cell, each with its label.
-        doubts: reasons to doubt the figures, each as a phrase.
+        doubts: reasons to doubt the figures, each as a sentence without a full stop.
     """
 
     name: str
@@ -71,7 +72,7 @@ def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineRepo
         run=run,
         advice=advice,
         tiles=tuple(_tiles(run, advice)) if isinstance(advice, Recommendation) else (),
-        doubts=(*outliers, *_doubts(run, advice)),
+        doubts=(*outliers, *_doubts(run)),
         others=others_section(run, advice),
         latencies=latencies_section(run, advice),
         parity=parity_section(run.parity),
@@ -123,13 +124,9 @@ def _differs_in_batch_only(cell: Measurement, other: Measurement) -> bool:
     return file_target_threads(cell) == file_target_threads(other) and not cell.invalid
 
 
-def _doubts(run: BenchRun, advice: Recommendation | NothingFits) -> list[str]:
-    doubts = list(run.environment.warnings)
-    if isinstance(advice, Recommendation):
-        doubts += [
-            f"latency of the recommended file: {reason}"
-            for reason in advice.measurement.instability
-        ]
+def _doubts(run: BenchRun) -> list[str]:
+    doubts = list(run.environment.lasting_warnings)
+    doubts += filter(None, [disturbance_line(run)])
     if run.remaining:
         doubts.append(f"{run.remaining} processes of the plan have not run")
     if not run.paired and "boards" not in run.settings:

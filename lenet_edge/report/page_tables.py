@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lenet_edge.report.comparison import Change, count_verdicts
+from lenet_edge.report.doubts import doubt_details, invalid_lines
 from lenet_edge.report.eligibility import JudgedCell
 from lenet_edge.report.equal_boards import board_matrix, find_outliers, relative_latencies
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile, ranks, tie_lines
@@ -19,7 +20,7 @@ from lenet_edge.results.process_samples import (
 )
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
 
-_MAX_OTHERS, _MAX_DOUBTS = 6, 6
+_MAX_OTHERS = 6
 _MAX_BOARDS = 24  # above this number, the slowest boards come first
 
 
@@ -48,12 +49,17 @@ class PageTable:
 
 @dataclass(frozen=True)
 class PageSection:
-    """Heading, sentences and a table; `anchor` is the start of the element's id."""
+    """Heading, sentences, a table and details that are folded at first.
+
+    `anchor` is the start of the element's id.
+    """
 
     anchor: str
     title: str
     notes: tuple[str, ...] = ()
     table: PageTable | None = None
+    details_title: str = ""
+    details: tuple[str, ...] = ()
 
 
 def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> PageSection:
@@ -91,7 +97,7 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
         return PageSection("latencies", "All latencies", (note,))
     rank_by_key = ranks(run)
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
-    rows, styles, doubts = [], [], []
+    rows, styles = [], []
     for cell in sorted(run.measurements, key=lambda cell: cell.key):
         rows.append(
             (
@@ -112,11 +118,6 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
             )
         )
         styles.append("chosen" if cell is chosen else "bad" if cell.invalid else "")
-        doubt = cell.invalid or "; ".join(cell.instability)
-        if doubt:
-            threads = plural(cell.num_threads, "thread")
-            name = f"{cell.artifact} on {cell.target}, {threads}, batch {cell.batch_size}"
-            doubts.append(f"{name}: {doubt}")
     notes = [
         "±: half-width of the 95 % interval of the median, over calls and processes. Jitter: p99"
         " minus p50. Rank: among the cells with that batch size and thread count; = marks ties"
@@ -125,13 +126,13 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
         f" {MIN_SAMPLES_P999:,}, each the time of one call. A longer --min-time takes more.",
         *(f"{line}." for line in tie_lines(run)),
     ]
-    notes += [f"Doubtful: {doubt}." for doubt in doubts[:_MAX_DOUBTS]]
-    if len(doubts) > _MAX_DOUBTS:
-        notes.append(f"{len(doubts) - _MAX_DOUBTS} more cells are doubtful; bench lists them.")
+    notes += [f"Invalid: {line}." for line in invalid_lines(run)]
     columns = ("file", "runtime", "threads", "batch", "p50 µs", "±", "p90 µs", "p99 µs",
                "p99.9 µs", "jitter µs", "images/s", "95 % interval", "load ms", "rank")  # fmt: skip
     table = PageTable(columns, tuple(rows), 2, tuple(styles))
-    return PageSection("latencies", "All latencies", tuple(notes), table)
+    details = doubt_details(run)
+    title = f"Doubts about {plural(len(details), 'cell')}" if details else ""
+    return PageSection("latencies", "All latencies", tuple(notes), table, title, details)
 
 
 def _images_per_s_range(cell: Measurement) -> str:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
+from lenet_edge.report.doubts import disturbance_line, invalid_lines
 from lenet_edge.report.rank import ranking_quantile, ranks, tie_lines
 from lenet_edge.report.terminal.blocks import (
     Blocks,
@@ -19,10 +20,15 @@ from lenet_edge.report.terminal.blocks import (
     verdict_lines,
 )
 from lenet_edge.report.terminal.layers import layer_views
-from lenet_edge.results.formatting import MISSING, microseconds, short_number, target_and_threads
+from lenet_edge.results.formatting import (
+    MISSING,
+    microseconds,
+    plural,
+    short_number,
+    target_and_threads,
+)
+from lenet_edge.results.process_samples import MIN_SAMPLES_P99
 from lenet_edge.results.result_file import BenchRun, Measurement
-
-_MAX_DOUBTS = 8
 
 
 def bench_view(run: BenchRun) -> RenderableType:
@@ -118,6 +124,12 @@ def _legend(run: BenchRun) -> str:
         )
     if any(cell.calls_per_sample > 1 for cell in run.measurements):
         lines.append("Without p90: the calls are too short for the clock, so blocks were timed.")
+    few = [cell for cell in run.measurements if cell.p99_s is None and cell.calls_per_sample == 1]
+    if few:
+        lines.append(
+            f"Without p99: {plural(len(few), 'cell')} with fewer than {MIN_SAMPLES_P99} undisturbed"
+            " samples. A longer --min-time takes more."
+        )
     lines.append(_energy(run.measurements))
     return "\n".join(lines)
 
@@ -144,19 +156,10 @@ def _arenas(cells: Sequence[Measurement]) -> list[Text]:
 
 
 def _doubts(run: BenchRun) -> list[Text]:
-    """Return a line for each reason to doubt figures: of the machine first, then of each cell."""
-    lines = [Text(f"doubtful: {warning}", style="yellow") for warning in run.environment.warnings]
-    unstable = []
-    for cell in run.measurements:
-        name = f"{cell.artifact} on {_target(cell)}, batch {cell.batch_size}"
-        if cell.invalid:
-            lines.append(Text(f"invalid: {name}: {cell.invalid}", style="red"))
-        elif cell.instability:
-            unstable.append(
-                Text(f"doubtful: {name}: {'; '.join(cell.instability)}", style="yellow")
-            )
-    lines += unstable[:_MAX_DOUBTS]
-    if len(unstable) > _MAX_DOUBTS:
-        rest = len(unstable) - _MAX_DOUBTS
-        lines.append(Text(f"and {rest} more cells; --json has all", style="yellow"))
-    return lines
+    """Return a line for each doubt about the machine, one for all disturbed cells, and errors."""
+    lines = [f"doubtful: {warning}" for warning in run.environment.lasting_warnings]
+    lines += filter(None, [disturbance_line(run)])
+    return [
+        *(Text(line, style="yellow") for line in lines),
+        *(Text(f"invalid: {line}", style="red") for line in invalid_lines(run)),
+    ]

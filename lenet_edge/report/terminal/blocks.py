@@ -78,6 +78,10 @@ def verdict_lines(reports: Iterable[ParityReport]) -> list[Text]:
     for report in reports:
         if report.verdict == "pass":
             continue
+        if report.target == "null":
+            text = f"{report.candidate} on null: it predicts nothing, and measures the harness."
+            lines.append(Text(text, style="dim"))
+            continue
         start = "Do not use" if report.verdict == "fail" else "Inconclusive:"
         reasons = "; ".join(report.reasons) or "it exceeds its bounds"
         line = f"{start} {report.candidate} on {report.target}: {reasons}."
