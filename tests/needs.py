@@ -49,6 +49,8 @@ tflite_runtime = pytest.mark.skipif(
     find_spec("tflite_runtime") is None,
     reason="tflite-runtime has no wheel for Python 3.12 or newer",
 )
+# OpenCV 5 requires NumPy 2, and tflite-runtime an older one. test_opencv.py installs it elsewhere.
+opencv = pytest.mark.skipif(find_spec("cv2") is None, reason="OpenCV is not installed")
 # Export to WebAssembly runs these.
 BUILD_WASM = ("clang", "wasm-ld")
 

@@ -252,6 +252,11 @@ def fields(data: memoryview) -> Iterator[tuple[int, memoryview | None, memoryvie
         yield number, content, data[start:at]
 
 
+def integer_of(field: memoryview) -> int:
+    """Return the integer in a field, given all bytes of the field."""
+    return _varint(field, _varint(field, 0)[1])[0]
+
+
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while shift < 70:  # 64 bits, seven per byte

@@ -58,7 +58,7 @@ def _check_system(ctx: click.Context, parameter: click.Parameter, name: str | No
     multiple=True,
     metavar="RUNTIME",
     callback=check_deployables,
-    help="With --wheels: the runtime to add (litert, tflite, onnx or native). Repeatable."
+    help="With --wheels: the runtime to add (such as litert, onnx or native). Repeatable."
     " Default: the best that has a wheel.",
 )
 @option(

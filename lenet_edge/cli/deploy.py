@@ -40,7 +40,7 @@ _ACTION, _BOARD = "What to do", "The board"
 @option(
     _ACTION, "--runtime", "runtimes", multiple=True,
     metavar="RUNTIME", callback=check_deployables,
-    help="Install this runtime (litert, tflite, onnx or native) on the board. Repeatable. Default:"
+    help="Install this runtime (such as litert, onnx or native) on the board. Repeatable. Default:"
     " the best that has a wheel for the board.",
 )  # fmt: skip
 @option(_ACTION, "--again", is_flag=True,

@@ -21,13 +21,20 @@ from lenet_edge.model_inputs import random_inputs
 from lenet_edge.runtimes import absence, get_target, open_session
 from lenet_edge.selection import load_artifacts
 from lenet_edge.target import Array
+from tests import needs
 from tests.conftest import LenetEdge, MakeOnce
 
 pytestmark = pytest.mark.costly
 
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 RANKS = range(6)
-ONNX_TARGETS = ("onnxruntime-cpu", "onnxruntime-cpu-run", "openvino-cpu", "openvino-cpu-infer")
+ONNX_TARGETS = (
+    "onnxruntime-cpu",
+    "onnxruntime-cpu-run",
+    "openvino-cpu",
+    "openvino-cpu-infer",
+    pytest.param("opencv-cpu", marks=needs.opencv),
+)
 TFLITE_TARGETS = ("litert-xnnpack", "litert-reference", "tflite-runtime-cpu", "tflite-micro-cpu")
 
 
@@ -250,7 +257,8 @@ def test_two_inputs_and_outputs_of_a_tflite_model(
     assert sorted(map(np.sum, outputs.values())) == sorted(map(np.sum, RESULTS))
 
 
-def test_sizes_that_depend_on_the_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ONNX_TARGETS)
+def test_sizes_that_depend_on_the_values(tmp_path: Path, target: str) -> None:
     from onnx import TensorProto as Types
     from onnx import helper
 
@@ -260,10 +268,9 @@ def test_sizes_that_depend_on_the_values(tmp_path: Path) -> None:
         [("x", Types.FLOAT, ["n"])],
         [("indexes", Types.INT64, [1, "count"])],
     )
-    for target in ONNX_TARGETS:
-        none, two = np.zeros(3, np.float32), np.array([0, 1, 1], np.float32)
-        assert run(path, target, none, two)["indexes"].tolist() == [[1, 2]]
-        assert run(path, target, two, none)["indexes"].size == 0
+    none, two = np.zeros(3, np.float32), np.array([0, 1, 1], np.float32)
+    assert run(path, target, none, two)["indexes"].tolist() == [[1, 2]]
+    assert run(path, target, two, none)["indexes"].size == 0
 
 
 @pytest.mark.parametrize("target", ONNX_TARGETS)
@@ -278,7 +285,8 @@ def test_a_model_without_inputs(tmp_path: Path, target: str) -> None:
     assert run(path, target, {})["y"].tolist() == [1, 2]
 
 
-def test_text_is_refused_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ONNX_TARGETS)
+def test_text_is_refused_in_one_line(tmp_path: Path, target: str) -> None:
     from onnx import TensorProto as Types
     from onnx import helper
 
@@ -288,9 +296,8 @@ def test_text_is_refused_in_one_line(tmp_path: Path) -> None:
         [("words", Types.STRING, [1])],
         [("same", Types.STRING, [1])],
     )
-    for target in ONNX_TARGETS:
-        with pytest.raises(TargetError, match="the input words is of type string"):
-            open_session(opened(path), get_target(target))
+    with pytest.raises(TargetError, match="the input words is of type string"):
+        open_session(opened(path), get_target(target))
     with pytest.raises(ModelFileError, match=r"text.onnx cannot be used: the input words"):
         load_artifacts([path], tmp_path)
 
