@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet_edge.cli._help import Command, Section
+from lenet_edge.cli._help import Command, Section, option
 from lenet_edge.cli._options import json_option
-from lenet_edge.cli._terminal import output
+from lenet_edge.cli._terminal import GATE_FAILED, output
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
+    from lenet_edge.flows.fit import Fits
     from lenet_edge.inspection import Layer, ModelGraph
     from lenet_edge.inspection.graph import GraphTensor
 
@@ -23,8 +25,17 @@ _MAX_PHRASES = 8  # the JSON has all
 
 @click.command("inspect", cls=Command, section=Section.MEASURE, position=3)
 @click.argument("model", type=click.Path(path_type=Path))
+@option(
+    "Microcontrollers",
+    "boards",
+    "--board",
+    multiple=True,
+    metavar="NAME",
+    help="Say whether the C code of a .c or .tflite file fits on this board, such as pico or"
+    " nano-33-ble. Repeatable. The exit status is 3 if it does not fit.",
+)
 @json_option
-def command(model: Path, json_file: Path | None) -> None:
+def command(model: Path, boards: tuple[str, ...], json_file: Path | None) -> None:
     """Show the layers of a model with their parameters and MACs.
 
     MODEL is a .keras, .h5, .tflite or .onnx file from this toolkit or from elsewhere, with any
@@ -35,6 +46,7 @@ def command(model: Path, json_file: Path | None) -> None:
 
     \b
     Example: lenet-edge inspect exported/lenet_int8.tflite
+    Example: lenet-edge inspect exported/lenet_native_int8.c --board pico
     """
     from rich.console import Group
     from rich.text import Text
@@ -52,7 +64,31 @@ def command(model: Path, json_file: Path | None) -> None:
         tables.append(_table(f"\n{subgraph.name or 'graph'} ({callers})", subgraph.layers, graph))
     ends = [_ends(graph)] if graph.inputs is not None else []
     text = Text("\n".join(_summary(graph)))
-    output(Group(*tables, *ends, text), _facts(model.name, size, graph), json_file)
+    facts = _facts(model.name, size, graph)
+    fits = None
+    if boards:
+        from lenet_edge.flows.fit import find_fits
+
+        fits = find_fits(model, boards)
+        facts["boards"] = [fit.to_json() for fit in fits.boards]
+    output(Group(*tables, *ends, text, *_fit_lines(fits)), facts, json_file)
+    if fits and not all(fit.fits for fit in fits.boards):
+        raise SystemExit(GATE_FAILED)
+
+
+def _fit_lines(fits: Fits | None) -> Iterator[Text]:
+    """Yield the fit on each board, the notes on the boards, and the origin of the figures."""
+    from rich.text import Text
+
+    if fits is None:
+        return
+    yield Text("")
+    for fit in fits.boards:
+        sentence = f"{str(fit)[0].upper()}{str(fit)[1:]}."
+        yield Text(sentence, style="green" if fit.fits else "red")
+    for board in (fit.board for fit in fits.boards if fit.board.note):
+        yield Text(f"{board.title}: {board.note}.", style="dim")
+    yield Text(f"{fits.origin}. Library functions such as memcpy are not included.", style="dim")
 
 
 def _facts(name: str, size_bytes: int, graph: ModelGraph) -> dict[str, Any]:
