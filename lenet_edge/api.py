@@ -457,6 +457,8 @@ def recommend(
     max_accuracy_drop: float | None = None,
     max_latency: float | None = None,
     max_bytes: int | None = None,
+    max_flash: int | None = None,
+    max_ram: int | None = None,
     batch_size: int | None = None,
 ) -> Recommendation | NothingFits:
     """Recommend the fastest file and target that passed parity and keeps the limits.
@@ -465,7 +467,9 @@ def recommend(
         results: runs of `verify` and `bench` on one machine, or result files.
         max_accuracy_drop: in percentage points; None means the bound of `verify`.
         max_latency: the maximum latency of a batch, in seconds.
-        max_bytes: the maximum size of the file.
+        max_bytes: the maximum bytes to ship: the file, or what a C file was built to.
+        max_flash: the maximum flash of a microcontroller, for files that ran on a Cortex-M.
+        max_ram: the maximum RAM, with the stack.
         batch_size: the batch size to recommend for; None means the smallest that was measured.
 
     Returns:
@@ -478,7 +482,7 @@ def recommend(
     from lenet_edge.flows.report import recommend
     from lenet_edge.report.eligibility import Limits
 
-    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
+    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     return recommend(_results(results), limits)
 
 
@@ -489,6 +493,8 @@ def report(
     max_accuracy_drop: float | None = None,
     max_latency: float | None = None,
     max_bytes: int | None = None,
+    max_flash: int | None = None,
+    max_ram: int | None = None,
     batch_size: int | None = None,
     compare: PathLike | BenchRun | None = None,
 ) -> Report:
@@ -502,6 +508,8 @@ def report(
         max_accuracy_drop: see `recommend`.
         max_latency: see `recommend`.
         max_bytes: see `recommend`.
+        max_flash: see `recommend`.
+        max_ram: see `recommend`.
         batch_size: see `recommend`.
         compare: an earlier run of the same machine, to show the changes since.
 
@@ -517,7 +525,7 @@ def report(
     checked_suffix(Path("report.html") if output is None else Path(output))
     files = [*_results(results), compare]
     _check_outputs({"output": output}, [r for r in files if isinstance(r, (str, os.PathLike))])
-    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
+    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     base = compare if compare is None or isinstance(compare, BenchRun) else Path(compare)
     page = report(_results(results), limits, base)
     if output is not None:

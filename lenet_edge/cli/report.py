@@ -13,6 +13,7 @@ from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import output, say, spinner
 
 DEFAULT_RESULTS = Path("demo") / "results.json"
+_SIZES = {"": 1, "k": 1024, "m": 1024**2}
 _UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
@@ -23,6 +24,15 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     if match is None:
         raise click.BadParameter(f"{text!r} is not a time such as 50us, 2ms or 1s")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def _bytes(ctx: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,11}) ?([km]?)(?:i?b)?", text.lower())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a number of bytes such as 65536, 256k or 1M")
+    return int(match[1]) * _SIZES[match[2]]
 
 
 def _or_default(
@@ -49,8 +59,18 @@ _LIMITS = "Limits for the recommended file"
     _LIMITS, "--max-latency", callback=_seconds, metavar="TIME",
     help="Maximum latency of a batch, such as 50us, 2ms or 1s.",
 )  # fmt: skip
-@option(_LIMITS, "--max-bytes", type=click.IntRange(1), metavar="N",
-        help="Maximum size of the file in bytes.")  # fmt: skip
+@option(
+    _LIMITS, "--max-bytes", callback=_bytes, metavar="SIZE",
+    help="Maximum bytes to ship, such as 100000 or 256k (k is 1,024). A C file counts as built.",
+)  # fmt: skip
+@option(
+    _LIMITS, "--max-flash", callback=_bytes, metavar="SIZE",
+    help="Maximum flash of a microcontroller. Only files that ran on a Cortex-M have a figure.",
+)  # fmt: skip
+@option(
+    _LIMITS, "--max-ram", callback=_bytes, metavar="SIZE",
+    help="Maximum RAM of a microcontroller, with the stack.",
+)  # fmt: skip
 @option(
     _LIMITS,
     "--batch-size",
@@ -79,6 +99,8 @@ def command(
     max_accuracy_drop: float | None,
     max_latency: float | None,
     max_bytes: int | None,
+    max_flash: int | None,
+    max_ram: int | None,
     batch_size: int | None,
     base: Path | None,
     json_file: Path | None,
@@ -102,7 +124,7 @@ def command(
         raise DataError(
             f"there is no {DEFAULT_RESULTS}; make it with: lenet-edge run, or name result files"
         )
-    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size)
+    limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     with spinner("Making the report"):  # takes minutes for a large fleet
         checked_suffix(page_file)
         page = report(results, limits, base)

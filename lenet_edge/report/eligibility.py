@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lenet_edge.errors import DataError
 from lenet_edge.formats import format_of
 from lenet_edge.report.rank import ranking_latency_s
 from lenet_edge.results.formatting import latency, plural
-from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
+from lenet_edge.results.result_file import BenchRun, InstructionCount, Measurement, ParityReport
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,16 @@ class Limits:
             unless the scenario selects another.
         max_bytes: bytes to ship.
         batch_size: batch size to consider; by default the smallest measured one that fits.
+        max_flash_bytes, max_ram_bytes: memory of a microcontroller, where the instructions of a
+            file were counted. Of several cores, the one with the largest figure decides.
     """
 
     max_accuracy_drop: float | None = None
     max_latency_s: float | None = None
     max_bytes: int | None = None
     batch_size: int | None = None
+    max_flash_bytes: int | None = None
+    max_ram_bytes: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +125,12 @@ def judge(
         reason = f"runs only partly on its delegate: {measurement.delegation}"
     else:
         missed = list(_missed_limits(measurement, parity, limits, quantile))
+        counts = [
+            count
+            for count in run.instruction_counts
+            if count.artifact_sha256 == measurement.artifact_sha256
+        ]
+        missed += _missed_memory(counts, limits)
         reasons = " and ".join(reason for reason, _ in missed)
         return JudgedCell(measurement, parity, reasons, tuple(factor for _, factor in missed))
     return JudgedCell(measurement, parity, reason, (math.inf,))
@@ -155,6 +165,29 @@ def _missed_limits(
             " --max-accuracy-drop",
             drop / max(limits.max_accuracy_drop, 0.01),
         )
+
+
+def _missed_memory(
+    counts: Sequence[InstructionCount], limits: Limits
+) -> Iterator[tuple[str, float]]:
+    """Yield each limit of flash and RAM that a file misses: the reason, and the factor."""
+    for name, limit, figures in (
+        ("flash", limits.max_flash_bytes, [(c.flash_total_bytes, c.cpu) for c in counts]),
+        ("ram", limits.max_ram_bytes, [(c.ram_total_bytes, c.cpu) for c in counts]),
+    ):
+        if limit is None:
+            continue
+        known = [(size, core) for size, core in figures if size is not None]
+        memory = "RAM" if name == "ram" else name
+        if not known:
+            yield f"has an unknown need of {memory}, because no Cortex-M has run it", math.inf
+        elif max(known)[0] > limit:
+            size, core = max(known)
+            yield (
+                f"takes {size:,} bytes of {memory} on a {core}, more than the {limit:,} of"
+                f" --max-{name}",
+                size / max(limit, 1),
+            )
 
 
 def cell_name(measurement: Measurement) -> str:

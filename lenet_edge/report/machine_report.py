@@ -10,6 +10,7 @@ from lenet_edge.report.comparison import Change
 from lenet_edge.report.doubts import disturbance_line
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.equal_boards import find_outliers, machines_name
+from lenet_edge.report.fits_on import fits_section
 from lenet_edge.report.join_runs import pool
 from lenet_edge.report.page_tables import (
     PageSection,
@@ -50,12 +51,14 @@ class MachineReport:
     facts: PageSection
     boards: PageSection | None = None
     changes: PageSection | None = None
+    fits: PageSection | None = None
 
     @property
     def sections(self) -> list[PageSection]:
         """All sections in reading order."""
-        optional = [section for section in (self.changes, self.boards) if section]
-        return [*optional, self.others, self.parity, self.latencies, self.skipped, self.facts]
+        first = [section for section in (self.changes, self.boards) if section]
+        fits = [self.fits] if self.fits else []
+        return [*first, self.others, self.parity, *fits, self.latencies, self.skipped, self.facts]
 
 
 def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:
@@ -78,6 +81,7 @@ def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineRepo
         parity=parity_section(run.parity),
         skipped=skipped_section(run.skipped),
         facts=facts_section(run),
+        fits=fits_section(run),
         boards=boards_section(boards) if any(run.board for run in boards) else None,
     )
 

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from lenet_edge.errors import DataError
 from lenet_edge.report import page
 from lenet_edge.report.eligibility import Limits
-from lenet_edge.results.result_file import BenchRun, Skipped
+from lenet_edge.results.result_file import BenchRun, InstructionCount, Skipped
 from tests.report.builders import measurement, parity_report
 from tests.report.test_join_runs import BENCH, VERIFY
 from tests.results.test_result_file import RUNS
@@ -103,6 +103,21 @@ def test_the_recommendation_comes_first(tmp_path: Path) -> None:
         "Ship a.tflite on litert-xnnpack with 1 thread At batch 1 it is the fastest"
     )
     assert start < shown.text.index("Why not another file") < shown.text.index("All latencies")
+
+
+def test_the_boards_that_a_c_file_fits_on(tmp_path: Path) -> None:
+    count = InstructionCount(
+        "<a>.c", "a", "cortex-m0", "cortex-m0", 909_325.4, 100,
+        flash_bytes={"code": 9_292, "constants": 263_872}, ram_bytes=0, stack_bytes=27_632,
+    )  # fmt: skip
+    counts = (count, dataclasses.replace(count, cpu="x86-64", flash_bytes=None))
+    run = dataclasses.replace(BENCH, instruction_counts=counts)
+    shown = Page(html(tmp_path, run, VERIFY)).text
+    assert "Microcontrollers" in shown
+    row = "<a>.c cortex-m0 Raspberry Pi Pico Arduino Zero, BBC micro:bit v1 909,325 273,164 27,632"
+    assert row in " ".join(shown.split())
+    assert "x86-64" not in shown.partition("Microcontrollers")[2].partition("All latencies")[0]
+    assert "Microcontrollers" not in Page(html(tmp_path, BENCH, VERIFY)).text
 
 
 def test_if_nothing_fits_the_page_names_the_limit(tmp_path: Path) -> None:

@@ -10,7 +10,12 @@ import pytest
 from lenet_edge.errors import DataError
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
-from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
+from lenet_edge.results.result_file import (
+    BenchRun,
+    InstructionCount,
+    Measurement,
+    ParityReport,
+)
 from lenet_edge.target import Delegation
 from tests.report.builders import measurement, parity_report, process_samples
 
@@ -131,6 +136,40 @@ def test_of_c_files_the_built_size_counts() -> None:
     assert "has an unknown size as built" in str(
         recommend(make_run([old], reports), Limits(max_bytes=10**6))
     )
+
+
+def test_flash_and_ram_of_a_microcontroller_are_limits() -> None:
+    cells = [measurement(name, 10, 300) for name in ("small.c", "large.c", "x.tflite")]
+    reports = [parity_report(cell.artifact) for cell in cells]
+    counts = [
+        InstructionCount(
+            name, name, core, core, 1e6, 1, flash_bytes={"code": code, "constants": 50_000},
+            ram_bytes=100, stack_bytes=stack,
+        )
+        for name, core, code, stack in (
+            ("small.c", "cortex-m4", 2_000, 3_000), ("small.c", "cortex-m0", 4_000, 4_000),
+            ("large.c", "cortex-m4", 222_144, 20_000),
+        )
+    ]  # fmt: skip
+    run = dataclasses.replace(make_run(cells, reports), instruction_counts=tuple(counts))
+    for limits, why_not in (
+        (
+            Limits(max_flash_bytes=262_144, max_ram_bytes=16_384),
+            "takes 272,144 bytes of flash on a cortex-m4, more than the 262,144 of --max-flash and"
+            " takes 20,100 bytes of RAM on a cortex-m4, more than the 16,384 of --max-ram",
+        ),
+        (Limits(max_flash_bytes=54_000), "takes 272,144 bytes of flash on a cortex-m4, more than"),
+        (Limits(max_ram_bytes=4_100), "takes 20,100 bytes of RAM on a cortex-m4, more than"),
+    ):
+        advice = recommend(run, limits)
+        assert chosen(advice).artifact == "small.c"
+        assert isinstance(advice, Recommendation)
+        reasons = {cell.measurement.artifact: cell.why_not for cell in advice.others}
+        assert reasons["large.c"].startswith(why_not)
+        assert reasons["x.tflite"].startswith("has an unknown need of")
+    advice = recommend(run, Limits(max_flash_bytes=53_999, max_ram_bytes=4_099))
+    assert not advice
+    assert "small.c on litert-xnnpack with 1 thread takes 54,000 bytes of flash on a" in str(advice)
 
 
 def test_of_tied_cells_fewer_threads_win_over_fewer_bytes() -> None:
