@@ -72,7 +72,7 @@ def measure(
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
     check_unchanged(file)
     batches = make_batches(file, batch_size, inputs)
-    origin = inputs.name if inputs else "test images" if _takes_tests(file) else "random"
+    origin = origin_of(file, inputs)
     before, resident = read_conditions(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
@@ -141,8 +141,10 @@ def _throttling(throttled: tuple[str, ...]) -> str | None:
     )
 
 
-def _takes_tests(file: Artifact) -> bool:
-    return takes_images(file) and has_test_images(file)
+def origin_of(file: Artifact, inputs: Path | None) -> str:
+    """Return the origin of the values of `make_batches`: a file name, "test images" or "random"."""
+    takes_tests = takes_images(file) and has_test_images(file)
+    return inputs.name if inputs else "test images" if takes_tests else "random"
 
 
 def state_of(session: Session) -> str | None:

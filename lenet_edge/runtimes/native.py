@@ -255,7 +255,7 @@ def _shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
 def absence(target: Target) -> str | None:
     """Return the reason if there is no C compiler, or None."""
     try:
-        _compiler()
+        find_compiler()
     except TargetError as error:
         return str(error)
     return None
@@ -269,7 +269,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     if _is_of_this_bundle(built):
         return NativeSession(built, interface, inputs, outputs, "built elsewhere", num_threads)
     try:
-        compiler = _compiler()
+        compiler = find_compiler()
     except TargetError as error:
         if built.exists():
             raise TargetError(
@@ -324,7 +324,12 @@ def build_for(machine: str, content: bytes, name: str) -> bytes | None:
     return _compile([str(shutil.which(compiler[0])), *compiler[1:]], content, name)
 
 
-def _compiler() -> list[str]:
+def find_compiler() -> list[str]:
+    """Return the C compiler of this machine, and its first arguments: CC, or else cc.
+
+    Raises:
+        TargetError: there is no C compiler.
+    """
     command = shlex.split(os.environ.get("CC", "cc"))
     program = shutil.which(command[0]) if command else None
     if program is None:

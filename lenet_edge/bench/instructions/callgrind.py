@@ -47,7 +47,7 @@ def count(program: Program, inputs: Path, folder: Path) -> Total:
          program.path, inputs], folder,
     )  # fmt: skip
     total, costs, calls = _read_costs(output.read_text(encoding="utf-8", errors="replace"))
-    layers = read_layers(program.source.read_text(encoding="utf-8"))
+    layers = read_layers(program.source.read_bytes(), program.source.name)
     places = find_layers(addr2line, program.path, sorted({*costs, *calls}), layers, folder)
     sums = dict.fromkeys(layers.names, 0)
     for address, place in places.items():

@@ -97,7 +97,7 @@ def write_map(
         TargetError: GNU binutils is missing or fails.
     """
     package = f"binutils-{prefix.removesuffix('-')}"
-    layers = read_layers(source.read_text(encoding="utf-8"))
+    layers = read_layers(source.read_bytes(), source.name)
     places = _function_places(find_tool(f"{prefix}nm", package), program, folder)
     numbers: dict[int, int] = {}
     for name, begin, end in places:

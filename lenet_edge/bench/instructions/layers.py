@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.bench.instructions.tools import run_tool
+from lenet_edge.runtimes._native_layers import add_hooks
 
 REST = "rest"  # instructions of no layer, such as the choice of the instruction set
 _RUN = re.compile(r"static (?:\w+ )*?void (run\w*)\(")
-_COMMENT = re.compile(r"  /\* (.*?) \*/$")
-_CALL = re.compile(r"\s*([a-z]\w*)\(")
-_WEIGHTS = re.compile(r"\b([a-z_]+\d+)_weights\b")
+_NO_STATEMENT = re.compile(r"\s*(/\*|#|_Alignas|int \w+\[|\(void\)|$)")
 # GCC appends these to the names of functions that it clones or splits.
 _CLONE = re.compile(r"\.(?:constprop|part|isra|cold|lto_priv)\b.*")
 
@@ -38,29 +37,32 @@ class LayerLines:
     functions: frozenset[str]
 
 
-def read_layers(source: str) -> LayerLines:
-    """Return the layers that a C file calls in its functions `run`."""
-    names: list[str] = []
+def read_layers(source: bytes, name: str) -> LayerLines:
+    """Return the layers that a C file calls in its functions `run`.
+
+    Args:
+        source: the C file.
+        name: its name, for messages.
+
+    Raises:
+        TargetError: the file has no layers in the form that `export` writes.
+    """
+    steps = [step.name for step in add_hooks(source, name).steps]
+    names = tuple(dict.fromkeys(steps))
     by_line: dict[int, int] = {}
     functions: set[str] = set()
-    is_inside, comment, suffix = False, None, ""
-    for number, line in enumerate(source.splitlines(), 1):
+    statement, is_inside, is_open = 0, False, False
+    for number, line in enumerate(source.decode("utf-8", "replace").split("\n"), 1):
         if line == "}":
             is_inside = False
-        elif start := _RUN.match(line):
+        elif (start := _RUN.match(line)) and not line.endswith(";"):
             functions.add(start[1])
-            suffix = start[1].removeprefix("run")  # of all functions for an instruction set
-            # A single line ends with a semicolon if it is a declaration.
-            is_inside, comment = not line.endswith(";"), None
-        elif is_inside and (said := _COMMENT.match(line)):
-            comment = said[1].partition(",")[0]
-        elif is_inside and (call := _CALL.match(line)):
-            weights = _WEIGHTS.search(line)
-            name = comment or (weights[1] if weights else call[1].removesuffix(suffix))
-            if name not in names:
-                names.append(name)
-            by_line[number] = names.index(name)
-    return LayerLines(tuple(names), by_line, frozenset(functions))
+            statement, is_inside, is_open = 0, True, False
+        elif is_inside and (is_open or not _NO_STATEMENT.match(line)) and statement < len(steps):
+            by_line[number] = names.index(steps[statement])
+            is_open = not line.endswith(";")
+            statement += not is_open
+    return LayerLines(names, by_line, frozenset(functions))
 
 
 def base_name(function: str) -> str:
