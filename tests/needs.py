@@ -41,6 +41,7 @@ PACKAGES = {
     "/usr/sbin/sshd": "openssh-server",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
+    "valgrind": "valgrind",
     "wasm-ld": "lld",
 }
 _INSTALL = "apt-get install"

@@ -17,6 +17,7 @@ from lenet_edge.cli._help import (
     Command,
     Section,
     StringChoice,
+    check_choice,
     option,
 )
 from lenet_edge.cli._options import (
@@ -50,6 +51,16 @@ def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
             )
         pythons[target] = Path(path).absolute()
     return pythons
+
+
+def _cpus(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    names = tuple(value.split(",")) if value else ()
+    if names:
+        from lenet_edge.flows.counts import CPUS
+
+        for name in names:
+            check_choice(name, CPUS)
+    return names
 
 
 @click.command("bench", cls=Command, section=Section.MEASURE, position=2)
@@ -88,6 +99,11 @@ def _pythons(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
         help="Stop a process that takes longer than this many seconds.")  # fmt: skip
 @option(MEASURING, "--layers", is_flag=True,
         help="Also show where the time goes: the time of each layer.")  # fmt: skip
+@option(
+    MEASURING, "--count", callback=_cpus, metavar="CPU,CPU...",
+    help="Count the instructions of C files on x86-64, arm64, arm64-dotprod or cortex-m0, -m3, -m4,"
+    " -m7, -m33, -m55, in an emulator. Without --target, measure no latency.",
+)  # fmt: skip
 @input_options
 @option(
     INPUT, "inputs", "--inputs", type=click.Path(path_type=Path), metavar="FILE.npz",
@@ -114,6 +130,7 @@ def command(
     rounds: int,
     timeout: float,
     layers: bool,
+    count: tuple[str, ...],
     pythons: dict[str, Path],
     delegate: str | None,
     delegate_options: tuple[tuple[str, str], ...],
@@ -166,13 +183,14 @@ def command(
         pythons,
         inputs,
         layers,
+        count,
     )
     if share and not scheduler:
         raise UsageError("--share needs --scheduler, the address of a fleet")
-    if scheduler and (pythons or csv_file or pytest_file or inputs or layers):
+    if scheduler and (pythons or csv_file or pytest_file or inputs or layers or count):
         raise UsageError(
-            "--python, --inputs, --layers, --csv and --pytest-benchmark are for one machine; leave"
-            " out --scheduler"
+            "--python, --inputs, --layers, --count, --csv and --pytest-benchmark are for one"
+            " machine; leave out --scheduler"
         )
     artifacts = load_artifacts(files, DEFAULT_DIR, say, stated)
     choice = Choice(artifacts, targets, delegate, delegate_options, allow_fallback)
@@ -188,7 +206,7 @@ def command(
     if stopped:
         hint = "; go on with the same command and --resume" if run_file else ""
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run{hint}")
-    if not run.measurements:
+    if not run.measurements and not run.instruction_counts:
         raise TargetError("nothing could be measured; the reasons are above")
 
 

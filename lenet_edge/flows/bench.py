@@ -15,6 +15,7 @@ from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.check import check
 from lenet_edge.flows.console import Console, late_bar
+from lenet_edge.flows.counts import count_files
 from lenet_edge.flows.layers import layer_cells, with_layer_times
 from lenet_edge.report.rank import SCENARIOS
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped, load_runs
@@ -33,7 +34,8 @@ class BenchSettings:
     both, a file with a fixed batch is measured at that batch.
     `precision` is a fraction of the median. `pythons` are interpreters of other environments by
     the name of a target or runtime; "" stands for all others. `inputs` is an .npz file with an
-    array for each input of the models. `layers` also measures the layers of each pair.
+    array for each input of the models. `layers` also measures the layers of each pair. `count` are
+    processors to count instructions on, see `flows.counts`.
 
     Raises:
         UsageError: two settings contradict each other.
@@ -50,6 +52,7 @@ class BenchSettings:
     pythons: Mapping[str, Path] = field(default_factory=dict)
     inputs: Path | None = None
     layers: bool = False
+    count: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_time_s < self.min_time_s:
@@ -90,6 +93,9 @@ def bench(
 ) -> tuple[BenchRun, bool]:
     """Check each file on the first test images, then measure its latency on this machine.
 
+    Count instructions first, if the settings name processors. If they do and the choice names no
+    target, measure no latency.
+
     Args:
         choice: the files and targets.
         settings: the settings of the plan.
@@ -104,6 +110,26 @@ def bench(
     Raises:
         LenetEdgeError: no file fits the targets, or the run to resume has another plan.
     """
+    if not settings.count:
+        return _bench_latencies(choice, settings, console, results_file, resume)
+    counts, uncounted = count_files(choice.artifacts, settings.count, settings.inputs, console)
+    run, stopped = BenchRun.of_this_machine(), False
+    if choice.targets:
+        run, stopped = _bench_latencies(choice, settings, console, results_file, resume)
+    skipped = (*run.skipped, *uncounted)
+    run = dataclasses.replace(run, instruction_counts=counts, skipped=skipped)
+    if results_file:
+        run.save(results_file)
+    return run, stopped
+
+
+def _bench_latencies(
+    choice: Choice,
+    settings: BenchSettings,
+    console: Console,
+    results_file: Path | None,
+    resume: bool,
+) -> tuple[BenchRun, bool]:
     pairs, missing = select_pairs(
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
@@ -125,9 +151,9 @@ def bench(
         if settings.layers and not stopped:
             with console.progress_bar("Layers", len(layer_cells(planned))) as step:
                 run, stopped = with_layer_times(run, planned, step)
-            if results_file:
+            if results_file and not (settings.count and is_stream(results_file)):
                 run.save(results_file)
-        elif results_file and is_stream(results_file):
+        elif results_file and is_stream(results_file) and not settings.count:
             run.save(results_file)
         return run, stopped
 

@@ -1,7 +1,7 @@
 """Instructions and memory on a Cortex-M core, in QEMU.
 
-The total comes from QEMU's instruction counter (-icount). The plugin divides it among the layers, if
-this machine can build it.
+The total comes from QEMU's instruction counter (-icount). The plugin divides it among the layers,
+if this machine can build the plugin.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.instructions import emulated
+from lenet_edge.bench.instructions.layers import REST
 from lenet_edge.bench.instructions.tools import read_version
 from lenet_edge.errors import TargetError
 from lenet_edge.microcontrollers import emulator
@@ -63,7 +64,7 @@ def count(
     run = emulator.run(built, blocks, folder, _TIMEOUT_S)
     try:
         sums = _count_layers(built, source, interface.name, blocks, folder, qemu)
-        layers = {name: each / len(calls) for name, each in sums.items() if name != emulated.REST}
+        layers = {name: each / len(calls) for name, each in sums.items() if name != REST}
     except TargetError as error:
         note(f"{artifact.name} on {core.name} has no instructions per layer: {error}")
         layers = None

@@ -1,7 +1,7 @@
 """Instructions on x86-64, counted by Valgrind's tool Callgrind.
 
-Valgrind's processor has AVX2 and no AVX-512, and always the same caches. So the count is equal on all
-machines with AVX2.
+Valgrind's processor has AVX2 and no AVX-512, and always the same caches. So the count is equal on
+all machines with AVX2.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.bench.instructions.layers import find_layers, read_layers
-from lenet_edge.bench.instructions.program import Program
+from lenet_edge.bench.instructions.program import HostedProgram
 from lenet_edge.bench.instructions.tools import find_tool, read_version, run_tool
 from lenet_edge.errors import TargetError
 
@@ -27,7 +27,7 @@ class Total:
     counter: str
 
 
-def count(program: Program, inputs: Path, folder: Path) -> Total:
+def count(program: HostedProgram, inputs: Path, folder: Path) -> Total:
     """Run a program in Valgrind, and count the instructions of its network.
 
     Args:

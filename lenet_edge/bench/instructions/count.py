@@ -17,6 +17,7 @@ from lenet_edge.bench.instructions import bare_metal, callgrind, emulated, progr
 from lenet_edge.bench.instructions.tools import find_tool
 from lenet_edge.bench.timing import make_batches, origin_of
 from lenet_edge.errors import TargetError
+from lenet_edge.machine.environment import read_environment
 from lenet_edge.microcontrollers.cores import CORES
 from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.runtimes.native import find_compiler, read_file
@@ -67,8 +68,8 @@ def count_instructions(
     """
     if artifact.format != "native":
         raise TargetError(
-            f"{artifact.name} is {artifact.format}; instructions are counted of C files, which"
-            " lenet-edge export --format native writes"
+            "instructions are counted of C files only; write one with: lenet-edge export --format"
+            " native"
         )
     calls = _input_values(artifact, inputs)
     with temporary_folder() as folder:
@@ -103,6 +104,11 @@ def _find_compiler(processor: Processor) -> Sequence[str]:
     if platform.machine() not in ("x86_64", "AMD64"):
         raise TargetError(
             "instructions of x86-64 can be counted only on an x86-64 machine; choose --count arm64"
+        )
+    if "avx2" not in read_environment().cpu_features:
+        raise TargetError(
+            "instructions of x86-64 are counted with AVX2, which this processor lacks; choose"
+            " --count arm64"
         )
     return find_compiler()
 

@@ -13,7 +13,7 @@ from lenet_edge.bench.instructions.layers import (
     find_layers,
     read_layers,
 )
-from lenet_edge.bench.instructions.program import Program
+from lenet_edge.bench.instructions.program import HostedProgram
 from lenet_edge.bench.instructions.tools import find_tool, read_version, run_tool
 from lenet_edge.errors import TargetError
 
@@ -23,7 +23,7 @@ _OUTSIDE, _REST, _FIRST_LAYER = 0, 1, 2  # numbers in the plugin's files
 _NEWER_INTERFACE = 9
 
 
-def count(program: Program, inputs: Path, folder: Path, core: str) -> Total:
+def count(program: HostedProgram, inputs: Path, folder: Path, core: str) -> Total:
     """Run a program for 64-bit Arm in QEMU, and count the instructions of its network.
 
     Args:

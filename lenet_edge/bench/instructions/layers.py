@@ -1,8 +1,8 @@
 """The layer that an instruction of a compiled C file belongs to.
 
-The functions `run` of a C file call one kernel after another, and comments name the layers. Compilers
-inline the kernels. So the compiler's debugging information decides: it has, for each instruction, the
-line of `run` that the instruction comes from.
+The functions `run` of a C file call one kernel after another. Compilers inline the kernels. So the
+compiler's debugging information decides: it has, for each instruction, the line of `run` that the
+instruction comes from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lenet_edge.bench.instructions.tools import run_tool
 from lenet_edge.runtimes._native_layers import add_hooks
 
 REST = "rest"  # instructions of no layer, such as the choice of the instruction set
-_RUN = re.compile(r"static (?:\w+ )*?void (run\w*)\(")
+_RUN = re.compile(r"static\w* (?:\w+ )*?void (run\w*)\(")
 _NO_STATEMENT = re.compile(r"\s*(/\*|#|_Alignas|int \w+\[|\(void\)|$)")
 # GCC appends these to the names of functions that it clones or splits.
 _CLONE = re.compile(r"\.(?:constprop|part|isra|cold|lto_priv)\b.*")

@@ -32,7 +32,7 @@ int main(int count, char **arguments) {{
 
 
 @dataclass(frozen=True)
-class Program:
+class HostedProgram:
     """A program that was built from a C file.
 
     Attributes:
@@ -50,7 +50,7 @@ class Program:
     flags: tuple[str, ...]
 
 
-def build(artifact: Artifact, compiler: Sequence[str], folder: Path) -> Program:
+def build(artifact: Artifact, compiler: Sequence[str], folder: Path) -> HostedProgram:
     """Build a static program for the processor that a compiler compiles for.
 
     Args:
@@ -82,4 +82,4 @@ def build(artifact: Artifact, compiler: Sequence[str], folder: Path) -> Program:
     command = [*compiler, *FLAGS, _DEBUG, "-static", "network.c", "driver.c", "-o", "program"]
     run_tool(command, folder)
     version = read_version(compiler[0], folder)
-    return Program(folder / "program", source, interface.name, version, FLAGS)
+    return HostedProgram(folder / "program", source, interface.name, version, FLAGS)

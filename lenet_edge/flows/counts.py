@@ -1,0 +1,42 @@
+"""Count the instructions of several C files on several emulated processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.bench.instructions.count import CPUS, count_instructions
+from lenet_edge.errors import TargetError
+from lenet_edge.flows.console import Console
+from lenet_edge.results.instruction_count import InstructionCount
+from lenet_edge.results.result_file import Skipped
+
+__all__ = ["CPUS", "count_files"]
+
+
+def count_files(
+    artifacts: Sequence[Artifact], cpus: Sequence[str], inputs: Path | None, console: Console
+) -> tuple[tuple[InstructionCount, ...], tuple[Skipped, ...]]:
+    """Count the instructions of each C file on each processor.
+
+    Args:
+        artifacts: the files.
+        cpus: elements of `CPUS`.
+        inputs: an .npz file with the inputs; None takes test images or random values.
+        console: the display.
+
+    Returns:
+        The counts, and the files that could not be counted with the reason.
+    """
+    counts: list[InstructionCount] = []
+    skipped: list[Skipped] = []
+    with console.progress_bar("Count", len(artifacts) * len(cpus)) as step:
+        for artifact in artifacts:
+            for cpu in dict.fromkeys(cpus):
+                try:
+                    counts.append(count_instructions(artifact, cpu, inputs, console.note))
+                except TargetError as error:
+                    skipped.append(Skipped(cpu, str(error), artifact.name))
+                step(f"{artifact.name} on {cpu}")
+    return tuple(counts), tuple(skipped)

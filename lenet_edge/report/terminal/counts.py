@@ -1,0 +1,69 @@
+"""Terminal view of instruction counts. They have no rank: a count is no latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from lenet_edge.report.terminal.blocks import titled_table
+from lenet_edge.results.formatting import MISSING
+from lenet_edge.results.instruction_count import InstructionCount
+from lenet_edge.support.printable import make_printable
+
+_NAME, _NUMBER = 22, 10
+_COLUMNS = 5  # processors beside each other
+
+
+def count_views(counts: Iterable[InstructionCount]) -> list[RenderableType]:
+    """Return the tables of each file: instructions and memory, then the layers."""
+    views: list[RenderableType] = []
+    in_order = sorted(counts, key=lambda count: count.artifact)
+    for file, group in groupby(in_order, key=lambda count: count.artifact):
+        of_file = list(group)
+        for first in range(0, len(of_file), _COLUMNS):
+            views.append(_table(file, of_file[first : first + _COLUMNS]))
+        views += [Text(line, style="dim") for line in _notes(of_file)]
+    return views
+
+
+def _table(file: str, counts: Sequence[InstructionCount]) -> RenderableType:
+    table = titled_table(f"\n{make_printable(file)}  instructions of an inference")
+    table.add_column("", width=_NAME, no_wrap=True)
+    for count in counts:
+        table.add_column(count.cpu, justify="right", min_width=_NUMBER, no_wrap=True)
+    names = dict.fromkeys(name for count in counts for name in count.layers or {})
+    for name in names:
+        table.add_row(
+            _shortened(make_printable(name)),
+            *(_number((count.layers or {}).get(name)) for count in counts),
+        )
+    table.add_row("total", *(_number(count.instructions) for count in counts), style="bold")
+    memory = (
+        ("flash, bytes", [count.flash_total_bytes for count in counts]),
+        ("RAM, bytes", [count.ram_bytes for count in counts]),
+        ("stack, bytes", [count.stack_bytes for count in counts]),
+    )
+    for name, sizes in memory:
+        if any(size is not None for size in sizes):
+            table.add_row(name, *(map(_number, sizes)), style="dim")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def _shortened(text: str) -> str:
+    """Return the end of a name, which tells layers of one prefix apart."""
+    return text if len(text) <= _NAME else f"…{text[1 - _NAME :]}"
+
+
+def _notes(counts: Sequence[InstructionCount]) -> list[str]:
+    lines = ["Executed instructions, in an emulator: equal in every run. They are no latency."]
+    for compiler in dict.fromkeys(count.compiler for count in counts if count.compiler):
+        cpus = ", ".join(count.cpu for count in counts if count.compiler == compiler)
+        lines.append(f"{cpus}: {make_printable(compiler)}")
+    return lines
