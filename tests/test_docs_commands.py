@@ -107,6 +107,7 @@ SLOW = {
     "native.md",
     "add-a-runtime.md",
     "measure.md",
+    "microcontroller.md",
     "pick-a-file.md",
     "pytorch.md",
     "raspberry-pi.md",

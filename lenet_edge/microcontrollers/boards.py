@@ -49,8 +49,8 @@ class MicrocontrollerBoard:
 _PICO = "Zephyr, boards/raspberrypi/rpi_pico/doc/index.rst (1bd86a1)"
 _PICO_2 = "Zephyr 4.1.0, Raspberry Pi Pico 2"
 _PICO_NOTE = (
-    "The Pico SDK reserves 2,048 bytes of stack (PICO_STACK_SIZE), and at most 4,096 without a"
-    " linker script of your own"
+    "The Pico SDK's stack has a bank of 4,096 bytes, and the 4,096 bytes below it if core 1 is not"
+    " used"
 )
 _NRF52840 = "Zephyr, dts/arm/nordic/nrf52840_qiaa.dtsi (06758ff)"
 _NRF52833 = "Zephyr, dts/arm/nordic/nrf52833_qiaa.dtsi (1714a88)"

@@ -7,6 +7,7 @@ import pytest
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.microcontrollers.boards import BOARDS, NOT_COVERED, find_board
 from lenet_edge.microcontrollers.cores import CORES
+from tests.test_docs import TEXTS
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -30,3 +31,18 @@ def test_other_boards_are_refused_with_the_reason(name: str, message: str) -> No
     with pytest.raises(LenetEdgeError) as caught:
         find_board(name)
     assert str(caught.value).startswith(message)
+
+
+def test_the_documents_have_the_figures_of_the_table() -> None:
+    rows = [line for line in TEXTS["microcontroller.md"].splitlines() if line.startswith("| `")]
+    assert rows[1:] == [
+        f"| `{board.name}` | {board.title} | {board.chip} | {board.processor}"
+        f" | {kibibytes(board.flash_bytes)} | {kibibytes(board.ram_bytes)}"
+        f" | {board.clock_hz / 1e6:.0f} MHz |"
+        for board in BOARDS.values()
+    ]
+
+
+def kibibytes(size: int) -> str:
+    assert size % 1024 == 0
+    return f"{size >> 10} KiB" if size % 2**20 else f"{size >> 20} MiB"

@@ -116,7 +116,7 @@ def test_inspect_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     words = " ".join(done.output.split())
     assert "Fits on Raspberry Pi Pico (Cortex-M0+): it takes at most 6" in words
     assert "Estimated, and rounded up, because there is no compiler for Cortex-M; apt" in words
-    assert "PICO_STACK_SIZE" in words
+    assert "Raspberry Pi Pico: The Pico SDK's stack has" in words
     arguments = ["inspect", str(FLOAT), "--board", "microbit-v1", "--board", "pico", "--json", "-"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 3
