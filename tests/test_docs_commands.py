@@ -34,6 +34,9 @@ ELSEWHERE = {
     "lenet-edge verify numpy/lenet_float32.npz numpy/lenet_float16.npz": "test_extending.py",
     "lenet-edge bench numpy/lenet_float32.npz --batch-size 1 --rounds 1 --max-time 1":
         "test_extending.py",
+    "lenet-edge verify exported/lenet_float32.onnx --target onnx-reference": "test_extending.py",
+    "lenet-edge bench exported/lenet_float32.onnx --target onnx-reference --batch-size 1":
+        "test_extending.py",
     # Models of other tools.
     "lenet-edge bench ocr.onnx --input-shape x=1,3,48,192": "runtimes/test_any_model.py",
     "lenet-edge bench speech.onnx --inputs speech.npz": "runtimes/test_any_model.py",

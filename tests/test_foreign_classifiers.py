@@ -81,19 +81,19 @@ SEEN: set[str] = set()
 
 
 def cases() -> list[Any]:
-    """Return all kinds; those that only CI runs are marked as slow."""
+    """Return all kinds with whether to measure them; those that only CI runs are marked as slow."""
     marked = []
     for kind in kinds():
         group = f"{kind.file}-{kind.rule_name}"
         is_slow = group not in EVERY_RUN or group in SEEN
         SEEN.add(group)
         marks = pytest.mark.slow if is_slow else pytest.mark.costly
-        marked.append(pytest.param(kind, id=str(kind), marks=marks))
+        marked.append(pytest.param(kind, not is_slow, id=str(kind), marks=marks))
     return marked
 
 
-@pytest.mark.parametrize("kind", cases())
-def test_right_or_a_question(kind: ForeignModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "measured_too"), cases())
+def test_right_or_a_question(kind: ForeignModel, measured_too: bool, tmp_path: Path) -> None:
     case = make(kind, tmp_path)
     options = kind.options()
     target = {".onnx": "onnxruntime-cpu"}.get(kind.suffix, "litert-xnnpack")
@@ -118,6 +118,8 @@ def test_right_or_a_question(kind: ForeignModel, tmp_path: Path) -> None:
     results = tmp_path / "verified.json"
     done = case.run("verify", *files, *arguments, "--target", target, "--json", results)
     assert done.exit_code in (0, 4), done.output  # 4: too few images for a bound
+    if not measured_too:
+        return
     measured = tmp_path / "measured.json"
     done = case.run(
         "bench", *files, *stated, "--target", target, "--batch-size", "1", "--rounds", "1",

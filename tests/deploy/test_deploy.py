@@ -167,8 +167,6 @@ def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("userland", "model", "options", "file", "target"),
     [
-        ("bookworm-arm64", "pi5", ["--runtime", "tflite"], "lenet_int8.tflite",
-         "tflite-runtime-cpu"),
         ("bookworm-arm64", "zero2w", ["--runtime", "onnx"], "lenet_float32.onnx",
          "onnxruntime-cpu"),
         ("bookworm-arm64", "pi4", ["--runtime", "native"], "lenet_native_float32.c", "native-cpu"),

@@ -14,7 +14,7 @@ from tests.deploy.local_board import FILES, LocalBoard, main
 
 @pytest.mark.slow
 def test_interrupted_deployments_leave_a_working_board(tmp_path: Path) -> None:
-    main(5, 7, tmp_path)
+    main(3, 7, tmp_path)
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""Test of `run`, from a checkpoint to the recommendation, in one real process."""
+"""Tests of `run`, from a checkpoint to the recommendation.
+
+`test_fresh.py` runs it with its own plan of measurements; here each cell has one short process.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,18 @@ from tests.foreign_models import ForeignModel
 from tests.onnx_models import DS_CNN
 
 
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = partial(plan.Plan, rounds=1, stop=StopRule(0.05, 0.1))
+    monkeypatch.setattr(plan, "Plan", brief)
+
+
 @pytest.mark.slow
-def test_run_from_a_checkpoint(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+def test_run_from_a_checkpoint(lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.lenet-edge.int8]\nmax-abs-error = 77\n")
-    done = lenet_edge("run", exports / "lenet.keras", "--output-dir", "out", "--batch-size", "1")
+    done = lenet_edge_here(
+        "run", exports / "lenet.keras", "--output-dir", "out", "--batch-size", "1"
+    )
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out" / "results.json")
     files = {report.candidate for report in run.parity}
@@ -83,8 +94,6 @@ def test_run_of_a_foreign_model(lenet_edge_here: LenetEdge, tmp_path: Path) -> N
 def test_run_of_a_file_of_pytorch(
     lenet_edge_here: LenetEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief = partial(plan.Plan, rounds=1, stop=StopRule(0.05, 0.1))
-    monkeypatch.setattr(plan, "Plan", brief)
     monkeypatch.setattr("lenet_edge.flows.run.FORMATS", ("tflite", "onnx"))
     images, labels = DS_CNN.data("test", 1200)
     np.savez(tmp_path / "own", images=images, labels=labels)

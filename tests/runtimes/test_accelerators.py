@@ -91,7 +91,6 @@ def test_a_provider_with_a_wrong_default_is_detected(
     (right,) = BenchRun.load(tmp_path / "o.json").parity
     assert right.top1_agreement == 1
     assert right.max_abs_error < 1e-4
-    assert lenet_edge(*arguments, "--target", "onnxruntime-cpu").returncode == 0
 
 
 @pytest.mark.usefixtures("gpu")
