@@ -160,7 +160,7 @@ def test_tflite_inputs_of_every_dtype(tmp_path: Path, dtype: str, target: str) -
 
 
 @pytest.mark.costly
-def test_the_error_for_two_inputs_is_one_line(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_the_error_for_two_inputs_is_one_line(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     import onnx
     from onnx import TensorProto as Types
     from onnx import helper
@@ -170,7 +170,7 @@ def test_the_error_for_two_inputs_is_one_line(tmp_path: Path, lenet_edge: LenetE
     graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "sum", inputs, [output])
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "two.onnx")
-    done = lenet_edge("predict", "digit.png", "--model", "two.onnx")
+    done = lenet_edge_here("predict", "digit.png", "--model", "two.onnx")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "Error: two.onnx has 2 inputs and 1 output, and this needs a classifier with one of each;"
@@ -188,10 +188,13 @@ def test_a_damaged_file_is_a_lenet_edge_error(tmp_path: Path) -> None:
 
 @pytest.mark.costly
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
-def test_bench_measures_a_foreign_file(tmp_path: Path, lenet_edge: LenetEdge, dtype: str) -> None:
+def test_bench_measures_a_foreign_file(
+    tmp_path: Path, lenet_edge_here: LenetEdge, dtype: str
+) -> None:
     write_onnx(tmp_path / "foreign.onnx", dtype)
-    done = lenet_edge("bench", "foreign.onnx", "--target", "onnxruntime-cpu", "--batch-size", "1,4",
-                      "--json", "-")  # fmt: skip
+    done = lenet_edge_here(
+        "bench", "foreign.onnx", "--target", "onnxruntime-cpu", "--batch-size", "1,4", "--json", "-"
+    )
     assert done.returncode == 0, done.stderr
     measurements = json.loads(done.stdout)["measurements"]
     assert [m["batch_size"] for m in measurements] == [1, 4]

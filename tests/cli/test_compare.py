@@ -35,17 +35,17 @@ def base(tmp_path: Path) -> Path:
     return saved(tmp_path / "base.json", timed("a.tflite", 10, 1), timed("b.tflite", 20, 2))
 
 
-def test_no_difference(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+def test_no_difference(lenet_edge_here: LenetEdge, base: Path, tmp_path: Path) -> None:
     new = saved(tmp_path / "new.json", timed("a.tflite", 10, 3), timed("b.tflite", 20, 4))
-    done = lenet_edge("compare", base, new)
+    done = lenet_edge_here("compare", base, new)
     assert done.returncode == 0, done.stderr
     assert "2 equal" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_slower_and_faster(lenet_edge: LenetEdge, base: Path, tmp_path: Path) -> None:
+def test_slower_and_faster(lenet_edge_here: LenetEdge, base: Path, tmp_path: Path) -> None:
     new = saved(tmp_path / "new.json", timed("a.tflite", 10.5, 3), timed("b.tflite", 15, 4))
-    done = lenet_edge("compare", base, new, "--json", "out.json")
+    done = lenet_edge_here("compare", base, new, "--json", "out.json")
     assert done.returncode == 3
     assert "1 faster, 1 slower" in done.stdout
     assert "worse: a.tflite on litert-xnnpack, batch 1" in done.stdout
@@ -53,25 +53,25 @@ def test_slower_and_faster(lenet_edge: LenetEdge, base: Path, tmp_path: Path) ->
     assert (slower["verdict"], faster["verdict"]) == ("slower", "faster")
     assert slower["ratio"]["low"] < 1.05 < slower["ratio"]["high"]
     assert faster["regression"] is None
-    assert lenet_edge("compare", base, new, "--fail-above", "10%").returncode == 0
+    assert lenet_edge_here("compare", base, new, "--fail-above", "10%").returncode == 0
 
 
 def test_a_loss_of_accuracy_is_a_regression_even_if_the_file_is_faster(
-    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+    lenet_edge_here: LenetEdge, base: Path, tmp_path: Path
 ) -> None:
     cells = timed("a.tflite", 9, 3), timed("b.tflite", 20, 4)
     new = saved(tmp_path / "new.json", *cells, drop=0.5, passed=False)
-    done = lenet_edge("compare", base, new)
+    done = lenet_edge_here("compare", base, new)
     assert done.returncode == 3
     assert "-0.50" in done.stdout
     assert "no longer passes parity" in done.stdout
 
 
 def test_cells_of_only_one_run_are_listed(
-    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+    lenet_edge_here: LenetEdge, base: Path, tmp_path: Path
 ) -> None:
     new = saved(tmp_path / "new.json", timed("a.tflite", 10, 3), timed("c.tflite", 1, 4))
-    done = lenet_edge("compare", base, new)
+    done = lenet_edge_here("compare", base, new)
     assert done.returncode == 0
     assert "b.tflite on litert-xnnpack, batch 1: only in the base" in done.stdout
     assert "c.tflite on litert-xnnpack, batch 1: only in the new run" in done.stdout
@@ -79,28 +79,28 @@ def test_cells_of_only_one_run_are_listed(
 
 @pytest.mark.parametrize("fact", [{"machine": "a Raspberry Pi"}, {"emulated": "in qemu-aarch64"}])
 def test_runs_of_different_machines_are_an_error(
-    lenet_edge: LenetEdge, base: Path, tmp_path: Path, fact: dict[str, Any]
+    lenet_edge_here: LenetEdge, base: Path, tmp_path: Path, fact: dict[str, Any]
 ) -> None:
     run = BenchRun.load(base)
     other = dataclasses.replace(run, environment=dataclasses.replace(run.environment, **fact))
     other.save(tmp_path / "other.json")
-    done = lenet_edge("compare", base, "other.json")
+    done = lenet_edge_here("compare", base, "other.json")
     assert (done.returncode, done.stdout) == (1, "")
     assert "different machines" in done.stderr
 
 
 def test_runs_without_a_common_cell_are_an_error(
-    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+    lenet_edge_here: LenetEdge, base: Path, tmp_path: Path
 ) -> None:
     new = saved(tmp_path / "new.json", timed("c.tflite", 1))
-    done = lenet_edge("compare", base, new)
+    done = lenet_edge_here("compare", base, new)
     assert "share no cell" in done.stderr
-    assert lenet_edge("compare", base, "none.json").returncode == 1
-    assert lenet_edge("compare", base, base, "--fail-above", "many").returncode == 2
+    assert lenet_edge_here("compare", base, "none.json").returncode == 1
+    assert lenet_edge_here("compare", base, base, "--fail-above", "many").returncode == 2
 
 
-def test_a_file_of_an_earlier_schema(lenet_edge: LenetEdge) -> None:
+def test_a_file_of_an_earlier_schema(lenet_edge_here: LenetEdge) -> None:
     golden = Path(__file__).parents[1] / "golden" / "schema-1.json"
-    done = lenet_edge("compare", golden, golden)
+    done = lenet_edge_here("compare", golden, golden)
     assert done.returncode == 0, done.stderr
     assert "2 equal" in done.stdout

@@ -17,9 +17,9 @@ RESULTS = RECORDED[0]
 
 @pytest.mark.costly
 def test_the_recommendation_is_printed_and_the_page_written(
-    lenet_edge: LenetEdge, tmp_path: Path
+    lenet_edge_here: LenetEdge, tmp_path: Path
 ) -> None:
-    done = lenet_edge("report", RESULTS)
+    done = lenet_edge_here("report", RESULTS)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "The report is in report.html.\n"
     text = " ".join(done.stdout.split())
@@ -29,23 +29,23 @@ def test_the_recommendation_is_printed_and_the_page_written(
     assert RESULTS.name in page.text
 
 
-def test_the_json_holds_the_same_recommendation(lenet_edge: LenetEdge) -> None:
-    done = lenet_edge("report", RESULTS, "--output", "report.md", "--json", "-")
+def test_the_json_holds_the_same_recommendation(lenet_edge_here: LenetEdge) -> None:
+    done = lenet_edge_here("report", RESULTS, "--output", "report.md", "--json", "-")
     (advice,) = json.loads(done.stdout)
     assert advice["ship"]["artifact"] == "lenet_int8.tflite"
     assert advice["ship"]["target"] == "litert-xnnpack"
     assert advice["ship"]["num_threads"] == 1
     assert advice["others"][0]["why_not"].endswith("times as long")
-    done = lenet_edge("report", RESULTS, "--output", "r.md", "--max-bytes", "9", "--json", "-")
+    done = lenet_edge_here("report", RESULTS, "--output", "r.md", "--max-bytes", "9", "--json", "-")
     (advice,) = json.loads(done.stdout)
     assert advice["ship"] is None
     assert "more than the 9 of --max-bytes" in advice["reason"]
 
 
-def test_the_results_of_run_are_the_default(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_the_results_of_run_are_the_default(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     shutil.copy(RESULTS, tmp_path / "demo" / "results.json")
-    assert lenet_edge("report", "--output", "out/report.md").returncode == 0
+    assert lenet_edge_here("report", "--output", "out/report.md").returncode == 0
     assert (tmp_path / "out" / "report.md").read_text().startswith("# Ship lenet_int8.tflite on")
 
 
@@ -62,18 +62,18 @@ def test_the_results_of_run_are_the_default(lenet_edge: LenetEdge, tmp_path: Pat
     ],
     ids=str,
 )
-def test_limits(lenet_edge: LenetEdge, limits: list[str], says: str) -> None:
-    done = lenet_edge("report", RESULTS, *limits, "--output", "report.md")
+def test_limits(lenet_edge_here: LenetEdge, limits: list[str], says: str) -> None:
+    done = lenet_edge_here("report", RESULTS, *limits, "--output", "report.md")
     assert done.returncode == 0, done.stderr
     assert says in " ".join(done.stdout.split())
 
 
 @pytest.mark.costly
-def test_compare_and_two_machines(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_compare_and_two_machines(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     facts = json.loads(RESULTS.read_text())
     facts["environment"]["machine"] = "<b>Another</b> machine"
     (tmp_path / "other.json").write_text(json.dumps(facts))
-    done = lenet_edge("report", RESULTS, "other.json", "--compare", RESULTS)
+    done = lenet_edge_here("report", RESULTS, "other.json", "--compare", RESULTS)
     assert done.returncode == 0, done.stderr
     assert "<b>Another</b> machine (virtual, in docker), 2 cores\nShip " in done.stdout
     page = Page((tmp_path / "report.html").read_text())
@@ -84,7 +84,7 @@ def test_compare_and_two_machines(lenet_edge: LenetEdge, tmp_path: Path) -> None
 
 
 def test_bad_input_is_an_error_of_one_line_and_writes_no_page(
-    lenet_edge: LenetEdge, tmp_path: Path
+    lenet_edge_here: LenetEdge, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.json").write_text('{"dear": "diary"}')
     for arguments, says in (
@@ -93,7 +93,7 @@ def test_bad_input_is_an_error_of_one_line_and_writes_no_page(
         ([RESULTS, "--batch-size", "7"], "nothing was measured at batch 7, only at 1, 8, 32, 128"),
         ([RESULTS, "--compare", "none.json"], "cannot read none.json"),
     ):
-        done = lenet_edge("report", *arguments)
+        done = lenet_edge_here("report", *arguments)
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
         assert line.startswith("Error: ")
@@ -105,7 +105,7 @@ def test_bad_input_is_an_error_of_one_line_and_writes_no_page(
     ("package", "suffix"), [("jinja2", "md"), ("matplotlib", "html"), ("PIL", "html")]
 )
 def test_a_missing_package_is_named_with_its_pip_line(
-    lenet_edge: LenetEdge, tmp_path: Path, package: str, suffix: str
+    lenet_edge_here: LenetEdge, tmp_path: Path, package: str, suffix: str
 ) -> None:
     """Simulate a missing package by a module that raises ImportError."""
     (tmp_path / f"{package}.py").write_text("raise ImportError('not here')")

@@ -42,12 +42,14 @@ def test_onnx_runtime_shows_the_contract(matrix: Matrix) -> None:
     assert properties["lenet_edge"] == read_contract(artifact.path, "onnx")
 
 
-def test_file_without_manifest_runs(matrix: Matrix, tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_file_without_manifest_runs(
+    matrix: Matrix, tmp_path: Path, lenet_edge_here: LenetEdge
+) -> None:
     shutil.copyfile(matrix["tflite", "int8"].path, tmp_path / "moved.tflite")
     arguments = ("moved.tflite", "--target", "litert-xnnpack")
-    done = lenet_edge("bench", *arguments, "--batch-size", "1")
+    done = lenet_edge_here("bench", *arguments, "--batch-size", "1")
     assert done.returncode == 0, done.stderr
-    done = lenet_edge("verify", *arguments)
+    done = lenet_edge_here("verify", *arguments)
     assert done.returncode == 1
     assert "it holds the reference logits of the checkpoint" in done.stderr.splitlines()[-1]
 

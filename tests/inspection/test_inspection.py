@@ -22,8 +22,8 @@ FILES = ("lenet.keras", "lenet_float32.tflite", "lenet_int8.tflite", "lenet_floa
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_layers_of_lenet(lenet_edge: LenetEdge, exports: Path, name: str) -> None:
-    done = lenet_edge("inspect", exports / name, "--json", "-")
+def test_layers_of_lenet(lenet_edge_here: LenetEdge, exports: Path, name: str) -> None:
+    done = lenet_edge_here("inspect", exports / name, "--json", "-")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     cropped = name == "lenet_int8.onnx"  # without the values that the pools ignore
@@ -46,8 +46,10 @@ def test_layers_of_lenet(lenet_edge: LenetEdge, exports: Path, name: str) -> Non
     assert shapes[2:] == [(None, 120), (None, 84), (None, 10)]
 
 
-def test_table_fits_and_ends_with_the_dense_layers(lenet_edge: LenetEdge, exports: Path) -> None:
-    done = lenet_edge("inspect", exports / "lenet_int8.onnx")
+def test_table_fits_and_ends_with_the_dense_layers(
+    lenet_edge_here: LenetEdge, exports: Path
+) -> None:
+    done = lenet_edge_here("inspect", exports / "lenet_int8.onnx")
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[-1].startswith("Dense layers: 98.4 % of 60,074 parameters, 33.4 % of 176,424")

@@ -161,9 +161,9 @@ def test_the_right_images_pass(colours: Path, file: str, target: str) -> None:
     [("bgr", "the channels reversed (BGR for RGB) it agrees on 100.0%"), ("wrong", "None")],
 )
 def test_a_model_for_bgr_images_is_told_from_a_wrong_model(
-    colours: Path, tmp_path: Path, lenet_edge: LenetEdge, name: str, diagnosis: str
+    colours: Path, tmp_path: Path, lenet_edge_here: LenetEdge, name: str, diagnosis: str
 ) -> None:
-    done = lenet_edge(
+    done = lenet_edge_here(
         "verify", colours / f"{name}_float32.onnx", "--target", "onnxruntime",
         "--reference", colours / "rgb_float32.tflite", "--data", colours / "images.npz",
         "--json", "out.json",
@@ -173,8 +173,8 @@ def test_a_model_for_bgr_images_is_told_from_a_wrong_model(
     assert diagnosis in str(report.diagnosis)
 
 
-def test_channels_first_images_are_arranged(colours: Path, lenet_edge: LenetEdge) -> None:
-    done = lenet_edge(
+def test_channels_first_images_are_arranged(colours: Path, lenet_edge_here: LenetEdge) -> None:
+    done = lenet_edge_here(
         "verify", colours / "rgb_float32.onnx", "--target", "onnxruntime",
         "--reference", colours / "rgb_float32.tflite", "--data", colours / "first.npz",
     )  # fmt: skip

@@ -118,10 +118,10 @@ def test_wrong_weights_are_told_from_a_wrong_range(own: Path) -> None:
     assert "the error is in its weights" in worst.hint
 
 
-def test_the_command_prints_the_layers(lenet_edge: LenetEdge, own: Path) -> None:
+def test_the_command_prints_the_layers(lenet_edge_here: LenetEdge, own: Path) -> None:
     path = own / "lenet_int8.tflite"
     rewrite(path, narrow_tflite(path, "dense1", 8))
-    done = lenet_edge("verify", path, "--target", "litert", "--layers", "--json", "out.json")
+    done = lenet_edge_here("verify", path, "--target", "litert", "--layers", "--json", "out.json")
     lines = done.stdout.splitlines()
     assert done.returncode == 3, done.stderr
     assert max(map(len, lines)) <= 80

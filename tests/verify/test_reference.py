@@ -47,8 +47,8 @@ def foreign(exports: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def report_of(lenet_edge: LenetEdge, status: int, *arguments: Any) -> Any:
-    done = lenet_edge("verify", *arguments, "--json", "out.json")
+def report_of(lenet_edge_here: LenetEdge, status: int, *arguments: Any) -> Any:
+    done = lenet_edge_here("verify", *arguments, "--json", "out.json")
     assert done.returncode == status, done.stdout + done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     path = next(Path(a) for a in arguments if Path(a).suffix in (".onnx", ".tflite"))
@@ -56,9 +56,9 @@ def report_of(lenet_edge: LenetEdge, status: int, *arguments: Any) -> Any:
     return report
 
 
-def test_compare_two_files_with_labels(lenet_edge: LenetEdge, foreign: Path) -> None:
+def test_compare_two_files_with_labels(lenet_edge_here: LenetEdge, foreign: Path) -> None:
     report = report_of(
-        lenet_edge, 0, foreign / "lenet_float32.onnx", "--target", "onnxruntime",
+        lenet_edge_here, 0, foreign / "lenet_float32.onnx", "--target", "onnxruntime",
         "--reference", foreign / "lenet_float32.tflite", "--data", foreign / "scaled.npz",
     )  # fmt: skip
     assert (report.num_samples, report.reference) == (COUNT, "lenet_float32.tflite")
@@ -68,9 +68,9 @@ def test_compare_two_files_with_labels(lenet_edge: LenetEdge, foreign: Path) -> 
     assert sum(counts.num_samples for counts in report.per_class) == COUNT
 
 
-def test_compare_two_files_without_labels(lenet_edge: LenetEdge, foreign: Path) -> None:
+def test_compare_two_files_without_labels(lenet_edge_here: LenetEdge, foreign: Path) -> None:
     report = report_of(
-        lenet_edge, 0, foreign / "lenet_int8.tflite", "--target", "litert",
+        lenet_edge_here, 0, foreign / "lenet_int8.tflite", "--target", "litert",
         "--reference", foreign / "lenet_float32.onnx", "--data", foreign / "unlabelled.npz",
     )  # fmt: skip
     assert report.candidate_accuracy is report.mcnemar_p is report.accuracy_interval is None
@@ -80,13 +80,13 @@ def test_compare_two_files_without_labels(lenet_edge: LenetEdge, foreign: Path) 
 
 
 def test_compare_a_foreign_file_with_a_recorded_checkpoint(
-    lenet_edge: LenetEdge, foreign: Path, exports: Path
+    lenet_edge_here: LenetEdge, foreign: Path, exports: Path
 ) -> None:
     """The recorded logits are used; the checkpoint does not run."""
     path = foreign / "lenet_float32.tflite"
     artifact = load_artifact(exports / "lenet.keras")
     report = report_of(
-        lenet_edge, 0, path, "--target", "litert", "--reference", exports / "lenet.keras"
+        lenet_edge_here, 0, path, "--target", "litert", "--reference", exports / "lenet.keras"
     )
     assert report.reference == f"checkpoint {artifact.sha256[:12]}"
     assert report.num_samples == 10_000
@@ -98,20 +98,20 @@ def test_compare_a_foreign_file_with_a_recorded_checkpoint(
     "name", ["lenet_float32.tflite", "lenet_int8.tflite", "lenet_float32.onnx"]
 )
 def test_the_diagnosis_names_a_wrong_pixel_scale(
-    lenet_edge: LenetEdge, exports: Path, tmp_path: Path, name: str
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path, name: str
 ) -> None:
     """The manifest has a wrong scale; in an int8 file nearly every pixel clips."""
     own = Path(shutil.copytree(exports, tmp_path / "own"))
     write_manifest(dataclasses.replace(load_artifact(own / name), preprocessing=PIXELS))
     target = "onnxruntime" if name.endswith("onnx") else "litert"
-    report = report_of(lenet_edge, 3, own / name, "--target", target)
+    report = report_of(lenet_edge_here, 3, own / name, "--target", target)
     assert report.diagnosis is not None
     assert "with pixels of 0 to 1 it agrees on" in report.diagnosis
     assert "values of 0 to 255" in report.diagnosis
 
 
 def test_the_diagnosis_names_transposed_images(
-    lenet_edge: LenetEdge, foreign: Path, exports: Path
+    lenet_edge_here: LenetEdge, foreign: Path, exports: Path
 ) -> None:
     """The expected logits are those of upright images; the file gets transposed images."""
     from lenet_edge.runtimes import get_target
@@ -130,7 +130,7 @@ def test_the_diagnosis_names_transposed_images(
 
 @pytest.mark.costly
 def test_the_diagnosis_names_an_input_that_was_not_quantized(
-    lenet_edge: LenetEdge, tmp_path: Path
+    lenet_edge_here: LenetEdge, tmp_path: Path
 ) -> None:
     """An ONNX file does not store the scale of an int8 input: 0 to 1 rounds to 0 and 1."""
     import onnx
@@ -159,13 +159,13 @@ def test_the_diagnosis_names_an_input_that_was_not_quantized(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "int8.onnx")
     report = report_of(
-        lenet_edge, 3, folder / "int8.onnx", "--target", "onnxruntime",
+        lenet_edge_here, 3, folder / "int8.onnx", "--target", "onnxruntime",
         "--reference", folder / "float.onnx", "--data", folder / "data.npz",
     )  # fmt: skip
     assert "pixels quantized to int8 (scale 1/255, zero point -128)" in report.diagnosis
 
 
-def test_a_wrong_file_has_no_diagnosis(lenet_edge: LenetEdge, foreign: Path) -> None:
+def test_a_wrong_file_has_no_diagnosis(lenet_edge_here: LenetEdge, foreign: Path) -> None:
     path = foreign / "lenet_float32.tflite"
     graph = read_tflite(path.read_bytes())
     (tensor,) = (t for t in graph.subgraphs[0].tensors if list(t.shape) == [84, 120])
@@ -173,15 +173,15 @@ def test_a_wrong_file_has_no_diagnosis(lenet_edge: LenetEdge, foreign: Path) -> 
     graph.buffers[tensor.buffer].data = np.random.default_rng(0).permutation(weights).view(np.uint8)
     (foreign / "wrong.tflite").write_bytes(write_tflite(graph))
     report = report_of(
-        lenet_edge, 3, foreign / "wrong.tflite", "--target", "litert",
+        lenet_edge_here, 3, foreign / "wrong.tflite", "--target", "litert",
         "--reference", path, "--data", foreign / "scaled.npz",
     )  # fmt: skip
     assert report.diagnosis is None
 
 
-def test_too_few_images_are_inconclusive(lenet_edge: LenetEdge, foreign: Path) -> None:
+def test_too_few_images_are_inconclusive(lenet_edge_here: LenetEdge, foreign: Path) -> None:
     report = report_of(
-        lenet_edge, 4, foreign / "lenet_float32.onnx", "--target", "onnxruntime",
+        lenet_edge_here, 4, foreign / "lenet_float32.onnx", "--target", "onnxruntime",
         "--reference", foreign / "lenet_float32.tflite", "--data", foreign / "few.npz",
     )  # fmt: skip
     assert (report.verdict, report.num_samples) == ("inconclusive", 7)
@@ -201,29 +201,35 @@ def invalid_data(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
 
 
 @pytest.mark.parametrize("case", ["lengths", "range", "nan", "names", "shape", "none"])
-def test_invalid_data_is_an_error(lenet_edge: LenetEdge, foreign: Path, case: str) -> None:
+def test_invalid_data_is_an_error(lenet_edge_here: LenetEdge, foreign: Path, case: str) -> None:
     arrays, message = invalid_data(foreign)[case]
     np.savez(foreign / "bad.npz", **arrays)
-    done = lenet_edge("verify", foreign / "lenet_float32.onnx", "--target", "onnxruntime",
+    done = lenet_edge_here("verify", foreign / "lenet_float32.onnx", "--target", "onnxruntime",
                       "--reference", foreign / "lenet_float32.tflite", "--data",
                       foreign / "bad.npz")  # fmt: skip
     assert done.returncode == 1
     assert message in done.stderr.splitlines()[-1]
 
 
-def test_invalid_combinations_of_options_are_an_error(lenet_edge: LenetEdge, foreign: Path) -> None:
+def test_invalid_combinations_of_options_are_an_error(
+    lenet_edge_here: LenetEdge, foreign: Path
+) -> None:
     file = foreign / "lenet_float32.onnx"
-    done = lenet_edge("verify", file, "--data", foreign / "few.npz")
+    done = lenet_edge_here("verify", file, "--data", foreign / "few.npz")
     assert (done.returncode, "--data needs --reference" in done.stderr) == (2, True)
     # Without images, random inputs compare the files, and the command says so.
-    done = lenet_edge("verify", file, "--reference", foreign / "lenet_float32.tflite", "--target",
-                      "onnxruntime-cpu")  # fmt: skip
+    done = lenet_edge_here(
+        "verify", file, "--reference", foreign / "lenet_float32.tflite",
+        "--target", "onnxruntime-cpu",
+    )  # fmt: skip
     assert (done.returncode, "20 random inputs (image in " in done.stdout) == (0, True)
-    done = lenet_edge("verify", file)
+    done = lenet_edge_here("verify", file)
     assert (done.returncode, "--reference" in done.stderr.splitlines()[-1]) == (1, True)
 
 
-def test_files_with_different_classes_are_an_error(lenet_edge: LenetEdge, foreign: Path) -> None:
+def test_files_with_different_classes_are_an_error(
+    lenet_edge_here: LenetEdge, foreign: Path
+) -> None:
     import onnx
     from onnx import helper
 
@@ -237,7 +243,7 @@ def test_files_with_different_classes_are_an_error(lenet_edge: LenetEdge, foreig
     onnx.save(model, foreign / "three.onnx")
     images = np.random.default_rng(0).random((9, 2, 2)).astype(np.float32)
     np.savez(foreign / "small.npz", images=images)
-    done = lenet_edge("verify", foreign / "three.onnx", "--reference", path, "--data",
+    done = lenet_edge_here("verify", foreign / "three.onnx", "--reference", path, "--data",
                       foreign / "small.npz", "--target", "onnxruntime")  # fmt: skip
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
@@ -245,10 +251,12 @@ def test_files_with_different_classes_are_an_error(lenet_edge: LenetEdge, foreig
     assert "(9, 4) and the file's (9, 3)" in error
 
 
-def test_the_command_writes_plots(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+def test_the_command_writes_plots(
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
     from PIL import Image
 
-    done = lenet_edge("verify", exports / "lenet_int8.tflite", "--target", "litert",
+    done = lenet_edge_here("verify", exports / "lenet_int8.tflite", "--target", "litert",
                       "--plots", "pictures", "--json", "-")  # fmt: skip
     assert json.loads(done.stdout)["parity"][0]["flips"], "an int8 file flips some digits"
     names = {path.name for path in (tmp_path / "pictures").iterdir()}

@@ -126,13 +126,13 @@ def test_invalid_bounds_are_an_error(tmp_path: Path, text: str, message: str) ->
 
 @needs_tomllib
 def test_options_override_pyproject_and_pyproject_overrides_defaults(
-    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(
         "[tool.lenet-edge]\nmax-abs-error = 1e-9\n[tool.lenet-edge.float32]\nmin-agreement = 50\n"
     )
     file = exports / "lenet_float32.onnx"
-    done = lenet_edge("verify", file, "--target", "onnx", "--json", "-")
+    done = lenet_edge_here("verify", file, "--target", "onnx", "--json", "-")
     (report,) = json.loads(done.stdout)["parity"]
     assert done.returncode == 3
     assert report["bounds"] == {
@@ -141,5 +141,5 @@ def test_options_override_pyproject_and_pyproject_overrides_defaults(
         "min_cosine": None,
     }  # fmt: skip
     assert "more than the 1e-09 allowed" in report["reasons"][0]
-    done = lenet_edge("verify", file, "--target", "onnx", "--max-abs-error", "1")
+    done = lenet_edge_here("verify", file, "--target", "onnx", "--max-abs-error", "1")
     assert done.returncode == 0, done.stdout

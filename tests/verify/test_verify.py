@@ -44,9 +44,11 @@ def shuffle_weights(path: Path) -> Artifact:
     return load_artifact(path)
 
 
-def test_a_file_with_wrong_weights_fails(lenet_edge: LenetEdge, own: Path, tmp_path: Path) -> None:
+def test_a_file_with_wrong_weights_fails(
+    lenet_edge_here: LenetEdge, own: Path, tmp_path: Path
+) -> None:
     shuffle_weights(own / "lenet_int8.tflite")
-    done = lenet_edge("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack",
+    done = lenet_edge_here("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack",
                       "--json", "out.json")  # fmt: skip
     (report,) = BenchRun.load(tmp_path / "out.json").parity
     assert done.returncode == 3
@@ -91,10 +93,10 @@ def test_a_file_with_non_finite_logits_fails(
     assert not report.passed
 
 
-def test_a_missing_reference_is_an_error(lenet_edge: LenetEdge, own: Path) -> None:
+def test_a_missing_reference_is_an_error(lenet_edge_here: LenetEdge, own: Path) -> None:
     (reference,) = own.glob("reference-*.npz")
     reference.unlink()
-    done = lenet_edge("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack")
+    done = lenet_edge_here("verify", own / "lenet_int8.tflite", "--target", "litert-xnnpack")
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{reference.name}: no such file" in done.stderr
     assert "lenet-edge export" in done.stderr
