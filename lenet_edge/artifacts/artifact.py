@@ -107,7 +107,7 @@ class Artifact:
 
     def __repr__(self) -> str:
         kind = f"{self.format} {self.precision}"
-        return f"Artifact({str(self.path)!r}, {kind}, {self.size_bytes:,} bytes)"
+        return f"Artifact({str(self.path)!r}, {kind}, {self.size})"
 
     def html_row(self) -> dict[str, str]:
         """Return the cells of a table; see `support.html_table`."""
@@ -128,6 +128,12 @@ class Artifact:
     def stated_head(self) -> Head | None:
         """The meaning of the outputs; None if the file does not tell."""
         return None if self.head is None else Head(self.head)
+
+    @property
+    def size(self) -> str:
+        """The size of the file in words, such as "71,104 bytes" or "9,000 bytes of C source"."""
+        is_source = formats.BY_NAME[self.format].role == "program"
+        return f"{self.size_bytes:,} bytes{' of C source' if is_source else ''}"
 
     @property
     def name(self) -> str:

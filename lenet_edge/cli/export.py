@@ -17,10 +17,9 @@ from lenet_edge.cli._options import (
     input_options,
 )
 from lenet_edge.cli._outputs import OutputFolder
-from lenet_edge.formats import BY_NAME, EXPORT_CHOICES
+from lenet_edge.formats import EXPORT_CHOICES
 
 if TYPE_CHECKING:
-    from lenet_edge.artifacts.artifact import Artifact
     from lenet_edge.artifacts.stated_input import StatedInput
 
 _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
@@ -122,11 +121,5 @@ def command(
         batch_size,
         calibration,
         stated,
-        report=lambda file: click.echo(_line(file)),
+        report=lambda file: click.echo(f"{file.path}: {file.size}"),
     )
-
-
-def _line(file: Artifact) -> str:
-    """Return the line about a file that was written."""
-    is_source = BY_NAME[file.format].role == "program"
-    return f"{file.path}: {file.size_bytes:,} bytes{' of C source' if is_source else ''}"

@@ -134,7 +134,7 @@ def _export(
             formats=FORMATS,
             precisions=PRECISIONS,
             options=exporter.Options(calibration_file=calibration, stated=stated),
-            report=lambda artifact: step(f"{artifact.name}, {artifact.size_bytes:,} bytes"),
+            report=lambda artifact: step(f"{artifact.name}, {artifact.size}"),
             note=console.note,
             on_refused=refused.setdefault,
         )
