@@ -24,7 +24,7 @@ from lenet_edge.artifacts.reference import Reference
 from lenet_edge.data import csv_file, handwriting, idx, image_folder, npz_file
 from lenet_edge.data.labelled_images import load_images
 from lenet_edge.errors import DataError, LenetEdgeError
-from lenet_edge.report.comparison import compare
+from lenet_edge.report.comparison import compare_runs
 from lenet_edge.report.terminal.bench import bench_view
 from lenet_edge.report.terminal.comparison import comparison_view
 from lenet_edge.report.terminal.parity import parity_view
@@ -159,9 +159,9 @@ def show(run: BenchRun) -> None:
         console.print(bench_view(run))
         console.print(parity_view(run))
         with contextlib.suppress(DataError):
-            changes, unmatched = compare(run, run)
-            console.print(comparison_view(run, changes, unmatched, 0.05))
-            json.dumps([change.to_json(0.05) for change in changes])
+            comparison = compare_runs(run, run)
+            console.print(comparison_view(run, comparison, 0.05))
+            json.dumps(comparison.to_json(0.05))
     json.dumps(run.to_json())
 
 

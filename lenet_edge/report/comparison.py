@@ -1,4 +1,4 @@
-"""Comparison of two runs of one machine, cell by cell: latency and parity."""
+"""Comparison of two runs, cell by cell: latency and parity of one machine, and instructions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lenet_edge.errors import DataError
+from lenet_edge.report.count_comparison import CountChange, compare_counts
 from lenet_edge.report.rank import ranking_quantile
 from lenet_edge.results.formatting import target_and_threads
 from lenet_edge.results.latency_estimate import LatencyRatio
@@ -79,6 +80,64 @@ class Change:
             "verdict": self.verdict,
             "regression": self.regression(fail_above),
         }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Comparison of two runs.
+
+    Attributes:
+        changes: cells whose latency both runs measured.
+        counts: files whose instructions both runs counted.
+        unmatched: a phrase for each cell and each count of only one of the runs.
+        note: the reason why latencies were not compared; None if they were, or if there are none.
+    """
+
+    changes: list[Change]
+    counts: list[CountChange]
+    unmatched: list[str]
+    note: str | None = None
+
+    def regressions(self, fail_above: float) -> list[tuple[str, str]]:
+        """Return each cell with a regression, and the regression."""
+        cells = [(change.cell, change.regression(fail_above)) for change in self.changes]
+        cells += [(count.cell, count.regression(fail_above)) for count in self.counts]
+        return [(cell, reason) for cell, reason in cells if reason]
+
+    def has_regression(self, fail_above: float) -> bool:
+        """Return whether a cell has a regression."""
+        return bool(self.regressions(fail_above))
+
+    def to_json(self, fail_above: float) -> dict[str, Any]:
+        """Return the comparison as a JSON object."""
+        return {
+            "changes": [change.to_json(fail_above) for change in self.changes],
+            "instruction_counts": [count.to_json(fail_above) for count in self.counts],
+            "only_in_one": self.unmatched,
+            "note": self.note,
+        }
+
+
+def compare_runs(base: BenchRun, new: BenchRun) -> Comparison:
+    """Compare the latencies and the instruction counts that both runs have.
+
+    Latencies of different machines are left out if there are counts to compare.
+
+    Raises:
+        DataError: the runs share neither a cell nor a count.
+    """
+    counts, uncounted = compare_counts(base, new)
+    if counts and not (base.measurements and new.measurements):
+        one = base.measurements or new.measurements
+        note = "latencies are not compared, because only one run has them" if one else None
+        return Comparison([], counts, uncounted, note)
+    try:
+        changes, unmatched = compare(base, new)
+    except DataError as error:
+        if not counts:
+            raise
+        return Comparison([], counts, uncounted, f"latencies are not compared: {error}")
+    return Comparison(changes, counts, [*unmatched, *uncounted])
 
 
 def compare(base: BenchRun, new: BenchRun) -> tuple[list[Change], list[str]]:

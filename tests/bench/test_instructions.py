@@ -13,12 +13,16 @@ from lenet_edge.artifacts.artifact import Artifact, load_artifact, write_manifes
 from lenet_edge.bench.instructions import emulated, program
 from lenet_edge.bench.instructions.count import CPUS, count_instructions
 from lenet_edge.errors import TargetError
+from lenet_edge.report.comparison import compare_runs
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.support.files import sha256_of
 from tests import needs
+from tests.conftest import LenetEdge
 
 pytestmark = pytest.mark.costly
 ROOT = Path(__file__).parents[2]
 PROBE = ROOT / "lenet_edge" / "runtimes" / "probe" / "probe.c"
+LENET = ROOT / "exported" / "lenet_native_int8.c"
 ARM64 = ("aarch64-linux-gnu-gcc", "cc", "qemu-aarch64")
 CORTEX = ("arm-none-eabi-gcc", "cc", "qemu-system-arm")
 TOOLS = {"x86-64": ("cc", "valgrind"), "arm64": ARM64, "cortex-m4": CORTEX}
@@ -53,6 +57,22 @@ def test_a_count_is_equal_in_every_run_and_shows_one_more_multiplication(
     )  # fmt: skip
     added = count_instructions(more, cpu).instructions - count.instructions
     assert 1 <= added <= 12
+
+
+@pytest.mark.needs("cc", "valgrind")
+def test_one_percent_more_in_a_kernel_fails_the_gate(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    done = lenet_edge("bench", LENET, "--count", "x86-64", "--json", "base.json")
+    assert done.returncode == 0, done.stderr
+    kernel = "KERNEL AVX2 void dense_avx2(const struct dense *d, const int8_t *in, int8_t *out) {"
+    nothing = 'for (int n = 0; n < 300; n++) __asm__ volatile("nop");'
+    slower = with_text(LENET, tmp_path, kernel, f"{kernel}\n  {nothing}")
+    base = BenchRun.load(tmp_path / "base.json")
+    new = replace(base, instruction_counts=(count_instructions(slower, "x86-64"),))
+    comparison = compare_runs(base, new)
+    ((cell, reason),) = comparison.regressions(0.01)
+    assert cell == "lenet_native_int8.c on x86-64"
+    assert "most in lenet_1/dense" in reason
+    assert not compare_runs(base, base).has_regression(0.0)
 
 
 @pytest.mark.needs(*ARM64)

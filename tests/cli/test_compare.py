@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.results.result_file import BenchRun, Measurement
+from lenet_edge.results.result_file import BenchRun, InstructionCount, Measurement
 from tests.conftest import LenetEdge
 from tests.report.builders import measurement, parity_report, process_samples
 
@@ -104,3 +104,61 @@ def test_a_file_of_an_earlier_schema(lenet_edge_here: LenetEdge) -> None:
     done = lenet_edge_here("compare", golden, golden)
     assert done.returncode == 0, done.stderr
     assert "2 equal" in done.stdout
+
+
+def counted(path: Path, *counts: InstructionCount, machine: str | None = None) -> Path:
+    run = BenchRun.of_this_machine()
+    environment = dataclasses.replace(run.environment, machine=machine or "this")
+    dataclasses.replace(run, environment=environment, instruction_counts=counts).save(path)
+    return path
+
+
+COUNT = InstructionCount(
+    "a.c", "0" * 64, "cortex-m4", "cortex-m4", 1000.0, 10, "gcc 12", ("-O3",), "QEMU",
+    {"conv": 600.0, "dense": 390.0}, {"code": 100, "constants": 50}, 4, 200,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("instructions", "bound", "status"), [(1000, "0%", 0), (1011, "1%", 3), (1009, "1%", 0),
+                                          (1009, "0%", 3), (900, "0%", 0)],
+)  # fmt: skip
+def test_instruction_counts_gate_across_machines(
+    lenet_edge: LenetEdge, tmp_path: Path, instructions: int, bound: str, status: int
+) -> None:
+    layers = {"conv": 600.0 + instructions - 1000, "dense": 390.0}
+    new = dataclasses.replace(COUNT, instructions=float(instructions), layers=layers)
+    old_file = counted(tmp_path / "old.json", COUNT, machine="one")
+    new_file = counted(tmp_path / "new.json", new, machine="another")
+    done = lenet_edge("compare", old_file, new_file, "--fail-above", bound, "--json", "out.json")
+    assert done.returncode == status, done.stderr
+    (change,) = json.loads((tmp_path / "out.json").read_text())["instruction_counts"]
+    assert change["ratio"] == instructions / 1000
+    assert (change["regression"] is not None) == (status == 3)
+    assert ("most in conv" in done.stdout) == (status == 3)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_what_may_explain_a_count_is_printed(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+    new = dataclasses.replace(COUNT, compiler="gcc 14", flash_bytes={"code": 120}, stack_bytes=300)
+    only = dataclasses.replace(COUNT, cpu="cortex-m7", target="cortex-m7")
+    done = lenet_edge(
+        "compare", counted(tmp_path / "old.json", COUNT), counted(tmp_path / "new.json", new, only)
+    )
+    assert done.returncode == 0, done.stderr
+    for line in ("other compilers", "flash 150 -> 120 bytes", "stack 200 -> 300 bytes",
+                 "a.c on cortex-m7: counted only in the new run"):  # fmt: skip
+        assert line in done.stdout
+
+
+def test_latencies_of_different_machines_are_left_out_beside_counts(
+    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+) -> None:
+    run = dataclasses.replace(BenchRun.load(base), instruction_counts=(COUNT,))
+    run.save(tmp_path / "one.json")
+    environment = dataclasses.replace(run.environment, machine="a Raspberry Pi")
+    dataclasses.replace(run, environment=environment).save(tmp_path / "other.json")
+    done = lenet_edge("compare", "one.json", "other.json")
+    assert done.returncode == 0, done.stderr
+    assert "latencies are not compared" in done.stdout
+    assert "2 equal" in lenet_edge("compare", "one.json", "one.json").stdout

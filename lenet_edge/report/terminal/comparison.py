@@ -8,23 +8,74 @@ from itertools import groupby
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lenet_edge.report.comparison import Change, count_verdicts
+from lenet_edge.report.comparison import Change, Comparison, count_verdicts
+from lenet_edge.report.count_comparison import CountChange
 from lenet_edge.report.terminal.blocks import Blocks, machine_line
 from lenet_edge.results.formatting import microseconds, points, target_and_threads
 from lenet_edge.results.result_file import BenchRun
 
 
-def comparison_view(
-    base: BenchRun, changes: Sequence[Change], unmatched: Sequence[str], fail_above: float
-) -> RenderableType:
-    """Return the latency ratio and the change of accuracy of each cell, then the regressions.
+def comparison_view(base: BenchRun, comparison: Comparison, fail_above: float) -> RenderableType:
+    """Return the changes of each cell, of the instruction counts, and the regressions.
 
     Args:
         base: the base run.
-        changes: cells of both runs.
-        unmatched: phrases on the cells of only one run.
+        comparison: its comparison with a new run.
         fail_above: relative slowdown that is still accepted.
     """
+    return Group(
+        *(_latencies(base, comparison.changes) if comparison.changes else ()),
+        *(_counts(comparison.counts) if comparison.counts else ()),
+        *([Text(comparison.note, style="yellow")] if comparison.note else ()),
+        *(Text(line, style="yellow") for line in comparison.unmatched),
+        *(
+            Text(f"worse: {cell}: {reason}", style="bold red")
+            for cell, reason in comparison.regressions(fail_above)
+        ),
+    )
+
+
+def _counts(counts: Sequence[CountChange]) -> list[RenderableType]:
+    """Return the instructions and the memory of each file before and after."""
+    blocks = Blocks([("base instr.", 13), ("new instr.", 13), ("ratio", 8), ("", 6)])
+    styles = {"more": "red", "fewer": "green"}
+    for file, group in groupby(counts, key=lambda change: change.base.artifact):
+        blocks.start(file)
+        for change in group:
+            blocks.row(
+                change.base.cpu,
+                f"{change.base.instructions:,.0f}",
+                f"{change.new.instructions:,.0f}",
+                f"{change.ratio:.5f}",
+                change.verdict,
+                style=styles.get(change.verdict),
+            )
+    lines: list[RenderableType] = [Text(line, style="dim") for line in _memory_lines(counts)]
+    for cpu in dict.fromkeys(change.base.cpu for change in counts if change.compilers_differ):
+        text = f"{cpu}: other compilers or flags built the two programs, which changes counts"
+        lines.append(Text(text, style="yellow"))
+    return [*blocks.tables, *lines]
+
+
+def _memory_lines(counts: Sequence[CountChange]) -> list[str]:
+    """Return a line for each size of memory that changed."""
+    lines = []
+    for change in counts:
+        sizes = (
+            ("flash", change.base.flash_total_bytes, change.new.flash_total_bytes),
+            ("RAM", change.base.ram_bytes, change.new.ram_bytes),
+            ("stack", change.base.stack_bytes, change.new.stack_bytes),
+        )
+        lines += [
+            f"{change.cell}: {name} {before:,} -> {after:,} bytes"
+            for name, before, after in sizes
+            if before is not None and after is not None and before != after
+        ]
+    return lines
+
+
+def _latencies(base: BenchRun, changes: Sequence[Change]) -> list[RenderableType]:
+    """Return the latency ratio and the change of accuracy of each cell."""
     blocks = Blocks([("batch", 5), ("base µs", 7), ("new µs", 7), ("ratio", 5), ("95 %", 11),
                      ("acc. pp", 7), ("", 7)])  # fmt: skip
     styles = {"slower": "red", "faster": "green", "invalid": "yellow"}
@@ -43,15 +94,8 @@ def comparison_view(
                 change.verdict,
                 style=styles.get(change.verdict),
             )
-    regressions = [
-        Text(f"worse: {change.cell}: {reason}", style="bold red")
-        for change in changes
-        if (reason := change.regression(fail_above))
-    ]
-    return Group(
+    return [
         machine_line(base.environment),
         *blocks.tables,
         Text(f"\n{count_verdicts(changes)}", style="dim"),
-        *(Text(line, style="yellow") for line in unmatched),
-        *regressions,
-    )
+    ]
