@@ -171,23 +171,31 @@ def _missed_memory(
     counts: Sequence[InstructionCount], limits: Limits
 ) -> Iterator[tuple[str, float]]:
     """Yield each limit of flash and RAM that a file misses: the reason, and the factor."""
-    for name, limit, figures in (
-        ("flash", limits.max_flash_bytes, [(c.flash_total_bytes, c.cpu) for c in counts]),
-        ("ram", limits.max_ram_bytes, [(c.ram_total_bytes, c.cpu) for c in counts]),
-    ):
+    wanted = {
+        "flash": (limits.max_flash_bytes, [(c.flash_total_bytes, c.cpu) for c in counts]),
+        "ram": (limits.max_ram_bytes, [(c.ram_total_bytes, c.cpu) for c in counts]),
+    }
+    unknown = []
+    for name, (limit, figures) in wanted.items():
         if limit is None:
             continue
-        known = [(size, core) for size, core in figures if size is not None]
         memory = "RAM" if name == "ram" else name
+        known = [(size, core) for size, core in figures if size is not None]
         if not known:
-            yield f"has an unknown need of {memory}, because no Cortex-M has run it", math.inf
+            unknown.append(memory)
         elif max(known)[0] > limit:
             size, core = max(known)
             yield (
                 f"takes {size:,} bytes of {memory} on a {core}, more than the {limit:,} of"
                 f" --max-{name}",
-                size / max(limit, 1),
+                size / limit,
             )
+    if unknown:
+        yield (
+            f"has no known need of {' and '.join(unknown)}; count a C file with bench --count"
+            " cortex-m4",
+            math.inf,
+        )
 
 
 def cell_name(measurement: Measurement) -> str:

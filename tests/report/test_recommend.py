@@ -166,7 +166,7 @@ def test_flash_and_ram_of_a_microcontroller_are_limits() -> None:
         assert isinstance(advice, Recommendation)
         reasons = {cell.measurement.artifact: cell.why_not for cell in advice.others}
         assert reasons["large.c"].startswith(why_not)
-        assert reasons["x.tflite"].startswith("has an unknown need of")
+        assert reasons["x.tflite"].startswith("has no known need of ")
     advice = recommend(run, Limits(max_flash_bytes=53_999, max_ram_bytes=4_099))
     assert not advice
     assert "small.c on litert-xnnpack with 1 thread takes 54,000 bytes of flash on a" in str(advice)
