@@ -123,6 +123,12 @@ FORMATS = (
         converter="lenet_edge.export.wasm",
         opened_by="wasmtime-cpu",
     ),
+    Format(
+        name="executorch",
+        suffix=".pte",
+        magic=re.compile(rb"(?s).{4}ET\d\d"),  # the FlatBuffers file identifier
+        role="model",
+    ),
 )
 BY_NAME = {format.name: format for format in FORMATS}
 BY_SUFFIX = {
@@ -163,7 +169,6 @@ ADVICE = {
     " tf.lite.TFLiteConverter.from_saved_model(FOLDER).convert()",
     ".zip": "an archive; unpack it and name the model file in it",
     ".task": "a MediaPipe archive; unpack it (unzip) and name the .tflite file in it",
-    ".pte": f"an ExecuTorch file, which {_EXPORT_ONNX}",
     ".mlmodel": _CORE_ML,
     ".mlpackage": _CORE_ML,
     ".mlmodelc": _CORE_ML,

@@ -52,6 +52,10 @@ tflite_runtime = pytest.mark.skipif(
 )
 # OpenCV 5 requires NumPy 2, and tflite-runtime an older one. test_opencv.py installs it elsewhere.
 opencv = pytest.mark.skipif(find_spec("cv2") is None, reason="OpenCV is not installed")
+# ExecuTorch needs PyTorch, and NumPy 2 like OpenCV.
+executorch = pytest.mark.skipif(
+    find_spec("executorch") is None, reason="ExecuTorch is not installed"
+)
 # Export to WebAssembly runs these.
 BUILD_WASM = ("clang", "wasm-ld")
 

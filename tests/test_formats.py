@@ -77,7 +77,7 @@ def test_a_foreign_format_is_named_with_what_to_use(tmp_path: Path, suffix: str)
     assert re.search(r"name|make|export|unpack|save|is for", formats.ADVICE[suffix])
 
 
-@pytest.mark.parametrize("name", ["theirs.mlpackage", "theirs.pte", "theirs.param"])
+@pytest.mark.parametrize("name", ["theirs.mlpackage", "theirs.rknn", "theirs.param"])
 def test_a_command_names_a_foreign_format_in_one_line(
     tmp_path: Path, lenet_edge: LenetEdge, name: str
 ) -> None:

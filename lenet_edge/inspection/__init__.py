@@ -69,8 +69,7 @@ def layers_of(path: Path, format: str) -> list[Layer]:
     reference = formats.BY_NAME[format].layers
     if reference is None:
         raise ModelFileError(
-            f"{format} files cannot be inspected; inspect the .keras or .tflite file that it was"
-            " made from"
+            f"{format} files cannot be inspected; inspect the model file that it was made from"
         )
     reader: LayerReader = formats.load(reference)
     return list(reader.read(str(path)))
