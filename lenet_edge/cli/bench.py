@@ -32,7 +32,7 @@ from lenet_edge.cli._options import (
     target_option,
     thread_counts,
 )
-from lenet_edge.cli._outputs import OutputFile, PathOrName, is_dash
+from lenet_edge.cli._outputs import OutputFile, OutputFolder, PathOrName, is_dash
 from lenet_edge.cli._terminal import output, say, show
 
 if TYPE_CHECKING:
@@ -118,6 +118,13 @@ def _cpus(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @option(OUTPUT, "--pytest-benchmark", "pytest_file",
         type=OutputFile(".json"), metavar="FILE",
         help="Also write a file for pytest-benchmark compare.")  # fmt: skip
+@option(OUTPUT, "--layers-csv", type=OutputFile(".csv"), metavar="FILE",
+        help="Also write one row for each layer to FILE; implies --layers.")  # fmt: skip
+@option(
+    OUTPUT, "--node-data", type=OutputFolder("*-layers.json"), metavar="DIR",
+    help="Also write the times of the layers as node data for Model Explorer to DIR; implies"
+    " --layers.",
+)  # fmt: skip
 def command(
     files: tuple[Path, ...],
     targets: tuple[str, ...],
@@ -141,6 +148,8 @@ def command(
     resume: bool,
     csv_file: Path | None,
     pytest_file: Path | None,
+    layers_csv: Path | None,
+    node_data: Path | None,
     inputs: Path | None,
     stated: StatedInput,
 ) -> None:
@@ -161,7 +170,7 @@ def command(
     from lenet_edge.errors import TargetError, UsageError
     from lenet_edge.flows.bench import BenchSettings, bench
     from lenet_edge.flows.fleet_session import Choice
-    from lenet_edge.report import csv_and_pytest
+    from lenet_edge.report import csv_and_pytest, layer_files
     from lenet_edge.report.terminal.bench import bench_view
     from lenet_edge.selection import load_artifacts
     from lenet_edge.support.files import is_stream
@@ -182,12 +191,13 @@ def command(
         timeout,
         pythons,
         inputs,
-        layers,
+        bool(layers or layers_csv or node_data),
         count,
     )
     if share and not scheduler:
         raise UsageError("--share needs --scheduler, the address of a fleet")
-    if scheduler and (pythons or csv_file or pytest_file or inputs or layers or count):
+    only_here = pythons or csv_file or pytest_file or inputs or settings.layers or count
+    if scheduler and only_here:
         raise UsageError(
             "--python, --inputs, --layers, --count, --csv and --pytest-benchmark are for one"
             " machine; leave out --scheduler"
@@ -202,6 +212,10 @@ def command(
         csv_and_pytest.write_text(csv_file, csv_and_pytest.to_csv(run))
     if pytest_file:
         csv_and_pytest.write_text(pytest_file, csv_and_pytest.to_pytest_benchmark(run))
+    if layers_csv:
+        csv_and_pytest.write_text(layers_csv, layer_files.layers_to_csv(run))
+    if node_data:
+        layer_files.write_node_data(run, node_data)
     output(bench_view(run), run.to_json(), json_file)
     if stopped:
         hint = "; go on with the same command and --resume" if run_file else ""

@@ -33,7 +33,7 @@ def to_csv(run: BenchRun) -> str:
         {"machine": run.environment.machine, "emulated": run.environment.emulated, **_row(cell)}
         for cell in run.measurements
     ]
-    rows = [{name: _safe_cell(value) for name, value in row.items()} for row in rows]
+    rows = [{name: safe_cell(value) for name, value in row.items()} for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else ["machine"], lineterminator="\n")
     writer.writeheader()
@@ -41,7 +41,7 @@ def to_csv(run: BenchRun) -> str:
     return text.getvalue()
 
 
-def _safe_cell(value: Any) -> Any:
+def safe_cell(value: Any) -> Any:
     """Return the value of a cell; numbers keep their sign. Source: OWASP, CSV injection."""
     if not isinstance(value, str):
         return value

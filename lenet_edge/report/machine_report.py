@@ -18,6 +18,7 @@ from lenet_edge.report.page_tables import (
     changes_section,
     facts_section,
     latencies_section,
+    layer_sections,
     others_section,
     parity_section,
     skipped_section,
@@ -49,6 +50,7 @@ class MachineReport:
     parity: PageSection
     skipped: PageSection
     facts: PageSection
+    layers: tuple[PageSection, ...] = ()
     boards: PageSection | None = None
     changes: PageSection | None = None
     fits: PageSection | None = None
@@ -58,7 +60,8 @@ class MachineReport:
         """All sections in reading order."""
         first = [section for section in (self.changes, self.boards) if section]
         fits = [self.fits] if self.fits else []
-        return [*first, self.others, self.parity, *fits, self.latencies, self.skipped, self.facts]
+        last = [*self.layers, self.skipped, self.facts]
+        return [*first, self.others, self.parity, *fits, self.latencies, *last]
 
 
 def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:
@@ -78,6 +81,7 @@ def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineRepo
         doubts=(*outliers, *_doubts(run)),
         others=others_section(run, advice),
         latencies=latencies_section(run, advice),
+        layers=layer_sections(run),
         parity=parity_section(run.parity),
         skipped=skipped_section(run.skipped),
         facts=facts_section(run),

@@ -15,6 +15,7 @@ from lenet_edge.report.charts.accuracy_latency import Point, draw_accuracy_laten
 from lenet_edge.report.charts.batch_scaling import draw_batch_scaling, float32_limits_s
 from lenet_edge.report.charts.common import Chart, TargetStyles
 from lenet_edge.report.charts.latency_spread import draw_latency_spread
+from lenet_edge.report.charts.layer_bars import draw_layer_bars
 from lenet_edge.report.charts.svg import NUM_SERIES
 from lenet_edge.report.comparison import compare
 from lenet_edge.report.eligibility import Limits, is_exported
@@ -38,6 +39,7 @@ class Pictures:
 
     Attributes:
         legend: target, number of its color, and mark.
+        layers: the bars of each pair whose layers were timed.
         digits: the first images with a changed prediction.
         num_digits: number of all such images.
     """
@@ -48,6 +50,7 @@ class Pictures:
     spread: Chart | None = None
     scaling: Chart | None = None
     scaling_note: str = ""
+    layers: tuple[Chart, ...] = ()
     digits: tuple[FlippedDigit, ...] = ()
     num_digits: int = 0
 
@@ -196,9 +199,13 @@ def _draw(machine: MachineReport, prefix: str) -> Pictures:
     """Return the pictures of one machine; `prefix` makes their element ids unique."""
     run, advice = machine.run, machine.advice
     digits, num_digits = flipped_digits(run.parity)
+    layers = tuple(
+        draw_layer_bars(times, f"{prefix}-layers{number}")
+        for number, times in enumerate(run.layer_times, 1)
+    )
     cells = [cell for cell in run.measurements if is_exported(cell) and not cell.invalid]
     if not cells:
-        return Pictures(digits=tuple(digits), num_digits=num_digits)
+        return Pictures(layers=layers, digits=tuple(digits), num_digits=num_digits)
     styles = TargetStyles([cell.target for cell in cells])
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
     batch_size = chosen.batch_size if chosen else min(cell.batch_size for cell in cells)
@@ -221,6 +228,7 @@ def _draw(machine: MachineReport, prefix: str) -> Pictures:
             draw_batch_scaling(run, cells, styles, f"{prefix}-scaling") if several_batches else None
         ),
         scaling_note=_scaling_note(run, cells),
+        layers=layers,
         digits=tuple(digits),
         num_digits=num_digits,
     )

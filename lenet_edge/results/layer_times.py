@@ -135,11 +135,13 @@ class LayerTimes:
         if largest is None:
             return "The runtime executes no layer."
         rest = ", ".join(f"{name} {self.share(abs(seconds)):.0%}" for name, seconds in self.rests)
-        return (
-            f"{largest.name} takes {self.share(largest.time_s):.0%} of {latency(self.whole_s)}:"
-            f" change this layer first. All layers take {self.share(self.sum_s):.0%}"
-            f"{f'; {rest}' if rest else ''}."
+        takes = f"{largest.name} takes {self.share(largest.time_s):.0%} of {latency(self.whole_s)}"
+        first = (
+            f"{takes}, less than the call of the runtime: no layer is worth a change."
+            if (self.call_s or 0.0) > largest.time_s
+            else f"{takes}: change this layer first."
         )
+        return f"{first} All layers take {self.share(self.sum_s):.0%}{f'; {rest}' if rest else ''}."
 
 
 def check_layer_times(times: LayerTimes) -> None:

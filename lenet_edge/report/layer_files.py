@@ -1,0 +1,83 @@
+"""Layer times for other programs: CSV, and node data for Google's Model Explorer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from lenet_edge.report.csv_and_pytest import safe_cell, write_text
+from lenet_edge.results.layer_times import LayerTime, LayerTimes
+from lenet_edge.results.result_file import BenchRun
+
+NODE_DATA_SUFFIX = "-layers.json"  # `bench --node-data` checks it
+# From the least to the most time; the colors of the nodes in Model Explorer.
+_GRADIENT = ({"stop": 0, "bgColor": "#fff7ec"}, {"stop": 1, "bgColor": "#d7301f"})
+
+
+def layers_to_csv(run: BenchRun) -> str:
+    """Return a header and one row for each layer of each pair; the rest has rows of its own."""
+    rows = [
+        {name: safe_cell(value) for name, value in row.items()}
+        for times in run.layer_times
+        for row in _rows(times)
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0] if rows else ["artifact"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _rows(times: LayerTimes) -> list[dict[str, Any]]:
+    rests = [LayerTime(name, "", "", seconds) for name, seconds in times.rests]
+    return [
+        {
+            "artifact": times.artifact,
+            "artifact_sha256": times.artifact_sha256,
+            "target": times.target,
+            "batch_size": times.batch_size,
+            "num_threads": times.num_threads,
+            "method": times.method,
+            "layer": layer.name,
+            "operator": layer.operator,
+            "time_s": layer.time_s,
+            "share": times.share(layer.time_s),
+            "macs": layer.macs,
+            "parameters": layer.parameters,
+            "parameter_bytes": layer.parameter_bytes,
+            "sqnr_db": layer.sqnr_db,
+            "lost_db": layer.lost_db,
+            "layers": "; ".join(layer.layers),
+            "tensor": layer.tensor,
+        }
+        for layer in (*times.layers, *rests)
+    ]
+
+
+def to_node_data(times: LayerTimes) -> dict[str, Any]:
+    """Return the node data of one graph: microseconds by the name of an output tensor.
+
+    Model Explorer and Netron show these names. A step without a tensor of the file is left out.
+    """
+    results: dict[str, dict[str, float]] = {}
+    for layer in times.layers:
+        if layer.tensor is not None:
+            known = results.setdefault(layer.tensor, {"value": 0.0})
+            known["value"] = round(known["value"] + layer.time_s * 1e6, 3)
+    return {"results": results, "gradient": list(_GRADIENT)}
+
+
+def write_node_data(run: BenchRun, folder: Path) -> list[Path]:
+    """Write one file of node data for each pair whose layers have tensors; return the paths."""
+    paths = []
+    for times in run.layer_times:
+        data = to_node_data(times)
+        if data["results"]:
+            stem = re.sub(r"[^\w.-]", "_", f"{times.artifact}-{times.target}")
+            paths.append(folder / f"{stem}{NODE_DATA_SUFFIX}")
+            write_text(paths[-1], json.dumps(data, indent=1) + "\n")
+    return paths
