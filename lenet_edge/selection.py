@@ -37,6 +37,7 @@ from lenet_edge.runtimes import (
     get_target,
     is_installed,
     open_session,
+    refusal,
 )
 from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
 from lenet_edge.runtimes._probe import probe as run_probe
@@ -128,7 +129,11 @@ def _describe_foreign(path: Path, stated: StatedInput, note: Callable[[str], Non
     usual = [t for t in find_targets(format) if t.preference < NOT_BY_DEFAULT]
     runtimes = {target.runtime for target in usual}
     # Only tflite-micro may have the operators of a file for microcontrollers.
-    others = [t for t in find_targets(format) if t.runtime not in {*runtimes, "null"}]
+    others = [
+        target
+        for target in find_targets(format)
+        if target.runtime not in {*runtimes, "null"} and target.measures == "latency"
+    ]
     reasons = []
     for target in (*usual, *others):
         if absence(target):
@@ -233,6 +238,9 @@ def pair_up(
     artifacts = list(artifacts)
     for target in _targets(names):
         fitting = [a for a in artifacts if a.format in target.formats]
+        for artifact in artifacts:
+            if why := refusal(target, artifact.format):
+                skipped.append(Skipped(target.name, why, artifact.name))
         if not fitting:
             continue
         # Try a named target even if it seems absent, because its own error is more specific.
@@ -336,7 +344,8 @@ def _targets(names: Sequence[str]) -> list[Target]:
         if name in formats.BY_NAME:
             targets = (best_target(name),)
         elif len(targets) > 1:
-            targets = tuple(t for t in targets if t.preference < NOT_BY_DEFAULT)
+            usual = tuple(t for t in targets if t.preference < NOT_BY_DEFAULT)
+            targets = usual or targets
         chosen.update((target.name, target) for target in targets)
     return list(chosen.values())
 

@@ -33,7 +33,7 @@ class Target:
         name: ``<runtime>-<delegate or device>``, such as litert-xnnpack.
         runtime: name of the runtime.
         formats: names of the formats that it runs.
-        device: "cpu", "gpu" or "npu".
+        device: "cpu", "gpu", "npu" or "mcu".
         delegate: name of the delegate or execution provider; None for none.
         package: Python package of the runtime.
         extra: extra of lenet-edge that installs the package.
@@ -41,6 +41,7 @@ class Target:
         library: path of an external TFLite delegate, a shared library; None for none.
         options: keys and values to create the delegate with.
         allow_fallback: whether the delegate may leave nodes to the CPU.
+        measures: "latency", or "instructions" on an emulated core, whose time says nothing.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Target:
     library: str | None = None
     options: tuple[tuple[str, str], ...] = ()
     allow_fallback: bool = False
+    measures: str = "latency"
 
     def __repr__(self) -> str:
         return f"Target({self.name!r} for {', '.join(self.formats)} on {self.device})"

@@ -56,6 +56,8 @@ opencv = pytest.mark.skipif(find_spec("cv2") is None, reason="OpenCV is not inst
 executorch = pytest.mark.skipif(
     find_spec("executorch") is None, reason="ExecuTorch is not installed"
 )
+# Cortex-M targets run these.
+CORTEX_M = ("arm-none-eabi-gcc", "qemu-system-arm")
 # Export to WebAssembly runs these.
 BUILD_WASM = ("clang", "wasm-ld")
 
@@ -90,7 +92,7 @@ def require(*programs: str) -> None:
 
 def of_target(target: Target) -> tuple[str, ...]:
     """Return the programs that a target runs."""
-    return ("cc",) if target.runtime == "native" else ()
+    return {"native": ("cc",), "cortex-m": CORTEX_M}.get(target.runtime, ())
 
 
 def summary(reasons: Sequence[str]) -> str | None:

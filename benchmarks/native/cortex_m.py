@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.record import ROOT
 from lenet_edge.data import mnist
 from lenet_edge.microcontrollers import emulator
 from lenet_edge.microcontrollers.cores import CORES
@@ -22,21 +22,22 @@ from lenet_edge.microcontrollers.elf import Sizes
 from lenet_edge.microcontrollers.toolchain import FLAGS, find_toolchain
 from tests.cortex_m import lenet
 
-FILE = ROOT / "exported" / "lenet_int8.tflite"
 COUNTED = 100  # images whose instructions are counted
 
 
 def measure() -> dict[str, Any]:
     """Return a row for each core."""
     pixels = mnist.load("test").images
-    expected = lenet.compute_reference(FILE, pixels)
+    expected = lenet.compute_reference(len(pixels))
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        artifact = lenet.write_c(lenet.FILE.read_bytes(), folder / "lenet.c")
         for core in CORES.values():
             print(f"{core.name}: {len(pixels)} images", file=sys.stderr)
-            program = lenet.build(FILE, core, folder)
-            run = emulator.run(program, lenet.to_inputs(pixels), folder, timeout_s=600)
+            with closing(lenet.open_on(core.name, artifact)) as session:
+                program = session.program
+                run = emulator.run(program, lenet.to_inputs(pixels), folder, timeout_s=600)
             mean = float(run.instructions[:COUNTED].mean())
             rows.append({
                 "core": core.name,

@@ -76,6 +76,11 @@ def measure(
     before, resident = read_conditions(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
+        if chosen.measures != "latency":
+            raise TargetError(
+                f"{chosen.name} is emulated and has no latency; prove the file there with:"
+                f" lenet-edge verify {file.name} --target {chosen.name}"
+            )
         session.prepare(batches[0])  # some runtimes allocate or compile at this point
         loaded = time.perf_counter()
         _infer_first(session, file, origin)

@@ -38,7 +38,7 @@ def command(json_file: Path | None) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("works", "runs", "version and device"):
         table.add_column(column, overflow="fold")
-    missing = []
+    missing: dict[str, list[str]] = {}
     for status in statuses:
         if status.works:
             table.add_row(
@@ -47,8 +47,11 @@ def command(json_file: Path | None) -> None:
                 _detail(status),
             )
         else:
-            missing.append(Text(f"{status.target.name}: {status.detail}", style="dim"))
+            missing.setdefault(status.detail, []).append(status.target.name)
     title = Text("\nCannot run on this machine:") if missing else Text("")
+    lines = [
+        Text(f"{', '.join(names)}: {reason}", style="dim") for reason, names in missing.items()
+    ]
     facts = [
         {
             **dataclasses.asdict(status.target),
@@ -58,7 +61,7 @@ def command(json_file: Path | None) -> None:
         }
         for status in statuses
     ]
-    output(Group(table, title, *missing), facts, json_file)
+    output(Group(table, title, *lines), facts, json_file)
 
 
 def _detail(status: TargetStatus) -> str:

@@ -38,4 +38,6 @@ def run_checks(
     findings += software.check_packages(job)
     if not any(f.check == "NumPy" and f.status == "failure" for f in findings):
         findings += software.check_runtimes(report)
+        if job == "host":
+            findings += software.check_cores(report)
     return findings

@@ -116,6 +116,26 @@ def check_runtimes(report: Callable[[str], None] = lambda name: None) -> Iterato
         )  # fmt: skip
 
 
+def check_cores(report: Callable[[str], None] = lambda name: None) -> Iterator[Finding]:
+    """Run the probe model on one emulated microcontroller, which stands for all of them."""
+    from lenet_edge.runtimes import absence, all_targets
+    from lenet_edge.selection import probe_target
+
+    cores = [target for target in all_targets() if target.measures == "instructions"]
+    reason = absence(cores[0])
+    if reason:
+        state, _, fix = reason.partition("; ")
+        yield Finding("cortex-m", "note", state, "C files cannot be verified there", fix)
+        return
+    report("cortex-m")
+    status = probe_target(cores[0])
+    if status.works:
+        yield Finding("cortex-m", "ok", status.detail)
+    else:
+        default_fix = "for details: lenet-edge targets --debug"
+        yield _describe_failure("cortex-m", "warning", status.detail, default_fix)
+
+
 def _describe_failure(
     check: str, severity: Severity, error: LenetEdgeError | str, default_fix: str
 ) -> Finding:

@@ -42,6 +42,7 @@ _STATUSES = {
 _FAULT = 5
 _EXCEPTIONS = {2: "NMI", 3: "HardFault", 4: "MemManage", 5: "BusFault", 6: "UsageFault"}
 _PIPE_BYTES = 1 << 16
+_CACHE_MIB = 32  # of translated code; QEMU's own limit of a gigabyte is too much for a worker
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def emulator_version() -> str:
 def qemu_command(core: Core, file: Path, options: Sequence[str] = ()) -> list[str]:
     """Return the command that boots a program, whose files are those of the working folder."""
     return [
-        find_emulator(), "-M", core.board, "-display", "none", "-monitor", "none",
+        find_emulator(), "-M", core.board, "-accel", f"tcg,tb-size={_CACHE_MIB}",
+        "-display", "none", "-monitor", "none",
         "-serial", "none", "-semihosting-config", "enable=on,target=native",
         *options, "-kernel", str(file.resolve()),
     ]  # fmt: skip

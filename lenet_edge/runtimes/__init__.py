@@ -169,6 +169,12 @@ def absence(target: Target) -> str | None:
     return detect(target) if detect else None
 
 
+def refusal(target: Target, format: str) -> str | None:
+    """Return why a target runs no files of a format that users may expect there, or None."""
+    refused: dict[str, str] = getattr(_module(target), "REFUSED_FORMATS", {})
+    return None if format in target.formats else refused.get(format)
+
+
 def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Session:
     """Open a model file on a target.
 

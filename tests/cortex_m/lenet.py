@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lenet_edge.export.native import compiler
-from lenet_edge.microcontrollers.cores import Core
-from lenet_edge.microcontrollers.program import BareMetalProgram, build_program
-from lenet_edge.microcontrollers.toolchain import FLAGS
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.data import mnist
+from lenet_edge.export import native
+from lenet_edge.export.conversion import write_artifact
+from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.runtimes.cortex_m import CortexMSession
+from tests import needs
 from tests.reference_kernels import predict_batch
 
-PROGRAMS = ("arm-none-eabi-gcc", "qemu-system-arm")
-# A warning in our C is an error here.
-STRICT = (*FLAGS, "-Wall", "-Wextra", "-Werror")
+PROGRAMS = needs.CORTEX_M
+FILE = Path(__file__).parents[2] / "exported" / "lenet_int8.tflite"
 
 PIXELS, CLASSES = 784, 10
 # Instructions of an image by CMSIS-NN with the same weights, from earlier probes in QEMU that this
@@ -35,11 +38,20 @@ BARS = {"cortex-m0": 0.45, "cortex-m3": 0.4, "cortex-m4": 0.25, "cortex-m7": 0.2
         "cortex-m33": 0.25, "cortex-m55": 0.25}  # fmt: skip
 
 
-def build(path: Path, core: Core, folder: Path) -> BareMetalProgram:
-    """Translate LeNet's int8 .tflite file to C, and build a program for a core."""
-    source = folder / "lenet.c"
-    source.write_text(compiler.compile_tflite(path.read_bytes(), "lenet", path.name).source)
-    return build_program([source], "lenet", core, folder, [PIXELS], [CLASSES], flags=STRICT)
+def write_c(content: bytes, path: Path) -> Artifact:
+    """Translate an int8 .tflite file to a C file."""
+    code = native.write_tflite(content, path.stem, path.name)
+    return write_artifact(
+        path, code.file("int8"), inputs=code.inputs, outputs=code.outputs, precision="int8",
+        batch_size=None, parent_sha256=None, converter="", calibration=None,
+    )  # fmt: skip
+
+
+def open_on(core: str, artifact: Artifact) -> CortexMSession:
+    """Open a C file on the target of a core."""
+    session = open_session(artifact, get_target(core))
+    assert isinstance(session, CortexMSession)
+    return session
 
 
 def to_inputs(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
@@ -47,6 +59,16 @@ def to_inputs(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
     return (pixels.reshape(-1, PIXELS).astype(np.int16) - 128).astype(np.int8)
 
 
-def compute_reference(path: Path, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """Return the outputs of TensorFlow Lite's reference kernels."""
-    return predict_batch(path.read_bytes(), to_inputs(pixels).reshape(-1, 28, 28, 1))
+@functools.cache
+def compute_reference(count: int) -> npt.NDArray[Any]:
+    """Return the outputs of TensorFlow Lite's reference kernels for the first test images."""
+    pixels = mnist.load("test").images[:count]
+    return predict_batch(FILE.read_bytes(), to_inputs(pixels).reshape(-1, 28, 28, 1))
+
+
+def compute_on(session: CortexMSession, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """Return the outputs of a core."""
+    session.prepare(to_inputs(pixels).reshape(-1, 28, 28, 1))
+    session.infer()
+    (outputs,) = session.outputs().values()
+    return outputs

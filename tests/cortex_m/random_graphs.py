@@ -22,6 +22,7 @@ from tests.export.random_graphs import KINDS
 
 _C_TYPES = {"int8": "int8_t", "uint8": "uint8_t"}
 _AT_ONCE = 20
+FLAGS = ("-O1", "-Wall", "-Wextra", "-Werror")
 
 
 def run_cases(cases: Sequence[Case], core: Core, folder: Path) -> list[list[Values]]:
@@ -45,7 +46,7 @@ def run_cases(cases: Sequence[Case], core: Core, folder: Path) -> list[list[Valu
     lines += ["void all(const int8_t *in, int8_t *out) {", *calls, "}", ""]
     sources[0].write_text("\n".join(lines), encoding="utf-8")
     inputs = np.frombuffer(b"".join(each.tobytes() for case in cases for each in case.inputs), "i1")
-    program = build_program(sources, "all", core, folder, [places[0]], [places[1]], flags=("-O1",))
+    program = build_program(sources, "all", core, folder, [places[0]], [places[1]], flags=FLAGS)
     outputs = emulator.run(program, inputs[np.newaxis], folder, options=()).outputs[0].tobytes()
     results, at = [], 0
     for case in cases:

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data import mnist
 from lenet_edge.microcontrollers import emulator
 from lenet_edge.microcontrollers.cores import CORES
-from lenet_edge.microcontrollers.emulator import EmulatorRun
-from lenet_edge.microcontrollers.program import BareMetalProgram
 from tests.cortex_m import lenet
 from tests.cortex_m.random_graphs import count_wrong
 
 pytestmark = pytest.mark.needs(*lenet.PROGRAMS)
-FILE = Path(__file__).parents[2] / "exported" / "lenet_int8.tflite"
-FEW, MANY = 200, 1000
 
 
-def compare(core: str, count: int, folder: Path) -> tuple[BareMetalProgram, EmulatorRun]:
-    """Return a program and its run on images, which gave the outputs of TensorFlow Lite."""
-    pixels = mnist.load("test").images[:count]
-    program = lenet.build(FILE, CORES[core], folder)
-    run = emulator.run(program, lenet.to_inputs(pixels), folder)
-    np.testing.assert_array_equal(run.outputs, lenet.compute_reference(FILE, pixels))
-    return program, run
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return lenet.write_c(lenet.FILE.read_bytes(), tmp_path_factory.mktemp("c") / "lenet.c")
 
 
 @pytest.mark.costly
 @pytest.mark.parametrize("core", CORES)
-def test_outputs_are_exact_and_instructions_few(core: str, tmp_path: Path) -> None:
-    program, run = compare(core, FEW, tmp_path)
-    mean = run.instructions[:100].mean()
-    assert mean <= lenet.BARS[core] * lenet.CMSIS_NN_INSTRUCTIONS[core]
-    assert program.network.initialized == 0
-    again = emulator.run(program, lenet.to_inputs(mnist.load("test").images[:3]), tmp_path)
+def test_outputs_are_exact_and_instructions_few(
+    core: str, artifact: Artifact, tmp_path: Path
+) -> None:
+    pixels, expected = mnist.load("test").images[:200], lenet.compute_reference(200)
+    with closing(lenet.open_on(core, artifact)) as session:
+        np.testing.assert_array_equal(lenet.compute_on(session, pixels), expected)
+        inputs, program = lenet.to_inputs(pixels[:100]), session.program
+        run, again = (emulator.run(program, inputs[:count], tmp_path) for count in (100, 3))
+    np.testing.assert_array_equal(run.outputs, expected[:100])
+    assert run.instructions.mean() <= lenet.BARS[core] * lenet.CMSIS_NN_INSTRUCTIONS[core]
     np.testing.assert_array_equal(again.instructions, run.instructions[:3])
+    assert program.network.initialized == 0
     if core == "cortex-m4":
         assert program.linked.flash <= 62_000
         assert run.stack_bytes + program.network.zeroed <= 4096
@@ -45,8 +44,10 @@ def test_outputs_are_exact_and_instructions_few(core: str, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("core", CORES)
-def test_many_outputs_are_exact(core: str, tmp_path: Path) -> None:
-    compare(core, MANY, tmp_path)
+def test_all_outputs_are_exact(core: str, artifact: Artifact) -> None:
+    with closing(lenet.open_on(core, artifact)) as session:
+        outputs = lenet.compute_on(session, mnist.load("test").images)
+    np.testing.assert_array_equal(outputs, lenet.compute_reference(10_000))
 
 
 SCALAR = [pytest.param(core, marks=pytest.mark.slow) for core in ("cortex-m0", "cortex-m3")]

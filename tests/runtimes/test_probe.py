@@ -21,6 +21,16 @@ TARGETS = [
     if target.delegate in (None, "XNNPACK")
     and (target.runtime not in ("null", "tensorflow") or target.name == "tensorflow-function")
 ]
+# One core stands for the others in the fast tests; tests/cortex_m runs each of them.
+CORES = [target.name for target in TARGETS if target.runtime == "cortex-m"]
+PARAMETERS = [
+    pytest.param(
+        target,
+        id=target.name,
+        marks=pytest.mark.slow if target.name in CORES and target.name != "cortex-m4" else (),
+    )
+    for target in TARGETS
+]
 PACKAGE = Path(lenet_edge.__file__).parent
 
 
@@ -51,7 +61,7 @@ def wrong_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("target", PARAMETERS)
 def test_a_right_result_means_that_the_target_works(target: Target) -> None:
     status = selection.probe_target(installed(target))
     assert status.works, status.detail
@@ -60,7 +70,7 @@ def test_a_right_result_means_that_the_target_works(target: Target) -> None:
 
 
 @pytest.mark.costly
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("target", PARAMETERS)
 def test_a_wrong_result_means_that_the_target_does_not_work(
     target: Target, wrong_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
