@@ -177,7 +177,7 @@ def export(
         dynamic: export files with int8 weights and float activations too.
         int16x8: export files with int16 activations and int8 weights too.
         all: export every precision.
-        format: "tflite", "onnx", "native", "wasm", "c", or several of them.
+        format: "tflite", "onnx", "native", "wasm", "ncnn", "c", or several of them.
         cpu: the processor that int8 ONNX files will run on; "auto" means one like this.
         batch_size: a fixed batch size; None leaves it free.
         calibration: images that calibrate int8 files and judge all files: an .npz, .npy or CSV

@@ -40,6 +40,8 @@ class Format:
             shows the layers alone.
         converter: module that makes files from a checkpoint, `export.converter.Converter`.
             None: `export` does not offer this format.
+        parts: function of a `Path` that returns the names of the further files that hold a part of
+            the model, such as weights, relative to its folder. None: the model is one file.
         companion: `export.converter.CompanionWriter`, which writes a file beside each artifact.
         opened_by: name of the target with which `export` opens a file that it made.
         tag: part of the file name between the checkpoint's name and the precision.
@@ -56,6 +58,7 @@ class Format:
     layers: str | None = None
     graph: str | None = None
     converter: str | None = None
+    parts: str | None = None
     companion: str | None = None
     opened_by: str | None = None
     tag: str = ""
@@ -82,6 +85,7 @@ FORMATS = (
         magic=re.compile(rb"\x08[\x01-\x3f]"),  # ModelProto field 1: ir_version
         role="model",
         check="lenet_edge.artifacts.embedded:check_external_data",
+        parts="lenet_edge.artifacts.embedded:external_data",
         contract_reader="lenet_edge.artifacts.embedded:read_onnx",
         contract_writer="lenet_edge.export.embed:embed_onnx",
         layers="lenet_edge.inspection.onnx",
@@ -129,6 +133,21 @@ FORMATS = (
         magic=re.compile(rb"(?s).{4}ET\d\d"),  # the FlatBuffers file identifier
         role="model",
     ),
+    Format(
+        name="ncnn",
+        suffix=".param",
+        magic=re.compile(rb"7767517\s"),
+        role="model",
+        check="lenet_edge.artifacts.ncnn_file:check_weights",
+        parts="lenet_edge.artifacts.ncnn_file:weights_names",
+        contract_reader="lenet_edge.artifacts.ncnn_file:read_ncnn",
+        contract_writer="lenet_edge.artifacts.ncnn_file:embed_ncnn",
+        layers="lenet_edge.inspection.ncnn",
+        graph="lenet_edge.inspection.ncnn:read_graph",
+        converter="lenet_edge.export.ncnn",
+        opened_by="ncnn-cpu",
+        tag="_ncnn",  # the name of the .bin file says what it belongs to
+    ),
 )
 BY_NAME = {format.name: format for format in FORMATS}
 BY_SUFFIX = {
@@ -143,7 +162,6 @@ _EXPORT_ONNX = "lenet-edge does not run; export the model as .onnx from the prog
 _CORE_ML = f"a Core ML file for Apple's devices, which {_EXPORT_ONNX}"
 _SOURCE = "lenet-edge does not run; name the .onnx or .tflite file that it was converted from"
 _TENSORRT = f"a TensorRT engine for one GPU, which {_SOURCE}"
-_NCNN = f"a file of an ncnn model, which {_SOURCE}"
 _OPENVINO = (
     f"a file of an OpenVINO model, which {_SOURCE}; OpenVINO runs both: --target openvino-cpu"
 )
@@ -175,10 +193,9 @@ ADVICE = {
     ".engine": _TENSORRT,
     ".plan": _TENSORRT,
     ".trt": _TENSORRT,
-    ".param": _NCNN,
     ".mnn": f"an MNN file, which {_SOURCE}",
     ".xml": _OPENVINO,
-    ".bin": "a file of weights of another format; name the model file, such as .onnx or .tflite",
+    ".bin": "a file of weights; name the model file, such as .param, .onnx or .tflite",
     ".ort": f"a file of ONNX Runtime's own format, which {_SOURCE}",
     ".pdmodel": _PADDLE,
     ".pdiparams": _PADDLE,

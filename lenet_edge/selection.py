@@ -21,7 +21,7 @@ from lenet_edge.artifacts.artifact import (
     load_artifact,
 )
 from lenet_edge.artifacts.declared import declared_preprocessing
-from lenet_edge.artifacts.embedded import read_contract
+from lenet_edge.artifacts.embedded import part_paths, read_contract
 from lenet_edge.artifacts.keras_file import read_preprocessing
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing, infer_from_tensor
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
@@ -67,8 +67,8 @@ def load_artifacts(
 
     Args:
         files: the paths of model files; empty selects the files in `folder` that have a manifest.
-            Manifests, references and C headers are skipped, because a shell's ``out/*`` names
-            them too.
+            Manifests, references, C headers and parts of other files are skipped, because a
+            shell's ``out/*`` names them too.
         folder: the folder to search if `files` is empty.
         note: called with a line of text for each skipped file, and for each tested preprocessing.
         stated: the facts about the inputs that the user states.
@@ -91,8 +91,10 @@ def load_artifacts(
             raise ModelFileError(
                 f"there are no exported files in {folder}; create them with: lenet-edge export"
             )
-    models = [path for path in files if len(files) == 1 or not _is_companion(path)]
-    return [_load(path, stated, note, describe_again) for path in models]
+    if len(files) > 1:
+        parts = {part for path in files if path.is_file() for part in part_paths(path)}
+        files = [path for path in files if not (path in parts or _is_companion(path))]
+    return [_load(path, stated, note, describe_again) for path in files]
 
 
 def _load(

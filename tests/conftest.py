@@ -149,7 +149,7 @@ def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
         recipe = dataclasses.replace(CLASSIC, epochs=3)
         model, _ = loop.train(training, first_images(test_part, 1000), recipe)
         checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
-        formats = ["tflite", "onnx", "native"]
+        formats = ["tflite", "onnx", "native", "ncnn"]
         if needs.missing(*needs.BUILD_WASM) is None:
             formats.append("wasm")
         export(checkpoint.path, folder, training, test_part, formats, PRECISIONS)

@@ -21,6 +21,7 @@ _FIELDS = {
     "graph": "GraphReader",
     "converter": "Converter",
     "check": "Callable[[Path], None]",
+    "parts": "Callable[[Path], set[str]]",
     "contract_reader": "ContractReader",
     "contract_writer": "ContractWriter",
     "companion": "CompanionWriter",

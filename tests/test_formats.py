@@ -18,7 +18,7 @@ REFERENCES = [
     (format.name, field)
     for format in formats.FORMATS
     for field in ("check", "contract_reader", "contract_writer", "layers", "graph", "converter",
-                  "companion")
+                  "parts", "companion")
     if getattr(format, field)
 ]  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_an_exported_format_names_the_target_that_opens_it(name: str) -> None:
 
 
 def test_a_format_without_a_converter_is_not_offered() -> None:
-    assert formats.EXPORT_CHOICES == ("tflite", "onnx", "native", "wasm", "c")
+    assert formats.EXPORT_CHOICES == ("tflite", "onnx", "native", "wasm", "ncnn", "c")
 
 
 def test_the_table_imports_nothing_of_the_package() -> None:
@@ -77,7 +77,7 @@ def test_a_foreign_format_is_named_with_what_to_use(tmp_path: Path, suffix: str)
     assert re.search(r"name|make|export|unpack|save|is for", formats.ADVICE[suffix])
 
 
-@pytest.mark.parametrize("name", ["theirs.mlpackage", "theirs.rknn", "theirs.param"])
+@pytest.mark.parametrize("name", ["theirs.mlpackage", "theirs.rknn", "theirs.bin"])
 def test_a_command_names_a_foreign_format_in_one_line(
     tmp_path: Path, lenet_edge: LenetEdge, name: str
 ) -> None:

@@ -34,7 +34,7 @@ def test_without_files_all_exported_files_are_loaded(exports: Path, tmp_path: Pa
     assert [artifact.name for artifact in artifacts] == sorted(
         path.name
         for path in exports.iterdir()
-        if path.suffix in (".keras", ".tflite", ".onnx", ".wasm")
+        if path.suffix in (".keras", ".tflite", ".onnx", ".wasm", ".param")
     )
     # A C file is a program, and runs only if its path is given.
     programs = sorted(exports.glob("*.c"))

@@ -1,9 +1,10 @@
 """Artifacts: model files, and the manifests that describe them.
 
-An `Artifact` is one file on disk. Its manifest is a JSON file beside it: ``lenet_int8.tflite`` has
-``lenet_int8.tflite.json``. It holds the facts that a program needs to run the model and a person
-needs to trust it. The contract inside the file (all formats except .keras) repeats these facts, so
-that a file without its manifest can be used.
+An `Artifact` is one file on disk, or a file with parts: the .bin file of a .param file, and the
+files in which an .onnx file keeps weights. Its manifest is a JSON file beside it:
+``lenet_int8.tflite`` has ``lenet_int8.tflite.json``. It holds the facts that a program needs to run
+the model and a person needs to trust it. The contract inside the file (all formats except .keras)
+repeats these facts, so that a file without its manifest can be used.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import formats
-from lenet_edge.artifacts.embedded import read_contract, size_of
+from lenet_edge.artifacts.embedded import part_paths, read_contract, size_of
 from lenet_edge.artifacts.head import Head, head_of
 from lenet_edge.artifacts.output_operator import output_operator
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
@@ -76,6 +77,18 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """A further file of a model, such as its weights.
+
+    Attributes:
+        name: the path relative to the folder of the model file.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One model file, as its manifest describes it.
 
@@ -86,6 +99,7 @@ class Artifact:
         preprocessing: the rule that turns pixels into input values.
         settings: choices for the machine that will run the model, such as "reduce_range=True".
         head: the meaning of the outputs, a value of `head.Head`; None if the file does not tell.
+        parts: the further files of the model. `size_bytes` includes them, `sha256` does not.
     """
 
     path: Path
@@ -104,6 +118,7 @@ class Artifact:
     preprocessing: Preprocessing = UNIT
     settings: tuple[str, ...] = ()
     head: str | None = None
+    parts: tuple[FilePart, ...] = ()
 
     def __repr__(self) -> str:
         kind = f"{self.format} {self.precision}"
@@ -146,7 +161,7 @@ class Artifact:
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Artifact:
-        """Return the Artifact that `to_json` wrote; labels and settings may be missing.
+        """Return the Artifact that `to_json` wrote; labels, settings and parts may be missing.
 
         Raises:
             ValueError, TypeError, KeyError: `facts` is not the output of `to_json`.
@@ -155,10 +170,10 @@ class Artifact:
             side: tuple(TensorSpec(**s) for s in facts[side]) for side in ("inputs", "outputs")
         }
         names = {field: tuple(facts.get(field, ())) for field in ("labels", "settings")}
+        parts = tuple(FilePart(**part) for part in facts.get("parts", ()))
         rule = Preprocessing(**facts["preprocessing"])
-        artifact = cls(
-            **{**facts, **specs, **names, "preprocessing": rule, "path": Path(facts["path"])}
-        )
+        made = {"preprocessing": rule, "path": Path(facts["path"]), "parts": parts}
+        artifact = cls(**{**facts, **specs, **names, **made})
         typed_json.check_types(artifact)
         return artifact
 
@@ -189,6 +204,22 @@ def _with_head(artifact: Artifact) -> Artifact:
     if head is Head.LOGIT and output.scale is None and "int" in output.dtype:
         head = Head.VALUES  # the number of a class, such as that of an ArgMax
     return dataclasses.replace(artifact, head=head and head.value)
+
+
+def files_of(path: Path) -> dict[str, Path]:
+    """Return the file of a model and its parts, by their paths relative to its folder.
+
+    Raises:
+        ModelFileError: the file is damaged.
+    """
+    paths = (path, *part_paths(path))
+    return {Path(os.path.relpath(each, path.parent)).as_posix(): each for each in paths}
+
+
+def _read_parts(path: Path) -> tuple[FilePart, ...]:
+    files = files_of(path)
+    del files[path.name]
+    return tuple(FilePart(name, sha256_of(part)) for name, part in files.items())
 
 
 def manifest_path(path: Path) -> Path:
@@ -284,7 +315,27 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
             f"{path} is not the file that its manifest describes (the sha256 differs);"
             " export it again, or write its manifest again with: lenet-edge describe"
         )
-    return artifact
+    return dataclasses.replace(artifact, parts=_checked_parts(artifact))
+
+
+def _checked_parts(artifact: Artifact) -> tuple[FilePart, ...]:
+    """Return the parts of a file; both may have new names, because the hashes identify them.
+
+    Raises:
+        ModelFileError: a part is missing, or is not the described one.
+    """
+    actual, path = _read_parts(artifact.path), artifact.path
+    stated = {part.sha256: part.name for part in artifact.parts}
+    missing = stated.keys() - {part.sha256 for part in actual}
+    if not missing:
+        return actual
+    name = stated[min(missing)]
+    if len(actual) < len(stated):
+        raise ModelFileError(f"{path} needs its part {name} in the same folder; copy it too")
+    raise StaleManifestError(
+        f"{path} has a part ({name}) that is not the described one (the sha256 differs); export"
+        " it again, or write its manifest again with: lenet-edge describe"
+    )
 
 
 def _upgrade(facts: dict[str, Any]) -> None:
@@ -296,13 +347,23 @@ def _upgrade(facts: dict[str, Any]) -> None:
     facts["preprocessing"] = {"scale": [scale], "origin": "assumed" if scale == 1 else "read"}
 
 
+def is_intact(artifact: Artifact) -> bool:
+    """Tell whether a file and its parts are still the described ones."""
+    path = artifact.path
+    return (
+        path.is_file()
+        and sha256_of(path) == artifact.sha256
+        and _read_parts(path) == artifact.parts
+    )
+
+
 def check_unchanged(artifact: Artifact) -> None:
     """Check that a file is still the described one; another process may have exported it again.
 
     Raises:
         ModelFileError: the file has changed, or no longer exists.
     """
-    if not artifact.path.is_file() or sha256_of(artifact.path) != artifact.sha256:
+    if not is_intact(artifact):
         raise ModelFileError(f"{artifact.path} has changed since it was read; start again")
 
 
@@ -357,7 +418,7 @@ def _embedded_facts(path: Path, format: str) -> Any:
         )
     facts = json.loads(text)
     del facts["layout"]
-    return {**facts, **_facts_of(path)}
+    return {**facts, **_facts_of(path), "parts": facts.get("parts", ())}
 
 
 def _facts_of(path: Path) -> dict[str, Any]:
@@ -366,6 +427,7 @@ def _facts_of(path: Path) -> dict[str, Any]:
         "format": formats.BY_SUFFIX[path.suffix.lower()].name,
         "size_bytes": size_of(path),
         "sha256": sha256_of(path),
+        "parts": _read_parts(path),
         "created_at": changed.isoformat(timespec="seconds"),
     }
 

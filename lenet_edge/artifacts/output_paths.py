@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import itertools
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from lenet_edge import formats
 from lenet_edge.artifacts.artifact import manifest_path
-from lenet_edge.errors import UsageError
+from lenet_edge.artifacts.embedded import part_paths
+from lenet_edge.errors import ModelFileError, UsageError
 
 _MODEL_SUFFIXES = "|".join(re.escape(suffix) for suffix in formats.BY_SUFFIX)
 _MANIFEST_NAME = re.compile(rf".+({_MODEL_SUFFIXES})\.json", re.IGNORECASE)
@@ -91,6 +93,8 @@ def _check_name(output: Output) -> None:
             description = "the manifest of a model file"
         elif _REFERENCE_NAME.fullmatch(path.name):
             description = "the recorded logits of a model"
+        elif model := _model_with_part(path):
+            description = f"a part of the model {model.name}"
         else:
             continue
         usual = f"a {' or '.join(output.suffixes)}" if output.suffixes else "another"
@@ -99,14 +103,34 @@ def _check_name(output: Output) -> None:
         )
 
 
+def _model_with_part(path: Path) -> Path | None:
+    """Return the model file in the folder of a file that has the file as a part."""
+    if not path.is_file():
+        return None
+    for row in formats.FORMATS:
+        for model in path.parent.glob(f"*{row.suffix}") if row.parts else ():
+            if any(_is_same_file(part, path) for part in _parts(model)):
+                return model
+    return None
+
+
+def _parts(path: Path) -> list[Path]:
+    if path.is_file():
+        with contextlib.suppress(ModelFileError, OSError, ValueError):  # empty or damaged
+            return part_paths(path)
+    return []
+
+
 def _check_input(output: Output, name: str, path: Path) -> None:
-    """Check that an output does not replace an input, its manifest, or a file in it.
+    """Check that an output does not replace an input, its manifest, its parts, or a file in it.
 
     Raises:
         UsageError: it does.
     """
     of_option = f" ({name})" if name else ""
-    described = (path, manifest_path(path)) if formats.format_of(path) else (path,)
+    described = [path]
+    if formats.format_of(path):
+        described += [manifest_path(path), *_parts(path)]
     for file in described:
         if output.writes(file) and not file.is_dir():
             raise UsageError(

@@ -47,8 +47,8 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
     default=("tflite", "onnx"),
     show_default="tflite and onnx",
     help="Repeatable. native is the network as C code, which needs no runtime. wasm is that code"
-    " for browsers. c is the int8 TFLite file and the same file as a C array for TensorFlow Lite"
-    " Micro.",
+    " for browsers. ncnn is a .param and a .bin file for ncnn. c is the int8 TFLite file and the"
+    " same file as a C array for TensorFlow Lite Micro.",
 )
 @option(
     _FORMATS,

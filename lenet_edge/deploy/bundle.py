@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import lenet_edge
-from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
+from lenet_edge.artifacts.artifact import Artifact, files_of, manifest_path, manifest_text
 from lenet_edge.artifacts.reference import find_reference, reference_for
 from lenet_edge.data.evaluation_images import evaluation_data
 from lenet_edge.errors import DataError, ModelFileError
@@ -121,7 +121,8 @@ def make_bundle(
     files = {name: (_PACKAGE / "deploy" / name).read_bytes() for name in _SCRIPTS}
     for artifact in artifacts:
         # Not read from disk: the manifest may have a temporary name, see `artifact.announce`.
-        files[f"exported/{artifact.path.name}"] = artifact.path.read_bytes()
+        for name, path in files_of(artifact.path).items():
+            files[f"exported/{name}"] = path.read_bytes()
         files[f"exported/{manifest_path(artifact.path).name}"] = manifest_text(artifact).encode()
         if BY_NAME[artifact.format].role == "program" and machine:
             content = artifact.path.read_bytes()

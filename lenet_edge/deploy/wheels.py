@@ -13,12 +13,13 @@ import importlib.util
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import BoardError
-from lenet_edge.runtimes import deployables, get_deployable
+from lenet_edge.formats import BY_NAME
+from lenet_edge.runtimes import deployables, get_deployable, get_target
 from lenet_edge.support.child_program import run_program
 from lenet_edge.support.files import private_cache_folder, sha256_of
 from lenet_edge.support.python_command import python_module
@@ -80,12 +81,16 @@ class WheelSet:
         return hashlib.sha256(repr(sorted(self.hashes.items())).encode()).hexdigest()[:12]
 
 
-def find_wheels(system: System, runtimes: Sequence[str] = ()) -> WheelSet:
+def find_wheels(
+    system: System, runtimes: Sequence[str] = (), formats: Set[str] = frozenset(BY_NAME)
+) -> WheelSet:
     """Return the wheels for a board, downloaded into the user's cache.
 
     Args:
         system: the facts about the board.
-        runtimes: names of `runtimes.deployables`; if empty, the best that has a wheel.
+        runtimes: names of `runtimes.deployables`; if empty, the best that has a wheel and reads
+            one of the formats.
+        formats: names of the formats of the files for the board.
 
     Raises:
         BoardError: there is no wheel for this board, or the index cannot be reached.
@@ -99,10 +104,13 @@ def find_wheels(system: System, runtimes: Sequence[str] = ()) -> WheelSet:
         return WheelSet(tuple(runtimes), _cached_wheels(system, tuple(runtimes)))
     reasons = []
     for deployable in deployables():
+        if not formats & set(get_target(deployable.target).formats):
+            continue
         try:
             return WheelSet((deployable.name,), _cached_wheels(system, (deployable.name,)))
         except _NoWheelError as error:
             reasons.append(str(error))
+    reasons = reasons or [f"no runtime for boards reads {' or '.join(sorted(formats))} files"]
     raise BoardError("; ".join(reasons))
 
 

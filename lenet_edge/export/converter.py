@@ -6,7 +6,7 @@ The rows of `lenet_edge.formats` name the modules and functions that these types
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
@@ -58,15 +58,17 @@ class Converted:
     Attributes:
         content: the bytes of the file, without the contract.
         settings: choices for the machine that will run the file, for the manifest.
-        tensors: the input and the output. None: `export` opens the file and reads them.
+        tensors: the inputs and the outputs. None: `export` opens the file and reads them.
         converter: the name and version of the converting program, for the manifest, if it is not
             `Converter.CONVERTER`.
+        parts: the bytes of the other files of the format, by their suffix.
     """
 
     content: bytes
     settings: tuple[str, ...] = ()
-    tensors: tuple[TensorSpec, TensorSpec] | None = None
+    tensors: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] | None = None
     converter: str = ""
+    parts: dict[str, bytes] = field(default_factory=dict)
 
 
 class Converter(Protocol):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, announce, write_manifest
-from lenet_edge.artifacts.embedded import external_data
 from lenet_edge.artifacts.head import Head, num_classes, read_outputs, resolve_head
 from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.classifier_io import BATCH_SIZE, arrange_images, infer_all
@@ -196,14 +195,13 @@ def _agreement(artifact: Artifact, images: Calibration, expected: Any, checkpoin
 def _keep_checkpoint(checkpoint: Artifact, output_dir: Path) -> None:
     """Copy the checkpoint and its manifest into the folder of its exports.
 
-    The files with the weights of an .onnx file are copied too.
+    The parts of the file are copied too.
     """
     copy = dataclasses.replace(checkpoint, path=output_dir / checkpoint.path.name)
     if copy.path.resolve() != checkpoint.path.resolve():
-        names = external_data(checkpoint.path) if checkpoint.format == "onnx" else ()
-        for name in sorted(names):
-            with atomic_write(output_dir / name) as temporary:
-                shutil.copyfile(checkpoint.path.parent / name, temporary)
+        for part in checkpoint.parts:
+            with atomic_write(output_dir / part.name) as temporary:
+                shutil.copyfile(checkpoint.path.parent / part.name, temporary)
         with atomic_write(copy.path) as temporary:
             shutil.copyfile(checkpoint.path, temporary)
             if sha256_of(temporary) != checkpoint.sha256:

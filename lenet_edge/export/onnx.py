@@ -41,7 +41,7 @@ def convert(request: ConversionRequest) -> Converted:
             for entry, values in zip(model.inputs, request.arrays, strict=True)
         ]
     else:
-        graph, converter, images = _from_keras(request), "", request.arrays
+        graph, converter, images = from_keras(request), "", request.arrays
     graph = clean(graph)
     settings: tuple[str, ...] = ()
     if request.precision == "float16":
@@ -57,7 +57,7 @@ def convert(request: ConversionRequest) -> Converted:
     return Converted(content, settings, converter=converter)
 
 
-def _from_keras(request: ConversionRequest) -> Any:
+def from_keras(request: ConversionRequest) -> Any:
     """Return the graph that tf2onnx makes of a Keras model."""
     function = inference_function(request.model, request.batch_size).get_concrete_function()
     # `tf2onnx.convert.from_function` would make an input of each constant that a layer keeps.

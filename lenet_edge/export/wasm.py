@@ -71,9 +71,8 @@ def convert(request: ConversionRequest) -> Converted:
                 " install a clang with the wasm32 target (Debian: apt install clang lld)"
             )
         contract = json.dumps(compiled.contract(), separators=(",", ":"))
-        (inputs,), (outputs,) = compiled.inputs, compiled.outputs
         content = embed(output.read_bytes(), "wasm", contract)
-        return Converted(content, tensors=(inputs, outputs))
+        return Converted(content, tensors=(compiled.inputs, compiled.outputs))
 
 
 def compiler() -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact, files_of, is_intact
 from lenet_edge.artifacts.reference import find_reference
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.selection import select_pairs
-from lenet_edge.support.files import atomic_write, sha256_of
+from lenet_edge.support.files import atomic_write
 
 
 def read_files(artifacts: Iterable[Artifact]) -> dict[str, bytes]:
@@ -28,7 +28,8 @@ def read_files(artifacts: Iterable[Artifact]) -> dict[str, bytes]:
     files = {}
     for artifact in artifacts:
         path = path_on_board(artifact)
-        files[path] = artifact.path.read_bytes()
+        for name, part in files_of(artifact.path).items():
+            files[f"{Path(path).parent}/{name}"] = part.read_bytes()
         _, reference = find_reference(artifact)
         if reference.exists():
             files[f"{Path(path).parent}/{reference.name}"] = reference.read_bytes()
@@ -77,7 +78,7 @@ def describe_board(artifacts: list[dict[str, Any]], selection: dict[str, Any]) -
     """
     files = [Artifact.from_json(facts) for facts in artifacts]
     for file in files:
-        if sha256_of(file.path) != file.sha256:
+        if not is_intact(file):
             raise ModelFileError(f"{file.name} arrived damaged; try again")
     try:
         pairs, skipped = select_pairs(files, **selection)

@@ -57,7 +57,8 @@ def save_bundle(
         for artifact in load_artifacts(files, folder, console.note, stated)
         if files or BY_NAME[artifact.format].role not in ("checkpoint", "browser")
     ]
-    wheel_set = find_wheels(SYSTEMS[wheels], tuple(runtimes)) if wheels else None
+    read = {artifact.format for artifact in artifacts}
+    wheel_set = find_wheels(SYSTEMS[wheels], tuple(runtimes), read) if wheels else None
     bundle = make_bundle(
         artifacts,
         num_images,

@@ -82,7 +82,7 @@ def plan_deployment(
     """
     facts: BoardFacts = board.call("describe_board", BoardFacts)
     system = _check_system(board.host, facts)
-    wheels = find_wheels(system, runtimes)
+    wheels = find_wheels(system, runtimes, {artifact.format for artifact in artifacts})
     if system.is_32_bit_arm and not facts.has_numpy:
         raise BoardError(
             f"{board.host}: 32-bit systems need Debian's NumPy; on the board:"

@@ -30,7 +30,7 @@ def export(
         model: the checkpoint, a .keras or .onnx file; or a .tflite file, for C as it is.
         output_dir: the folder for the files and their manifests.
         console: the display.
-        formats: "tflite", "onnx", "native", "wasm" and "c".
+        formats: "tflite", "onnx", "native", "wasm", "ncnn" and "c".
         precisions: "float32", "float16", "dynamic", "int8" and "int16x8".
         dataset: see `datasets.load`.
         data_dir: see `datasets.load`.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import lenet_edge.model  # noqa: F401  import it first: it silences TensorFlow
-from lenet_edge.artifacts.artifact import manifest_path
+from lenet_edge.artifacts.artifact import files_of, manifest_path
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export.exporter import export
 from lenet_edge.formats import EXPORTED
@@ -44,7 +44,8 @@ def make_probe(formats: Sequence[str] = EXPORTED) -> None:
         exported = export(checkpoint.path, folder, blank, blank, formats=formats)
         for artifact in (checkpoint, *exported) if formats == EXPORTED else exported:
             path = FOLDER / f"probe{artifact.path.suffix}"
-            shutil.copyfile(artifact.path, path)
+            for file in files_of(artifact.path).values():
+                shutil.copyfile(file, path.with_suffix(file.suffix))
             shutil.copyfile(manifest_path(artifact.path), manifest_path(path))
 
 

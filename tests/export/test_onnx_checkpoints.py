@@ -173,6 +173,7 @@ def test_weights_in_another_file_are_copied(
     assert artifact.parent_sha256 == load_artifact(folder / "lenet.onnx").sha256
     copy = load_artifact(folder / "lenet.onnx")
     assert copy.size_bytes > 200_000
+    assert [part.name for part in copy.parts] == ["lenet.onnx.data"]
     images = mnist.load("test").images[:20]
     expected = logits(copy, images, "onnxruntime-cpu")
     found = logits(artifact, images, "litert-xnnpack")

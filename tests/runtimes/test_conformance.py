@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -42,18 +43,21 @@ FILES = (
     "lenet_native_float32.c",
     "lenet_native_int8.c",
     "lenet_float32.wasm",
+    "lenet_ncnn_float32.param",
+    "lenet_ncnn_int8.param",
 )
 INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
 # A software GPU runs these.
-ON_GPU = ("litert-gpu", "onnxruntime-webgpu")
+ON_GPU = ("litert-gpu", "onnxruntime-webgpu", "ncnn-vulkan")
 TESTED = [
     target
     for target in all_targets()
     if target.name in ON_GPU or needs.of_target(target) or absence(target) is None
 ]
-# More targets of TensorFlow, whose import takes five seconds each; more cores in QEMU.
-SLOW = ("tensorflow-xla", "tensorflow-eager", "tensorflow-lite",
+# More targets of TensorFlow, whose import takes five seconds each; more cores in QEMU; one more
+# software GPU.
+SLOW = ("tensorflow-xla", "tensorflow-eager", "tensorflow-lite", "ncnn-vulkan",
         *(core for core in CORES if core != "cortex-m4"))  # fmt: skip
 
 
@@ -144,6 +148,16 @@ def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
     if path.suffix in (".c", ".wasm"):
         sibling = path.with_name(path.name.replace("_native", "")).with_suffix(".tflite")
         return specs_in(sibling)
+    if path.suffix == ".param":  # it states the sizes of the layers in its lines
+        lines = [line.split() for line in path.read_text().splitlines()[2:]]
+        (entry,) = (line for line in lines if line[0] == "Input")
+        (end,) = (line for line in lines if "logits" in line)
+        assert {"0=28", "1=28", "2=1"} < set(entry)
+        assert "-23330=4,1,10,1,1" in end
+        return (
+            TensorSpec(entry[4], (None, 28, 28, 1), "float32"),
+            TensorSpec("logits", (None, 10), "float32"),
+        )
     if path.suffix == ".onnx":
         import onnx
 
@@ -287,6 +301,8 @@ def test_a_damaged_file_is_refused(
     whole = load_artifact(exports / name)
     content = whole.path.read_bytes()
     path = tmp_path / name
+    for part in whole.parts:
+        shutil.copy(exports / part.name, tmp_path)
     path.write_bytes(
         content[: len(content) // 2] if damage == "half" else content[:8].ljust(len(content), b"\0")
     )

@@ -31,10 +31,9 @@ def convert(request: ConversionRequest) -> Converted:
         ModelFileError: a layer or an operator is not covered; the message names it.
     """
     code = write(request, text.identifier(request.name))
-    (inputs,), (outputs,) = code.inputs, code.outputs
     return Converted(
         code.file(request.precision),
-        tensors=(inputs, outputs),
+        tensors=(code.inputs, code.outputs),
         converter=_converter(request),
     )
 
