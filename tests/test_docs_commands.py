@@ -73,8 +73,13 @@ ELSEWHERE = {
     "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -O2 -fstack-usage -c firmware/lenet_native_int8.c"
     " -o lenet.o": "export/test_native.py",
     "arm-none-eabi-size lenet.o": "export/test_native.py",
-    "lenet-edge verify exported/lenet_native_int8.c --target cortex-m4":
+    **dict.fromkeys(
+        (
+            "lenet-edge verify exported/lenet_native_int8.c --target cortex-m4",
+            "lenet-edge verify chip/lenet_int8_native.c --target cortex-m4",
+        ),
         "runtimes/test_cortex_m.py",
+    ),
     "lenet-edge tune --output-dir tuned": "flows/test_tune.py",
     "lenet-edge serve site/lenet_float32.wasm exported/lenet_int8.tflite": "serve/test_wasm.py",
     # Commands that need a GPU or a vendor's library.

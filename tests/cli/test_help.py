@@ -85,7 +85,7 @@ def test_every_option_has_a_group_and_a_help_text(name: str, command: click.Comm
 def test_the_texts_of_all_groups_stand_in_one_column() -> None:
     lines = [line for line in help_of("inspect").splitlines() if re.match(r"  -+\w", line)]
     columns = {len(line) - len(re.split(r" {2,}", line, maxsplit=2)[2]) for line in lines}
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert len(columns) == 1
 
 
