@@ -38,6 +38,7 @@ from lenet_edge.runtimes import (
     is_installed,
     open_session,
     refusal,
+    too_old,
 )
 from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
 from lenet_edge.runtimes._probe import probe as run_probe
@@ -230,7 +231,8 @@ def pair_up(
             works on this machine. An empty sequence means all default targets.
 
     Returns:
-        The pairs to run, and the targets that are not available with the reason.
+        The pairs to run; and the targets that are not available, or too old for a file, with the
+        reason.
 
     Raises:
         TargetError: a name is unknown, or no artifact has a format of the named targets.
@@ -250,8 +252,12 @@ def pair_up(
         reason = None if named else absence(target)
         if reason:
             skipped.append(Skipped(target.name, reason))
-        else:
-            pairs += [Pair(artifact, target) for artifact in fitting]
+            continue
+        for artifact in fitting:
+            if is_installed(target) and (why := too_old(artifact, target)):
+                skipped.append(Skipped(target.name, why, artifact.name))
+            else:
+                pairs.append(Pair(artifact, target))
     if not pairs and not skipped:
         raise TargetError(
             f"none of the files runs on {', '.join(names) or 'any target'}; see lenet-edge targets"

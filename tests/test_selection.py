@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
+from lenet_edge.deploy.wheels import WheelSet
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.runtimes import (
     NOT_BY_DEFAULT,
@@ -17,8 +18,11 @@ from lenet_edge.runtimes import (
     find_targets,
     get_target,
     is_installed,
+    too_old,
 )
 from lenet_edge.selection import best_target, load_artifacts, pair_up
+
+EXPORTED = Path(__file__).parents[1] / "exported"
 
 
 def pairs_of(artifacts: list[Artifact], *names: str) -> set[tuple[str, str]]:
@@ -44,6 +48,31 @@ def test_without_files_all_exported_files_are_loaded(exports: Path, tmp_path: Pa
         assert load_artifacts([path], folder)[0].format == "native"
     (artifact,) = load_artifacts([folder / "lenet_int8.onnx"], Path("nowhere"))
     assert artifact.name == "lenet_int8.onnx"
+
+
+def test_a_file_is_not_given_to_a_runtime_that_is_too_old(tmp_path: Path) -> None:
+    """The converter writes into each .tflite file which release opens it."""
+    old, target = EXPORTED / "lenet_dynamic.tflite", get_target("tflite-runtime-cpu")
+    assert load_artifact(old).oldest_runtime == "2.3.0"
+    assert too_old(load_artifact(old), target, "2.14.0") is None
+    new = tmp_path / "new.tflite"
+    new.write_bytes(old.read_bytes().replace(b"2.3.0\0\0", b"2.99.0\0"))
+    (artifact,) = load_artifacts([new], Path())
+    assert artifact.oldest_runtime == "2.99.0"
+    assert "needs TensorFlow Lite 2.99.0, and tflite-runtime 2.14.0 is older; run it on" in (
+        too_old(artifact, target, "2.14.0") or ""
+    )
+    assert too_old(artifact, get_target("litert-xnnpack")) is None  # has numbers of its own
+    if is_installed(target):
+        pairs, skipped = pair_up([load_artifact(old), artifact], ["tflite-runtime"])
+        assert [pair.artifact.name for pair in pairs] == [old.name]
+        assert [(skip.target, skip.artifact) for skip in skipped] == [(target.name, new.name)]
+
+
+def test_the_release_among_wheels() -> None:
+    wheels = WheelSet(("tflite",), (Path("tflite_runtime-2.14.0-cp311-cp311-linux_armv7l.whl"),))
+    assert wheels.release("tflite-runtime") == "2.14.0"
+    assert wheels.release("litert") is None
 
 
 def test_a_folder_without_exported_files_is_an_error(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import formats
-from lenet_edge.artifacts.embedded import part_paths, read_contract, size_of
+from lenet_edge.artifacts.embedded import oldest_runtime, part_paths, read_contract, size_of
 from lenet_edge.artifacts.head import Head, head_of
 from lenet_edge.artifacts.output_operator import output_operator
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
@@ -35,7 +35,7 @@ MANIFEST_VERSION = 2
 MAX_BYTES = 2**31  # size limit of FlatBuffers and Protocol Buffers
 _MAX_MANIFEST_BYTES = 2**20
 # Facts that the contract leaves out, because `load_artifact` reads them from the file system.
-_FILE_FACTS = ("path", "format", "size_bytes", "sha256", "created_at")
+_FILE_FACTS = ("path", "format", "size_bytes", "sha256", "created_at", "oldest_runtime")
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ class Artifact:
         settings: choices for the machine that will run the model, such as "reduce_range=True".
         head: the meaning of the outputs, a value of `head.Head`; None if the file does not tell.
         parts: the further files of the model. `size_bytes` includes them, `sha256` does not.
+        oldest_runtime: the oldest release of TensorFlow Lite that opens the file, such as "2.17.0",
+            as its converter wrote it into the file; None if the file does not tell.
     """
 
     path: Path
@@ -119,6 +121,7 @@ class Artifact:
     settings: tuple[str, ...] = ()
     head: str | None = None
     parts: tuple[FilePart, ...] = ()
+    oldest_runtime: str | None = None
 
     def __repr__(self) -> str:
         kind = f"{self.format} {self.precision}"
@@ -303,7 +306,9 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
             )
         # Path, format and size come from the file system; the manifest's own values are ignored.
         size = size_of(path)
-        artifact = Artifact.from_json({**facts, "path": path, "format": format, "size_bytes": size})
+        from_disk = {"path": path, "format": format, "size_bytes": size}
+        from_disk["oldest_runtime"] = oldest_runtime(path, format)
+        artifact = Artifact.from_json({**facts, **from_disk})
         _check_plausible(artifact)
         artifact = _with_head(artifact)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -423,12 +428,14 @@ def _embedded_facts(path: Path, format: str) -> Any:
 
 def _facts_of(path: Path) -> dict[str, Any]:
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
+    format = formats.BY_SUFFIX[path.suffix.lower()].name
     return {
-        "format": formats.BY_SUFFIX[path.suffix.lower()].name,
+        "format": format,
         "size_bytes": size_of(path),
         "sha256": sha256_of(path),
         "parts": _read_parts(path),
         "created_at": changed.isoformat(timespec="seconds"),
+        "oldest_runtime": oldest_runtime(path, format),
     }
 
 

@@ -9,6 +9,7 @@ file states is checked before use.
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,22 @@ def read_contract(path: Path, format: str) -> str | None:
         return None if contract is None else contract.decode("utf-8")
     except (struct.error, IndexError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged ({error}); export it again") from error
+
+
+def oldest_runtime(path: Path, format: str) -> str | None:
+    """Return the oldest release of TensorFlow Lite that opens a .tflite file, as the file states.
+
+    The converter of TensorFlow writes it from the versions of the operators (source:
+    tensorflow/lite/tools/versioning/runtime_version.cc). None: the file does not state it.
+    """
+    if format != "tflite":
+        return None
+    try:
+        stated = tflite_metadata(_map(path), b"min_runtime_version") or b""
+    except (struct.error, IndexError, ValueError):  # damaged, which its runtime says better
+        return None
+    version = re.match(rb"\d{1,4}\.\d{1,4}(\.\d{1,4})?(?=\0|$)", stated)
+    return version.group().decode() if version else None
 
 
 def external_data(path: Path) -> set[str]:

@@ -75,6 +75,14 @@ class WheelSet:
         """The SHA-256 of each wheel, by its file name."""
         return {path.name: sha256_of(path) for path in self.wheels}
 
+    def release(self, package: str) -> str | None:
+        """Return the release of a package among the wheels; None if it is not among them."""
+        for path in self.wheels:
+            name, release, *_ = path.name.split("-")
+            if name.replace("_", "-") == package:
+                return release
+        return None
+
     @property
     def id(self) -> str:
         """An identifier of these wheels and of a venv with them: 12 hexadecimal digits."""

@@ -29,7 +29,8 @@ def convert(request: ConversionRequest) -> Converted:
 
     - "float32": the model unchanged;
     - "float16": float16 weights;
-    - "dynamic": int8 weights of the dense layers, whose inputs are quantized at run time;
+    - "dynamic": int8 weights of the dense layers with one scale for each layer; their inputs are
+      quantized at run time;
     - "int8": int8 weights, activations, input and output;
     - "int16x8": int8 weights, int16 activations, input and output.
     """
@@ -40,6 +41,10 @@ def convert(request: ConversionRequest) -> Converted:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if request.precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if request.precision == "dynamic":
+        # With a scale for each output, tflite-runtime, which ended in 2023, cannot open the file.
+        # It is the only TFLite runtime with wheels for 32-bit boards.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if request.precision in CALIBRATED_PRECISIONS:
         sets = tf.lite.OpsSet
         operators, dtype = {

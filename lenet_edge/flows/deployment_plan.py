@@ -15,7 +15,7 @@ from lenet_edge.deploy.replies import BoardFacts
 from lenet_edge.deploy.ssh import SshConnection
 from lenet_edge.deploy.wheels import System, WheelSet, find_wheels
 from lenet_edge.errors import BoardError
-from lenet_edge.runtimes import get_deployable, get_target
+from lenet_edge.runtimes import get_deployable, get_target, too_old
 from lenet_edge.selection import Pair
 from lenet_edge.target import Target
 
@@ -32,7 +32,7 @@ class DeploymentPlan:
         wheels: the runtimes and their wheels.
         artifacts: the files to deploy.
         bundle: the release.
-        left_out: the names of files that the runtimes cannot read.
+        left_out: the names of files that the runtimes cannot read: of another format, or too new.
     """
 
     facts: BoardFacts
@@ -63,7 +63,7 @@ class DeploymentPlan:
             Pair(artifact, target)
             for artifact in self.artifacts
             for target in self.targets
-            if artifact.format in target.formats
+            if _reads(self.wheels, target, artifact)
         ]
 
 
@@ -88,8 +88,11 @@ def plan_deployment(
             f"{board.host}: 32-bit systems need Debian's NumPy; on the board:"
             " sudo apt install python3-numpy"
         )
-    formats = {format for target in _targets(wheels) for format in target.formats}
-    readable = tuple(artifact for artifact in artifacts if artifact.format in formats)
+    readable = tuple(
+        artifact
+        for artifact in artifacts
+        if any(_reads(wheels, target, artifact) for target in _targets(wheels))
+    )
     if not readable:
         raise BoardError(
             f"{board.host}: {' or '.join(wheels.runtimes)}, the choice for {system}, reads none of"
@@ -99,6 +102,13 @@ def plan_deployment(
     _check_disk_space(board.host, facts, bundle, wheels)
     left_out = tuple(artifact.name for artifact in artifacts if artifact not in readable)
     return DeploymentPlan(facts, wheels, readable, bundle, left_out)
+
+
+def _reads(wheels: WheelSet, target: Target, artifact: Artifact) -> bool:
+    """Tell whether a target reads a file with the release of its runtime in the wheels."""
+    if artifact.format not in target.formats:
+        return False
+    return too_old(artifact, target, wheels.release(target.runtime)) is None
 
 
 def _targets(wheels: WheelSet) -> list[Target]:

@@ -162,6 +162,9 @@ def _measure(
 ) -> BenchRun:
     pairs, missing = pair_up(load_artifacts(files, Path()), ())
     parity, failed = _verify(pairs, console)
+    # A pair that could not be verified would fail again at each batch size.
+    unfit = {(skip.artifact, skip.target) for skip in failed}
+    pairs = [pair for pair in pairs if (pair.artifact.name, pair.target.name) not in unfit]
     planned = plan.Plan(plan.expand(pairs, batch_sizes, own_batch=True), seed=seed)
     with (
         console.measuring_alone(),

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +24,10 @@ from lenet_edge.target import Session, Target
 
 # Targets with at least this preference run only if they are named: reference kernels and null.
 NOT_BY_DEFAULT = 90
+
+
+# Runtimes whose releases have the numbers of TensorFlow, with their distributions.
+_NUMBERED_AS_TENSORFLOW = {"tflite-runtime": "tflite-runtime"}
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,33 @@ def refusal(target: Target, format: str) -> str | None:
     """Return why a target runs no files of a format that users may expect there, or None."""
     refused: dict[str, str] = getattr(_module(target), "REFUSED_FORMATS", {})
     return None if format in target.formats else refused.get(format)
+
+
+def too_old(artifact: Artifact, target: Target, release: str | None = None) -> str | None:
+    """Return why the runtime of a target is too old for a file; None if nothing says so.
+
+    Args:
+        artifact: the file.
+        target: the target.
+        release: the release of the runtime; by default that of the installed package.
+    """
+    distribution = _NUMBERED_AS_TENSORFLOW.get(target.runtime)
+    if artifact.oldest_runtime is None or distribution is None:
+        return None
+    try:
+        release = release or importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    if _numbers(release) >= _numbers(artifact.oldest_runtime):
+        return None
+    return (
+        f"{artifact.name} needs TensorFlow Lite {artifact.oldest_runtime}, and {distribution}"
+        f" {release} is older; run it on LiteRT, or export it again"
+    )
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", release)))
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Session:

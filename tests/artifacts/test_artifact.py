@@ -300,7 +300,7 @@ def replace_model(path: Path, content: bytes, steps: int) -> None:
 
 
 CONTRACT_FACTS = {f.name for f in dataclasses.fields(Artifact)} - {
-    "path", "format", "size_bytes", "sha256", "created_at", "parts"
+    "path", "format", "size_bytes", "sha256", "created_at", "parts", "oldest_runtime"
 }  # fmt: skip
 
 
