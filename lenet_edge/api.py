@@ -327,6 +327,7 @@ def bench(
     csv: PathLike | None = None,
     pytest_benchmark: PathLike | None = None,
     inputs: PathLike | None = None,
+    count: str | Sequence[str] = (),
     preprocessing: Mapping[str, Any] | None = None,
     progress: Progress = "auto",
 ) -> BenchRun:
@@ -353,11 +354,14 @@ def bench(
         csv: a file for a row of each cell.
         pytest_benchmark: a file that ``pytest-benchmark compare`` reads.
         inputs: an .npz file with an array for each input; None means test images or random values.
+        count: processors such as "x86-64", "arm64" and "cortex-m4", to count the instructions of C
+            files on; without targets, no latency is measured.
         preprocessing: see `export`.
         progress: see `targets`.
 
     Returns:
-        A run whose `measurements` has the samples of each cell.
+        A run whose `measurements` has the samples of each cell, and `instruction_counts` the
+        counts.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; `json` holds what was measured.
@@ -381,6 +385,7 @@ def bench(
         timeout,
         _pythons(python),
         None if inputs is None else Path(inputs),
+        count=_several(count, str),
     )
     console, stated = _console(progress), _stated(preprocessing)
     choice = _choice(files, target, delegate, delegate_option, allow_fallback, console, stated)
@@ -393,7 +398,7 @@ def bench(
         csv_and_pytest.write_text(Path(pytest_benchmark), csv_and_pytest.to_pytest_benchmark(run))
     if stopped:
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run")
-    if not run.measurements:
+    if not run.measurements and not run.instruction_counts:
         reasons = [f"{skipped.target}: {skipped.reason}" for skipped in run.skipped]
         raise TargetError(f"nothing could be measured: {'; '.join(reasons[:3])}")
     return run

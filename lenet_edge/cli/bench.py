@@ -102,7 +102,8 @@ def _cpus(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @option(
     MEASURING, "--count", callback=_cpus, metavar="CPU,CPU...",
     help="Count the instructions of C files on x86-64, arm64, arm64-dotprod or cortex-m0, -m3, -m4,"
-    " -m7, -m33, -m55, in an emulator. Without --target, measure no latency.",
+    " -m7, -m33, -m55, in an emulator. Without --target, measure no latency."
+    " --target cortex-m4 counts too.",
 )  # fmt: skip
 @input_options
 @option(

@@ -17,6 +17,7 @@ from lenet_edge.flows.check import check
 from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.flows.counts import count_files
 from lenet_edge.flows.layers import layer_cells, with_layer_times
+from lenet_edge.microcontrollers.cores import CORES
 from lenet_edge.report.rank import SCENARIOS
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped, load_runs
 from lenet_edge.selection import Pair, select_pairs
@@ -93,8 +94,8 @@ def bench(
 ) -> tuple[BenchRun, bool]:
     """Check each file on the first test images, then measure its latency on this machine.
 
-    Count instructions first, if the settings name processors. If they do and the choice names no
-    target, measure no latency.
+    Count instructions first, if the settings name processors or the choice names cores of
+    microcontrollers. If so and the choice names no other target, measure no latency.
 
     Args:
         choice: the files and targets.
@@ -110,6 +111,13 @@ def bench(
     Raises:
         LenetEdgeError: no file fits the targets, or the run to resume has another plan.
     """
+    # A core that an emulator executes has no latency. Its instructions are counted instead.
+    names = [*CORES] if "cortex-m" in choice.targets else []
+    names += [name for name in choice.targets if name in CORES]
+    if names:
+        targets = tuple(name for name in choice.targets if name not in (*CORES, "cortex-m"))
+        choice = dataclasses.replace(choice, targets=targets)
+        settings = dataclasses.replace(settings, count=(*settings.count, *names))
     if not settings.count:
         return _bench_latencies(choice, settings, console, results_file, resume)
     counts, uncounted = count_files(choice.artifacts, settings.count, settings.inputs, console)

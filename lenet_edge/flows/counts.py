@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.instructions.count import CPUS, count_instructions
-from lenet_edge.errors import TargetError
+from lenet_edge.errors import TargetError, UsageError
 from lenet_edge.flows.console import Console
 from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.results.result_file import Skipped
@@ -28,7 +28,15 @@ def count_files(
 
     Returns:
         The counts, and the files that could not be counted with the reason.
+
+    Raises:
+        UsageError: a processor is unknown.
     """
+    for cpu in cpus:
+        if cpu not in CPUS:
+            raise UsageError(
+                f"instructions cannot be counted on {cpu}; choose of {', '.join(CPUS)}"
+            )
     counts: list[InstructionCount] = []
     skipped: list[Skipped] = []
     with console.progress_bar("Count", len(artifacts) * len(cpus)) as step:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lenet_edge.report.comparison import Change
+from lenet_edge.report.counts_section import counts_section
 from lenet_edge.report.doubts import disturbance_line
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.equal_boards import find_outliers, machines_name
@@ -54,12 +55,13 @@ class MachineReport:
     boards: PageSection | None = None
     changes: PageSection | None = None
     fits: PageSection | None = None
+    counts: PageSection | None = None
 
     @property
     def sections(self) -> list[PageSection]:
         """All sections in reading order."""
         first = [section for section in (self.changes, self.boards) if section]
-        fits = [self.fits] if self.fits else []
+        fits = [section for section in (self.counts, self.fits) if section]
         last = [*self.layers, self.skipped, self.facts]
         return [*first, self.others, self.parity, *fits, self.latencies, *last]
 
@@ -86,6 +88,7 @@ def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineRepo
         skipped=skipped_section(run.skipped),
         facts=facts_section(run),
         fits=fits_section(run),
+        counts=counts_section(run),
         boards=boards_section(boards) if any(run.board for run in boards) else None,
     )
 

@@ -69,6 +69,10 @@ def test_one_percent_more_in_a_kernel_fails_the_gate(lenet_edge: LenetEdge, tmp_
     base = BenchRun.load(tmp_path / "base.json")
     new = replace(base, instruction_counts=(count_instructions(slower, "x86-64"),))
     comparison = compare_runs(base, new)
+    assert [count.key for count in base.instruction_counts] == [
+        (LENET.name, "native-cpu", "x86-64")
+    ]
+    assert not base.measurements
     ((cell, reason),) = comparison.regressions(0.01)
     assert cell == "lenet_native_int8.c on x86-64"
     assert "most in lenet_1/dense" in reason

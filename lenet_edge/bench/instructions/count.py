@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,8 @@ def count_instructions(
     calls = _input_values(artifact, inputs)
     with temporary_folder() as folder:
         if cpu in CORES:
-            return bare_metal.count(artifact, CORES[cpu], calls, folder, note)
+            counted = bare_metal.count(artifact, CORES[cpu], calls, folder, note)
+            return replace(counted, inputs=origin_of(artifact, inputs))
         processor = _PROCESSORS[cpu]
         built = program.build(artifact, _find_compiler(processor), folder)
         content = b"".join(array.tobytes() for call in calls for array in call)

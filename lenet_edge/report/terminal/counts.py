@@ -23,14 +23,17 @@ def count_views(counts: Iterable[InstructionCount]) -> list[RenderableType]:
     in_order = sorted(counts, key=lambda count: count.artifact)
     for file, group in groupby(in_order, key=lambda count: count.artifact):
         of_file = list(group)
+        title = f"\n{make_printable(file)}  instructions of an inference"
+        views.append(Text(title, style="bold"))
         for first in range(0, len(of_file), _COLUMNS):
-            views.append(_table(file, of_file[first : first + _COLUMNS]))
+            views.append(_table(of_file[first : first + _COLUMNS]))
         views += [Text(line, style="dim") for line in _notes(of_file)]
     return views
 
 
-def _table(file: str, counts: Sequence[InstructionCount]) -> RenderableType:
-    table = titled_table(f"\n{make_printable(file)}  instructions of an inference")
+def _table(counts: Sequence[InstructionCount]) -> RenderableType:
+    table = titled_table("")
+    table.title = None
     table.add_column("", width=_NAME, no_wrap=True)
     for count in counts:
         table.add_column(count.cpu, justify="right", min_width=_NUMBER, no_wrap=True)
