@@ -34,7 +34,7 @@ def find_fits(path: Path, boards: Sequence[str]) -> Fits:
         boards: names of boards.
 
     Raises:
-        LenetEdgeError: there is no such board.
+        UsageError: there is no such board.
         ModelFileError: the file has no C code, or cannot be translated.
         TargetError: the compiler reports an error.
     """

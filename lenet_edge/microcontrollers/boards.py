@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lenet_edge.errors import LenetEdgeError
+from lenet_edge.errors import UsageError
 from lenet_edge.support.spelling import did_you_mean
 
 _KIB = 1024
@@ -151,14 +151,14 @@ def find_board(name: str) -> MicrocontrollerBoard:
     """Return the board with a name.
 
     Raises:
-        LenetEdgeError: the table has no such board; the message lists those that it has.
+        UsageError: the table has no such board; the message lists those that it has.
     """
     key = name.lower()
     if key in BOARDS:
         return BOARDS[key]
     if key in NOT_COVERED:
-        raise LenetEdgeError(f"{name} is not covered: {NOT_COVERED[key]}")
+        raise UsageError(f"{name} is not covered: {NOT_COVERED[key]}")
     hint = did_you_mean(key, BOARDS, 0.5)
-    raise LenetEdgeError(
+    raise UsageError(
         f"{name!r} is no board of the table; {hint or 'choose one of'} ({', '.join(BOARDS)})"
     )

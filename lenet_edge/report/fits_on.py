@@ -12,6 +12,7 @@ from lenet_edge.results.result_file import BenchRun, InstructionCount
 _NOTES = (
     "Flash holds machine code and weights, RAM the variables and the stack of one call. The rest of"
     " a program comes on top. Instructions are not cycles, and are never compared with latencies.",
+    "The verdict is that of verify on the emulated core, such as verify FILE --target cortex-m4.",
     "lenet-edge inspect FILE --board NAME shows the shares of a board, with the bytes that remain.",
 )
 
@@ -24,6 +25,7 @@ def fits_section(run: BenchRun) -> PageSection | None:
     counts = [count for count in run.instruction_counts if count.flash_total_bytes is not None]
     if not counts:
         return None
+    verdicts = {(report.candidate_sha256, report.target): report.verdict for report in run.parity}
     rows, styles = [], []
     for count in sorted(counts, key=lambda count: count.key):
         boards = [board for board in BOARDS.values() if board.core == count.cpu]
@@ -33,6 +35,7 @@ def fits_section(run: BenchRun) -> PageSection | None:
             (
                 count.artifact,
                 count.cpu,
+                verdicts.get((count.artifact_sha256, count.target), MISSING),
                 _titles(fitting),
                 _titles(too_small),
                 f"{count.instructions:,.0f}",
@@ -41,8 +44,9 @@ def fits_section(run: BenchRun) -> PageSection | None:
             )
         )
         styles.append("bad" if boards and not fitting else "")
-    columns = ("file", "core", "fits on", "too large for", "instructions", "flash", "RAM")
-    table = PageTable(columns, tuple(rows), 4, tuple(styles), prose=2)
+    columns = ("file", "core", "verdict", "fits on", "too large for", "instructions", "flash",
+               "RAM")  # fmt: skip
+    table = PageTable(columns, tuple(rows), 5, tuple(styles), prose=3)
     return PageSection("fits", "Microcontrollers", _NOTES, table)
 
 

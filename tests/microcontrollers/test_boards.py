@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lenet_edge.errors import LenetEdgeError
+from lenet_edge.errors import UsageError
 from lenet_edge.microcontrollers.boards import BOARDS, NOT_COVERED, find_board
 from lenet_edge.microcontrollers.cores import CORES
 from tests.test_docs import TEXTS
@@ -28,7 +28,7 @@ def test_a_board_has_a_known_core_and_a_source_for_each_figure(name: str) -> Non
     *((name, f"{name} is not covered: its processor is") for name in NOT_COVERED),
 ])  # fmt: skip
 def test_other_boards_are_refused_with_the_reason(name: str, message: str) -> None:
-    with pytest.raises(LenetEdgeError) as caught:
+    with pytest.raises(UsageError) as caught:
         find_board(name)
     assert str(caught.value).startswith(message)
 

@@ -111,10 +111,14 @@ def test_the_boards_that_a_c_file_fits_on(tmp_path: Path) -> None:
         flash_bytes={"code": 9_292, "constants": 263_872}, ram_bytes=0, stack_bytes=27_632,
     )  # fmt: skip
     counts = (count, dataclasses.replace(count, cpu="x86-64", flash_bytes=None))
-    run = dataclasses.replace(BENCH, instruction_counts=counts)
+    verified = dataclasses.replace(parity_report("<a>.c"), candidate_sha256="a", target="cortex-m0")
+    run = dataclasses.replace(BENCH, instruction_counts=counts, parity=(verified,))
     shown = Page(html(tmp_path, run, VERIFY)).text
     assert "Microcontrollers" in shown
-    row = "<a>.c cortex-m0 Raspberry Pi Pico Arduino Zero, BBC micro:bit v1 909,325 273,164 27,632"
+    row = (
+        "<a>.c cortex-m0 pass Raspberry Pi Pico Arduino Zero, BBC micro:bit v1 909,325 273,164"
+        " 27,632"
+    )
     assert row in " ".join(shown.split())
     assert "x86-64" not in shown.partition("Microcontrollers")[2].partition("All latencies")[0]
     assert "Microcontrollers" not in Page(html(tmp_path, BENCH, VERIFY)).text
