@@ -228,7 +228,7 @@ def repeat() -> list[dict[str, Any]]:
 def _bench(title: str, cells: tuple[plan.Cell, ...]) -> BenchRun:
     planned = plan.Plan(cells, rounds=6, stop=StopRule(0.6))
     with progress_bar(title, len(planned.steps())) as step:
-        return run_plan(planned, report=step)
+        return run_plan(planned, step, extend=step.extend)
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:

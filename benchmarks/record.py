@@ -32,7 +32,7 @@ def main() -> None:
         parity, wrong = verify(pairs, on_progress=step)
     planned = plan.Plan(plan.expand(pairs, plan.DEFAULT_BATCH_SIZES))
     with progress_bar("Bench", len(planned.steps())) as step:
-        timed = run_plan(planned, report=step, skipped=(*missing, *wrong))
+        timed = run_plan(planned, step, extend=step.extend, skipped=(*missing, *wrong))
     run = dataclasses.replace(timed, parity=tuple(parity))
     path = run.default_path(RESULTS)
     run.save(path)

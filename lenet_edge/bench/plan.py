@@ -160,11 +160,12 @@ class Plan:
     """The cells to measure, and the settings of the measurement.
 
     A round measures every cell once, each in a process of its own. The order changes from round
-    to round, so that drift of the machine affects all cells alike.
+    to round, so that drift of the machine affects all cells alike. Further rounds measure the cells
+    that the first ones left unclear; see `bench.extra_rounds`.
 
     Attributes:
         cells: the cells.
-        rounds: the number of rounds. The processes of a cell pool their samples and share the
+        rounds: the number of rounds of all cells. The processes of a cell in these rounds share the
             times of `stop`.
         seed: the seed of the orders.
         stop: the rule that ends the sampling of a cell.
@@ -173,6 +174,7 @@ class Plan:
             stands for all others.
         scenario: the scenario that the settings come from.
         inputs: the .npz file with an array for each input; None for test images or random values.
+        quantile: the quantile of the latency that ranks the cells; None for the mean.
     """
 
     cells: tuple[Cell, ...]
@@ -183,6 +185,7 @@ class Plan:
     pythons: Mapping[str, Path] = field(default_factory=dict)
     scenario: str | None = None
     inputs: Path | None = None
+    quantile: float | None = 0.5
 
     def orders(self) -> list[list[Cell]]:
         """Return the cells of each round, in the order of measurement."""
@@ -192,6 +195,10 @@ class Plan:
     def steps(self) -> list[Cell]:
         """Return the cells of all rounds, in the order of measurement."""
         return [cell for order in self.orders() for cell in order]
+
+    def extra_order(self, cells: Sequence[Cell], number: int) -> list[Cell]:
+        """Return the cells of a round beyond `rounds`, in the order of measurement."""
+        return random.Random(f"{self.seed} {number}").sample(cells, len(cells))
 
     @property
     def settings(self) -> dict[str, Any]:

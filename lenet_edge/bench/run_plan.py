@@ -12,6 +12,7 @@ from typing import Any
 
 from lenet_edge import worker
 from lenet_edge.bench import limit, timing
+from lenet_edge.bench.extra_rounds import EXTRA_FACTOR, cells_of_extra_round
 from lenet_edge.bench.plan import Cell, CellKey, Plan
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.machine.environment import Environment, read_environment
@@ -27,6 +28,7 @@ def run_plan(
     keep: Callable[[BenchRun], None] = lambda run: None,
     earlier: BenchRun | None = None,
     skipped: Sequence[Skipped] = (),
+    extend: Callable[[int], None] = lambda count: None,
 ) -> BenchRun:
     """Measure the cells of a plan on this machine; a cell that fails affects no other cell.
 
@@ -36,6 +38,7 @@ def run_plan(
         keep: called with the results so far after each process.
         earlier: the results of an interrupted run of the same plan, to be continued.
         skipped: pairs that are known not to run.
+        extend: called with the number of processes that a round beyond the plan adds.
 
     Returns:
         The measurements, sorted by artifact, target, batch size and threads; and the failures.
@@ -46,7 +49,9 @@ def run_plan(
     progress = BenchProgress(plan, read_environment(), skipped)
     if earlier is not None:
         progress.resume(earlier)
-    worker.run_locally(progress.measure(plan.cells, report, lambda: keep(progress.to_run())))
+    worker.run_locally(
+        progress.measure(plan.cells, report, lambda: keep(progress.to_run()), extend)
+    )
     return progress.to_run()
 
 
@@ -111,13 +116,15 @@ class BenchProgress:
         cells: Sequence[Cell],
         report: Callable[[str], None] = lambda line: None,
         keep: Callable[[], None] = lambda: None,
+        extend: Callable[[int], None] = lambda count: None,
     ) -> Job:
-        """Measure cells, round by round; each round also measures the machine's peak.
+        """Measure cells, round by round; each round of the plan also measures the machine's peak.
 
         Args:
             cells: all cells of the plan, or one machine's share of them.
             report: called with a line of text after each process.
             keep: called after each process, when `to_run` returns more than before.
+            extend: called with the number of processes that a round beyond the plan adds.
         """
         orders = dataclasses.replace(self._plan, cells=tuple(cells)).orders() if cells else []
         threads = sorted({cell.num_threads for cell in cells})
@@ -129,7 +136,35 @@ class BenchProgress:
                 if self.is_done(cell, number):
                     report(f"{cell}: nothing left to do")
                     continue
-                report((yield from self._measure_cell(cell)))
+                report((yield from self._measure_cell(cell, number)))
+                keep()
+        yield from self._measure_extra_rounds(cells, report, keep, extend)
+
+    def _measure_extra_rounds(
+        self,
+        cells: Sequence[Cell],
+        report: Callable[[str], None],
+        keep: Callable[[], None],
+        extend: Callable[[int], None],
+    ) -> Job:
+        """Measure the cells again that are not clear yet; see `bench.extra_rounds`."""
+        by_key = {cell.key: cell for cell in cells if cell.key not in self._failed}
+        while True:
+            measured = [self._measured[key] for key in by_key if key in self._measured]
+            number, budget = self._plan.rounds, len(measured) * self._plan.rounds * EXTRA_FACTOR
+            for measurement in measured:
+                budget -= max(len(measurement.processes) - self._plan.rounds, 0)
+                number = max(number, *(process.round or 0 for process in measurement.processes))
+            keys = cells_of_extra_round(measured, self._plan, budget)
+            if not keys:
+                return
+            extend(len(keys))
+            self._remaining = len(keys)
+            for cell in self._plan.extra_order([by_key[key] for key in keys], number + 1):
+                self._remaining -= 1
+                report((yield from self._measure_cell(cell, number + 1)))
+                if cell.key in self._failed:
+                    del by_key[cell.key]
                 keep()
 
     def _measure_peaks(self, threads: list[int]) -> Job:
@@ -141,8 +176,8 @@ class BenchProgress:
                 peak = peaks[count]
                 self._peaks[count] = max(peak, self._peaks.get(count, 0.0))
 
-    def _measure_cell(self, cell: Cell) -> Generator[Call[Any], Any, str]:
-        """Measure a cell in one more process; return a line of text for the user."""
+    def _measure_cell(self, cell: Cell, number: int) -> Generator[Call[Any], Any, str]:
+        """Measure a cell in a process of this round; return a line of text for the user."""
         plan = self._plan
         call = timing.measure.bind(
             artifact=cell.pair.artifact.to_json(),
@@ -161,6 +196,8 @@ class BenchProgress:
             return f"{cell}: {error}"
         latest = Measurement.from_json(facts)
         check_measurement(latest)
+        processes = (dataclasses.replace(p, round=number) for p in latest.processes)
+        latest = dataclasses.replace(latest, processes=tuple(processes))
         if latest.key != cell.key:
             raise ValueError(f"nobody requested a measurement of {latest.key}")
         self._measured[cell.key] = _pool(self._measured.get(cell.key), latest)
@@ -183,8 +220,9 @@ class BenchProgress:
         measured = self._measured.get(cell.key)
         if measured is not None:
             number, rounds = len(measured.processes) + 1, self._plan.rounds
+            of_rounds = f" of {rounds}" if number <= rounds else ""
             self._measured[cell.key] = dataclasses.replace(
-                measured, invalid=f"process {number} of {rounds} failed: {reason}"
+                measured, invalid=f"process {number}{of_rounds} failed: {reason}"
             )
 
     def to_run(self) -> BenchRun:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lenet_edge.cli import _terminal
 
 if TYPE_CHECKING:
+    from lenet_edge.flows.console import Step
     from lenet_edge.train.loop import TrainingProgress
 
 
@@ -20,7 +21,7 @@ class TerminalConsole:
         """Print one line on standard error."""
         _terminal.say(text)
 
-    def progress_bar(self, title: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
+    def progress_bar(self, title: str, total: int) -> AbstractContextManager[Step]:
         """Open a bar on a terminal; elsewhere print a line for each step."""
         return _terminal.progress_bar(title, total)
 

@@ -19,6 +19,7 @@ import click
 from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
+    from lenet_edge.flows.console import Step
     from lenet_edge.train.loop import TrainingProgress
 
 GATE_FAILED = 3  # exit status if a file does not pass
@@ -113,22 +114,22 @@ def spinner(title: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+def progress_bar(title: str, total: int) -> Iterator[Step]:
     """Yield a function to call after each of `total` steps, with a description of the step.
 
     It draws a bar with the remaining time on a terminal, and prints a line for each step elsewhere.
     """
-    if not sys.stderr.isatty():
-        done, started = 0, time.monotonic()
+    from lenet_edge.flows.console import Step
 
-        def print_step(step: str) -> None:
-            nonlocal done
-            done += 1
+    if not sys.stderr.isatty():
+        started = time.monotonic()
+
+        def print_step(done: int, total: int, step: str) -> None:
             left_s = (time.monotonic() - started) / done * (total - done)
             remaining = f" ({left_s:,.0f} s left)" if left_s > 10 else ""
             say(f"{title} {done}/{total}: {step}{remaining}")
 
-        yield print_step
+        yield Step(total, print_step)
         return
     from lenet_edge.flows.display import rich_bar
 

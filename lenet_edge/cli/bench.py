@@ -85,7 +85,8 @@ def _cpus(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 )  # fmt: skip
 @option(
     MEASURING, "--precision", callback=percent, default="1%", show_default=True, metavar="P%",
-    help="Stop when the half-width of the median's 95% interval is below this percentage.",
+    help="Stop when the half-width of the median's 95% interval is below this percentage: in a"
+    " process, and five times as wide between processes.",
 )  # fmt: skip
 @option(MEASURING, "--min-time", type=click.FloatRange(0), default=0.3, show_default=True,
         metavar="S", help="Sample each cell for at least this many seconds.")  # fmt: skip
@@ -93,7 +94,8 @@ def _cpus(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
         show_default=True, metavar="S",
         help="Sample each cell for at most this many seconds.")  # fmt: skip
 @option(MEASURING, "--rounds", type=click.IntRange(1, 100), default=3, show_default=True,
-        metavar="N", help="Number of processes that share the time of a cell.")  # fmt: skip
+        metavar="N", help="Number of processes that share the time of a cell. From 2 on, unclear"
+        " cells get more.")  # fmt: skip
 @option(MEASURING, "--timeout", type=click.FloatRange(0, min_open=True), default=300.0,
         metavar="S", show_default=True,
         help="Stop a process that takes longer than this many seconds.")  # fmt: skip

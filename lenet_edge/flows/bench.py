@@ -82,6 +82,7 @@ class BenchSettings:
             pythons=self.pythons,
             scenario=self.scenario,
             inputs=self.inputs,
+            quantile=SCENARIOS[self.scenario].quantile if self.scenario else 0.5,
         )
 
 
@@ -185,7 +186,7 @@ def _measure(
 
     try:
         with console.progress_bar("Bench", len(planned.steps())) as step:
-            keep(run_plan(planned, step, keep, earlier, skipped))
+            keep(run_plan(planned, step, keep, earlier, skipped, step.extend))
         stopped = False
     except KeyboardInterrupt:
         stopped = True

@@ -20,7 +20,26 @@ from lenet_edge.errors import LenetEdgeError
 if TYPE_CHECKING:
     from lenet_edge.train.loop import TrainingProgress
 
-Step = Callable[[str], None]  # called with a few words when a step of a stage is done
+
+class Step:
+    """Counter of the finished steps of a stage; call it with a few words after each step.
+
+    Args:
+        total: the number of steps.
+        show: called with the number of finished steps, the total and the words.
+    """
+
+    def __init__(self, total: int, show: Callable[[int, int, str], None]) -> None:
+        self._done, self._total, self._show = 0, total, show
+
+    def __call__(self, detail: str) -> None:
+        """Count one more step."""
+        self._done += 1
+        self._show(self._done, self._total, detail)
+
+    def extend(self, count: int) -> None:
+        """Add steps to the total."""
+        self._total += count
 
 
 class Console(Protocol):

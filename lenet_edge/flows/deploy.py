@@ -279,7 +279,7 @@ def _measure_locally(
     rule = StopRule(_min_time_s(max_time_s), max_time_s)
     local_plan = bench_plan.Plan(cells, stop=rule)
     with console.progress_bar("Bench", len(local_plan.steps())) as step:
-        run = run_plan(local_plan, report=step, skipped=tuple(skipped))
+        run = run_plan(local_plan, step, skipped=tuple(skipped), extend=step.extend)
     return dataclasses.replace(run, parity=tuple(parity)), logits_of
 
 

@@ -77,14 +77,11 @@ class CallbackConsole:
 
     def progress_bar(self, title: str, total: int) -> AbstractContextManager[Step]:
         """Return a context whose value reports one more step of `total`."""
-        done = 0
 
-        def step(detail: str) -> None:
-            nonlocal done
-            done += 1
+        def show(done: int, total: int, detail: str) -> None:
             self._callback(ProgressEvent(title, done, total, detail))
 
-        return contextlib.nullcontext(step)
+        return contextlib.nullcontext(Step(total, show))
 
     @contextlib.contextmanager
     def training_progress(self) -> Iterator[Callable[[TrainingProgress], None]]:
@@ -156,11 +153,12 @@ def _tqdm_bar(title: str, total: int) -> Iterator[Step]:
 
     with tqdm(total=total, desc=title, leave=False) as bar:
 
-        def step(detail: str) -> None:
+        def show(done: int, total: int, detail: str) -> None:
+            bar.total = total
             bar.set_postfix_str(detail, refresh=False)
             bar.update()
 
-        yield step
+        yield Step(total, show)
 
 
 @contextlib.contextmanager
@@ -184,4 +182,8 @@ def rich_bar(title: str, total: int) -> Iterator[Step]:
     )
     with Progress(*columns, console=Screen(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, title=title)
-        yield lambda detail: progress.update(task, advance=1, description=make_printable(detail))
+
+        def show(done: int, total: int, detail: str) -> None:
+            progress.update(task, completed=done, total=total, description=make_printable(detail))
+
+        yield Step(total, show)

@@ -13,6 +13,7 @@ from lenet_edge.bench.run_plan import BenchProgress
 from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.fleet.connection import FleetBoard
 from lenet_edge.flows.check import NUM_IMAGES, is_checked
+from lenet_edge.flows.console import Step
 from lenet_edge.flows.fleet_session import FleetSession, Report, verify_on_board
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport
 from lenet_edge.selection import Pair
@@ -119,8 +120,15 @@ class FleetBench:
             cells, self._pending[board] = self._pending[board], []
             yield from self._check(board, cells)
             yield from self._progress[board].measure(
-                cells, lambda line: self._report(f"{board}: {line}"), self._keep_sometimes
+                cells,
+                lambda line: self._report(f"{board}: {line}"),
+                self._keep_sometimes,
+                self._extend,
             )
+
+    def _extend(self, count: int) -> None:
+        if isinstance(self._report, Step):
+            self._report.extend(count)
 
     def _check(self, board: FleetBoard, cells: Sequence[Cell]) -> Job:
         """Verify each pair that has a reference and no report yet; its cells fail with it."""

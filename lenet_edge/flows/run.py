@@ -170,5 +170,5 @@ def _measure(
         console.measuring_alone(),
         console.progress_bar("Bench", len(planned.steps())) as step,
     ):
-        measured = run_plan(planned, report=step, skipped=(*missing, *failed))
+        measured = run_plan(planned, step, skipped=(*missing, *failed), extend=step.extend)
     return dataclasses.replace(measured, parity=tuple(parity))

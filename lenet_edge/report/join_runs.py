@@ -69,9 +69,10 @@ def pool(boards: Sequence[BenchRun]) -> BenchRun:
 
 
 def _ran_same_plan(boards: Sequence[BenchRun]) -> bool:
-    """Return True if process i of every cell belongs to the same round of the same board.
+    """Return True if the processes of every cell can be matched by board and round.
 
-    The cells can then be compared in pairs, and the speed of a board cancels.
+    The cells can then be compared in pairs, and the speed of a board cancels. Files of earlier
+    versions have no number of the round: there, every cell must have the same processes.
     """
     cells_by_board = [
         {
@@ -82,12 +83,19 @@ def _ran_same_plan(boards: Sequence[BenchRun]) -> bool:
     ]
     first = cells_by_board[0]
     counts = set(first.values())
-    return (
+    numbered = all(
+        process.round is not None
+        for run in boards
+        for measurement in run.measurements
+        for process in measurement.processes
+    )
+    same_processes = (
         len(counts) == 1
         and all(count > 0 and not invalid for count, invalid in counts)
         and all(cells == first for cells in cells_by_board)
-        and all(run.paired and run.settings == boards[0].settings for run in boards)
     )
+    same_plan = all(run.paired and run.settings == boards[0].settings for run in boards)
+    return same_plan and (numbered or same_processes)
 
 
 def _with_board(measurement: Measurement, board: str | None) -> Measurement:

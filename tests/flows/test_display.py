@@ -23,13 +23,14 @@ def test_a_callback_gets_an_event_for_each_step_and_note() -> None:
     console.note("Loading")
     with console.progress_bar("Bench", 2) as step:
         step("a")
+        step.extend(1)
         step("b")
     assert events == [
         ProgressEvent("Note", 0, 0, "Loading"),
         ProgressEvent("Bench", 1, 2, "a"),
-        ProgressEvent("Bench", 2, 2, "b"),
+        ProgressEvent("Bench", 2, 3, "b"),
     ]
-    assert list(map(str, events)) == ["Note: Loading", "Bench 1/2: a", "Bench 2/2: b"]
+    assert list(map(str, events)) == ["Note: Loading", "Bench 1/2: a", "Bench 2/3: b"]
 
 
 def test_a_bar_may_get_its_length_later() -> None:
