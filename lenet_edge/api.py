@@ -326,6 +326,9 @@ def bench(
     resume: bool = False,
     csv: PathLike | None = None,
     pytest_benchmark: PathLike | None = None,
+    layers: bool = False,
+    layers_csv: PathLike | None = None,
+    node_data: PathLike | None = None,
     inputs: PathLike | None = None,
     count: str | Sequence[str] = (),
     preprocessing: Mapping[str, Any] | None = None,
@@ -353,6 +356,10 @@ def bench(
         resume: continue the run that `json` holds.
         csv: a file for a row of each cell.
         pytest_benchmark: a file that ``pytest-benchmark compare`` reads.
+        layers: also measure the time of each layer.
+        layers_csv: a file for a row of each layer; implies `layers`.
+        node_data: a folder for the times of the layers as node data for Model Explorer; implies
+            `layers`.
         inputs: an .npz file with an array for each input; None means test images or random values.
         count: processors such as "x86-64", "arm64" and "cortex-m4", to count the instructions of C
             files on; without targets, no latency is measured.
@@ -371,6 +378,7 @@ def bench(
     """
     from lenet_edge.flows.bench import BenchSettings, bench
     from lenet_edge.report import csv_and_pytest
+    from lenet_edge.report.layer_files import write_layer_files
 
     if resume and json is None:
         raise UsageError("--resume needs the run's file: --json FILE")
@@ -385,17 +393,21 @@ def bench(
         timeout,
         _pythons(python),
         None if inputs is None else Path(inputs),
+        layers=bool(layers or layers_csv or node_data),
         count=_several(count, str),
     )
     console, stated = _console(progress), _stated(preprocessing)
     choice = _choice(files, target, delegate, delegate_option, allow_fallback, console, stated)
     used = [*(artifact.path for artifact in choice.artifacts), inputs]
-    _check_outputs({"json": json, "csv": csv, "pytest_benchmark": pytest_benchmark}, used)
+    outputs = {"json": json, "csv": csv, "pytest_benchmark": pytest_benchmark}
+    _check_outputs({**outputs, "layers_csv": layers_csv}, used)
     run, stopped = bench(choice, settings, console, None if json is None else Path(json), resume)
     if csv is not None:
         csv_and_pytest.write_text(Path(csv), csv_and_pytest.to_csv(run))
     if pytest_benchmark is not None:
         csv_and_pytest.write_text(Path(pytest_benchmark), csv_and_pytest.to_pytest_benchmark(run))
+    csv_of_layers, folder = (None if p is None else Path(p) for p in (layers_csv, node_data))
+    write_layer_files(run, csv_of_layers, folder)
     if stopped:
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run")
     if not run.measurements and not run.instruction_counts:

@@ -64,7 +64,7 @@ def measure_layers(
     values = make_batches(file, batch_size, inputs)[0]
     with closing(open_session(file, chosen, num_threads)) as session:
         if not isinstance(session, TimesLayers):
-            raise TargetError(f"{chosen.runtime} cannot time its layers")
+            raise TargetError(f"{chosen.name} cannot time its layers")
         session.prepare(values)
         session.infer()
         block = max(1, math.ceil(_BLOCK_S / max(warm_up(session, [values]).infer_s, 1e-9)))
@@ -92,7 +92,7 @@ def measure_layers(
             if times.agrees:
                 break
         if times is None:
-            raise TargetError(f"{chosen.runtime} cannot time the layers of {file.name}")
+            raise TargetError(f"{chosen.name} cannot time the layers of {file.name}")
         return times.to_json()
 
 
@@ -157,12 +157,19 @@ def describe_steps(
         seconds: their times.
         layers: the layers of the file.
     """
-    known: dict[str, Layer] = {}
+    known: dict[str, list[Layer]] = {}  # some converters give one name to several operators
     for layer in layers:
-        known.setdefault(layer.name, layer)
+        known.setdefault(layer.name, []).append(layer)
     described = []
     for step, time_s in zip(steps, seconds, strict=True):
-        own = [known.pop(name) for name in step.nodes if name in known]
+        own = []
+        for name in step.nodes:
+            same = known.get(name, [])
+            match = next((each for each in same if each.kind == step.operator), None)
+            match = match or next(iter(same), None)
+            if match is not None:
+                same.remove(match)
+                own.append(match)
         main = max(own, key=lambda layer: layer.macs or 0, default=None)
         names = tuple(layer.name for layer in own) if layers else step.nodes
         fallback = step.nodes[-1] if step.nodes and not layers else step.name

@@ -173,7 +173,8 @@ def command(
     from lenet_edge.errors import TargetError, UsageError
     from lenet_edge.flows.bench import BenchSettings, bench
     from lenet_edge.flows.fleet_session import Choice
-    from lenet_edge.report import csv_and_pytest, layer_files
+    from lenet_edge.report import csv_and_pytest
+    from lenet_edge.report.layer_files import write_layer_files
     from lenet_edge.report.terminal.bench import bench_view
     from lenet_edge.selection import load_artifacts
     from lenet_edge.support.files import is_stream
@@ -215,10 +216,7 @@ def command(
         csv_and_pytest.write_text(csv_file, csv_and_pytest.to_csv(run))
     if pytest_file:
         csv_and_pytest.write_text(pytest_file, csv_and_pytest.to_pytest_benchmark(run))
-    if layers_csv:
-        csv_and_pytest.write_text(layers_csv, layer_files.layers_to_csv(run))
-    if node_data:
-        layer_files.write_node_data(run, node_data)
+    write_layer_files(run, layers_csv, node_data)
     output(bench_view(run), run.to_json(), json_file)
     if stopped:
         hint = "; go on with the same command and --resume" if run_file else ""

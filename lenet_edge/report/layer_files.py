@@ -18,6 +18,14 @@ NODE_DATA_SUFFIX = "-layers.json"  # `bench --node-data` checks it
 _GRADIENT = ({"stop": 0, "bgColor": "#fff7ec"}, {"stop": 1, "bgColor": "#d7301f"})
 
 
+def write_layer_files(run: BenchRun, csv_file: Path | None, folder: Path | None) -> None:
+    """Write the layer times of a run as CSV, and as node data; None leaves a form out."""
+    if csv_file is not None:
+        write_text(csv_file, layers_to_csv(run))
+    if folder is not None:
+        write_node_data(run, folder)
+
+
 def layers_to_csv(run: BenchRun) -> str:
     """Return a header and one row for each layer of each pair; the rest has rows of its own."""
     rows = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lenet_edge.results.formatting import latency
+from lenet_edge.results.formatting import latency, microseconds
 
 AGREES_WITHIN = 0.1  # largest share of a call that may stay unexplained
 
@@ -91,6 +91,16 @@ class LayerTimes:
     def key(self) -> tuple[str, str, int, int]:
         """The file name, target, batch size and thread count."""
         return self.artifact, self.target, self.batch_size, self.num_threads
+
+    def html_rows(self) -> list[dict[str, str]]:
+        """Return the rows of a table; see `support.html_table`."""
+        parts = [(layer.name, layer.operator, layer.time_s) for layer in self.layers]
+        parts += [(name, "", seconds) for name, seconds in self.rests]
+        return [
+            {"layer": name, "operator": operator, "µs": microseconds(seconds),
+             "share": f"{self.share(seconds):.1%}"}
+            for name, operator, seconds in parts
+        ]  # fmt: skip
 
     @property
     def sum_s(self) -> float:

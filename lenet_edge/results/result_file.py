@@ -163,6 +163,10 @@ class BenchRun:
             parts.append(html_table([report.html_row() for report in self.parity], "Parity"))
         if self.measurements:
             parts.append(html_table([m.html_row() for m in self.measurements], "Latency"))
+        parts += [
+            html_table(times.html_rows(), f"Layers of {times.artifact} on {times.target}")
+            for times in self.layer_times
+        ]
         skipped = [skipped.html_row() for skipped in self.skipped]
         if skipped:
             parts.append(html_table(skipped, "Skipped"))

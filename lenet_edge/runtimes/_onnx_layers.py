@@ -124,9 +124,11 @@ def match_nodes(optimized: OnnxGraph, original: OnnxGraph) -> list[LayerStep]:
     steps = []
     for name, kind, inputs, outputs in optimized.nodes:
         end = next((value for value in outputs if value in producer), None)
-        if end is None:
-            own = names.get(_MADE.sub("", _MADE.sub("", name)))
-            end = next((value for value in own[3] if value), None) if own else None
+        if end is None:  # the name is that of a node or of a value of the file
+            known = _MADE.sub("", _MADE.sub("", name))
+            own = names.get(known)
+            named = next((value for value in own[3] if value), None) if own else None
+            end = named or (known if known in producer else None)
         group: list[tuple[str, str, list[str], list[str]]] = []
         borders = {stands_for.get(value, value) for value in inputs}
         waiting = [end] if end else []

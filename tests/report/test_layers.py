@@ -72,6 +72,13 @@ def test_the_page_has_a_chapter_with_bars() -> None:
     assert "change this layer first" in report.render(".md")
 
 
+def test_a_notebook_shows_the_layers() -> None:
+    page = RUN._repr_html_()
+    assert "Layers of net.tflite on litert-xnnpack" in page
+    assert "60.0%" in page
+    assert "<b>" not in page
+
+
 def test_csv_has_all_times() -> None:
     rows = list(csv.DictReader(io.StringIO(layers_to_csv(RUN))))
     assert [row["layer"] for row in rows][2:] == [
