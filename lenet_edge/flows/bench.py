@@ -122,7 +122,8 @@ def bench(
     if not settings.count:
         return _bench_latencies(choice, settings, console, results_file, resume)
     counts, uncounted = count_files(choice.artifacts, settings.count, settings.inputs, console)
-    run, stopped = BenchRun.of_this_machine(), False
+    run = BenchRun.of_this_machine().with_revision_of(_folder_of(choice))
+    stopped = False
     if choice.targets:
         run, stopped = _bench_latencies(choice, settings, console, results_file, resume)
     skipped = (*run.skipped, *uncounted)
@@ -130,6 +131,11 @@ def bench(
     if results_file:
         run.save(results_file)
     return run, stopped
+
+
+def _folder_of(choice: Choice) -> Path:
+    """Return the folder of the first file, whose repository has the commit of the run."""
+    return choice.artifacts[0].path.parent if choice.artifacts else Path()
 
 
 def _bench_latencies(
@@ -156,7 +162,9 @@ def _bench_latencies(
         with console.progress_bar("Check", len(pairs)) as step:
             planned, parity, failed = check(planned, step)
         skipped = [*missing, *unfit, *refused, *failed]
-        run, stopped = _measure(planned, skipped, parity, earlier, console, results_file)
+        run, stopped = _measure(
+            planned, skipped, parity, earlier, console, results_file, _folder_of(choice)
+        )
         if settings.layers and not stopped:
             with console.progress_bar("Layers", len(layer_cells(planned))) as step:
                 run, stopped = with_layer_times(run, planned, step)
@@ -174,13 +182,15 @@ def _measure(
     earlier: BenchRun | None,
     console: Console,
     results_file: Path | None,
+    folder: Path,
 ) -> tuple[BenchRun, bool]:
     is_rewritten = results_file is not None and not is_stream(results_file)
     latest = earlier or BenchRun.of_this_machine(skipped=tuple(skipped), parity=tuple(parity))
 
     def keep(run: BenchRun) -> None:
         nonlocal latest
-        latest = dataclasses.replace(run, parity=tuple(parity))
+        run = dataclasses.replace(run, parity=tuple(parity))
+        latest = run.with_revision_of(folder)
         if results_file and is_rewritten:
             latest.save(results_file)
 

@@ -90,6 +90,7 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         LenetEdgeError: the reference is missing or does not fit, or no file fits the targets.
     """
     bounds = settings.read_bounds()
+    folder = choice.artifacts[0].path.parent if choice.artifacts else Path()
     pairs, missing = select_pairs(
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
@@ -108,7 +109,8 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         missing += failed
         pairs = [pair for number, pair in enumerate(pairs) if number not in by_parent]
         if not pairs:
-            return BenchRun.of_this_machine(parity=tuple(by_output), skipped=tuple(missing))
+            run = BenchRun.of_this_machine(parity=tuple(by_output), skipped=tuple(missing))
+            return run.with_revision_of(folder)
     if sibling is not None:
         images = _load_images(settings.data, sibling, console.note) if settings.data else None
         sibling, pairs = settle_inputs(sibling, pairs, images, console.note)
@@ -132,7 +134,8 @@ def verify(choice: Choice, settings: VerifySettings, console: Console) -> BenchR
         reports = _with_layers(reports, expectations, pairs, sibling)
     if settings.logits_file:
         npz.write_arrays(settings.logits_file, logits_of)
-    return BenchRun.of_this_machine(parity=(*by_output, *reports), skipped=(*missing, *failed))
+    run = BenchRun.of_this_machine(parity=(*by_output, *reports), skipped=(*missing, *failed))
+    return run.with_revision_of(folder)
 
 
 def _by_parent(pairs: Sequence[Pair]) -> dict[int, Artifact]:

@@ -75,7 +75,7 @@ def to_pytest_benchmark(run: BenchRun) -> str:
             "python_implementation": "CPython",
             "cpu": {"brand_raw": machine.cpu, "count": machine.cores},
         },
-        "commit_info": {"id": run.git_commit, "dirty": False, "time": run.created_at},
+        "commit_info": {"id": run.git_commit, "dirty": bool(run.git_dirty), "time": run.created_at},
         "benchmarks": [_benchmark(cell) for cell in run.measurements],
         "datetime": run.created_at,
         "version": "5.0.0",

@@ -270,7 +270,7 @@ def facts_section(run: BenchRun) -> PageSection:
         "Python": machine.python,
         "packages": ", ".join(f"{name} {version}" for name, version in machine.packages.items()),
         "measured": run.created_at,
-        "commit": run.git_commit,
+        "commit": f"{run.git_commit}, with changes" if run.git_dirty else run.git_commit,
         "plan": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in run.settings.items() if v),
     }
     rows = tuple((name, value) for name, value in facts.items() if value)

@@ -19,10 +19,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import functools
 import json
 import re
-import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,6 +40,7 @@ from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write
 from lenet_edge.support.html_table import html_lines, html_table
+from lenet_edge.support.repository import read_revision
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -97,7 +96,9 @@ class BenchRun:
         macs: multiply-accumulates for one image, by the sha256 of the artifact.
         peak_macs_per_s: float32 multiply-accumulates per second that this machine reached in a
             matrix product, by thread count.
-        git_commit: commit of the working directory; None outside a repository.
+        git_commit: commit of the repository of the model files, or else of the working directory;
+            None outside a repository.
+        git_dirty: whether a tracked file of that repository differed from the commit.
         board: name of the machine in its fleet; None without a fleet.
         created_at: time of creation, ISO 8601 in UTC.
         schema_version: version of the JSON schema.
@@ -114,6 +115,7 @@ class BenchRun:
     macs: dict[str, int] = field(default_factory=dict)
     peak_macs_per_s: dict[int, float] = field(default_factory=dict)
     git_commit: str | None = None
+    git_dirty: bool | None = None
     board: str | None = None
     created_at: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(
@@ -139,8 +141,17 @@ class BenchRun:
             measurements,
             parity,
             skipped,
-            git_commit=_git_commit(),
-        )
+        ).with_revision_of(Path())
+
+    def with_revision_of(self, folder: Path) -> BenchRun:
+        """Return the run at the commit of the repository that holds a folder, if there is one."""
+        try:
+            revision = read_revision(folder.resolve())
+        except OSError:  # the current folder may be deleted
+            return self
+        if revision is None:
+            return self
+        return dataclasses.replace(self, git_commit=revision.commit, git_dirty=revision.is_dirty)
 
     def __repr__(self) -> str:
         failed = sum(skipped.artifact is not None for skipped in self.skipped)
@@ -198,6 +209,7 @@ class BenchRun:
             "schema_version": self.schema_version,
             "created_at": self.created_at,
             "git_commit": self.git_commit,
+            "git_dirty": self.git_dirty,
             "board": self.board,
             "environment": dataclasses.asdict(self.environment),
             "settings": self.settings,
@@ -229,6 +241,7 @@ class BenchRun:
             macs=facts.get("macs", {}),  # the first files of schema 2 lack it
             peak_macs_per_s={int(n): x for n, x in facts.get("peak_macs_per_s", {}).items()},
             git_commit=facts["git_commit"],
+            git_dirty=facts.get("git_dirty"),
             board=facts["board"],
             created_at=facts["created_at"],
         )
@@ -423,13 +436,3 @@ def check_report(report: ParityReport) -> None:
     possible = all(fraction is None or 0 <= fraction <= 1 for fraction in fractions)
     if report.num_samples < 0 or not possible:
         raise ValueError(f"{report.candidate} is right on more images than there are")
-
-
-@functools.cache
-def _git_commit() -> str | None:
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=5)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
