@@ -211,7 +211,7 @@ def test_a_file_that_fails_its_bounds_is_no_error() -> None:
 
 def test_bench(benched: le.BenchRun, tmp_path: Path) -> None:
     assert [m.batch_size for m in benched.measurements] == [1, 1]
-    assert {len(m.processes) for m in benched.measurements} == {2}
+    assert all(len(m.processes) >= 2 for m in benched.measurements)
     assert benched.settings["max_time_s"] == 0.3
     assert one_line(repr(benched))
     assert one_line(repr(benched.measurements[0]))

@@ -45,7 +45,7 @@ def test_a_misbehaving_runtime_affects_only_its_own_cells(
     run = BenchRun.load(tmp_path / "out.json")
     cells = {cell.target: cell for cell in run.measurements}
     assert set(cells) == {"litert-xnnpack", "misbehaving-babble"}
-    assert all(len(cell.processes) == 2 and not cell.invalid for cell in run.measurements)
+    assert all(len(cell.processes) >= 2 and not cell.invalid for cell in run.measurements)
     # The check before the measurement already skips them.
     reasons = {
         skipped.target: skipped.reason.removeprefix("verify.inference:record_logits ")
@@ -93,7 +93,7 @@ def test_an_interrupted_bench_continues(
     assert done.stderr.count("nothing left to do") == 12 - stopped.remaining
     run = BenchRun.load(out)
     assert run.remaining == 0
-    assert [len(cell.processes) for cell in run.measurements] == [3] * 4
+    assert all(len(cell.processes) >= 3 for cell in run.measurements)
     medians = {cell.key: [p.p50_s for p in cell.processes] for cell in run.measurements}
     for cell in stopped.measurements:
         before = [process.p50_s for process in cell.processes]
