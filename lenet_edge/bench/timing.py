@@ -78,8 +78,8 @@ def measure(
     with closing(open_session(file, chosen, num_threads)) as session:
         if chosen.measures != "latency":
             raise TargetError(
-                f"{chosen.name} is emulated and has no latency; prove the file there with:"
-                f" lenet-edge verify {file.name} --target {chosen.name}"
+                f"{chosen.name} is emulated and has no latency; count its instructions with:"
+                f" lenet-edge bench {file.name} --count {chosen.name}"
             )
         session.prepare(batches[0])  # some runtimes allocate or compile at this point
         loaded = time.perf_counter()

@@ -120,6 +120,20 @@ def test_a_fault_is_one_line_of_the_report(tmp_path: Path) -> None:
         compute(load_artifact(path), np.zeros((1, 28, 28, 1), np.float32))
 
 
+@pytest.mark.costly
+@pytest.mark.needs(*needs.CORTEX_M)
+def test_bench_counts_instead_of_timing(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
+    files = [str(EXPORTED / f"lenet_native_{precision}.c") for precision in ("int8", "float32")]
+    done = lenet_edge_here("bench", *files, "--target", "cortex-m0", "--json", "run.json")
+    assert done.returncode == 0, done.stdout
+    run = BenchRun.load(tmp_path / "run.json")
+    assert not run.measurements
+    assert [(count.artifact, count.cpu) for count in run.instruction_counts] == [
+        ("lenet_native_int8.c", "cortex-m0")
+    ]
+    assert "262,144" in run.skipped[0].reason
+
+
 @pytest.mark.slow
 @pytest.mark.needs(*needs.CORTEX_M)
 def test_a_file_is_verified_on_all_images(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from lenet_edge.microcontrollers.cores import Core
 from lenet_edge.microcontrollers.program import BareMetalProgram, build_program
 from lenet_edge.microcontrollers.toolchain import FLAGS
 from lenet_edge.results.instruction_count import InstructionCount
+from lenet_edge.runtimes.cortex_m import check_memory, tensor_bytes
 from lenet_edge.runtimes.native import read_file
 from lenet_edge.target import Array
 
@@ -50,10 +51,10 @@ def count(
     """
     qemu = emulator.find_emulator()
     interface, inputs, outputs = read_file(artifact)
-    source = folder / "network.c"
-    source.write_bytes(artifact.path.read_bytes())
-    items = [np.dtype(spec.dtype).itemsize for spec in (*inputs, *outputs)]
-    sizes = [size * item for size, item in zip(interface.sizes, items, strict=True)]
+    source, content = folder / "network.c", artifact.path.read_bytes()
+    check_memory(content, interface, inputs, outputs, core, artifact.name)
+    source.write_bytes(content)
+    sizes = tensor_bytes(interface, inputs, outputs)
     built = build_program(
         [source], interface.name, core, folder, sizes[: len(inputs)], sizes[len(inputs) :],
         flags=(*FLAGS, "-g"),  # which does not change the code
