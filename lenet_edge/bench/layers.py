@@ -107,6 +107,8 @@ def _probes(session: TimesLayers, values: Any) -> Any:
     while True:
         try:
             probe = next(probes, None)
+        except MemoryError:
+            raise
         except Exception as error:  # each vendor raises its own types
             if not number:
                 reason = error if isinstance(error, LenetEdgeError) else one_line(error)

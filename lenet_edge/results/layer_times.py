@@ -131,11 +131,11 @@ class LayerTimes:
         """The parts of a call that are no layer, each with its name and its seconds."""
         known = self.call_s is not None
         name = (
-            ("not attributed" if known else "the call of the runtime and what its profiler drops")
+            ("not attributed" if known else "outside of the layers")
             if self.rest_s >= 0
             else ("counted twice" if known else "added by the profiler")
         )
-        parts = [("the call of the runtime", self.call_s or 0.0), (name, self.rest_s)]
+        parts = [("call of the runtime", self.call_s or 0.0), (name, self.rest_s)]
         return [(part, seconds) for part, seconds in parts if abs(self.share(seconds)) >= 0.005]
 
     @property
@@ -147,7 +147,7 @@ class LayerTimes:
         rest = ", ".join(f"{name} {self.share(abs(seconds)):.0%}" for name, seconds in self.rests)
         takes = f"{largest.name} takes {self.share(largest.time_s):.0%} of {latency(self.whole_s)}"
         first = (
-            f"{takes}, less than the call of the runtime: no layer is worth a change."
+            f"{takes}; the call of the runtime takes longer than any layer."
             if (self.call_s or 0.0) > largest.time_s
             else f"{takes}: change this layer first."
         )

@@ -20,7 +20,7 @@ from lenet_edge.errors import TargetError
 from lenet_edge.target import InputValues
 
 # Cut graphs are open at the same time, each with its weights.
-MAX_CUT_BYTES = 1 << 30
+MAX_CUT_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)

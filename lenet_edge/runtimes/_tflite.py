@@ -143,7 +143,8 @@ class InterpreterSession(TensorSession):
         """
         content = self._path.read_bytes()
         operators = self._interpreter._get_ops_details()
-        names = {t["index"]: t["name"] for t in self._interpreter.get_tensor_details()}
+        details = self._interpreter.get_tensor_details()
+        names = {tensor["index"]: tensor["name"] for tensor in details}
         nodes = [
             (node["op_name"], [*map(int, node["inputs"])], [*map(int, node["outputs"])])
             for node in operators
@@ -155,8 +156,9 @@ class InterpreterSession(TensorSession):
             tensor = next((names[tensor] for tensor in made if tensor >= 0), None)
             name = kind if tensor is None else tensor.split(";")[0]
             steps.append(LayerStep(name, kind, (name,), tensor))
-        cuts = [self._cut(content, [node[1:] for node in nodes], n, values)
-                for n in range(len(nodes) + 1)]  # fmt: skip
+        numeric = {t["index"] for t in details if np.dtype(t["dtype"]).kind in "biuf"}
+        ends = [node[1:] for node in nodes]
+        cuts = [self._cut(content, ends, n, values, numeric) for n in range(len(nodes) + 1)]
         yield CutProbe(steps, [each.infer for each in cuts])
 
     def _cut(
@@ -165,9 +167,12 @@ class InterpreterSession(TensorSession):
         nodes: Sequence[tuple[list[int], list[int]]],
         kept: int,
         values: InputValues,
+        numeric: set[int],
     ) -> InterpreterSession:
         """Return a session that is ready to run the first operators of the graph."""
-        outputs = live_tensors(nodes, kept, self._outputs) or self._inputs[:1]
+        # A resource, such as a variable, is no output.
+        live = live_tensors(nodes, kept, self._outputs)
+        outputs = [tensor for tensor in live if tensor in numeric] or self._inputs[:1]
         interpreter = self._open_content(cut(content, kept, outputs))
         session = InterpreterSession(
             interpreter, self._target, self.runtime_version, self._path, self._open_content

@@ -24,6 +24,7 @@ from lenet_edge.runtimes._native_layers import add_hooks
 from lenet_edge.runtimes._onnx_layers import OnnxGraph, match_nodes
 from lenet_edge.selection import Pair, load_artifacts
 from tests.needs import require
+from tests.runtimes.test_delegates import compiled
 from tests.tflite_files import Graph, write_tflite
 
 EXPORTED = Path(__file__).parents[2] / "exported"
@@ -107,6 +108,20 @@ def test_the_slow_layer_is_named(tmp_path: Path, suffix: str, target: str) -> No
     assert times.largest is not None
     assert times.largest.name == "y", times
     assert times.summary.startswith("y takes")
+
+
+def test_a_layer_that_a_delegate_slows_is_named(tmp_path: Path) -> None:
+    require("gcc")
+    toy = compiled(tmp_path / "libtoy.so")
+    target = dataclasses.replace(
+        get_target("litert-xnnpack"), delegate="libtoy", library=str(toy), allow_fallback=True,
+        options=(("claim", "dense"), ("slow", "84")),
+    )  # fmt: skip
+    file = load_artifact(EXPORTED / "lenet_float32.tflite")
+    facts = measure_layers(file.to_json(), dataclasses.asdict(target), 1, 1, max_time_s=0.0)
+    largest = LayerTimes.from_json(facts).largest
+    assert largest is not None
+    assert largest.name == "lenet_1/dense2_1/MatMul", facts
 
 
 SLOW = """

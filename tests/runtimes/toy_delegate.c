@@ -2,6 +2,7 @@
    connected layers, all without padding, and takes what its options say:
      claim=none|dense|all   which nodes it takes; dense if left out
      bias=X                 add X to each second value of the last layer: it runs, and is wrong
+     slow=N                 waste time in each fully connected layer of N outputs
      fail=create            find no device
      fail=graph             refuse any graph whose batch is free
    The parts of TFLite's C ABI that it needs are declared here: tensorflow/lite/core/c/common.h,
@@ -41,9 +42,9 @@ typedef struct { Delegate *delegate; Ints *nodes, *inputs, *outputs; } Partition
 typedef struct { int padding, stride_width, stride_height, activation; } ConvParams;
 typedef struct { int padding, stride_width, stride_height, filter_width, filter_height, activation; } PoolParams;
 
-typedef struct { int claim_dense, claim_all, refuse_free; float bias; } Options;
+typedef struct { int claim_dense, claim_all, refuse_free, slow; float bias; } Options;
 typedef struct { int kind, x, w, b, y, last; ConvParams conv; PoolParams pool; int activation; } Step;
-typedef struct { int count; float bias; float **own; size_t tensors; Step steps[]; } Program;
+typedef struct { int count, slow; float bias; float **own; size_t tensors; Step steps[]; } Program;
 
 static int size_of(const Tensor *tensor) {
   int size = 1;
@@ -57,6 +58,7 @@ static void *init(Context *context, const char *buffer, size_t length) {
   const Options *options = partition->delegate->data;
   Program *program = calloc(1, sizeof *program + sizeof(Step) * partition->nodes->size);
   program->bias = options->bias;
+  program->slow = options->slow;
   program->tensors = context->tensor_count;
   program->own = calloc(context->tensor_count, sizeof *program->own);
   for (int i = 0; i < partition->nodes->size; i++) {
@@ -156,6 +158,7 @@ static int invoke(Context *context, Node *node) {
     if (s->kind == FULLY_CONNECTED) {
       int outputs = W->dims->data[0], inputs = W->dims->data[1];
       connect(s, size_of(Y) / outputs, inputs, outputs, x, W->data, b, program->bias, y);
+      for (volatile int wasted = 0; outputs == program->slow && wasted < 300000;) wasted++;
     }
   }
   return 0;
@@ -198,6 +201,8 @@ Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count
       options->claim_all = strcmp(values[i], "all") == 0;
     } else if (!strcmp(keys[i], "bias")) {
       options->bias = (float)atof(values[i]);
+    } else if (!strcmp(keys[i], "slow")) {
+      options->slow = atoi(values[i]);
     } else if (!strcmp(keys[i], "fail")) {
       options->refuse_free = strcmp(values[i], "graph") == 0;
       if (!strcmp(values[i], "create")) {
