@@ -7,6 +7,8 @@ computes in float16: by default it would do so for every file.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.ncnn_file import NcnnLayer
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import Deployable, _vulkan
+from lenet_edge.runtimes._layer_probe import CutProbe, LayerProbe, LayerStep
 from lenet_edge.target import (
     Array,
     Delegation,
@@ -62,7 +65,7 @@ class NcnnSession(TensorSession):
 
         self._ncnn: Any = ncnn
         self.runtime_version = ncnn.__version__
-        layers = ncnn_file.read_layers(artifact.path)
+        layers = self._layers = ncnn_file.read_layers(artifact.path)
         entries = [layer for layer in layers if layer.kind == "Input"]
         self._net: Any = ncnn.Net()
         options = self._net.opt
@@ -146,7 +149,11 @@ class NcnnSession(TensorSession):
 
     def infer(self) -> None:
         """Run the images one after the other."""
-        net, entries, ends = self._net, self._entries, self._ends
+        self._results = self._compute(self._ends)
+
+    def _compute(self, ends: Sequence[str]) -> list[list[Any]]:
+        """Return some values of each image; ncnn runs only the layers that they need."""
+        net, entries = self._net, self._entries
         results = []
         for mats in zip(*(mats for mats, _ in self._inputs), strict=True):
             extractor = net.create_extractor()
@@ -159,7 +166,25 @@ class NcnnSession(TensorSession):
                     raise TargetError(f"ncnn cannot compute {name}; error {status}")
                 found.append(mat)
             results.append(found)
-        self._results = results
+        return results
+
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Yield the probe that stops after each layer."""
+        if self.delegation is not None:
+            raise TargetError("the layers of a GPU are not timed; use ncnn-cpu")
+        steps: list[LayerStep] = []
+        ends: list[tuple[str, ...]] = [()]
+        for number, layer in enumerate(self._layers, 1):
+            if layer.kind not in _PASSIVE:
+                steps.append(LayerStep(layer.name, layer.kind, (layer.name,), layer.outputs[0]))
+                ends.append(self._live(number))
+        yield CutProbe(steps, [partial(self._compute, each) for each in ends])
+
+    def _live(self, kept: int) -> tuple[str, ...]:
+        """Return the values that the first layers compute, and that others or the caller read."""
+        computed = [name for layer in self._layers[:kept] for name in layer.outputs]
+        read = {*self._ends, *(name for layer in self._layers[kept:] for name in layer.inputs)}
+        return tuple(name for name in computed if name in read and name not in self._entries)
 
     def outputs(self) -> dict[str, Array]:
         """Return a copy of each output, images with their channels last."""

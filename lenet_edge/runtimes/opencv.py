@@ -9,9 +9,10 @@ and `bench` report them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.onnx_tensors import read_onnx_tensors
 from lenet_edge.runtimes import Deployable
+from lenet_edge.runtimes._layer_probe import LayerProbe, LayerStep, ProfilerProbe
+from lenet_edge.runtimes._onnx_layers import OnnxGraph
 from lenet_edge.target import (
     Array,
     InputValues,
@@ -42,6 +45,9 @@ TARGETS = (
     ),
 )
 DEPLOYABLE = Deployable("opencv", "opencv-cpu", "opencv-python-headless", rank=5)
+
+
+_NODE = "onnx_node!"  # the prefix of the names of layers
 
 
 class OpencvSession(TensorSession):
@@ -126,9 +132,67 @@ class OpencvSession(TensorSession):
     def _first_output(self) -> Array:
         return np.array(self._results[0])
 
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Yield the times that OpenCV keeps of each call."""
+        frequency = self._cv2.getTickFrequency()
+
+        def seconds() -> Array:
+            _, ticks = self._net.getPerfProfile()
+            times: Array = np.ravel(np.asarray(ticks, np.float64)) / frequency
+            return times
+
+        yield OpencvProfiler(
+            self._net, self.infer, seconds, OnnxGraph(Path(self._path).read_bytes())
+        )
+
     def close(self) -> None:
         """Release the network."""
         self._run = self._net = None
+
+
+class OpencvProfiler(ProfilerProbe):
+    """The times that OpenCV keeps of each call.
+
+    Args:
+        net: the network.
+        infer: runs it.
+        seconds: returns the times of the layers in the last call.
+        graph: the graph of the file.
+    """
+
+    method = "the times that OpenCV keeps"
+
+    def __init__(
+        self,
+        net: Any,
+        infer: Callable[[], object],
+        seconds: Callable[[], Array],
+        graph: OnnxGraph,
+    ) -> None:
+        self._infer, self._seconds = infer, seconds
+        tensors = {name: outputs[0] for name, _, _, outputs in graph.nodes if outputs}
+        infer()
+        steps: list[LayerStep] = []
+        # A layer without time is fused into the layer before it.
+        self._own = [number for number, time_s in enumerate(seconds()) if time_s or not number]
+        for number, full_name in enumerate(net.getLayerNames()):
+            name = full_name.removeprefix(_NODE)
+            nodes = (name,) if name in tensors else ()
+            if number in self._own:
+                kind = net.getLayer(net.getLayerId(full_name)).type
+                steps.append(LayerStep(name, kind, nodes, tensors.get(name)))
+            else:
+                before, tensor = steps[-1], tensors.get(name) or steps[-1].tensor
+                steps[-1] = replace(before, nodes=(*before.nodes, *nodes), tensor=tensor)
+        self.steps = tuple(steps)
+
+    def sample(self, calls: int) -> list[float]:
+        """Return the mean seconds of each layer."""
+        total = np.zeros(len(self._own))
+        for _ in range(calls):
+            self._infer()
+            total += self._seconds()[self._own]
+        return [float(each) for each in total / calls]
 
 
 def _no_elements(spec: TensorSpec) -> Array:
