@@ -59,6 +59,7 @@ USERLANDS = {
     "trixie-arm64": Userland("trixie", "arm64"),
     # The package index has no 32-bit wheel of NumPy.
     "bookworm-armhf": Userland("bookworm", "armhf", ("python3-numpy",)),
+    "trixie-armhf": Userland("trixie", "armhf", ("python3-numpy",)),
     # Python 3.9, which is too old for lenet-edge.
     "bullseye-arm64": Userland("bullseye", "arm64"),
 }

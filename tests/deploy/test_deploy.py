@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lenet_edge.data import mnist
 from lenet_edge.results.result_file import BenchRun
 from tests.boards.emulated_board import EmulatedBoard, start_board
 from tests.boards.userland import USERLANDS
@@ -189,6 +191,27 @@ def test_other_systems_and_runtimes(
         if file.endswith("int8.tflite") and target == "litert-xnnpack":
             assert difference["differing"] == 0
         assert difference["max_abs"] < (1e-4 if "float32" in file else 1.0)
+
+
+@pytest.mark.slow
+def test_32_bit_boards_with_current_python_get_ncnn(tmp_path: Path) -> None:
+    """No other runtime has a wheel for them, and the user names none."""
+    pytest.importorskip("ncnn")
+    from lenet_edge.export.exporter import export
+
+    digits = dataclasses.replace(mnist.load("test").subset(slice(1000)), name="1000 digits")
+    (artifact,) = export(
+        EXPORTED / "lenet.keras", tmp_path, mnist.load("train"), digits, ("ncnn",), ("int8",)
+    )
+    with start_board(USERLANDS["trixie-armhf"], "pi4") as board:
+        done = deploy(board, tmp_path, artifact.path, *SHORT, "--json", "facts.json")
+        assert done.returncode == 0, done.stderr
+        facts = json.loads((tmp_path / "facts.json").read_text())
+        (report,) = facts["results"]["parity"]
+        assert (report["target"], report["verdict"]) == ("ncnn-cpu", "pass")
+        assert facts["results"]["environment"]["architecture"] == "armv7l"
+        (difference,) = facts["differences"]
+        assert (difference["outputs"], difference["differing"]) == (10_000, 0)
 
 
 @pytest.mark.slow
