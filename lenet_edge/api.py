@@ -159,6 +159,7 @@ def export(
     int16x8: bool = False,
     all: bool = False,
     format: str | Sequence[str] = ("tflite", "onnx"),
+    board: str | None = None,
     cpu: Literal["auto", "x86", "arm"] = "auto",
     batch_size: int | None = None,
     calibration: PathLike | None = None,
@@ -177,7 +178,8 @@ def export(
         dynamic: export files with int8 weights and float activations too.
         int16x8: export files with int16 activations and int8 weights too.
         all: export every precision.
-        format: "tflite", "onnx", "native", "wasm", "ncnn", "c", or several of them.
+        format: "tflite", "onnx", "native", "wasm", "ncnn", "c", "firmware", or several of them.
+        board: the board of "firmware", such as "pico".
         cpu: the processor that int8 ONNX files will run on; "auto" means one like this.
         batch_size: a fixed batch size; None leaves it free.
         calibration: images that calibrate int8 files and judge all files: an .npz, .npy or CSV
@@ -218,6 +220,7 @@ def export(
                 batch_size,
                 None if calibration is None else Path(calibration),
                 _stated(preprocessing),
+                board=board,
             )
         )
 

@@ -208,8 +208,9 @@ ADVICE = {
     ".onnx_data": "the weights of an .onnx file; name the .onnx file beside it",
 }
 EXPORTED = tuple(format.name for format in FORMATS if format.converter)
-# `--format c` is no file format: it adds a C array of the int8 .tflite file.
-EXPORT_CHOICES = (*EXPORTED, "c")
+# These are no file formats: c adds a C array of the int8 .tflite file, and firmware a folder with
+# the int8 C file for a board.
+EXPORT_CHOICES = (*EXPORTED, "c", "firmware")
 
 
 def format_of(path: Path) -> Format | None:

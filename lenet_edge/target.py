@@ -41,7 +41,9 @@ class Target:
         library: path of an external TFLite delegate, a shared library; None for none.
         options: keys and values to create the delegate with.
         allow_fallback: whether the delegate may leave nodes to the CPU.
-        measures: "latency", or "instructions" on an emulated core, whose time says nothing.
+        measures: "latency", "instructions" on an emulated core, whose time says nothing, or
+            "cycles" on a board at a serial port.
+        parameter: what follows the name and a colon, such as PORT in serial:PORT; None for nothing.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Target:
     options: tuple[tuple[str, str], ...] = ()
     allow_fallback: bool = False
     measures: str = "latency"
+    parameter: str | None = None
 
     def __repr__(self) -> str:
         return f"Target({self.name!r} for {', '.join(self.formats)} on {self.device})"

@@ -25,6 +25,7 @@ PACKAGES = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "clang": "clang",
+    "cmake": "cmake",
     "gcc": "gcc",
     "git": "git",
     "ip": "iproute2",

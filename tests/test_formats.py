@@ -53,7 +53,8 @@ def test_an_exported_format_names_the_target_that_opens_it(name: str) -> None:
 
 
 def test_a_format_without_a_converter_is_not_offered() -> None:
-    assert formats.EXPORT_CHOICES == ("tflite", "onnx", "native", "wasm", "ncnn", "c")
+    choices = ("tflite", "onnx", "native", "wasm", "ncnn", "c", "firmware")
+    assert choices == formats.EXPORT_CHOICES
 
 
 def test_the_table_imports_nothing_of_the_package() -> None:

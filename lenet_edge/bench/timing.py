@@ -78,8 +78,9 @@ def measure(
     with closing(open_session(file, chosen, num_threads)) as session:
         if chosen.measures != "latency":
             raise TargetError(
-                f"{chosen.name} is emulated and has no latency; count its instructions with:"
-                f" lenet-edge bench {file.name} --count {chosen.name}"
+                f"{chosen.name} is a microcontroller, and bench measures no latency there; it"
+                f" counts {chosen.measures} with: lenet-edge bench {file.name} --target"
+                f" {chosen.name}"
             )
         session.prepare(batches[0])  # some runtimes allocate or compile at this point
         loaded = time.perf_counter()

@@ -48,7 +48,14 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
     show_default="tflite and onnx",
     help="Repeatable. native is the network as C code, which needs no runtime. wasm is that code"
     " for browsers. ncnn is a .param and a .bin file for ncnn. c is the int8 TFLite file and the"
-    " same file as a C array for TensorFlow Lite Micro.",
+    " same file as a C array for TensorFlow Lite Micro. firmware is a"
+    " folder that builds for --board, with the int8 C file.",
+)
+@option(
+    _FORMATS,
+    "--board",
+    metavar="NAME",
+    help="The board of --format firmware, such as pico or nano-33-ble. A wrong name lists all.",
 )
 @option(
     _FORMATS,
@@ -86,6 +93,7 @@ def command(
     everything: bool,
     formats: tuple[str, ...],
     cpu: str,
+    board: str | None,
     batch_size: int | None,
     calibration: Path | None,
     dataset: str,
@@ -105,6 +113,7 @@ def command(
     Example: lenet-edge export --int8 --dynamic
     Example: lenet-edge export other.onnx --int8 --calibration images.npz
     Example: lenet-edge export --format native --dynamic --int8
+    Example: lenet-edge export --format firmware --board pico
     """
     from lenet_edge.flows.export import export
 
@@ -122,4 +131,5 @@ def command(
         calibration,
         stated,
         report=lambda file: click.echo(f"{file.path}: {file.size}"),
+        board=board,
     )

@@ -44,6 +44,21 @@ def converter_of(format: str) -> Converter:
     return converter
 
 
+def convert_file(
+    source: ExportSource, format: str, precision: str, images: Calibration, options: Options
+) -> Converted:
+    """Convert the checkpoint to one format in one precision."""
+    request = ConversionRequest(
+        source.model.for_converters,
+        precision,
+        images.arrays,
+        options.batch_size,
+        options.cpu,
+        source.artifact.path.stem,
+    )
+    return _convert(source, format, request)
+
+
 def export_file(
     source: ExportSource,
     format: str,
@@ -51,19 +66,12 @@ def export_file(
     images: Calibration,
     options: Options,
     output_dir: Path,
+    converted: Converted | None = None,
 ) -> Artifact:
-    """Convert the checkpoint to one format in one precision, and write the file."""
+    """Convert the checkpoint, unless `converted` is the result, and write the file."""
     row, checkpoint = BY_NAME[format], source.artifact
     stem = checkpoint.path.stem
-    request = ConversionRequest(
-        source.model.for_converters,
-        precision,
-        images.arrays,
-        options.batch_size,
-        options.cpu,
-        stem,
-    )
-    converted = _convert(source, format, request)
+    converted = converted or convert_file(source, format, precision, images, options)
     fixed = "" if options.batch_size is None else f"_b{options.batch_size}"
     tensors: dict[str, Any] = {}
     if converted.tensors:

@@ -18,9 +18,10 @@ from lenet_edge.classifier_io import BATCH_SIZE, arrange_images, infer_all
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
-from lenet_edge.export import c, calibration
+from lenet_edge.export import c, calibration, firmware
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.conversion import (
+    convert_file,
     converter_of,
     export_file,
     open_artifact,
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _GOOD_AGREEMENT = 0.99
+_FIRMWARE = ("native", "int8")  # the C file in a firmware folder
 
 
 def export(
@@ -76,7 +78,8 @@ def export(
         training: its first 1,000 images calibrate the int8 and int16x8 files.
         test: the images of the reference logits, for `verify`.
         formats: names of `lenet_edge.formats.EXPORT_CHOICES`. "c" makes the int8 .tflite file and
-            a C array of it.
+            a C array of it. "firmware" makes this file, the int8 C file, and a folder for
+            `options.board`.
         precisions: "float32", "float16", "dynamic", "int8" and "int16x8".
         options: other choices.
         report: called with each artifact after it is written.
@@ -94,21 +97,28 @@ def export(
     is_calibrated = any(name in CALIBRATED_PRECISIONS for _, name in planned)
     images = _calibrate(source, own, training, options, is_calibrated)
     if not source.model.is_single:
-        if "c" in formats:
-            raise ModelFileError(f"{checkpoint}: --format c takes models with one output")
+        for name in sorted({"c", "firmware"} & set(formats)):
+            raise ModelFileError(f"{checkpoint}: --format {name} takes models with one output")
         note(f"verify compares the files with {checkpoint.name} output by output")
     elif is_calibrated and own is None and evaluation is None and test.name == EMBEDDED:
         note(
             f"ALARM: int8 is calibrated with images of {test.name}, which are not those of"
             f" {checkpoint.name}, so its files may be wrong; give its own with --calibration"
         )
+    early = None
+    if options.board:  # a program that is too large is refused before any file is written
+        early = convert_file(source, *_FIRMWARE, images, options)
+        firmware.check(early.content, checkpoint.name, options.board)
     _keep_checkpoint(source.artifact, output_dir)
     logits = _record_reference(source, evaluation, output_dir) if evaluation else None
     expected = logits if evaluation is own else None
     artifacts = []
     for format, precision in planned:
         try:
-            artifact = export_file(source, format, precision, images, options, output_dir)
+            converted = early if (format, precision) == _FIRMWARE else None
+            artifact = export_file(
+                source, format, precision, images, options, output_dir, converted
+            )
         except ModelFileError as error:
             if on_refused is None:
                 raise
@@ -121,6 +131,11 @@ def export(
         if "c" in formats and (format, precision) == ("tflite", "int8"):
             array, arena_bytes = c.write(artifact, images.arrays[0])
             note(f"{array}: needs an arena of {arena_bytes:,} bytes; its logits equal LiteRT's")
+    if options.board:
+        made = {(artifact.format, artifact.precision): artifact for artifact in artifacts}
+        pictures = evaluation.images if evaluation else images.arrays[0]
+        tflite = made["tflite", "int8"].path
+        note(firmware.write(made[_FIRMWARE], tflite, pictures, options.board))
     return artifacts
 
 
@@ -154,18 +169,22 @@ def _calibrate(
     return images
 
 
+# The files that the choices without a format of their own are made from.
+_DERIVED = {"c": (("tflite", "int8"),), "firmware": (("tflite", "int8"), _FIRMWARE)}
+
+
 def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of format and precision to export, precision by precision."""
     planned = [
         (format, precision)
         for precision in precisions
         for format in formats
-        if format != "c" and precision in converter_of(format).PRECISIONS
+        if format not in _DERIVED and precision in converter_of(format).PRECISIONS
     ]
-    if "c" in formats and ("tflite", "int8") not in planned:
-        planned.append(("tflite", "int8"))
+    needed = [job for format in formats for job in _DERIVED.get(format, ())]
+    planned += [job for job in dict.fromkeys(needed) if job not in planned]
     for precision in precisions:
-        if precision not in {name for _, name in planned} and tuple(formats) != ("c",):
+        if precision not in {name for _, name in planned} and not _DERIVED.keys() >= set(formats):
             raise LenetEdgeError(
                 f"{precision} is not available for {' and '.join(formats)}; add another --format"
             )

@@ -13,10 +13,12 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, batch_size_of, load_artifact
 from lenet_edge.artifacts.reference import find_reference
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
+from lenet_edge.data.evaluation_images import evaluation_images, has_test_images
 from lenet_edge.errors import ModelFileError, UsageError
-from lenet_edge.export import native
+from lenet_edge.export import firmware, native
 from lenet_edge.export.conversion import write_artifact
 from lenet_edge.export.converter import PRECISIONS
+from lenet_edge.export.firmware import FirmwareBoard
 from lenet_edge.export.native import text
 from lenet_edge.model_inputs import random_inputs
 from lenet_edge.runtimes import absence, get_target, open_session
@@ -37,6 +39,7 @@ def export_tflite(
     stated: StatedInput = NOTHING_STATED,
     report: Callable[[Artifact], None] = lambda artifact: None,
     note: Callable[[str], None] = lambda line: None,
+    board: FirmwareBoard | None = None,
 ) -> list[Artifact]:
     """Write the C file of a .tflite file, and its header.
 
@@ -46,21 +49,22 @@ def export_tflite(
     Args:
         path: the .tflite file.
         output_dir: folder for the files; created if it does not exist.
-        formats: must be "native" alone.
+        formats: "native", "firmware", or both.
         precisions: must be "float32" alone, the default: the precision is that of the file.
         stated: the facts about the input that the user states.
         report: called with the artifact after it is written.
         note: called with messages for the user.
+        board: the board of "firmware".
 
     Raises:
         UsageError: another format or a precision is chosen.
         ModelFileError: the file is damaged, an operator is not covered, or the C file gives other
             outputs than LiteRT.
     """
-    if tuple(formats) != ("native",):
+    if not {"native", "firmware"} >= set(formats):
         raise UsageError(
-            f"{path.name} is a .tflite file, which becomes C only; choose --format native, or"
-            " export the float model"
+            f"{path.name} is a .tflite file, which becomes C only; choose --format native or"
+            " --format firmware, or export the float model"
         )
     if tuple(precisions) != ("float32",):
         raise UsageError(
@@ -72,6 +76,8 @@ def export_tflite(
     (source,) = load_artifacts([path], output_dir, note, stated)
     is_known = source.precision in PRECISIONS
     precision = source.precision if is_known else ("int8" if code.has_integers else "float32")
+    if board:
+        firmware.check(code.file(precision), path.name, board)
 
     def write(folder: Path) -> Artifact:
         artifact = write_artifact(
@@ -98,6 +104,9 @@ def export_tflite(
     report(artifact)
     if remark:
         note(f"{artifact.name}: {remark}")
+    if board:
+        images = evaluation_images(source) if has_test_images(source) else None
+        note(firmware.write(artifact, path, images, board))
     return [artifact]
 
 

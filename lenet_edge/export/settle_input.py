@@ -25,6 +25,7 @@ from lenet_edge.data.labelled_images import load_images
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError
 from lenet_edge.export import calibration
+from lenet_edge.export.firmware import FirmwareBoard
 from lenet_edge.export.source import ExportSource, load_source
 from lenet_edge.rule_choice import (
     OWN_DIGITS,
@@ -48,12 +49,14 @@ class Options:
         calibration_file: images to calibrate with, instead of training images; a file or folder
             that `data.labelled_images.load_images` takes.
         stated: the facts about the model's input that the user states.
+        board: the board of the format "firmware".
     """
 
     batch_size: int | None = None
     cpu: str = "auto"
     calibration_file: Path | None = None
     stated: StatedInput = NOTHING_STATED
+    board: FirmwareBoard | None = None
 
 
 DEFAULT_OPTIONS = Options()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lenet_edge.artifacts.artifact import Artifact, check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
+from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
+
+if TYPE_CHECKING:
+    from lenet_edge.export.firmware import FirmwareBoard
 
 
 def export(
@@ -23,6 +28,7 @@ def export(
     calibration: Path | None = None,
     stated: StatedInput = NOTHING_STATED,
     report: Callable[[Artifact], None] = lambda artifact: None,
+    board: str | None = None,
 ) -> list[Artifact]:
     """Export a checkpoint to each format in each precision; see `exporter.export`.
 
@@ -30,7 +36,7 @@ def export(
         model: the checkpoint, a .keras or .onnx file; or a .tflite file, for C as it is.
         output_dir: the folder for the files and their manifests.
         console: the display.
-        formats: "tflite", "onnx", "native", "wasm", "ncnn" and "c".
+        formats: "tflite", "onnx", "native", "wasm", "ncnn", "c" and "firmware".
         precisions: "float32", "float16", "dynamic", "int8" and "int16x8".
         dataset: see `datasets.load`.
         data_dir: see `datasets.load`.
@@ -39,6 +45,7 @@ def export(
         calibration: images that calibrate int8 files and judge all files.
         stated: the facts about the model's input that the user states.
         report: called with each artifact when it is on disk.
+        board: the name of the board of "firmware".
 
     Raises:
         LenetEdgeError: the checkpoint cannot be exported, or the images do not fit it.
@@ -46,12 +53,13 @@ def export(
     """
     format = check_format(model)  # before TensorFlow, which takes seconds to load
     check_path_encoding(output_dir)
+    chosen = _find_board(formats, board)
     if format == "tflite":
         from lenet_edge.export.from_tflite import export_tflite
 
         with console.alone_in(output_dir):
             return export_tflite(
-                model, output_dir, formats, precisions, stated, report, console.note
+                model, output_dir, formats, precisions, stated, report, console.note, chosen
             )
     if "wasm" in formats:
         from lenet_edge.export import wasm
@@ -74,6 +82,23 @@ def export(
             formats=formats,
             precisions=precisions,
             report=report,
-            options=exporter.Options(batch_size, cpu, calibration, stated),
+            options=exporter.Options(batch_size, cpu, calibration, stated, chosen),
             note=console.note,
         )
+
+
+def _find_board(formats: Sequence[str], name: str | None) -> FirmwareBoard | None:
+    """Return the board of the format "firmware"; None without this format.
+
+    Raises:
+        UsageError: the board is unknown or missing, or the format is not chosen.
+    """
+    if "firmware" not in formats:
+        if name is not None:
+            raise UsageError("--board is for --format firmware; add that option")
+        return None
+    from lenet_edge.export.firmware import find_firmware_board
+
+    if name is None:
+        raise UsageError("--format firmware needs a board, such as --board pico")
+    return find_firmware_board(name)

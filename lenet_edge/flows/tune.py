@@ -65,7 +65,9 @@ def tune_and_save(
     if "tflite" not in target.formats:
         raise TargetError(f"{target.name} runs no .tflite files; see: lenet-edge targets")
     if target.measures != "latency":
-        raise TargetError(f"{target.name} is emulated and has no latency; name another target")
+        raise TargetError(
+            f"{target.name} is a microcontroller without a latency; name another target"
+        )
     check_path_encoding(output_dir)
     with console.alone_in(output_dir):
         from lenet_edge.flows import datasets

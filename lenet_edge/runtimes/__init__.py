@@ -7,6 +7,7 @@ are optional parts of it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.metadata
@@ -133,9 +134,9 @@ def find_targets(name: str) -> tuple[Target, ...]:
     Raises:
         TargetError: nothing has that name; the message suggests similar names.
     """
-    exact = tuple(target for target in all_targets() if target.name == name)
+    exact = _find_exact(name)
     if exact:
-        return exact
+        return (exact,)
     family = tuple(t for t in all_targets() if t.runtime == name or name in t.formats)
     if family:
         return family
@@ -151,10 +152,21 @@ def get_target(name: str) -> Target:
     Raises:
         TargetError: no target has it.
     """
+    target = _find_exact(name)
+    if target:
+        return target
+    raise TargetError(f"unknown target {name!r}; list: lenet-edge targets")
+
+
+def _find_exact(name: str) -> Target | None:
+    """Return the target with exactly this name, or with this name and a parameter."""
+    base, colon, parameter = name.partition(":")
     for target in all_targets():
         if target.name == name:
             return target
-    raise TargetError(f"unknown target {name!r}; list: lenet-edge targets")
+        if target.name == base and target.parameter and colon and parameter:
+            return dataclasses.replace(target, name=name)
+    return None
 
 
 def is_installed(target: Target) -> bool:

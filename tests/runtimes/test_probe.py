@@ -19,6 +19,7 @@ TARGETS = [
     target
     for target in all_targets()
     if target.delegate in (None, "XNNPACK")
+    and target.parameter is None
     and (target.runtime not in ("null", "tensorflow") or target.name == "tensorflow-function")
 ]
 # One core stands for the others in the fast tests; tests/cortex_m runs each of them.
