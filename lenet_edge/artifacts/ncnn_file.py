@@ -6,6 +6,7 @@ so the contract is in a last line. The module needs only the standard library.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -135,10 +136,17 @@ def _parse_line(words: list[str]) -> NcnnLayer:
             count, *numbers = value.split(",")
             if int(count) != len(numbers):
                 raise ValueError(f"an array of layer {name!r:.60} has another length")
-            layer.params[ARRAY - int(key)] = [float(number) for number in numbers]
+            layer.params[ARRAY - int(key)] = [_finite(number) for number in numbers]
         else:
-            layer.params[int(key)] = float(value)
+            layer.params[int(key)] = _finite(value)
     return layer
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r:.20} is no finite number")
+    return number
 
 
 def write_layers(layers: list[NcnnLayer]) -> str:

@@ -10,10 +10,12 @@ import pytest
 
 from lenet_edge.artifacts.artifact import describe_file
 from lenet_edge.artifacts.ncnn_file import read_layers
+from lenet_edge.errors import ModelFileError
 from lenet_edge.export import ncnn
 from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.onnx_model import OnnxModel, _open, _run
-from lenet_edge.runtimes import get_target, open_session
+from lenet_edge.inspection.ncnn import read_graph
+from lenet_edge.runtimes import _probe, get_target, open_session
 from tests import onnx_models
 from tests.conftest import LenetEdge
 from tests.export.onnx_networks import Network
@@ -137,6 +139,26 @@ def test_channels_fill_whole_vectors(tmp_path: Path) -> None:
     path = files_of(model, tmp_path, "float32", [image])
     filters = [layer.number(0) for layer in read_layers(path) if layer.kind == "Convolution"]
     assert filters == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("7767517", "7767518", r"its first line is not 7767517"),
+        ("3 3\n", "9 3\n", r"it has \d lines for 9 layers"),
+        ("0=16", "0=inf", r"'inf' is no finite number"),
+        ("=4,1,16,1,1", "=9,1,16,1,1", r"an array of layer 'Reshape_1' has another length"),
+        ("1 1 image", "1 1 other", r"a layer reads 'other' before it is computed"),
+        ("0 1 image", "7 1 image", r"the line of layer 'Input_0' is too short"),
+        ("0=16", "\x00", r"invalid literal"),
+    ],
+)
+def test_damaged_text_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (_probe.FOLDER / "probe.param").read_text()
+    path = tmp_path / "probe.param"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ModelFileError, match=rf"probe\.param is damaged \({message}"):
+        read_graph(path)
 
 
 def test_keras_network_agrees(tmp_path: Path) -> None:
