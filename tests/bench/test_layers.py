@@ -79,6 +79,24 @@ def test_every_multiplication_has_a_time(name: str, target: str) -> None:
     assert step.tensor
 
 
+def test_the_layers_of_a_branched_ncnn_file(tmp_path: Path) -> None:
+    pytest.importorskip("ncnn")
+    pytest.importorskip("onnx")
+    from lenet_edge.export import ncnn
+    from lenet_edge.export.converter import ConversionRequest
+    from lenet_edge.export.onnx_model import OnnxModel
+
+    model = OnnxModel(EXPORTED.parent / "tests/golden/onnx/resnet8_script17.onnx")
+    converted = ncnn.convert(ConversionRequest(model, "float32", (), name="network"))
+    path = tmp_path / "network.param"
+    path.write_bytes(converted.content)
+    path.with_suffix(".bin").write_bytes(converted.parts[".bin"])
+    times = measure(load_foreign(path), "ncnn-cpu")
+    layers = inspect(path)
+    assert total(layer.macs for layer in layers) == sum(layer.macs or 0 for layer in times.layers)
+    assert times.sum_s > (times.call_s or 0.0)
+
+
 def write_wide_last(path: Path) -> Path:
     """Write a model whose last of three layers takes nearly all time."""
     narrow, wide = np.ones((64, 64), np.float32) / 64, np.ones((20_000, 64), np.float32) / 64
