@@ -124,6 +124,8 @@ def _steps(
         end = min((each for each in later), default=len(layers))
         names = () if number is None else tuple(name for _, name in layers[number:end])
         title = names[0] if names else comment or operator
+        if not names and not comment and later:
+            title = f"{operator} before {layers[end][1]}"
         steps.append(LayerStep(make_printable(title), operator, names))
     return tuple(steps)
 
