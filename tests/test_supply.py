@@ -78,11 +78,13 @@ def test_the_package_never_executes_data(path: Path) -> None:
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert name not in ("eval", "exec", "os.system", "os.popen"), ast.unparse(call)
         assert name not in ("pickle.load", "pickle.loads"), ast.unparse(call)
-        assert not name.endswith((".extract", ".extractall", "unpack_archive")), ast.unparse(call)
+        if name != "extractor.extract":  # ncnn's, which computes an output
+            unpacks = name.endswith((".extract", ".extractall", "unpack_archive"))
+            assert not unpacks, ast.unparse(call)
         assert keywords.get("shell") in (None, "False"), ast.unparse(call)
         if name in ("np.load", "numpy.load"):
             assert keywords.get("allow_pickle") == "False", ast.unparse(call)
-        if name.endswith("load_model"):
+        if name.endswith("models.load_model"):
             assert (keywords["safe_mode"], keywords["compile"]) == ("True", "False"), ast.unparse(
                 call
             )

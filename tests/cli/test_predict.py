@@ -36,7 +36,7 @@ def test_the_smallest_tflite_file_in_exported_is_the_default_model(
 ) -> None:
     shutil.copytree(EXPORTED, tmp_path / "exported")
     facts = json.loads(lenet_edge("predict", SEVEN, "--json", "-").stdout)
-    assert (facts["file"], facts["target"]) == ("lenet_int8.tflite", "litert-xnnpack")
+    assert (facts["file"], facts["target"]) == ("lenet_dynamic.tflite", "litert-xnnpack")
     (image,) = facts["images"]
     assert image["image"] == str(SEVEN)
     assert image["label"] == "7"

@@ -88,7 +88,7 @@ def test_the_shell_completes_commands_and_options() -> None:
     assert sorted(completions("lenet-edge ")) == sorted(COMMANDS)
     assert completions("lenet-edge repo") == ["report"]
     assert set(completions("lenet-edge report --max")) == {
-        "--max-accuracy-drop", "--max-latency", "--max-bytes",
+        "--max-accuracy-drop", "--max-latency", "--max-bytes", "--max-flash", "--max-ram",
     }  # fmt: skip
 
 
