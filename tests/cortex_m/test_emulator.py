@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from lenet_edge.errors import TargetError
 from lenet_edge.microcontrollers import emulator
 from lenet_edge.microcontrollers.cores import CORES
-from lenet_edge.microcontrollers.emulator import EmulatorRun
+from lenet_edge.microcontrollers.emulator import Emulator, EmulatorRun
 from lenet_edge.microcontrollers.program import build_program
 from tests.cortex_m import lenet
 
@@ -77,9 +78,18 @@ def test_faults_are_errors(core: str, line: str, message: str, tmp_path: Path) -
 
 
 def test_programs_that_hang_are_stopped(tmp_path: Path) -> None:
+    """The first input is computed, the second one never."""
+    source = tmp_path / "hang.c"
+    source.write_text("void hang(const char *in, char *out)"
+                      " { for (out[0] = in[0]; in[0];) __asm__ volatile(\"\"); }")  # fmt: skip
+    program = build_program([source], "hang", CORES["cortex-m4"], tmp_path, [1], [1])
     with pytest.raises(TargetError, match="no result within 1 s"):
-        run(tmp_path, "cortex-m4", "void add_one(const char *in, char *out)"
-            " { (void)in, (void)out; for (;;) __asm__ volatile(\"\"); }", 1)  # fmt: skip
+        emulator.run(program, np.array([[0], [1]], np.int8), tmp_path, 1)
+    with closing(Emulator(program, 1)) as booted:
+        assert booted.call(b"\0", 1) == b"\0"
+        assert booted.stack_bytes < 64
+        with pytest.raises(TargetError, match="no result within 1 s"):
+            booted.call(b"\0\1", 2)
 
 
 def test_programs_larger_than_the_memory_are_errors(tmp_path: Path) -> None:
