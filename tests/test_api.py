@@ -189,6 +189,7 @@ def one_line(text: str) -> bool:
     return "\n" not in text and len(text) < 200
 
 
+@pytest.mark.costly
 def test_verify(verified: le.BenchRun) -> None:
     assert [(report.candidate, report.target) for report in verified.parity] == [
         (INT8.name, "litert-xnnpack"), (FLOAT32.name, "litert-xnnpack"),
@@ -201,6 +202,7 @@ def test_verify(verified: le.BenchRun) -> None:
     assert "pass" in html
 
 
+@pytest.mark.costly
 def test_a_file_that_fails_its_bounds_is_no_error() -> None:
     run = le.verify(INT8, target="litert", max_abs_error=0.001, progress=None)
     assert not run.passed
@@ -275,6 +277,7 @@ def test_export_and_train_have_their_arguments_checked_before_tensorflow_loads()
 CHECKPOINT = str(ROOT / "exported" / "lenet.keras")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "call", ["train(output='{0}/x.keras')", f"export({CHECKPOINT!r}, output_dir='{{0}}')"]
 )
@@ -316,6 +319,7 @@ def test_errors_are_one_line(call: Callable[[], Any], kind: type[Exception], tex
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.costly
 def test_progress_is_a_callback(capfd: pytest.CaptureFixture[str]) -> None:
     events: list[le.ProgressEvent] = []
     le.verify(INT8, target="litert", progress=events.append)

@@ -39,6 +39,7 @@ def test_constraints_pin_all_that_is_installed_and_nothing_else() -> None:
     assert {name: v for name, v in installed.items() if name not in NOT_PINNED} == pinned()
 
 
+@pytest.mark.costly
 def test_what_is_installed_fits_together() -> None:
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -235,6 +235,7 @@ def test_every_marked_function_resolves(name: str) -> None:
     assert pickle.loads(pickle.dumps(function)) is function
 
 
+@pytest.mark.costly
 def test_there_are_marked_functions_and_no_names_in_strings() -> None:
     names = set(marked_functions())
     assert {"bench.timing:measure", "verify.verify:verify_pair", "prediction:load_pixels"} <= names

@@ -52,6 +52,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.costly
 @settings(max_examples=30)
 @given(
     inputs=st.tuples(SPECS),

@@ -111,6 +111,7 @@ def test_a_target_of_another_format(lenet_edge: LenetEdge, exports: Path) -> Non
     assert "none of the files runs on onnxruntime-cpu" in one_line(done.stderr)
 
 
+@pytest.mark.costly
 def test_debug_shows_the_traceback(lenet_edge: LenetEdge) -> None:
     for arguments in (["--debug", "verify", "no.onnx"], ["verify", "no.onnx", "--debug"]):
         done = lenet_edge(*arguments)

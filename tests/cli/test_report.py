@@ -101,6 +101,7 @@ def test_bad_input_is_an_error_of_one_line_and_writes_no_page(
     assert [path.name for path in tmp_path.iterdir()] == ["notes.json"]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("package", "suffix"), [("jinja2", "md"), ("matplotlib", "html"), ("PIL", "html")]
 )

@@ -50,6 +50,7 @@ def arguments(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     return ["report", "tests/golden/schema-2.json", "--output", str(tmp_path / "report.md")]
 
 
+@pytest.mark.costly
 def test_a_terminal_gets_colours_unless_no_color_is_set(arguments: list[str]) -> None:
     assert COLOUR.search(on_a_terminal(*arguments))
     assert not COLOUR.search(on_a_terminal(*arguments, NO_COLOR="1"))
@@ -105,6 +106,7 @@ def test_bash_accepts_the_completion_line_of_the_documents() -> None:
 CONTROL_SEQUENCES = "\x1b]0;owned\x07\x1b[2J\r\u202e[/bold][red]:smile:"
 
 
+@pytest.mark.costly
 def test_untrusted_names_cannot_control_the_terminal(tmp_path: Path) -> None:
     """Print a class, a layer and a file whose names hold control sequences."""
     from dataclasses import replace

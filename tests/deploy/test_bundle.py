@@ -73,6 +73,7 @@ def test_bundle_of_all_files_is_small_and_reproducible(
             assert np.array_equal(arrays["logits"][2], complete["logits"][5])
 
 
+@pytest.mark.costly
 def test_bundle_runs_its_own_code(unpacked: Path) -> None:
     assert not list(unpacked.glob("lenet_edge/train"))
     assert not list(unpacked.rglob("train.npz"))

@@ -38,6 +38,7 @@ def test_host_without_faults(lenet_edge: LenetEdge) -> None:
     assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
 
 
+@pytest.mark.costly
 @needs.tflite_runtime
 def test_board_without_faults(venv: BareVenv) -> None:
     venv.add(*BARE, "tflite_runtime")

@@ -257,6 +257,7 @@ def test_branches_equal_keras(tmp_path: Path) -> None:
         native.convert(dataclasses.replace(request(model), precision="dynamic"))
 
 
+@pytest.mark.costly
 def test_command_names_the_uncovered_operator(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     k = keras().layers
     larger = k.UpSampling2D(2, interpolation="bilinear", name="larger")

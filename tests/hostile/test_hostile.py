@@ -51,6 +51,7 @@ def test_no_file_does_harm(numbers: range) -> None:
     assert any(outcome.status for outcome in outcomes)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
 def test_no_upload_does_harm(count: int) -> None:
     statuses = Counter(status for _, status, _ in uploads(1, range(count)))
@@ -124,6 +125,7 @@ HANGS = {
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", HANGS)
 def test_an_onnx_file_that_hangs_a_naive_reader(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.onnx"

@@ -166,6 +166,7 @@ def hostile() -> BenchRun:
     )  # fmt: skip
 
 
+@pytest.mark.costly
 def test_hostile_names_and_reasons_are_shown_as_text(tmp_path: Path) -> None:
     page.write(tmp_path / "report.html", [(HOSTILE, hostile())])
     text = (tmp_path / "report.html").read_text()
@@ -194,6 +195,7 @@ def test_markdown_has_the_same_content_and_escapes_all_names(tmp_path: Path) -> 
         assert f"\n## {heading}\n" in plain
 
 
+@pytest.mark.costly
 def test_each_machine_has_its_own_ranking(tmp_path: Path) -> None:
     pi_environment = dataclasses.replace(
         BENCH.environment, machine="Raspberry Pi 5", virtualized=None
@@ -242,6 +244,7 @@ def test_any_results_give_a_page(run: BenchRun) -> None:
         page.write(Path(folder) / "report.md", [("run.json", run)])
 
 
+@pytest.mark.costly
 def test_equal_results_give_equal_pages(tmp_path: Path) -> None:
     assert html(tmp_path, BENCH, VERIFY) == html(tmp_path, BENCH, VERIFY)
 

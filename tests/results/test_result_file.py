@@ -114,6 +114,7 @@ def plain(run: BenchRun) -> dict[str, Any]:
     return facts
 
 
+@pytest.mark.costly
 @given(RUNS)
 def test_a_run_comes_back_from_its_json(run: BenchRun) -> None:
     text = json.dumps(run.to_json(), allow_nan=False)

@@ -317,6 +317,7 @@ def test_other_addresses_need_a_token() -> None:
     assert open_to_all.process.returncode == 0
 
 
+@pytest.mark.costly
 def test_shutdown_completes_requests_in_flight() -> None:
     with serving(EXPORTED / FILES[0]) as stopping:
         pid = stopping.worker_pid()

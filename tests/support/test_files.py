@@ -357,6 +357,7 @@ def is_write(call: ast.Call) -> bool:
     return any(set(mode) & set("wax+") and set(mode) <= set("wax+rbt") for mode in modes)
 
 
+@pytest.mark.costly
 def test_every_output_is_written_by_the_function_that_checks_it() -> None:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):

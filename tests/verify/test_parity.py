@@ -122,6 +122,7 @@ def test_different_shapes_are_an_error() -> None:
         compare(logits, logits, labels[:4])
 
 
+@pytest.mark.costly
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_mcnemar_equals_scipy_and_statsmodels(first: int, second: int) -> None:
     from scipy.stats import binomtest
