@@ -48,10 +48,14 @@ def with_layer_times(
     """
     times: list[LayerTimes] = []
     skipped = list(run.skipped)
+    failed = {(skip.artifact, skip.target) for skip in run.skipped}
     errors: dict[str, Errors] = {}
     stopped = False
     try:
         for cell in layer_cells(planned):
+            if cell.key[:2] in failed:
+                report(f"{cell}: not measured, so its layers are not either")
+                continue
             file, target = cell.pair.artifact, cell.pair.target
             try:
                 measured = _measure(planned, cell)

@@ -171,8 +171,8 @@ class BoundSession(TensorSession):
 
     def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
         """Yield the profiler, and the cuts of the graph that ONNX Runtime has optimized."""
-        if self._path is None or self._threads is None:
-            raise TargetError("the nodes of a provider are not timed; use onnxruntime-cpu")
+        assert self._path is not None
+        assert self._threads is not None
         names = (spec.name for spec in self.input_specs)
         feed = dict(zip(names, self.arrays(values), strict=True))
         yield from onnx_probes(self._path, _open_on_cpu, partial(_options, self._threads), feed)
@@ -193,6 +193,10 @@ class RunSession(BoundSession):
     def _bind(self, shapes: list[tuple[int, ...]]) -> None:
         self._make_buffers(shapes)
         self._names = [spec.name for spec in self.output_specs]
+
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Refuse: the cost of `run` would hide the layers, and no node of a provider is timed."""
+        raise TargetError("its layers are not timed; use onnxruntime-cpu")
 
 
 class ProviderSession(RunSession):

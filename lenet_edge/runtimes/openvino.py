@@ -184,6 +184,10 @@ class InferSession(OpenvinoSession):
             self._model, self._device, settings
         ).create_infer_request()
 
+    def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
+        """Refuse: the cost of this call would hide the layers."""
+        raise TargetError("its layers are not timed; use openvino-cpu")
+
     def infer(self) -> None:
         """Run the request, which copies the values and creates the results in each call."""
         self._results = self._request.infer(self._buffers)

@@ -17,7 +17,7 @@ from lenet_edge.bench.plan import Cell, Plan
 from lenet_edge.flows.layers import with_layer_times
 from lenet_edge.inspection import inspect, total
 from lenet_edge.results.layer_times import LayerTimes
-from lenet_edge.results.result_file import BenchRun
+from lenet_edge.results.result_file import BenchRun, Skipped
 from lenet_edge.runtimes import get_target, is_installed, open_session
 from lenet_edge.runtimes._layer_probe import CutProbe, LayerStep, TimesLayers
 from lenet_edge.runtimes._native_layers import add_hooks
@@ -238,16 +238,22 @@ def test_cuts_of_an_onnx_graph() -> None:
 def test_a_run_with_layers(tmp_path: Path) -> None:
     """Quantized layers have their errors; a runtime that cannot tell is skipped with the reason."""
     file = load_artifact(EXPORTED / "lenet_int8.tflite")
-    targets = map(get_target, ("litert-xnnpack", "tflite-micro-cpu", "null"))
+    targets = [get_target(name) for name in (
+        "litert-xnnpack", "tflite-micro-cpu", "tflite-runtime-cpu", "null"
+    )]  # fmt: skip
     cells = [Cell(Pair(file, target), batch, 1) for target in targets for batch in (8, 1)]
     lines: list[str] = []
-    run, stopped = with_layer_times(BenchRun.of_this_machine(), Plan(tuple(cells)), lines.append)
-    assert (len(lines), stopped) == (2, False)
+    failed = Skipped("tflite-runtime-cpu", "it crashed", file.name)
+    run, stopped = with_layer_times(
+        BenchRun.of_this_machine(skipped=(failed,)), Plan(tuple(cells)), lines.append
+    )
+    assert (len(lines), stopped) == (3, False)
     (times,) = run.layer_times
     assert times.key == ("lenet_int8.tflite", "litert-xnnpack", 1, 1)
     assert all(layer.sqnr_db is None or layer.sqnr_db > 20 for layer in times.layers)
     assert sum(layer.lost_db is not None for layer in times.layers) == len(times.layers)
-    (skip,) = run.skipped
+    first, skip = run.skipped
+    assert first == failed
     assert skip.reason == "layers: tflite-micro-cpu cannot time its layers"
     run.save(tmp_path / "run.json")
     assert BenchRun.load(tmp_path / "run.json").layer_times == run.layer_times
