@@ -140,7 +140,7 @@ class LayerTimes:
 
     @property
     def summary(self) -> str:
-        """The sentence that names the layer to change, and whether the times add up."""
+        """The sentences that name the layer to change, and tell whether the times add up."""
         largest = self.largest
         if largest is None:
             return "The runtime executes no layer."
@@ -151,7 +151,11 @@ class LayerTimes:
             if (self.call_s or 0.0) > largest.time_s
             else f"{takes}: change this layer first."
         )
-        return f"{first} All layers take {self.share(self.sum_s):.0%}{f'; {rest}' if rest else ''}."
+        whole = f"All layers take {self.share(self.sum_s):.0%}{f'; {rest}' if rest else ''}."
+        worst = max(self.layers, key=lambda layer: layer.lost_db or 0.0)
+        lost_db = worst.lost_db or 0.0
+        loss = f" {worst.name} loses most to quantization: {lost_db:.1f} dB." if lost_db > 1 else ""
+        return f"{first} {whole}{loss}"
 
 
 def check_layer_times(times: LayerTimes) -> None:

@@ -45,7 +45,10 @@ def test_the_rest_is_named() -> None:
 
 def test_errors_of_fused_layers() -> None:
     errors = [("relu1", 30.0, 1.0), ("conv1", 40.0, 5.0), ("other", 1.0, 9.0)]
-    first, second, _ = with_layer_errors(TIMES, errors).layers
+    times = with_layer_errors(TIMES, errors)
+    assert times.summary.endswith(" conv1 loses most to quantization: 5.0 dB.")
+    assert "quantization" not in TIMES.summary
+    first, second, _ = times.layers
     assert (first.sqnr_db, first.lost_db) == (30.0, 5.0)
     assert (second.sqnr_db, second.lost_db) == (None, None)
 
@@ -63,6 +66,7 @@ def test_the_terminal_fits_80_columns() -> None:
     assert "net.tflite  layers on litert-xnnpack ×2, batch 1" in text
 
 
+@pytest.mark.costly
 def test_the_page_has_a_chapter_with_bars() -> None:
     report = build([("run.json", RUN)])
     page = report.render(".html")
