@@ -48,6 +48,7 @@ SLOW = (
     "fleet up --port {port}",
     "fleet status --port {port}",
     "fleet down --port {port}",
+    "history .",
     "report results.json",
     "run lenet.keras --dataset few.npz --batch-size 1",
     "serve lenet_int8.tflite --port 0",

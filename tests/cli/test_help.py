@@ -23,7 +23,7 @@ from tests.test_docs import COMMANDS
 PACKAGE = Path(lenet_edge.__file__).parent
 ORDER = [
     "run", "train", "export", "tune", "describe", "verify", "bench", "inspect", "compare", "report",
-    "estimate", "predict", "serve", "bundle", "deploy", "fleet", "doctor", "targets",
+    "estimate", "history", "predict", "serve", "bundle", "deploy", "fleet", "doctor", "targets",
 ]  # fmt: skip
 
 

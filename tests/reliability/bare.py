@@ -100,6 +100,7 @@ ARGUMENTS: dict[str, Callable[[Inputs], Sequence[object]]] = {
     "fleet down": lambda i: ("--port", _free_port()),
     "fleet status": lambda i: ("--port", _free_port()),
     "fleet up": lambda i: ("--inventory", i.results),
+    "history": lambda i: (i.results,),
     "inspect": lambda i: (i.model, "--json", i.output(".i.json")),
     "predict": lambda i: (i.photo, "--model", i.model, "--target", "litert"),
     "report": lambda i: (i.results, "--output", i.output(".md")),

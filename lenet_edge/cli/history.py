@@ -1,0 +1,43 @@
+"""The command ``lenet-edge history``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lenet_edge.cli._console import TERMINAL
+from lenet_edge.cli._help import OUTPUT, Command, Section, option
+from lenet_edge.cli._options import json_option
+from lenet_edge.cli._outputs import OutputFile
+from lenet_edge.cli._terminal import output, say
+
+
+@click.command("history", cls=Command, section=Section.MEASURE, position=7)
+@click.argument("results", type=click.Path(path_type=Path))
+@option(
+    OUTPUT, "plot_file", "--plot", type=OutputFile(".png", ".svg"), metavar="FILE",
+    help="Also draw each figure over the commits, as FILE.png or FILE.svg.",
+)  # fmt: skip
+@json_option
+def command(results: Path, plot_file: Path | None, json_file: Path | None) -> None:
+    """Show latency, instructions, accuracy and bytes over commits, with change points.
+
+    RESULTS is a folder of result files, in folders of any depth: files of bench --json, verify
+    --json or run. Each has the commit of its models. Each machine has its own series, and
+    instructions have one series for all machines.
+
+    \b
+    Example: lenet-edge history benchmarks/results
+    """
+    from lenet_edge.flows.history import read_history
+    from lenet_edge.report.terminal.history import history_view
+
+    series = read_history(results, TERMINAL)
+    if plot_file:
+        from lenet_edge.report.history_plot import plot_history
+
+        plot_history(series, plot_file)
+    output(history_view(series), [each.to_json() for each in series], json_file)
+    if plot_file:
+        say(f"The plot is in {plot_file}.")

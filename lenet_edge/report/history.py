@@ -1,0 +1,281 @@
+"""Latency, instructions, accuracy and bytes of each cell over commits, with the change points.
+
+Rule for a change point of a latency: the medians of the six points before and behind it differ by
+more than three times the noise. There are two points on either side, or more. Of all such places,
+the one counts where the points are nearest to the medians; the parts on both sides are searched in
+the same way. The noise is the larger of the median half-width of the intervals, and of the usual
+step between neighbours: 1.4826 / √2 times its median. So neither one disturbed run nor an earlier
+change widens it. A newest point that leaves the last part by more than that is a change point that
+is not confirmed yet.
+
+The other figures have no noise: every difference between neighbours is a change point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median, median_high, median_low
+from typing import Any, Literal
+
+from lenet_edge.results.formatting import machine_name, target_and_threads
+from lenet_edge.results.result_file import BenchRun
+
+LATENCY, INSTRUCTIONS, ACCURACY = "latency", "instructions", "accuracy"
+BYTES, FLASH, STACK = "bytes", "flash", "stack"
+Metric = Literal["latency", "instructions", "accuracy", "bytes", "flash", "stack"]
+EMULATED = "instructions in emulators, on any machine"
+_NOISES = 3.0  # a step of a latency must be larger than so many times the noise
+_DEVIATION = 1.4826 / math.sqrt(2)  # of one point, over the median step between neighbours
+_LEAST = 2  # points of a part
+_WINDOW = 6  # points before and behind a place that decide
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """Figure of a cell at one commit.
+
+    Attributes:
+        time: the time of the run, ISO 8601.
+        commit: the commit; None if it is unknown.
+        is_dirty: whether files differed from the commit; None if it is unknown.
+        value: the figure: seconds, instructions, a fraction or bytes.
+        half_width: half-width of its 95 % interval over the figure; 0 if it is exact.
+    """
+
+    time: str
+    commit: str | None
+    is_dirty: bool | None
+    value: float
+    half_width: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The commit, with "+" if files differed from it; or else the day."""
+        return f"{self.commit[:7]}{'+' if self.is_dirty else ''}" if self.commit else self.time[:10]
+
+
+@dataclass(frozen=True)
+class ChangePoint:
+    """Point from which on a figure differs.
+
+    Attributes:
+        index: the number of the first point after the change.
+        before: the median of the points up to the change point before.
+        after: the median of the points up to the next change point.
+        is_confirmed: False for a step of a latency in the newest point alone.
+    """
+
+    index: int
+    before: float
+    after: float
+    is_confirmed: bool = True
+
+    @property
+    def ratio(self) -> float:
+        """After over before."""
+        return self.after / self.before if self.before else math.inf
+
+
+@dataclass(frozen=True)
+class Series:
+    """One figure of one cell on one machine, over time.
+
+    Attributes:
+        machine: the name of the machine, or `EMULATED`.
+        artifact: the name of the file.
+        place: the target, the batch size and the like; "" for a figure of the file itself.
+        metric: the kind of the figure.
+        points: the figures in order of time, one for each commit.
+        changes: the change points in order of time.
+    """
+
+    machine: str
+    artifact: str
+    place: str
+    metric: Metric
+    points: tuple[HistoryPoint, ...]
+    changes: tuple[ChangePoint, ...] = ()
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell: "lenet_int8.tflite on litert-xnnpack, batch 1"."""
+        return f"{self.artifact} on {self.place}" if self.place else self.artifact
+
+    @property
+    def total_ratio(self) -> float:
+        """The newest figure over the oldest."""
+        first, last = self.points[0].value, self.points[-1].value
+        return last / first if first else 1.0 if first == last else math.inf
+
+    def describe_change(self, change: ChangePoint) -> str:
+        """Return a change point as a phrase: "+12.4 % from 1a2b3c4 on (9.5 to 10.7 µs)"."""
+        return describe_step(self.metric, change, self.points[change.index].label)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the series as a JSON object."""
+        return {
+            **dataclasses.asdict(self),
+            "changes": [
+                {
+                    **dataclasses.asdict(change),
+                    "commit": self.points[change.index].commit,
+                    "time": self.points[change.index].time,
+                }
+                for change in self.changes
+            ],
+        }
+
+
+def build_history(runs: Iterable[BenchRun]) -> list[Series]:
+    """Return the series of all cells of some runs, by machine, cell and figure.
+
+    The runs of one commit with unchanged files are one point: the median. A cell of different
+    settings is a series of its own.
+    """
+    points: dict[tuple[str, str, str, Metric], list[HistoryPoint]] = {}
+    for run in sorted(runs, key=lambda run: run.created_at):
+        machine = machine_name(run.environment)
+        if run.environment.emulated:
+            machine += ", emulated"
+        for where, artifact, place, metric, value, half_width in _figures(run, machine):
+            point = HistoryPoint(run.created_at, run.git_commit, run.git_dirty, value, half_width)
+            points.setdefault((where, artifact, place, metric), []).append(point)
+    series = []
+    for (machine, artifact, place, metric), all_points in sorted(points.items()):
+        own = tuple(_joined(all_points))
+        changes = find_noisy_changes(own) if metric == LATENCY else find_exact_changes(own)
+        series.append(Series(machine, artifact, place, metric, own, tuple(changes)))
+    return series
+
+
+def _figures(run: BenchRun, machine: str) -> Iterable[tuple[str, str, str, Metric, float, float]]:
+    """Yield machine, file, place, kind, value and half-width of each figure of a run."""
+    for cell in run.measurements:
+        if cell.invalid:
+            continue
+        target = target_and_threads(cell.target, cell.num_threads)
+        place = f"{target}, batch {cell.batch_size}"
+        yield machine, cell.artifact, place, "latency", cell.p50_s, cell.half_width
+    # Earlier versions recorded the size of a C source, which is no size to ship.
+    sizes = {
+        cell.artifact: cell.size_bytes for cell in run.measurements if not cell.has_source_size
+    }
+    for artifact, size in sizes.items():
+        yield machine, artifact, "", "bytes", float(size), 0.0
+    for report in run.parity:
+        if report.candidate_accuracy is not None:
+            place = f"{report.target}, {report.num_samples:,} images"
+            yield machine, report.candidate, place, "accuracy", report.candidate_accuracy, 0.0
+    for count in run.instruction_counts:
+        key = count.artifact, count.cpu
+        yield EMULATED, *key, "instructions", count.instructions, 0.0
+        if count.flash_total_bytes is not None:
+            yield EMULATED, *key, "flash", float(count.flash_total_bytes), 0.0
+        if count.stack_bytes is not None:
+            yield EMULATED, *key, "stack", float(count.stack_bytes), 0.0
+
+
+def _joined(points: Sequence[HistoryPoint]) -> list[HistoryPoint]:
+    """Return one point for each commit whose files were unchanged, and each other point."""
+    groups: dict[object, list[HistoryPoint]] = {}
+    for number, point in enumerate(points):
+        is_named = point.commit is not None and not point.is_dirty
+        groups.setdefault(point.commit if is_named else number, []).append(point)
+    return [
+        dataclasses.replace(
+            group[0],
+            value=median(point.value for point in group),
+            half_width=median(point.half_width for point in group),
+        )
+        for group in groups.values()
+    ]
+
+
+def find_exact_changes(points: Sequence[HistoryPoint]) -> list[ChangePoint]:
+    """Return the change points of a figure without noise: all differences between neighbours."""
+    return [
+        ChangePoint(number, before.value, after.value)
+        for number, (before, after) in enumerate(pairwise(points), 1)
+        if before.value != after.value
+    ]
+
+
+def find_noisy_changes(points: Sequence[HistoryPoint]) -> list[ChangePoint]:
+    """Return the change points of a latency; the rule is that of this module."""
+    values = [math.log(point.value) for point in points]
+    steps = [abs(after - before) for before, after in pairwise(values)]
+    if not steps:
+        return []
+    noise = median(point.half_width for point in points)
+    if len(steps) > _LEAST:
+        noise = max(noise, _DEVIATION * median(steps))
+    least = _NOISES * noise
+    cuts = sorted(_cuts(values, 0, least))
+    last = values[cuts[-1] if cuts else 0 : -1]
+    is_new = len(last) >= _LEAST and abs(values[-1] - median(last)) > least
+    is_new = is_new or (len(values) == _LEAST and steps[0] > least)
+    bounds = [0, *cuts, *([len(values) - 1] if is_new else []), len(values)]
+    medians = [math.exp(median(values[begin:end])) for begin, end in pairwise(bounds)]
+    return [
+        ChangePoint(index, before, after, not (is_new and index == len(values) - 1))
+        for index, before, after in zip(bounds[1:-1], medians, medians[1:], strict=False)
+    ]
+
+
+def _cuts(values: Sequence[float], offset: int, least: float) -> list[int]:
+    """Return the places of the steps in a part of a series that starts at `offset`."""
+    gains = {}
+    for place in range(_LEAST, len(values) - _LEAST + 1):
+        before, after = values[max(0, place - _WINDOW) : place], values[place : place + _WINDOW]
+        if _step(before, after) > least:
+            gains[place] = _distance([*before, *after]) - _distance(before) - _distance(after)
+    if not gains:
+        return []
+    cut = max(gains, key=gains.__getitem__)
+    return [
+        *_cuts(values[:cut], offset, least),
+        offset + cut,
+        *_cuts(values[cut:], offset + cut, least),
+    ]
+
+
+def _step(before: Sequence[float], after: Sequence[float]) -> float:
+    """Return the difference of two medians; of two middle values, those nearer to each other."""
+    rise = median_low(after) - median_high(before)
+    fall = median_low(before) - median_high(after)
+    return max(rise, fall)
+
+
+def _distance(values: Sequence[float]) -> float:
+    """Return the sum of the distances to the median."""
+    middle = median(values)
+    return sum(abs(value - middle) for value in values)
+
+
+def figure_text(metric: Metric, value: float) -> str:
+    """Format a figure with its unit: "9.5 µs", "198,619", "98.91 %" or "71,104 bytes"."""
+    if metric == LATENCY:
+        return f"{value * 1e6:,.4g} µs" if value < 1e-2 else f"{value * 1e3:,.4g} ms"
+    if metric == ACCURACY:
+        return f"{100 * value:.2f} %"
+    return f"{value:,.0f}" if metric == INSTRUCTIONS else f"{value:,.0f} bytes"
+
+
+def describe_step(metric: Metric, change: ChangePoint, label: str) -> str:
+    """Return a change point as a phrase."""
+    before, after = figure_text(metric, change.before), figure_text(metric, change.after)
+    if metric == ACCURACY:
+        size = f"{100 * (change.after - change.before):+.2f} points"
+    else:
+        size = f"{change.ratio - 1:+.2%}" if abs(change.ratio - 1) < 0.1 else f"×{change.ratio:.3g}"
+    end = "" if change.is_confirmed else "; one point, not confirmed"
+    return f"{size} from {label} on ({before} to {after}{end})"
+
+
+def is_worse(metric: Metric, change: ChangePoint) -> bool:
+    """Return whether a change point is one for the worse."""
+    return (change.after < change.before) == (metric == ACCURACY)
