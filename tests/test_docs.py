@@ -22,8 +22,8 @@ PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs"
 TEXTS = {name: path.read_text() for name, path in PAGES.items()}
 # Options of other programs.
 OTHERS = {
-    "--benchmark-only", "--build", "--count", "--dashboard-address", "--host", "--name",
-    "--no-dashboard", "--no-nanny", "--nthreads", "--resources",
+    "--benchmark-only", "--build", "--count", "--dashboard-address", "--host", "--minutes",
+    "--name", "--no-dashboard", "--no-nanny", "--nthreads", "--resources",
 }  # fmt: skip
 
 
