@@ -413,7 +413,7 @@ def bench(
     write_layer_files(run, csv_of_layers, folder)
     if stopped:
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run")
-    if not run.measurements and not run.instruction_counts:
+    if not (run.measurements or run.instruction_counts or run.cycle_counts):
         reasons = [f"{skipped.target}: {skipped.reason}" for skipped in run.skipped]
         raise TargetError(f"nothing could be measured: {'; '.join(reasons[:3])}")
     return run

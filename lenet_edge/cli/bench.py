@@ -105,7 +105,7 @@ def _cpus(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     MEASURING, "--count", callback=_cpus, metavar="CPU,CPU...",
     help="Count the instructions of C files on x86-64, arm64, arm64-dotprod or cortex-m0, -m3, -m4,"
     " -m7, -m33, -m55, in an emulator. Without --target, measure no latency."
-    " --target cortex-m4 counts too.",
+    " --target cortex-m4 counts too. --target serial:PORT counts cycles on a board.",
 )  # fmt: skip
 @input_options
 @option(
@@ -221,7 +221,7 @@ def command(
     if stopped:
         hint = "; go on with the same command and --resume" if run_file else ""
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run{hint}")
-    if not run.measurements and not run.instruction_counts:
+    if not (run.measurements or run.instruction_counts or run.cycle_counts):
         raise TargetError("nothing could be measured; the reasons are above")
 
 

@@ -15,7 +15,7 @@ from lenet_edge.bench.sampling import StopRule
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.check import check
 from lenet_edge.flows.console import Console, late_bar
-from lenet_edge.flows.counts import count_files
+from lenet_edge.flows.counts import count_cycles_of_files, count_files
 from lenet_edge.flows.layers import layer_cells, with_layer_times
 from lenet_edge.microcontrollers.cores import CORES
 from lenet_edge.report.rank import SCENARIOS
@@ -96,7 +96,8 @@ def bench(
     """Check each file on the first test images, then measure its latency on this machine.
 
     Count instructions first, if the settings name processors or the choice names cores of
-    microcontrollers. If so and the choice names no other target, measure no latency.
+    microcontrollers; and cycles, if the choice names the serial ports of boards. If so and the
+    choice names no other target, measure no latency.
 
     Args:
         choice: the files and targets.
@@ -119,15 +120,19 @@ def bench(
         targets = tuple(name for name in choice.targets if name not in (*CORES, "cortex-m"))
         choice = dataclasses.replace(choice, targets=targets)
         settings = dataclasses.replace(settings, count=(*settings.count, *names))
-    if not settings.count:
+    ports = [name for name in choice.targets if name.startswith("serial:")]
+    if not settings.count and not ports:
         return _bench_latencies(choice, settings, console, results_file, resume)
+    cycles, unread = count_cycles_of_files(choice.artifacts, ports, console)
+    targets = tuple(name for name in choice.targets if name not in ports)
+    choice = dataclasses.replace(choice, targets=targets)
     counts, uncounted = count_files(choice.artifacts, settings.count, settings.inputs, console)
     run = BenchRun.of_this_machine().with_revision_of(_folder_of(choice))
     stopped = False
     if choice.targets:
         run, stopped = _bench_latencies(choice, settings, console, results_file, resume)
-    skipped = (*run.skipped, *uncounted)
-    run = dataclasses.replace(run, instruction_counts=counts, skipped=skipped)
+    skipped = (*run.skipped, *uncounted, *unread)
+    run = dataclasses.replace(run, instruction_counts=counts, cycle_counts=cycles, skipped=skipped)
     if results_file:
         run.save(results_file)
     return run, stopped

@@ -132,6 +132,7 @@ def _join(runs: Sequence[BenchRun]) -> BenchRun:
         for report in sorted(reports, key=lambda report: report.num_samples)
     }
     counts = {count.key: count for run in in_order for count in run.instruction_counts}
+    cycles = {count.key: count for run in in_order for count in run.cycle_counts}
     benched = [run for run in in_order if run.measurements]
     settings = dict(benched[-1].settings) if benched else {}
     if len(benched) > 1:  # their rounds are not paired
@@ -149,6 +150,7 @@ def _join(runs: Sequence[BenchRun]) -> BenchRun:
         parity=tuple(parity[key] for key in sorted(parity)),
         skipped=tuple(dict.fromkeys(skip for run in in_order for skip in run.skipped)),
         instruction_counts=tuple(counts[key] for key in sorted(counts)),
+        cycle_counts=tuple(cycles[key] for key in sorted(cycles)),
         layer_times=tuple({t.key: t for run in in_order for t in run.layer_times}.values()),
         settings=settings,
         remaining=sum(run.remaining for run in runs),

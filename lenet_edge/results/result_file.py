@@ -30,6 +30,7 @@ from typing import Any
 
 from lenet_edge.errors import DataError
 from lenet_edge.machine.environment import Environment, read_environment
+from lenet_edge.results.cycle_count import CycleCount
 from lenet_edge.results.formatting import MISSING, machine_name, plural
 from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.results.layer_times import LayerTimes, check_layer_times
@@ -91,6 +92,7 @@ class BenchRun:
         skipped: pairs that did not run.
         instruction_counts: instructions and memory, one for each file on each processor.
         layer_times: times of the layers of each pair, if they were requested.
+        cycle_counts: cycles that boards counted, one for each file on each board.
         settings: settings of the plan.
         remaining: processes of the plan that had not started; 0 in a complete run.
         macs: multiply-accumulates for one image, by the sha256 of the artifact.
@@ -110,6 +112,7 @@ class BenchRun:
     skipped: tuple[Skipped, ...] = ()
     instruction_counts: tuple[InstructionCount, ...] = ()
     layer_times: tuple[LayerTimes, ...] = ()
+    cycle_counts: tuple[CycleCount, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     remaining: int = 0
     macs: dict[str, int] = field(default_factory=dict)
@@ -221,6 +224,7 @@ class BenchRun:
             "instruction_counts": [count.to_json() for count in self.instruction_counts],
             "skipped": [dataclasses.asdict(skip) for skip in self.skipped],
             "layer_times": [times.to_json() for times in self.layer_times],
+            "cycle_counts": [count.to_json() for count in self.cycle_counts],
         }
 
     @classmethod
@@ -232,6 +236,7 @@ class BenchRun:
             measurements=tuple(map(Measurement.from_json, facts["measurements"])),
             parity=tuple(map(ParityReport.from_json, facts["parity"])),
             skipped=tuple(Skipped(**skip) for skip in facts["skipped"]),
+            cycle_counts=tuple(map(CycleCount.from_json, facts.get("cycle_counts", ()))),
             instruction_counts=tuple(
                 map(InstructionCount.from_json, facts.get("instruction_counts", ()))
             ),

@@ -20,6 +20,7 @@ from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.machine.conditions import Conditions
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.results import result_file
+from lenet_edge.results.cycle_count import CycleCount
 from lenet_edge.results.parity_report import Bounds, ClassCount, Flip, LayerError, wilson_interval
 from lenet_edge.results.result_file import (
     SCHEMA_VERSION,
@@ -85,6 +86,11 @@ REPORTS = st.builds(
     ).map(tuple),
 )  # fmt: skip
 SIZES = st.none() | st.dictionaries(TEXT, COUNT, max_size=2)
+CYCLES = st.builds(
+    CycleCount.of_samples,
+    st.text(), st.text(), st.text(), st.text(), st.none() | st.integers(1, 10**9),
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5),
+)  # fmt: skip
 COUNTS = st.builds(
     InstructionCount, TEXT, TEXT, TEXT, TEXT, FLOAT, st.integers(1, 100), st.none() | TEXT,
     st.lists(TEXT, max_size=2).map(tuple), TEXT, SIZES, SIZES, st.none() | COUNT,
@@ -97,6 +103,7 @@ RUNS = st.builds(
     parity=st.lists(REPORTS, max_size=2).map(tuple),
     skipped=st.lists(st.builds(Skipped, TEXT, TEXT, st.none() | TEXT), max_size=2).map(tuple),
     instruction_counts=st.lists(COUNTS, max_size=2).map(tuple),
+    cycle_counts=st.lists(CYCLES, max_size=2).map(tuple),
     settings=st.dictionaries(TEXT, FLOAT | TEXT, max_size=2),
     remaining=COUNT,
     macs=st.dictionaries(TEXT, COUNT, max_size=2),
@@ -184,7 +191,9 @@ def test_derived_figures_in_a_file_are_ignored() -> None:
 def save_run(tmp_path: Path) -> Path:
     run = BenchRun.of_this_machine((measurement(np.full(3, 0.001)),))
     count = InstructionCount("a.c", "b", "cortex-m4", "cortex-m4", 198_619.0, 10)
-    dataclasses.replace(run, instruction_counts=(count,)).save(tmp_path / "run.json")
+    cycles = CycleCount.of_samples("a.c", "b", "serial:/dev/x", "cycles", None, [3, 4])
+    run = dataclasses.replace(run, instruction_counts=(count,), cycle_counts=(cycles,))
+    run.save(tmp_path / "run.json")
     return tmp_path / "run.json"
 
 
@@ -227,6 +236,9 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
         (("parity",), [{}]),
         (("skipped",), [3]),
         (("instruction_counts",), [{}]),
+        (("cycle_counts", 0, "median"), -1),
+        (("cycle_counts", 0, "counter_hz"), "fast"),
+        (("cycle_counts", 0, "images"), 0),
         (("instruction_counts", 0, "instructions"), "many"),
         (("instruction_counts", 0, "images"), 0),
         (("instruction_counts", 0, "stack_bytes"), -1),

@@ -22,6 +22,7 @@ from lenet_edge.data import mnist
 from lenet_edge.errors import TargetError
 from lenet_edge.export import firmware
 from lenet_edge.microcontrollers.serial import BoardConnection, SerialPort
+from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import absence, find_targets, get_target, open_session
 from lenet_edge.target import Target
 from tests.conftest import LenetEdge
@@ -97,7 +98,7 @@ def images(count: int) -> npt.NDArray[np.uint8]:
 def test_a_file_is_verified_on_the_board(
     lenet_edge_here: LenetEdge, exported: Path, board: EmulatedBoard, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "few.npz", images=images(30), labels=mnist.load("test").labels[:30])
+    np.savez(tmp_path / "few.npz", images=images(10), labels=mnist.load("test").labels[:10])
     report = tmp_path / "report.json"
     result = lenet_edge_here(
         "verify", exported / FILE, "--target", f"serial:{board.port}",
@@ -107,7 +108,23 @@ def test_a_file_is_verified_on_the_board(
     assert parity["target"] == f"serial:{board.port}"
     assert parity["top1_agreement"] == 1
     assert parity["max_abs_error"] < 0.16  # XNNPACK rounds a logit to another step of 0.156
-    assert result.returncode == 4  # 30 images are too few to pass
+    assert result.returncode == 4  # ten images are too few to pass
+
+
+def test_bench_counts_the_cycles_of_the_board(
+    lenet_edge_here: LenetEdge, exported: Path, board: EmulatedBoard, tmp_path: Path
+) -> None:
+    target, file = f"serial:{board.port}", exported / FILE
+    result = lenet_edge_here("bench", file, "--target", target, "--json", tmp_path / "run.json")
+    assert result.returncode == 0, result.stderr
+    run = BenchRun.load(tmp_path / "run.json")
+    (count,) = run.cycle_counts
+    assert (count.artifact, count.target, count.images) == (FILE, target, 30)
+    assert (count.unit, count.counter_hz) == ("processor cycles (SysTick)", 12_000_000)
+    assert 100_000 < count.minimum <= count.median <= count.maximum < 1_000_000
+    assert not run.measurements
+    assert f"{count.median:,.0f}" in result.stdout
+    assert "They are not ranked" in " ".join(result.stdout.split())
 
 
 def test_another_file_than_that_of_the_firmware_is_refused(board: EmulatedBoard) -> None:
@@ -118,7 +135,7 @@ def test_another_file_than_that_of_the_firmware_is_refused(board: EmulatedBoard)
 
 def test_faults_and_resets_give_no_wrong_output(exported: Path, board: EmulatedBoard) -> None:
     path = str(board.port)
-    pixels = images(12).reshape(-1, 784)
+    pixels = images(10).reshape(-1, 784)
     inputs = (pixels.astype(np.int16) - 128).astype(np.int8)
     expected = predict_batch(TFLITE.read_bytes(), inputs.reshape(-1, 28, 28, 1))
     line = FaultyLine(SerialPort(path), board.reset, seed=3, share=0.4)

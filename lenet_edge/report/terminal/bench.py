@@ -20,6 +20,7 @@ from lenet_edge.report.terminal.blocks import (
     verdict_lines,
 )
 from lenet_edge.report.terminal.counts import count_views
+from lenet_edge.report.terminal.cycles import cycle_views
 from lenet_edge.report.terminal.layers import layer_views
 from lenet_edge.results.formatting import (
     MISSING,
@@ -35,7 +36,11 @@ from lenet_edge.results.result_file import BenchRun, Measurement
 def bench_view(run: BenchRun) -> RenderableType:
     """Return the latencies of a run, one block per file and one row per cell, and the counts."""
     if not run.measurements and not run.settings:  # no latency was to be measured
-        return Group(*count_views(run.instruction_counts), *skipped_lines(run.skipped))
+        return Group(
+            *count_views(run.instruction_counts),
+            *cycle_views(run.cycle_counts),
+            *skipped_lines(run.skipped),
+        )
     blocks = Blocks([("batch", 5), ("p50 µs", 7), ("±", 5), ("p90", 7), ("p99", 7),
                      ("img/s", 6), ("load ms", 7), ("rank", 4)])  # fmt: skip
     rank_by_key = ranks(run)
@@ -63,6 +68,7 @@ def bench_view(run: BenchRun) -> RenderableType:
         *(Text(f"{line}.", style="dim") for line in tie_lines(run)),
         *layer_views(run.layer_times),
         *count_views(run.instruction_counts),
+        *cycle_views(run.cycle_counts),
         *delegation_lines(run.measurements),
         *_states(run.measurements),
         *_arenas(run.measurements),
