@@ -517,6 +517,7 @@ def report(
     max_ram: int | None = None,
     batch_size: int | None = None,
     compare: PathLike | BenchRun | None = None,
+    history: PathLike | None = None,
 ) -> Report:
     """Build the report of some results, with tables, figures and a recommendation.
 
@@ -532,6 +533,7 @@ def report(
         max_ram: see `recommend`.
         batch_size: see `recommend`.
         compare: an earlier run of the same machine, to show the changes since.
+        history: a folder of result files, to show the figures over commits.
 
     Raises:
         MissingPackageError: a package of the extra "report" is not installed.
@@ -547,7 +549,8 @@ def report(
     _check_outputs({"output": output}, [r for r in files if isinstance(r, (str, os.PathLike))])
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     base = compare if compare is None or isinstance(compare, BenchRun) else Path(compare)
-    page = report(_results(results), limits, base)
+    folder = None if history is None else Path(history)
+    page = report(_results(results), limits, base, folder)
     if output is not None:
         page.save(Path(output))
     return page

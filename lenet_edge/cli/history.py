@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import json_option
 from lenet_edge.cli._outputs import OutputFile
-from lenet_edge.cli._terminal import output, say
+from lenet_edge.cli._terminal import output, say, spinner
 
 
 @click.command("history", cls=Command, section=Section.MEASURE, position=7)
@@ -21,9 +20,10 @@ from lenet_edge.cli._terminal import output, say
 )  # fmt: skip
 @json_option
 def command(results: Path, plot_file: Path | None, json_file: Path | None) -> None:
-    """Show latency, instructions, accuracy and bytes over commits, with change points.
+    """Show how results changed over commits.
 
-    RESULTS is a folder of result files, in folders of any depth: files of bench --json, verify
+    It lists latency, instructions, accuracy and bytes of each cell, and the change points. RESULTS
+    is a folder of result files, in folders of any depth: files of bench --json, verify
     --json or run. Each has the commit of its models. Each machine has its own series, and
     instructions have one series for all machines.
 
@@ -33,7 +33,8 @@ def command(results: Path, plot_file: Path | None, json_file: Path | None) -> No
     from lenet_edge.flows.history import read_history
     from lenet_edge.report.terminal.history import history_view
 
-    series = read_history(results, TERMINAL)
+    with spinner("Reading the results"):
+        series = read_history(results, say)
     if plot_file:
         from lenet_edge.report.history_plot import plot_history
 

@@ -92,6 +92,10 @@ _LIMITS = "Limits for the recommended file"
     metavar="BASE.json",
     help="Add the changes since this earlier run of the same machine.",
 )  # fmt: skip
+@option(
+    OUTPUT, "--history", "history", type=click.Path(path_type=Path), metavar="DIR",
+    help="Add a chapter on the result files of this folder over commits; see history.",
+)  # fmt: skip
 @json_option
 def command(
     results: tuple[Path, ...],
@@ -103,6 +107,7 @@ def command(
     max_ram: int | None,
     batch_size: int | None,
     base: Path | None,
+    history: Path | None,
     json_file: Path | None,
 ) -> None:
     """Write a page that recommends one file and gives the reasons.
@@ -127,7 +132,7 @@ def command(
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     with spinner("Making the report"):  # takes minutes for a large fleet
         checked_suffix(page_file)
-        page = report(results, limits, base)
+        page = report(results, limits, base, history)
         page.save(page_file)
     from rich.console import Group
     from rich.text import Text

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lenet_edge.errors import UsageError
+from lenet_edge.flows.history import read_history
 from lenet_edge.report import page
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.join_runs import join_by_machine
+from lenet_edge.report.machine_report import with_history
 from lenet_edge.report.page import Report
 from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.report.recommend import recommend as recommend_file
@@ -38,7 +41,10 @@ def named_runs(results: Iterable[Results]) -> list[tuple[str, BenchRun]]:
 
 
 def report(
-    results: Sequence[Results], limits: Limits, base: Path | BenchRun | None = None
+    results: Sequence[Results],
+    limits: Limits,
+    base: Path | BenchRun | None = None,
+    history: Path | None = None,
 ) -> Report:
     """Build the report of some results; the results of one machine are joined.
 
@@ -46,6 +52,7 @@ def report(
         results: result files, and runs in memory.
         limits: the limits for the recommended file.
         base: an earlier run of one machine, to show the changes since.
+        history: a folder of result files, to show the figures over commits.
 
     Raises:
         DataError: a file cannot be read, or nothing was measured at the batch size of `limits`.
@@ -56,7 +63,12 @@ def report(
         earlier = (base.name, BenchRun.load(base))
     elif base is not None:
         earlier = ("this session", base)
-    return page.build(runs, limits, earlier)
+    built = page.build(runs, limits, earlier)
+    if history is None:
+        return built
+    series = read_history(history, lambda line: None)
+    machines = tuple(with_history(machine, series) for machine in built.machines)
+    return dataclasses.replace(built, machines=machines)
 
 
 def recommend(results: Sequence[Results], limits: Limits) -> Recommendation | NothingFits:

@@ -21,6 +21,7 @@ from itertools import pairwise
 from statistics import median, median_high, median_low
 from typing import Any, Literal
 
+from lenet_edge.machine.environment import Environment
 from lenet_edge.results.formatting import machine_name, target_and_threads
 from lenet_edge.results.result_file import BenchRun
 
@@ -138,9 +139,7 @@ def build_history(runs: Iterable[BenchRun]) -> list[Series]:
     """
     points: dict[tuple[str, str, str, Metric], list[HistoryPoint]] = {}
     for run in sorted(runs, key=lambda run: run.created_at):
-        machine = machine_name(run.environment)
-        if run.environment.emulated:
-            machine += ", emulated"
+        machine = name_machine(run.environment)
         for where, artifact, place, metric, value, half_width in _figures(run, machine):
             point = HistoryPoint(run.created_at, run.git_commit, run.git_dirty, value, half_width)
             points.setdefault((where, artifact, place, metric), []).append(point)
@@ -150,6 +149,11 @@ def build_history(runs: Iterable[BenchRun]) -> list[Series]:
         changes = find_noisy_changes(own) if metric == LATENCY else find_exact_changes(own)
         series.append(Series(machine, artifact, place, metric, own, tuple(changes)))
     return series
+
+
+def name_machine(environment: Environment) -> str:
+    """Return the name of a machine, which tells an emulated one from a real one."""
+    return f"{machine_name(environment)}{', emulated' if environment.emulated else ''}"
 
 
 def _figures(run: BenchRun, machine: str) -> Iterable[tuple[str, str, str, Metric, float, float]]:

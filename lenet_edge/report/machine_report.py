@@ -12,6 +12,8 @@ from lenet_edge.report.doubts import disturbance_line
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.equal_boards import find_outliers, machines_name
 from lenet_edge.report.fits_on import fits_section
+from lenet_edge.report.history import Series
+from lenet_edge.report.history_section import history_section
 from lenet_edge.report.join_runs import pool
 from lenet_edge.report.page_tables import (
     PageSection,
@@ -56,13 +58,15 @@ class MachineReport:
     changes: PageSection | None = None
     fits: PageSection | None = None
     counts: PageSection | None = None
+    history: PageSection | None = None
 
     @property
     def sections(self) -> list[PageSection]:
         """All sections in reading order."""
         first = [section for section in (self.changes, self.boards) if section]
         fits = [section for section in (self.counts, self.fits) if section]
-        last = [*self.layers, self.skipped, self.facts]
+        history = [self.history] if self.history else []
+        last = [*history, *self.layers, self.skipped, self.facts]
         return [*first, self.others, self.parity, *fits, self.latencies, *last]
 
 
@@ -146,6 +150,11 @@ def _doubts(run: BenchRun) -> list[str]:
             " not paired, so the intervals are wider"
         )
     return doubts
+
+
+def with_history(report: MachineReport, series: Sequence[Series]) -> MachineReport:
+    """Return the report with a section on the figures of its machine over commits."""
+    return dataclasses.replace(report, history=history_section(series, report.run))
 
 
 def with_changes(

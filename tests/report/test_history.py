@@ -125,6 +125,21 @@ def test_runs_of_one_commit_are_one_point_and_machines_are_apart(
     assert len(counts) == 1
 
 
+def test_the_report_has_a_chapter_with_the_change_points(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
+    (tmp_path / "results").mkdir()
+    for number in range(8):
+        saved(tmp_path / "results", number, 10 if number < 4 else 14, 1000)
+    words = ["report", "results/7.json", "--history", "results", "--output"]
+    for name in ("r.md", "r.html"):
+        done = lenet_edge_here(*words, name)
+        assert done.returncode == 0, done.stderr
+        text = (tmp_path / name).read_text()
+        assert "1 change point in 4 figures." in text
+        assert "×1.4 from 0000000 on" in text
+
+
 def test_a_folder_without_results_is_an_error(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     done = lenet_edge_here("history", tmp_path)
     assert done.returncode == 1
