@@ -21,6 +21,7 @@ from tests.conftest import LenetEdge
 from tests.export.onnx_networks import Network
 
 ncnn_package = pytest.importorskip("ncnn")
+pytestmark = pytest.mark.costly
 FILES = [path for model in onnx_models.MODELS for path in model.paths[:1]]
 
 
