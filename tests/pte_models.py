@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def write_lenet(path: Path, batch: int | None = None) -> Path:
     graph = onnx.load(ROOT / "exported" / "lenet_float32.onnx").graph
     tensors = [torch.tensor(numpy_helper.to_array(tensor)) for tensor in graph.initializer]
     first, first_bias, second, second_bias, *dense = (t for t in tensors if t.is_floating_point())
+    dense[::2] = [matrix.T.contiguous() for matrix in dense[::2]]  # in `lenet`, calls would do it
 
     def lenet(image: Any) -> Any:
         values = image.reshape(-1, 1, 28, 28)
@@ -63,7 +65,7 @@ def write_lenet(path: Path, batch: int | None = None) -> Path:
         values = values.reshape(-1, 400)
         for number in range(0, len(dense), 2):
             values = functional.relu(values) if number else values
-            values = functional.linear(values, dense[number].T.contiguous(), dense[number + 1])
+            values = functional.linear(values, dense[number], dense[number + 1])
         return values
 
     example = torch.zeros(batch or LARGEST_BATCH, 28, 28, 1)
@@ -72,8 +74,6 @@ def write_lenet(path: Path, batch: int | None = None) -> Path:
 
 def write_probe() -> None:
     """Write the probe model and its manifest into the package."""
-    from importlib.metadata import version
-
     import torch
 
     matrix = torch.from_numpy(weights())
@@ -84,13 +84,18 @@ def write_probe() -> None:
         (torch.zeros(128, 4, 4, 1),),
         True,
     )
-    like = load_artifact(FOLDER / "probe.onnx")
+    describe(path, FOLDER / "probe.onnx")
+
+
+def describe(path: Path, like: Path) -> None:
+    """Write the manifest of a .pte file that is the same network as another file."""
+    other = load_artifact(like)
     artifact = describe_file(
         path, precision="float32", batch_size=None,
-        inputs=tuple(replace(spec, name="input") for spec in like.inputs),
-        outputs=tuple(replace(spec, name="output") for spec in like.outputs),
+        inputs=tuple(replace(spec, name="input") for spec in other.inputs),
+        outputs=tuple(replace(spec, name="output") for spec in other.outputs),
         parent_sha256=None, converter=f"executorch {version('executorch')}", calibration=None,
-        labels=like.labels, preprocessing=like.preprocessing, head=like.head,
+        labels=other.labels, preprocessing=other.preprocessing, head=other.head,
     )  # fmt: skip
     write_manifest(artifact)
 

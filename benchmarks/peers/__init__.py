@@ -1,0 +1,1 @@
+"""LeNet on every engine that is installed."""
