@@ -17,6 +17,7 @@ from lenet_edge.results.latency_estimate import (
     LatencyEstimate,
     LatencyRatio,
     estimate_latency,
+    find_undisturbed,
     latency_ratio,
     process_latencies,
 )
@@ -185,9 +186,25 @@ class Measurement:
         """Return the estimate of a quantile of the latency; None selects the mean."""
         if quantile not in self._estimates:
             self._estimates[quantile] = estimate_latency(
-                self.samples_by_process, self.undisturbed, quantile
+                self.samples_by_process, self._kept(quantile), quantile
             )
         return self._estimates[quantile]
+
+    def _kept(self, quantile: float | None) -> npt.NDArray[np.bool_]:
+        """Return the processes that an estimate uses, bool of shape (N,).
+
+        A stall of some milliseconds changes no quantile and ruins a mean. So the mean also leaves
+        out the processes whose mean is behind a gap.
+        """
+        kept = self.undisturbed.copy()
+        if quantile is None:
+            means = process_latencies(self.samples_by_process, None)
+            boards = [process.board for process in self.processes]
+            indexes = np.flatnonzero(kept)
+            kept[indexes] = find_undisturbed(
+                means[indexes].tolist(), [boards[index] for index in indexes.tolist()]
+            )
+        return kept
 
     @property
     def p50_s(self) -> float:
@@ -257,7 +274,7 @@ class Measurement:
 
     @property
     def images_per_s(self) -> float:
-        """Throughput, from the mean latency: every slow call counts."""
+        """Throughput, from the mean latency: slow calls count, unless they stall one process."""
         return self.batch_size / self.mean_s if self.mean_s else 0.0
 
     @property

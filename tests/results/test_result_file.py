@@ -182,6 +182,20 @@ def test_processes_that_disagree_widen_the_interval() -> None:
     assert "the medians of the processes range from 10.0 to 10.7 µs" in both.instability
 
 
+def test_a_stall_in_one_process_does_not_ruin_the_throughput() -> None:
+    """One call of 8 ms among 220 of 18 µs triples the mean of its process."""
+    steady = measurement(np.full(221, 18e-6))
+    stalled = measurement(np.append(np.full(220, 18e-6), 8e-3))
+    processes = (*steady.processes, *stalled.processes, *steady.processes)
+    both = dataclasses.replace(steady, processes=processes)
+    expected = both.batch_size / 18e-6
+    assert both.images_per_s == pytest.approx(expected)
+    low, high = both.images_per_s_interval
+    assert 0.95 < low / expected < 1 < high / expected < 1.05
+    often = measurement(np.where(np.arange(221) % 20, 18e-6, 180e-6))  # these calls count
+    assert often.images_per_s < 0.7 * expected
+
+
 def test_derived_figures_in_a_file_are_ignored() -> None:
     facts = measurement(np.full(700, 0.001)).to_json()
     facts["derived"] = dict.fromkeys(facts["derived"], 99.0)
