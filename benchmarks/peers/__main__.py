@@ -30,7 +30,7 @@ from lenet_edge.artifacts.reference import Reference
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data import mnist
 
-STARTS, TURNS, BLOCK_S = 3, 15, 0.02
+STARTS, TURNS, BLOCK_S = 3, 10, 0.02
 NUM_IMAGES = 500  # for the agreement with the reference
 TIMED_IMAGES = 64
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TVM_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -109,7 +109,7 @@ def _write_ncnn(folder: Path) -> Path:
     suffix = formats.BY_NAME["ncnn"].suffix
     found = sorted(folder.glob(f"*float32*{suffix}"))
     if not found:
-        checkpoint = str(Path(EXPORTED) / "lenet.keras")
+        checkpoint = str(Path(EXPORTED).resolve() / "lenet.keras")
         command = ("lenet_edge", "export", checkpoint, "--format", "ncnn", "--output-dir")
         done = run_program([*python_module(*command), str(folder)], folder)
         if done.returncode:
