@@ -22,7 +22,7 @@ from tests.microcontrollers.serial_board import (
     expected,
 )
 
-pytestmark = pytest.mark.needs("cc")
+pytestmark = [pytest.mark.costly, pytest.mark.needs("cc")]
 
 
 @pytest.fixture(scope="module")

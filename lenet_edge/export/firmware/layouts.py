@@ -225,13 +225,11 @@ def _commands(board: FirmwareBoard, model: Path) -> tuple[list[str], list[str]]:
     """Return the commands that build, flash and verify a folder, and the remarks about them."""
     verify = f"lenet-edge verify ../{model.name} --target serial:{_PORT}"
     if board.layout == "arduino":
-        options = f"--fqbn {board.identifier} --library ."
+        name = f"--fqbn {board.identifier}"
         return [
-            f"arduino-cli compile {options} --build-property compiler.c.extra_flags=-O3"
+            f"arduino-cli compile {name} --library . --build-property compiler.c.extra_flags=-O3"
             " examples/firmware",
-            f"arduino-cli upload {options} --port {_PORT} examples/firmware".replace(
-                " --library .", ""
-            ),
+            f"arduino-cli upload {name} --port {_PORT} examples/firmware",
             verify,
         ], ["In the Arduino IDE: Sketch, Include Library, Add .ZIP Library; then File, Examples."]
     if board.layout == "zephyr":
@@ -243,7 +241,7 @@ def _commands(board: FirmwareBoard, model: Path) -> tuple[list[str], list[str]]:
     if board.layout == "pico":
         return [
             "cmake -B build && cmake --build build",
-            "picotool load --force-no-reboot build/firmware.uf2 && picotool reboot",
+            "picotool load -x build/firmware.uf2",
             verify,
         ], [
             "PICO_SDK_PATH names the folder of the Pico SDK. Hold BOOTSEL while you connect the"
