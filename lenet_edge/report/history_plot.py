@@ -68,5 +68,5 @@ def _panel(axes: Any, series: Series) -> None:
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.set_ylabel(unit, fontsize=8)
     axes.grid(alpha=0.3)
-    title = f"{series.cell}: {series.metric}\n{series.machine}"
-    axes.set_title(make_printable(title.replace("\n", " | ")), fontsize=7, parse_math=False)
+    lines = (f"{series.cell}: {series.metric}", series.machine)
+    axes.set_title("\n".join(map(make_printable, lines)), fontsize=7, parse_math=False)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lenet_edge.report.comparison import Change
+from lenet_edge.report.comparison import Comparison
 from lenet_edge.report.counts_section import counts_section
 from lenet_edge.report.doubts import disturbance_line
 from lenet_edge.report.eligibility import Limits
@@ -157,8 +157,6 @@ def with_history(report: MachineReport, series: Sequence[Series]) -> MachineRepo
     return dataclasses.replace(report, history=history_section(series, report.run))
 
 
-def with_changes(
-    report: MachineReport, changes: Sequence[Change], unmatched: Sequence[str], base: str
-) -> MachineReport:
+def with_changes(report: MachineReport, comparison: Comparison, base: str) -> MachineReport:
     """Return the report with a section on the changes since a base run."""
-    return dataclasses.replace(report, changes=changes_section(changes, unmatched, base))
+    return dataclasses.replace(report, changes=changes_section(comparison, base))

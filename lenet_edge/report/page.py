@@ -17,7 +17,7 @@ from lenet_edge.report.charts.common import Chart, TargetStyles
 from lenet_edge.report.charts.latency_spread import draw_latency_spread
 from lenet_edge.report.charts.layer_bars import draw_layer_bars
 from lenet_edge.report.charts.svg import NUM_SERIES
-from lenet_edge.report.comparison import compare
+from lenet_edge.report.comparison import compare_runs
 from lenet_edge.report.eligibility import Limits, is_exported
 from lenet_edge.report.flipped_digits import FlippedDigit, flipped_digits
 from lenet_edge.report.join_runs import group_by_machine
@@ -171,7 +171,7 @@ def _compare_with(
     # Without a match, comparing with the first machine raises the error.
     same = [m for m in machines if m.run.environment.identity == identity] or machines[:1]
     return [
-        with_changes(machine, *compare(base, machine.run), name) if machine in same else machine
+        with_changes(machine, compare_runs(base, machine.run), name) if machine in same else machine
         for machine in machines
     ]
 

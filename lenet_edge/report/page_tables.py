@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lenet_edge.report.comparison import Change, count_verdicts
+from lenet_edge.report.comparison import Comparison, count_verdicts
 from lenet_edge.report.doubts import doubt_details, invalid_lines
 from lenet_edge.report.eligibility import JudgedCell
 from lenet_edge.report.equal_boards import board_matrix, find_outliers, relative_latencies
@@ -281,14 +281,14 @@ def _with_unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{value:,.0f} {unit}"
 
 
-def changes_section(changes: Sequence[Change], unmatched: Sequence[str], base: str) -> PageSection:
+def changes_section(comparison: Comparison, base: str) -> PageSection:
     """Return the changes since a base run, cell by cell.
 
     Args:
-        changes: cells of both runs.
-        unmatched: phrases on the cells of only one run.
+        comparison: the comparison with the base run.
         base: name of the base run.
     """
+    changes = comparison.changes
     styles = {"slower": "bad", "faster": "good", "invalid": "doubtful"}
     in_order = sorted(changes, key=lambda change: change.base.key)
     rows = [
@@ -317,13 +317,20 @@ def changes_section(changes: Sequence[Change], unmatched: Sequence[str], base: s
         for change in changes
         if (reason := change.regression(fail_above=math.inf))
     ]
+    counts = [
+        f"{count.cell}: {count.base.instructions:,.0f} to {count.new.instructions:,.0f}"
+        f" instructions ({count.ratio - 1:+.2%})."
+        for count in comparison.counts
+    ]
+    latencies = (f"{count_verdicts(changes)}.", "Equal: the 95 % interval of the ratio contains 1.")
     notes = (
-        f"{count_verdicts(changes)}.",
-        "Equal: the 95 % interval of the ratio contains 1.",
+        *(latencies if changes else ()),
+        *counts,
+        *([f"{comparison.note}."] if comparison.note else []),
         *regressions,
-        *unmatched,
+        *comparison.unmatched,
     )
-    return PageSection("changes", f"Change since {base}", notes, table)
+    return PageSection("changes", f"Change since {base}", notes, table if changes else None)
 
 
 def boards_section(boards: Sequence[BenchRun]) -> PageSection:

@@ -6,11 +6,12 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lenet_edge.artifacts.artifact import Artifact, load_artifact, write_manifest
-from lenet_edge.bench.instructions import emulated, program
+from lenet_edge.bench.instructions import bare_metal, emulated, program
 from lenet_edge.bench.instructions.count import CPUS, count_instructions
 from lenet_edge.errors import TargetError
 from lenet_edge.report.comparison import compare_runs
@@ -77,6 +78,26 @@ def test_one_percent_more_in_a_kernel_fails_the_gate(lenet_edge: LenetEdge, tmp_
     assert cell == "lenet_native_int8.c on x86-64"
     assert "most in lenet_1/dense" in reason
     assert not compare_runs(base, base).has_regression(0.0)
+
+
+@pytest.mark.needs(*CORTEX)
+def test_the_plugin_counts_what_icount_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are two counters of QEMU. The call of the network takes three instructions more."""
+    sums: list[int] = []
+    count_layers = bare_metal._count_layers
+
+    def recorded(*arguments: Any) -> dict[str, int]:
+        layers = count_layers(*arguments)
+        sums.append(sum(layers.values()))
+        return layers
+
+    monkeypatch.setattr(bare_metal, "_count_layers", recorded)
+    count = count_instructions(load_artifact(LENET), "cortex-m4")
+    assert 0 <= count.instructions - sums[0] / count.images <= 3
+    assert count.flash_bytes is not None
+    assert count.flash_bytes["constants"] > 50_000
+    assert count.stack_bytes is not None
+    assert 1728 < count.stack_bytes < 8192  # the file says that it needs 1,728 bytes for tensors
 
 
 @pytest.mark.needs(*ARM64)

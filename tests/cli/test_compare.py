@@ -124,13 +124,14 @@ COUNT = InstructionCount(
                                           (1009, "0%", 3), (900, "0%", 0)],
 )  # fmt: skip
 def test_instruction_counts_gate_across_machines(
-    lenet_edge: LenetEdge, tmp_path: Path, instructions: int, bound: str, status: int
+    lenet_edge_here: LenetEdge, tmp_path: Path, instructions: int, bound: str, status: int
 ) -> None:
     layers = {"conv": 600.0 + instructions - 1000, "dense": 390.0}
     new = dataclasses.replace(COUNT, instructions=float(instructions), layers=layers)
     old_file = counted(tmp_path / "old.json", COUNT, machine="one")
     new_file = counted(tmp_path / "new.json", new, machine="another")
-    done = lenet_edge("compare", old_file, new_file, "--fail-above", bound, "--json", "out.json")
+    words = ("--fail-above", bound, "--json", "out.json")
+    done = lenet_edge_here("compare", old_file, new_file, *words)
     assert done.returncode == status, done.stderr
     (change,) = json.loads((tmp_path / "out.json").read_text())["instruction_counts"]
     assert change["ratio"] == instructions / 1000
@@ -139,10 +140,10 @@ def test_instruction_counts_gate_across_machines(
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_what_may_explain_a_count_is_printed(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_what_may_explain_a_count_is_printed(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     new = dataclasses.replace(COUNT, compiler="gcc 14", flash_bytes={"code": 120}, stack_bytes=300)
     only = dataclasses.replace(COUNT, cpu="cortex-m7", target="cortex-m7")
-    done = lenet_edge(
+    done = lenet_edge_here(
         "compare", counted(tmp_path / "old.json", COUNT), counted(tmp_path / "new.json", new, only)
     )
     assert done.returncode == 0, done.stderr
@@ -152,13 +153,27 @@ def test_what_may_explain_a_count_is_printed(lenet_edge: LenetEdge, tmp_path: Pa
 
 
 def test_latencies_of_different_machines_are_left_out_beside_counts(
-    lenet_edge: LenetEdge, base: Path, tmp_path: Path
+    lenet_edge_here: LenetEdge, base: Path, tmp_path: Path
 ) -> None:
     run = dataclasses.replace(BenchRun.load(base), instruction_counts=(COUNT,))
     run.save(tmp_path / "one.json")
     environment = dataclasses.replace(run.environment, machine="a Raspberry Pi")
     dataclasses.replace(run, environment=environment).save(tmp_path / "other.json")
-    done = lenet_edge("compare", "one.json", "other.json")
+    done = lenet_edge_here("compare", "one.json", "other.json")
     assert done.returncode == 0, done.stderr
     assert "latencies are not compared" in done.stdout
-    assert "2 equal" in lenet_edge("compare", "one.json", "one.json").stdout
+    assert "2 equal" in lenet_edge_here("compare", "one.json", "one.json").stdout
+
+
+def test_the_report_has_the_change_of_the_instructions(
+    lenet_edge_here: LenetEdge, base: Path, tmp_path: Path
+) -> None:
+    run = BenchRun.load(base)
+    for name, instructions in (("old.json", 1000.0), ("new.json", 1011.0)):
+        count = dataclasses.replace(COUNT, instructions=instructions)
+        dataclasses.replace(run, instruction_counts=(count,)).save(tmp_path / name)
+    done = lenet_edge_here("report", "new.json", "--compare", "old.json", "--output", "r.md")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "r.md").read_text()
+    assert "a.c on cortex-m4: 1,000 to 1,011 instructions (+1.10%)." in page
+    assert "| a.c | cortex-m4 | conv | 600 |" in page
