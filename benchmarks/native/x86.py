@@ -1,5 +1,7 @@
 """Int8 against float32 as C on x86, for each instruction set of this machine, and two threads.
 
+Two threads are also timed beside a program that keeps the last core busy.
+
 The C files select the best instruction set at run time. Copies of them without the better ones
 show the others. Times of other instruction sets need another machine: they are exact by emulation
 (tests/export/native), but not measured here.
@@ -9,10 +11,12 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,8 +64,11 @@ def measure() -> dict[str, Any]:
             ratio = compare_files(files)[1]
             rows.append({"level": level, "ratio": ratio.median, "low": ratio.low,
                          "high": ratio.high, "p50_s": ratio.p50_s, "bar": bar})  # fmt: skip
-        threads = compare_threads(load_artifact(folder / "lenet_native_int8.c"))
-    return {"levels": rows, "threads": threads}
+        artifact = load_artifact(folder / "lenet_native_int8.c")
+        threads = {**compare_threads(artifact), "bar": 1.8}
+        with busy_core():
+            beside = {**compare_threads(artifact), "bar": round(1 / 1.1, 2)}
+    return {"levels": rows, "threads": threads, "threads_beside_a_busy_core": beside}
 
 
 def compare_files(paths: list[Path]) -> list[InterleavedRatio]:
@@ -92,6 +99,20 @@ def without_better(path: Path, level: str) -> Path:
     return copy
 
 
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """Keep the last core busy during the block."""
+    core = max(os.sched_getaffinity(0))
+    spin = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", spin])
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 def compare_threads(artifact: Artifact) -> dict[str, Any]:
     """Return the time of a batch on one thread over that on several, in one process."""
     target, batches = get_target("native-cpu"), make_batches(artifact, BATCH_SIZE)
@@ -110,8 +131,7 @@ def compare_threads(artifact: Artifact) -> dict[str, Any]:
     speed_ups = seconds[:, 0] / seconds[:, 1]
     return {"threads": THREADS, "batch_size": BATCH_SIZE, "load": os.getloadavg()[0],
             "speed_up": float(np.median(speed_ups)),
-            "speed_up_of_minima": float(seconds[:, 0].min() / seconds[:, 1].min()),
-            "bar": 1.8}  # fmt: skip
+            "speed_up_of_minima": float(seconds[:, 0].min() / seconds[:, 1].min())}  # fmt: skip
 
 
 def show(result: dict[str, Any]) -> None:
@@ -123,9 +143,11 @@ def show(result: dict[str, Any]) -> None:
         else:
             print(f"  {row['level']:8} {row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}],"
                   f" {row['p50_s'] * 1e6:.2f} us{bar}")  # fmt: skip
-    row = result["threads"]
-    print(
-        f"\n{row['threads']} threads, batch {row['batch_size']}: {row['speed_up']:.2f} times as"
-        f" fast as one ({row['speed_up_of_minima']:.2f} by the fastest calls); the machine's load"
-        f" is {row['load']:.1f} (bar on an idle machine: {row['bar']})"
-    )
+    print()
+    for name, place in (("threads", ""), ("threads_beside_a_busy_core", " beside a busy core")):
+        row = result[name]
+        print(
+            f"{row['threads']} threads, batch {row['batch_size']}{place}: {row['speed_up']:.2f}"
+            f" times as fast as one ({row['speed_up_of_minima']:.2f} by the fastest calls);"
+            f" the machine's load is {row['load']:.1f} (bar on an idle machine: {row['bar']})"
+        )
