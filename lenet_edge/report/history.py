@@ -138,9 +138,13 @@ def build_history(runs: Iterable[BenchRun]) -> list[Series]:
     settings is a series of its own.
     """
     points: dict[tuple[str, str, str, Metric], list[HistoryPoint]] = {}
-    for run in sorted(runs, key=lambda run: run.created_at):
+    runs = sorted(runs, key=lambda run: run.created_at)
+    compilers = {count.compiler for run in runs for count in run.instruction_counts}
+    for run in runs:
         machine = name_machine(run.environment)
-        for where, artifact, place, metric, value, half_width in _figures(run, machine):
+        for where, artifact, place, metric, value, half_width in _figures(
+            run, machine, len(compilers) > 1
+        ):
             point = HistoryPoint(run.created_at, run.git_commit, run.git_dirty, value, half_width)
             points.setdefault((where, artifact, place, metric), []).append(point)
     series = []
@@ -156,7 +160,9 @@ def name_machine(environment: Environment) -> str:
     return f"{machine_name(environment)}{', emulated' if environment.emulated else ''}"
 
 
-def _figures(run: BenchRun, machine: str) -> Iterable[tuple[str, str, str, Metric, float, float]]:
+def _figures(
+    run: BenchRun, machine: str, name_compilers: bool
+) -> Iterable[tuple[str, str, str, Metric, float, float]]:
     """Yield machine, file, place, kind, value and half-width of each figure of a run."""
     for cell in run.measurements:
         if cell.invalid:
@@ -175,7 +181,9 @@ def _figures(run: BenchRun, machine: str) -> Iterable[tuple[str, str, str, Metri
             place = f"{report.target}, {report.num_samples:,} images"
             yield machine, report.candidate, place, "accuracy", report.candidate_accuracy, 0.0
     for count in run.instruction_counts:
-        key = count.artifact, count.cpu
+        # Two compilers make two programs, whose counts would alternate in one series.
+        place = f"{count.cpu}, {count.compiler}" if name_compilers else count.cpu
+        key = count.artifact, place
         yield EMULATED, *key, "instructions", count.instructions, 0.0
         if count.flash_total_bytes is not None:
             yield EMULATED, *key, "flash", float(count.flash_total_bytes), 0.0

@@ -123,6 +123,14 @@ def test_runs_of_one_commit_are_one_point_and_machines_are_apart(
     assert [len(each) for each in latencies] == [1, 1]
     counts = [each for each in listed if each["metric"] == "instructions"]
     assert len(counts) == 1
+    run = BenchRun.load(tmp_path / "1.json")
+    other = dataclasses.replace(run.instruction_counts[0], compiler="clang", instructions=900.0)
+    dataclasses.replace(run, instruction_counts=(other,)).save(tmp_path / "3.json")
+    lenet_edge_here("history", tmp_path, "--json", "h.json")
+    listed = json.loads((tmp_path / "h.json").read_text())
+    counts = [each for each in listed if each["metric"] == "instructions"]
+    assert [each["place"] for each in counts] == ["x86-64, clang", "x86-64, gcc"]
+    assert not any(each["changes"] for each in counts)
 
 
 def test_the_report_has_a_chapter_with_the_change_points(
