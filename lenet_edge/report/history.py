@@ -139,12 +139,14 @@ def build_history(runs: Iterable[BenchRun]) -> list[Series]:
     """
     points: dict[tuple[str, str, str, Metric], list[HistoryPoint]] = {}
     runs = sorted(runs, key=lambda run: run.created_at)
-    compilers = {count.compiler for run in runs for count in run.instruction_counts}
+    compilers: dict[str, set[str | None]] = {}
+    for count in (count for run in runs for count in run.instruction_counts):
+        compilers.setdefault(count.cpu, set()).add(count.compiler)
+    # Two compilers make two programs, whose counts would alternate in one series.
+    ambiguous = {cpu for cpu, names in compilers.items() if len(names) > 1}
     for run in runs:
         machine = name_machine(run.environment)
-        for where, artifact, place, metric, value, half_width in _figures(
-            run, machine, len(compilers) > 1
-        ):
+        for where, artifact, place, metric, value, half_width in _figures(run, machine, ambiguous):
             point = HistoryPoint(run.created_at, run.git_commit, run.git_dirty, value, half_width)
             points.setdefault((where, artifact, place, metric), []).append(point)
     series = []
@@ -161,7 +163,7 @@ def name_machine(environment: Environment) -> str:
 
 
 def _figures(
-    run: BenchRun, machine: str, name_compilers: bool
+    run: BenchRun, machine: str, ambiguous: set[str]
 ) -> Iterable[tuple[str, str, str, Metric, float, float]]:
     """Yield machine, file, place, kind, value and half-width of each figure of a run."""
     for cell in run.measurements:
@@ -181,8 +183,7 @@ def _figures(
             place = f"{report.target}, {report.num_samples:,} images"
             yield machine, report.candidate, place, "accuracy", report.candidate_accuracy, 0.0
     for count in run.instruction_counts:
-        # Two compilers make two programs, whose counts would alternate in one series.
-        place = f"{count.cpu}, {count.compiler}" if name_compilers else count.cpu
+        place = f"{count.cpu}, {count.compiler}" if count.cpu in ambiguous else count.cpu
         key = count.artifact, place
         yield EMULATED, *key, "instructions", count.instructions, 0.0
         if count.flash_total_bytes is not None:

@@ -125,11 +125,12 @@ def test_runs_of_one_commit_are_one_point_and_machines_are_apart(
     assert len(counts) == 1
     run = BenchRun.load(tmp_path / "1.json")
     other = dataclasses.replace(run.instruction_counts[0], compiler="clang", instructions=900.0)
-    dataclasses.replace(run, instruction_counts=(other,)).save(tmp_path / "3.json")
+    arm = dataclasses.replace(other, cpu="arm64")  # which has another compiler, and only one
+    dataclasses.replace(run, instruction_counts=(other, arm)).save(tmp_path / "3.json")
     lenet_edge_here("history", tmp_path, "--json", "h.json")
     listed = json.loads((tmp_path / "h.json").read_text())
     counts = [each for each in listed if each["metric"] == "instructions"]
-    assert [each["place"] for each in counts] == ["x86-64, clang", "x86-64, gcc"]
+    assert [each["place"] for each in counts] == ["arm64", "x86-64, clang", "x86-64, gcc"]
     assert not any(each["changes"] for each in counts)
 
 
