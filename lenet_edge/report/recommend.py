@@ -86,8 +86,11 @@ class Recommendation:
             else ""
         )
         if not self.ties:
+            if not self.others:
+                return f"{batch} it was the only one measured ({self.figure})."
             fastest = "took the least time" if rivals else "is the fastest"
-            return f"{batch} it {fastest} ({self.figure}).{rivals}"
+            number = 1 + len(self.others)
+            return f"{batch} it {fastest} that fits, of {number} measured ({self.figure}).{rivals}"
         costs = {_extra_cost(self.measurement, tie.measurement) for tie in self.ties}
         advantages = " or ".join(gain for cost, gain in _ADVANTAGES.items() if cost in costs)
         return (

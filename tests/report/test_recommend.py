@@ -76,8 +76,8 @@ def test_the_fastest_verified_file_is_recommended() -> None:
         )
     )
     assert str(advice) == (
-        "Ship fast.tflite on litert-xnnpack with 1 thread. At batch 1 it is the fastest (10.0 µs)."
-        " It has 300 bytes and loses no accuracy on 10,000 images."
+        "Ship fast.tflite on litert-xnnpack with 1 thread. At batch 1 it is the fastest that fits, of"
+        " 2 measured (10.0 µs). It has 300 bytes and loses no accuracy on 10,000 images."
     )
     assert isinstance(advice, Recommendation)
     assert [(cell.measurement.artifact, cell.why_not) for cell in advice.others] == [
@@ -223,7 +223,7 @@ def test_in_the_offline_scenario_the_best_throughput_decides() -> None:
     )
     advice = recommend(dataclasses.replace(results, settings={"scenario": "offline"}))
     assert chosen(advice).batch_size == 32
-    assert "At batch 32 it is the fastest (320,000 images/s)." in str(advice)
+    assert "At batch 32 it was the only one measured (320,000 images/s)." in str(advice)
 
 
 THREE = make_run(
