@@ -118,6 +118,7 @@ def test_an_arduino_library_has_the_layout_of_the_specification(artifact: Artifa
     assert not [file for file in path.iterdir() if file.suffix in {".c", ".cpp", ".h"}]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("gcc")
 def test_programs_run_with_stubs_of_their_libraries(artifact: Artifact, tmp_path: Path) -> None:
     """The stubs have the functions of each library that the program calls."""

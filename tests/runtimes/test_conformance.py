@@ -28,6 +28,7 @@ from lenet_edge.errors import ModelFileError, TargetError, WorkerError
 from lenet_edge.formats import BY_SUFFIX
 from lenet_edge.microcontrollers.cores import CORES
 from lenet_edge.runtimes import absence, all_targets, is_installed, open_session
+from lenet_edge.runtimes._probe import FOLDER
 from lenet_edge.support.files import sha256_of
 from lenet_edge.target import Target
 from lenet_edge.verify.inference import record_logits
@@ -257,11 +258,12 @@ def test_an_absent_target_names_what_is_missing(exports: Path) -> None:
         reason = absence(target)
         if reason is None or target.name in ON_GPU:
             continue
-        file = next(name for name in FILES if BY_SUFFIX[Path(name).suffix].name in target.formats)
+        paths = [*(exports / name for name in FILES), FOLDER / "probe.pte"]
+        file = next(path for path in paths if BY_SUFFIX[path.suffix].name in target.formats)
         with pytest.raises(TargetError) as caught:
             worker.run(
                 measure.bind(
-                    artifact=load_artifact(exports / file).to_json(),
+                    artifact=load_artifact(file).to_json(),
                     target=asdict(target),
                     batch_size=1,
                     num_threads=1,

@@ -133,6 +133,7 @@ def test_another_file_than_that_of_the_firmware_is_refused(board: EmulatedBoard)
         open_session(other, get_target(f"serial:{board.port}"))
 
 
+@pytest.mark.slow
 def test_faults_and_resets_give_no_wrong_output(exported: Path, board: EmulatedBoard) -> None:
     path = str(board.port)
     pixels = images(10).reshape(-1, 784)
