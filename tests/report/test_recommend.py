@@ -76,8 +76,8 @@ def test_the_fastest_verified_file_is_recommended() -> None:
         )
     )
     assert str(advice) == (
-        "Ship fast.tflite on litert-xnnpack with 1 thread. At batch 1 it is the fastest that fits, of"
-        " 2 measured (10.0 µs). It has 300 bytes and loses no accuracy on 10,000 images."
+        "Ship fast.tflite on litert-xnnpack with 1 thread. At batch 1 it is the fastest that fits,"
+        " of 2 measured (10.0 µs). It has 300 bytes and loses no accuracy on 10,000 images."
     )
     assert isinstance(advice, Recommendation)
     assert [(cell.measurement.artifact, cell.why_not) for cell in advice.others] == [
