@@ -319,6 +319,7 @@ OTHER_WRITERS = {
     "deploy/on_board.py": "runs alone on a board, in a folder of its own",
     "deploy/wheels.py": "renames a folder in the private cache",
     "export/conversion.py": "converts in a temporary folder of its caller",
+    "export/firmware/folder.py": "renames a whole folder, after its own check",
     "export/ncnn/int8.py": "moves the axes of an array",
     "fleet/certificates.py": "renames a folder in the private cache",
     "microcontrollers/emulator.py": "runs in a temporary folder of its own",
