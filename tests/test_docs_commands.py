@@ -113,6 +113,8 @@ ELSEWHERE = {
 }  # fmt: skip
 SLOW = {
     "README.md",
+    "add-a-format.md",
+    "firmware.md",
     "gate-your-ci.md",
     "native.md",
     "add-a-runtime.md",
@@ -121,6 +123,7 @@ SLOW = {
     "pick-a-file.md",
     "pytorch.md",
     "raspberry-pi.md",
+    "terminal.md",
     "train-your-data.md",
     "your-model.md",
 }

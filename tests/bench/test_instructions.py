@@ -60,6 +60,7 @@ def test_a_count_is_equal_in_every_run_and_shows_one_more_multiplication(
     assert 1 <= added <= 12
 
 
+@pytest.mark.slow
 @pytest.mark.needs("cc", "valgrind")
 def test_one_percent_more_in_a_kernel_fails_the_gate(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     done = lenet_edge("bench", LENET, "--count", "x86-64", "--json", "base.json")

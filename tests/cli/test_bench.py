@@ -68,7 +68,11 @@ BENCH = ["bench", "--target", "litert-xnnpack", "--batch-size", "1,4", "--min-ti
          "--max-time", "1", "--json", "out.json"]  # fmt: skip
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=lambda end: end.name)
+@pytest.mark.parametrize(
+    "end",
+    [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+    ids=lambda end: end.name,
+)
 def test_an_interrupted_bench_continues(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path, end: signal.Signals
 ) -> None:

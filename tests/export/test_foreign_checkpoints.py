@@ -22,8 +22,8 @@ def efficientnet(applications: Any) -> Any:
     return applications.EfficientNetB0(weights=None, input_shape=SHAPE, classes=7)
 
 
-@pytest.mark.costly
-@pytest.mark.parametrize("build", [mobilenet, pytest.param(efficientnet, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [mobilenet, efficientnet])
 def test_keras_applications(
     build: Callable[[Any], Any], tmp_path: Path, lenet_edge_here: LenetEdge
 ) -> None:
