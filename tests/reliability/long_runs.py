@@ -37,22 +37,26 @@ _TIMEOUT_S = 7200  # TensorFlow's eager mode takes milliseconds a call
 def targets() -> Iterator[Target]:
     """Yield the targets that can run on this machine."""
     for target in all_targets():
-        if target.runtime not in ("null", "cortex-m") and absence(target) is None:
+        if target.runtime not in ("null", "cortex-m", "executorch") and absence(target) is None:
             yield target
 
 
+# Files that are not in exported/.
+MADE = {"native": "lenet_native_float32.c", "ncnn": "lenet_ncnn_float32.param"}
+
+
 def file_for(target: Target, folder: Path) -> Path:
-    """Return the smallest file for a target. A C file is exported to `folder`."""
+    """Return the smallest file for a target. One of `MADE` is exported to `folder`."""
     format = target.formats[0]
-    if format != "native":
+    if format not in MADE:
         names = {"keras": "lenet.keras", "wasm": "lenet_dynamic.wasm"}
         return EXPORTED / names.get(format, f"lenet_int8.{format}")
-    path = folder / "lenet_native_float32.c"
+    path = folder / MADE[format]
     if not path.exists():
         from lenet_edge.export.exporter import export
 
         training, test = load("train"), load("test")
-        export(EXPORTED / "lenet.keras", folder, training, test, ("native",))
+        export(EXPORTED / "lenet.keras", folder, training, test, (format,))
     return path
 
 

@@ -14,13 +14,10 @@ _SLOW_TARGETS = ("tensorflow", "micro")  # a call takes 0.4 to 4 ms
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", list(long_runs.targets()), ids=lambda target: target.name)
-def test_a_long_session_stays_right_and_does_not_grow(
-    target: Target, exports: Path, tmp_path: Path
-) -> None:
+def test_a_long_session_stays_right_and_does_not_grow(target: Target, exports: Path) -> None:
     """100,000 inferences: python -m tests.reliability.long_runs"""
     count = 1_500 if any(name in target.name for name in _SLOW_TARGETS) else 15_000
-    native = target.formats == ("native",)
-    path = exports / "lenet_native_float32.c" if native else long_runs.file_for(target, tmp_path)
+    path = long_runs.file_for(target, exports)
     result = long_runs.run(path, target, count)
     assert long_runs.failure(result) is None
     assert result["count"] == count
