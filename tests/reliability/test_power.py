@@ -12,7 +12,7 @@ from tests.reliability.disk import Disk, why_no_disk
 from tests.reliability.jobs import JOBS, KilledCommand, NotWholeError, hash_files
 from tests.reliability.power import kill_often
 
-_KILLS = {"report": 8, "verify": 5, "bench": 3, "bundle": 4, "export": 3, "train": 3}
+_KILLS = {"report": 5, "verify": 3, "bench": 3, "bundle": 3, "export": 2, "train": 2}
 
 
 @pytest.mark.slow

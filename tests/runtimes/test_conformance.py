@@ -51,10 +51,13 @@ INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
 # A software GPU runs these.
 ON_GPU = ("litert-gpu", "onnxruntime-webgpu", "ncnn-vulkan")
+# These run the code of cortex-m4. tests/cortex_m runs 10,000 images on each.
+ALIKE = ("cortex-m3", "cortex-m7", "cortex-m33")
 TESTED = [
     target
     for target in all_targets()
-    if target.name in ON_GPU or needs.of_target(target) or absence(target) is None
+    if target.name not in ALIKE
+    and (target.name in ON_GPU or needs.of_target(target) or absence(target) is None)
 ]
 # More targets of TensorFlow, whose import takes five seconds each; more cores in QEMU; one more
 # software GPU.
