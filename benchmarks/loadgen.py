@@ -43,11 +43,11 @@ def measure(seconds: float = SECONDS) -> list[dict[str, Any]]:
         with closing(open_session(artifact, target, 1)) as session:
             session.prepare(batches[0])
             warm_up(session, batches)
-            theirs, queries = drive(session, batches, name, seconds)
-            ours = take_samples(session, batches, 1, StopRule(seconds, seconds, 0, 64))
+            written, queries = drive(session, batches, name, seconds)
+            sampled = take_samples(session, batches, 1, StopRule(seconds, seconds, 0, 64))
         rows.append({
-            "scenario": name, "queries": len(queries), "loadgen_s": theirs,
-            "queries_s": figure(queries, scenario), "bench_s": figure(ours[:, 1], scenario),
+            "scenario": name, "queries": len(queries), "loadgen_s": written,
+            "queries_s": figure(queries, scenario), "bench_s": figure(sampled[:, 1], scenario),
         })  # fmt: skip
     return rows
 
