@@ -85,7 +85,7 @@ def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> PageS
             cell.measurement.target,
             cell.why_not,
             latency(ranking_latency_s(cell.measurement, quantile)),
-            cell.measurement.size.replace(" bytes", ""),
+            cell.measurement.size.replace(" bytes as built for", " on").replace(" bytes", ""),
             percent(None if cell.parity is None else cell.parity.candidate_accuracy),
             str(cell.measurement.num_threads),
         )
