@@ -61,9 +61,15 @@ class Environment:
     load: float | None = None
 
     @property
-    def identity(self) -> tuple[str, str, str, int, bool]:
-        """The facts that must be equal in two runs that are compared."""
-        return self.machine, self.cpu, self.architecture, self.cores, self.emulated is not None
+    def identity(self) -> tuple[str, str, str, tuple[str, ...], int, bool]:
+        """The facts that must be equal in two runs that are compared.
+
+        A virtual machine may hide features of a processor, and has the name of the others.
+        """
+        return (
+            self.machine, self.cpu, self.architecture, self.cpu_features, self.cores,
+            self.emulated is not None,
+        )  # fmt: skip
 
     @property
     def busy(self) -> bool:

@@ -158,8 +158,8 @@ def build_history(runs: Iterable[BenchRun]) -> list[Series]:
 
 
 def name_machine(environment: Environment) -> str:
-    """Return the name of a machine, which tells an emulated one from a real one."""
-    return f"{machine_name(environment)}{', emulated' if environment.emulated else ''}"
+    """Return the name of a machine, which tells it from those of another `identity`."""
+    return " ".join((machine_name(environment), *environment.cpu_features))
 
 
 def _figures(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,13 +109,14 @@ def test_the_command(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     assert (tmp_path / "h.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize("fact", [{"machine": "another"}, {"cpu_features": ("another",)}])
 def test_runs_of_one_commit_are_one_point_and_machines_are_apart(
-    lenet_edge_here: LenetEdge, tmp_path: Path
+    lenet_edge_here: LenetEdge, tmp_path: Path, fact: dict[str, Any]
 ) -> None:
     for number, us in enumerate((10, 11, 12)):
         saved(tmp_path, number, us, 1000)
         run = dataclasses.replace(BenchRun.load(tmp_path / f"{number}.json"), git_commit="abc")
-        environment = dataclasses.replace(run.environment, machine=f"machine {number == 2}")
+        environment = dataclasses.replace(run.environment, **(fact if number == 2 else {}))
         dataclasses.replace(run, environment=environment).save(tmp_path / f"{number}.json")
     done = lenet_edge_here("history", tmp_path, "--json", "h.json")
     assert done.returncode == 0, done.stderr
