@@ -35,10 +35,15 @@ def command(results: Path, plot_file: Path | None, json_file: Path | None) -> No
 
     with spinner("Reading the results"):
         series = read_history(results, say)
-    if plot_file:
+    has_course = any(len(each.points) > 1 for each in series)
+    if plot_file and has_course:
         from lenet_edge.report.history_plot import plot_history
 
         plot_history(series, plot_file)
     output(history_view(series), [each.to_json() for each in series], json_file)
     if plot_file:
-        say(f"The plot is in {plot_file}.")
+        say(
+            f"The plot is in {plot_file}."
+            if has_course
+            else "No figure was measured at two commits, so there is no plot yet."
+        )

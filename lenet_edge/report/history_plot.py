@@ -24,16 +24,20 @@ def plot_history(series: Sequence[Series], path: Path) -> None:
     """Plot each figure over the commits, with its intervals and its change points.
 
     Args:
-        series: the series. Those with change points come first, and at most 60 are drawn.
+        series: the series. Those of a single commit are left out. Those with change points come
+            first, and at most 60 are drawn.
         path: the file to write, .png or .svg.
 
     Raises:
-        DataError: the suffix is neither .png nor .svg.
+        DataError: the suffix is neither .png nor .svg, or no series has two commits.
         MissingPackageError: matplotlib is not installed.
     """
     if path.suffix.lower() not in (".png", ".svg"):
         raise DataError(f"{path}: a plot is a .png or .svg file; change the suffix")
-    drawn = sorted(series, key=lambda each: not each.changes)[:_MOST]
+    drawn = [each for each in series if len(each.points) > 1]
+    if not drawn:
+        raise DataError("no figure was measured at two commits, so there is nothing to plot")
+    drawn = sorted(drawn, key=lambda each: not each.changes)[:_MOST]
     rows = -(-len(drawn) // _COLUMNS)
     figure = svg.figure(5 * _COLUMNS, 2.2 * rows)
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
@@ -67,6 +71,8 @@ def _panel(axes: Any, series: Series) -> None:
     )  # fmt: skip
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.set_ylabel(unit, fontsize=8)
+    if unit == "%":
+        axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
     axes.grid(alpha=0.3)
     lines = (f"{series.cell}: {series.metric}", series.machine)
     axes.set_title("\n".join(map(make_printable, lines)), fontsize=7, parse_math=False)

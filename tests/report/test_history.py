@@ -118,8 +118,11 @@ def test_runs_of_one_commit_are_one_point_and_machines_are_apart(
         run = dataclasses.replace(BenchRun.load(tmp_path / f"{number}.json"), git_commit="abc")
         environment = dataclasses.replace(run.environment, **(fact if number == 2 else {}))
         dataclasses.replace(run, environment=environment).save(tmp_path / f"{number}.json")
-    done = lenet_edge_here("history", tmp_path, "--json", "h.json")
+    done = lenet_edge_here("history", tmp_path, "--json", "h.json", "--plot", "h.png")
     assert done.returncode == 0, done.stderr
+    # Both runs of this machine are of one commit.
+    assert "No figure was measured at two commits" in done.stderr
+    assert not (tmp_path / "h.png").exists()
     listed = json.loads((tmp_path / "h.json").read_text())
     latencies = [each["points"] for each in listed if each["metric"] == "latency"]
     assert [len(each) for each in latencies] == [1, 1]
