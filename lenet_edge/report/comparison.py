@@ -10,7 +10,6 @@ from typing import Any
 from lenet_edge.errors import DataError
 from lenet_edge.report.count_comparison import CountChange, compare_counts
 from lenet_edge.report.rank import ranking_quantile
-from lenet_edge.results.formatting import target_and_threads
 from lenet_edge.results.latency_estimate import LatencyRatio
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
@@ -27,7 +26,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """Verdict on the latency: "slower", "faster", "equal" (tied), or "invalid"."""
+        """Verdict on the latency: "slower", "faster", "equal" or "invalid"."""
         if self.new.invalid or self.base.invalid:
             return "invalid"
         if self.ratio.equal:
@@ -61,9 +60,8 @@ class Change:
 
     @property
     def cell(self) -> str:
-        """Name of the cell: "lenet_int8.tflite on litert-xnnpack ×4, batch 8"."""
-        target = target_and_threads(self.base.target, self.base.num_threads)
-        return f"{self.base.artifact} on {target}, batch {self.base.batch_size}"
+        """Name of the cell; see `Measurement.cell`."""
+        return self.base.cell
 
     def to_json(self, fail_above: float) -> dict[str, Any]:
         """Return the change as a JSON object."""
@@ -128,8 +126,8 @@ def compare_runs(base: BenchRun, new: BenchRun) -> Comparison:
     """
     counts, uncounted = compare_counts(base, new)
     if counts and not (base.measurements and new.measurements):
-        one = base.measurements or new.measurements
-        note = "latencies are not compared, because only one run has them" if one else None
+        measured = base.measurements or new.measurements
+        note = "latencies are not compared, because only one run has them" if measured else None
         return Comparison([], counts, uncounted, note)
     try:
         changes, unmatched = compare(base, new)

@@ -43,7 +43,7 @@ def pool(boards: Sequence[BenchRun]) -> BenchRun:
     for run in boards:
         for measurement in run.measurements:
             key = measurement.key, measurement.artifact_sha256
-            measurements.setdefault(key, []).append(_with_board(measurement, run.board))
+            measurements.setdefault(key, []).append(measurement.with_labels(board=run.board))
         for report in run.parity:
             reports.setdefault((report.candidate_sha256, report.target), []).append(report)
     joined = _join(boards)
@@ -98,12 +98,6 @@ def _ran_same_plan(boards: Sequence[BenchRun]) -> bool:
     return same_plan and (numbered or same_processes)
 
 
-def _with_board(measurement: Measurement, board: str | None) -> Measurement:
-    """Return the measurement of one board, whose processes have the name of the board."""
-    processes = (dataclasses.replace(p, board=board) for p in measurement.processes)
-    return dataclasses.replace(measurement, processes=tuple(processes))
-
-
 def _pool_cell(measurements: Sequence[Measurement]) -> Measurement:
     """Return one cell on equal boards as one measurement, with all valid processes."""
     valid = [measurement for measurement in measurements if not measurement.invalid]
@@ -116,9 +110,9 @@ def _pool_cell(measurements: Sequence[Measurement]) -> Measurement:
 def _join(runs: Sequence[BenchRun]) -> BenchRun:
     """Return runs of one machine as one run.
 
-    If several runs have the same cell, the newest measurement is kept, and so is the newest
-    instruction count of a file. If several have the same
-    pair, the parity report on the most images is kept: the check before a bench uses few images.
+    If several runs have the same cell, the newest measurement is kept. So are the newest layer
+    times of a pair and the newest counts of a file. If several have the same pair, the parity
+    report on the most images is kept: the check before a bench uses few images.
     """
     if len(runs) == 1:
         return runs[0]

@@ -29,7 +29,7 @@ _USUAL_SPREAD, _USUAL_WORTH = 0.01, 2
 # Error of the median of several values relative to that of their mean; 1.25 for many values.
 _MEDIAN_FACTOR = 1.2
 _MIN_PAIRS = 3
-SIMILAR = 1.10
+_SIMILAR = 1.10  # largest ratio of two latencies that are equal for a user
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class LatencyEstimate:
     value: float
     low: float
     high: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end of the interval."""
+        return self.low, self.high
 
     @property
     def half_width(self) -> float:
@@ -62,7 +67,7 @@ class LatencyRatio:
     @property
     def tied(self) -> bool:
         """True if the whole interval is within 10 % of 1, so that the latencies are similar."""
-        return self.equal and self.high <= SIMILAR and self.low >= 1 / SIMILAR
+        return self.equal and self.high <= _SIMILAR and self.low >= 1 / _SIMILAR
 
     @property
     def undecided(self) -> bool:
@@ -138,8 +143,8 @@ def latency_ratio(
     of the machine cancels.
 
     Args:
-        numerator: the estimate of the one latency.
-        denominator: the estimate of the other latency.
+        numerator: the estimate of the latency to divide.
+        denominator: the estimate of the latency to divide by.
         pairs: the latencies of both cells in each round that they share.
         resolution: relative precision of the samples. It widens the interval.
 

@@ -27,7 +27,6 @@ from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P999,
     ProcessSamples,
     disturbances,
-    instability,
     undisturbed,
 )
 from lenet_edge.results.stats import Samples, count_outliers
@@ -108,6 +107,12 @@ class Measurement:
     def key(self) -> tuple[str, str, int, int]:
         """Key of the cell in every run: file name, target, batch size, threads."""
         return self.artifact, self.target, self.batch_size, self.num_threads
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell: "lenet_int8.tflite on litert-xnnpack ×4, batch 8"."""
+        target = target_and_threads(self.target, self.num_threads)
+        return f"{self.artifact} on {target}, batch {self.batch_size}"
 
     @property
     def has_source_size(self) -> bool:
@@ -247,25 +252,23 @@ class Measurement:
         pairs = zip(self.samples_by_process, self.undisturbed, strict=True)
         return [samples for samples, is_kept in pairs if is_kept]
 
+    @property
+    def _num_undisturbed_samples(self) -> int:
+        return sum(map(len, self._undisturbed_samples))
+
     def _has_tail(self, min_samples: int) -> bool:
         # A mean of several calls hides the slow calls, so it has no tail to report.
-        return sum(map(len, self._undisturbed_samples)) >= min_samples and (
-            self.calls_per_sample == 1
-        )
+        return self._num_undisturbed_samples >= min_samples and self.calls_per_sample == 1
 
     @property
     def calls_per_sample(self) -> int:
         """Number of calls that one sample is the mean of; 1 if every call was timed."""
         return max(process.calls_per_sample for process in self.processes)
 
-    def _interval_s(self, quantile: float) -> tuple[float, float]:
-        estimate = self.estimate(quantile)
-        return estimate.low, estimate.high
-
     @property
     def p50_interval_s(self) -> tuple[float, float]:
         """95 % confidence interval of the median, over calls and processes."""
-        return self._interval_s(0.5)
+        return self.estimate().interval
 
     @property
     def half_width(self) -> float:
@@ -314,13 +317,23 @@ class Measurement:
 
     def _by_round(self, quantile: float | None) -> dict[tuple[str | None, int], float]:
         """Return the latency in each process, by board and round."""
-        numbers: dict[str | None, int] = {}
-        latencies = {}
-        values = process_latencies(self.samples_by_process, quantile).tolist()
-        for process, value in zip(self.processes, values, strict=True):
-            index = numbers[process.board] = numbers.get(process.board, 0) + 1
-            latencies[process.board, process.round or index] = value
-        return latencies
+        if quantile not in self._latencies_by_round:
+            numbers: dict[str | None, int] = {}
+            latencies = self._latencies_by_round[quantile] = {}
+            values = process_latencies(self.samples_by_process, quantile).tolist()
+            for process, value in zip(self.processes, values, strict=True):
+                index = numbers[process.board] = numbers.get(process.board, 0) + 1
+                latencies[process.board, process.round or index] = value
+        return self._latencies_by_round[quantile]
+
+    @functools.cached_property
+    def _latencies_by_round(self) -> dict[float | None, dict[tuple[str | None, int], float]]:
+        return {}
+
+    def with_labels(self, **labels: int | str | None) -> Measurement:
+        """Return the same measurement, whose processes have another `round` or `board`."""
+        processes = tuple(process.with_labels(**labels) for process in self.processes)
+        return dataclasses.replace(self, processes=processes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, the packed samples and the derived figures as a JSON object."""
@@ -341,9 +354,9 @@ class Measurement:
             "p50_s": self.p50_s,
             "p50_interval_s": self.p50_interval_s,
             "p90_s": p90,
-            "p90_interval_s": None if p90 is None else self._interval_s(0.9),
+            "p90_interval_s": None if p90 is None else self.estimate(0.9).interval,
             "p99_s": p99,
-            "p99_interval_s": None if p99 is None else self._interval_s(0.99),
+            "p99_interval_s": None if p99 is None else self.estimate(0.99).interval,
             "p999_s": self.p999_s,
             "jitter_s": self.jitter_s,
             "mean_s": self.mean_s,
@@ -368,12 +381,14 @@ class Measurement:
     @functools.cached_property
     def instability(self) -> tuple[str, ...]:
         """Reasons to doubt the figures, each as a phrase."""
-        return instability(self.processes)
+        count = self._num_undisturbed_samples
+        few = (f"{count} samples, too few for p99",) if count < MIN_SAMPLES_P99 else ()
+        return (*few, *self.disturbances)
 
     @functools.cached_property
     def disturbances(self) -> tuple[str, ...]:
         """Signs that something disturbed the processes, each as a phrase."""
-        return disturbances(self.processes)
+        return disturbances(self.processes, self.undisturbed)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Measurement:

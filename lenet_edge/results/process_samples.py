@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import functools
 import zlib
@@ -111,6 +112,12 @@ class ProcessSamples:
         samples.__dict__["_packed"] = facts["latencies_s"]["data"]  # saves packing it again
         return samples
 
+    def with_labels(self, **labels: int | str | None) -> ProcessSamples:
+        """Return the same samples with another `round` or `board`."""
+        labelled = copy.copy(self)  # keeps what was computed from the samples
+        labelled.__dict__.update(labels)
+        return labelled
+
 
 def undisturbed(processes: Sequence[ProcessSamples]) -> npt.NDArray[np.bool_]:
     """Return which processes of one cell were not slow as a whole, bool of shape (N,)."""
@@ -121,18 +128,16 @@ def undisturbed(processes: Sequence[ProcessSamples]) -> npt.NDArray[np.bool_]:
     )
 
 
-def instability(processes: Sequence[ProcessSamples]) -> tuple[str, ...]:
-    """Return the reasons to doubt the samples of one cell, each as a phrase."""
-    kept = [process for process, ok in zip(processes, undisturbed(processes), strict=True) if ok]
-    count = sum(len(process.latencies_s) for process in kept)
-    reasons = [f"{count} samples, too few for p99"] if count < MIN_SAMPLES_P99 else []
-    return (*reasons, *disturbances(processes))
+def disturbances(
+    processes: Sequence[ProcessSamples], is_kept: npt.NDArray[np.bool_]
+) -> tuple[str, ...]:
+    """Return the signs that something disturbed the processes of one cell, each as a phrase.
 
-
-def disturbances(processes: Sequence[ProcessSamples]) -> tuple[str, ...]:
-    """Return the signs that something disturbed the processes of one cell, each as a phrase."""
+    Args:
+        processes: the processes.
+        is_kept: the result of `undisturbed`.
+    """
     reasons = []
-    is_kept = undisturbed(processes)
     kept = [process for process, ok in zip(processes, is_kept, strict=True) if ok]
     slow = [process.p50_s for process, ok in zip(processes, is_kept, strict=True) if not ok]
     if slow:

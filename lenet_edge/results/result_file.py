@@ -194,7 +194,7 @@ class BenchRun:
 
     @property
     def paired(self) -> bool:
-        """True if process i of every cell ran in the same round. Joined runs are not paired."""
+        """True if processes of one round ran in the same minutes. Joined runs are not paired."""
         return "joined" not in self.settings
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 
 from lenet_edge.machine.conditions import Conditions, parse_throttled, read_conditions
 from lenet_edge.machine.environment import detect_emulation, read_environment
-from lenet_edge.results.process_samples import instability
+from lenet_edge.results.process_samples import ProcessSamples
 from tests.machine.system_tree import write_tree
-from tests.report.builders import process_samples
+from tests.report.builders import measurement, process_samples
 
 
 def test_conditions_of_this_machine() -> None:
@@ -119,6 +120,11 @@ def test_container_for_another_cpu_is_emulated(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_throttled_bits_are_decoded(output: str | None, descriptions: tuple[str, ...]) -> None:
     assert parse_throttled(output) == descriptions
+
+
+def instability(processes: Sequence[ProcessSamples]) -> tuple[str, ...]:
+    cell = dataclasses.replace(measurement("a", 1, 1), processes=tuple(processes))
+    return cell.instability
 
 
 def test_disturbances_of_a_cell_are_listed() -> None:
