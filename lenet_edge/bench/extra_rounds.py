@@ -10,7 +10,7 @@ while one of these is true:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from lenet_edge.bench.plan import CellKey, Plan
@@ -21,19 +21,16 @@ from lenet_edge.results.measurement import Measurement
 _WIDTH = 5
 _MAX_MISSED = 0.003  # probability that all processes of a cell are slow
 _MAX_NEEDED = 8
-EXTRA_FACTOR = 2  # processes beyond the plan, as a multiple of the processes of the plan
+_EXTRA_FACTOR = 2  # processes beyond the plan, as a multiple of the processes of the plan
 _MAX_FACTOR = 4  # processes of a cell, as a multiple of the plan's rounds
 
 
-def cells_of_extra_round(
-    measurements: Iterable[Measurement], plan: Plan, budget: int
-) -> list[CellKey]:
-    """Return the cells that need one more process, at most `budget`: the fastest cells first.
+def cells_of_extra_round(measurements: Sequence[Measurement], plan: Plan) -> list[CellKey]:
+    """Return the cells that need one more process, the fastest cells first.
 
     Args:
         measurements: the measurements so far.
         plan: the plan. One with a single round gets no processes beyond it.
-        budget: the number of processes that may still run.
     """
     valid = [m for m in measurements if not m.invalid and m.target != "null"]
     if plan.rounds < 2:
@@ -51,7 +48,13 @@ def cells_of_extra_round(
         )
     ]
     in_order = sorted(wanted, key=lambda m: (m.batch_size, m.estimate(plan.quantile).value))
-    return [measurement.key for measurement in in_order[: max(budget, 0)]]
+    return [measurement.key for measurement in in_order[: _processes_left(measurements, plan)]]
+
+
+def _processes_left(measurements: Sequence[Measurement], plan: Plan) -> int:
+    """Return the number of processes beyond the plan that may still run."""
+    extra = sum(max(len(m.processes) - plan.rounds, 0) for m in measurements)
+    return max(_EXTRA_FACTOR * plan.rounds * len(measurements) - extra, 0)
 
 
 def _may_continue(measurement: Measurement, plan: Plan) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lenet_edge import worker
 from lenet_edge.bench import limit, timing
-from lenet_edge.bench.extra_rounds import EXTRA_FACTOR, cells_of_extra_round
+from lenet_edge.bench.extra_rounds import cells_of_extra_round
 from lenet_edge.bench.plan import Cell, CellKey, Plan
 from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.machine.environment import Environment, read_environment
@@ -151,18 +151,16 @@ class BenchProgress:
         by_key = {cell.key: cell for cell in cells if cell.key not in self._failed}
         while True:
             measured = [self._measured[key] for key in by_key if key in self._measured]
-            number, budget = self._plan.rounds, len(measured) * self._plan.rounds * EXTRA_FACTOR
-            for measurement in measured:
-                budget -= max(len(measurement.processes) - self._plan.rounds, 0)
-                number = max(number, *(process.round or 0 for process in measurement.processes))
-            keys = cells_of_extra_round(measured, self._plan, budget)
+            keys = cells_of_extra_round(measured, self._plan)
             if not keys:
                 return
             extend(len(keys))
             self._remaining = len(keys)
-            for cell in self._plan.extra_order([by_key[key] for key in keys], number + 1):
+            earlier = [process.round or 0 for cell in measured for process in cell.processes]
+            number = 1 + max(self._plan.rounds, *earlier)
+            for cell in self._plan.extra_order([by_key[key] for key in keys], number):
                 self._remaining -= 1
-                report((yield from self._measure_cell(cell, number + 1)))
+                report((yield from self._measure_cell(cell, number)))
                 if cell.key in self._failed:
                     del by_key[cell.key]
                 keep()
@@ -196,8 +194,7 @@ class BenchProgress:
             return f"{cell}: {error}"
         latest = Measurement.from_json(facts)
         check_measurement(latest)
-        processes = (dataclasses.replace(p, round=number) for p in latest.processes)
-        latest = dataclasses.replace(latest, processes=tuple(processes))
+        latest = latest.with_labels(round=number)
         if latest.key != cell.key:
             raise ValueError(f"nobody requested a measurement of {latest.key}")
         self._measured[cell.key] = _pool(self._measured.get(cell.key), latest)
