@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lenet_edge.report.rank import ranks
-from lenet_edge.results.formatting import plural, target_and_threads
+from lenet_edge.report.rank import places
+from lenet_edge.results.formatting import plural
 from lenet_edge.results.result_file import BenchRun, Measurement
 
 
@@ -11,8 +11,8 @@ def disturbance_line(run: BenchRun) -> str | None:
     """Return a sentence on the disturbed cells of a run, and on what to do; None without any."""
     cells = [cell for cell in run.measurements if not cell.invalid and cell.target != "null"]
     disturbed = [cell for cell in cells if cell.disturbances]
-    places = ranks(run).values()
-    coarse = any(rank.unseparated_from for rank in places)
+    ranking = places(run)
+    coarse = any(place.unseparated for place in ranking)
     busy = run.environment.busy
     if not (cells and (disturbed or coarse or busy)):
         return None
@@ -22,7 +22,7 @@ def disturbance_line(run: BenchRun) -> str | None:
         parts.append(f"{len(disturbed)} of {plural(len(cells), 'cell')} disturbed{reasons}")
     if coarse:
         parts.append("the ranking is coarse; run again when quiet")
-    elif disturbed and places:
+    elif disturbed and ranking:
         parts.append("the ranking is fine enough")
     start = f"Other programs used this machine (load {run.environment.load:.1f})" if busy else ""
     text = ", ".join(parts) or "no cell was disturbed"
@@ -38,13 +38,8 @@ def doubt_details(run: BenchRun) -> tuple[str, ...]:
 
 def invalid_lines(run: BenchRun) -> tuple[str, ...]:
     """Return a line for each cell whose figures must not be used."""
-    return tuple(f"{_name(cell)}: {cell.invalid}" for cell in run.measurements if cell.invalid)
+    return tuple(f"{cell.cell}: {cell.invalid}" for cell in run.measurements if cell.invalid)
 
 
 def _reasons(cell: Measurement) -> str:
-    return f"{_name(cell)}: {'; '.join(cell.instability)}"
-
-
-def _name(cell: Measurement) -> str:
-    target = target_and_threads(cell.target, cell.num_threads)
-    return f"{cell.artifact} on {target}, batch {cell.batch_size}"
+    return f"{cell.cell}: {'; '.join(cell.instability)}"

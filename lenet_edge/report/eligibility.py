@@ -171,23 +171,22 @@ def _missed_memory(
     counts: Sequence[InstructionCount], limits: Limits
 ) -> Iterator[tuple[str, float]]:
     """Yield each limit of flash and RAM that a file misses: the reason, and the factor."""
-    wanted = {
-        "flash": (limits.max_flash_bytes, [(c.flash_total_bytes, c.cpu) for c in counts]),
-        "ram": (limits.max_ram_bytes, [(c.ram_total_bytes, c.cpu) for c in counts]),
-    }
     unknown = []
-    for name, (limit, figures) in wanted.items():
+    for memory, limit, figures in (
+        ("flash", limits.max_flash_bytes, [(c.flash_total_bytes, c.cpu) for c in counts]),
+        ("RAM", limits.max_ram_bytes, [(c.ram_total_bytes, c.cpu) for c in counts]),
+    ):
         if limit is None:
             continue
-        memory = "RAM" if name == "ram" else name
         known = [(size, core) for size, core in figures if size is not None]
         if not known:
             unknown.append(memory)
-        elif max(known)[0] > limit:
-            size, core = max(known)
+            continue
+        size, core = max(known)
+        if size > limit:
             yield (
                 f"takes {size:,} bytes of {memory} on a {core}, more than the {limit:,} of"
-                f" --max-{name}",
+                f" --max-{memory.lower()}",
                 size / limit,
             )
     if unknown:

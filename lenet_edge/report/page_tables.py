@@ -122,7 +122,7 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
                 f"{cell.images_per_s:,.0f}",
                 _images_per_s_range(cell),
                 f"{cell.load_time_s * 1e3:.0f}",
-                str(rank_by_key.get(cell.key, MISSING)),
+                rank_by_key.get(cell.key, MISSING),
             )
         )
         styles.append("chosen" if cell is chosen else "bad" if cell.invalid else "")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
-from lenet_edge.results.formatting import latency, plural
+from lenet_edge.results.formatting import latency, name_some, plural
 from lenet_edge.results.result_file import BenchRun, Measurement
 
 _MAX_NAMED = 4  # cells in one sentence about a tie
@@ -50,41 +50,52 @@ def ranking_latency_s(measurement: Measurement, quantile: float | None) -> float
     return measurement.estimate(quantile).value
 
 
-@dataclass(frozen=True)
-class Rank:
-    """Place of a cell among the cells of its batch size and thread count.
+@dataclass
+class RankingPlace:
+    """Place in the ranking of the cells of one batch size and thread count.
 
     Attributes:
-        place: 1 for the fastest cell.
-        tied_with: the cells of that place that are equally fast: within 10 % for certain.
-        unseparated_from: the cells of that place that may be more than 10 % faster or slower.
+        number: 1 for the place of the fastest cell.
+        fastest: the fastest cell of the place.
+        tied: the other cells that are equally fast: within 10 % for certain.
+        unseparated: the other cells, which may be more than 10 % slower.
     """
 
-    place: int
-    tied_with: tuple[Measurement, ...] = ()
-    unseparated_from: tuple[Measurement, ...] = ()
+    number: int
+    fastest: Measurement
+    tied: list[Measurement] = field(default_factory=list)
+    unseparated: list[Measurement] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        mark = "=" if self.tied_with else "?" if self.unseparated_from else ""
-        return f"{self.place}{mark}"
+    @property
+    def rank(self) -> str:
+        """Rank of the fastest cell: the number, with a mark if other cells share the place."""
+        return f"{self.number}{'=' if self.tied else '?' if self.unseparated else ''}"
 
 
-def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], Rank]:
-    """Return the rank of each cell among the cells of its batch size and thread count.
+def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], str]:
+    """Return the rank of each ranked cell by `Measurement.key`: "2", "2=" or "2?"."""
+    rank_by_key = {}
+    for place in places(run):
+        rank_by_key[place.fastest.key] = place.rank
+        rank_by_key |= {cell.key: f"{place.number}=" for cell in place.tied}
+        rank_by_key |= {cell.key: f"{place.number}?" for cell in place.unseparated}
+    return rank_by_key
+
+
+def places(run: BenchRun) -> list[RankingPlace]:
+    """Return the places of the cells, in the order of batch size, thread count and number.
 
     Cells share a place if the interval of their latency ratio to its fastest cell contains 1. The
-    following cells have no rank:
+    following cells have no place:
       - cells on the null target, which does nothing;
       - invalid measurements;
       - pairs that failed parity, or whose delegate left nodes to another device;
       - all cells of an emulated machine.
-
-    Returns:
-        The rank by `Measurement.key`.
     """
     if run.environment.emulated:
-        return {}
+        return []
     failed = run.failed_pairs
+    quantile, resolution = ranking_quantile(run), run.settings.get("precision", 0.0)
 
     def batch_and_threads(measurement: Measurement) -> tuple[int, int]:
         return measurement.batch_size, measurement.num_threads
@@ -100,65 +111,41 @@ def ranks(run: BenchRun) -> dict[tuple[str, str, int, int], Rank]:
         ),
         key=batch_and_threads,
     )
-    quantile, resolution = ranking_quantile(run), run.settings.get("precision", 0.0)
-    rank_by_key = {}
-    for _, cells in groupby(valid, key=batch_and_threads):
-        place = 1
-        for first, tied, unseparated in _places(list(cells), run.paired, quantile, resolution):
-            rank_by_key[first.key] = Rank(place, tuple(tied), tuple(unseparated))
-            for cell in tied:
-                others = (other for other in (first, *tied) if other is not cell)
-                rank_by_key[cell.key] = Rank(place, tuple(others))
-            for cell in unseparated:
-                rank_by_key[cell.key] = Rank(place, (), (first,))
-            place += 1 + len(tied) + len(unseparated)
-    return rank_by_key
-
-
-def _places(
-    cells: Sequence[Measurement], paired: bool, quantile: float | None, resolution: float
-) -> list[tuple[Measurement, list[Measurement], list[Measurement]]]:
-    """Return each place: its fastest cell, the tied cells, and the cells not separated."""
-    places: list[tuple[Measurement, list[Measurement], list[Measurement]]] = []
-    for cell in sorted(cells, key=lambda cell: ranking_latency_s(cell, quantile)):
-        if places:
-            first, tied, unseparated = places[-1]
-            ratio = cell.ratio_to(first, paired, resolution, quantile)
-            if ratio.low <= 1:
-                (tied if ratio.tied else unseparated).append(cell)
-                continue
-        places.append((cell, [], []))
-    return places
+    all_places: list[RankingPlace] = []
+    for _, group in groupby(valid, key=batch_and_threads):
+        place = None
+        cells = sorted(group, key=lambda cell: ranking_latency_s(cell, quantile))
+        for number, cell in enumerate(cells, 1):
+            if place:
+                ratio = cell.ratio_to(place.fastest, run.paired, resolution, quantile)
+                if ratio.equal:
+                    (place.tied if ratio.tied else place.unseparated).append(cell)
+                    continue
+            place = RankingPlace(number, cell)
+            all_places.append(place)
+    return all_places
 
 
 def tie_lines(run: BenchRun) -> list[str]:
     """Return a sentence for each place that several cells share, with their names and latencies."""
     quantile = ranking_quantile(run)
-    rank_by_key = ranks(run)
+
+    def names(cells: Sequence[Measurement]) -> str:
+        texts = [
+            f"{cell.artifact} on {cell.target} ({latency(ranking_latency_s(cell, quantile))})"
+            for cell in cells
+        ]
+        return name_some(texts, _MAX_NAMED)
+
     lines = []
-    for cell in sorted(run.measurements, key=lambda cell: (cell.key[2:], cell.key)):
-        rank = rank_by_key.get(cell.key)
-        others = rank and (*rank.tied_with, *rank.unseparated_from)
-        latency_s = ranking_latency_s(cell, quantile)
-        if not rank or not others or ranking_latency_s(others[0], quantile) < latency_s:
-            continue
-        threads = f", {plural(cell.num_threads, 'thread')}" if cell.num_threads > 1 else ""
-        verbs = ("ties with", rank.tied_with), ("cannot be separated from", rank.unseparated_from)
-        phrases = [f"{verb} {_names(cells, quantile)}" for verb, cells in verbs if cells]
-        lines.append(
-            f"Rank {rank} at batch {cell.batch_size}{threads}: {_names([cell], quantile)}"
-            f" {', and '.join(phrases)}"
-        )
+    for place in sorted(places(run), key=lambda place: (place.fastest.key[2:], place.fastest.key)):
+        cell = place.fastest
+        verbs = ("ties with", place.tied), ("cannot be separated from", place.unseparated)
+        phrases = [f"{verb} {names(cells)}" for verb, cells in verbs if cells]
+        if phrases:
+            threads = f", {plural(cell.num_threads, 'thread')}" if cell.num_threads > 1 else ""
+            lines.append(
+                f"Rank {place.rank} at batch {cell.batch_size}{threads}: {names([cell])}"
+                f" {', and '.join(phrases)}"
+            )
     return lines
-
-
-def _names(cells: Sequence[Measurement], quantile: float | None) -> str:
-    """Return the names and latencies of a few cells, and the number of the rest."""
-    names = [_with_latency(cell, quantile) for cell in cells[:_MAX_NAMED]]
-    if len(cells) > len(names):
-        names.append(f"{len(cells) - len(names)} more")
-    return " and ".join(names)
-
-
-def _with_latency(cell: Measurement, quantile: float | None) -> str:
-    return f"{cell.artifact} on {cell.target} ({latency(ranking_latency_s(cell, quantile))})"

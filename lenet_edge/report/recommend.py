@@ -17,7 +17,7 @@ from lenet_edge.report.eligibility import (
     judge,
 )
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
-from lenet_edge.results.formatting import latency, percent
+from lenet_edge.results.formatting import latency, name_some, percent
 from lenet_edge.results.latency_estimate import LatencyRatio
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.support.html_table import html_lines, html_table
@@ -201,25 +201,23 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
         for cell in tied
         if cell is not chosen
     )
-    others = tuple(
-        cell
-        if cell.missed_by
-        else dataclasses.replace(cell, why_not=_slower(ratio(cell, measurement)))
-        for cell in cells
-        if cell not in tied
-    )
-    rivals = tuple(
-        cell for cell in others if not cell.missed_by and ratio(cell, measurement).low <= 1
-    )
-    return Recommendation(measurement, parity, _figure(measurement, quantile), ties, others, rivals)
+    others, rivals = [], []
+    for cell in cells:
+        if cell in tied:
+            continue
+        if cell.missed_by:
+            others.append(cell)
+            continue
+        to_chosen = ratio(cell, measurement)
+        others.append(dataclasses.replace(cell, why_not=_slower(to_chosen)))
+        if to_chosen.low <= 1:
+            rivals.append(others[-1])
+    figure = _figure(measurement, quantile)
+    return Recommendation(measurement, parity, figure, ties, tuple(others), tuple(rivals))
 
 
 def _names(cells: Sequence[JudgedCell]) -> str:
-    """Return the names of a few cells, and the number of the rest."""
-    names = [str(cell) for cell in cells[:_MAX_NAMED]]
-    if len(cells) > len(names):
-        names.append(f"{len(cells) - len(names)} more")
-    return " and ".join(names)
+    return name_some([str(cell) for cell in cells], _MAX_NAMED)
 
 
 def _slower(ratio: LatencyRatio) -> str:

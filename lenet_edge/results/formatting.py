@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lenet_edge.machine.environment import Environment
 
 MISSING = "–"  # a table cell without a value
@@ -46,6 +48,12 @@ def plural(count: int, noun: str) -> str:
     """Format a count with its noun: "1 thread" or "4 threads"."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{ending}"
+
+
+def name_some(names: Sequence[str], most: int) -> str:
+    """Join the first names and the number of the rest: "a and b and 3 more"."""
+    rest = [f"{len(names) - most} more"] if len(names) > most else []
+    return " and ".join([*names[:most], *rest])
 
 
 def target_and_threads(target: str, num_threads: int) -> str:

@@ -80,6 +80,12 @@ def test_ties_name_each_other_and_coarse_cells_are_no_ties() -> None:
     assert line.startswith("Rank 1? at batch 1: c on litert-xnnpack (8.0 µs) cannot be separated")
 
 
+def test_equal_latencies_are_named_in_one_line() -> None:
+    run = BenchRun.of_this_machine((with_processes("b", 8, 8, 8), with_processes("a", 8, 8, 8)))
+    (line,) = tie_lines(run)
+    assert line.startswith("Rank 1= at batch 1: b on litert-xnnpack (8.0 µs) ties with a on ")
+
+
 def test_the_ratio_of_two_cells_is_that_of_their_latencies() -> None:
     first, second = with_processes("a", 7.9, 8.4, 13), with_processes("b", 21, 21.5, 22)
     quotient = second.p50_s / first.p50_s

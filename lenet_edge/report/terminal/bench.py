@@ -56,7 +56,7 @@ def bench_view(run: BenchRun) -> RenderableType:
                 microseconds(cell.p99_s),
                 short_number(cell.images_per_s),
                 f"{cell.load_time_s * 1e3:.0f}",
-                str(rank_by_key.get(cell.key, MISSING)),
+                rank_by_key.get(cell.key, MISSING),
                 style="red" if cell.invalid else None,
             )
     left = f"\n{run.remaining} processes of the plan have not run yet." if run.remaining else ""
