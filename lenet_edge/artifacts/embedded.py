@@ -288,6 +288,15 @@ def integer_of(field: memoryview) -> int:
     return _varint(field, _varint(field, 0)[1])[0]
 
 
+def encode_varint(number: int) -> bytes:
+    """Return a number as a varint of Protocol Buffers, which WebAssembly calls unsigned LEB128."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
+
+
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while shift < 70:  # 64 bits, seven per byte

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lenet_edge import formats
-from lenet_edge.artifacts.embedded import KEY, wasm_sections
+from lenet_edge.artifacts.embedded import KEY, encode_varint, wasm_sections
 from lenet_edge.export.converter import ContractWriter
 
 
@@ -57,16 +57,8 @@ def embed_wasm(content: bytes, contract: str) -> bytes:
     """Return a .wasm file with the contract as a custom section."""
     key = KEY.encode()
     others = [section for name, _, section in wasm_sections(content) if name != key]
-    payload = _leb128(len(key)) + key + contract.encode("utf-8")
-    return content[:8] + b"".join(others) + b"\0" + _leb128(len(payload)) + payload
-
-
-def _leb128(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*encoded, number])
+    payload = encode_varint(len(key)) + key + contract.encode("utf-8")
+    return content[:8] + b"".join(others) + b"\0" + encode_varint(len(payload)) + payload
 
 
 def read_tflite(content: bytes) -> Any:

@@ -1,18 +1,18 @@
-"""Probes of an open session that tell the time of each step which the runtime executes.
+"""Probes of an open session, which measure the time of each step that the runtime executes.
 
-A session that can tell has the method `layer_probes`, see `TimesLayers`. There are two kinds of
-probe. A profiler reports each step of one call. Cut graphs need no profiler: each is the start of
-the graph with one step more than the one before it, and a difference is the time of a step.
+A session that has probes is a `TimesLayers`. There are two kinds of probe. A profiler reports each
+step of one call. Cut graphs need no profiler. Each is the start of the graph, with one step more
+than the cut graph before it, so a difference is the time of a step.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, repeat
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from lenet_edge.target import InputValues
 
 # Cut graphs are open at the same time, each with its weights.
 MAX_CUT_BYTES = 4 << 30
+Value = TypeVar("Value", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def medians(rows: Sequence[Sequence[float]]) -> list[float]:
 
 @runtime_checkable
 class TimesLayers(Protocol):
-    """A session that can tell the times of its steps."""
+    """Session whose steps can be timed."""
 
     def layer_probes(self, values: InputValues) -> Iterator[LayerProbe]:
         """Yield the probes of this session, the cheapest first.
@@ -130,7 +131,7 @@ class TimesLayers(Protocol):
             values: the values that `prepare` got.
 
         Raises:
-            TargetError: the runtime cannot tell the times of this model.
+            TargetError: the runtime cannot time the steps of this model.
         """
 
 
@@ -141,6 +142,20 @@ def seconds_per_call(call: Callable[[], object], calls: int) -> float:
     for _ in repeat(None, calls):
         call()
     return (time.perf_counter() - started) / calls
+
+
+def live_values(
+    nodes: Sequence[tuple[Sequence[Value], Sequence[Value]]], kept: int, outputs: Sequence[Value]
+) -> list[Value]:
+    """Return the values that the first nodes compute, and that others or the caller read.
+
+    Args:
+        nodes: the inputs and the outputs of each node.
+        kept: the number of nodes before the cut.
+        outputs: the outputs of the whole graph.
+    """
+    read = {*outputs, *(value for inputs, _ in nodes[kept:] for value in inputs)}
+    return [value for _, computed in nodes[:kept] for value in computed if value in read]
 
 
 def check_cut_size(name: str, steps: int, size_bytes: int) -> None:

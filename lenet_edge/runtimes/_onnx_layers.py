@@ -11,17 +11,18 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lenet_edge.artifacts.embedded import fields
+from lenet_edge.artifacts.embedded import encode_varint, fields, messages
 from lenet_edge.runtimes._layer_probe import (
     CutProbe,
     LayerProbe,
     LayerStep,
     ProfilerProbe,
     check_cut_size,
+    live_values,
 )
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Array
@@ -31,28 +32,36 @@ _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INPUT, _GRAPH_OUTPUT, _VALUE_NAME = 7, 1, 11, 
 _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_TYPE = 1, 2, 3, 4
 # Endings that ONNX Runtime gives to the nodes and values that it makes.
 _MADE = re.compile(r"(_token_\d+|_nchwc)$")
-Opener = Callable[[Path, Any], Any]
+
+
+class OnnxNode(NamedTuple):
+    """Node of a graph; `outputs` leaves out those that the node omits."""
+
+    name: str
+    kind: str
+    inputs: list[str]
+    outputs: list[str]
 
 
 class OnnxGraph:
     """Graph of an .onnx file, as far as a cut needs it.
 
     Attributes:
-        nodes: name, type, inputs and outputs of each node.
+        nodes: the nodes.
         inputs: the names of the inputs.
         outputs: the names of the outputs.
     """
 
     def __init__(self, content: bytes) -> None:
         self._parts = [(number, raw) for number, _, raw in fields(memoryview(content))]
-        graph = next(c for n, c, _ in fields(memoryview(content)) if n == _MODEL_GRAPH and c)
+        graph = dict(messages(memoryview(content)))[_MODEL_GRAPH]
         self._graph = [(number, raw) for number, _, raw in fields(graph)]
-        found = [(number, part) for number, part, _ in fields(graph) if part is not None]
-        self.nodes = [_node(part) for number, part in found if number == _GRAPH_NODE]
+        parts = list(messages(graph))
+        self.nodes = [_node(part) for number, part in parts if number == _GRAPH_NODE]
         self.inputs, self.outputs = (
             [
-                next(bytes(t).decode() for n, t, _ in fields(part) if n == _VALUE_NAME and t)
-                for number, part in found
+                bytes(dict(messages(part))[_VALUE_NAME]).decode()
+                for number, part in parts
                 if number == side
             ]
             for side in (_GRAPH_INPUT, _GRAPH_OUTPUT)
@@ -62,9 +71,7 @@ class OnnxGraph:
         """Return the values that the first nodes compute, and that others or the caller read."""
         if not kept:
             return self.inputs[:1]
-        computed = {value for node in self.nodes[:kept] for value in node[3] if value}
-        read = {*self.outputs, *(value for node in self.nodes[kept:] for value in node[2])}
-        return sorted(computed & read)
+        return live_values([(n.inputs, n.outputs) for n in self.nodes], kept, self.outputs)
 
     def cut(self, kept: int) -> bytes:
         """Return the model with its first nodes only, whose live values are the outputs."""
@@ -86,28 +93,21 @@ class OnnxGraph:
 def nodes_by_tensor(path: Path) -> dict[str, str]:
     """Return the name of the node of an .onnx file that computes each tensor."""
     graph = OnnxGraph(path.read_bytes())
-    return {value: name or value for name, _, _, outputs in graph.nodes for value in outputs}
+    return {value: node.name or value for node in graph.nodes for value in node.outputs}
 
 
-def _node(part: memoryview) -> tuple[str, str, list[str], list[str]]:
+def _node(part: memoryview) -> OnnxNode:
     texts: dict[int, list[str]] = {}
-    for number, content, _ in fields(part):
-        if content is not None and number <= _NODE_TYPE:
+    for number, content in messages(part):
+        if number <= _NODE_TYPE:
             texts.setdefault(number, []).append(bytes(content).decode())
     name, kind = (texts.get(number, [""])[0] for number in (_NODE_NAME, _NODE_TYPE))
-    return name, kind, texts.get(_NODE_INPUT, []), texts.get(_NODE_OUTPUT, [])
+    outputs = [value for value in texts.get(_NODE_OUTPUT, []) if value]
+    return OnnxNode(name, kind, texts.get(_NODE_INPUT, []), outputs)
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    digits = []
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*digits, value])
+    return encode_varint(number << 3 | 2) + encode_varint(len(content)) + content
 
 
 def match_nodes(optimized: OnnxGraph, original: OnnxGraph) -> list[LayerStep]:
@@ -116,20 +116,20 @@ def match_nodes(optimized: OnnxGraph, original: OnnxGraph) -> list[LayerStep]:
     A node that keeps a value's name computes the node of that value, and all nodes of the file
     between this value and the inputs of the optimized node.
     """
-    producer = {value: node for node in original.nodes for value in node[3] if value}
-    names = {node[0]: node for node in original.nodes if node[0]}
-    # The value of the file that each value of the optimized graph stands for.
-    stands_for: dict[str, str] = {value: value for value in producer}
+    producer = {value: node for node in original.nodes for value in node.outputs}
+    names = {node.name: node for node in original.nodes if node.name}
+    places = {id(node): place for place, node in enumerate(original.nodes)}
+    # The value of the file that a value of another name in the optimized graph stands for.
+    stands_for: dict[str, str] = {}
     done: set[int] = set()
     steps = []
     for name, kind, inputs, outputs in optimized.nodes:
         end = next((value for value in outputs if value in producer), None)
         if end is None:  # the name is that of a node or of a value of the file
             known = _MADE.sub("", _MADE.sub("", name))
-            own = names.get(known)
-            named = next((value for value in own[3] if value), None) if own else None
+            named = next(iter(names[known].outputs), None) if known in names else None
             end = named or (known if known in producer else None)
-        group: list[tuple[str, str, list[str], list[str]]] = []
+        group: list[OnnxNode] = []
         borders = {stands_for.get(value, value) for value in inputs}
         waiting = [end] if end else []
         while waiting:
@@ -138,16 +138,13 @@ def match_nodes(optimized: OnnxGraph, original: OnnxGraph) -> list[LayerStep]:
                 continue
             done.add(id(node))
             group.append(node)
-            waiting += [value for value in node[2] if value not in borders]
+            waiting += [value for value in node.inputs if value not in borders]
         if end:
             stands_for.update(dict.fromkeys(outputs, end))
         # DequantizeLinear nodes of weights belong to the group, and are no layers.
-        order = {id(node): place for place, node in enumerate(original.nodes)}
-        group.sort(key=lambda node: order[id(node)])
-        steps.append(
-            LayerStep(name or kind, kind, tuple(node[0] or node[3][0] for node in group),
-                      end if group else None)
-        )  # fmt: skip
+        group.sort(key=lambda node: places[id(node)])
+        nodes = tuple(node.name or node.outputs[0] for node in group)
+        steps.append(LayerStep(name or kind, kind, nodes, end if group else None))
     return steps
 
 
@@ -156,7 +153,7 @@ class OnnxProfiler(ProfilerProbe):
 
     Args:
         open_session: opens the file with session options.
-        path: the file.
+        options: session options, for this probe alone.
         feed: the inputs by name.
         folder: a folder for the profile.
         steps: the nodes of the optimized graph.
@@ -173,12 +170,12 @@ class OnnxProfiler(ProfilerProbe):
         steps: Sequence[LayerStep],
     ) -> None:
         self.steps = tuple(steps)
-        self._open, self._options, self._feed, self._folder = open_session, options, feed, folder
+        options.enable_profiling = True
+        options.profile_file_prefix = str(folder / "profile")
+        self._open, self._options, self._feed = open_session, options, feed
 
     def sample(self, calls: int) -> list[float]:
         """Return the mean seconds of each node."""
-        self._options.enable_profiling = True
-        self._options.profile_file_prefix = str(self._folder / "profile")
         session = self._open(self._options)
         for _ in range(calls + 1):
             session.run(None, self._feed)

@@ -20,8 +20,10 @@ from lenet_edge.runtimes._layer_probe import (
 # Nodes that compute nothing in a call.
 _STATIC = ("Const", "Input", "Output")
 _SPLIT = "/WithoutBiases"  # OpenVINO splits a convolution from its bias
-# A compiled model, or a part of it, as a call with its request.
+# Compiles a model, or a part of it, and returns its request and the call that runs it.
 Compiler = Callable[[Any, bool], tuple[Any, Callable[[], object]]]
+# The inputs of an operator: the place of the operator that computes each, and the value.
+Inputs = list[tuple[int, Any]]
 
 
 class CounterProbe(ProfilerProbe):
@@ -29,7 +31,6 @@ class CounterProbe(ProfilerProbe):
 
     Args:
         steps: the executed nodes.
-        keys: their names.
         request: a request of a model that was compiled with counters.
         infer: runs the request.
     """
@@ -39,12 +40,10 @@ class CounterProbe(ProfilerProbe):
     def __init__(
         self,
         steps: Sequence[LayerStep],
-        keys: Sequence[str],
         request: Any,
         infer: Callable[[], object],
     ) -> None:
-        self.steps, self._keys = tuple(steps), keys
-        self._request, self._infer = request, infer
+        self.steps, self._request, self._infer = tuple(steps), request, infer
 
     def sample(self, calls: int) -> list[float]:
         """Return the mean seconds of each node; OpenVINO averages over all calls so far."""
@@ -53,7 +52,7 @@ class CounterProbe(ProfilerProbe):
         times = {
             info.node_name: info.real_time.total_seconds() for info in self._request.profiling_info
         }
-        return [times.get(key, 0.0) for key in self._keys]
+        return [times.get(step.name, 0.0) for step in self.steps]
 
 
 def openvino_probes(
@@ -84,28 +83,29 @@ def openvino_probes(
         fused = facts["originalLayersNames"].astype(str) if "originalLayersNames" in facts else ""
         numbers = sorted(places[each] for each in fused.split(",") if each in places)
         executed.append((node.get_friendly_name(), kind, numbers))
-    steps, ends = [], []
-    groups = _groups(operators, [numbers for _, _, numbers in executed])
+    inputs = _read_inputs(operators)
+    groups = _groups(operators, inputs, [numbers for _, _, numbers in executed])
+    steps: list[LayerStep] = []
+    # Nodes without an operator of the file cannot be cut; their time counts with the next one.
+    cuttable: list[tuple[LayerStep, int]] = []
     for (key, kind, numbers), group in zip(executed, groups, strict=True):
         nodes = (operators[number].get_friendly_name().removesuffix(_SPLIT) for number in group)
         names = tuple(dict.fromkeys(node_of.get(each, each) for each in nodes))
         last = operators[numbers[-1]] if numbers else None
         tensor = min(last.output(0).get_names(), default=None) if last else None
         steps.append(LayerStep(key, kind, names, tensor))
-        ends.append(numbers[-1] if numbers else None)
-    keys = [key for key, _, _ in executed]
-    yield CounterProbe(steps, keys, request, infer)
+        if numbers:
+            cuttable.append((steps[-1], numbers[-1]))
+    yield CounterProbe(steps, request, infer)
     del request, infer
-    # Nodes without an operator of the file cannot be cut; their time counts with the next one.
-    cuttable = [(step, end) for step, end in zip(steps, ends, strict=True) if end is not None]
     check_cut_size(name, len(cuttable), size_bytes)
-    variable = _variable_operators(operators)
+    variable = _variable_operators(operators, inputs)
     calls, kept, highest = [], [], -1
     for number, (step, end) in enumerate(cuttable):
         if end <= highest:
             continue
         highest = len(operators) if number == len(cuttable) - 1 else end
-        outputs = _live_values(operators, highest, variable)
+        outputs = _live_values(operators, inputs, highest, variable)
         if not outputs:
             continue
         part = openvino.Model(outputs, model.get_parameters(), "part")
@@ -117,22 +117,31 @@ def openvino_probes(
     yield CutProbe(kept, [compile_part(empty, False)[1], *calls])
 
 
-def _groups(operators: Sequence[Any], executed: Sequence[Sequence[int]]) -> list[list[int]]:
+def _read_inputs(operators: Sequence[Any]) -> list[Inputs]:
+    """Return the inputs of each operator."""
+    places = {operator.get_name(): n for n, operator in enumerate(operators)}
+    return [
+        [(places[value.get_node().get_name()], value) for value in operator.input_values()]
+        for operator in operators
+    ]
+
+
+def _groups(
+    operators: Sequence[Any], inputs: Sequence[Inputs], executed: Sequence[Sequence[int]]
+) -> list[list[int]]:
     """Return the operators that each executed node computes.
 
     These are the operators that the node names, and those before them that no node names.
     """
-    places = {operator.get_name(): n for n, operator in enumerate(operators)}
     named = {number for numbers in executed for number in numbers}
     groups = []
     for numbers in executed:
         group = set(numbers)
         waiting = list(numbers)
         while waiting:
-            for value in operators[waiting.pop()].input_values():
-                source = value.get_node()
-                place = places[source.get_name()]
-                if place not in named and source.get_type_name() not in ("Parameter", "Constant"):
+            for place, _ in inputs[waiting.pop()]:
+                kind = operators[place].get_type_name()
+                if place not in named and kind not in ("Parameter", "Constant"):
                     named.add(place)
                     group.add(place)
                     waiting.append(place)
@@ -140,27 +149,26 @@ def _groups(operators: Sequence[Any], executed: Sequence[Sequence[int]]) -> list
     return groups
 
 
-def _variable_operators(operators: Sequence[Any]) -> set[int]:
+def _variable_operators(operators: Sequence[Any], inputs: Sequence[Inputs]) -> set[int]:
     """Return the places of the operators that depend on an input; the others are constant."""
-    places = {operator.get_name(): n for n, operator in enumerate(operators)}
     variable: set[int] = set()
     for number, operator in enumerate(operators):
-        sources = [places[value.get_node().get_name()] for value in operator.input_values()]
-        if operator.get_type_name() == "Parameter" or variable.intersection(sources):
+        is_variable = any(place in variable for place, _ in inputs[number])
+        if is_variable or operator.get_type_name() == "Parameter":
             variable.add(number)
     return variable
 
 
-def _live_values(operators: Sequence[Any], end: int, variable: set[int]) -> list[Any]:
+def _live_values(
+    operators: Sequence[Any], inputs: Sequence[Inputs], end: int, variable: set[int]
+) -> list[Any]:
     """Return the values that operators up to a place compute, and that later ones read."""
-    places = {operator.get_name(): n for n, operator in enumerate(operators)}
-    live: dict[tuple[str, int], Any] = {}
+    live: dict[tuple[int, int], Any] = {}
     for number, operator in enumerate(operators):
         if number <= end and operator.get_type_name() != "Result":
             continue
-        for value in operator.input_values():
-            source = value.get_node()
-            place = places[source.get_name()]
-            if place <= end and place in variable and source.get_type_name() != "Parameter":
-                live[source.get_name(), value.get_index()] = value
+        for place, value in inputs[number]:
+            is_parameter = operators[place].get_type_name() == "Parameter"
+            if place <= end and place in variable and not is_parameter:
+                live[place, value.get_index()] = value
     return list(live.values())

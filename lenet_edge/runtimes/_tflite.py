@@ -15,8 +15,14 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.runtimes import _delegates
-from lenet_edge.runtimes._layer_probe import CutProbe, LayerProbe, LayerStep, check_cut_size
-from lenet_edge.runtimes._tflite_cut import cut, live_tensors
+from lenet_edge.runtimes._layer_probe import (
+    CutProbe,
+    LayerProbe,
+    LayerStep,
+    check_cut_size,
+    live_values,
+)
+from lenet_edge.runtimes._tflite_cut import cut
 from lenet_edge.target import (
     Array,
     Delegation,
@@ -171,7 +177,7 @@ class InterpreterSession(TensorSession):
     ) -> InterpreterSession:
         """Return a session that is ready to run the first operators of the graph."""
         # A resource, such as a variable, is no output.
-        live = live_tensors(nodes, kept, self._outputs)
+        live = live_values(nodes, kept, self._outputs)
         outputs = [tensor for tensor in live if tensor in numeric] or self._inputs[:1]
         interpreter = self._open_content(cut(content, kept, outputs))
         session = InterpreterSession(

@@ -36,18 +36,3 @@ def _shorten(changed: bytearray, at: int, count: int) -> None:
     """Set the length of the vector that the field at offset `at` refers to."""
     if at:
         struct.pack_into("<I", changed, at + u32(bytes(changed[at : at + 4]), 0), count)
-
-
-def live_tensors(
-    nodes: Sequence[tuple[Sequence[int], Sequence[int]]], kept: int, outputs: Sequence[int]
-) -> list[int]:
-    """Return the tensors that the first operators compute and that others, or the caller, read.
-
-    Args:
-        nodes: the inputs and the outputs of each operator.
-        kept: the number of operators before the cut.
-        outputs: the outputs of the whole graph.
-    """
-    computed = {tensor for _, made in nodes[:kept] for tensor in made if tensor >= 0}
-    read = {*outputs, *(tensor for inputs, _ in nodes[kept:] for tensor in inputs)}
-    return sorted(computed & read)

@@ -18,7 +18,7 @@ from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.ncnn_file import NcnnLayer
 from lenet_edge.errors import TargetError
 from lenet_edge.runtimes import Deployable, _vulkan
-from lenet_edge.runtimes._layer_probe import CutProbe, LayerProbe, LayerStep
+from lenet_edge.runtimes._layer_probe import CutProbe, LayerProbe, LayerStep, live_values
 from lenet_edge.target import (
     Array,
     Delegation,
@@ -174,17 +174,13 @@ class NcnnSession(TensorSession):
             raise TargetError("the layers of a GPU are not timed; use ncnn-cpu")
         steps: list[LayerStep] = []
         ends: list[tuple[str, ...]] = [()]
+        nodes = [(layer.inputs, layer.outputs) for layer in self._layers]
         for number, layer in enumerate(self._layers, 1):
             if layer.kind not in _PASSIVE:
                 steps.append(LayerStep(layer.name, layer.kind, (layer.name,), layer.outputs[0]))
-                ends.append(self._live(number))
+                live = live_values(nodes, number, self._ends)
+                ends.append(tuple(name for name in live if name not in self._entries))
         yield CutProbe(steps, [partial(self._compute, each) for each in ends])
-
-    def _live(self, kept: int) -> tuple[str, ...]:
-        """Return the values that the first layers compute, and that others or the caller read."""
-        computed = [name for layer in self._layers[:kept] for name in layer.outputs]
-        read = {*self._ends, *(name for layer in self._layers[kept:] for name in layer.inputs)}
-        return tuple(name for name in computed if name in read and name not in self._entries)
 
     def outputs(self) -> dict[str, Array]:
         """Return a copy of each output, images with their channels last."""

@@ -45,8 +45,6 @@ TARGETS = (
     ),
 )
 DEPLOYABLE = Deployable("opencv", "opencv-cpu", "opencv-python-headless", rank=5)
-
-
 _NODE = "onnx_node!"  # the prefix of the names of layers
 
 
@@ -170,7 +168,7 @@ class OpencvProfiler(ProfilerProbe):
         graph: OnnxGraph,
     ) -> None:
         self._infer, self._seconds = infer, seconds
-        tensors = {name: outputs[0] for name, _, _, outputs in graph.nodes if outputs}
+        tensors = {node.name: node.outputs[0] for node in graph.nodes if node.outputs}
         infer()
         steps: list[LayerStep] = []
         # A layer without time is fused into the layer before it.
