@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_csv(run: BenchRun) -> str:
-    """Return a header and one row for each measurement; an interval takes two columns.
-
-    A text that a spreadsheet would run as a formula gets an apostrophe before it.
-    """
+    """Return a header and one row for each measurement; an interval takes two columns."""
     rows = [
         {"machine": run.environment.machine, "emulated": run.environment.emulated, **_row(cell)}
         for cell in run.measurements
     ]
-    rows = [{name: safe_cell(value) for name, value in row.items()} for row in rows]
+    return rows_to_csv(rows, "machine")
+
+
+def rows_to_csv(rows: Sequence[Mapping[str, Any]], first_column: str) -> str:
+    """Return a header and rows with the same columns; without rows, the first column's name.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0] if rows else ["machine"], lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0] if rows else [first_column], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _safe_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
-def safe_cell(value: Any) -> Any:
+def _safe_cell(value: Any) -> Any:
     """Return the value of a cell; numbers keep their sign. Source: OWASP, CSV injection."""
     if not isinstance(value, str):
         return value

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.report.csv_and_pytest import safe_cell, write_text
-from lenet_edge.results.layer_times import LayerTime, LayerTimes
+from lenet_edge.report.csv_and_pytest import rows_to_csv, write_text
+from lenet_edge.results.layer_times import LayerTimes
 from lenet_edge.results.result_file import BenchRun
 
 NODE_DATA_SUFFIX = "-layers.json"  # `bench --node-data` checks it
@@ -28,20 +26,10 @@ def write_layer_files(run: BenchRun, csv_file: Path | None, folder: Path | None)
 
 def layers_to_csv(run: BenchRun) -> str:
     """Return a header and one row for each layer of each pair; the rest has rows of its own."""
-    rows = [
-        {name: safe_cell(value) for name, value in row.items()}
-        for times in run.layer_times
-        for row in _rows(times)
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0] if rows else ["artifact"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return rows_to_csv([row for times in run.layer_times for row in _rows(times)], "artifact")
 
 
 def _rows(times: LayerTimes) -> list[dict[str, Any]]:
-    rests = [LayerTime(name, "", "", seconds) for name, seconds in times.rests]
     return [
         {
             "artifact": times.artifact,
@@ -62,7 +50,7 @@ def _rows(times: LayerTimes) -> list[dict[str, Any]]:
             "layers": "; ".join(layer.layers),
             "tensor": layer.tensor,
         }
-        for layer in (*times.layers, *rests)
+        for layer in times.parts
     ]
 
 

@@ -15,13 +15,13 @@ from lenet_edge.report.fits_on import fits_section
 from lenet_edge.report.history import Series
 from lenet_edge.report.history_section import history_section
 from lenet_edge.report.join_runs import pool
+from lenet_edge.report.layer_sections import layer_sections
 from lenet_edge.report.page_tables import (
     PageSection,
     boards_section,
     changes_section,
     facts_section,
     latencies_section,
-    layer_sections,
     others_section,
     parity_section,
     skipped_section,

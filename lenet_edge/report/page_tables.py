@@ -12,15 +12,7 @@ from lenet_edge.report.eligibility import JudgedCell
 from lenet_edge.report.equal_boards import board_matrix, find_outliers, relative_latencies
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile, ranks, tie_lines
 from lenet_edge.report.recommend import NothingFits, Recommendation
-from lenet_edge.results.formatting import (
-    MISSING,
-    latency,
-    microseconds,
-    percent,
-    plural,
-    points,
-    target_and_threads,
-)
+from lenet_edge.results.formatting import MISSING, latency, microseconds, percent, plural, points
 from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P90,
     MIN_SAMPLES_P99,
@@ -146,46 +138,6 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
 def _images_per_s_range(cell: Measurement) -> str:
     low, high = cell.images_per_s_interval
     return f"{low:,.0f}–{high:,.0f}"
-
-
-def layer_sections(run: BenchRun) -> tuple[PageSection, ...]:
-    """Return the layers of each pair whose layers were timed, in the order of execution."""
-    sections = []
-    for number, times in enumerate(run.layer_times, 1):
-        rows = [
-            (
-                layer.name,
-                layer.operator,
-                microseconds(layer.time_s),
-                f"{times.share(layer.time_s):.1%}",
-                *(
-                    MISSING if count is None else f"{count:,}"
-                    for count in (layer.macs, layer.parameters, layer.parameter_bytes)
-                ),
-                MISSING if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
-                MISSING if layer.lost_db is None else f"{layer.lost_db:.1f}",
-            )
-            for layer in times.layers
-        ]
-        styles = ["chosen" if layer is times.largest else "" for layer in times.layers]
-        rows += [
-            (name, "", microseconds(seconds), f"{times.share(seconds):.1%}", *(MISSING,) * 5)
-            for name, seconds in times.rests
-        ]
-        styles += ["doubtful" if not times.agrees else ""] * len(times.rests)
-        target = target_and_threads(times.target, times.num_threads)
-        notes = (
-            times.summary,
-            f"Measured at batch {times.batch_size} by {times.method}, in turn with the whole call,"
-            f" {times.rounds} times each. Lost dB: the signal-to-noise ratio that a layer loses to"
-            " quantization.",
-        )
-        columns = ("layer", "operator", "µs", "share", "MACs", "parameters", "bytes", "SNR dB",
-                   "lost dB")  # fmt: skip
-        table = PageTable(columns, tuple(rows), 2, tuple(styles))
-        title = f"Layers of {times.artifact} on {target}"
-        sections.append(PageSection(f"layers{number}", title, notes, table))
-    return tuple(sections)
 
 
 def parity_section(reports: Sequence[ParityReport]) -> PageSection:

@@ -44,6 +44,11 @@ def short_number(value: float | None) -> str:
     return f"{value / 1000:.0f}k" if value >= 10_000 else f"{value:.0f}"
 
 
+def end_of_name(name: str, width: int) -> str:
+    """Shorten a name to its end, which differs between layers of one prefix: "…dense/MatMul"."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
+
+
 def plural(count: int, noun: str) -> str:
     """Format a count with its noun: "1 thread" or "4 threads"."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"

@@ -1,4 +1,4 @@
-"""Times of the layers of one artifact on one target, and what the layers cost otherwise."""
+"""Times of the layers of one artifact on one target, with the sizes and errors of the layers."""
 
 from __future__ import annotations
 
@@ -94,12 +94,10 @@ class LayerTimes:
 
     def html_rows(self) -> list[dict[str, str]]:
         """Return the rows of a table; see `support.html_table`."""
-        parts = [(layer.name, layer.operator, layer.time_s) for layer in self.layers]
-        parts += [(name, "", seconds) for name, seconds in self.rests]
         return [
-            {"layer": name, "operator": operator, "µs": microseconds(seconds),
-             "share": f"{self.share(seconds):.1%}"}
-            for name, operator, seconds in parts
+            {"layer": part.name, "operator": part.operator, "µs": microseconds(part.time_s),
+             "share": f"{self.share(part.time_s):.1%}"}
+            for part in self.parts
         ]  # fmt: skip
 
     @property
@@ -137,6 +135,12 @@ class LayerTimes:
         )
         parts = [("call of the runtime", self.call_s or 0.0), (name, self.rest_s)]
         return [(part, seconds) for part, seconds in parts if abs(self.share(seconds)) >= 0.005]
+
+    @property
+    def parts(self) -> tuple[LayerTime, ...]:
+        """All parts of a call: the layers, and the rests as layers that have only a time."""
+        rests = (LayerTime(name, "", "", seconds) for name, seconds in self.rests)
+        return *self.layers, *rests
 
     @property
     def summary(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lenet_edge.report.charts.common import Chart, draw_both_sizes
 from lenet_edge.report.charts.svg import INK, MUTED, figure, series_color
-from lenet_edge.results.formatting import microseconds
+from lenet_edge.results.formatting import end_of_name, microseconds
 from lenet_edge.results.layer_times import LayerTimes
 
 _MAX_LAYERS = 60  # bars; of more layers, the largest are drawn
@@ -32,7 +32,7 @@ def draw_layer_bars(times: LayerTimes, name: str) -> Chart:
         seconds = [each[1] for each in bars]
         colors = [series_color(0) if color == INK else MUTED for _, _, color in bars]
         axes.barh(rows, [each * 1e6 for each in seconds], 0.7, color=colors)
-        axes.set_yticks(rows, [_shortened(each[0], _NAME[size]) for each in bars])
+        axes.set_yticks(rows, [end_of_name(each[0], _NAME[size]) for each in bars])
         axes.invert_yaxis()
         for row, each in zip(rows, seconds, strict=True):
             text = f"{microseconds(each)}  {times.share(each):.0%}"
@@ -46,7 +46,3 @@ def draw_layer_bars(times: LayerTimes, name: str) -> Chart:
         return drawn
 
     return draw_both_sizes(draw, name, f"time of each layer of {times.artifact}")
-
-
-def _shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else f"…{text[1 - width :]}"

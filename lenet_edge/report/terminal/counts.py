@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from lenet_edge.report.terminal.blocks import titled_table
-from lenet_edge.results.formatting import MISSING
+from lenet_edge.results.formatting import MISSING, end_of_name
 from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.support.printable import make_printable
 
@@ -40,7 +40,7 @@ def _table(counts: Sequence[InstructionCount]) -> RenderableType:
     names = dict.fromkeys(name for count in counts for name in count.layers or {})
     for name in names:
         table.add_row(
-            _shortened(make_printable(name)),
+            end_of_name(make_printable(name), _NAME),
             *(_number((count.layers or {}).get(name)) for count in counts),
         )
     table.add_row("total", *(_number(count.instructions) for count in counts), style="bold")
@@ -57,11 +57,6 @@ def _table(counts: Sequence[InstructionCount]) -> RenderableType:
 
 def _number(value: float | None) -> str:
     return MISSING if value is None else f"{value:,.0f}"
-
-
-def _shortened(text: str) -> str:
-    """Return the end of a name, which tells layers of one prefix apart."""
-    return text if len(text) <= _NAME else f"…{text[1 - _NAME :]}"
 
 
 def _notes(counts: Sequence[InstructionCount]) -> list[str]:

@@ -8,7 +8,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from lenet_edge.report.terminal.blocks import titled_table
-from lenet_edge.results.formatting import MISSING, microseconds, short_number, target_and_threads
+from lenet_edge.results.formatting import (
+    MISSING,
+    end_of_name,
+    microseconds,
+    short_number,
+    target_and_threads,
+)
 from lenet_edge.results.layer_times import LayerTime, LayerTimes
 from lenet_edge.support.printable import make_printable
 
@@ -52,7 +58,7 @@ def _legend(times: LayerTimes, has_errors: bool) -> str:
 def _row(times: LayerTimes, layer: LayerTime) -> list[str]:
     share = times.share(layer.time_s)
     return [
-        _shortened(make_printable(layer.name), _NAME),
+        end_of_name(make_printable(layer.name), _NAME),
         make_printable(layer.operator)[:_OPERATOR],
         microseconds(layer.time_s),
         f"{100 * share:.0f}",
@@ -62,8 +68,3 @@ def _row(times: LayerTimes, layer: LayerTime) -> list[str]:
         short_number(layer.parameter_bytes),
         MISSING if layer.lost_db is None else f"{layer.lost_db:.1f}",
     ]
-
-
-def _shortened(text: str, width: int) -> str:
-    """Return the end of a name, which tells layers of one prefix apart."""
-    return text if len(text) <= width else f"…{text[1 - width :]}"
