@@ -38,7 +38,6 @@ from lenet_edge.runtimes import (
     is_installed,
     open_session,
     refusal,
-    too_old,
 )
 from lenet_edge.runtimes._delegates import SHORTCUTS, find_library
 from lenet_edge.runtimes._probe import probe as run_probe
@@ -231,7 +230,7 @@ def pair_up(
             works on this machine. An empty sequence means all default targets.
 
     Returns:
-        The pairs to run; and the targets that are not available, or too old for a file, with the
+        The pairs to run; and the targets that are not available, or that refuse a file, with the
         reason.
 
     Raises:
@@ -241,10 +240,12 @@ def pair_up(
     skipped: list[Skipped] = []
     artifacts = list(artifacts)
     for target in _targets(names):
-        fitting = [a for a in artifacts if a.format in target.formats]
+        fitting = []
         for artifact in artifacts:
-            if why := refusal(target, artifact.format):
+            if why := refusal(artifact, target):
                 skipped.append(Skipped(target.name, why, artifact.name))
+            elif artifact.format in target.formats:
+                fitting.append(artifact)
         if not fitting:
             continue
         # Try a named target even if it seems absent, because its own error is more specific.
@@ -252,12 +253,8 @@ def pair_up(
         reason = None if named else absence(target)
         if reason:
             skipped.append(Skipped(target.name, reason))
-            continue
-        for artifact in fitting:
-            if is_installed(target) and (why := too_old(artifact, target)):
-                skipped.append(Skipped(target.name, why, artifact.name))
-            else:
-                pairs.append(Pair(artifact, target))
+        else:
+            pairs += [Pair(artifact, target) for artifact in fitting]
     if not pairs and not skipped:
         raise TargetError(
             f"none of the files runs on {', '.join(names) or 'any target'}; see lenet-edge targets"

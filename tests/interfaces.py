@@ -34,7 +34,7 @@ from lenet_edge.artifacts.embedded import ContractReader
 from lenet_edge.export.converter import CompanionWriter, ContractWriter, Converter
 from lenet_edge.inspection.graph import GraphReader
 from lenet_edge.inspection.layer import LayerReader
-from lenet_edge.runtimes import DetectsAbsence, IsDeployable, RuntimeModule
+from lenet_edge.runtimes import DetectsAbsence, IsDeployable, RefusesFiles, RuntimeModule
 """
 
 
@@ -46,6 +46,8 @@ def interface_assignments() -> str:
         checks.append((module, "RuntimeModule"))
         if "\ndef absence(" in text:
             checks.append((module, "DetectsAbsence"))
+        if "\ndef refusal(" in text:
+            checks.append((module, "RefusesFiles"))
         if "\nDEPLOYABLE" in text:
             checks.append((module, "IsDeployable"))
     for format in formats.FORMATS:

@@ -18,7 +18,7 @@ from lenet_edge.runtimes import (
     find_targets,
     get_target,
     is_installed,
-    too_old,
+    refusal,
 )
 from lenet_edge.selection import best_target, load_artifacts, pair_up
 
@@ -54,15 +54,15 @@ def test_a_file_is_not_given_to_a_runtime_that_is_too_old(tmp_path: Path) -> Non
     """The converter writes into each .tflite file which release opens it."""
     old, target = EXPORTED / "lenet_dynamic.tflite", get_target("tflite-runtime-cpu")
     assert load_artifact(old).oldest_runtime == "2.3.0"
-    assert too_old(load_artifact(old), target, "2.14.0") is None
+    assert refusal(load_artifact(old), target, "2.14.0") is None
     new = tmp_path / "new.tflite"
     new.write_bytes(old.read_bytes().replace(b"2.3.0\0\0", b"2.99.0\0"))
     (artifact,) = load_artifacts([new], Path())
     assert artifact.oldest_runtime == "2.99.0"
     assert "needs TensorFlow Lite 2.99.0, and tflite-runtime 2.14.0 is older; run it on" in (
-        too_old(artifact, target, "2.14.0") or ""
+        refusal(artifact, target, "2.14.0") or ""
     )
-    assert too_old(artifact, get_target("litert-xnnpack")) is None  # has numbers of its own
+    assert refusal(artifact, get_target("litert-xnnpack")) is None  # has numbers of its own
     if is_installed(target):
         pairs, skipped = pair_up([load_artifact(old), artifact], ["tflite-runtime"])
         assert [pair.artifact.name for pair in pairs] == [old.name]

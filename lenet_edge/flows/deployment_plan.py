@@ -15,7 +15,7 @@ from lenet_edge.deploy.replies import BoardFacts
 from lenet_edge.deploy.ssh import SshConnection
 from lenet_edge.deploy.wheels import System, WheelSet, find_wheels
 from lenet_edge.errors import BoardError
-from lenet_edge.runtimes import get_deployable, get_target, too_old
+from lenet_edge.runtimes import get_deployable, get_target, refusal
 from lenet_edge.selection import Pair
 from lenet_edge.target import Target
 
@@ -108,7 +108,7 @@ def _reads(wheels: WheelSet, target: Target, artifact: Artifact) -> bool:
     """Tell whether a target reads a file with the release of its runtime in the wheels."""
     if artifact.format not in target.formats:
         return False
-    return too_old(artifact, target, wheels.release(target.runtime)) is None
+    return refusal(artifact, target, wheels.release(target.runtime)) is None
 
 
 def _targets(wheels: WheelSet) -> list[Target]:

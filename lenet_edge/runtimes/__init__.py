@@ -1,8 +1,8 @@
 """Runtimes: one module per runtime, discovered by file name.
 
 A runtime module imports its vendor's package only inside `open_session`. So listing the targets is
-cheap and needs no package. `RuntimeModule` is the interface; `DetectsAbsence` and `IsDeployable`
-are optional parts of it.
+cheap and needs no package. `RuntimeModule` is the interface; `DetectsAbsence`, `RefusesFiles` and
+`IsDeployable` are optional parts of it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import pkgutil
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,10 +23,6 @@ from lenet_edge.target import Session, Target
 
 # Targets with at least this preference run only if they are named: reference kernels and null.
 NOT_BY_DEFAULT = 90
-
-
-# Runtimes whose releases have the numbers of TensorFlow, with their distributions.
-_NUMBERED_AS_TENSORFLOW = {"tflite-runtime": "tflite-runtime"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +66,20 @@ class DetectsAbsence(Protocol):
         """Return why a target cannot run on this machine; None if nothing is known to be missing.
 
         The text names the fix too: "there is no NPU; install its driver".
+        """
+
+
+class RefusesFiles(Protocol):
+    """A runtime module that knows of files that it cannot run, without opening them."""
+
+    def refusal(self, artifact: Artifact, release: str | None) -> str | None:
+        """Return why the runtime cannot run a file; None if nothing is known against it.
+
+        A file of another format is refused too, if users may expect the runtime to read it.
+
+        Args:
+            artifact: the file.
+            release: the release of the runtime; None for that of the installed package.
         """
 
 
@@ -187,37 +195,19 @@ def absence(target: Target) -> str | None:
     return detect(target) if detect else None
 
 
-def refusal(target: Target, format: str) -> str | None:
-    """Return why a target runs no files of a format that users may expect there, or None."""
-    refused: dict[str, str] = getattr(_module(target), "REFUSED_FORMATS", {})
-    return None if format in target.formats else refused.get(format)
+def refusal(artifact: Artifact, target: Target, release: str | None = None) -> str | None:
+    """Return why a target cannot run a file, as far as known without opening the file.
 
-
-def too_old(artifact: Artifact, target: Target, release: str | None = None) -> str | None:
-    """Return why the runtime of a target is too old for a file; None if nothing says so.
+    None means only that nothing is known against it. `Target.formats` has the formats that it runs.
 
     Args:
         artifact: the file.
         target: the target.
-        release: the release of the runtime; by default that of the installed package.
+        release: the release of the runtime; None for that of the installed package.
     """
-    distribution = _NUMBERED_AS_TENSORFLOW.get(target.runtime)
-    if artifact.oldest_runtime is None or distribution is None:
-        return None
-    try:
-        release = release or importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    if _numbers(release) >= _numbers(artifact.oldest_runtime):
-        return None
-    return (
-        f"{artifact.name} needs TensorFlow Lite {artifact.oldest_runtime}, and {distribution}"
-        f" {release} is older; run it on LiteRT, or export it again"
-    )
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", release)))
+    refuse: Callable[[Artifact, str | None], str | None] | None
+    refuse = getattr(_module(target), "refusal", None)
+    return refuse(artifact, release) if refuse else None
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int = 1) -> Session:

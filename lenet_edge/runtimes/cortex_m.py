@@ -40,11 +40,6 @@ TARGETS = tuple(
     )
     for number, core in enumerate(CORES.values())
 )
-# Files of other formats that a microcontroller could run.
-REFUSED_FORMATS = {
-    "tflite": "no package of Python or Debian has TensorFlow Lite Micro's library for this core;"
-    " translate the file to C with: lenet-edge export FILE.tflite --format native"
-}
 INSTALL = (
     "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm, or pip install ziglang"
     " for the compiler"
@@ -165,6 +160,16 @@ def absence(target: Target) -> str | None:
         except TargetError as error:
             missing.append(str(error).partition(";")[0])
     return f"{' and '.join(missing)}; {INSTALL}" if missing else None
+
+
+def refusal(artifact: Artifact, release: str | None) -> str | None:
+    """Return why a .tflite file does not run here, which users of a microcontroller may expect."""
+    if artifact.format != "tflite":
+        return None
+    return (
+        "no package of Python or Debian has TensorFlow Lite Micro's library for this core;"
+        " translate the file to C with: lenet-edge export FILE.tflite --format native"
+    )
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:

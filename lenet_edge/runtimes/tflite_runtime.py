@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 
 import numpy as np
 
@@ -26,6 +27,26 @@ TARGETS = (
     ),
 )
 DEPLOYABLE = Deployable("tflite", "tflite-runtime-cpu", "tflite-runtime", rank=2)
+
+
+def refusal(artifact: Artifact, release: str | None) -> str | None:
+    """Return why the runtime is too old for a file: its releases have the numbers of TensorFlow."""
+    if artifact.oldest_runtime is None:
+        return None
+    try:
+        release = release or importlib.metadata.version("tflite-runtime")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    if _numbers(release) >= _numbers(artifact.oldest_runtime):
+        return None
+    return (
+        f"{artifact.name} needs TensorFlow Lite {artifact.oldest_runtime}, and tflite-runtime"
+        f" {release} is older; run it on LiteRT, or export it again"
+    )
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", release)))
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
