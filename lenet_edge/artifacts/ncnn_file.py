@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +73,15 @@ def input_shape(layer: NcnnLayer) -> tuple[int, ...] | None:
 def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of an image in the layout of lenet-edge; other shapes stay."""
     return (*shape[1:], shape[0]) if len(shape) == 3 else shape
+
+
+def blob_shapes(layers: Iterable[NcnnLayer]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the blobs that a file states, the channels first."""
+    return {
+        name: shape
+        for layer in layers
+        for name, shape in zip(layer.outputs, layer.shapes(), strict=False)
+    }
 
 
 def weights_names(path: Path) -> set[str]:

@@ -349,7 +349,7 @@ def _with_free_batch(model: Any) -> Any:
         generator = np.random.default_rng(0)
         shapes = [[size or 0 for size in _shape(value)[1:]] for value in freed.graph.input]
         values = [generator.random((_NUM_COMPARED, *shape), np.float32) for shape in shapes]
-        single, many = (_run(_open(each), *values) for each in (model, freed))
+        single, many = (_run(open_graph(each), *values) for each in (model, freed))
     except Exception:  # the graph needs its batch of 1
         return model
     are_equal = all(
@@ -360,7 +360,8 @@ def _with_free_batch(model: Any) -> Any:
     return freed if are_equal and are_free else model
 
 
-def _open(model: Any) -> Any:
+def open_graph(model: Any) -> Any:
+    """Return a session of ONNX Runtime with an `onnx.ModelProto`, without its warnings."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from lenet_edge.artifacts import ncnn_file
@@ -19,19 +18,17 @@ _UNCOUNTED = {"Deconvolution", "DeconvolutionDepthWise", "Convolution1D", "Convo
 _ENDS = ("Input", "Split")  # they only name and copy blobs
 
 
-def read(path: str) -> Iterator[Layer]:
-    """Yield the layers in the order in which they run."""
-    for layer in ncnn_file.read_layers(Path(path)):
-        if layer.kind not in _ENDS:
-            yield _describe(layer)
+def read(path: str) -> tuple[Layer, ...]:
+    """Return the layers in the order in which they run."""
+    return read_graph(Path(path)).layers
 
 
 def read_graph(path: Path) -> ModelGraph:
     """Return the layers of a .param file, its inputs and its outputs."""
     layers = ncnn_file.read_layers(path)
-    described = tuple(read(str(path)))
+    described = tuple(_describe(layer) for layer in layers if layer.kind not in _ENDS)
     read_blobs = {name for layer in layers for name in layer.inputs}
-    shapes = {n: s for layer in layers for n, s in zip(layer.outputs, layer.shapes(), strict=False)}
+    shapes = ncnn_file.blob_shapes(layers)
     inputs = [name for layer in layers if layer.kind == "Input" for name in layer.outputs]
     outputs = [name for layer in layers for name in layer.outputs if name not in read_blobs]
 

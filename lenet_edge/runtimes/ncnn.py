@@ -92,11 +92,7 @@ class NcnnSession(TensorSession):
 
     def _output_specs(self, layers: list[NcnnLayer]) -> tuple[TensorSpec, ...]:
         """Return the outputs, with the shapes that the file states or that an image gives."""
-        shapes = {
-            name: shape
-            for layer in layers
-            for name, shape in zip(layer.outputs, layer.shapes(), strict=False)
-        }
+        shapes = ncnn_file.blob_shapes(layers)
         if any(name not in shapes for name in self._ends):
             sizes = {s.name: [size or 1 for size in s.shape] for s in self.input_specs}
             self.prepare({name: np.zeros(shape, np.float32) for name, shape in sizes.items()})
@@ -129,22 +125,21 @@ class NcnnSession(TensorSession):
         count = len(arrays[0])
         if any(len(array) != count for array in arrays):
             raise TargetError("the inputs have different numbers of images; give equal ones")
+        ordered = [np.moveaxis(array, 3, 1) if array.ndim == 4 else array for array in arrays]
         if [len(mats) for mats, _ in self._inputs] != [count] * len(arrays):
-            self._inputs = [self._matrices(array) for array in arrays]
-        for (_, views), array in zip(self._inputs, arrays, strict=True):
-            ordered = np.moveaxis(array, 3, 1) if array.ndim == 4 else array
-            for view, image in zip(views, ordered, strict=True):
+            self._inputs = [self._matrices(images) for images in ordered]
+        for (_, views), images in zip(self._inputs, ordered, strict=True):
+            for view, image in zip(views, images, strict=True):
                 view[...] = image
 
-    def _matrices(self, array: Array) -> tuple[list[Any], list[Array]]:
+    def _matrices(self, images: Array) -> tuple[list[Any], list[Array]]:
         """Return a matrix for each image, and the array that shares its memory.
 
         The matrices own their memory. ncnn crashes if a layer that works in place gets foreign
         memory.
         """
-        ordered = np.moveaxis(array, 3, 1) if array.ndim == 4 else array
-        blank = np.zeros(ordered.shape[1:], np.float32)
-        mats = [self._ncnn.Mat(blank).clone() for _ in range(len(array))]
+        blank = np.zeros(images.shape[1:], np.float32)
+        mats = [self._ncnn.Mat(blank).clone() for _ in images]
         return mats, [np.asarray(mat) for mat in mats]
 
     def infer(self) -> None:

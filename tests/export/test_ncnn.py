@@ -13,7 +13,7 @@ from lenet_edge.artifacts.ncnn_file import read_layers
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import ncnn
 from lenet_edge.export.converter import ConversionRequest
-from lenet_edge.export.onnx_model import OnnxModel, _open, _run
+from lenet_edge.export.onnx_model import OnnxModel, _run, open_graph
 from lenet_edge.inspection.ncnn import read_graph
 from lenet_edge.runtimes import _probe, get_target, open_session
 from tests import onnx_models
@@ -59,7 +59,7 @@ def compare(source: Path, folder: Path, precision: str, bound: float) -> list[st
     path = files_of(model, folder, precision, values)
     found = outputs(path, precision, values)
     arranged = [e.arrange(v) for e, v in zip(model.inputs, values, strict=True)]
-    expected = _run(_open(model.graph), *arranged)
+    expected = _run(open_graph(model.graph), *arranged)
     names = model.end_names[1]
     assert sorted(found) == sorted(names)
     for name, wanted in zip(names, expected, strict=True):

@@ -13,9 +13,9 @@ from lenet_edge import __version__
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.artifacts.ncnn_file import channels_last, write_layers
 from lenet_edge.export.converter import ConversionRequest, Converted
-from lenet_edge.export.ncnn import int8, passes
+from lenet_edge.export.ncnn import int8, operators, passes
 from lenet_edge.export.ncnn.network import Network
-from lenet_edge.export.ncnn.operators import Translation, add_image
+from lenet_edge.export.ncnn.translation import Translation, add_image
 from lenet_edge.export.onnx_graph import Graph, clean
 from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.export.onnx_simplify import simplify
@@ -69,7 +69,7 @@ def _translate(model: Any, firsts: list[bool], name: str) -> Network:
     network = translation.network
     for value, is_first in zip(model.graph.input, firsts, strict=True):
         add_image(translation, value.name, is_first)
-    translation.translate()
+    operators.translate(translation)
     network.outputs = [translation.blob(value.name) for value in model.graph.output]
     passes.simplify(network)
     passes.fill_vectors(network)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.ncnn.network import Network, Weights
-from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.export.onnx_model import OnnxModel, open_graph
 
 import onnx  # isort: skip
 
@@ -23,8 +23,6 @@ def largest_values(model: Any, request: ConversionRequest) -> dict[str, float]:
         model: the `onnx.ModelProto`, with a batch of 1.
         request: the request with the images.
     """
-    import onnxruntime
-
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     names = [name for node in model.graph.node for name in node.output if name]
@@ -32,11 +30,7 @@ def largest_values(model: Any, request: ConversionRequest) -> dict[str, float]:
     observed.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in names if name not in ends
     )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_graph(observed)
     inputs = [value.name for value in model.graph.input]
     outputs = [entry.name for entry in session.get_outputs()]
     largest: dict[str, float] = {}
@@ -47,8 +41,8 @@ def largest_values(model: Any, request: ConversionRequest) -> dict[str, float]:
             name: move(values) if move else values
             for name, move, values in zip(inputs, arrange, images, strict=True)
         }
-        found = zip(outputs, session.run(outputs, feed), strict=True)
-        for name, values in (*feed.items(), *found):
+        results = zip(outputs, session.run(outputs, feed), strict=True)
+        for name, values in (*feed.items(), *results):
             if values.dtype.kind == "f" and values.size:
                 largest[name] = max(largest.get(name, 0.0), float(np.abs(values).max()))
     return largest

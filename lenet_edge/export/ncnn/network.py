@@ -13,6 +13,13 @@ from lenet_edge.artifacts.ncnn_file import SHAPES, NcnnLayer
 
 Weights = npt.NDArray[Any]
 Shape = tuple[int, ...]
+Params = dict[int, float | list[float]]
+# The orders of a Permute by their numbers, for values of two and of three axes: the axes of the
+# input in the order of the output. Source: ncnn's wiki, "operators".
+ORDERS: dict[int, tuple[Shape, ...]] = {
+    2: ((0, 1), (1, 0)),
+    3: ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)),
+}
 # Marks before the weights of a matrix. Source: ncnn's modelbin.cpp. Other weights have no mark.
 _MARKS = {"float32": 0, "float16": 0x01306B47, "int8": 0x000D4B38}
 
@@ -64,7 +71,7 @@ class Network:
         inputs: Sequence[str],
         output: str,
         shape: Sequence[int],
-        params: dict[int, float | list[float]] | None = None,
+        params: Params | None = None,
         matrix: Weights | None = None,
         vectors: Sequence[Weights] = (),
     ) -> None:
@@ -132,6 +139,11 @@ def _marked(matrix: Weights, precision: str) -> bytes:
     values = matrix.astype(np.dtype(kind).newbyteorder("<")).tobytes()
     padding = b"\0" * (-len(values) % 4)
     return _MARKS[kind].to_bytes(4, "little") + values + padding
+
+
+def size_params(shape: Shape) -> Params:
+    """Return the parameters that state a shape: width, height, channels."""
+    return dict(zip((0, 1, 2), reversed(shape), strict=False))
 
 
 def _shape_numbers(shape: Shape) -> list[float]:

@@ -3,187 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from lenet_edge.errors import ModelFileError
-from lenet_edge.export.ncnn.network import Network, Shape, Weights
-from lenet_edge.export.onnx_graph import Graph, attribute
-from lenet_edge.support.printable import make_printable
+from lenet_edge.export.ncnn.network import ORDERS, Params, Shape
+from lenet_edge.export.ncnn.translation import Translation
 
-Params = dict[int, float | list[float]]
-_MAX_AXES = 3
 # Numbers of ncnn's operators. Source: its wiki, "operators".
 _UNARY = {"Abs": 0, "Neg": 1, "Floor": 2, "Ceil": 3, "Sqrt": 5, "Exp": 7, "Log": 8, "Sin": 9,
           "Cos": 10, "Reciprocal": 15, "Tanh": 16}  # fmt: skip
 _BINARY = {"Add": 0, "Sub": 1, "Mul": 2, "Div": 3, "Max": 4, "Min": 5, "Pow": 6}
 _REVERSED = {"Sub": 7, "Div": 8, "Pow": 9}
 _REDUCTIONS = {"ReduceSum": 0, "ReduceMean": 3, "ReduceMax": 4, "ReduceMin": 5}
-_PERMUTATIONS: dict[int, dict[tuple[int, ...], int]] = {
-    2: {(0, 1): 0, (1, 0): 1},
-    3: {(0, 1, 2): 0, (0, 2, 1): 1, (1, 0, 2): 2, (1, 2, 0): 3, (2, 0, 1): 4, (2, 1, 0): 5},
-}  # fmt: skip
 _PAD_MODES = {"constant": 0, "edge": 1, "reflect": 2}
 _SAME = {"SAME_UPPER", "SAME_LOWER"}
-
-
-class Translation:
-    """The translation of one graph whose batch is fixed to 1."""
-
-    def __init__(self, graph: Graph, file: str) -> None:
-        self.graph, self.file = graph, file
-        self.network = Network()
-        self.names: dict[str, str] = {}  # of the blobs, by the names of the values
-        self.node: Any = None
-
-    def translate(self) -> Network:
-        """Translate the nodes.
-
-        Raises:
-            ModelFileError: an operator is not covered; the message names it.
-        """
-        for node in self.graph.nodes:
-            self.node = node
-            translate = _TRANSLATORS.get(node.op_type)
-            if translate is None or node.domain not in ("", "ai.onnx"):
-                raise self.uncovered("no ncnn layer computes it")
-            translate(self)
-        return self.network
-
-    def uncovered(self, why: str) -> ModelFileError:
-        """Return the error about the current node."""
-        kind, output = self.node.op_type, make_printable(self.node.output[0])
-        return ModelFileError(
-            f"{self.file}: operator {kind} ({output:.60}) is not covered by the ncnn format"
-            f" ({why}); replace it, or choose another --format"
-        )
-
-    def blob(self, value: str) -> str:
-        """Return the blob of a value: ncnn's names have no spaces."""
-        if value not in self.names:
-            name = "".join(c if c.isalnum() or c in "_./-" else "_" for c in value)[:200]
-            taken = set(self.names.values())
-            self.names[value] = name if name not in taken else f"{name}_{len(taken)}"
-        return self.names[value]
-
-    def shape(self, value: str) -> Shape:
-        """Return the shape of a value without the batch.
-
-        Raises:
-            ModelFileError: it is unknown, or has axes that ncnn does not have.
-        """
-        shape = self.graph.shape(value)
-        if shape is None or None in shape:
-            raise self.uncovered(f"the shape of {make_printable(value):.60} is unknown")
-        if not shape or shape[0] != 1:
-            raise self.uncovered("it moves the batch from the first axis")
-        if not 1 <= len(shape) - 1 <= _MAX_AXES:
-            raise self.uncovered(f"a value of {len(shape)} axes")
-        return tuple(size for size in shape[1:] if size is not None)
-
-    def constant(self, number: int) -> Any:
-        """Return an input that is a constant; None if the node has no such input.
-
-        Raises:
-            ModelFileError: it is computed.
-        """
-        if len(self.node.input) <= number or not self.node.input[number]:
-            return None
-        array = self.graph.array(self.node.input[number])
-        if array is None:
-            raise self.uncovered(f"its input {number} is computed")
-        return array
-
-    def setting(self, name: str, default: Any) -> Any:
-        """Return an attribute of the current node."""
-        value = attribute(self.node, name)
-        return default if value is None else value.decode() if isinstance(value, bytes) else value
-
-    def add(
-        self,
-        kind: str,
-        params: Params | None = None,
-        inputs: Sequence[str] | None = None,
-        matrix: Weights | None = None,
-        vectors: Sequence[Weights] = (),
-        shape: Shape | None = None,
-    ) -> None:
-        """Append a layer that computes the output of the current node.
-
-        Args:
-            kind: the type of the layer.
-            params: its parameters.
-            inputs: the blobs that it reads; None for the first input of the node.
-            matrix: the weights that may be quantized.
-            vectors: the other weights.
-            shape: the shape of its output if the node has another one. A Reshape follows.
-        """
-        (value,) = self.node.output
-        output, own = self.blob(value), self.shape(value)
-        inner = output if shape is None or shape == own else f"{output}/inner"
-        read = [self.read(self.node.input[0])] if inputs is None else inputs
-        self.network.add(kind, read, inner, shape or own, params, matrix, vectors)
-        self.network.values |= {inner: value, output: value}
-        if inner != output:
-            self.reshape(inner, output, own)
-
-    def read(self, value: str) -> str:
-        """Return the blob of an input; a constant becomes a layer."""
-        array = self.graph.array(value)
-        if array is not None:
-            blob = self.blob(value)
-            if blob not in self.network.shapes:
-                self.memory(blob, self.without_batch(array))
-            return blob
-        self.shape(value)
-        return self.blob(value)
-
-    def without_batch(self, array: Any) -> Any:
-        """Return a constant without its first axis, which must be of size 1."""
-        if array.ndim < 2 or array.shape[0] != 1 or array.ndim - 1 > _MAX_AXES:
-            raise self.uncovered(f"a constant of shape {array.shape}")
-        return array[0]
-
-    def memory(self, blob: str, array: Any) -> None:
-        """Append a layer that holds a constant."""
-        values = self.floats(array)
-        params: Params = dict(zip((0, 1, 2), reversed(values.shape), strict=False))
-        self.network.add("MemoryData", [], blob, values.shape, params, vectors=[values])
-
-    def reshape(self, source: str, output: str, shape: Shape) -> None:
-        """Append a layer that keeps the order of the values."""
-        params: Params = dict(zip((0, 1, 2), reversed(shape), strict=False))
-        self.network.add("Reshape", [source], output, shape, params)
-        self.network.values[output] = self.network.values[source]
-
-    def floats(self, array: Any) -> Weights:
-        """Return finite float32 weights."""
-        values = np.asarray(array, np.float32)
-        if not np.isfinite(values).all():
-            raise self.uncovered("its weights are not finite")
-        return values
-
-
-def add_image(translation: Translation, value: str, is_first: bool) -> None:
-    """Append the Input layer of a value; an image enters with its channels first.
-
-    Args:
-        translation: the translation.
-        value: the input of the graph.
-        is_first: whether the graph takes an image with its channels first.
-    """
-    shape, blob = translation.shape(value), translation.blob(value)
-    is_moved = len(shape) == 3 and not is_first
-    entered = (shape[2], *shape[:2]) if is_moved else shape
-    params: Params = dict(zip((0, 1, 2), reversed(entered), strict=False))
-    network = translation.network
-    network.add("Input", [], blob, entered, params)
-    network.values[blob] = value
-    if is_moved:
-        moved = f"{blob}/channels_last"
-        network.add("Permute", [blob], moved, shape, {0: _PERMUTATIONS[3][1, 2, 0]})
-        translation.names[value], network.values[moved] = moved, value
 
 
 def _windows(at: Translation, kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
@@ -248,8 +81,9 @@ def _global_pool(at: Translation) -> None:
 def _reduce(at: Translation) -> None:
     shape = at.shape(at.node.input[0])
     stated = at.setting("axes", None)
-    found = at.constant(1) if stated is None else stated
-    axes = sorted(int(axis) % (len(shape) + 1) for axis in (() if found is None else found))
+    if stated is None:  # later opsets have an input for them
+        stated = at.constant(1)
+    axes = sorted(int(axis) % (len(shape) + 1) for axis in (() if stated is None else stated))
     if not axes or axes[0] == 0:
         raise at.uncovered("it reduces the batch")
     kept = tuple(1 if axis + 1 in axes else size for axis, size in enumerate(shape))
@@ -374,7 +208,7 @@ def _transpose(at: Translation) -> None:
     if moved == sorted(moved):  # only axes of size 1 move
         _reshape(at)
         return
-    at.add("Permute", {0: _PERMUTATIONS[len(shape)][order[1:]]})
+    at.add("Permute", {0: ORDERS[len(shape)].index(order[1:])})
 
 
 def _pad(at: Translation) -> None:
@@ -396,8 +230,8 @@ def _pad(at: Translation) -> None:
 
 def _resize(at: Translation) -> None:
     shape, wanted = at.shape(at.node.input[0]), at.shape(at.node.output[0])
-    mode, where = at.setting("mode", "nearest"), at.setting("coordinate_transformation_mode",
-                                                            "half_pixel")  # fmt: skip
+    mode = at.setting("mode", "nearest")
+    where = at.setting("coordinate_transformation_mode", "half_pixel")
     if len(shape) != 3 or shape[0] != wanted[0]:
         raise at.uncovered("it resizes other axes than rows and columns")
     rows, columns = wanted[1:]
@@ -409,10 +243,6 @@ def _resize(at: Translation) -> None:
     else:
         raise at.uncovered(f"{mode} with {where} from {shape} to {wanted}")
     at.add("Interp", {0: kind, 3: rows, 4: columns, 6: aligned})
-
-
-def _copy(at: Translation) -> None:
-    at.add("Noop")
 
 
 _TRANSLATORS: dict[str, Callable[[Translation], None]] = {
@@ -441,10 +271,24 @@ _TRANSLATORS: dict[str, Callable[[Translation], None]] = {
     "Transpose": _transpose,
     "Pad": _pad,
     "Resize": _resize,
-    "Identity": _copy,
-    "Dropout": _copy,
+    "Identity": _simple("Noop"),
+    "Dropout": _simple("Noop"),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_BINARY, _binary),
     **dict.fromkeys(_REDUCTIONS, _reduce),
 }
+
+
+def translate(translation: Translation) -> None:
+    """Translate the nodes of a graph, in their order.
+
+    Raises:
+        ModelFileError: an operator is not covered; the message names it.
+    """
+    for node in translation.graph.nodes:
+        translation.node = node
+        translate_node = _TRANSLATORS.get(node.op_type)
+        if translate_node is None or node.domain not in ("", "ai.onnx"):
+            raise translation.uncovered("no ncnn layer computes it")
+        translate_node(translation)

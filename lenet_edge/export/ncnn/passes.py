@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_edge.export.ncnn.network import Network, WeightedLayer
+from lenet_edge.export.ncnn.network import ORDERS, Network, WeightedLayer, size_params
 
 _WEIGHTED = ("Convolution", "ConvolutionDepthWise", "InnerProduct")
 # The number of a fused activation. Source: ncnn's fused_activation.h.
@@ -41,8 +41,7 @@ def _merge_orders(network: Network) -> bool:
             network.remove(layer)
             return True
         if layer.kind == "Permute" and _without_ones(before) == _moved(layer, before):
-            sizes = dict(zip((0, 1, 2), reversed(after), strict=False))
-            layer.kind, layer.params = "Reshape", {**sizes}
+            layer.kind, layer.params = "Reshape", size_params(after)
             return True
     for second in network.layers:
         if _moves_values_first(network, second):
@@ -55,7 +54,7 @@ def _merge_orders(network: Network) -> bool:
             second.inputs = list(source)
             _drop_unread(network, first)
             return True
-        if kinds == ("Permute", "Permute") and _undoes(first, second):
+        if kinds == ("Permute", "Permute") and _undoes(network, first, second):
             second.inputs, second.kind, second.params = list(source), "Noop", {}
             _drop_unread(network, first)
             return True
@@ -81,27 +80,19 @@ def _moves_values_first(network: Network, layer: WeightedLayer) -> bool:
     return True
 
 
-# The axes of the input in the order of the output, for each number of a Permute of three axes.
-_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-
-
-def _order(layer: WeightedLayer, rank: int) -> tuple[int, ...]:
-    number = layer.number(0)
-    return _ORDERS[number] if rank == 3 else ((0, 1), (1, 0))[number]
-
-
 def _without_ones(shape: tuple[int, ...]) -> list[int]:
     return [axis for axis, size in enumerate(shape) if size > 1]
 
 
 def _moved(layer: WeightedLayer, shape: tuple[int, ...]) -> list[int]:
     """Return the axes of the input that are larger than 1, in the order of the output."""
-    return [axis for axis in _order(layer, len(shape)) if shape[axis] > 1]
+    return [axis for axis in ORDERS[len(shape)][layer.number(0)] if shape[axis] > 1]
 
 
-def _undoes(first: WeightedLayer, second: WeightedLayer) -> bool:
-    orders = [_order(layer, 3) for layer in (first, second)]
-    return [orders[0][axis] for axis in orders[1]] == [0, 1, 2]
+def _undoes(network: Network, first: WeightedLayer, second: WeightedLayer) -> bool:
+    rank = len(network.shapes[first.inputs[0]])
+    before, after = (ORDERS[rank][layer.number(0)] for layer in (first, second))
+    return [before[axis] for axis in after] == list(range(rank))
 
 
 def _drop_unread(network: Network, layer: WeightedLayer) -> None:
