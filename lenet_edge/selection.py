@@ -14,15 +14,16 @@ from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
     batch_size_of,
-    check_format,
     describe_file,
     has_manifest,
     is_described,
     load_artifact,
 )
 from lenet_edge.artifacts.declared import declared_preprocessing
-from lenet_edge.artifacts.embedded import part_paths, read_contract
+from lenet_edge.artifacts.embedded import read_contract
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.keras_file import read_preprocessing
+from lenet_edge.artifacts.parts import part_paths
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing, infer_from_tensor
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data import mnist

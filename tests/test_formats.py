@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lenet_edge import formats
-from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.errors import ModelFileError
 from lenet_edge.runtimes import _probe, all_targets, get_target
 from tests.conftest import LenetEdge

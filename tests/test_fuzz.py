@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from lenet_edge.artifacts.artifact import check_format, load_artifact, manifest_path
+from lenet_edge.artifacts.artifact import load_artifact, manifest_path
 from lenet_edge.artifacts.embedded import external_data, read_contract
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.data import csv_file, handwriting, idx, image_folder, npz_file
 from lenet_edge.data.labelled_images import load_images

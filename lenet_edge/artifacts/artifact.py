@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import formats
-from lenet_edge.artifacts.embedded import oldest_runtime, part_paths, read_contract, size_of
+from lenet_edge.artifacts.embedded import oldest_runtime, read_contract
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.head import Head, head_of
 from lenet_edge.artifacts.output_operator import output_operator
+from lenet_edge.artifacts.parts import FilePart, check_parts, read_parts, size_of
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.errors import ModelFileError, StaleManifestError
 from lenet_edge.support import typed_json
@@ -32,7 +34,6 @@ from lenet_edge.support.files import atomic_write, sha256_of, short_name
 from lenet_edge.support.html_table import html_table
 
 MANIFEST_VERSION = 2
-MAX_BYTES = 2**31  # size limit of FlatBuffers and Protocol Buffers
 _MAX_MANIFEST_BYTES = 2**20
 # Facts that the contract leaves out, because `load_artifact` reads them from the file system.
 _FILE_FACTS = ("path", "format", "size_bytes", "sha256", "created_at", "oldest_runtime")
@@ -74,18 +75,6 @@ class TensorSpec:
                 if side > 1 and side * side * channels == shape[0]:
                     return side, side, channels
         return None
-
-
-@dataclass(frozen=True)
-class FilePart:
-    """A further file of a model, such as its weights.
-
-    Attributes:
-        name: the path relative to the folder of the model file.
-    """
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -193,7 +182,18 @@ def batch_size_of(inputs: Sequence[TensorSpec]) -> int | None:
 
 def describe_file(path: Path, **facts: Any) -> Artifact:
     """Return the Artifact of the file at `path`; read its size, hash and time from the disk."""
-    return _with_head(Artifact(path=path, **_facts_of(path), **facts))
+    format = formats.BY_SUFFIX[path.suffix.lower()].name
+    artifact = Artifact(
+        path=path,
+        format=format,
+        size_bytes=size_of(path),
+        sha256=sha256_of(path),
+        created_at=_time_of(path),
+        parts=read_parts(path),
+        oldest_runtime=oldest_runtime(path, format),
+        **facts,
+    )
+    return _with_head(artifact)
 
 
 def _with_head(artifact: Artifact) -> Artifact:
@@ -207,22 +207,6 @@ def _with_head(artifact: Artifact) -> Artifact:
     if head is Head.LOGIT and output.scale is None and "int" in output.dtype:
         head = Head.VALUES  # the number of a class, such as that of an ArgMax
     return dataclasses.replace(artifact, head=head and head.value)
-
-
-def files_of(path: Path) -> dict[str, Path]:
-    """Return the file of a model and its parts, by their paths relative to its folder.
-
-    Raises:
-        ModelFileError: the file is damaged.
-    """
-    paths = (path, *part_paths(path))
-    return {Path(os.path.relpath(each, path.parent)).as_posix(): each for each in paths}
-
-
-def _read_parts(path: Path) -> tuple[FilePart, ...]:
-    files = files_of(path)
-    del files[path.name]
-    return tuple(FilePart(name, sha256_of(part)) for name, part in files.items())
 
 
 def manifest_path(path: Path) -> Path:
@@ -305,9 +289,12 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
                 " upgrade lenet-edge, or export the file again"
             )
         # Path, format and size come from the file system; the manifest's own values are ignored.
-        size = size_of(path)
-        from_disk = {"path": path, "format": format, "size_bytes": size}
-        from_disk["oldest_runtime"] = oldest_runtime(path, format)
+        from_disk = {
+            "path": path,
+            "format": format,
+            "size_bytes": size_of(path),
+            "oldest_runtime": oldest_runtime(path, format),
+        }
         artifact = Artifact.from_json({**facts, **from_disk})
         _check_plausible(artifact)
         artifact = _with_head(artifact)
@@ -315,32 +302,12 @@ def _described_by(sidecar: Path, path: Path) -> Artifact:
         raise ModelFileError(
             f"{source} is not a manifest ({error}); export the file again"
         ) from error
-    if sha256_of(path) != artifact.sha256:
+    if has_sidecar and sha256_of(path) != artifact.sha256:
         raise StaleManifestError(
             f"{path} is not the file that its manifest describes (the sha256 differs);"
             " export it again, or write its manifest again with: lenet-edge describe"
         )
-    return dataclasses.replace(artifact, parts=_checked_parts(artifact))
-
-
-def _checked_parts(artifact: Artifact) -> tuple[FilePart, ...]:
-    """Return the parts of a file; both may have new names, because the hashes identify them.
-
-    Raises:
-        ModelFileError: a part is missing, or is not the described one.
-    """
-    actual, path = _read_parts(artifact.path), artifact.path
-    stated = {part.sha256: part.name for part in artifact.parts}
-    missing = stated.keys() - {part.sha256 for part in actual}
-    if not missing:
-        return actual
-    name = stated[min(missing)]
-    if len(actual) < len(stated):
-        raise ModelFileError(f"{path} needs its part {name} in the same folder; copy it too")
-    raise StaleManifestError(
-        f"{path} has a part ({name}) that is not the described one (the sha256 differs); export"
-        " it again, or write its manifest again with: lenet-edge describe"
-    )
+    return dataclasses.replace(artifact, parts=check_parts(path, artifact.parts))
 
 
 def _upgrade(facts: dict[str, Any]) -> None:
@@ -356,9 +323,7 @@ def is_intact(artifact: Artifact) -> bool:
     """Tell whether a file and its parts are still the described ones."""
     path = artifact.path
     return (
-        path.is_file()
-        and sha256_of(path) == artifact.sha256
-        and _read_parts(path) == artifact.parts
+        path.is_file() and sha256_of(path) == artifact.sha256 and read_parts(path) == artifact.parts
     )
 
 
@@ -423,89 +388,9 @@ def _embedded_facts(path: Path, format: str) -> Any:
         )
     facts = json.loads(text)
     del facts["layout"]
-    return {**facts, **_facts_of(path), "parts": facts.get("parts", ())}
+    return {**facts, "sha256": sha256_of(path), "created_at": _time_of(path)}
 
 
-def _facts_of(path: Path) -> dict[str, Any]:
+def _time_of(path: Path) -> str:
     changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
-    format = formats.BY_SUFFIX[path.suffix.lower()].name
-    return {
-        "format": format,
-        "size_bytes": size_of(path),
-        "sha256": sha256_of(path),
-        "parts": _read_parts(path),
-        "created_at": changed.isoformat(timespec="seconds"),
-        "oldest_runtime": oldest_runtime(path, format),
-    }
-
-
-def check_path_encoding(path: Path) -> None:
-    """Check that a path is text: runtimes and TensorFlow encode paths as UTF-8.
-
-    Raises:
-        ModelFileError: the path contains bytes that are not text.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ModelFileError(
-            f"{path}: the name is not valid UTF-8; rename it, or set a UTF-8 locale"
-        ) from None
-
-
-def check_format(path: Path) -> str:
-    """Return the name of a model file's format, after checking the suffix and the content.
-
-    Raises:
-        ModelFileError: the file is missing, empty, too large or of an unknown format; its name is
-            not valid UTF-8; its content does not match its suffix; or it is unsafe: it would run
-            code of its own, or read files outside its folder.
-    """
-    check_path_encoding(path)
-    advice = formats.ADVICE.get(path.suffix.lower())
-    if path.is_dir():  # some formats of other tools are folders
-        raise ModelFileError(f"{path} is {advice or _describe_folder(path)}")
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
-    format = formats.format_of(path)
-    if format is None:
-        if advice:
-            raise ModelFileError(f"{path} is {advice}")
-        expected = ", ".join(formats.BY_SUFFIX)
-        raise ModelFileError(f"{path}: not a model file; expected one of {expected}")
-    with path.open("rb") as file:
-        head = file.read(formats.HEAD_BYTES)
-    if not head:
-        raise ModelFileError(f"{path} is empty; export it again")
-    if path.stat().st_size > MAX_BYTES:
-        raise ModelFileError(
-            f"{path} has {path.stat().st_size:,} bytes, and a model file has at most"
-            f" {MAX_BYTES:,}; check where it came from"
-        )
-    if format.magic.match(head):
-        if format.check:
-            formats.load(format.check)(path)
-        return format.name
-    actual = formats.recognize(head)
-    description = f"a {actual.name} file" if actual else "not a model"
-    raise ModelFileError(
-        f"{path} is named {path.suffix} but is {description}; check where it came from"
-    )
-
-
-def _describe_folder(path: Path) -> str:
-    """Return the end of a message about a folder that was given as a model file."""
-    if not (path / "saved_model.pb").exists():
-        return "a folder; name the files in it"
-    if (path / "keras_metadata.pb").exists():
-        return (
-            "a SavedModel folder of Keras 2, whose code lenet-edge does not run; make an .h5 file"
-            ' of it: pip install tf_keras, then python -c "import tf_keras;'
-            f" tf_keras.models.load_model('{path}').save('{path.name}.h5')\""
-        )
-    return (
-        "a SavedModel folder, whose code lenet-edge does not run; save the model as .keras where it"
-        ' was made, or make a .tflite file of it: python -c "import tensorflow as tf;'
-        f" open('{path.name}.tflite', 'wb').write(tf.lite.TFLiteConverter"
-        f".from_saved_model('{path}').convert())\""
-    )
+    return changed.isoformat(timespec="seconds")

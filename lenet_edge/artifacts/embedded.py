@@ -89,31 +89,6 @@ def check_external_data(path: Path) -> None:
             )
 
 
-def part_paths(path: Path) -> list[Path]:
-    """Return the paths of the existing files that hold a part of a model, beside `path` itself.
-
-    Raises:
-        ModelFileError: the file is damaged.
-    """
-    row = formats.format_of(path)
-    if row is None or row.parts is None:
-        return []
-    names: set[str] = formats.load(row.parts)(path)
-    own = path.resolve()
-    paths = (path.parent / name for name in sorted(names))
-    return [each for each in paths if each.is_file() and each.resolve() != own]
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a model file with all its parts.
-
-    Raises:
-        ModelFileError: the file is damaged.
-    """
-    parts = {each.resolve() for each in part_paths(path)}
-    return sum(each.stat().st_size for each in (path, *parts))
-
-
 def _map(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lenet_edge import formats
 from lenet_edge.artifacts.artifact import manifest_path
-from lenet_edge.artifacts.embedded import part_paths
+from lenet_edge.artifacts.parts import part_paths
 from lenet_edge.errors import ModelFileError, UsageError
 
 _MODEL_SUFFIXES = "|".join(re.escape(suffix) for suffix in formats.BY_SUFFIX)

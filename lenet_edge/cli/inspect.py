@@ -51,7 +51,7 @@ def command(model: Path, boards: tuple[str, ...], json_file: Path | None) -> Non
     from rich.console import Group
     from rich.text import Text
 
-    from lenet_edge.artifacts.embedded import size_of
+    from lenet_edge.artifacts.parts import size_of
     from lenet_edge.inspection import inspect_graph
 
     graph = inspect_graph(model)

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 import lenet_edge
-from lenet_edge.artifacts.artifact import Artifact, files_of, manifest_path, manifest_text
+from lenet_edge.artifacts.artifact import Artifact, manifest_path, manifest_text
+from lenet_edge.artifacts.parts import files_of
 from lenet_edge.artifacts.reference import find_reference, reference_for
 from lenet_edge.data.evaluation_images import evaluation_data
 from lenet_edge.errors import DataError, ModelFileError

@@ -13,12 +13,12 @@ import lenet_edge.model  # noqa: F401  imported first: it quiets TensorFlow
 from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
-    check_format,
     describe_file,
     has_manifest,
     load_artifact,
 )
 from lenet_edge.artifacts.declared import declared_preprocessing
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.head import head_of
 from lenet_edge.artifacts.keras_file import implied_preprocessing, keras_version, loadable
 from lenet_edge.artifacts.preprocessing import PIXELS

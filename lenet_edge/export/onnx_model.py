@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lenet_edge import __version__
-from lenet_edge.artifacts.artifact import MAX_BYTES
-from lenet_edge.artifacts.embedded import size_of
+from lenet_edge.artifacts.file_check import MAX_BYTES
+from lenet_edge.artifacts.parts import size_of
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export.onnx_graph import attribute
 from lenet_edge.export.onnx_simplify import simplify

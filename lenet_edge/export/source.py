@@ -15,12 +15,12 @@ from lenet_edge import worker
 from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
-    check_format,
     describe_file,
     is_described,
     load_artifact,
 )
 from lenet_edge.artifacts.declared import declared_preprocessing
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.head import Head, num_classes
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing
 from lenet_edge.artifacts.stated_input import StatedInput

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import Artifact, files_of, is_intact
+from lenet_edge.artifacts.artifact import Artifact, is_intact
+from lenet_edge.artifacts.parts import files_of
 from lenet_edge.artifacts.reference import find_reference
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.machine.environment import read_environment

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lenet_edge.artifacts.artifact import TensorSpec, check_format, is_described, load_artifact
+from lenet_edge.artifacts.artifact import TensorSpec, is_described, load_artifact
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.keras_file import read_input_shape
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_edge.artifacts.artifact import Artifact, check_format, check_path_encoding
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.file_check import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console

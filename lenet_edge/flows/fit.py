@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.errors import ModelFileError, TargetError
 from lenet_edge.microcontrollers import footprint
 from lenet_edge.microcontrollers.boards import find_board

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 import lenet_edge.model  # noqa: F401  import it first: it silences TensorFlow
-from lenet_edge.artifacts.artifact import files_of, manifest_path
+from lenet_edge.artifacts.artifact import manifest_path
+from lenet_edge.artifacts.parts import files_of
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.export.exporter import export
 from lenet_edge.formats import EXPORTED

@@ -15,13 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import prediction
-from lenet_edge.artifacts.artifact import (
-    Artifact,
-    check_format,
-    has_manifest,
-    is_described,
-    load_artifact,
-)
+from lenet_edge.artifacts.artifact import Artifact, has_manifest, is_described, load_artifact
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data.image_file import MAX_BYTES
 from lenet_edge.errors import DataError, ModelFileError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_edge.artifacts.artifact import check_format, check_path_encoding
+from lenet_edge.artifacts.file_check import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan

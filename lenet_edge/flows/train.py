@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_edge.artifacts.artifact import Artifact, check_path_encoding
+from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.artifacts.file_check import check_path_encoding
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console

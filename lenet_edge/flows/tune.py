@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_edge.artifacts.artifact import check_format, check_path_encoding
+from lenet_edge.artifacts.file_check import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.errors import MissingPackageError, TargetError
 from lenet_edge.flows.console import Console

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge import formats, worker
-from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, ModelFileError
 from lenet_edge.inspection.graph import GraphReader, ModelGraph
 from lenet_edge.inspection.layer import Layer, LayerReader, total

@@ -20,13 +20,13 @@ from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
     announce,
-    check_format,
     describe_file,
     has_manifest,
     load_artifact,
     manifest_path,
     write_manifest,
 )
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.preprocessing import Preprocessing
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.runtimes import _probe

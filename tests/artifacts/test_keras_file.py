@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lenet_edge.artifacts.artifact import check_format
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.keras_file import keras_version, loadable, read_preprocessing
 from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.errors import ModelFileError

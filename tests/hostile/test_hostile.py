@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lenet_edge.artifacts import keras_file
-from lenet_edge.artifacts.artifact import check_format
 from lenet_edge.artifacts.embedded import read_contract
+from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.errors import ModelFileError
 from lenet_edge.runtimes import _probe
 from lenet_edge.support import npz
