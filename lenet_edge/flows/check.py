@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lenet_edge.bench.plan import Plan
@@ -43,6 +43,11 @@ def check(
         timeout_s=planned.timeout_s,
         python_for=planned.python_for,
     )
-    names = {(skipped.artifact, skipped.target) for skipped in failed}
+    return without_pairs(planned, failed), parity, failed
+
+
+def without_pairs(planned: Plan, skipped: Iterable[Skipped]) -> Plan:
+    """Return a plan without the skipped pairs: they would fail again at each batch size."""
+    names = {(skip.artifact, skip.target) for skip in skipped}
     cells = tuple(cell for cell in planned.cells if cell.key[:2] not in names)
-    return dataclasses.replace(planned, cells=cells), parity, failed
+    return dataclasses.replace(planned, cells=cells)

@@ -13,6 +13,7 @@ from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.errors import ModelFileError
+from lenet_edge.flows.check import without_pairs
 from lenet_edge.flows.console import Console
 from lenet_edge.report import page
 from lenet_edge.results.parity_report import ParityReport
@@ -162,10 +163,8 @@ def _measure(
 ) -> BenchRun:
     pairs, missing = pair_up(load_artifacts(files, Path()), ())
     parity, failed = _verify(pairs, console)
-    # A pair that could not be verified would fail again at each batch size.
-    unfit = {(skip.artifact, skip.target) for skip in failed}
-    pairs = [pair for pair in pairs if (pair.artifact.name, pair.target.name) not in unfit]
     planned = plan.Plan(plan.expand(pairs, batch_sizes, own_batch=True), seed=seed)
+    planned = without_pairs(planned, failed)
     with (
         console.measuring_alone(),
         console.progress_bar("Bench", len(planned.steps())) as step,
