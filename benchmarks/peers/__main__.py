@@ -1,12 +1,12 @@
 """LeNet on every installed engine, batch 1, one thread: ``python -m benchmarks.peers [--quick]``
 
 Each engine has a process of its own, because some cannot share one. The processes take turns in
-blocks of 20 ms, so that a disturbance of the machine affects all alike. The ratio to our float32 C
-file is taken within a turn. All processes are started three times. CPU time stands beside wall
-time: an engine with hidden threads uses more of it. An engine whose classes differ from the
-reference is named and not ranked. Engines that are not installed are named. It takes about two
-minutes; with `--quick`, one start and few turns. The results are kept in
-benchmarks/results/<machine>/<time>-<commit>-peers.json.
+blocks of 20 ms, so that a disturbance of the machine affects all alike. Each ratio compares an
+engine with the float32 C file in the same turn. All processes are started three times. CPU time
+stands beside wall time: an engine with hidden threads uses more of it. An engine whose classes
+differ from the reference is named and not ranked. Engines that are not installed are named. The
+comparison takes about two minutes; `--quick` makes one start and few turns, and keeps no results.
+The results are in benchmarks/results/<machine>/<time>-<commit>-peers.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.engines import ENGINES, LEFT_OUT, NATIVE, Call, Engine
+from benchmarks.peers.engines import ENGINES, LEFT_OUT, Call, Engine
 from benchmarks.record import EXPORTED, ROOT, keep
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.reference import Reference
@@ -42,10 +42,10 @@ def images() -> Any:
     return to_model_input(mnist.load("test").images[:NUM_IMAGES], artifact)
 
 
-def serve(number: int, folder: Path) -> None:
-    """Run one engine: print a line of JSON when it is ready, and one for each line of stdin."""
-    # Engines print on standard output too.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+def run_engine(number: int, folder: Path) -> None:
+    """Open an engine and describe it in a line of JSON; then time a block for each line of stdin."""
+    # The engines print on standard output too. Their texts go to standard error.
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     call = ENGINES[number].open(folder)
     values = images()
@@ -62,9 +62,9 @@ def serve(number: int, folder: Path) -> None:
         call.infer()
     count = max(10, int(BLOCK_S * 20 / (time.perf_counter() - begin)))
     ready = {"version": call.version, "agreement": float(agreement)}
-    print(json.dumps(ready), file=answers)
+    print(json.dumps(ready), file=replies)
     for _ in sys.stdin:
-        print(json.dumps(block(call, values[:TIMED_IMAGES], count)), file=answers)
+        print(json.dumps(block(call, values[:TIMED_IMAGES], count)), file=replies)
 
 
 def block(call: Call, values: Any, count: int) -> dict[str, float]:
@@ -109,7 +109,7 @@ class Process:
         )  # fmt: skip
 
     def read(self) -> dict[str, Any] | None:
-        """Return the next answer, None if the process has ended."""
+        """Return the next reply, None if the process has ended."""
         assert self._process.stdout
         line = self._process.stdout.readline()
         return json.loads(line) if line else None
@@ -143,12 +143,12 @@ class Process:
 def measure(starts: int, turns: int) -> dict[str, Any]:
     """Measure all engines that are installed."""
     missing = {engine.label: reason for engine in ENGINES if (reason := engine.absence())}
-    left = [engine for engine in ENGINES if engine.label not in missing]
+    present = [engine for engine in ENGINES if engine.label not in missing]
     facts: dict[str, dict[str, Any]] = {}
     blocks: dict[str, list[list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory() as name:
         for start in range(starts):
-            processes = [Process(engine, Path(name)) for engine in left]
+            processes = [Process(engine, Path(name)) for engine in present]
             try:
                 running = []
                 for process in processes:
@@ -159,7 +159,7 @@ def measure(starts: int, turns: int) -> dict[str, Any]:
                         blocks.setdefault(label, []).append([])
                     else:
                         missing[label] = process.error()
-                        left.remove(process.engine)
+                        present.remove(process.engine)
                 for turn in range(turns):
                     print(f"\rStart {start + 1}/{starts}, turn {turn + 1}/{turns} ", end="",
                           file=sys.stderr, flush=True)  # fmt: skip
@@ -173,7 +173,7 @@ def measure(starts: int, turns: int) -> dict[str, Any]:
     if ENGINES[0].label in missing:
         raise SystemExit(f"{ENGINES[0].label} cannot be measured: {missing[ENGINES[0].label]}")
     base = blocks[ENGINES[0].label]
-    rows = [_row(engine, facts[engine.label], blocks[engine.label], base) for engine in left]
+    rows = [_row(engine, facts[engine.label], blocks[engine.label], base) for engine in present]
     rows.sort(key=lambda row: row["ratio"])
     return {
         "batch_size": 1,
@@ -181,7 +181,7 @@ def measure(starts: int, turns: int) -> dict[str, Any]:
         "starts": starts,
         "turns": turns,
         "load": os.getloadavg()[0],
-        "engines": len({engine.name for engine in left}),
+        "engines": len({engine.name for engine in present}),
         "rows": rows,
         "missing": {**missing, **LEFT_OUT},
     }
@@ -203,7 +203,6 @@ def _row(
         "min_us": min(times["min_us"] for times in every),
         "cpu_us": float(np.median([times["cpu_us"] for times in every])),
         "ratio": float(np.median(ratios)), "low": ratios[0], "high": ratios[-1],
-        "ours": engine.name == NATIVE,
         "is_right": facts["agreement"] >= 0.99,
     }  # fmt: skip
 
@@ -240,7 +239,7 @@ def claim(result: dict[str, Any]) -> str:
 def main() -> None:
     quick = sys.argv[1:] == ["--quick"]
     if len(sys.argv) == 3:
-        serve(int(sys.argv[1]), Path(sys.argv[2]))
+        run_engine(int(sys.argv[1]), Path(sys.argv[2]))
         return
     result = measure(1, 3) if quick else measure(STARTS, TURNS)
     show(result)

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.record import EXPORTED
-from lenet_edge import formats
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.runtimes import absence, get_target, open_session
 from lenet_edge.support.child_program import run_program
@@ -106,16 +105,14 @@ def _write_pte(folder: Path) -> Path:
 
 
 def _write_ncnn(folder: Path) -> Path:
-    suffix = formats.BY_NAME["ncnn"].suffix
-    found = sorted(folder.glob(f"*float32*{suffix}"))
-    if not found:
+    path = folder / "lenet_ncnn_float32.param"
+    if not path.exists():
         checkpoint = str(Path(EXPORTED).resolve() / "lenet.keras")
         command = ("lenet_edge", "export", checkpoint, "--format", "ncnn", "--output-dir")
         done = run_program([*python_module(*command), str(folder)], folder)
         if done.returncode:
             raise RuntimeError(done.stderr)
-        found = sorted(folder.glob(f"*float32*{suffix}"))
-    return found[0]
+    return path
 
 
 def _weights() -> dict[str, Array]:
@@ -244,11 +241,10 @@ def _import_onnx(path: Path) -> None:
         path.write_text(str(module), encoding="utf-8")
 
 
-NATIVE = "native C"
 ENGINES = (
-    Engine(NATIVE, "lenet_native_float32.c", "native-cpu"),
-    Engine(NATIVE, "lenet_native_dynamic.c", "native-cpu"),
-    Engine(NATIVE, "lenet_native_int8.c", "native-cpu"),
+    Engine("native C", "lenet_native_float32.c", "native-cpu"),
+    Engine("native C", "lenet_native_dynamic.c", "native-cpu"),
+    Engine("native C", "lenet_native_int8.c", "native-cpu"),
     Engine("LiteRT", "lenet_float32.tflite", "litert-xnnpack"),
     Engine("LiteRT", "lenet_dynamic.tflite", "litert-xnnpack"),
     Engine("LiteRT", "lenet_int8.tflite", "litert-xnnpack"),
