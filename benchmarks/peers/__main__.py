@@ -43,7 +43,7 @@ def images() -> Any:
 
 
 def run_engine(number: int, folder: Path) -> None:
-    """Open an engine and describe it in a line of JSON; then time a block for each line of stdin."""
+    """Open an engine and describe it in a line of JSON; then time a block per line of stdin."""
     # The engines print on standard output too. Their texts go to standard error.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

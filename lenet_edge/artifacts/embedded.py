@@ -55,7 +55,7 @@ def oldest_runtime(path: Path, format: str) -> str | None:
         return None
     try:
         stated = tflite_metadata(_map(path), b"min_runtime_version") or b""
-    except (struct.error, IndexError, ValueError):  # damaged, which its runtime says better
+    except (struct.error, IndexError, ValueError):  # the file is damaged: its runtime reports why
         return None
     version = re.match(rb"\d{1,4}\.\d{1,4}(\.\d{1,4})?(?=\0|$)", stated)
     return version.group().decode() if version else None

@@ -45,7 +45,7 @@ class System:
 
     @property
     def is_32_bit_arm(self) -> bool:
-        """True if compiled packages must come from Debian, as the index has no such wheels."""
+        """True if NumPy must come from Debian: the index has no wheels of it for 32-bit Arm."""
         return self.machine in ("armv7l", "armv6l")
 
     def __str__(self) -> str:
