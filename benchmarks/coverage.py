@@ -55,7 +55,7 @@ def draw(random: np.random.Generator, count: int, noise: str) -> list[Samples]:
     return [median * np.exp(random.normal(0, 0.002, CALLS)) for median in medians]
 
 
-def ours(processes: list[Samples]) -> LatencyEstimate:
+def from_undisturbed(processes: list[Samples]) -> LatencyEstimate:
     kept = find_undisturbed([float(np.median(samples)) for samples in processes])
     return estimate_latency(processes, kept)
 
@@ -79,8 +79,11 @@ def minimum(processes: list[Samples]) -> LatencyEstimate:
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "estimate": ours, "Student's t": student, "median, range": order_statistics, "minimum": minimum,
-}  # fmt: skip
+    "estimate": from_undisturbed,
+    "Student's t": student,
+    "median, range": order_statistics,
+    "minimum": minimum,
+}
 
 
 def main() -> None:
@@ -110,7 +113,7 @@ def main() -> None:
 
 def ratio_of(first: list[Samples], second: list[Samples]) -> LatencyRatio:
     pairs = [(float(np.median(a)), float(np.median(b))) for a, b in zip(first, second, strict=True)]
-    return latency_ratio(ours(first), ours(second), pairs, resolution=0.01)
+    return latency_ratio(from_undisturbed(first), from_undisturbed(second), pairs, resolution=0.01)
 
 
 if __name__ == "__main__":

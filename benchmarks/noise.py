@@ -36,7 +36,6 @@ from lenet_edge.bench.plan import Plan, expand
 from lenet_edge.bench.run_plan import BenchProgress
 from lenet_edge.bench.sampling import StopRule
 from lenet_edge.machine.environment import read_environment
-from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
@@ -46,14 +45,14 @@ KINDS = ("process", "cache", "core")
 RUNS = 20
 QUIET_ROUNDS = 9
 SLOW_SHARE, SLOW_FACTOR = 1 / 3, 1.4
-# Percent of the latency of the file, one copy each.
+# The copies of each file, by their latency in percent of that of the file.
 COPIES = {
     "lenet_int8.tflite": (100, 112, 126, 150, 150, 180),
     "lenet_float32.tflite": (100, 112, 126, 150, 150, 180),
 }
-# The percentages of true ties, and of pairs that are 10 % apart: the slowdown does not apply to the
-# time that the wrapper itself takes.
-SIMILAR = ((150, 150), (100, 112), (112, 126))
+# The pairs of copies to compare, by their percentages: ties, and copies that are 10 % apart. A copy
+# of 112 % takes only 10 % longer, because the wrapper's own time is not slowed.
+COMPARED = ((150, 150), (100, 112), (112, 126))
 STOP = StopRule(min_time_s=0.1, max_time_s=5.0)
 _NEIGHBOURS = {
     "cache": "import numpy\na = numpy.zeros(8 << 20)\nwhile True:\n    a += 1",
@@ -66,7 +65,7 @@ _NEIGHBOURS = {
 
 
 def make_copies(folder: Path) -> list[Pair]:
-    """Copy the files to names such as ``1_110_lenet_int8.tflite``, and pair them with LiteRT."""
+    """Copy the files to names such as ``1_112_lenet_int8.tflite``, and pair them with LiteRT."""
     pairs = []
     for name, percents in COPIES.items():
         for number, percent in enumerate(percents):
@@ -75,10 +74,6 @@ def make_copies(folder: Path) -> list[Pair]:
             shutil.copyfile(ROOT / "exported" / f"{name}.json", f"{path}.json")
             pairs.append(Pair(load_artifact(path), get_target("litert-xnnpack")))
     return pairs
-
-
-def cell_name(measurement: Measurement) -> str:
-    return measurement.artifact
 
 
 def percent_and_file(name: str) -> tuple[int, str]:
@@ -113,11 +108,11 @@ def measure(pairs: list[Pair], rounds: int, seed: int) -> tuple[BenchRun, float]
 
 def facts_of(run: BenchRun, seconds: float) -> dict[str, Any]:
     """Return the latency of each cell, and the verdict on each pair of cells of one file."""
-    cells = {cell_name(m): m for m in run.measurements}
+    cells = {m.artifact: m for m in run.measurements}
     ratios = []
     for first, second in itertools.combinations(sorted(cells), 2):
-        (fast, file), (slow, other) = sorted(map(percent_and_file, (first, second)))
-        if file != other or (fast, slow) not in SIMILAR:
+        (fast, file), (slow, other_file) = sorted(map(percent_and_file, (first, second)))
+        if file != other_file or (fast, slow) not in COMPARED:
             continue
         slower, faster = sorted((first, second), key=percent_and_file, reverse=True)
         ratio = cells[slower].ratio_to(cells[faster], run.paired, STOP.precision)
@@ -144,13 +139,13 @@ def summary(quiet: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]
         for name, (_, low, high) in run["cells"].items()
     ]
 
-    def worst(same: bool, verdict: str, expected: bool) -> dict[str, Any]:
+    def count_wrong(same: bool, verdict: str, wrong_value: bool) -> dict[str, Any]:
         wrong: dict[str, int] = {}
         count = 0
         for ratio in (ratio for run in runs for ratio in run["ratios"] if ratio["same"] == same):
             count += 1
             pair = f"{ratio['slower']} / {ratio['faster']}"
-            wrong[pair] = wrong.get(pair, 0) + (ratio[verdict] == expected)
+            wrong[pair] = wrong.get(pair, 0) + (ratio[verdict] == wrong_value)
         return {"of_all": count, "wrong": sum(wrong.values()), "worst_pair": max(wrong.values())}
 
     return {
@@ -161,9 +156,9 @@ def summary(quiet: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]
             for ratio in quiet["ratios"]
             if not ratio["same"]
         ),
-        "10_percent_apart_tied": worst(False, "tied", True),
-        "10_percent_apart_not_separated": worst(False, "equal", True),
-        "true_ties_called_different": worst(True, "equal", False),
+        "10_percent_apart_tied": count_wrong(False, "tied", True),
+        "10_percent_apart_not_separated": count_wrong(False, "equal", True),
+        "true_ties_called_different": count_wrong(True, "equal", False),
         "coverage": sum(covered) / len(covered),
         "processes": sum(run["processes"] for run in runs) / len(runs),
         "seconds": sum(run["seconds"] for run in runs) / len(runs),
@@ -184,17 +179,17 @@ def show(results: dict[str, Any]) -> None:
     for kind, runs in results["runs"].items():
         if not runs:
             continue
-        found = summary(quiet, runs)
+        totals = summary(quiet, runs)
         tied, unseparated, different = (
-            found[name]
+            totals[name]
             for name in ("10_percent_apart_tied", "10_percent_apart_not_separated",
                          "true_ties_called_different")
         )  # fmt: skip
-        apart = found["10_percent_apart_truly"]
+        apart = totals["10_percent_apart_truly"]
         print(
-            f"{kind}: {found['runs']} runs of {found['processes']:.0f} processes in"
-            f" {found['seconds']:.0f} s\n"
-            f"  top 3 right in {found['top_3_right']}\n"
+            f"{kind}: {totals['runs']} runs of {totals['processes']:.0f} processes in"
+            f" {totals['seconds']:.0f} s\n"
+            f"  top 3 right in {totals['top_3_right']}\n"
             f"  the pairs are {min(apart):.3f} to {max(apart):.3f} apart\n"
             f"  10 % apart, tied: {tied['wrong']} of {tied['of_all']}, worst pair in"
             f" {tied['worst_pair']} runs\n"
@@ -202,7 +197,7 @@ def show(results: dict[str, Any]) -> None:
             f" pair in {unseparated['worst_pair']} runs\n"
             f"  true ties called different: {different['wrong']} of {different['of_all']}, worst"
             f" pair in {different['worst_pair']} runs\n"
-            f"  intervals that cover the quiet median: {found['coverage']:.1%}"
+            f"  intervals that cover the quiet median: {totals['coverage']:.1%}"
         )
 
 
@@ -224,12 +219,9 @@ def main() -> None:
     def keep() -> None:
         facts = {"created_at": machine.created_at, "git_commit": machine.git_commit,
                  "environment": machine.to_json()["environment"], **results}  # fmt: skip
-        if "quiet" in results:
-            facts["summary"] = {
-                kind: summary(results["quiet"], runs)
-                for kind, runs in results["runs"].items()
-                if runs
-            }
+        facts["summary"] = {
+            kind: summary(results["quiet"], runs) for kind, runs in results["runs"].items() if runs
+        }
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n")
 

@@ -14,13 +14,9 @@ TARGETS = fast.TARGETS
 {factor_of}
 
 class Slowed:
-    """Session whose infer spins for a fraction of its own duration."""
+    """Session whose infer takes longer by a factor: it spins after the call."""
     def __init__(self, session, factor):
         self._session, self._factor = session, factor
-        self.prepare, self.outputs, self.logits = session.prepare, session.outputs, session.logits
-        self.input_specs, self.output_specs = session.input_specs, session.output_specs
-        self.runtime_version, self.delegation = session.runtime_version, session.delegation
-        self.close, self.state = session.close, session.state
         self._infer, self._clock = session.infer, time.perf_counter_ns
 
     def infer(self):
@@ -55,7 +51,7 @@ def package(folder: Path, by: float) -> Path:
 def noisy_package(folder: Path, share: float, slow_factor: float) -> Path:
     """Return a copy of the package whose LiteRT is slow in a share of the processes.
 
-    Each file is also slowed by the percentage in its name, as in ``1_110_lenet_int8.tflite``.
+    Each file is also slowed by the percentage in its name, as in ``1_112_lenet_int8.tflite``.
     """
     return _copy(folder, _NAMED_FACTOR.format(share=share, slow_factor=slow_factor))
 
