@@ -1,4 +1,4 @@
-"""Rounds beyond the plan, with scripted replies: who gets them, how many, and what they reach."""
+"""Rounds beyond the plan, with scripted replies: their cells, their number and their effect."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_single_round_stays_single(tmp_path: Path) -> None:
 
 
 def test_unclear_cells_get_processes_until_they_are_clear(tmp_path: Path) -> None:
-    """The first process alone of "b" is undisturbed, until more of them are."""
+    """Two of the first three processes of "b" are slow; its later ones are not."""
 
     def latency_us(name: str, number: int) -> float:
         return 14.0 if name == "b" and number in (2, 3) else TRUE_US[name]

@@ -58,7 +58,7 @@ def with_processes(name: str, *medians_us: float) -> Measurement:
 
 
 def test_ties_name_each_other_and_coarse_cells_are_no_ties() -> None:
-    """Rank cells of two slow processes of three, as the issue's 8.4, 9.5 and 14.0 µs."""
+    """Rank steady cells, and cells of which one or two processes of three are slow."""
     run = BenchRun.of_this_machine(
         (
             with_processes("a", 8.4, 8.41, 8.42),
