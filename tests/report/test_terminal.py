@@ -104,3 +104,10 @@ def test_the_parity_view_has_the_verdict_its_reasons_and_the_diagnosis() -> None
         assert "worst first: a 50.0%, b 90.0%" in text
         assert "a → b 5" in text
         assert "dense1: it clips." in text
+
+
+@pytest.mark.parametrize("view", ["bench", "summary"])
+def test_a_busy_machine_is_named_beside_its_latencies(view: str, run: BenchRun) -> None:
+    busy = dataclasses.replace(run.environment, load=8.0, cores=2)
+    text = render(view, dataclasses.replace(run, environment=busy))
+    assert "Other programs used this machine (load 8.0)" in " ".join(text.split())

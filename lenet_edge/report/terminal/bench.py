@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
-from lenet_edge.report.doubts import disturbance_line, invalid_lines
 from lenet_edge.report.rank import ranking_quantile, ranks, tie_lines
 from lenet_edge.report.terminal.blocks import (
     Blocks,
     delegation_lines,
+    doubt_lines,
     group_by_file,
     machine_line,
     skipped_lines,
@@ -72,7 +72,7 @@ def bench_view(run: BenchRun) -> RenderableType:
         *delegation_lines(run.measurements),
         *_states(run.measurements),
         *_arenas(run.measurements),
-        *_doubts(run),
+        *doubt_lines(run),
         *verdict_lines(report for report in run.parity if report.verdict == "fail"),
         *skipped_lines(run.skipped),
     )
@@ -163,13 +163,3 @@ def _arenas(cells: Sequence[Measurement]) -> list[Text]:
         if cell.arena_bytes
     }
     return [Text(line, style="dim") for line in sorted(arenas)]
-
-
-def _doubts(run: BenchRun) -> list[Text]:
-    """Return a line for each doubt about the machine, one for all disturbed cells, and errors."""
-    lines = [f"doubtful: {warning}" for warning in run.environment.lasting_warnings]
-    lines += filter(None, [disturbance_line(run)])
-    return [
-        *(Text(line, style="yellow") for line in lines),
-        *(Text(f"invalid: {line}", style="red") for line in invalid_lines(run)),
-    ]

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
+from lenet_edge.report.doubts import disturbance_line, invalid_lines
 from lenet_edge.results.formatting import machine_name
-from lenet_edge.results.result_file import Measurement, ParityReport, Skipped
+from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
 
 _NAME_WIDTH = 20
 _MAX_UNAVAILABLE = 6  # names of unavailable targets; `lenet-edge targets` lists all
@@ -125,3 +126,13 @@ def delegation_lines(rows: Sequence[Row]) -> list[Text]:
             elif delegation and (delegation.device or not delegation.is_complete):
                 styles[f"{file} on {row.target}: {delegation}"] = "dim"
     return [Text(line, style=style) for line, style in styles.items()]
+
+
+def doubt_lines(run: BenchRun) -> list[Text]:
+    """Return a line for each doubt about the machine, one for all disturbed cells, and errors."""
+    lines = [f"doubtful: {warning}" for warning in run.environment.lasting_warnings]
+    lines += filter(None, [disturbance_line(run)])
+    return [
+        *(Text(line, style="yellow") for line in lines),
+        *(Text(f"invalid: {line}", style="red") for line in invalid_lines(run)),
+    ]

@@ -8,6 +8,7 @@ from rich.text import Text
 from lenet_edge.report.recommend import recommend
 from lenet_edge.report.terminal.blocks import (
     Blocks,
+    doubt_lines,
     group_by_file,
     machine_line,
     skipped_lines,
@@ -46,5 +47,6 @@ def summary_view(run: BenchRun) -> RenderableType:
         Text(f"\n{legend}", style="dim"),
         *skipped_lines(run.skipped),
         *verdict_lines(run.parity),
+        *doubt_lines(run),
         Text(str(advice), style="bold green" if advice else "bold red"),
     )
