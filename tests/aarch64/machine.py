@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.bench.instructions import emulated
+from lenet_edge.bench.instructions.tools import read_version
 
 FOLDER = Path(__file__).parent
 COMPILER = "aarch64-linux-gnu-gcc"
@@ -55,23 +57,17 @@ def run(program: Path, inputs: npt.NDArray[Any], core: str) -> npt.NDArray[Any]:
 
 def count_instructions(program: Path, inputs: npt.NDArray[Any], core: str) -> float:
     """Return the mean number of instructions of one inference, without the driver's."""
-    with tempfile.TemporaryDirectory() as folder:
-        plugin, total = Path(folder) / "counter.so", Path(folder) / "total"
-        interface = f"-DINTERFACE={_plugin_interface()}"
-        _call(["cc", "-O2", "-shared", "-fPIC", interface, FOLDER / "counter.c", "-o", plugin])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plugin = emulated.build_plugin(read_version("qemu-aarch64", folder), folder)
+        # The range has all addresses, so the program is one layer, with the number 1.
+        (folder / "map").write_text(f"0 {2**64 - 1:x} 1\n")
+        emulator = ("qemu-aarch64", "-cpu", core, *emulated.plugin_options(plugin, folder))
         totals = []
         for runs in ("1", "2"):
-            emulator = ("qemu-aarch64", "-cpu", core, "-plugin", f"{plugin},out={total}")
             _call([*emulator, program, runs], inputs.tobytes())
-            totals.append(int(total.read_text()))
+            totals.append(emulated.read_totals(folder, ("", "program"))["program"])
     return (totals[1] - totals[0]) / len(inputs)
-
-
-def _plugin_interface() -> int:
-    """Return a version of the plugin interface that the installed QEMU accepts."""
-    version = re.search(rb"version (\d+)", _call(["qemu-aarch64", "--version"]))
-    assert version
-    return 1 if int(version[1]) < 9 else 2
 
 
 def _call(command: list[str | Path], content: bytes = b"") -> bytes:

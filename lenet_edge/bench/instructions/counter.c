@@ -1,6 +1,6 @@
 /* Plugin of QEMU that counts the executed instructions of each layer of a network.
  *
- * Use it with -plugin count.so,map=FILE,out=FILE. Each line of `map` has the first address of a
+ * Use it with -plugin counter.so,map=FILE,out=FILE. Each line of `map` has the first address of a
  * range, the address behind it, and a number: the layer that these instructions belong to. All
  * other instructions belong to the layer of the last instruction in a range. `out` gets a line for
  * each number that was executed: the number and its instructions.
