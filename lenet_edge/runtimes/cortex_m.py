@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,9 +22,9 @@ from lenet_edge.microcontrollers.program import (
     build_program,
     describe_shortage,
 )
-from lenet_edge.microcontrollers.toolchain import find_toolchain
+from lenet_edge.microcontrollers.toolchain import FLAGS, find_toolchain
 from lenet_edge.runtimes._buffers import BufferSession
-from lenet_edge.runtimes.native import Interface, bind_outputs, read_file
+from lenet_edge.runtimes.native import Interface, bind_outputs, read_file, tensor_bytes
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Array, Session, Target
 
@@ -55,24 +57,14 @@ class CortexMSession(BufferSession):
 
     def __init__(self, artifact: Artifact, core: Core) -> None:
         super().__init__()
-        interface, self.input_specs, self.output_specs = read_file(artifact)
-        content = artifact.path.read_bytes()
-        check_memory(content, interface, self.input_specs, self.output_specs, core, artifact.name)
-        self._interface = interface
+        self._interface, self.input_specs, self.output_specs = read_file(artifact)
         self._resources = contextlib.ExitStack()
         self._emulator: Emulator | None = None
         try:
             folder = self._resources.enter_context(temporary_folder())
-            (folder / "network.c").write_bytes(content)
-            sizes = tensor_bytes(interface, self.input_specs, self.output_specs)
-            inputs = len(self.input_specs)
-            try:
-                self.program: BareMetalProgram = build_program(
-                    [folder / "network.c"], interface.name, core, folder, sizes[:inputs],
-                    sizes[inputs:],
-                )  # fmt: skip
-            except TargetError as error:
-                raise TargetError(f"{artifact.name} cannot be built: {error}") from error
+            self.program = build_file(
+                artifact, self._interface, self.input_specs, self.output_specs, core, folder
+            )
             version = re.findall(r"\d+(?:\.\d+)+", self.program.compiler)
             name = self.program.compiler.split()[0]
             self.runtime_version = f"{(version or ['?'])[-1]} {name}, QEMU {emulator_version()}"
@@ -105,23 +97,44 @@ class CortexMSession(BufferSession):
         self._resources.close()
 
 
-def tensor_bytes(
-    interface: Interface, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-) -> list[int]:
-    """Return the bytes of each input and each output of one call."""
-    return [
-        size * np.dtype(spec.dtype).itemsize
-        for size, spec in zip(interface.sizes, (*inputs, *outputs), strict=True)
-    ]
-
-
-def check_memory(
-    content: bytes,
+def build_file(
+    artifact: Artifact,
     interface: Interface,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     core: Core,
-    name: str,
+    folder: Path,
+    flags: Sequence[str] = FLAGS,
+) -> BareMetalProgram:
+    """Build the program of a C file for a core; the source is ``network.c`` in the folder.
+
+    Args:
+        artifact: the C file.
+        interface: the functions of the C file, from `native.read_file`.
+        inputs: the inputs of a call.
+        outputs: the outputs of a call.
+        core: the core to compile for.
+        folder: a scratch folder.
+        flags: flags of the compiler for the network.
+
+    Raises:
+        TargetError: it cannot fit in the memory, or the compiler is missing or reports an error.
+    """
+    content, source = artifact.path.read_bytes(), folder / "network.c"
+    sizes = tensor_bytes(interface, inputs, outputs)
+    _check_memory(content, interface, sum(sizes), core, artifact.name)
+    source.write_bytes(content)
+    try:
+        return build_program(
+            [source], interface.name, core, folder, sizes[: len(inputs)], sizes[len(inputs) :],
+            flags=flags,
+        )  # fmt: skip
+    except TargetError as error:
+        raise TargetError(f"{artifact.name} cannot be built: {error}") from error
+
+
+def _check_memory(
+    content: bytes, interface: Interface, num_tensor_bytes: int, core: Core, name: str
 ) -> None:
     """Check, before anything is built, that a C file can fit in the memory of a core's board.
 
@@ -137,7 +150,7 @@ def check_memory(
     )
     stated = re.search(rb"needs ([\d,]+) bytes of (?:stack|static memory)", content[:_TOP_BYTES])
     memory = int(stated[1].replace(b",", b"")) if stated else interface.arena_bytes or 0
-    memory += sum(tensor_bytes(interface, inputs, outputs))
+    memory += num_tensor_bytes
     for region, needed, size in (
         ("flash", weights, core.flash_bytes),
         ("ram", memory, core.ram_bytes),

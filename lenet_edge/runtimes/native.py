@@ -116,6 +116,16 @@ def read_file(
     return interface, inputs, outputs
 
 
+def tensor_bytes(
+    interface: Interface, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> list[int]:
+    """Return the bytes of each input and each output of one call."""
+    return [
+        size * np.dtype(spec.dtype).itemsize
+        for size, spec in zip(interface.sizes, (*inputs, *outputs), strict=True)
+    ]
+
+
 class NativeSession(BufferSession):
     """Session over the functions of a shared library.
 

@@ -13,7 +13,7 @@ from lenet_edge.errors import TargetError
 from lenet_edge.microcontrollers.serial import COUNTERS, BoardConnection, FirmwareFacts, SerialPort
 from lenet_edge.runtimes import NOT_BY_DEFAULT
 from lenet_edge.runtimes._buffers import BufferSession
-from lenet_edge.runtimes.native import Interface, bind_outputs, read_file
+from lenet_edge.runtimes.native import Interface, bind_outputs, read_file, tensor_bytes
 from lenet_edge.target import Array, Session, Target
 
 TARGETS = (
@@ -98,11 +98,8 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     try:
         board = BoardConnection(port, path)
         _check_model(artifact, board.facts, path)
-        sizes = [
-            size * np.dtype(spec.dtype).itemsize
-            for size, spec in zip(interface.sizes, (*inputs, *outputs), strict=True)
-        ]
-        if sizes != [tensor.size for tensor in (*board.facts.inputs, *board.facts.outputs)]:
+        sizes = [tensor.size for tensor in (*board.facts.inputs, *board.facts.outputs)]
+        if sizes != tensor_bytes(interface, inputs, outputs):
             raise TargetError(
                 f"the firmware at {path} has tensors of other sizes than {artifact.name}; export"
                 " and flash the firmware again"

@@ -18,10 +18,10 @@ from lenet_edge.bench.instructions.tools import read_version
 from lenet_edge.errors import TargetError
 from lenet_edge.microcontrollers import emulator
 from lenet_edge.microcontrollers.cores import Core
-from lenet_edge.microcontrollers.program import BareMetalProgram, build_program
+from lenet_edge.microcontrollers.program import BareMetalProgram
 from lenet_edge.microcontrollers.toolchain import FLAGS
 from lenet_edge.results.instruction_count import InstructionCount
-from lenet_edge.runtimes.cortex_m import check_memory, tensor_bytes
+from lenet_edge.runtimes.cortex_m import build_file
 from lenet_edge.runtimes.native import read_file
 from lenet_edge.target import Array
 
@@ -49,22 +49,17 @@ def count(
     Raises:
         TargetError: a program is missing or fails, or the network needs too much memory.
     """
-    qemu = emulator.find_emulator()
+    qemu_version = read_version(emulator.find_emulator(), folder)
     interface, inputs, outputs = read_file(artifact)
-    source, content = folder / "network.c", artifact.path.read_bytes()
-    check_memory(content, interface, inputs, outputs, core, artifact.name)
-    source.write_bytes(content)
-    sizes = tensor_bytes(interface, inputs, outputs)
-    built = build_program(
-        [source], interface.name, core, folder, sizes[: len(inputs)], sizes[len(inputs) :],
-        flags=(*FLAGS, "-g"),  # which does not change the code
-    )  # fmt: skip
+    # Debugging information does not change the code.
+    flags = (*FLAGS, "-g")
+    built = build_file(artifact, interface, inputs, outputs, core, folder, flags)
     tensors = [np.stack(arrays) for arrays in zip(*calls, strict=True)]
     blocks = np.frombuffer(built.inputs.pack(tensors, len(calls)), np.uint8)
     blocks = blocks.reshape(len(calls), built.inputs.num_bytes)
     run = emulator.run(built, blocks, folder, _TIMEOUT_S)
     try:
-        sums = _count_layers(built, source, interface.name, blocks, folder, qemu)
+        sums = _count_layers(built, interface.name, blocks, folder, qemu_version)
         layers = {name: each / len(calls) for name, each in sums.items() if name != REST}
     except TargetError as error:
         note(f"{artifact.name} on {core.name} has no instructions per layer: {error}")
@@ -79,7 +74,7 @@ def count(
         images=len(calls),
         compiler=built.compiler,
         flags=tuple(flag for flag in built.flags if flag != "-g"),
-        counter=read_version(qemu, folder),
+        counter=qemu_version,
         layers=layers,
         flash_bytes={
             "code": network.code,
@@ -92,18 +87,12 @@ def count(
 
 
 def _count_layers(
-    built: BareMetalProgram,
-    source: Path,
-    function: str,
-    blocks: Array,
-    folder: Path,
-    qemu: str,
+    built: BareMetalProgram, function: str, blocks: Array, folder: Path, qemu_version: str
 ) -> dict[str, int]:
     """Return the instructions of all calls of each layer."""
-    plugin = emulated.build_plugin(read_version(qemu, folder), folder)
-    names = emulated.write_map(
-        built.path, source, function, _BINUTILS, _THUMB, folder, ("main", "call_network")
-    )
+    plugin = emulated.build_plugin(qemu_version, folder)
+    source, callers = folder / "network.c", ("main", "call_network")
+    names = emulated.write_map(built.path, source, function, _BINUTILS, _THUMB, folder, callers)
     sums = []
     for part in (blocks, blocks[:0]):  # the program also calls the network before its first input
         (folder / "totals").unlink(missing_ok=True)

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.instructions.tools import read_version, run_tool
-from lenet_edge.runtimes.native import read_file
+from lenet_edge.runtimes.native import read_file, tensor_bytes
 
 # Those that each C file names at its top. Debugging information does not change the code.
 FLAGS = ("-O3", "-ffp-contract=fast")
@@ -64,8 +62,7 @@ def build(artifact: Artifact, compiler: Sequence[str], folder: Path) -> HostedPr
     interface, inputs, outputs = read_file(artifact)
     source = folder / "network.c"
     source.write_bytes(artifact.path.read_bytes())
-    items = [np.dtype(spec.dtype).itemsize for spec in (*inputs, *outputs)]
-    sizes = [size * item for size, item in zip(interface.sizes, items, strict=True)]
+    sizes = tensor_bytes(interface, inputs, outputs)
     names = [f"tensor{n}" for n in range(len(sizes))]
     reads = [f"fread({name}, sizeof {name}, 1, file) == 1" for name in names[: len(inputs)]]
     driver = _DRIVER.format(
