@@ -1,6 +1,6 @@
 """Compare random graphs on emulated Cortex-M cores with TensorFlow Lite, bit for bit.
 
-EmulatorRun it with ``python -m tests.cortex_m.random_graphs --count 100 --core cortex-m4``.
+Run it with ``python -m tests.cortex_m.random_graphs --count 100 --core cortex-m4``.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def run_cases(cases: Sequence[Case], core: Core, folder: Path) -> list[list[Valu
     outputs = emulator.run(program, inputs[np.newaxis], folder, options=()).outputs[0].tobytes()
     results, at = [], 0
     for case in cases:
-        result = []
+        result: list[Values] = []
         for spec in case.compiled.outputs:
             shape = (case.count, *(size or 1 for size in spec.shape))
-            result.append(np.frombuffer(outputs, spec.dtype, int(np.prod(shape)), at))
-            at += result[-1].size
-            result[-1] = result[-1].reshape(shape)
+            values = np.frombuffer(outputs, spec.dtype, int(np.prod(shape)), at)
+            result.append(values.reshape(shape))
+            at += values.nbytes
         results.append(result)
     return results
 
@@ -78,7 +78,7 @@ def count_wrong(seeds: Sequence[int], core: Core, kinds: tuple[str, ...] = KINDS
 
 
 def main(arguments: Sequence[str]) -> int:
-    """EmulatorRun the command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
