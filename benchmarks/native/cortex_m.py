@@ -62,4 +62,4 @@ def show(facts: dict[str, Any]) -> None:
         sizes = Sizes(**row["network_bytes"])
         print(f"{row['core']:<11} {row['instructions']:12,.0f} {row['cmsis_nn_ratio']:10.3f} "
               f"{row['bar']:5} {sizes.flash:7,} {row['stack_bytes']:6,} "
-              f"{sizes.initialized + sizes.zeroed:4} {row['different_bytes']:9}")  # fmt: skip
+              f"{sizes.ram:4} {row['different_bytes']:9}")  # fmt: skip

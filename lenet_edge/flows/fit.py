@@ -45,15 +45,15 @@ def find_fits(path: Path, boards: Sequence[str]) -> Fits:
         toolchain = find_toolchain()
     except TargetError as error:
         origin = f"Estimated, and rounded up, because {error}"
-        taken = {core.name: footprint.estimate(content, core) for core in cores}
+        footprints = {core.name: footprint.estimate(content, core) for core in cores}
     else:
         origin = f"Built with {toolchain.version}"
-        taken = {core.name: footprint.build(content, core, toolchain) for core in cores}
-    return Fits(tuple(BoardFit(board, taken[board.core]) for board in chosen), origin)
+        footprints = {core.name: footprint.build(content, core, toolchain) for core in cores}
+    return Fits(tuple(BoardFit(board, footprints[board.core]) for board in chosen), origin)
 
 
 def _c_code(path: Path) -> bytes:
-    """Return a C file, or the one that a .tflite file is translated to.
+    """Return the content of a C file, or the C code that a .tflite file is translated to.
 
     Raises:
         ModelFileError: the file is of another format, or an operator is not covered.

@@ -25,7 +25,8 @@ class MicrocontrollerBoard:
         chip: the microcontroller.
         processor: the processor of the chip, as Arm names it.
         core: the core whose code it runs: "cortex-m4" compiles and counts for it.
-        flash_bytes: flash that a program may fill. Bootloaders that stay there are subtracted.
+        flash_bytes: flash that a program may fill. A bootloader that stays there is subtracted,
+            unless `note` names it.
         ram_bytes: RAM that a linker script gives to variables and stack.
         clock_hz: the highest clock of the core.
         flash_source, ram_source, clock_source: where each figure is from.

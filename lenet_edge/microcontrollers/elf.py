@@ -36,13 +36,15 @@ def read_sizes(*files: Path) -> Sizes:
 
     Tables for the unwinding of exceptions do not count: the linker discards them.
     """
-    totals = [0, 0, 0, 0]
+    totals = {"code": 0, "constants": 0, "initialized": 0, "zeroed": 0}
     for file in files:
         for name, kind, flags, size in _sections(file.read_bytes()):
             if flags & _ALLOC and not name.startswith(".ARM."):
-                is_written = 3 if kind == _NOBITS else 2
-                totals[is_written if flags & _WRITE else 0 if flags & _EXECUTE else 1] += size
-    return Sizes(*totals)
+                if flags & _WRITE:
+                    totals["zeroed" if kind == _NOBITS else "initialized"] += size
+                else:
+                    totals["code" if flags & _EXECUTE else "constants"] += size
+    return Sizes(**totals)
 
 
 def _sections(content: bytes) -> list[tuple[str, int, int, int]]:

@@ -32,17 +32,17 @@ class BoardFit:
         return min(self.flash_left, self.ram_left) >= 0
 
     def __str__(self) -> str:
-        taken, board = self.footprint, self.board
-        kind = "" if taken.compiler else " at most"
+        footprint, board = self.footprint, self.board
+        bound = "" if footprint.compiler else " at most"
         verdict = "fits" if self.fits else "does not fit"
         shares = (
-            f"it takes{kind} {taken.flash_bytes:,} of {board.flash_bytes:,} bytes of flash"
-            f" ({taken.flash_bytes / board.flash_bytes:.1%}) and {taken.ram_bytes:,} of"
-            f" {board.ram_bytes:,} bytes of RAM ({taken.ram_bytes / board.ram_bytes:.1%})"
+            f"it takes{bound} {footprint.flash_bytes:,} of {board.flash_bytes:,} bytes of flash"
+            f" ({footprint.flash_bytes / board.flash_bytes:.1%}) and {footprint.ram_bytes:,} of"
+            f" {board.ram_bytes:,} bytes of RAM ({footprint.ram_bytes / board.ram_bytes:.1%})"
         )
         excess = [
-            f"{-left:,} bytes of {kind}"
-            for left, kind in ((self.flash_left, "flash"), (self.ram_left, "RAM"))
+            f"{-left:,} bytes of {memory}"
+            for left, memory in ((self.flash_left, "flash"), (self.ram_left, "RAM"))
             if left < 0
         ]
         rest = (

@@ -21,7 +21,7 @@ from lenet_edge.microcontrollers.toolchain import (
     find_toolchain,
 )
 
-_ALIGNMENT = 16  # of each tensor in a record
+_ALIGNMENT = 16  # of each tensor in a block
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CallLayout:
         return self.offsets[-1] + self.sizes[-1] if self.sizes else 0
 
     def pack(self, tensors: Sequence[npt.NDArray[Any]], count: int) -> bytes:
-        """Return the blocks of `count` calls, from an array of the values of all calls for each."""
+        """Return the blocks of `count` calls. An array holds the values of one tensor in all."""
         blocks = np.zeros((count, self.num_bytes), np.uint8)
         for offset, size, tensor in zip(self.offsets, self.sizes, tensors, strict=True):
             values = np.frombuffer(np.ascontiguousarray(tensor).tobytes(), np.uint8)
@@ -119,10 +119,11 @@ def build_program(
     core_flags = toolchain.core_flags(core)
     common = (*core_flags, "-std=c11", "-ffunction-sections", "-fdata-sections")
     objects = [folder / f"{core.name}_{source.stem}.o" for source in sources]
-    for source, made in zip(sources, objects, strict=True):
-        toolchain.run([*common, *flags, "-c", source.resolve(), "-o", made], folder)
-    takes, gives = CallLayout(tuple(inputs)), CallLayout(tuple(outputs))
-    (folder / "network.h").write_text(_network_header(function, takes, gives), encoding="utf-8")
+    for source, object_file in zip(sources, objects, strict=True):
+        toolchain.run([*common, *flags, "-c", source.resolve(), "-o", object_file], folder)
+    input_layout, output_layout = CallLayout(tuple(inputs)), CallLayout(tuple(outputs))
+    header = _network_header(function, input_layout, output_layout)
+    (folder / "network.h").write_text(header, encoding="utf-8")
     script = link_script(core.flash, core.flash_bytes, core.ram, core.ram_bytes)
     (folder / "link.ld").write_text(script, encoding="utf-8")
     program = folder / f"{core.name}.elf"
@@ -135,7 +136,7 @@ def build_program(
         size = core.flash_bytes if error.region == "flash" else core.ram_bytes
         raise TargetError(describe_shortage(core, error.region, size + error.excess)) from None
     return BareMetalProgram(
-        program, core, takes, gives, read_sizes(*objects), read_sizes(program),
+        program, core, input_layout, output_layout, read_sizes(*objects), read_sizes(program),
         toolchain.version, (*core_flags, *flags),
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ TOOLS = {"x86-64": ("cc", "valgrind"), "arm64": ARM64, "cortex-m4": CORTEX}
 
 
 def with_text(path: Path, folder: Path, old: str, new: str) -> Artifact:
-    """Return a copy of a C file in which a text is another one."""
+    """Return a copy of a C file in which the text `old` is replaced by `new`."""
     text = path.read_text()
     assert old in text
     copy = folder / path.name

@@ -7,24 +7,14 @@ all machines with AVX2.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.bench.instructions.layers import find_layers, read_layers
-from lenet_edge.bench.instructions.program import HostedProgram
+from lenet_edge.bench.instructions.program import HostedProgram, Total
 from lenet_edge.bench.instructions.tools import find_tool, read_version, run_tool
 from lenet_edge.errors import TargetError
 
 _COST = re.compile(r"0x([0-9a-f]+) \S+ (\d+)$")
-
-
-@dataclass(frozen=True)
-class Total:
-    """Instructions of all inferences of a run: all of them, and those of each layer."""
-
-    instructions: int
-    layers: dict[str, int]
-    counter: str
 
 
 def count(program: HostedProgram, inputs: Path, folder: Path) -> Total:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,24 +28,10 @@ NUM_INPUTS = 10  # inferences that are counted; their mean is the count
 _TARGET = "native-cpu"
 
 
-@dataclass(frozen=True)
-class Processor:
-    """An emulated processor of a system: x86-64, or a core for 64-bit Arm by QEMU's name of it."""
-
-    name: str
-    core: str | None = None
-
-
-# The cores are those of a Raspberry Pi 4, and one with dot products, as in a Raspberry Pi 5.
-_PROCESSORS = {
-    each.name: each
-    for each in (
-        Processor("x86-64"),
-        Processor("arm64", "cortex-a72"),
-        Processor("arm64-dotprod", "max"),
-    )
-}
-CPUS = (*_PROCESSORS, *CORES)
+_X86 = "x86-64"
+# QEMU's names of 64-bit Arm cores: a Raspberry Pi 4's, and one with dot products, as a Pi 5's has.
+_ARM64_CORES = {"arm64": "cortex-a72", "arm64-dotprod": "max"}
+CPUS = (_X86, *_ARM64_CORES, *CORES)
 
 
 def count_instructions(
@@ -76,14 +62,13 @@ def count_instructions(
         if cpu in CORES:
             counted = bare_metal.count(artifact, CORES[cpu], calls, folder, note)
             return replace(counted, inputs=origin_of(artifact, inputs))
-        processor = _PROCESSORS[cpu]
-        built = program.build(artifact, _find_compiler(processor), folder)
+        built = program.build(artifact, _find_compiler(cpu), folder)
         content = b"".join(array.tobytes() for call in calls for array in call)
         (folder / "inputs").write_bytes(content)
-        if processor.core is None:
+        if cpu == _X86:
             total = callgrind.count(built, folder / "inputs", folder)
         else:
-            total = emulated.count(built, folder / "inputs", folder, processor.core)
+            total = emulated.count(built, folder / "inputs", folder, _ARM64_CORES[cpu])
     return InstructionCount(
         artifact=artifact.name,
         artifact_sha256=artifact.sha256,
@@ -99,8 +84,8 @@ def count_instructions(
     )
 
 
-def _find_compiler(processor: Processor) -> Sequence[str]:
-    if processor.core is not None:
+def _find_compiler(cpu: str) -> Sequence[str]:
+    if cpu in _ARM64_CORES:
         return [find_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")]
     if platform.machine() not in ("x86_64", "AMD64"):
         raise TargetError(

@@ -6,14 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lenet_edge.bench.instructions.callgrind import Total
-from lenet_edge.bench.instructions.layers import (
-    REST,
-    base_name,
-    find_layers,
-    read_layers,
-)
-from lenet_edge.bench.instructions.program import HostedProgram
+from lenet_edge.bench.instructions.layers import REST, base_name, find_layers, read_layers
+from lenet_edge.bench.instructions.program import HostedProgram, Total
 from lenet_edge.bench.instructions.tools import find_tool, read_version, run_tool
 from lenet_edge.errors import TargetError
 
@@ -146,5 +140,5 @@ def read_totals(folder: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def difference(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """Return the instructions of each layer in one run and not in a shorter one."""
+    """Return the instructions of each layer in a run without those of a shorter run."""
     return {name: total - before.get(name, 0) for name, total in after.items()}

@@ -89,11 +89,11 @@ def find_layers(
     """
     (folder / "addresses").write_text("\n".join(map(hex, addresses)), encoding="ascii")
     text = run_tool([addr2line, "-e", program, "-a", "-i", "-f", "@addresses"], folder)
-    found: dict[int, int | None] = {}
+    indices: dict[int, int | None] = {}
     for block in re.split(r"^0x(?=[0-9a-f]+$)", text, flags=re.MULTILINE)[1:]:
         address, *frames = block.splitlines()
         for function, place in zip(frames[::2], frames[1::2], strict=False):
             if base_name(function) in layers.functions:
                 line = re.search(r":(\d+)", place)
-                found[int(address, 16)] = layers.by_line.get(int(line[1])) if line else None
-    return found
+                indices[int(address, 16)] = layers.by_line.get(int(line[1])) if line else None
+    return indices

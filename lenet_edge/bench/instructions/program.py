@@ -10,7 +10,7 @@ from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.bench.instructions.tools import read_version, run_tool
 from lenet_edge.runtimes.native import read_file, tensor_bytes
 
-# Those that each C file names at its top. Debugging information does not change the code.
+# Each C file names these flags at its top. Debugging information does not change the code.
 FLAGS = ("-O3", "-ffp-contract=fast")
 _DEBUG = "-g"
 _DRIVER = """#include <stdio.h>
@@ -46,6 +46,21 @@ class HostedProgram:
     function: str
     compiler: str
     flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Total:
+    """Instructions of all inferences of a run.
+
+    Attributes:
+        instructions: the instructions of the network.
+        layers: those of each layer, by its name.
+        counter: name and version of the program that counted.
+    """
+
+    instructions: int
+    layers: dict[str, int]
+    counter: str
 
 
 def build(artifact: Artifact, compiler: Sequence[str], folder: Path) -> HostedProgram:
