@@ -28,9 +28,8 @@ from lenet_edge.microcontrollers.program import BareMetalProgram
 from lenet_edge.support.child_program import run_program, started_program
 from lenet_edge.support.temporary import temporary_folder
 
-PROGRAM = "qemu-system-arm"
-INSTALL_EMULATOR = "apt install qemu-system-arm"
-TIMEOUT_S = 60.0  # without a result
+_PROGRAM = "qemu-system-arm"
+_TIMEOUT_S = 60.0  # without a result
 _SHIFT = 6
 _COUNT_INSTRUCTIONS = ("-icount", f"shift={_SHIFT}")
 # The exit statuses of runner.c.
@@ -60,9 +59,9 @@ def find_emulator() -> str:
     Raises:
         TargetError: QEMU is not installed.
     """
-    path = shutil.which(PROGRAM)
+    path = shutil.which(_PROGRAM)
     if path is None:
-        raise TargetError(f"{PROGRAM} is not installed; {INSTALL_EMULATOR}")
+        raise TargetError(f"{_PROGRAM} is not installed; apt install {_PROGRAM}")
     return path
 
 
@@ -75,7 +74,7 @@ def emulator_version() -> str:
     return words[3] if len(words) > 3 else "?"
 
 
-def qemu_command(core: Core, file: Path, options: Sequence[str] = ()) -> list[str]:
+def _qemu_command(core: Core, file: Path, options: Sequence[str] = ()) -> list[str]:
     """Return the command that boots a program, whose files are those of the working folder."""
     return [
         find_emulator(), "-M", core.board, "-accel", f"tcg,tb-size={_CACHE_MIB}",
@@ -107,11 +106,11 @@ def run(
     (folder / "in").write_bytes(np.ascontiguousarray(inputs).tobytes())
     (folder / "fault").unlink(missing_ok=True)
     try:
-        done = run_program(qemu_command(program.core, program.path, options), folder, timeout_s)
+        done = run_program(_qemu_command(program.core, program.path, options), folder, timeout_s)
     except subprocess.TimeoutExpired:
         raise TargetError(_describe_hang(program.core, timeout_s)) from None
     if done.returncode:
-        raise TargetError(describe_failure(program.core, done.returncode, folder, done.stderr))
+        raise TargetError(_describe_failure(program.core, done.returncode, folder, done.stderr))
     numbers = np.fromfile(folder / "ticks", "<u4").astype(np.int64)
     empty, stack, ticks = numbers[0], int(numbers[1]), numbers[2:]
     outputs = np.fromfile(folder / "out", np.int8).reshape(-1, program.outputs.num_bytes)
@@ -125,7 +124,7 @@ def run(
     return EmulatorRun(outputs, counts.astype(np.int64), stack)
 
 
-def describe_failure(core: Core, status: int, folder: Path, stderr: str = "") -> str:
+def _describe_failure(core: Core, status: int, folder: Path, stderr: str = "") -> str:
     """Return one line about a program that ended with a status other than 0.
 
     Args:
@@ -152,7 +151,7 @@ def describe_failure(core: Core, status: int, folder: Path, stderr: str = "") ->
             f" {core.ram_bytes:,} bytes of RAM"
         )
     lines = [line for line in stderr.splitlines() if line.strip()] or ["no message"]
-    return f"{core.name}: {PROGRAM} ended with status {status}: {' '.join(lines[0].split())[:200]}"
+    return f"{core.name}: {_PROGRAM} ended with status {status}: {' '.join(lines[0].split())[:200]}"
 
 
 def _describe_hang(core: Core, timeout_s: float) -> str:
@@ -168,14 +167,14 @@ class Emulator:
     It reads its inputs from a FIFO and writes the outputs to another, so that QEMU starts once.
     """
 
-    def __init__(self, program: BareMetalProgram, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, program: BareMetalProgram, timeout_s: float = _TIMEOUT_S) -> None:
         self._program, self._timeout_s = program, timeout_s
         self._resources = contextlib.ExitStack()
         try:
             self._folder = self._resources.enter_context(temporary_folder())
             self._inputs, self._outputs = self._open_fifo("in"), self._open_fifo("out")
             errors = self._resources.enter_context((self._folder / "errors").open("wb"))
-            command = qemu_command(program.core, program.path)
+            command = _qemu_command(program.core, program.path)
             self._process = self._resources.enter_context(
                 started_program(command, self._folder, errors)
             )
@@ -233,7 +232,7 @@ class Emulator:
     def _describe_end(self) -> str:
         status = self._process.wait()
         stderr = (self._folder / "errors").read_text(encoding="utf-8", errors="replace")
-        return describe_failure(self._program.core, status, self._folder, stderr)
+        return _describe_failure(self._program.core, status, self._folder, stderr)
 
     def close(self) -> None:
         """Stop QEMU."""

@@ -17,7 +17,6 @@ from lenet_edge.microcontrollers.toolchain import (
     FLAGS,
     FOLDER,
     MemoryOverflowError,
-    Toolchain,
     find_toolchain,
 )
 
@@ -49,7 +48,12 @@ class CallLayout:
         return self.offsets[-1] + self.sizes[-1] if self.sizes else 0
 
     def pack(self, tensors: Sequence[npt.NDArray[Any]], count: int) -> bytes:
-        """Return the blocks of `count` calls. An array holds the values of one tensor in all."""
+        """Return the blocks of calls.
+
+        Args:
+            tensors: for each tensor, an array of its values in all calls.
+            count: the number of calls.
+        """
         blocks = np.zeros((count, self.num_bytes), np.uint8)
         for offset, size, tensor in zip(self.offsets, self.sizes, tensors, strict=True):
             values = np.frombuffer(np.ascontiguousarray(tensor).tobytes(), np.uint8)
@@ -96,7 +100,6 @@ def build_program(
     folder: Path,
     inputs: Sequence[int],
     outputs: Sequence[int],
-    toolchain: Toolchain | None = None,
     flags: Sequence[str] = FLAGS,
 ) -> BareMetalProgram:
     """Compile a network for a core, and link it with the program around it.
@@ -108,13 +111,12 @@ def build_program(
         folder: a folder for the files that are built.
         inputs: the bytes of each input of a call.
         outputs: the bytes of each output.
-        toolchain: the compiler; by default that of this machine.
         flags: flags of the compiler for the network.
 
     Raises:
         TargetError: there is no compiler, or it reports an error.
     """
-    toolchain = toolchain or find_toolchain()
+    toolchain = find_toolchain()
     folder = folder.resolve()
     core_flags = toolchain.core_flags(core)
     common = (*core_flags, "-std=c11", "-ffunction-sections", "-fdata-sections")
@@ -124,8 +126,7 @@ def build_program(
     input_layout, output_layout = CallLayout(tuple(inputs)), CallLayout(tuple(outputs))
     header = _network_header(function, input_layout, output_layout)
     (folder / "network.h").write_text(header, encoding="utf-8")
-    script = link_script(core.flash, core.flash_bytes, core.ram, core.ram_bytes)
-    (folder / "link.ld").write_text(script, encoding="utf-8")
+    (folder / "link.ld").write_text(_link_script(core), encoding="utf-8")
     program = folder / f"{core.name}.elf"
     try:
         toolchain.run(
@@ -150,12 +151,11 @@ def describe_shortage(core: Core, region: str, needed: int) -> str:
     )
 
 
-def link_script(flash: int, flash_bytes: int, ram: int, ram_bytes: int) -> str:
-    """Return the linker script for a board with this memory: addresses and sizes."""
+def _link_script(core: Core) -> str:
+    """Return the linker script for the memory of a core's board."""
     script = (FOLDER / "link.ld").read_text(encoding="utf-8")
-    numbers = {"FLASH": flash, "FLASH_BYTES": flash_bytes, "RAM": ram, "RAM_BYTES": ram_bytes}
-    for name, number in numbers.items():
-        script = script.replace(f"@{name}@", f"{number:#x}")
+    for name in ("flash", "flash_bytes", "ram", "ram_bytes"):
+        script = script.replace(f"@{name.upper()}@", f"{getattr(core, name):#x}")
     return script
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import shutil
@@ -17,7 +18,6 @@ from lenet_edge.support.child_program import run_program
 FOLDER = Path(__file__).parent
 # -O3 for the network; the program around it is small at any level.
 FLAGS = ("-O3", "-ffp-contract=fast")
-INSTALL_COMPILER = "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 _TIMEOUT_S = 300
 # The message of GNU ld and that of LLD.
 _OVERFLOW = r"region [`'](flash|ram)'[: ]+overflowed by (\d+) bytes"
@@ -45,13 +45,19 @@ class Toolchain:
 
     Attributes:
         command: the program and its first arguments.
-        version: the line in which it names itself, with its version.
         is_zig: whether it is Zig's Clang, which brings no C library.
     """
 
     command: tuple[str, ...]
-    version: str
     is_zig: bool
+
+    @functools.cached_property
+    def version(self) -> str:
+        """The line in which the compiler names itself, with its version."""
+        program = self.command[0]
+        if self.is_zig:
+            return f"zig {_first_line([program, 'version'])}"
+        return _first_line([program, "--version"])
 
     def core_flags(self, core: Core) -> tuple[str, ...]:
         """Return the flags that select a core and its floating-point unit."""
@@ -100,13 +106,13 @@ def find_toolchain() -> Toolchain:
     """
     gcc = shutil.which("arm-none-eabi-gcc")
     if gcc:
-        return Toolchain((gcc,), _first_line([gcc, "--version"]), False)
+        return Toolchain((gcc,), is_zig=False)
     package = importlib.util.find_spec("ziglang")
     if package is not None and package.origin is not None:
-        zig = str(Path(package.origin).with_name("zig"))
-        return Toolchain((zig, "cc"), f"zig {_first_line([zig, 'version'])}", True)
+        return Toolchain((str(Path(package.origin).with_name("zig")), "cc"), is_zig=True)
     raise TargetError(
-        f"there is no compiler for Cortex-M; {INSTALL_COMPILER}, or pip install ziglang"
+        "there is no compiler for Cortex-M; apt install gcc-arm-none-eabi libnewlib-arm-none-eabi,"
+        " or pip install ziglang"
     )
 
 
