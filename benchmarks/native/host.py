@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ import numpy.typing as npt
 
 from benchmarks.native import CHECKPOINT
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import load_artifact, write_manifest
 from lenet_edge.bench.interleave import NUM_PROCESSES, sample
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.inspection import inspect
 from lenet_edge.runtimes.native import FLAGS
-from lenet_edge.support.files import sha256_of
+from tests.c_files import write_changed
 
 REFERENCE = "lenet_float32.tflite on litert-xnnpack"
 OTHERS = (
@@ -85,15 +83,12 @@ def make_files(folder: Path) -> None:
     training, test = mnist.load("train"), mnist.load("test")
     export(CHECKPOINT, folder, training, test, formats, precisions)
     tune(CHECKPOINT, folder, get_target("litert-xnnpack"), training, test)
-    plain = load_artifact(folder / "lenet_native_float32.c")
-    text = plain.path.read_text()
+    plain = folder / "lenet_native_float32.c"
+    text = plain.read_text()
     skips = "found += (bits << 1) != 0;"
     assert skips in text
-    path = folder / "lenet_native_nothing.c"
-    path.write_text(text.replace(skips, "found += 1; (void)bits;"))
-    write_manifest(
-        replace(plain, path=path, sha256=sha256_of(path), size_bytes=path.stat().st_size)
-    )
+    changed = text.replace(skips, "found += 1; (void)bits;")
+    write_changed(plain, folder / "lenet_native_nothing.c", changed)
 
 
 def time_files(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]]) -> Runs:

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,12 @@ import numpy as np
 
 from benchmarks.native import CHECKPOINT
 from lenet_edge import worker
-from lenet_edge.artifacts.artifact import Artifact, load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench.interleave import NUM_PROCESSES, InterleavedRatio, ratios, sample
 from lenet_edge.bench.timing import make_batches
 from lenet_edge.data import mnist
 from lenet_edge.runtimes import get_target, open_session
-from lenet_edge.support.files import sha256_of
+from tests.c_files import write_changed
 
 # For each instruction set of the int8 file: that of the float32 file, the processor's features,
 # and the bar for the ratio.
@@ -90,13 +89,7 @@ def without_better(path: Path, level: str) -> Path:
         text = text.replace(f"return run_{better};", "{}")
     else:
         raise ValueError(f"{path.name} has no {level}")
-    copy = path.with_name(f"{path.stem}_{level}.c")
-    copy.write_text(text)
-    facts = replace(
-        load_artifact(path), path=copy, sha256=sha256_of(copy), size_bytes=copy.stat().st_size
-    )
-    write_manifest(facts)
-    return copy
+    return write_changed(path, path.with_name(f"{path.stem}_{level}.c"), text).path
 
 
 @contextmanager

@@ -64,11 +64,14 @@ def count_cycles_of_files(
 
     Returns:
         The counts, and the pairs that could not run with the reason.
+
+    Raises:
+        TargetError: none of the files is a C file.
     """
     counts: list[CycleCount] = []
     skipped: list[Skipped] = []
-    pairs = [(artifact, name) for artifact in artifacts for name in dict.fromkeys(ports)
-             if artifact.format == "native"]  # fmt: skip
+    files = [artifact for artifact in artifacts if artifact.format == "native"]
+    pairs = [(artifact, name) for artifact in files for name in dict.fromkeys(ports)]
     if ports and not pairs:
         raise TargetError(f"none of the files runs on {ports[0]}; name a C file of lenet-edge")
     with console.progress_bar("Count", len(pairs)) as step:

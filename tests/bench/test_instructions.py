@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from lenet_edge.artifacts.artifact import Artifact, load_artifact, write_manifest
+from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.bench.instructions import bare_metal, emulated, program
 from lenet_edge.bench.instructions.count import CPUS, count_instructions
 from lenet_edge.errors import TargetError
 from lenet_edge.report.comparison import compare_runs
 from lenet_edge.results.result_file import BenchRun
-from lenet_edge.support.files import sha256_of
 from tests import needs
+from tests.c_files import write_changed
 from tests.conftest import LenetEdge
 
 pytestmark = pytest.mark.costly
@@ -33,13 +33,7 @@ def with_text(path: Path, folder: Path, old: str, new: str) -> Artifact:
     """Return a copy of a C file in which the text `old` is replaced by `new`."""
     text = path.read_text()
     assert old in text
-    copy = folder / path.name
-    copy.write_text(text.replace(old, new))
-    facts = replace(
-        load_artifact(path), path=copy, sha256=sha256_of(copy), size_bytes=copy.stat().st_size
-    )
-    write_manifest(facts)
-    return facts
+    return write_changed(path, folder / path.name, text.replace(old, new))
 
 
 @pytest.mark.parametrize("cpu", TOOLS)
