@@ -130,8 +130,8 @@ def build(content: bytes, core: Core, toolchain: Toolchain) -> Footprint:
         (folder / "network.c").write_bytes(content)
         graph = () if toolchain.is_zig else ("-fcallgraph-info=su",)
         toolchain.run(
-            [*toolchain.core_flags(core), "-std=c11", "-ffunction-sections", "-fdata-sections",
-             *FLAGS, *graph, "-c", folder / "network.c", "-o", folder / "network.o"], folder,
+            [*toolchain.compile_flags(core), *FLAGS, *graph, "-c", folder / "network.c",
+             "-o", folder / "network.o"], folder,
         )  # fmt: skip
         sizes = read_sizes(folder / "network.o")
         if graph:

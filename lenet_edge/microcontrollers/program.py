@@ -118,8 +118,7 @@ def build_program(
     """
     toolchain = find_toolchain()
     folder = folder.resolve()
-    core_flags = toolchain.core_flags(core)
-    common = (*core_flags, "-std=c11", "-ffunction-sections", "-fdata-sections")
+    common = toolchain.compile_flags(core)
     objects = [folder / f"{core.name}_{source.stem}.o" for source in sources]
     for source, object_file in zip(sources, objects, strict=True):
         toolchain.run([*common, *flags, "-c", source.resolve(), "-o", object_file], folder)
@@ -138,7 +137,7 @@ def build_program(
         raise TargetError(describe_shortage(core, error.region, size + error.excess)) from None
     return BareMetalProgram(
         program, core, input_layout, output_layout, read_sizes(*objects), read_sizes(program),
-        toolchain.version, (*core_flags, *flags),
+        toolchain.version, (*toolchain.core_flags(core), *flags),
     )  # fmt: skip
 
 

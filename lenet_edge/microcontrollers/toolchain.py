@@ -72,6 +72,10 @@ class Toolchain:
             return (f"-mcpu={core.name}", "-mthumb", "-mfloat-abi=soft")
         return (f"-mcpu={core.name}", "-mthumb", "-mfloat-abi=hard", f"-mfpu={core.float_unit}")
 
+    def compile_flags(self, core: Core) -> tuple[str, ...]:
+        """Return the flags for all C files of a program: the core's, the standard, the sections."""
+        return (*self.core_flags(core), "-std=c11", "-ffunction-sections", "-fdata-sections")
+
     @property
     def link_flags(self) -> tuple[str, ...]:
         """Flags of the linker for a program that brings its own start."""

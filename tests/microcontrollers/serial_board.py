@@ -106,7 +106,7 @@ class FaultyLine:
     def __init__(self, port: Port, reset: Callable[[], None], seed: int, share: float) -> None:
         self._port, self._reset, self._share = port, reset, share
         self._random = random.Random(seed)
-        self._late, self._pending = b"", ""
+        self._late, self._next_late, self._pending = b"", b"", ""
         self.faults = dict.fromkeys(self.KINDS, 0)
 
     def write(self, content: bytes) -> None:
@@ -123,8 +123,6 @@ class FaultyLine:
         late, self._late = self._late, self._next_late
         self._next_late = b""
         return late + content
-
-    _next_late = b""
 
     def close(self) -> None:
         self._port.close()

@@ -8,6 +8,7 @@ import random
 import re
 import socket
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -171,9 +172,8 @@ def test_a_terminal_carries_all_bytes_for_one_process(tmp_path: Path) -> None:
     port.close()
 
 
-def read_all(read: object, size: int) -> bytes:
+def read_all(read: Callable[[], bytes], size: int) -> bytes:
     content = b""
     while len(content) < size:
-        assert callable(read)
         content += read()
     return content
