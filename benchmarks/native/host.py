@@ -40,7 +40,7 @@ OTHERS = (
     ("lenet_float32.onnx", "openvino-cpu"),
 )
 # "nothing" also multiplies by zeros, so it takes as long as an image without zeros.
-OURS = tuple(
+C_FILES = tuple(
     (f"lenet_native_{name}.c", "native-cpu") for name in ("float32", "dynamic", "int8", "nothing")
 )
 ROUNDS = {1: 2000, 128: 60}
@@ -93,7 +93,7 @@ def make_files(folder: Path) -> None:
 
 def time_files(folder: Path, batch_size: int, peak: Path, peaks: list[list[float]]) -> Runs:
     """Return the seconds of each call for each file and process; append to `peaks`."""
-    pairs = [*OTHERS, *OURS]
+    pairs = [*OTHERS, *C_FILES]
     runs: Runs = {f"{file} on {target}": [] for file, target in pairs}
     for number in range(NUM_PROCESSES):
         print(f"Batch {batch_size}, process {number + 1} of {NUM_PROCESSES}", file=sys.stderr)
@@ -133,19 +133,19 @@ def table(runs: Runs, batch_size: int) -> dict[str, Any]:
 def bars(timed: dict[int, Runs], limit_s: float) -> list[dict[str, Any]]:
     """Return each bar with its measured ratio, and whether the ratio meets it."""
     rows = []
-    ours = [f"{file} on {target}" for file, target in OURS[:-1]]
+    c_files = [f"{file} on {target}" for file, target in C_FILES[:-1]]
     others = [f"{file} on {target}" for file, target in OTHERS]
     for what, size, of, to, bar in (
-        ("float32 against LiteRT float32", 1, ours[:1], [REFERENCE], 0.42),
-        ("fastest against the fastest other", 1, ours, others, 0.40),
-        ("fastest against the fastest other", 128, ours, others, 0.75),
+        ("float32 against LiteRT float32", 1, c_files[:1], [REFERENCE], 0.42),
+        ("fastest against the fastest other", 1, c_files, others, 0.40),
+        ("fastest against the fastest other", 128, c_files, others, 0.75),
     ):
         runs = timed[size]
         first, second = (min(side, key=lambda name: p50_s(runs, name)) for side in (of, to))
         middle, low, high = ratio(runs, first, second)
         rows.append({"what": what, "batch_size": size, "of": first, "to": second, "bar": bar,
                      "ratio": middle, "low": low, "high": high, "met": middle <= bar})  # fmt: skip
-    first = min(ours, key=lambda name: p50_s(timed[1], name))
+    first = min(c_files, key=lambda name: p50_s(timed[1], name))
     ratios = [float(np.median(seconds)) / limit_s for seconds in timed[1][first]]
     middle = float(np.median(ratios))
     rows.append({"what": "fastest against the physical limit", "batch_size": 1, "of": first,

@@ -33,7 +33,7 @@ CMSIS_NN_INSTRUCTIONS = {
     "cortex-m33": 1_153_478,
     "cortex-m55": 401_287,
 }
-# The largest share of them that our C may take.
+# The largest share of these instructions that the C file may take.
 BARS = {"cortex-m0": 0.45, "cortex-m3": 0.4, "cortex-m4": 0.25, "cortex-m7": 0.25,
         "cortex-m33": 0.25, "cortex-m55": 0.25}  # fmt: skip
 

@@ -99,8 +99,8 @@ def test_the_stack_is_that_of_the_deepest_path() -> None:
     (262_146, 16_386, False, "2 bytes of flash and 2 bytes of RAM too many"),
 ])  # fmt: skip
 def test_a_board_is_full_to_the_last_byte(flash: int, ram: int, fits: bool, words: str) -> None:
-    taken = Footprint("cortex-m0", 5, flash - 5, 7, ram - 7, "gcc")
-    fit = BoardFit(BOARDS["microbit-v1"], taken)
+    memory = Footprint("cortex-m0", 5, flash - 5, 7, ram - 7, "gcc")
+    fit = BoardFit(BOARDS["microbit-v1"], memory)
     assert fit.fits == fits
     assert words in str(fit) or fits
     assert str(fit).startswith("fits on BBC" if fits else "does not fit on BBC")
