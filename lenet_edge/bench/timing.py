@@ -70,18 +70,17 @@ def measure(
     file, chosen, rule = Artifact.from_json(artifact), Target.from_json(target), StopRule(**stop)
     if file.batch_size not in (None, batch_size):
         raise TargetError(f"{file.name} is fixed to batches of {file.batch_size}, not {batch_size}")
+    if chosen.measures != "latency":
+        raise TargetError(
+            f"{chosen.name} is a microcontroller, and bench measures no latency there; it counts"
+            f" {chosen.measures} with: lenet-edge bench {file.name} --target {chosen.name}"
+        )
     check_unchanged(file)
     batches = make_batches(file, batch_size, inputs)
     origin = origin_of(file, inputs)
     before, resident = read_conditions(), _status_bytes("VmRSS")
     started = time.perf_counter()
     with closing(open_session(file, chosen, num_threads)) as session:
-        if chosen.measures != "latency":
-            raise TargetError(
-                f"{chosen.name} is a microcontroller, and bench measures no latency there; it"
-                f" counts {chosen.measures} with: lenet-edge bench {file.name} --target"
-                f" {chosen.name}"
-            )
         session.prepare(batches[0])  # some runtimes allocate or compile at this point
         loaded = time.perf_counter()
         _infer_first(session, file, origin)

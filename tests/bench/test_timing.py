@@ -135,6 +135,12 @@ def test_a_fixed_batch_size_is_the_only_one_measured(exports: Path, tmp_path: Pa
     assert measure(path, "litert-xnnpack", batch_size=1).batch_size == 1
 
 
+def test_a_microcontroller_is_refused_before_its_emulator_starts() -> None:
+    path = Path(__file__).parents[2] / "exported" / "lenet_native_int8.c"
+    with pytest.raises(TargetError, match=r"counts instructions with: lenet-edge bench lenet_na"):
+        measure(path, "cortex-m4")
+
+
 @pytest.mark.costly
 def test_nodes_that_xnnpack_leaves_are_timed_and_ranked(tmp_path: Path) -> None:
     """An int8 classifier that ends in softmax: XNNPACK leaves that node to the same CPU."""
