@@ -157,7 +157,7 @@ def compare(base: BenchRun, new: BenchRun) -> tuple[list[Change], list[str]]:
     shared = [key for key in base_cells if key in new_cells]
     if not shared:
         raise DataError("the runs share no cell; bench the same files on the same targets")
-    resolution = max(run.settings.get("precision", 0.0) for run in (base, new))
+    resolution = max(base.precision, new.precision)
     base_parity, new_parity = _parity_by_pair(base), _parity_by_pair(new)
     changes = [
         Change(

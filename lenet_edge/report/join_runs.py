@@ -134,7 +134,7 @@ def _join(runs: Sequence[BenchRun]) -> BenchRun:
         settings = {
             "joined": len(benched),
             "scenario": scenarios.pop() if len(scenarios) == 1 else None,
-            "precision": max(run.settings.get("precision", 0.0) for run in benched),
+            "precision": max(run.precision for run in benched),
         }
     threads = sorted({number for run in runs for number in run.peak_macs_per_s})
     peaks = {n: max(run.peak_macs_per_s.get(n, 0.0) for run in runs) for n in threads}

@@ -19,20 +19,18 @@ class Scenario:
     Attributes:
         batch_sizes: batch sizes to measure.
         quantile: quantile of the latency that decides; None if the throughput decides.
-        metric: name of that figure.
     """
 
     batch_sizes: tuple[int, ...]
     quantile: float | None
-    metric: str
 
 
 # Source: MLPerf Inference rules, "Scenarios". Single-stream sends one query after another, offline
 # sends all samples at once, multi-stream sends 8 samples per query.
 SCENARIOS = {
-    "single-stream": Scenario((1,), 0.9, "p90"),
-    "offline": Scenario((1, 8, 32, 128), None, "images/s"),
-    "multi-stream": Scenario((8,), 0.99, "p99"),
+    "single-stream": Scenario((1,), 0.9),
+    "offline": Scenario((1, 8, 32, 128), None),
+    "multi-stream": Scenario((8,), 0.99),
 }
 
 
@@ -95,7 +93,7 @@ def places(run: BenchRun) -> list[RankingPlace]:
     if run.environment.emulated:
         return []
     failed = run.failed_pairs
-    quantile, resolution = ranking_quantile(run), run.settings.get("precision", 0.0)
+    quantile = ranking_quantile(run)
 
     def batch_and_threads(measurement: Measurement) -> tuple[int, int]:
         return measurement.batch_size, measurement.num_threads
@@ -117,7 +115,7 @@ def places(run: BenchRun) -> list[RankingPlace]:
         cells = sorted(group, key=lambda cell: ranking_latency_s(cell, quantile))
         for number, cell in enumerate(cells, 1):
             if place:
-                ratio = cell.ratio_to(place.fastest, run.paired, resolution, quantile)
+                ratio = cell.ratio_to(place.fastest, run.paired, run.precision, quantile)
                 if ratio.equal:
                     (place.tied if ratio.tied else place.unseparated).append(cell)
                     continue

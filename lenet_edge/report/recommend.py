@@ -177,10 +177,9 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     if not eligible:
         return NothingFits(_nearest(cells))
     best = min(eligible, key=lambda cell: _speed_key(cell.measurement, quantile)).measurement
-    resolution = run.settings.get("precision", 0.0)
 
     def ratio(cell: JudgedCell, other: Measurement) -> LatencyRatio:
-        return cell.measurement.ratio_to(other, run.paired, resolution, quantile)
+        return cell.measurement.ratio_to(other, run.paired, run.precision, quantile)
 
     cells = sorted(
         (cell for cell in cells if cell.measurement.batch_size == best.batch_size),

@@ -193,6 +193,12 @@ class BenchRun:
         return ran and bool(self.parity) and all(self.parity)
 
     @property
+    def precision(self) -> float:
+        """Relative precision of the samples of a process; 0 if it is unknown."""
+        precision: float = self.settings.get("precision", 0.0)
+        return precision
+
+    @property
     def paired(self) -> bool:
         """True if processes of one round ran in the same minutes. Joined runs are not paired."""
         return "joined" not in self.settings
