@@ -10,7 +10,8 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
-from lenet_edge.microcontrollers.serial import COUNTERS, BoardConnection, FirmwareFacts, SerialPort
+from lenet_edge.microcontrollers.serial import COUNTERS, BoardConnection, FirmwareFacts
+from lenet_edge.microcontrollers.serial_port import SerialPort
 from lenet_edge.runtimes import NOT_BY_DEFAULT
 from lenet_edge.runtimes._buffers import BufferSession
 from lenet_edge.runtimes.native import Interface, bind_outputs, read_file, tensor_bytes

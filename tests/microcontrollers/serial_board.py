@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from lenet_edge.microcontrollers.serial import Port
+from lenet_edge.microcontrollers.serial_port import Port
 
 TEMPLATES = Path(__file__).parents[2] / "lenet_edge" / "export" / "firmware" / "templates"
 INPUT_BYTES, OUTPUT_BYTES = 24, 8

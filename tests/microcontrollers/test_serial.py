@@ -15,7 +15,8 @@ import pytest
 
 from lenet_edge.errors import TargetError
 from lenet_edge.microcontrollers import serial
-from lenet_edge.microcontrollers.serial import BoardConnection, FrameReader, SerialPort, make_frame
+from lenet_edge.microcontrollers.serial import BoardConnection, FrameReader, make_frame
+from lenet_edge.microcontrollers.serial_port import SerialPort
 from tests.microcontrollers.serial_board import (
     INPUT_BYTES,
     FaultyLine,

@@ -21,7 +21,8 @@ from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.errors import TargetError
 from lenet_edge.export import firmware
-from lenet_edge.microcontrollers.serial import BoardConnection, SerialPort
+from lenet_edge.microcontrollers.serial import BoardConnection
+from lenet_edge.microcontrollers.serial_port import SerialPort
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import absence, find_targets, get_target, open_session
 from lenet_edge.target import Target
