@@ -108,8 +108,8 @@ class SerialPort:
         rest = memoryview(content)
         deadline = time.monotonic() + _WRITE_TIMEOUT_S + 2 * len(content) / BYTES_PER_SECOND
         while rest:
-            _, ready, _ = select.select([], [self._descriptor], [], deadline - time.monotonic())
-            if not ready or time.monotonic() > deadline:
+            rest_s = deadline - time.monotonic()
+            if rest_s <= 0 or not select.select([], [self._descriptor], [], rest_s)[1]:
                 raise TargetError(f"the board at {self._path} takes no bytes; reset it")
             with self._one_line_errors():
                 rest = rest[os.write(self._descriptor, rest) :]

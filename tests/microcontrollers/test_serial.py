@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import random
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lenet_edge.errors import TargetError
-from lenet_edge.microcontrollers import serial
+from lenet_edge.microcontrollers import serial, serial_port
 from lenet_edge.microcontrollers.serial import BoardConnection, FrameReader, make_frame
 from lenet_edge.microcontrollers.serial_port import SerialPort
 from tests.microcontrollers.serial_board import (
@@ -171,6 +172,16 @@ def test_a_terminal_carries_all_bytes_for_one_process(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="disconnected"):
         port.read(5)
     port.close()
+
+
+def test_a_write_that_is_too_late_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_port, "_WRITE_TIMEOUT_S", -60)  # as if the process was stopped
+    master, slave = pty.openpty()
+    with contextlib.closing(SerialPort(os.ttyname(slave))) as port:
+        with pytest.raises(TargetError, match="takes no bytes; reset it"):
+            port.write(b"x")
+    os.close(slave)
+    os.close(master)
 
 
 def read_all(read: Callable[[], bytes], size: int) -> bytes:
