@@ -12,12 +12,11 @@ import datetime
 import os
 import shutil
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import LenetEdgeError, MissingPackageError
-from lenet_edge.support.files import cache_folder, private_cache_folder
+from lenet_edge.support.files import atomic_folder, cache_folder, private_cache_folder
 
 EXTRA = "fleet"
 BOARD, CLIENT, SCHEDULER = "lenet-edge board", "lenet-edge client", "lenet-edge scheduler"
@@ -96,23 +95,12 @@ def save(certificates: Certificates, port: int) -> None:
     Raises:
         LenetEdgeError: the folder cannot be written to.
     """
-    folder = folder_of(port)
-    try:
-        private_cache_folder("fleet")
-        remove(port)
-        part = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))  # its mode is 700
-        try:
-            for name in ("authority", "client", "board"):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                with open(os.open(part / f"{name}.pem", flags, 0o600), "w") as file:
-                    file.write(getattr(certificates, name))
-            part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise LenetEdgeError(
-            f"cannot write {folder}: {error.strerror}; check the folder and its free space"
-        ) from error
+    private_cache_folder("fleet")
+    with atomic_folder(folder_of(port), 0o700) as folder:
+        for name in ("authority", "client", "board"):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with open(os.open(folder / f"{name}.pem", flags, 0o600), "w") as file:
+                file.write(getattr(certificates, name))
 
 
 def load(port: int) -> Certificates | None:

@@ -1,4 +1,4 @@
-"""File helpers: atomic replacement, writes into streams, logs, SHA-256, the cache folder."""
+"""File helpers: atomic replacement of files and folders, streams, logs, SHA-256, the cache."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,40 @@ def atomic_write(path: Path) -> Iterator[Path]:
         else:
             with _replacement_of(destination) as temporary:
                 yield temporary
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Yield a new folder, and rename it to `path` when the block ends without an exception.
+
+    An existing folder, file or link at `path` is deleted then. It survives a full disk or an
+    exception in the block. The caller checks that it may be replaced. A process that is killed
+    leaves a folder .tmp-* behind.
+
+    Args:
+        path: the folder.
+        mode: the mode of the folder, from which the umask is subtracted.
+
+    Raises:
+        LenetEdgeError: the path cannot be written to, or the disk is full.
+    """
+    with _one_line_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+        new, old = temporary / "new", temporary / "old"
+        try:
+            new.mkdir(mode)
+            yield new
+            if os.path.lexists(path):
+                path.rename(old)
+            try:
+                new.rename(path)
+            except OSError:
+                if os.path.lexists(old):
+                    old.rename(path)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_stream(path: Path) -> bool:

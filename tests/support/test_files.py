@@ -17,6 +17,7 @@ import pytest
 import lenet_edge
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.support.files import (
+    atomic_folder,
     atomic_write,
     create_log,
     private_cache_folder,
@@ -52,6 +53,27 @@ def test_exception_in_block_keeps_old_file(tmp_path: Path) -> None:
         raise InTheBlockError
     assert path.read_text() == "old"
     assert temporary_files(tmp_path) == []
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder"
+    for name in ("first", "second"):
+        with atomic_folder(path, 0o700) as folder:
+            (folder / name).write_text(name)
+        assert [file.name for file in path.iterdir()] == [name]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    with pytest.raises(InTheBlockError), atomic_folder(path) as folder:
+        (folder / "third").write_text("half of the n")
+        raise InTheBlockError
+    assert [file.name for file in path.iterdir()] == ["second"]
+    with pytest.raises(LenetEdgeError, match="cannot write"), atomic_folder(path) as folder:
+        folder.rmdir()  # so that it cannot be renamed
+    assert [file.name for file in path.iterdir()] == ["second"]
+    (path.parent / "link").symlink_to("nowhere")
+    with atomic_folder(path.parent / "link"):
+        pass
+    assert (path.parent / "link").is_dir()
+    assert temporary_files(path.parent) == []
 
 
 def test_parent_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -129,6 +151,7 @@ import sys, time
 from pathlib import Path
 from typing import Any
 from lenet_edge.support.files import (
+    atomic_folder,
     atomic_write,
     create_log,
     private_cache_folder,
@@ -319,19 +342,17 @@ OTHER_WRITERS = {
     "deploy/on_board.py": "runs alone on a board, in a folder of its own",
     "deploy/wheels.py": "renames a folder in the private cache",
     "export/conversion.py": "converts in a temporary folder of its caller",
-    "export/firmware/folder.py": "renames a whole folder, after its own check",
     "export/ncnn/int8.py": "moves the axes of an array",
-    "fleet/certificates.py": "renames a folder in the private cache",
     "microcontrollers/emulator.py": "runs in a temporary folder of its own",
     "microcontrollers/program.py": "builds in a temporary folder of its caller",
     "report/charts/svg.py": "draws into memory",
     "runtimes/cortex_m.py": "builds in a temporary folder of its session",
     "serve/decoder.py": "writes a setting of its own process in /proc",
-    "support/files.py": "contains atomic_write",
+    "support/files.py": "contains atomic_write and atomic_folder",
     "support/lock.py": "contains the locks",
     "support/streams.py": "opens /dev/null",
 }
-SAFE_BLOCKS = {"atomic_write", "temporary_folder"}
+SAFE_BLOCKS = {"atomic_write", "atomic_folder", "temporary_folder"}
 
 
 def writes_in(tree: ast.AST, safe: bool = False) -> Iterator[str]:

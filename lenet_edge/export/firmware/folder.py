@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.support.files import atomic_folder
 
 # The list of the files that lenet-edge wrote, with their hashes.
 LIST = "lenet-edge.json"
@@ -18,7 +17,7 @@ _BUILDS = ("build", ".cache")
 
 
 def write(path: Path, files: Mapping[str, str]) -> None:
-    """Write a folder under a temporary name, and rename it.
+    """Write a folder whole or not at all.
 
     A folder of an earlier export is replaced if nobody has changed it since. The folders of builds
     in it are deleted.
@@ -31,33 +30,14 @@ def write(path: Path, files: Mapping[str, str]) -> None:
         LenetEdgeError: the folder has other files, or cannot be written.
     """
     check_replaceable(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-        try:
-            temporary.chmod(0o755)
-            new, old = temporary / "new", temporary / "old"
-            for name, text in files.items():
-                place = new / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(text, encoding="utf-8")
-            hashes = {name: _hash(text.encode()) for name, text in sorted(files.items())}
-            listed = json.dumps({"files": hashes}, indent=2) + "\n"
-            (new / LIST).write_text(listed, encoding="utf-8")
-            if path.exists():
-                path.rename(old)
-            try:
-                new.rename(path)
-            except OSError:
-                if old.exists():
-                    old.rename(path)
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise LenetEdgeError(
-            f"cannot write {path}: {error.strerror or error}; check the folder and its free space"
-        ) from error
+    with atomic_folder(path) as folder:
+        for name, text in files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        hashes = {name: _hash(text.encode()) for name, text in sorted(files.items())}
+        listed = json.dumps({"files": hashes}, indent=2) + "\n"
+        (folder / LIST).write_text(listed, encoding="utf-8")
 
 
 def check_replaceable(path: Path) -> None:
