@@ -105,17 +105,17 @@ def export(
             f"ALARM: int8 is calibrated with images of {test.name}, which are not those of"
             f" {checkpoint.name}, so its files may be wrong; give its own with --calibration"
         )
-    early = None
+    c_file = None
     if options.board:  # a program that is too large is refused before any file is written
-        early = convert_file(source, *_FIRMWARE, images, options)
-        firmware.check(early.content, checkpoint.name, options.board)
+        c_file = convert_file(source, *_FIRMWARE, images, options)
+        footprint = firmware.check(c_file.content, checkpoint.name, options.board)
     _keep_checkpoint(source.artifact, output_dir)
     logits = _record_reference(source, evaluation, output_dir) if evaluation else None
     expected = logits if evaluation is own else None
     artifacts = []
     for format, precision in planned:
         try:
-            converted = early if (format, precision) == _FIRMWARE else None
+            converted = c_file if (format, precision) == _FIRMWARE else None
             artifact = export_file(
                 source, format, precision, images, options, output_dir, converted
             )
@@ -135,7 +135,7 @@ def export(
         made = {(artifact.format, artifact.precision): artifact for artifact in artifacts}
         pictures = evaluation.images if evaluation else images.arrays[0]
         tflite = made["tflite", "int8"].path
-        note(firmware.write(made[_FIRMWARE], tflite, pictures, options.board))
+        note(firmware.write(made[_FIRMWARE], tflite, pictures, options.board, footprint))
     return artifacts
 
 

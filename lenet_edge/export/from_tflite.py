@@ -77,7 +77,7 @@ def export_tflite(
     is_known = source.precision in PRECISIONS
     precision = source.precision if is_known else ("int8" if code.has_integers else "float32")
     if board:
-        firmware.check(code.file(precision), path.name, board)
+        footprint = firmware.check(code.file(precision), path.name, board)
 
     def write(folder: Path) -> Artifact:
         artifact = write_artifact(
@@ -106,7 +106,7 @@ def export_tflite(
         note(f"{artifact.name}: {remark}")
     if board:
         images = evaluation_images(source) if has_test_images(source) else None
-        note(firmware.write(artifact, path, images, board))
+        note(firmware.write(artifact, path, images, board, footprint))
     return [artifact]
 
 

@@ -42,7 +42,9 @@ def artifact(tmp_path: Path) -> Artifact:
 
 def write(artifact: Artifact, board: str) -> Path:
     images = mnist.load("test").images
-    firmware.write(artifact, TFLITE, images, find_firmware_board(board))
+    chosen = find_firmware_board(board)
+    footprint = firmware.check(artifact.path.read_bytes(), artifact.name, chosen)
+    firmware.write(artifact, TFLITE, images, chosen, footprint)
     return artifact.path.with_name(f"lenet_native_int8_{board}")
 
 

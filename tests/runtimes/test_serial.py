@@ -47,7 +47,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (FILE, f"{FILE}.json"):
         shutil.copy(EXPORTED / name, folder / name)
     board = firmware.find_firmware_board(BOARD)
-    firmware.write(load_artifact(folder / FILE), TFLITE, images(10), board)
+    footprint = firmware.check((folder / FILE).read_bytes(), FILE, board)
+    firmware.write(load_artifact(folder / FILE), TFLITE, images(10), board, footprint)
     project = folder / f"lenet_native_int8_{BOARD}"
     subprocess.run(["cmake", "-B", "build"], cwd=project, check=True, capture_output=True)
     subprocess.run(["cmake", "--build", "build"], cwd=project, check=True, capture_output=True)

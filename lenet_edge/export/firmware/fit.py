@@ -41,13 +41,13 @@ def count_tensor_bytes(content: bytes) -> tuple[int, int]:
 
 
 def check_fit(
-    taken: Footprint, name: str, board: FirmwareBoard, tensor_bytes: int, test_bytes: int
+    network: Footprint, name: str, board: FirmwareBoard, tensor_bytes: int, test_bytes: int
 ) -> None:
     """Check that a network with its self-test fits into the flash and the RAM of a board.
 
     Args:
-        taken: the memory of the network.
-        name: its name, for messages.
+        network: the memory of the network.
+        name: the name of its file, for messages.
         board: the board.
         tensor_bytes: the bytes of its inputs and outputs, which are variables.
         test_bytes: the bytes of the self-test, which are constants.
@@ -56,8 +56,8 @@ def check_fit(
         ModelFileError: it does not fit; the message has the figures.
     """
     for kind, needed, available in (
-        ("flash", taken.flash_bytes + test_bytes + _PROGRAM_BYTES, board.flash_bytes),
-        ("RAM", taken.ram_bytes + tensor_bytes + STACK_MARGIN, board.ram_bytes),
+        ("flash", network.flash_bytes + test_bytes + _PROGRAM_BYTES, board.flash_bytes),
+        ("RAM", network.ram_bytes + tensor_bytes + STACK_MARGIN, board.ram_bytes),
     ):
         if needed > available:
             raise ModelFileError(

@@ -31,11 +31,6 @@ class SelfTest:
     inputs: npt.NDArray[np.uint8]
     outputs: npt.NDArray[np.uint8]
 
-    @property
-    def num_bytes(self) -> int:
-        """The bytes of flash that they take."""
-        return self.inputs.nbytes + self.outputs.nbytes
-
 
 def count_images(input_bytes: int, flash_bytes: int) -> int:
     """Return the number of images: ten, or fewer if they are large."""
@@ -88,8 +83,8 @@ def compute_outputs(tflite: Path, inputs: Path, outputs: Path) -> None:
             litert.set_tensor(details["index"], values.reshape(tensor.shape))
             place = end
         litert.invoke()
-        found = [litert.get_tensor(details["index"]) for details in litert.get_output_details()]
-        results.append(np.frombuffer(b"".join(each.tobytes() for each in found), np.uint8))
+        tensors = [litert.get_tensor(details["index"]) for details in litert.get_output_details()]
+        results.append(np.frombuffer(b"".join(each.tobytes() for each in tensors), np.uint8))
     np.save(outputs, np.array(results))
 
 
