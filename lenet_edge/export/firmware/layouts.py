@@ -30,8 +30,7 @@ class FirmwareBoard:
         core: its core, which GCC's -mcpu takes.
         flash_bytes, ram_bytes: its memory.
         layout: "arduino", "zephyr", "pico" or "plain".
-        identifier: the name of the board in the layout's build system.
-        machine: QEMU's name of the board; None if QEMU does not have it.
+        identifier: the name of the board in the layout's build system; in QEMU for "plain".
     """
 
     name: str
@@ -41,7 +40,11 @@ class FirmwareBoard:
     ram_bytes: int
     layout: str
     identifier: str
-    machine: str | None = None
+
+    @property
+    def machine(self) -> str | None:
+        """QEMU's name of the board; None if it has no plain layout, which QEMU boots."""
+        return self.identifier if self.layout == "plain" else None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ _ST_LINK = (
     "openocd -f interface/stlink.cfg -f target/{chip}.cfg -c 'program build/firmware.hex verify"
     " reset exit'"
 )
-# The plain layout: the boards that QEMU emulates. The program is the same on the real ones.
+# Boards of QEMU: core, KiB of flash and RAM, registers. The program is the same on the real ones.
 _PLAIN = {
     "mps2-an385": ("cortex-m3", 4096, 4096, PlainBoard("cmsdk", 0x40004000, 25_000_000)),
     "mps2-an386": ("cortex-m4", 4096, 4096,
@@ -107,9 +110,13 @@ _PLAIN = {
                       PlainBoard("stm32", 0x40011000, 16_000_000, 0x08000000, flags=_HARD,
                                  load=_ST_LINK.format(chip="stm32f4x"))),
 }  # fmt: skip
-_MICROBIT = PlainBoard(
-    "nrf51", 0x40002000, 16_000_000, load='cp build/firmware.hex "/media/$USER/MICROBIT"'
-)
+# All boards of the plain layout.
+_PLAIN_BOARDS = {
+    "microbit-v1": PlainBoard(
+        "nrf51", 0x40002000, 16_000_000, load='cp build/firmware.hex "/media/$USER/MICROBIT"'
+    ),
+    **{name: plain for name, (*_, plain) in _PLAIN.items()},
+}
 # The layout of each board in the table of boards, and its name there.
 _LAYOUTS = {
     "pico": ("pico", "pico"),
@@ -129,11 +136,11 @@ _LAYOUTS = {
 FIRMWARE_BOARDS = {
     **{
         name: FirmwareBoard(name, board.title, board.core, board.flash_bytes, board.ram_bytes,
-                            *_LAYOUTS[name], "microbit" if name == "microbit-v1" else None)
+                            *_LAYOUTS[name])
         for name, board in BOARDS.items() if name in _LAYOUTS
     },
     **{
-        name: FirmwareBoard(name, name, core, flash * _KIB, ram * _KIB, "plain", name, name)
+        name: FirmwareBoard(name, name, core, flash * _KIB, ram * _KIB, "plain", name)
         for name, (core, flash, ram, _) in _PLAIN.items()
     },
 }  # fmt: skip
@@ -200,12 +207,8 @@ def _fill(template: str, words: Mapping[str, str]) -> str:
     return re.sub(r"@(\w+)@", lambda match: words[match[1]], text)
 
 
-def _plain_board(board: FirmwareBoard) -> PlainBoard:
-    return _PLAIN[board.name][3] if board.name in _PLAIN else _MICROBIT
-
-
 def _plain_files(board: FirmwareBoard, words: Mapping[str, str]) -> dict[str, str]:
-    plain = _plain_board(board)
+    plain = _PLAIN_BOARDS[board.name]
     memory = {"FLASH": plain.flash, "FLASH_SIZE": board.flash_bytes,
               "RAM": plain.ram, "RAM_SIZE": board.ram_bytes,
               "STACK_SIZE": int(words["stack"])}  # fmt: skip
@@ -221,46 +224,42 @@ def _plain_files(board: FirmwareBoard, words: Mapping[str, str]) -> dict[str, st
     return {**files, "uart.c": _fill(f"plain/uart_{plain.uart}.c", words)}
 
 
-def _commands(board: FirmwareBoard, model: Path) -> tuple[list[str], list[str]]:
-    """Return the commands that build, flash and verify a folder, and the remarks about them."""
-    verify = f"lenet-edge verify ../{model.name} --target serial:{_PORT}"
+def _commands(board: FirmwareBoard, model: Path) -> tuple[list[str], str]:
+    """Return the commands that build, flash and verify a folder, and a remark about them."""
+    verify = f"lenet-edge verify ../{model.name} --target serial:"
     if board.layout == "arduino":
         name = f"--fqbn {board.identifier}"
         return [
             f"arduino-cli compile {name} --library . --build-property compiler.c.extra_flags=-O3"
             " examples/firmware",
             f"arduino-cli upload {name} --port {_PORT} examples/firmware",
-            verify,
-        ], ["In the Arduino IDE: Sketch, Include Library, Add .ZIP Library; then File, Examples."]
+            verify + _PORT,
+        ], "In the Arduino IDE: Sketch, Include Library, Add .ZIP Library; then File, Examples."
     if board.layout == "zephyr":
         return [
             f"west build --board {board.identifier} app",
             "west flash",
-            verify,
-        ], ["The commands need a Zephyr workspace; ZEPHYR_BASE names its folder zephyr."]
+            verify + _PORT,
+        ], "The commands need a Zephyr workspace; ZEPHYR_BASE names its folder zephyr."
+    build = "cmake -B build && cmake --build build"
     if board.layout == "pico":
-        return [
-            "cmake -B build && cmake --build build",
-            "picotool load -x build/firmware.uf2",
-            verify,
-        ], [
+        return [build, "picotool load -x build/firmware.uf2", verify + _PORT], (
             "PICO_SDK_PATH names the folder of the Pico SDK. Hold BOOTSEL while you connect the"
             " board, before the second command."
-        ]
-    plain = _plain_board(board)
-    build = "cmake -B build && cmake --build build"
+        )
+    plain = _PLAIN_BOARDS[board.name]
     qemu = (
         f"qemu-system-arm -M {board.machine} -display none -monitor none"
         " -serial unix:/tmp/board,server=on -kernel build/firmware.elf"
     )
-    emulated = f"lenet-edge verify ../{model.name} --target serial:/tmp/board"
+    emulated = f"{verify}/tmp/board"
     if not plain.load:
-        return [build, qemu, emulated], [
+        return [build, qemu, emulated], (
             "QEMU emulates the board. It waits for the third command, in another terminal."
-        ]
-    return [build, plain.load, verify], [
+        )
+    return [build, plain.load, verify + _PORT], (
         f"Without the board, QEMU emulates it: `{qemu}`, and in another terminal `{emulated}`."
-    ]
+    )
 
 
 _NAMES = {
@@ -272,7 +271,7 @@ _NAMES = {
 
 
 def _readme(board: FirmwareBoard, stem: str, model: Path) -> str:
-    commands, remarks = _commands(board, model)
+    commands, remark = _commands(board, model)
     return "\n".join(
         [
             f"# {stem} on {board.title}",
@@ -283,7 +282,7 @@ def _readme(board: FirmwareBoard, stem: str, model: Path) -> str:
             *commands,
             "```",
             "",
-            *remarks,
+            remark,
             "",
             "After a reset, the program runs a self-test, and prints a line with PASS or FAIL at"
             " 115,200 baud. It",
