@@ -115,7 +115,7 @@ def _check_model(artifact: Artifact, facts: FirmwareFacts, path: str) -> None:
     """Check that a board has the C file of an artifact.
 
     Raises:
-        TargetError: it has another one.
+        TargetError: it has another C file.
     """
     if facts.sha256 != artifact.sha256:
         raise TargetError(
