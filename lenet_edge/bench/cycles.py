@@ -8,6 +8,7 @@ from typing import Any
 
 from lenet_edge import worker
 from lenet_edge.artifacts.artifact import Artifact, check_unchanged
+from lenet_edge.bench.timing import takes_images
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data.evaluation_images import evaluation_images
 from lenet_edge.errors import TargetError
@@ -57,8 +58,9 @@ def read_counts(artifact: dict[str, Any], target: dict[str, Any]) -> dict[str, A
         assert isinstance(session, SerialSession)
         if session.facts.counter == 0:
             raise TargetError(f"the board at {chosen.name} has no counter")
-        if len(file.inputs) == 1 and len(file.inputs[0].shape) == 4:
-            session.prepare(to_model_input(evaluation_images(file)[:NUM_IMAGES], file))
+        if takes_images(file):
+            images = evaluation_images(file, NUM_IMAGES)[:NUM_IMAGES]
+            session.prepare(to_model_input(images, file))
             session.infer()
         else:
             for inputs in random_inputs(file.inputs, 1, NUM_IMAGES):
