@@ -48,8 +48,8 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
     show_default="tflite and onnx",
     help="Repeatable. native is the network as C code, which needs no runtime. wasm is that code"
     " for browsers. ncnn is a .param and a .bin file for ncnn. c is the int8 TFLite file and the"
-    " same file as a C array for TensorFlow Lite Micro. firmware is a"
-    " folder that builds for --board, with the int8 C file.",
+    " same file as a C array for TensorFlow Lite Micro. firmware is a folder that"
+    " builds for --board, with the int8 C file.",
 )
 @option(
     _FORMATS,
