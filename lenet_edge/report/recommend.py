@@ -65,8 +65,8 @@ class Recommendation:
         )
         caution = ""
         if not self.parity.passed:  # nothing could pass
-            asked = [reason for reason in self.parity.reasons if "too few" not in reason]
-            caution = f" But {asked[0]}." if asked else " There are too few images to be sure."
+            doubts = [reason for reason in self.parity.reasons if "too few" not in reason]
+            caution = f" But {doubts[0]}." if doubts else " There are too few images to be sure."
         return f"{self._speed()} {size_and_accuracy}{caution}"
 
     def _quality(self) -> str:
