@@ -25,7 +25,7 @@ from lenet_edge.bench.interleave import NUM_PROCESSES, sample
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.inspection import inspect
-from lenet_edge.runtimes.native import FLAGS
+from lenet_edge.runtimes._native_build import FLAGS
 from tests.c_files import write_changed
 
 REFERENCE = "lenet_float32.tflite on litert-xnnpack"

@@ -28,7 +28,8 @@ from lenet_edge.artifacts.reference import find_reference, reference_for
 from lenet_edge.data.evaluation_images import evaluation_data
 from lenet_edge.errors import DataError, ModelFileError
 from lenet_edge.formats import BY_NAME
-from lenet_edge.runtimes.native import build_for, built_beside
+from lenet_edge.runtimes._native_build import build_for
+from lenet_edge.runtimes.native import built_beside
 from lenet_edge.support.files import atomic_write
 
 NAME = "lenet-edge"  # the folder in the archive

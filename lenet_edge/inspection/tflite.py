@@ -28,7 +28,8 @@ from lenet_edge.inspection.tflite_file import (
     constants,
     read_file,
 )
-from lenet_edge.runtimes._tflite import BIASES, STATES, count_macs, plain_interpreter
+from lenet_edge.runtimes._tflite import plain_interpreter
+from lenet_edge.runtimes._tflite_operators import BIASES, STATES, count_macs
 
 # Operators that run their subgraph once. The others run theirs an unknown number of times.
 _CALLED_ONCE = ("CALL", "STABLEHLO_COMPOSITE")

@@ -1,8 +1,4 @@
-"""Networks as C files (``export --format native``), built with this machine's compiler.
-
-The library is kept in the user's cache folder. Its name has the hash of source, compiler and flags,
-and the hash of its content.
-"""
+"""Networks as C files (``export --format native``), built with this machine's compiler."""
 
 from __future__ import annotations
 
@@ -14,10 +10,6 @@ import json
 import math
 import os
 import re
-import shlex
-import shutil
-import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +18,15 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.artifacts.embedded import read_contract
-from lenet_edge.errors import LenetEdgeError, TargetError
+from lenet_edge.errors import TargetError
 from lenet_edge.machine.elf import elf_architecture, loaded_bytes
 from lenet_edge.runtimes import Deployable
 from lenet_edge.runtimes._batch_threads import BatchThreads, split
 from lenet_edge.runtimes._buffers import BufferSession
-from lenet_edge.runtimes._layer_probe import LayerProbe
-from lenet_edge.runtimes._native_layers import HookedSource, HookProbe, add_hooks
+from lenet_edge.runtimes._layer_probe import LayerProbe, LayerStep
+from lenet_edge.runtimes._native_build import build_library, find_compiler, read_version
+from lenet_edge.runtimes._native_layers import HookProbe, add_hooks
 from lenet_edge.support import files
-from lenet_edge.support.child_program import run_program
-from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import (
     Array,
     InputValues,
@@ -57,13 +48,6 @@ TARGETS = (
     ),
 )
 DEPLOYABLE = Deployable("native", "native-cpu", distribution=None, rank=4)
-# The flags that each file names at its top. It selects the instruction set at run time: no -march.
-FLAGS = ("-O3", "-ffp-contract=fast", "-fPIC", "-shared")
-_CROSS_COMPILERS = {  # Debian packages: gcc-aarch64-linux-gnu, gcc-arm-linux-gnueabihf
-    "aarch64": ("aarch64-linux-gnu-gcc",),
-    "armv7l": ("arm-linux-gnueabihf-gcc", "-mfpu=neon"),
-}
-_TIMEOUT_S = 300
 ARENA_ALIGNMENT = 64
 
 
@@ -129,7 +113,7 @@ def tensor_bytes(
 class NativeSession(BufferSession):
     """Session over the functions of a shared library.
 
-    `build_hooked` builds the library with clock reads between the steps.
+    `build_hooked` builds the library with clock reads between the steps, and returns its steps.
 
     Attributes:
         built_bytes: machine code, constants and variables of the library; None if it is no ELF.
@@ -144,7 +128,7 @@ class NativeSession(BufferSession):
         outputs: tuple[TensorSpec, ...],
         runtime_version: str,
         num_threads: int = 1,
-        build_hooked: Callable[[], tuple[Path, HookedSource]] | None = None,
+        build_hooked: Callable[[], tuple[Path, tuple[LayerStep, ...]]] | None = None,
     ) -> None:
         super().__init__()
         self._build_hooked = build_hooked
@@ -207,7 +191,7 @@ class NativeSession(BufferSession):
             raise TargetError("the layers of a C file are timed on one thread; use --num-threads 1")
         if self._build_hooked is None:
             raise TargetError("a C file has no clock reads unless a compiler is here; install gcc")
-        library, hooked = self._build_hooked()
+        library, steps = self._build_hooked()
         session = NativeSession(
             library, self._interface, self.input_specs, self.output_specs, self.runtime_version
         )
@@ -217,7 +201,7 @@ class NativeSession(BufferSession):
             session._part(session._inputs + session._outputs, range(0)),
             *(session._own[0] if session._own else ()),
         )
-        yield HookProbe(hooked.steps, session._library, session.infer, none, images, session.close)
+        yield HookProbe(steps, session._library, session.infer, none, images, session.close)
 
     def close(self) -> None:
         """End the threads and unload the library."""
@@ -287,14 +271,15 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
                 f" {artifact.name}, and {error}"
             ) from None
         raise
-    version_line = _run([*compiler, "--version"]).partition("\n")[0]
-    library = _build(content, artifact.name, compiler, version_line)
+    version_line = read_version(compiler)
+    library = build_library(content, artifact.name, compiler, version_line)
     version = re.search(r"\d+(\.\d+)+", version_line)
     described = f"{version[0] if version else '?'} {Path(compiler[0]).name}"
 
-    def build_hooked() -> tuple[Path, HookedSource]:
+    def build_hooked() -> tuple[Path, tuple[LayerStep, ...]]:
         hooked = add_hooks(content, artifact.name)
-        return _build(hooked.content, artifact.name, compiler, version_line), hooked
+        library = build_library(hooked.content, artifact.name, compiler, version_line)
+        return library, hooked.steps
 
     return NativeSession(library, interface, inputs, outputs, described, num_threads, build_hooked)
 
@@ -302,7 +287,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
 def built_beside(path: Path, content: bytes, machine: str) -> Path:
     """Return the path beside a C file of the library that was built from it for another machine.
 
-    `build_for` makes this library for a board without a compiler.
+    `_native_build.build_for` makes this library for a board without a compiler.
 
     Args:
         path: the C file.
@@ -324,97 +309,3 @@ def _is_of_this_bundle(library: Path) -> bool:
         return bool(files.sha256_of(library) == sha256)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def build_for(machine: str, content: bytes, name: str) -> bytes | None:
-    """Return a shared library for another machine, or None without a cross compiler for it."""
-    compiler = _CROSS_COMPILERS.get(machine, ("",))
-    if shutil.which(compiler[0]) is None:
-        return None
-    return _compile([str(shutil.which(compiler[0])), *compiler[1:]], content, name)
-
-
-def find_compiler() -> list[str]:
-    """Return the C compiler of this machine, and its first arguments: CC, or else cc.
-
-    Raises:
-        TargetError: there is no C compiler.
-    """
-    command = shlex.split(os.environ.get("CC", "cc"))
-    program = shutil.which(command[0]) if command else None
-    if program is None:
-        raise TargetError(
-            f"there is no C compiler ({' '.join(command) or 'CC is empty'}); install one (Debian:"
-            " apt install gcc), or set CC"
-        )
-    return [os.path.abspath(program), *command[1:]]
-
-
-def _build(content: bytes, name: str, compiler: list[str], version_line: str) -> Path:
-    """Return the path of the shared library of a C file, built if it is not in the cache."""
-    machine = os.uname().machine
-    build = "\0".join([*compiler, version_line, machine, *FLAGS, ""]).encode()
-    folder, key = _cache_folder(), hashlib.sha256(build + content).hexdigest()[:32]
-    for library in folder.glob(f"{key}-*.so"):
-        cached = _read_own_file(library)
-        if cached is not None and library == _cached_library(folder, key, cached):
-            return library
-        library.unlink(missing_ok=True)  # damaged, or written by another account
-    try:
-        built = _compile(compiler, content, name)
-    except TargetError as error:
-        raise TargetError(f"{name} cannot be built: {error}") from error
-    library = _cached_library(folder, key, built)
-    with files.atomic_write(library) as temporary:
-        temporary.chmod(0o600)
-        temporary.write_bytes(built)
-    return library
-
-
-def _cached_library(folder: Path, key: str, built: bytes) -> Path:
-    return folder / f"{key}-{hashlib.sha256(built).hexdigest()[:32]}.so"
-
-
-def _cache_folder() -> Path:
-    try:
-        return files.private_cache_folder("native")
-    except LenetEdgeError as error:
-        raise TargetError(str(error)) from error
-
-
-def _read_own_file(path: Path) -> bytes | None:
-    """Return the content of a file; None if another account could have written it."""
-    try:
-        # A FIFO would block without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        return file.read() if is_own and not files.is_writable_by_others(status) else None
-
-
-def _compile(compiler: list[str], content: bytes, name: str) -> bytes:
-    """Return the shared library of a C file."""
-    with temporary_folder() as folder:
-        (folder / name).write_bytes(content)
-        _run([*compiler, *FLAGS, f"./{name}", "-o", "built.so"], folder)
-        return (folder / "built.so").read_bytes()
-
-
-def _run(command: list[str], folder: Path | None = None) -> str:
-    """Run a compiler: in a scratch folder, or without one for its version alone."""
-    try:
-        done = (
-            run_program(command, folder, _TIMEOUT_S)
-            if folder
-            else subprocess.run(command, capture_output=True, text=True, errors="replace",
-                                timeout=_TIMEOUT_S, check=False)
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise TargetError(f"{Path(command[0]).name} cannot be run: {error}") from error
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or [""]
-        raise TargetError(f"{Path(command[0]).name} reports: {' '.join(errors[0].split())[:200]}")
-    return done.stdout

@@ -14,7 +14,7 @@ from lenet_edge.errors import ModelFileError
 from lenet_edge.export.exporter import export
 from lenet_edge.inspection import inspect, inspect_graph, layers_of, total
 from lenet_edge.runtimes import _probe
-from lenet_edge.runtimes._tflite import count_macs
+from lenet_edge.runtimes._tflite_operators import count_macs
 from tests.conftest import LenetEdge, first_images
 
 FILES = ("lenet.keras", "lenet_float32.tflite", "lenet_int8.tflite", "lenet_float32.onnx",

@@ -20,7 +20,8 @@ from lenet_edge.errors import TargetError
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.microcontrollers.cores import CORES
 from lenet_edge.results.instruction_count import InstructionCount
-from lenet_edge.runtimes.native import find_compiler, read_file
+from lenet_edge.runtimes._native_build import find_compiler
+from lenet_edge.runtimes.native import read_file
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Array, quantize
 
