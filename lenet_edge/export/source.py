@@ -28,7 +28,7 @@ from lenet_edge.classifier_io import to_model_input
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.checkpoint import KerasModel, keras_artifact
 from lenet_edge.export.onnx_model import OnnxInput, OnnxModel
-from lenet_edge.selection import read_tensors
+from lenet_edge.foreign_file import read_tensors
 from lenet_edge.support.files import sha256_of
 from lenet_edge.support.printable import make_printable
 from lenet_edge.target import Images, Logits

@@ -152,7 +152,7 @@ def write_tflite_models(folder: Path) -> None:
 
 
 def opened(path: Path) -> Artifact:
-    """Describe a model file without its tensors, as `selection.read_tensors` does."""
+    """Describe a model file without its tensors, as `foreign_file.read_tensors` does."""
     return describe_file(
         path, precision="unknown", batch_size=None, inputs=(), outputs=(), parent_sha256=None,
         converter="unknown", calibration=None,
