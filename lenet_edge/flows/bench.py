@@ -122,15 +122,18 @@ def bench(
         settings = dataclasses.replace(settings, count=(*settings.count, *names))
     ports = [name for name in choice.targets if name.startswith("serial:")]
     if not settings.count and not ports:
-        return _bench_latencies(choice, settings, console, results_file, resume)
+        run, stopped = _bench_latencies(choice, settings, console, results_file, resume)
+        if results_file and is_stream(results_file):
+            run.save(results_file)
+        return run, stopped
     cycles, unread = count_cycles_of_files(choice.artifacts, ports, console)
     targets = tuple(name for name in choice.targets if name not in ports)
     choice = dataclasses.replace(choice, targets=targets)
     counts, uncounted = count_files(choice.artifacts, settings.count, settings.inputs, console)
-    run = BenchRun.of_this_machine().with_revision_of(_folder_of(choice))
-    stopped = False
     if choice.targets:
         run, stopped = _bench_latencies(choice, settings, console, results_file, resume)
+    else:
+        run, stopped = BenchRun.of_this_machine().with_revision_of(_folder_of(choice)), False
     skipped = (*run.skipped, *uncounted, *unread)
     run = dataclasses.replace(run, instruction_counts=counts, cycle_counts=cycles, skipped=skipped)
     if results_file:
@@ -150,6 +153,7 @@ def _bench_latencies(
     results_file: Path | None,
     resume: bool,
 ) -> tuple[BenchRun, bool]:
+    """Check and measure the files; rewrite a results file on the way, but write no stream."""
     pairs, missing = select_pairs(
         choice.artifacts, choice.targets, choice.delegate, choice.options, choice.allow_fallback
     )
@@ -173,10 +177,8 @@ def _bench_latencies(
         if settings.layers and not stopped:
             with console.progress_bar("Layers", len(layer_cells(planned))) as step:
                 run, stopped = with_layer_times(run, planned, step)
-            if results_file and not (settings.count and is_stream(results_file)):
+            if results_file and not is_stream(results_file):
                 run.save(results_file)
-        elif results_file and is_stream(results_file) and not settings.count:
-            run.save(results_file)
         return run, stopped
 
 

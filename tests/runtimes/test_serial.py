@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import lenet_edge as le
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.data import mnist
 from lenet_edge.errors import TargetError
@@ -127,6 +130,21 @@ def test_bench_counts_the_cycles_of_the_board(
     assert not run.measurements
     assert f"{count.median:,.0f}" in result.stdout
     assert "They are not ranked" in " ".join(result.stdout.split())
+
+
+def test_bench_writes_cycles_and_latencies_to_a_stream_once(
+    exported: Path, board: EmulatedBoard, tmp_path: Path
+) -> None:
+    stream = tmp_path / "stream"
+    os.mkfifo(stream)
+    with ThreadPoolExecutor(1) as pool:
+        text = pool.submit(stream.read_text)
+        le.bench(
+            exported / FILE, target=[f"serial:{board.port}", "native-cpu"], batch_size=1,
+            min_time=0.01, max_time=0.1, rounds=1, json=stream, progress=None,
+        )  # fmt: skip
+    facts = json.loads(text.result())
+    assert len(facts["cycle_counts"]) == len(facts["measurements"]) == 1
 
 
 def test_another_file_than_that_of_the_firmware_is_refused(board: EmulatedBoard) -> None:
