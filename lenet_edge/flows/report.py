@@ -63,10 +63,11 @@ def report(
         earlier = (base.name, BenchRun.load(base))
     elif base is not None:
         earlier = ("this session", base)
-    built = page.build(runs, limits, earlier)
     if history is None:
-        return built
+        return page.build(runs, limits, earlier)
+    # The history comes first: a page of a large fleet takes minutes, and the folder may be wrong.
     series = read_history(history, lambda line: None)
+    built = page.build(runs, limits, earlier)
     machines = tuple(with_history(machine, series) for machine in built.machines)
     return dataclasses.replace(built, machines=machines)
 
