@@ -1,8 +1,8 @@
 """The commit of the git repository that holds a folder.
 
 Git runs programs that the configuration of a repository names: filters, monitors and hooks. The
-repository may be somebody else's. So only `git rev-parse`, which runs none, reads it. `git status`
-runs in a repository of ours with the same objects, index and files, and an empty configuration.
+repository may be untrusted. Only `git rev-parse`, which runs none of them, reads it. `git status`
+runs in a temporary repository with the same objects, index and files, and an empty configuration.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def read_revision(folder: Path) -> Revision | None:
     git = shutil.which("git")
     if git is None:
         return None
-    words = _call([os.path.abspath(git), "rev-parse", "HEAD"], folder)
-    commit = (words or "").strip()
+    # A relative path, from a PATH such as ".", would name a program in the repository.
+    git = os.path.abspath(git)
+    commit = (_call([git, "rev-parse", "HEAD"], folder) or "").strip()
     return Revision(commit[:_SHORT], _is_dirty(git, folder, commit)) if commit else None
 
 
@@ -55,17 +56,18 @@ def _is_dirty(git: str, folder: Path, commit: str) -> bool | None:
         return None
     top, index, objects = (folder / line for line in paths.splitlines())
     try:
-        with temporary_folder() as own:
+        with temporary_folder() as temporary:
             for name in ("objects/info", "refs"):
-                (own / name).mkdir(parents=True)
-            (own / "config").write_text(_CONFIGURATION, encoding="utf-8")
-            (own / "HEAD").write_text(f"{commit}\n", encoding="utf-8")
-            alternates = own / "objects" / "info" / "alternates"
+                (temporary / name).mkdir(parents=True)
+            (temporary / "config").write_text(_CONFIGURATION, encoding="utf-8")
+            (temporary / "HEAD").write_text(f"{commit}\n", encoding="utf-8")
+            alternates = temporary / "objects" / "info" / "alternates"
             alternates.write_text(f"{objects.resolve()}\n", encoding="utf-8")
-            shutil.copyfile(index, own / "index")
+            shutil.copyfile(index, temporary / "index")
             status = _call(
-                [git, f"--git-dir={own}", f"--work-tree={top}", "-c", "core.fsmonitor=false",
-                 "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"], top,
+                [git, f"--git-dir={temporary}", f"--work-tree={top}",
+                 "-c", "core.fsmonitor=false", "status", "--porcelain", "--untracked-files=no",
+                 "--ignore-submodules=all"], top,
             )  # fmt: skip
     except (OSError, LenetEdgeError):
         return None
