@@ -7,7 +7,8 @@ Schema versions:
     4 (2026-11): a run has the name of its board; a file may hold the runs of a fleet.
     5 (2026-11): parity reports have the head and the signal-to-noise ratio. Outputs that are no
         classes have no agreement.
-    6 (2026-11): instruction counts. Earlier files have none.
+    6 (2026-11): instruction counts, times of layers, cycles of boards, and whether files differed
+        from the commit. Earlier files have none of them.
 """
 
 from __future__ import annotations

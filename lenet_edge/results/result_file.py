@@ -6,6 +6,8 @@
     │   └── ProcessSamples *    raw samples, costs and conditions of one worker process
     ├── ParityReport *          comparison of one pair with the reference
     ├── InstructionCount *      instructions and memory of one file on an emulated processor
+    ├── LayerTimes *            times of the layers of one pair
+    ├── CycleCount *            cycles of one file on a board
     └── Skipped *               a pair that did not run, and the reason
 
     FleetRun                    the runs of many machines in one file
