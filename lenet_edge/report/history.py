@@ -25,8 +25,6 @@ from lenet_edge.machine.environment import Environment
 from lenet_edge.results.formatting import machine_name, target_and_threads
 from lenet_edge.results.result_file import BenchRun
 
-LATENCY, INSTRUCTIONS, ACCURACY = "latency", "instructions", "accuracy"
-BYTES, FLASH, STACK = "bytes", "flash", "stack"
 Metric = Literal["latency", "instructions", "accuracy", "bytes", "flash", "stack"]
 EMULATED = "instructions in emulators, on any machine"
 _NOISES = 3.0  # a step of a latency must be larger than so many times the noise
@@ -114,7 +112,15 @@ class Series:
 
     def describe_change(self, change: ChangePoint) -> str:
         """Return a change point as a phrase: "+12.4 % from 1a2b3c4 on (9.5 to 10.7 µs)"."""
-        return describe_step(self.metric, change, self.points[change.index].label)
+        before, after = (figure_text(self.metric, value) for value in (change.before, change.after))
+        if self.metric == "accuracy":
+            size = f"{100 * (change.after - change.before):+.2f} points"
+        elif abs(change.ratio - 1) < 0.1:
+            size = f"{change.ratio - 1:+.2%}"
+        else:
+            size = f"×{change.ratio:.3g}"
+        end = "" if change.is_confirmed else "; one point, not confirmed"
+        return f"{size} from {self.points[change.index].label} on ({before} to {after}{end})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the series as a JSON object."""
@@ -151,9 +157,10 @@ def build_history(runs: Iterable[BenchRun]) -> list[Series]:
             points.setdefault((where, artifact, place, metric), []).append(point)
     series = []
     for (machine, artifact, place, metric), all_points in sorted(points.items()):
-        own = tuple(_joined(all_points))
-        changes = find_noisy_changes(own) if metric == LATENCY else find_exact_changes(own)
-        series.append(Series(machine, artifact, place, metric, own, tuple(changes)))
+        joined = tuple(_joined(all_points))
+        find_changes = find_noisy_changes if metric == "latency" else find_exact_changes
+        changes = tuple(find_changes(joined))
+        series.append(Series(machine, artifact, place, metric, joined, changes))
     return series
 
 
@@ -227,20 +234,20 @@ def find_noisy_changes(points: Sequence[HistoryPoint]) -> list[ChangePoint]:
     if len(steps) > _LEAST:
         noise = max(noise, _DEVIATION * median(steps))
     least = _NOISES * noise
-    cuts = sorted(_cuts(values, 0, least))
+    cuts = _cuts(values, least)
     last = values[cuts[-1] if cuts else 0 : -1]
     is_new = len(last) >= _LEAST and abs(values[-1] - median(last)) > least
     is_new = is_new or (len(values) == _LEAST and steps[0] > least)
     bounds = [0, *cuts, *([len(values) - 1] if is_new else []), len(values)]
     medians = [math.exp(median(values[begin:end])) for begin, end in pairwise(bounds)]
     return [
-        ChangePoint(index, before, after, not (is_new and index == len(values) - 1))
-        for index, before, after in zip(bounds[1:-1], medians, medians[1:], strict=False)
+        ChangePoint(index, before, after, is_confirmed=index < len(values) - 1)
+        for index, (before, after) in zip(bounds[1:-1], pairwise(medians), strict=True)
     ]
 
 
-def _cuts(values: Sequence[float], offset: int, least: float) -> list[int]:
-    """Return the places of the steps in a part of a series that starts at `offset`."""
+def _cuts(values: Sequence[float], least: float) -> list[int]:
+    """Return the places of the steps that are larger than `least`, in order."""
     gains = {}
     for place in range(_LEAST, len(values) - _LEAST + 1):
         before, after = values[max(0, place - _WINDOW) : place], values[place : place + _WINDOW]
@@ -250,9 +257,9 @@ def _cuts(values: Sequence[float], offset: int, least: float) -> list[int]:
         return []
     cut = max(gains, key=gains.__getitem__)
     return [
-        *_cuts(values[:cut], offset, least),
-        offset + cut,
-        *_cuts(values[cut:], offset + cut, least),
+        *_cuts(values[:cut], least),
+        cut,
+        *(cut + place for place in _cuts(values[cut:], least)),
     ]
 
 
@@ -271,24 +278,13 @@ def _distance(values: Sequence[float]) -> float:
 
 def figure_text(metric: Metric, value: float) -> str:
     """Format a figure with its unit: "9.5 µs", "198,619", "98.91 %" or "71,104 bytes"."""
-    if metric == LATENCY:
+    if metric == "latency":
         return f"{value * 1e6:,.4g} µs" if value < 1e-2 else f"{value * 1e3:,.4g} ms"
-    if metric == ACCURACY:
+    if metric == "accuracy":
         return f"{100 * value:.2f} %"
-    return f"{value:,.0f}" if metric == INSTRUCTIONS else f"{value:,.0f} bytes"
-
-
-def describe_step(metric: Metric, change: ChangePoint, label: str) -> str:
-    """Return a change point as a phrase."""
-    before, after = figure_text(metric, change.before), figure_text(metric, change.after)
-    if metric == ACCURACY:
-        size = f"{100 * (change.after - change.before):+.2f} points"
-    else:
-        size = f"{change.ratio - 1:+.2%}" if abs(change.ratio - 1) < 0.1 else f"×{change.ratio:.3g}"
-    end = "" if change.is_confirmed else "; one point, not confirmed"
-    return f"{size} from {label} on ({before} to {after}{end})"
+    return f"{value:,.0f}" if metric == "instructions" else f"{value:,.0f} bytes"
 
 
 def is_worse(metric: Metric, change: ChangePoint) -> bool:
     """Return whether a change point is one for the worse."""
-    return (change.after < change.before) == (metric == ACCURACY)
+    return (change.after < change.before) == (metric == "accuracy")

@@ -19,13 +19,14 @@ _NOTE = (
 
 def history_section(series: Sequence[Series], run: BenchRun) -> PageSection | None:
     """Return the series of the machine of a run, those with change points first."""
-    machine = name_machine(run.environment)
-    own = [each for each in series if each.machine in (machine, EMULATED)]
-    if not own:
+    machines = (name_machine(run.environment), EMULATED)
+    shown = sorted(
+        (each for each in series if each.machine in machines), key=lambda each: not each.changes
+    )
+    if not shown:
         return None
-    own.sort(key=lambda each: not each.changes)
     rows, styles = [], []
-    for each in own:
+    for each in shown:
         changes = [each.describe_change(change) for change in each.changes]
         rows.append(
             (
@@ -42,8 +43,7 @@ def history_section(series: Sequence[Series], run: BenchRun) -> PageSection | No
         last = each.changes[-1] if each.changes else None
         styles.append("" if last is None else "bad" if is_worse(each.metric, last) else "good")
     columns = ("file", "where", "figure", "change points", "course", "first", "newest", "commits")
-    found = sum(len(each.changes) for each in own)
-    notes = (f"{plural(found, 'change point')} in {plural(len(own), 'figure')}.", _NOTE)
-    return PageSection(
-        "history", "History", notes, PageTable(columns, tuple(rows), 5, tuple(styles), 3)
-    )
+    num_changes = sum(len(each.changes) for each in shown)
+    notes = (f"{plural(num_changes, 'change point')} in {plural(len(shown), 'figure')}.", _NOTE)
+    table = PageTable(columns, tuple(rows), 5, tuple(styles), prose=3)
+    return PageSection("history", "History", notes, table)
