@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lenet_edge.microcontrollers.boards import BOARDS, MicrocontrollerBoard
 from lenet_edge.report.page_tables import PageSection, PageTable
-from lenet_edge.results.formatting import MISSING
+from lenet_edge.results.formatting import MISSING, whole_number
 from lenet_edge.results.result_file import BenchRun, InstructionCount
 
 _NOTES = (
@@ -38,9 +38,9 @@ def fits_section(run: BenchRun) -> PageSection | None:
                 verdicts.get((count.artifact_sha256, count.target), MISSING),
                 _titles(fitting),
                 _titles(too_small),
-                f"{count.instructions:,.0f}",
-                _number(count.flash_total_bytes),
-                _number(count.ram_total_bytes),
+                whole_number(count.instructions),
+                whole_number(count.flash_total_bytes),
+                whole_number(count.ram_total_bytes),
             )
         )
         styles.append("bad" if boards and not fitting else "")
@@ -57,7 +57,3 @@ def _fits(count: InstructionCount, board: MicrocontrollerBoard) -> bool:
 
 def _titles(boards: Sequence[MicrocontrollerBoard]) -> str:
     return ", ".join(board.title for board in boards) or MISSING
-
-
-def _number(number: int | None) -> str:
-    return MISSING if number is None else f"{number:,}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lenet_edge.report.page_tables import PageSection, PageTable
-from lenet_edge.results.formatting import MISSING, microseconds, target_and_threads
+from lenet_edge.results.formatting import MISSING, microseconds, target_and_threads, whole_number
 from lenet_edge.results.result_file import BenchRun
 
 
@@ -17,10 +17,7 @@ def layer_sections(run: BenchRun) -> tuple[PageSection, ...]:
                 part.operator,
                 microseconds(part.time_s),
                 f"{times.share(part.time_s):.1%}",
-                *(
-                    MISSING if count is None else f"{count:,}"
-                    for count in (part.macs, part.parameters, part.parameter_bytes)
-                ),
+                *map(whole_number, (part.macs, part.parameters, part.parameter_bytes)),
                 MISSING if part.sqnr_db is None else f"{part.sqnr_db:.1f}",
                 MISSING if part.lost_db is None else f"{part.lost_db:.1f}",
             )

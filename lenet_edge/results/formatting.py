@@ -35,6 +35,11 @@ def points(value: float | None, sign: str = "") -> str:
     return MISSING if value is None else f"{value + 0.0:{sign}.2f}"
 
 
+def whole_number(value: float | None) -> str:
+    """Format a number without decimals, with separators: "9,876"."""
+    return MISSING if value is None else f"{round(value):,}"
+
+
 def short_number(value: float | None) -> str:
     """Format a large number in at most five characters: "9876", "123k" or "12M"."""
     if value is None:

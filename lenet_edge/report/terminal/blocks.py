@@ -45,8 +45,8 @@ class Blocks:
         self.tables[-1].add_row(name, *cells, style=style)
 
 
-def titled_table(title: str) -> Table:
-    """Return a table without columns and lines, with a bold title on the left."""
+def titled_table(title: str = "") -> Table:
+    """Return a table without columns and lines, with a bold title on the left, if there is one."""
     return Table(
         title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
         header_style="dim",

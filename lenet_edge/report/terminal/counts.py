@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from lenet_edge.report.terminal.blocks import titled_table
-from lenet_edge.results.formatting import MISSING, end_of_name
+from lenet_edge.results.formatting import end_of_name, whole_number
 from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.support.printable import make_printable
 
@@ -32,8 +32,7 @@ def count_views(counts: Iterable[InstructionCount]) -> list[RenderableType]:
 
 
 def _table(counts: Sequence[InstructionCount]) -> RenderableType:
-    table = titled_table("")
-    table.title = None
+    table = titled_table()
     table.add_column("", width=_NAME, no_wrap=True)
     for count in counts:
         table.add_column(count.cpu, justify="right", min_width=_NUMBER, no_wrap=True)
@@ -41,9 +40,9 @@ def _table(counts: Sequence[InstructionCount]) -> RenderableType:
     for name in names:
         table.add_row(
             end_of_name(make_printable(name), _NAME),
-            *(_number((count.layers or {}).get(name)) for count in counts),
+            *(whole_number((count.layers or {}).get(name)) for count in counts),
         )
-    table.add_row("total", *(_number(count.instructions) for count in counts), style="bold")
+    table.add_row("total", *(whole_number(count.instructions) for count in counts), style="bold")
     memory = (
         ("flash, bytes", [count.flash_total_bytes for count in counts]),
         ("RAM, bytes", [count.ram_bytes for count in counts]),
@@ -51,12 +50,8 @@ def _table(counts: Sequence[InstructionCount]) -> RenderableType:
     )
     for name, sizes in memory:
         if any(size is not None for size in sizes):
-            table.add_row(name, *(map(_number, sizes)), style="dim")
+            table.add_row(name, *map(whole_number, sizes), style="dim")
     return table
-
-
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:,.0f}"
 
 
 def _notes(counts: Sequence[InstructionCount]) -> list[str]:

@@ -17,8 +17,7 @@ def cycle_views(counts: Sequence[CycleCount]) -> list[RenderableType]:
     """Return a table with a row for each file on each board; nothing without counts."""
     if not counts:
         return []
-    table = titled_table("")
-    table.title = None
+    table = titled_table()
     table.add_column("", overflow="fold")
     for name in ("median", "middle half", "range", "ms"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -22,8 +22,7 @@ def history_view(series: Sequence[Series]) -> RenderableType:
     views: list[RenderableType] = []
     for machine, group in groupby(series, key=lambda each: each.machine):
         views.append(Text(f"\n{make_printable(machine)}", style="bold"))
-        table = titled_table("")
-        table.title = None
+        table = titled_table()
         for name, width in (("", _NAME), ("", 8)):
             table.add_column(name, width=width, no_wrap=True, overflow="ellipsis")
         for name, width in (("newest", 13), ("total", 7)):
