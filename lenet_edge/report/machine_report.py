@@ -63,11 +63,11 @@ class MachineReport:
     @property
     def sections(self) -> list[PageSection]:
         """All sections in reading order."""
-        first = [section for section in (self.changes, self.boards) if section]
-        fits = [section for section in (self.counts, self.fits) if section]
-        history = [self.history] if self.history else []
-        last = [*history, *self.layers, self.skipped, self.facts]
-        return [*first, self.others, self.parity, *fits, self.latencies, *last]
+        sections = (
+            self.changes, self.boards, self.others, self.parity, self.counts, self.fits,
+            self.latencies, self.history, *self.layers, self.skipped, self.facts,
+        )  # fmt: skip
+        return [section for section in sections if section]
 
 
 def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:
