@@ -10,13 +10,9 @@ from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError
 from lenet_edge.inspection.graph import GraphTensor, ModelGraph
 from lenet_edge.inspection.layer import Layer
+from lenet_edge.runtimes._native_layers import LISTED_LAYER
 
 _MAX_COMMENT_BYTES = 2**20
-_LAYER = re.compile(
-    r"^ \* - (?P<kind>\w+) (?P<name>.*): (?P<shape>[0-9x ]*), (?P<parameters>[0-9,]+) parameters,"
-    r" (?P<macs>[0-9,]+) MACs$",
-    re.MULTILINE,
-)
 _DENSE = ("Dense", "FULLY_CONNECTED")
 
 
@@ -33,7 +29,7 @@ def read_graph(path: Path) -> ModelGraph:
     """
     with path.open("rb") as file:
         comment = file.read(_MAX_COMMENT_BYTES).partition(b"*/")[0].decode("utf-8", "replace")
-    layers = tuple(_layer(match) for match in _LAYER.finditer(comment))
+    layers = tuple(_layer(match) for match in LISTED_LAYER.finditer(comment))
     try:
         contract = json.loads(read_contract(path, "native") or "{}")
         inputs, outputs = (

@@ -44,8 +44,11 @@ _RUN = re.compile(
 )
 _DECLARATION = re.compile(r"_Alignas|int \w+\[|\(void\)")
 _COMMENT = re.compile(r"(?P<kind>[A-Z0-9_]+) (?P<index>\d+): ")
-_LISTED = re.compile(
-    rb"^ \* - (\w+) (.*): [0-9x ]*, [0-9,]+ parameters, [0-9,]+ MACs$", re.MULTILINE
+# A layer in the comment at the top of a C file.
+LISTED_LAYER = re.compile(
+    r"^ \* - (?P<kind>\w+) (?P<name>.*): (?P<shape>[0-9x ]*), (?P<parameters>[0-9,]+) parameters,"
+    r" (?P<macs>[0-9,]+) MACs$",
+    re.MULTILINE,
 )
 
 
@@ -75,7 +78,9 @@ def add_hooks(content: bytes, name: str) -> HookedSource:
     if not statements or first is None:
         raise TargetError(f"{name} has no steps that can be timed; export it again")
     hooks = (_HOOKS % (len(statements) + 1, len(statements))).encode()
-    steps = _steps(statements, _LISTED.findall(content.partition(b"*/")[0]))
+    comment = content.partition(b"*/")[0].decode("utf-8", "replace")
+    layers = [(match["kind"], match["name"]) for match in LISTED_LAYER.finditer(comment)]
+    steps = _steps(statements, layers)
     return HookedSource(hooked[: first.end()] + hooks + hooked[first.end() :], steps)
 
 
@@ -106,14 +111,13 @@ def _hooked_body(body: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _steps(
-    statements: Sequence[tuple[str, str]], listed: Sequence[tuple[bytes, bytes]]
+    statements: Sequence[tuple[str, str]], layers: Sequence[tuple[str, str]]
 ) -> tuple[LayerStep, ...]:
     """Return the steps, each with the layers that it computes.
 
     A step with the number of a layer computes this layer, and those after it up to the next step
     with a number: activations, pooling and reshaping are fused into it.
     """
-    layers = [(kind.decode(), name.decode("utf-8", "replace")) for kind, name in listed]
     numbers = [_layer_number(*statement, layers) for statement in statements]
     steps: list[LayerStep] = []
     for position, (comment, text) in enumerate(statements):
