@@ -1,9 +1,10 @@
-"""Do the times of the layers add up to a call? python -m benchmarks.layers [PROCESSES]
+"""The sum of the times of layers against the whole call: python -m benchmarks.layers [PROCESSES]
 
-Measures the layers of files in exported/ in several fresh processes each (3 if left out), and
-compares their sum, with the call of the runtime, with the whole call, which is measured in turn.
-Then it slows one step of a C file by half of the whole call, and counts how often this step is
-named first. Exits with 1 if a median is over 10 %, or if another step was named.
+Measures the layers of files in exported/ in several fresh processes each (3 if left out). Adds the
+times of the layers and of the call of the runtime, and compares the sum with the whole call, which
+is measured in turn. Then it slows one step of a C file by half of the whole call, and counts how
+often `bench` names this step first. Exits with 1 if the median of a difference is over 10 %, or if
+`bench` named another step.
 Writes benchmarks/results/<machine>/<time>-<commit>-layers.json.
 """
 

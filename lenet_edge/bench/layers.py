@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from lenet_edge.runtimes._layer_probe import (
     TimesLayers,
     seconds_per_call,
 )
-from lenet_edge.target import Session, Target
+from lenet_edge.target import InputValues, Session, Target
 
-_BLOCK_S = 3e-4  # calls in a row fill the caches as in the measurement of the latency
+_BLOCK_S = 3e-4  # time of the calls in a row; they fill the caches as `bench` does for the latency
 _MIN_ROUNDS, _MAX_ROUNDS = 5, 60
 
 
@@ -96,15 +97,14 @@ def measure_layers(
         return times.to_json()
 
 
-def _probes(session: TimesLayers, values: Any) -> Any:
-    """Yield the probes of a session; a cut graph that the runtime refuses ends them.
+def _probes(session: TimesLayers, values: InputValues) -> Iterator[LayerProbe]:
+    """Yield the probes of a session, until the runtime refuses a cut graph.
 
     Raises:
         TargetError: the first probe fails.
     """
     probes = session.layer_probes(values)
-    number = 0
-    while True:
+    for number in itertools.count():
         try:
             probe = next(probes, None)
         except MemoryError:
@@ -117,13 +117,12 @@ def _probes(session: TimesLayers, values: Any) -> Any:
         if probe is None:
             return
         yield probe
-        number += 1
 
 
 def _sample(
     session: Session, probe: LayerProbe, block: int, max_time_s: float
 ) -> tuple[list[Sequence[float]], float]:
-    """Measure the whole and its steps in turn; return the rows, and the median of the whole."""
+    """Time the whole call and its steps in turn; return the rows, and the median of the whole."""
     rows: list[Sequence[float]] = []
     wholes: list[float] = []
     started = time.perf_counter()

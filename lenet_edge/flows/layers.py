@@ -24,7 +24,7 @@ Errors = list[tuple[str, float | None, float]]
 
 
 def layer_cells(planned: Plan) -> list[Cell]:
-    """Return one cell for each pair: that of the smallest batch and the fewest threads."""
+    """Return the cell of each pair that has the smallest batch and the fewest threads."""
     cells: dict[tuple[str, str], Cell] = {}
     for cell in sorted(planned.cells, key=lambda cell: cell.key):
         if cell.pair.target.runtime != "null":
@@ -43,8 +43,8 @@ def with_layer_times(
         report: called with a line of text after each pair.
 
     Returns:
-        The run, and True if Ctrl-C stopped the measurement. A pair whose runtime cannot tell is in
-        `skipped`, with the reason.
+        The run, and True if Ctrl-C stopped the measurement. A pair whose layers cannot be timed
+        is in `skipped`, with the reason.
     """
     times: list[LayerTimes] = []
     skipped = list(run.skipped)
