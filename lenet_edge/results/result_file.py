@@ -425,6 +425,8 @@ def _check_plausible(run: BenchRun) -> None:
         check_layer_times(times)
     precision, scenario = run.settings.get("precision", 0.0), run.settings.get("scenario")
     typed_json.check_types((precision, scenario), tuple[float, str | None], "settings")
+    if precision < 0:
+        raise ValueError(f"the precision of the samples is {precision}")
 
 
 def check_measurement(measurement: Measurement) -> None:

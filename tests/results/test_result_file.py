@@ -394,3 +394,11 @@ def test_impossible_figures_are_refused(
     (tmp_path / "strange.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match="is not a result file, or it is damaged"):
         BenchRun.load(tmp_path / "strange.json")
+
+
+def test_a_negative_precision_is_refused(tmp_path: Path) -> None:
+    facts = json.loads(GOLDEN[-1].read_text())
+    facts["settings"]["precision"] = -1
+    (tmp_path / "strange.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="the precision of the samples is -1"):
+        BenchRun.load(tmp_path / "strange.json")
