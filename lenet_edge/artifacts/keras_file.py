@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.artifacts.preprocessing import PIXELS, UNIT, Preprocessing
+from lenet_edge.artifacts.trained_ranges import MEMBER as _RANGES
 from lenet_edge.errors import MissingPackageError, ModelFileError
 from lenet_edge.support.temporary import temporary_folder
 
 _GRAPH, _METADATA = "config.json", "metadata.json"
-_MEMBERS = {_GRAPH, _METADATA, "model.weights.h5"}
+_REQUIRED = {_GRAPH, _METADATA, "model.weights.h5"}
+_MEMBERS = _REQUIRED | {_RANGES}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_GRAPH = "model_config"  # the attribute of an HDF5 file that holds the graph
 _DIVIDES_PIXELS = 0.1  # a first layer with a smaller factor takes 0 to 255
@@ -341,7 +343,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     if unexpected is not None or len(set(names)) != len(names):
         raise ModelFileError(
             f"{path} holds {unexpected or 'a file twice'!r:.100}, and a .keras file has only"
-            f" {', '.join(sorted(_MEMBERS))}; check where it came from"
+            f" {', '.join(sorted(_REQUIRED))}; check where it came from"
         )
     sizes = {member.filename: member.file_size for member in members}
     total = sum(sizes.values())
