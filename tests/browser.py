@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from tests import needs
 
 PROGRAMS = ("chromium", "chromedriver")
+# axe-core 4.14.1 of npm, unchanged: the tests download nothing.
+AXE = Path(__file__).parent / "axe-core" / "axe.min.js"
 # No request of its own may reach the network.
 _ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -65,6 +67,35 @@ class Browser:
             if event["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in urls if urlsplit(url).scheme not in ("data", "about", "blob")]
+
+    def axe_violations(self) -> list[str]:
+        """Return the serious and critical problems for disabled people that axe-core finds.
+
+        Each is one line: the rule, its description, and the first elements. DevTools run the script
+        in a world of its own, so the page's Content-Security-Policy does not stop it. It needs
+        scripts to be enabled.
+        """
+        tree = self.driver.execute_cdp_cmd("Page.getFrameTree", {})
+        world = self.driver.execute_cdp_cmd(
+            "Page.createIsolatedWorld", {"frameId": tree["frameTree"]["frame"]["id"]}
+        )
+        run = (
+            "axe.run(document, {resultTypes: ['violations']}).then(results => JSON.stringify("
+            "results.violations.filter(({impact}) => ['serious', 'critical'].includes(impact))))"
+        )
+        response = self.driver.execute_cdp_cmd(
+            "Runtime.evaluate",
+            {
+                "expression": f"{AXE.read_text()}\n{run}", "awaitPromise": True,
+                "contextId": world["executionContextId"],
+            },
+        )  # fmt: skip
+        assert "exceptionDetails" not in response, response["exceptionDetails"]
+        return [
+            f"{rule['id']}: {rule['help']}: "
+            + ", ".join(node["html"][:120] for node in rule["nodes"][:4])
+            for rule in json.loads(response["result"]["value"])
+        ]
 
     def screenshot(self, path: Path, height: int | None = None) -> None:
         """Save the page as a PNG: all of it, or its upper part of a height."""

@@ -45,6 +45,7 @@ def test_the_page_opens_from_a_file_without_other_requests(
         ".map(text => text.getBoundingClientRect().height))"
     )
     assert smallest > 8
+    assert chromium.axe_violations() == []
 
 
 def test_figures_can_be_selected_and_copied(chromium: Browser, urls: dict[str, str]) -> None:
