@@ -17,6 +17,7 @@ from lenet_edge.export import exporter
 from lenet_edge.selection import load_artifacts, pair_up
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import DEFAULT
+from lenet_edge.train.saved_state import TrainingSettings
 from lenet_edge.verify.verify import verify
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -30,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, progress_bar("Seed", len(SEEDS)) as step:
         for seed in SEEDS:
             folder = Path(name, str(seed))
-            model, history = loop.train(training, test, DEFAULT, seed)
+            model, history = loop.train(training, test, TrainingSettings(DEFAULT, seed))
             checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
             artifacts = exporter.export(
                 checkpoint.path,

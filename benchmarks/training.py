@@ -21,6 +21,7 @@ from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import CLASSIC, RECIPES
+from lenet_edge.train.saved_state import TrainingSettings
 
 import tensorflow as tf  # isort: skip
 
@@ -36,7 +37,7 @@ def speed(rounds: int) -> None:
     """Interleave epochs of the published eager loop and of ours, on the same images."""
     training = mnist.load("train")
     ours = {
-        name: loop.EpochRunner(lenet.build_lenet(), training, recipe, seed=1).run_epoch
+        name: loop.EpochRunner(lenet.build_lenet(), training, TrainingSettings(recipe)).run_epoch
         for name, recipe in (("classic", CLASSIC), ("with augmentation", RECIPES["best"]))
     }
     eager = EagerEpochs(training)
@@ -99,7 +100,7 @@ def accuracy(recipe: str, seeds: str) -> None:
     rows = []
     for seed in map(int, seeds.split(",")):
         started = time.perf_counter()
-        _, history = loop.train(training, test, RECIPES[recipe], seed)
+        _, history = loop.train(training, test, TrainingSettings(RECIPES[recipe], seed))
         assert history.test_accuracy is not None
         row = {
             "seed": seed,

@@ -144,10 +144,11 @@ def exports(make_once: MakeOnce, test_part: Dataset) -> Path:
         from lenet_edge.export.exporter import export
         from lenet_edge.train import loop
         from lenet_edge.train.recipe import CLASSIC
+        from lenet_edge.train.saved_state import TrainingSettings
 
         training = mnist.load("train")
         recipe = dataclasses.replace(CLASSIC, epochs=3)
-        model, _ = loop.train(training, first_images(test_part, 1000), recipe)
+        model, _ = loop.train(training, first_images(test_part, 1000), TrainingSettings(recipe))
         checkpoint = loop.save_checkpoint(model, folder / "lenet.keras", training.class_names)
         formats = ["tflite", "onnx", "native", "ncnn"]
         if needs.missing(*needs.BUILD_WASM) is None:

@@ -14,8 +14,13 @@ from lenet_edge.report.plots import plot_training
 from lenet_edge.support.files import remove
 from lenet_edge.train import loop
 from lenet_edge.train.distribution import Replicas, report_lost_workers
-from lenet_edge.train.recipe import DEFAULT, Recipe
-from lenet_edge.train.saved_state import CURVE_FILE, STATE_FILE, History, training_folder
+from lenet_edge.train.saved_state import (
+    CURVE_FILE,
+    STATE_FILE,
+    History,
+    TrainingSettings,
+    training_folder,
+)
 
 import tensorflow as tf  # isort: skip
 
@@ -24,13 +29,12 @@ def train(
     checkpoint: Path,
     training: Dataset,
     test: Dataset,
-    recipe: Recipe = DEFAULT,
-    seed: int = 1,
+    settings: TrainingSettings,
     resume: bool = False,
     report: Callable[[loop.TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
 ) -> tuple[Artifact, History]:
-    """Train a LeNet, and write the checkpoint and the record of the training.
+    """Train a network, and write the checkpoint and the record of the training.
 
     The folder ``NAME.training`` beside the checkpoint receives history.json, event files for
     TensorBoard and curve.png. Until the training is done it also holds the state to resume from.
@@ -40,8 +44,7 @@ def train(
         checkpoint: the .keras file to write.
         training: the training images.
         test: the test images.
-        recipe: the training settings.
-        seed: the seed of the random numbers.
+        settings: the network, the recipe and the seed.
         resume: continue from the state in the folder.
         report: called with the progress.
         replicas: the replicas of tf.distribute; None for this process alone.
@@ -64,12 +67,12 @@ def train(
 
     with report_lost_workers() if replicas else contextlib.nullcontext():
         model, history = loop.train(
-            training, test, recipe, seed, folder, resume, write_and_report, replicas
+            training, test, settings, folder, resume, write_and_report, replicas
         )
     rule = preprocessing_after_training(training)
     artifact = loop.save_checkpoint(model, checkpoint, training.class_names, rule)
     with contextlib.suppress(MissingPackageError):
-        title = f"recipe {recipe.name}: {history.test_accuracy:.2%} of {test.name}"
+        title = f"recipe {settings.recipe.name}: {history.test_accuracy:.2%} of {test.name}"
         plot_training(history.epochs, title, folder / CURVE_FILE)
     remove(folder / STATE_FILE)
     return artifact, history
@@ -78,8 +81,7 @@ def train(
 def assist(
     training: Dataset,
     test: Dataset,
-    recipe: Recipe,
-    seed: int,
+    settings: TrainingSettings,
     report: Callable[[loop.TrainingProgress], None],
     replicas: Replicas,
 ) -> None:
@@ -91,7 +93,7 @@ def assist(
         LenetEdgeError: `loop.train` fails, or another worker stopped.
     """
     with report_lost_workers():
-        loop.train(training, test, recipe, seed, on_progress=report, replicas=replicas)
+        loop.train(training, test, settings, on_progress=report, replicas=replicas)
 
 
 class _EventFile:

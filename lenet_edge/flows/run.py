@@ -19,7 +19,8 @@ from lenet_edge.report import page
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.result_file import BenchRun, Skipped
 from lenet_edge.selection import Pair, load_artifacts, pair_up
-from lenet_edge.train.recipe import Recipe, choose_recipe
+from lenet_edge.train.recipe import choose_recipe
+from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
@@ -80,7 +81,7 @@ def run(
             chosen, adaptation = choose_recipe(recipe, len(training), epochs)
             if adaptation:
                 console.note(adaptation)
-            _train(model, training, test, chosen, seed, console)
+            _train(model, training, test, TrainingSettings(chosen, seed), console)
         files = _export(model, output_dir, training, test, console, calibration, stated)
         measured = _measure(files, batch_sizes, seed, console)
         measured.save(output_dir / RESULTS)
@@ -102,16 +103,14 @@ def _train(
     checkpoint: Path,
     training: Dataset,
     test: Dataset,
-    recipe: Recipe,
-    seed: int,
+    settings: TrainingSettings,
     console: Console,
 ) -> None:
     from lenet_edge.flows.recorded_training import train
-    from lenet_edge.train.saved_state import STATE_FILE, training_folder
 
     resume = (training_folder(checkpoint) / STATE_FILE).exists()
     with console.training_progress() as report:
-        train(checkpoint, training, test, recipe, seed, resume, report)
+        train(checkpoint, training, test, settings, resume, report)
 
 
 def _export(

@@ -14,12 +14,18 @@ from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
 from lenet_edge.support.html_table import html_table
-from lenet_edge.train.recipe import RECIPES, Recipe, choose_recipe
+from lenet_edge.train.recipe import RECIPES, choose_recipe
+from lenet_edge.train.saved_state import (
+    CURVE_FILE,
+    STATE_FILE,
+    History,
+    TrainingSettings,
+    training_folder,
+)
 
 if TYPE_CHECKING:
     from lenet_edge.data.dataset import Dataset
     from lenet_edge.train.distribution import Replicas
-    from lenet_edge.train.saved_state import History
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,8 +77,6 @@ class TrainingResult:
 
     def _curve_html(self) -> str:
         """Return the training curve, if matplotlib was there to draw it."""
-        from lenet_edge.train.saved_state import CURVE_FILE, training_folder
-
         try:
             picture = (training_folder(self.artifact.path) / CURVE_FILE).read_bytes()
         except OSError:
@@ -129,6 +133,7 @@ def train(
     chosen, adaptation = choose_recipe(recipe, len(training), epochs, batch_size, learning_rate)
     if adaptation:
         console.note(adaptation)
+    settings = TrainingSettings(chosen, seed)
     console.note("Loading TensorFlow ...")
     from lenet_edge.flows.recorded_training import assist
     from lenet_edge.train.distribution import MULTI_WORKER, make_replicas
@@ -138,11 +143,11 @@ def train(
     replicas = make_replicas(strategy) if strategy else None
     if replicas and not replicas.is_chief:
         with console.training_progress() as report:
-            assist(training, test, chosen, seed, report, replicas)
+            assist(training, test, settings, report, replicas)
         return None
     # Not earlier: workers that write nothing may use the same folder.
     with console.alone_in(output.parent):
-        return _train(output, console, training, test, chosen, seed, resume, replicas)
+        return _train(output, console, training, test, settings, resume, replicas)
 
 
 def _train(
@@ -150,20 +155,16 @@ def _train(
     console: Console,
     training: Dataset,
     test: Dataset,
-    recipe: Recipe,
-    seed: int,
+    settings: TrainingSettings,
     resume: bool,
     replicas: Replicas | None,
 ) -> TrainingResult:
     from lenet_edge.flows.recorded_training import train
-    from lenet_edge.train.saved_state import STATE_FILE, training_folder
 
     result = None
     try:
         with console.training_progress() as report:
-            artifact, history = train(
-                output, training, test, recipe, seed, resume, report, replicas
-            )
+            artifact, history = train(output, training, test, settings, resume, report, replicas)
             data = DataSummary.of(training, test)
             result = TrainingResult(artifact, history, len(test), data)
     except KeyboardInterrupt:

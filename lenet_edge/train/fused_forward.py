@@ -7,12 +7,32 @@ each channel, of which the largest is kept. That is a matrix product and three m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import lenet_edge.model  # noqa: F401  imported first: it silences TensorFlow
 
 import tensorflow as tf  # isort: skip
+
+
+def fits(model: Any) -> bool:
+    """Tell whether `fused_forward` can compute a Keras model."""
+    layers = tf.keras.layers
+    if not isinstance(model, tf.keras.Sequential):
+        return False
+    for layer, following in itertools.pairwise([*model.layers, None]):
+        if isinstance(layer, layers.Conv2D):
+            settings = (layer.kernel_size, layer.strides, layer.padding, layer.dilation_rate)
+            is_plain = layer.activation is tf.keras.activations.linear and layer.use_bias
+            if settings != ((3, 3), (1, 1), "valid", (1, 1)) or layer.groups != 1 or not is_plain:
+                return False
+            if not isinstance(following, layers.MaxPool2D) or (
+                (following.pool_size, following.strides, following.padding)
+                != ((2, 2), (2, 2), "valid")
+            ):
+                return False
+    return True
 
 
 def fused_forward(model: Any) -> Callable[[Any], Any]:
@@ -22,7 +42,7 @@ def fused_forward(model: Any) -> Callable[[Any], Any]:
     other layers unchanged.
 
     Args:
-        model: the LeNet of `lenet_edge.model`; a pool must follow each convolution.
+        model: a model that `fits`, such as the LeNet of `lenet_edge.model`.
 
     Returns:
         A function from float32 images of shape (batch, height, width, channels) to float32 logits
@@ -34,8 +54,7 @@ def fused_forward(model: Any) -> Callable[[Any], Any]:
         layers = iter(model.layers)
         for layer in layers:
             if isinstance(layer, tf.keras.layers.Conv2D):
-                pool = next(layers)
-                assert isinstance(pool, tf.keras.layers.MaxPool2D)
+                next(layers)  # the pool
                 values = _convolve_and_pool(values, layer.kernel) + layer.bias
             else:
                 values = layer(values, training=True)

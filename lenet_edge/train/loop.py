@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge import model as lenet  # imported first: it silences TensorFlow
+import lenet_edge.model  # noqa: F401  imported first: it silences TensorFlow
+from lenet_edge import networks
 from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
@@ -20,12 +22,11 @@ from lenet_edge.artifacts.artifact import (
 )
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.data.dataset import Dataset, check_dataset, to_input
-from lenet_edge.errors import LenetEdgeError
+from lenet_edge.errors import LenetEdgeError, UsageError
 from lenet_edge.support.files import atomic_write
-from lenet_edge.train import augmentation
+from lenet_edge.train import augmentation, fused_forward
 from lenet_edge.train.distribution import Replicas
-from lenet_edge.train.fused_forward import fused_forward
-from lenet_edge.train.recipe import DEFAULT, Recipe
+from lenet_edge.train.recipe import Recipe
 from lenet_edge.train.saved_state import (
     LOSS_EVERY,
     STATE_FILE,
@@ -61,14 +62,13 @@ class TrainingProgress:
 def train(
     training: Dataset,
     test: Dataset,
-    recipe: Recipe = DEFAULT,
-    seed: int = 1,
+    settings: TrainingSettings,
     folder: Path | None = None,
     resume: bool = False,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
 ) -> tuple[Any, History]:
-    """Train a LeNet, and return the Keras model and the history of the training.
+    """Train a network, and return the Keras model and the history of the training.
 
     The next epoch depends only on the settings, the number of the epoch and the saved state. A
     training that is killed and resumed therefore ends with the same weights, bit for bit.
@@ -77,37 +77,36 @@ def train(
         training: the images to train on. The recipe may hold some of them out for validation.
         test: the images for the final accuracy. Without validation images, they are also
             evaluated after each epoch. No setting is ever chosen by them.
-        recipe: the training settings.
-        seed: two trainings with the same seed, on one machine, end with the same weights.
+        settings: the network, the recipe and the seed. Two trainings with the same settings, on
+            one machine, end with the same weights.
         folder: the folder for the state after each epoch; None saves nothing.
         resume: whether to continue from the state in `folder`.
         on_progress: called after every 100 steps and after each epoch.
-        replicas: the replicas that share each batch. None trains in this process alone, with all
-            steps compiled by XLA.
+        replicas: the replicas that share each batch. None trains in this process alone.
 
     Raises:
         DataError: a data set is empty or its labels are invalid, or the replicas cannot divide a
             batch evenly.
+        UsageError: the network has BatchNorm, and there are replicas.
         LenetEdgeError: the loss is not finite; `folder` holds an unfinished training and `resume`
             is false; or `resume` is true and `folder` holds no unfinished training with the same
             settings.
     """
     check_dataset(training)
     check_dataset(test)
-    history, arrays = _start(
-        folder, resume, TrainingSettings.of(recipe, seed, training), training.name
-    )
+    settings, recipe = settings.on(training), settings.recipe
+    history, arrays = _start(folder, resume, settings, training.name)
     learning, validation = split_validation(training, recipe.validation_images)
     watched = validation or test
 
-    tf.keras.utils.set_random_seed(seed)
+    tf.keras.utils.set_random_seed(settings.seed)
     with replicas.scope() if replicas else contextlib.nullcontext():
-        model = lenet.build_lenet(len(training.class_names), training.image_shape)
-        runner = EpochRunner(model, learning, recipe, seed, replicas)
+        model = networks.build(settings.network, len(training.class_names), training.image_shape)
+        runner = EpochRunner(model, learning, settings, replicas)
     runner.restore(arrays)
     done = len(history.epochs)
     if replicas:
-        replicas.check_same_settings("settings", history.settings)
+        replicas.check_same_settings("settings", settings)
         (done,), *arrays = replicas.broadcast_from_first(
             [np.array([done]), *runner.variable_arrays()]
         )
@@ -152,28 +151,39 @@ class EpochRunner:
         self,
         model: Any,
         data: Dataset,
-        recipe: Recipe,
-        seed: int,
+        settings: TrainingSettings,
         replicas: Replicas | None = None,
     ) -> None:
+        recipe = settings.recipe
         self.batch_size = min(recipe.batch_size, len(data))
         self.num_steps = len(data) // self.batch_size
-        self._recipe, self._seed = recipe, seed
+        self._recipe, self._seed = recipe, settings.seed
         self._num_classes, self._image_shape = len(data.class_names), data.image_shape
         self._variables = model.trainable_variables
+        # Moving statistics of BatchNorm, and the states of random generators.
+        self._untrained = model.non_trainable_variables
         self._optimizer = _optimizer(recipe, self.num_steps)
         self._optimizer.build(self._variables)
-        self._forward = fused_forward(model)
+        self._statistics = [
+            variable for variable in self._untrained if recipe.ema and variable.dtype == "float32"
+        ]
+        self._averages = [tf.Variable(value) for value in self._statistics]
+        self._forward, jit_compile = training_forward(model)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
         self._replicas = replicas
         if replicas:
             replicas.check_batch_size(self.batch_size)
-            self._loss_and_gradients = tf.function(self._gradients_of, jit_compile=True)
+            if self._untrained:
+                raise UsageError(
+                    "--strategy cannot train a network with BatchNorm; leave --strategy out, or use"
+                    " --network lenet"
+                )
+            self._loss_and_gradients = tf.function(self._gradients_of, jit_compile=jit_compile)
             self._steps = tf.function(self._steps_of)
         else:
             self._loss_and_gradients = self._gradients_of
-            self._steps = tf.function(self._steps_of, jit_compile=True)
+            self._steps = tf.function(self._steps_of, jit_compile=jit_compile)
         self._draw = tf.function(augmentation.draw_random_numbers)
 
     def run_epoch(self, epoch: int) -> Iterator[list[float]]:
@@ -211,7 +221,15 @@ class EpochRunner:
         """Run one training step and return its loss."""
         loss, gradients = self._loss_and_gradients(images, one_hot_labels)
         self._optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
+        self._average_statistics()
         return loss
+
+    def _average_statistics(self) -> None:
+        """Average the moving statistics as the optimizer averages the weights."""
+        is_first = tf.equal(self._optimizer.iterations, 1)
+        for average, value in zip(self._averages, self._statistics, strict=True):
+            momentum = tf.where(is_first, 0.0, self._optimizer.ema_momentum)
+            average.assign(momentum * average + (1 - momentum) * value)
 
     def _steps_of(self, images: Any, labels: Any, batches: Any, count: Any, numbers: Any) -> Any:
         losses = tf.zeros(len(batches))
@@ -253,30 +271,46 @@ class EpochRunner:
         """The current learning rate of the optimizer."""
         return float(self._optimizer.learning_rate)
 
+    def _all_variables(self) -> tuple[Any, ...]:
+        return (*self._variables, *self._optimizer.variables, *self._untrained, *self._averages)
+
     def variable_arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """Return the weights and the optimizer's variables, which determine the next epoch."""
-        return tuple(value.numpy() for value in (*self._variables, *self._optimizer.variables))
+        """Return the values of all variables, which determine the next epoch."""
+        return tuple(value.numpy() for value in self._all_variables())
 
     def restore(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
         """Assign the arrays that `variable_arrays` returned; do nothing if there are none."""
         if arrays:
-            values = (*self._variables, *self._optimizer.variables)
-            for variable, value in zip(values, arrays, strict=True):
+            for variable, value in zip(self._all_variables(), arrays, strict=True):
                 variable.assign(value)
 
     @contextlib.contextmanager
     def temporarily_averaged(self) -> Iterator[None]:
         """Give the model its averaged weights inside a context, if the recipe averages weights."""
-        raw = [variable.numpy() for variable in self._variables]
+        variables = (*self._variables, *self._statistics)
+        raw = [variable.numpy() for variable in variables]
         self.apply_averaged_weights()
         yield
-        for variable, value in zip(self._variables, raw, strict=True):
+        for variable, value in zip(variables, raw, strict=True):
             variable.assign(value)
 
     def apply_averaged_weights(self) -> None:
-        """Give the model its averaged weights, if the recipe averages weights."""
+        """Give the model its averaged weights and statistics, if the recipe averages weights."""
         if self._recipe.ema:
             self._optimizer.finalize_variable_values(self._variables)
+        for variable, average in zip(self._statistics, self._averages, strict=True):
+            variable.assign(average)
+
+
+def training_forward(model: Any) -> tuple[Callable[[Any], Any], bool]:
+    """Return the function that computes the logits of a training step, and if XLA compiles it.
+
+    XLA on a CPU compiles the fused forward pass of LeNet to fast code. Its own convolutions and
+    the gradient of its max-pooling are slower than TensorFlow's.
+    """
+    if fused_forward.fits(model):
+        return fused_forward.fused_forward(model), True
+    return functools.partial(model, training=True), False
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
@@ -297,7 +331,7 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
         # In a short training, a larger momentum would keep the initial weights in the average.
         ema_momentum=max(0.0, min(recipe.ema, 1 - 10 / total)),
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 

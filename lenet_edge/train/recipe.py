@@ -23,7 +23,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a training. All recipes train the same network.
+    """Settings of a training, of any network.
 
     Sources: D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015;
     I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019 (AdamW), and "SGDR:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.networks import LENET, Architecture, Block, Network
 from lenet_edge.support import npz
 from lenet_edge.support.files import atomic_write
-from lenet_edge.train.recipe import Augmentation, Recipe
+from lenet_edge.train.recipe import DEFAULT, Augmentation, Recipe
 
 LOSS_EVERY = 100  # steps between two losses in the history, and steps in one compiled call
 HISTORY_FILE = "history.json"
@@ -25,18 +26,34 @@ CURVE_FILE = "curve.png"
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that determines the final weights of a training on one machine."""
+    """Everything that determines the final weights of a training on one machine.
 
-    recipe: Recipe
-    seed: int
-    data_sha256: str
+    `data_sha256` is the digest of the training images; `loop.train` sets it.
+    """
 
-    @classmethod
-    def of(cls, recipe: Recipe, seed: int, training: Dataset) -> TrainingSettings:
-        """Create the settings of a training on the images and labels of `training`."""
+    recipe: Recipe = DEFAULT
+    seed: int = 1
+    data_sha256: str = ""
+    network: Network = LENET
+
+    def on(self, training: Dataset) -> TrainingSettings:
+        """Return these settings for the images and labels of `training`."""
         data = hashlib.sha256(training.images.tobytes())
         data.update(training.labels.tobytes())
-        return cls(recipe, seed, data.hexdigest())
+        return dataclasses.replace(self, data_sha256=data.hexdigest())
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainingSettings:
+        """Create settings from their JSON values; those of an older training may lack some."""
+        recipe = dict(values["recipe"])
+        if augmentation := recipe["augmentation"]:
+            recipe["augmentation"] = Augmentation(**augmentation)
+        network = values.get("network", LENET)
+        if not isinstance(network, str):
+            blocks = tuple(Block(**block) for block in network["blocks"])
+            dense = tuple(network["dense"])
+            network = Architecture(**{**network, "blocks": blocks, "dense": dense})
+        return cls(**{**values, "recipe": Recipe(**recipe), "network": network})
 
     def differences(self, other: TrainingSettings) -> list[tuple[str, Any, Any]]:
         """List name, own value and other value of each setting that differs."""
@@ -93,7 +110,7 @@ class History:
 class TrainingState:
     """State of a training after a whole epoch.
 
-    `arrays` are the weights of the model, followed by the variables of the optimizer.
+    `arrays` are those of `loop.EpochRunner.variable_arrays`.
     """
 
     history: History
@@ -127,13 +144,8 @@ class TrainingState:
             stored = npz.read_arrays(path)
             about = json.loads(str(stored["about"]))
             arrays = tuple(stored[f"arr_{i}"] for i in range(len(stored) - 1))
-            settings = about.pop("settings")
-            recipe = settings.pop("recipe")
-            augmentation = recipe.pop("augmentation")
-            recipe = Recipe(
-                augmentation=Augmentation(**augmentation) if augmentation else None, **recipe
-            )
-            return cls(History(TrainingSettings(recipe=recipe, **settings), **about), arrays)
+            settings = TrainingSettings.from_json(about.pop("settings"))
+            return cls(History(settings, **about), arrays)
         except FileNotFoundError:
             raise LenetEdgeError(
                 f"there is no unfinished training in {folder}; start one without --resume"

@@ -21,6 +21,7 @@ from lenet_edge.errors import DataError, LenetEdgeError
 from lenet_edge.train import loop
 from lenet_edge.train.distribution import make_replicas
 from lenet_edge.train.recipe import BEST
+from lenet_edge.train.saved_state import TrainingSettings
 from tests.conftest import first_images
 from tests.ports import free_port
 
@@ -34,11 +35,12 @@ replicas = make_replicas(sys.argv[1]) if sys.argv[1] != "none" else None
 from lenet_edge.data import mnist
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import BEST
+from lenet_edge.train.saved_state import TrainingSettings
 batch, count = 128, int(sys.argv[3])
 recipe = dataclasses.replace(BEST, epochs=2, validation_images=0, batch_size=batch)
 training = mnist.load("train").subset(slice(batch * count))
-model, history = loop.train(training, mnist.load("test").subset(slice(500)), recipe, seed=5,
-                            replicas=replicas)
+model, history = loop.train(training, mnist.load("test").subset(slice(500)),
+                            TrainingSettings(recipe, seed=5), replicas=replicas)
 losses = [epoch["loss"] for epoch in history.epochs]
 np.savez(sys.argv[2], *model.get_weights(), losses=losses, raw=losses)
 """
@@ -186,8 +188,8 @@ def test_a_batch_that_replicas_cannot_divide_is_an_error(test_part: Dataset) -> 
     replicas = make_replicas("one")
     assert (replicas.count, replicas.is_chief) == (1, True)
     replicas.count = 3  # as on three devices
-    recipe = dataclasses.replace(BEST, epochs=1, batch_size=128)
+    settings = TrainingSettings(dataclasses.replace(BEST, epochs=1, batch_size=128))
     with pytest.raises(DataError, match="a batch of 128 cannot be divided among 3 replicas"):
         loop.train(
-            first_images(test_part, 2000), first_images(test_part, 100), recipe, replicas=replicas
+            first_images(test_part, 2000), first_images(test_part, 100), settings, replicas=replicas
         )
