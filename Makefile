@@ -2,6 +2,7 @@
 #              OPTIONS of `lenet-edge run` shorten it: make demo OPTIONS='--epochs 1'
 # make test    set up everything, then run the tests
 # make quick   run the tests that need no training and no export: 90 seconds on two cores
+# make wheel   build dist/lenet_edge-VERSION-py3-none-any.whl, for pip and pipx
 # Set-up needs Python 3.10 to 3.13 with venv (Debian: python3-venv) and a package index.
 # Nothing else is downloaded. The newest Keras for Python 3.10 cannot open the committed .keras files.
 
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/installed-$(VERSION)
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow quick lint bench exported picture constraints sbom clean
+.PHONY: demo test test-slow quick lint bench exported picture constraints sbom wheel clean
 
 demo: $(INSTALLED)
 	$(BIN)/lenet-edge run --output-dir demo $(OPTIONS)
@@ -80,6 +81,17 @@ sbom: $(INSTALLED) build/sbom/bin/cyclonedx-py
 build/sbom/bin/cyclonedx-py:
 	$(PYTHON) -m venv build/sbom
 	build/sbom/bin/pip install --quiet cyclonedx-bom==7.5.0
+
+# The wheel, in dist/. The same sources give the same bytes: the versions of its tools are pinned,
+# and hatchling gives all files one date.
+wheel: build/wheel/bin/python
+	rm -f dist/lenet_edge-*.whl
+	build/wheel/bin/python -m build --wheel --no-isolation --outdir dist .
+
+build/wheel/bin/python:
+	rm -rf build/wheel
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet build==1.6.1 hatchling==1.33.0 || { rm -rf build/wheel; exit 1; }
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+from lenet_edge.extras import install_command
+
 
 class LenetEdgeError(Exception):
     """Base class of all errors of this package.
@@ -48,9 +50,7 @@ class MissingPackageError(TargetError):
     """A package that a command or a target needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed; install it with: pip install 'lenet-edge[{extra}]'"
-        )
+        super().__init__(f"{package} is not installed; install it with: {install_command(extra)}")
 
 
 class WorkerError(LenetEdgeError):

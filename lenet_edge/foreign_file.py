@@ -17,6 +17,7 @@ from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing, infer_from
 from lenet_edge.artifacts.stated_input import StatedInput
 from lenet_edge.data import mnist
 from lenet_edge.errors import LenetEdgeError, ModelFileError
+from lenet_edge.extras import install_command
 from lenet_edge.rule_choice import compare_on_images, digits_decide, takes_digits
 from lenet_edge.runtimes import NOT_BY_DEFAULT, absence, find_targets, get_target, open_session
 
@@ -64,9 +65,9 @@ def describe_foreign(path: Path, stated: StatedInput, note: Callable[[str], None
     if reasons:
         raise ModelFileError(f"{path} cannot be used: {reasons[0]}")
     names = dict.fromkeys(target.extra for target in usual if target.extra)
-    extras = " or ".join(f"'lenet-edge[{name}]'" for name in names)
     raise ModelFileError(
-        f"{path} has no manifest, and no installed runtime can read it; pip install {extras}"
+        f"{path} has no manifest, and no installed runtime can read it;"
+        f" {', or '.join(map(install_command, names))}"
     )
 
 

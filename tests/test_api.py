@@ -126,7 +126,7 @@ def test_a_board_without_the_packages_of_the_host(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     loaded, error = done.stdout.splitlines()
     assert loaded.startswith("Artifact(")
-    assert error.endswith("is not installed; install it with: pip install 'lenet-edge[host]'")
+    assert "is not installed; install it with: pip install ai-edge-litert " in error
 
 
 # Options for fleets and terminals. A function returns its result instead of printing its JSON.

@@ -91,8 +91,8 @@ def test_targets_lists_working_and_missing_targets(board: BoardVenv) -> None:
     assert targets[board.target]["works"], targets[board.target]["detail"]
     missing = targets["tensorflow-function"]
     assert not missing["works"]
-    assert missing["detail"] == (
-        "tensorflow is not installed; install it with: pip install 'lenet-edge[host]'"
+    assert missing["detail"].startswith(
+        "tensorflow is not installed; install it with: pip install "
     )
 
 
@@ -149,9 +149,7 @@ def test_report(board: BoardVenv, wheel: Path) -> None:
     assert verified.returncode == 0, verified.stderr
     results = ("verified.json", "timed.json")
     missing = board("lenet-edge", "report", *results)
-    assert "jinja2 is not installed; install it with: pip install 'lenet-edge[report]'" in (
-        missing.stderr
-    )
+    assert missing.stderr.endswith("install it with: pip install jinja2 matplotlib pillow\n")
     if board.target != "litert-xnnpack":  # the rest is the same for all targets, and slow
         return
     installed = board("pip", "install", "--quiet", f"{wheel}[report]")
@@ -211,7 +209,8 @@ def test_a_fleet_command_names_the_missing_extra(board: BoardVenv, command: str)
     done = board("lenet-edge", command, file, "--scheduler", "tcp://127.0.0.1:8786")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "Error: distributed is not installed; install it with: pip install 'lenet-edge[fleet]'\n"
+        "Error: distributed is not installed; install it with: pip install cryptography distributed"
+        " tomli\n"
     )
 
 
@@ -223,4 +222,4 @@ def test_a_host_command_names_the_missing_extra(board: BoardVenv, command: str) 
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: ")
-    assert last.endswith(" is not installed; install it with: pip install 'lenet-edge[host]'")
+    assert " is not installed; install it with: pip install ai-edge-litert " in last

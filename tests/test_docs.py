@@ -23,7 +23,8 @@ TEXTS = {name: path.read_text() for name, path in PAGES.items()}
 # Options of other programs.
 OTHERS = {
     "--benchmark-only", "--build", "--count", "--dashboard-address", "--host", "--minutes",
-    "--name", "--no-dashboard", "--no-nanny", "--nthreads", "--resources",
+    "--name", "--no-dashboard", "--no-nanny", "--nthreads", "--publish", "--resources", "--rm",
+    "--build-arg", "--editable", "--file", "--tag", "--user", "--volume",
 }  # fmt: skip
 
 

@@ -25,7 +25,17 @@ RUN = ("lenet-edge ", "eval ", "pytest ")
 ELSEWHERE = {
     "make demo": "flows/test_run.py: it is lenet-edge run",
     "make test": "the run of these tests",
-    "pip install 'lenet-edge[litert]'": "test_board.py",
+    "pip install '.[litert,report]'": "test_board.py: it is the source of the wheel",
+    'pip install "$(echo dist/*.whl)[litert]"': "test_install.py",
+    'pip install "$(echo dist/*.whl)[litert,report]"': "test_board.py",
+    "make wheel": "test_install.py",
+    # Tried by hand: pipx, podman and Docker are not among the tools of the tests.
+    'pipx install "$(echo dist/*.whl)[litert,serve,report]"': "CONTRIBUTING.md: a release",
+    "podman build --tag lenet-edge .": "CONTRIBUTING.md: a release",
+    'podman run --rm --volume "$PWD:/work" lenet-edge verify exported/lenet_int8.tflite':
+        "CONTRIBUTING.md: a release",
+    'podman run --rm --publish 8000:8000 --volume "$PWD:/work" lenet-edge serve --host 0.0.0.0':
+        "CONTRIBUTING.md: a release",
     # What is run in a copy of the package with the files of the page.
     "python -m lenet_edge.flows.make_probe npz": "test_extending.py",
     "lenet-edge export exported/lenet.keras --format npz --float16 --output-dir numpy":
@@ -46,7 +56,7 @@ ELSEWHERE = {
         "verify/test_file_pairs.py",
     "lenet-edge bundle found.tflite --output found.tar.xz": "verify/test_file_pairs.py",
     # Commands that need a fleet.
-    "pip install 'lenet-edge[fleet,litert]'": "test_board.py",
+    'pip install "$(echo dist/*.whl)[fleet,litert]"': "test_board.py",
     "lenet-edge fleet up": "fleet/test_up.py",
     "lenet-edge fleet status": "fleet/test_up.py",
     "lenet-edge fleet down": "fleet/test_up.py",

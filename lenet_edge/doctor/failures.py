@@ -29,7 +29,7 @@ KNOWN_FAILURES = (
     KnownFailure(
         r"needs NumPy 1,? and NumPy (\S+) is installed|_ARRAY_API not found|compiled using NumPy 1",
         "tflite-runtime was built for NumPy 1: under NumPy 2 it can be imported but not run",
-        "pip install 'numpy<2', or pip install 'lenet-edge[litert]' instead",
+        "pip install 'numpy<2', or pip install ai-edge-litert instead",
         f"{BOARD}; {_NUMPY}",
     ),
     KnownFailure(

@@ -12,6 +12,7 @@ from lenet_edge import worker
 from lenet_edge.doctor.failures import BOARD, find_failure
 from lenet_edge.doctor.finding import Finding, Severity
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.extras import install_command
 from lenet_edge.formats import BY_NAME
 from lenet_edge.machine.elf import elf_architecture, python_architecture
 from lenet_edge.support.safe_import import outside_of_the_current_folder
@@ -41,7 +42,7 @@ def check_python() -> Iterator[Finding]:
         yield Finding(
             "Python", "warning", description,
             "a 32-bit Python on a 64-bit kernel; most runtimes have packages for 64 bits only",
-            "install the 64-bit system, or use tflite-runtime: pip install 'lenet-edge[tflite]'",
+            f"install the 64-bit system, or use tflite-runtime: {install_command('tflite')}",
             BOARD,
         )  # fmt: skip
         return
@@ -61,7 +62,7 @@ def check_packages(job: str) -> Iterator[Finding]:
             yield Finding(
                 name, "failure" if is_essential else "note", "not installed",
                 f"{_COMMANDS.get(package, 'train, export and run')} cannot be used without it",
-                f"pip install 'lenet-edge[{extra}]'", BOARD,
+                install_command(extra), BOARD,
             )  # fmt: skip
             continue
         try:
@@ -112,7 +113,7 @@ def check_runtimes(report: Callable[[str], None] = lambda name: None) -> Iterato
         yield Finding(
             "runtimes", "failure", "no runtime for .tflite or .onnx files works",
             "none is installed, or the installed runtimes fail as described above",
-            "pip install 'lenet-edge[litert]', or [tflite] on 32-bit Arm, or [onnx]", BOARD,
+            f"{install_command('litert')}, or onnxruntime, or on 32-bit Arm tflite-runtime", BOARD,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import importlib.util
 from typing import Any
 
 from lenet_edge.artifacts.artifact import Artifact
+from lenet_edge.errors import MissingPackageError
 from lenet_edge.runtimes import Deployable, _vulkan
 from lenet_edge.runtimes._compiled_model import NPU_IS_HERE, CompiledSession
 from lenet_edge.runtimes._tflite import open_interpreter
@@ -43,7 +44,7 @@ def absence(target: Target) -> str | None:
     if target.device == "gpu":
         return _vulkan.absence()
     if target.device == "npu" and importlib.util.find_spec("openvino") is None:
-        return "openvino is not installed; pip install 'lenet-edge[npu]'"
+        return str(MissingPackageError("openvino", "npu"))
     return None
 
 

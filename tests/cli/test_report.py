@@ -121,6 +121,6 @@ def test_a_missing_package_is_named_with_its_pip_line(
     )
     name = {"PIL": "pillow"}.get(package, package)
     assert done.stderr == (
-        f"Error: {name} is not installed; install it with: pip install 'lenet-edge[report]'\n"
+        f"Error: {name} is not installed; install it with: pip install jinja2 matplotlib pillow\n"
     )
     assert done.returncode == 1

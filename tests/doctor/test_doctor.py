@@ -46,7 +46,7 @@ def test_board_without_faults(venv: BareVenv) -> None:
     assert status == 0
     assert findings["tflite-runtime-cpu"]["status"] == "ok"
     assert findings["litert-xnnpack"]["status"] == "note"
-    assert findings["litert-xnnpack"]["fix"] == "pip install 'lenet-edge[litert]'"
+    assert findings["litert-xnnpack"]["fix"] == "pip install ai-edge-litert"
     assert findings["pillow"]["cause"] == "predict and serve cannot be used without it"
     status, findings = venv.run_doctor("--job", "host")
     assert status == 3
@@ -58,7 +58,7 @@ def test_missing_runtime(venv: BareVenv) -> None:
     status, findings = venv.run_doctor()
     assert status == 3
     assert findings["runtimes"]["status"] == "failure"
-    assert "pip install 'lenet-edge[litert]'" in findings["runtimes"]["fix"]
+    assert "pip install ai-edge-litert" in findings["runtimes"]["fix"]
 
 
 @needs.tflite_runtime
