@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,8 +37,8 @@ def show(renderable: Any) -> None:
     from rich.console import Console
     from rich.segment import Segments
 
-    # A pipe has no width. Every table of the commands fits into 80 columns.
-    width = None if sys.stdout.isatty() else 80
+    # A pipe has no width, unless the user states it.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 80
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     segments = console.render(renderable)
     safe = (segment._replace(text=make_printable(segment.text)) for segment in segments)

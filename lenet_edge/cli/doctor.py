@@ -50,18 +50,15 @@ def command(job: str | None, json_file: Path | None) -> None:
 
 def _view(findings: list[Finding], job: str, able: bool) -> Any:
     from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    from lenet_edge.report.terminal.table import TerminalTable, texts
+
+    table = TerminalTable(texts("", "", ""))
     for finding in findings:
         details = (("Cause", finding.cause), ("Fix", finding.fix), ("See", finding.see))
         lines = [finding.found, *(f"{name}: {text}" for name, text in details if text)]
-        status = Text(finding.status, style=_STYLES[finding.status])
-        table.add_row(status, finding.check, "\n".join(lines))
+        style = _STYLES[finding.status]
+        table.row(finding.status, finding.check, "\n".join(lines), styles=[style])
     can = "can do its job" if able else "cannot do its job"
     work = "train and export" if job == "host" else "run models"
     return Group(table, f"This machine {can} as a {job}: {work}.")

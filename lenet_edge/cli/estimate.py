@@ -59,20 +59,18 @@ def command(files: tuple[Path, ...], accelerators: tuple[str, ...], json_file: P
 
 def _view(estimates: list[NpuEstimate]) -> object:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
+    from lenet_edge.report.terminal.table import TerminalTable, figures, texts
     from lenet_edge.results.formatting import microseconds
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
-    for column in ("est. µs", "at MHz", "nodes", "SRAM kB", "DRAM kB", "flash kB"):
-        table.add_column(column, justify="right")
+    names = "est. µs", "at MHz", "nodes", "SRAM kB", "DRAM kB", "flash kB"
+    table = TerminalTable([*texts(""), *figures(*names)])
     for file in dict.fromkeys(estimate.artifact for estimate in estimates):
-        table.add_row(Text(file, style="bold"))
+        table.start(file)
         for row in (estimate for estimate in estimates if estimate.artifact == file):
             flash = row.on_chip_flash_bytes + row.off_chip_flash_bytes
-            table.add_row(
+            table.row(
                 row.accelerator,
                 microseconds(row.latency_s),
                 f"{row.clock_mhz:.0f}",

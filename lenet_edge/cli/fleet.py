@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from lenet_edge.cli._terminal import GATE_FAILED, output, say
 
 if TYPE_CHECKING:
     from lenet_edge.cli._help import Decorated
+    from lenet_edge.report.terminal.table import TerminalTable
 
 
 def _inventory(command: Decorated) -> Decorated:
@@ -95,18 +97,22 @@ def status(inventory: Path, port: int, json_file: Path | None) -> None:
     \b
     Example: lenet-edge fleet status
     """
-    from rich.table import Table
-
     from lenet_edge.fleet.launch import scheduler_address
     from lenet_edge.fleet.status import board_states
 
     boards = board_states(inventory, scheduler_address(port))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("board", "ssh", "tags", "state", "last seen"):
-        table.add_column(name)
+    output(_view(boards), boards, json_file)
+    if any(board["state"] == "missing" for board in boards):
+        raise SystemExit(GATE_FAILED)
+
+
+def _view(boards: Sequence[dict[str, Any]]) -> TerminalTable:
+    from lenet_edge.report.terminal.table import TerminalTable, figures, texts
+
+    table = TerminalTable([*texts("board", "ssh", "tags", "state"), *figures("last seen")])
     for board in boards:
         last_seen_s, state = board["last_seen_s"], board["state"]
-        table.add_row(
+        table.row(
             board["name"],
             board["ssh"] or "",
             ", ".join(board["tags"]),
@@ -114,9 +120,7 @@ def status(inventory: Path, port: int, json_file: Path | None) -> None:
             "" if last_seen_s is None else f"{last_seen_s:.0f} s ago",
             style=None if state in ("idle", "busy") else "red",
         )
-    output(table, boards, json_file)
-    if any(board["state"] == "missing" for board in boards):
-        raise SystemExit(GATE_FAILED)
+    return table
 
 
 @command.command("down")

@@ -13,12 +13,12 @@ from lenet_edge.cli._options import json_option
 from lenet_edge.cli._terminal import GATE_FAILED, output
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from lenet_edge.flows.fit import Fits
     from lenet_edge.inspection import Layer, ModelGraph
     from lenet_edge.inspection.graph import GraphTensor
+    from lenet_edge.report.terminal.table import TerminalTable
 
 _MAX_PHRASES = 8  # the JSON has all
 
@@ -149,18 +149,16 @@ def _by_count(graph: ModelGraph) -> list[tuple[str, int]]:
     return sorted(graph.operators.items(), key=lambda item: -item[1])
 
 
-def _ends(graph: ModelGraph) -> Table:
+def _ends(graph: ModelGraph) -> TerminalTable:
     """Return the table of the inputs and outputs."""
-    from lenet_edge.report.terminal.blocks import titled_table
+    from lenet_edge.report.terminal.table import TerminalTable, texts
 
-    table = titled_table("\ninputs and outputs")
-    table.add_column("", no_wrap=True)
-    table.add_column("name", max_width=28, no_wrap=True)
-    for name in ("shape", "type", "quantization"):
-        table.add_column(name, no_wrap=True)
+    table = TerminalTable(
+        texts("", "name", "shape", "type", "quantization"), "\ninputs and outputs"
+    )
     for side, tensors in (("input", graph.inputs or ()), ("output", graph.outputs or ())):
         for tensor in tensors:
-            table.add_row(side, tensor.name, _shape(tensor), tensor.dtype, _quantization(tensor))
+            table.row(side, tensor.name, _shape(tensor), tensor.dtype, _quantization(tensor))
     return table
 
 
@@ -176,18 +174,17 @@ def _quantization(tensor: GraphTensor) -> str:
     return f"{tensor.scale:.6g}, zero {tensor.zero_point}"
 
 
-def _table(title: str, layers: Sequence[Layer], graph: ModelGraph) -> Table:
+def _table(title: str, layers: Sequence[Layer], graph: ModelGraph) -> TerminalTable:
     """Return the table of a graph's layers."""
-    from lenet_edge.report.terminal.blocks import titled_table
+    from lenet_edge.report.terminal.table import TableColumn, TerminalTable, figures
 
-    table = titled_table(title)
-    table.add_column("layer", max_width=22, no_wrap=True)
-    table.add_column("kind", max_width=17, no_wrap=True)
-    for name in ("output", "parameters", "%", "MACs", "%"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = "output", "parameters", "%", "MACs", "%"
+    table = TerminalTable(
+        [TableColumn("layer", "path"), TableColumn("kind"), *figures(*names)], title
+    )
     for layer in layers:
         shape = layer.output_shape
-        table.add_row(
+        table.row(
             layer.name,
             layer.kind,
             "?" if shape is None else "x".join("?" if s is None else str(s) for s in shape[1:]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,30 +29,9 @@ def command(json_file: Path | None) -> None:
     \b
     Example: lenet-edge targets
     """
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     from lenet_edge.flows.targets import probe_targets
 
     statuses = probe_targets(TERMINAL)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("works", "runs", "version and device"):
-        table.add_column(column, overflow="fold")
-    missing: dict[str, list[str]] = {}
-    for status in statuses:
-        if status.works:
-            table.add_row(
-                Text(status.target.name, style="green"),
-                ", ".join(status.target.formats),
-                _detail(status),
-            )
-        else:
-            missing.setdefault(status.detail, []).append(status.target.name)
-    title = Text("\nCannot run on this machine:") if missing else Text("")
-    lines = [
-        Text(f"{', '.join(names)}: {reason}", style="dim") for reason, names in missing.items()
-    ]
     facts = [
         {
             **dataclasses.asdict(status.target),
@@ -61,7 +41,28 @@ def command(json_file: Path | None) -> None:
         }
         for status in statuses
     ]
-    output(Group(table, title, *lines), facts, json_file)
+    output(_view(statuses), facts, json_file)
+
+
+def _view(statuses: Sequence[TargetStatus]) -> object:
+    from rich.console import Group
+    from rich.text import Text
+
+    from lenet_edge.report.terminal.table import TerminalTable, texts
+
+    table = TerminalTable(texts("works", "runs", "version and device"))
+    missing: dict[str, list[str]] = {}
+    for status in statuses:
+        if status.works:
+            formats = ", ".join(status.target.formats)
+            table.row(status.target.name, formats, _detail(status), styles=["green"])
+        else:
+            missing.setdefault(status.detail, []).append(status.target.name)
+    title = Text("\nCannot run on this machine:") if missing else Text("")
+    lines = [
+        Text(f"{', '.join(names)}: {reason}", style="dim") for reason, names in missing.items()
+    ]
+    return Group(table, title, *lines)
 
 
 def _detail(status: TargetStatus) -> str:

@@ -1,4 +1,4 @@
-"""Terminal views: 80 columns, figures, verdicts, skipped pairs and the recommendation."""
+"""Terminal views: figures, verdicts, skipped pairs and the recommendation."""
 
 from __future__ import annotations
 
@@ -34,18 +34,10 @@ def run() -> BenchRun:
     )
 
 
-def render(view: str, run: BenchRun, width: int = 80) -> str:
+def render(view: str, run: BenchRun) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(VIEWS[view](run))
+    Console(file=stream, width=80).print(VIEWS[view](run))
     return stream.getvalue()
-
-
-@pytest.mark.parametrize("view", VIEWS)
-def test_views_fit_in_80_columns(view: str, run: BenchRun) -> None:
-    narrow, wide = render(view, run), render(view, run, width=500)
-    assert "…" not in narrow
-    assert len(narrow.split()) == len(wide.split())
-    assert max(map(len, narrow.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -67,6 +59,14 @@ def test_figures_are_in_microseconds(run: BenchRun) -> None:
     assert "17.4" in render("bench", run)
     assert "1,234" in render("bench", run)
     assert "FAIL" in render("parity", run)
+
+
+def test_one_line_counts_the_shared_ranks(run: BenchRun) -> None:
+    twins = [measurement(name, 10, 1) for name in ("a.tflite", "b.tflite", "c.tflite")]
+    tied = dataclasses.replace(run, measurements=(*twins, measurement("d.tflite", 50, 1)))
+    text = " ".join(render("bench", tied).split())
+    assert "1 rank is shared; lenet-edge report names the cells." in text
+    assert "shared" not in render("bench", run)
 
 
 def test_a_missing_measurement_is_a_dash(run: BenchRun) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
-from lenet_edge.report.rank import ranking_quantile, ranks, tie_lines
+from lenet_edge.report.rank import ranking_quantile, ranks
 from lenet_edge.report.terminal.blocks import (
-    Blocks,
     delegation_lines,
     doubt_lines,
     group_by_file,
@@ -22,6 +21,7 @@ from lenet_edge.report.terminal.blocks import (
 from lenet_edge.report.terminal.counts import count_views
 from lenet_edge.report.terminal.cycles import cycle_views
 from lenet_edge.report.terminal.layers import layer_views
+from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.formatting import (
     MISSING,
     microseconds,
@@ -41,13 +41,13 @@ def bench_view(run: BenchRun) -> RenderableType:
             *cycle_views(run.cycle_counts),
             *skipped_lines(run.skipped),
         )
-    blocks = Blocks([("batch", 5), ("p50 µs", 7), ("±", 5), ("p90", 7), ("p99", 7),
-                     ("img/s", 6), ("load ms", 7), ("rank", 4)])  # fmt: skip
+    names = "batch", "p50 µs", "±", "p90", "p99", "img/s", "load ms", "rank"
+    table = TerminalTable([*texts(""), *figures(*names)])
     rank_by_key = ranks(run)
     for file, cells in group_by_file(run.measurements):
-        blocks.start(file, f"{cells[0].size}{_inputs(cells[0])}")
+        table.start(file, f"{cells[0].size}{_inputs(cells[0])}")
         for cell in cells:
-            blocks.row(
+            table.row(
                 _target(cell),
                 f"{cell.batch_size}",
                 microseconds(cell.p50_s),
@@ -63,9 +63,9 @@ def bench_view(run: BenchRun) -> RenderableType:
     return Group(
         machine_line(run.environment),
         _speed_facts(run.environment),
-        *blocks.tables,
+        table,
         Text(f"\n{_legend(run)}{left}", style="dim"),
-        *(Text(f"{line}.", style="dim") for line in tie_lines(run)),
+        *_shared_ranks(rank_by_key),
         *layer_views(run.layer_times),
         *count_views(run.instruction_counts),
         *cycle_views(run.cycle_counts),
@@ -76,6 +76,16 @@ def bench_view(run: BenchRun) -> RenderableType:
         *verdict_lines(report for report in run.parity if report.verdict == "fail"),
         *skipped_lines(run.skipped),
     )
+
+
+def _shared_ranks(rank_by_key: Mapping[tuple[str, str, int, int], str]) -> list[Text]:
+    """Return a line with the number of ranks that several cells share, if there are any."""
+    shared = {(key[2:], rank) for key, rank in rank_by_key.items() if rank[-1] in "=?"}
+    if not shared:
+        return []
+    verb = "is" if len(shared) == 1 else "are"
+    text = f"{plural(len(shared), 'rank')} {verb} shared; lenet-edge report names the cells."
+    return [Text(text, style="dim")]
 
 
 def _inputs(cell: Measurement) -> str:

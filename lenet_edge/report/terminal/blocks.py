@@ -1,4 +1,4 @@
-"""Shared parts of the terminal views: blocks of rows, lines on verdicts, skips and machines."""
+"""Shared parts of the terminal views: lines on verdicts, skips and machines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TypeVar
 
-from rich.table import Table
 from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
@@ -14,43 +13,8 @@ from lenet_edge.report.doubts import disturbance_line, invalid_lines
 from lenet_edge.results.formatting import machine_name
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
 
-_NAME_WIDTH = 20
 _MAX_UNAVAILABLE = 6  # names of unavailable targets; `lenet-edge targets` lists all
 Row = TypeVar("Row", Measurement, ParityReport)
-
-
-class Blocks:
-    """Tables below each other with aligned columns; only the first has a header.
-
-    Attributes:
-        tables: one table for each block.
-    """
-
-    def __init__(self, columns: Sequence[tuple[str, int]]) -> None:
-        """Create blocks without rows; `columns` are headings with their width in characters."""
-        self._columns = columns
-        self.tables: list[Table] = []
-
-    def start(self, *title: str) -> None:
-        """Begin a block with a title of several parts."""
-        table = titled_table("  ".join(title))
-        table.show_header = not self.tables
-        table.add_column("", width=_NAME_WIDTH, no_wrap=True)
-        for name, width in self._columns:
-            table.add_column(name, width=width, justify="right", no_wrap=True)
-        self.tables.append(table)
-
-    def row(self, name: str, *cells: str, style: str | None = None) -> None:
-        """Add a row to the last block."""
-        self.tables[-1].add_row(name, *cells, style=style)
-
-
-def titled_table(title: str = "") -> Table:
-    """Return a table without columns and lines, with a bold title on the left, if there is one."""
-    return Table(
-        title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1, 0, 0),
-        header_style="dim",
-    )  # fmt: skip
 
 
 def group_by_file(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from lenet_edge.report.comparison import Change, Comparison, count_verdicts
 from lenet_edge.report.count_comparison import CountChange
-from lenet_edge.report.terminal.blocks import Blocks, machine_line
+from lenet_edge.report.terminal.blocks import machine_line
+from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.formatting import microseconds, points, target_and_threads
 from lenet_edge.results.result_file import BenchRun
 
@@ -37,12 +38,13 @@ def comparison_view(base: BenchRun, comparison: Comparison, fail_above: float) -
 
 def _counts(counts: Sequence[CountChange]) -> list[RenderableType]:
     """Return the instructions and the memory of each file before and after."""
-    blocks = Blocks([("base instr.", 13), ("new instr.", 13), ("ratio", 8), ("", 6)])
+    names = "base instr.", "new instr.", "ratio", ""
+    table = TerminalTable([*texts(""), *figures(*names)])
     styles = {"more": "red", "fewer": "green"}
     for file, group in groupby(counts, key=lambda change: change.base.artifact):
-        blocks.start(file)
+        table.start(file)
         for change in group:
-            blocks.row(
+            table.row(
                 change.base.cpu,
                 f"{change.base.instructions:,.0f}",
                 f"{change.new.instructions:,.0f}",
@@ -54,7 +56,7 @@ def _counts(counts: Sequence[CountChange]) -> list[RenderableType]:
     for cpu in dict.fromkeys(change.base.cpu for change in counts if change.compilers_differ):
         text = f"{cpu}: other compilers or flags built the two programs, which changes counts"
         lines.append(Text(text, style="yellow"))
-    return [*blocks.tables, *lines]
+    return [table, *lines]
 
 
 def _memory_lines(counts: Sequence[CountChange]) -> list[str]:
@@ -76,14 +78,14 @@ def _memory_lines(counts: Sequence[CountChange]) -> list[str]:
 
 def _latencies(base: BenchRun, changes: Sequence[Change]) -> list[RenderableType]:
     """Return the latency ratio and the change of accuracy of each cell."""
-    blocks = Blocks([("batch", 5), ("base µs", 7), ("new µs", 7), ("ratio", 5), ("95 %", 11),
-                     ("acc. pp", 7), ("", 7)])  # fmt: skip
+    names = "batch", "base µs", "new µs", "ratio", "95 %", "acc. pp", ""
+    table = TerminalTable([*texts(""), *figures(*names)])
     styles = {"slower": "red", "faster": "green", "invalid": "yellow"}
     in_order = sorted(changes, key=lambda change: change.base.key)
     for file, group in groupby(in_order, key=lambda change: change.base.artifact):
-        blocks.start(file)
+        table.start(file)
         for change in group:
-            blocks.row(
+            table.row(
                 target_and_threads(change.base.target, change.base.num_threads),
                 f"{change.base.batch_size}",
                 microseconds(change.base.p50_s),
@@ -96,6 +98,6 @@ def _latencies(base: BenchRun, changes: Sequence[Change]) -> list[RenderableType
             )
     return [
         machine_line(base.environment),
-        *blocks.tables,
+        table,
         Text(f"\n{count_verdicts(changes)}", style="dim"),
     ]

@@ -8,13 +8,10 @@ from itertools import groupby
 from rich.console import RenderableType
 from rich.text import Text
 
-from lenet_edge.report.terminal.blocks import titled_table
-from lenet_edge.results.formatting import end_of_name, whole_number
+from lenet_edge.report.terminal.table import TableColumn, TerminalTable, figures
+from lenet_edge.results.formatting import whole_number
 from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.support.printable import make_printable
-
-_NAME, _NUMBER = 22, 10
-_COLUMNS = 5  # processors beside each other
 
 
 def count_views(counts: Iterable[InstructionCount]) -> list[RenderableType]:
@@ -25,24 +22,21 @@ def count_views(counts: Iterable[InstructionCount]) -> list[RenderableType]:
         of_file = list(group)
         title = f"\n{make_printable(file)}  instructions of an inference"
         views.append(Text(title, style="bold"))
-        for first in range(0, len(of_file), _COLUMNS):
-            views.append(_table(of_file[first : first + _COLUMNS]))
+        views.append(_table(of_file))
         views += [Text(line, style="dim") for line in _notes(of_file)]
     return views
 
 
 def _table(counts: Sequence[InstructionCount]) -> RenderableType:
-    table = titled_table()
-    table.add_column("", width=_NAME, no_wrap=True)
-    for count in counts:
-        table.add_column(count.cpu, justify="right", min_width=_NUMBER, no_wrap=True)
+    columns = [TableColumn("", "path"), *figures(*(count.cpu for count in counts))]
+    table = TerminalTable(columns, repeat=True)
     names = dict.fromkeys(name for count in counts for name in count.layers or {})
     for name in names:
-        table.add_row(
-            end_of_name(make_printable(name), _NAME),
+        table.row(
+            name,
             *(whole_number((count.layers or {}).get(name)) for count in counts),
         )
-    table.add_row("total", *(whole_number(count.instructions) for count in counts), style="bold")
+    table.row("total", *(whole_number(count.instructions) for count in counts), style="bold")
     memory = (
         ("flash, bytes", [count.flash_total_bytes for count in counts]),
         ("RAM, bytes", [count.ram_bytes for count in counts]),
@@ -50,7 +44,7 @@ def _table(counts: Sequence[InstructionCount]) -> RenderableType:
     )
     for name, sizes in memory:
         if any(size is not None for size in sizes):
-            table.add_row(name, *map(whole_number, sizes), style="dim")
+            table.row(name, *map(whole_number, sizes), style="dim")
     return table
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from lenet_edge.report.terminal.blocks import titled_table
+from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.cycle_count import CycleCount
 from lenet_edge.results.formatting import MISSING
 from lenet_edge.support.printable import make_printable
@@ -17,14 +17,11 @@ def cycle_views(counts: Sequence[CycleCount]) -> list[RenderableType]:
     """Return a table with a row for each file on each board; nothing without counts."""
     if not counts:
         return []
-    table = titled_table()
-    table.add_column("", overflow="fold")
-    for name in ("median", "middle half", "range", "ms"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = TerminalTable([*texts(""), *figures("median", "middle half", "range", "ms")])
     for count in counts:
         seconds = count.median_s
-        table.add_row(
-            make_printable(f"{count.artifact} on {count.target}"),
+        table.row(
+            f"{count.artifact} on {count.target}",
             f"{count.median:,.0f}",
             f"{count.lower_quartile:,.0f} to {count.upper_quartile:,.0f}",
             f"{count.minimum:,.0f} to {count.maximum:,.0f}",

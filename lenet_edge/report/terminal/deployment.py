@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lenet_edge.report.terminal.blocks import (
-    Blocks,
     group_by_file,
     machine_line,
     skipped_lines,
     verdict_lines,
     verdict_style,
 )
+from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.formatting import MISSING, microseconds, percent, points
 from lenet_edge.results.result_file import BenchRun
 
@@ -35,21 +35,21 @@ def deployment_view(
         findings: results of the checks of `doctor` on the board.
     """
     batches = sorted({cell.batch_size for cell in board.measurements})
-    columns = [column for size in batches for column in ((f"b{size} µs", 8), ("host", 6))]
-    blocks = Blocks([("acc %", 6), ("drop", 5), ("agree%", 6), *columns])
+    names = [name for size in batches for name in (f"b{size} µs", "host")]
+    table = TerminalTable([*texts(""), *figures("acc %", "drop", "agree%", *names)])
     cells_by_machine = [
         {(cell.artifact, cell.target, cell.batch_size): cell for cell in run.measurements}
         for run in (board, host)
     ]
     for file, reports in group_by_file(board.parity):
-        blocks.start(file)
+        table.start(file)
         for report in reports:
             measured = [
                 cells.get((file, report.target, size))
                 for size in batches
                 for cells in cells_by_machine
             ]
-            blocks.row(
+            table.row(
                 report.target,
                 percent(report.candidate_accuracy),
                 points(report.accuracy_drop),
@@ -61,7 +61,7 @@ def deployment_view(
     return Group(
         Text("Board: ").append_text(machine_line(board.environment)),
         Text("Host: ").append_text(machine_line(host.environment)),
-        *blocks.tables,
+        table,
         Text(f"\nMedian latency of a batch; {MISSING} if it was not measured.", style="dim"),
         *_emulation(board),
         *(Text(f"invalid: {reason}", style="red") for reason in invalid),

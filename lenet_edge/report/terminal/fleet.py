@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from lenet_edge.report.equal_boards import find_outliers, machines_name
@@ -14,10 +13,10 @@ from lenet_edge.report.page_tables import boards_section
 from lenet_edge.report.recommend import recommend
 from lenet_edge.report.terminal.blocks import skipped_lines, verdict_lines
 from lenet_edge.report.terminal.parity import parity_view
+from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.result_file import BenchRun, FleetRun
 
 _MAX_BOARDS = 24
-_MAX_FILES = 7  # more columns do not fit in 80 characters
 
 
 def fleet_view(fleet: FleetRun) -> RenderableType:
@@ -54,14 +53,11 @@ def _boards_table(boards: Sequence[BenchRun]) -> list[RenderableType]:
     section = boards_section(boards)
     if section.table is None:
         return []
-    columns = list(section.table.columns[:-1][: 1 + _MAX_FILES])
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    for number, name in enumerate(columns):
-        heading = name.removeprefix("lenet_").replace(".", "\n.") if number else ""
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    table.add_column("rel.", justify="right", header_style="dim")
+    files = section.table.columns[1:-1]
+    names = (name.removeprefix("lenet_").replace(".", "\n.") for name in files)
+    table = TerminalTable([*texts(""), *figures(*names, "rel.")], repeat=True)
     for row, style in zip(section.table.rows[:_MAX_BOARDS], section.table.styles, strict=False):
-        table.add_row(*row[: len(columns)], row[-1], style="yellow" if style else None)
+        table.row(*row, style="yellow" if style else None)
     note = section.notes[0]
     more = len(boards) - _MAX_BOARDS
     if more > 0:

@@ -9,12 +9,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lenet_edge.report.history import Series, figure_text, is_worse
-from lenet_edge.report.terminal.blocks import titled_table
+from lenet_edge.report.terminal.table import TableColumn, TerminalTable, figures, texts
 from lenet_edge.support.printable import make_printable
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _WIDTH = 14  # newest points that are drawn
-_NAME = 32
 
 
 def history_view(series: Sequence[Series]) -> RenderableType:
@@ -22,21 +21,17 @@ def history_view(series: Sequence[Series]) -> RenderableType:
     views: list[RenderableType] = []
     for machine, group in groupby(series, key=lambda each: each.machine):
         views.append(Text(f"\n{make_printable(machine)}", style="bold"))
-        table = titled_table()
-        for name, width in (("", _NAME), ("", 8)):
-            table.add_column(name, width=width, no_wrap=True, overflow="ellipsis")
-        for name, width in (("newest", 13), ("total", 7)):
-            table.add_column(name, width=width, justify="right", no_wrap=True)
-        table.add_column("", width=_WIDTH, no_wrap=True)
+        columns = [*texts("", ""), *figures("newest", "total"), TableColumn("", "picture")]
+        table = TerminalTable(columns)
         lines = []
         artifact = ""
         for each in group:
             if each.artifact != artifact:
                 artifact = each.artifact
-                table.add_row(make_printable(artifact), style="bold")
-            table.add_row(
-                f"  {make_printable(each.place or 'the file')}",
-                "accur." if each.metric == "accuracy" else each.metric[:8],
+                table.start(artifact)
+            table.row(
+                each.place or "the file",
+                each.metric,
                 figure_text(each.metric, each.points[-1].value),
                 f"{each.total_ratio - 1:+.1%}" if len(each.points) > 1 else "",
                 sparkline([point.value for point in each.points]),

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from rich.console import RenderableType
 from rich.text import Text
 
-from lenet_edge.report.terminal.blocks import titled_table
+from lenet_edge.report.terminal.table import TableColumn, TerminalTable, figures, texts
 from lenet_edge.results.formatting import (
     MISSING,
-    end_of_name,
     microseconds,
     short_number,
     target_and_threads,
@@ -18,7 +17,7 @@ from lenet_edge.results.formatting import (
 from lenet_edge.results.layer_times import LayerTime, LayerTimes
 from lenet_edge.support.printable import make_printable
 
-_BAR, _NAME, _OPERATOR = 6, 22, 12
+_BAR = 6  # characters
 
 
 def layer_views(all_times: Iterable[LayerTimes]) -> list[RenderableType]:
@@ -26,22 +25,21 @@ def layer_views(all_times: Iterable[LayerTimes]) -> list[RenderableType]:
     views: list[RenderableType] = []
     for times in all_times:
         target = target_and_threads(times.target, times.num_threads)
-        table = titled_table(f"\n{times.artifact}  layers on {target}, batch {times.batch_size}")
-        table.add_column("", width=_NAME, no_wrap=True)
-        table.add_column("", width=_OPERATOR, no_wrap=True)
-        for name, width in (("µs", 6), ("%", 3)):
-            table.add_column(name, width=width, justify="right", no_wrap=True)
-        table.add_column("", width=_BAR, no_wrap=True)
         has_errors = any(layer.lost_db is not None for layer in times.layers)
-        for name in ("MACs", "param", "bytes", *(["-dB"] if has_errors else [])):
-            table.add_column(name, width=5, justify="right", no_wrap=True)
+        columns = [
+            TableColumn("", "path"),
+            *texts(""),
+            *figures("µs", "%"),
+            TableColumn("", "picture"),
+            *figures("MACs", "param", "bytes", *(["-dB"] if has_errors else [])),
+        ]
+        title = f"\n{times.artifact}  layers on {target}, batch {times.batch_size}"
+        table = TerminalTable(columns, title)
         for layer in times.layers:
             row = _row(times, layer)
-            table.add_row(
-                *row[: len(table.columns)], style="bold" if layer is times.largest else None
-            )
+            table.row(*row[: len(columns)], style="bold" if layer is times.largest else None)
         for name, seconds in times.rests:
-            table.add_row(
+            table.row(
                 name, "", microseconds(seconds), f"{100 * times.share(seconds):.0f}", style="dim"
             )
         doubt = "" if times.agrees else "yellow"
@@ -58,8 +56,8 @@ def _legend(times: LayerTimes, has_errors: bool) -> str:
 def _row(times: LayerTimes, layer: LayerTime) -> list[str]:
     share = times.share(layer.time_s)
     return [
-        end_of_name(make_printable(layer.name), _NAME),
-        make_printable(layer.operator)[:_OPERATOR],
+        layer.name,
+        layer.operator,
         microseconds(layer.time_s),
         f"{100 * share:.0f}",
         "█" * min(_BAR, round(_BAR * share)),

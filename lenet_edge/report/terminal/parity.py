@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from lenet_edge.artifacts.head import Head
 from lenet_edge.report.terminal.blocks import (
-    Blocks,
     delegation_lines,
     group_by_file,
     skipped_lines,
-    titled_table,
     verdict_lines,
     verdict_style,
 )
+from lenet_edge.report.terminal.table import TableColumn, TerminalTable, figures, texts
 from lenet_edge.results.formatting import MISSING, percent, points
 from lenet_edge.results.parity_report import LayerError, OutputReport, ParityReport
 from lenet_edge.results.result_file import BenchRun
@@ -28,15 +26,15 @@ _VERDICTS = {"pass": "pass", "fail": "FAIL"}
 
 def parity_view(run: BenchRun) -> RenderableType:
     """Return the parity reports of a run, one block for each file."""
-    blocks = Blocks([("acc %", 6), ("95 % CI", 11), ("drop", 6), ("p", 5), ("agree%", 6),
-                     ("flips", 5), ("max err", 7), ("", 4)])  # fmt: skip
+    names = "acc %", "95 % CI", "drop", "p", "agree%", "flips", "max err"
+    table = TerminalTable([*texts(""), *figures(*names, "")])
     # The figures of files that were compared output by output stand in tables of their own.
     by_image = [report for report in run.parity if not report.outputs]
     for file, reports in group_by_file(by_image):
-        blocks.start(file)
+        table.start(file)
         for report in reports:
             low, high = report.accuracy_interval or (None, None)
-            blocks.row(
+            table.row(
                 report.target,
                 percent(report.candidate_accuracy),
                 f"{percent(low)}–{percent(high)}" if low is not None else MISSING,
@@ -58,7 +56,7 @@ def parity_view(run: BenchRun) -> RenderableType:
     for report in run.parity:
         details += _layers(report.layers, f"\n{report.candidate}: layers")
     return Group(
-        *blocks.tables,
+        table,
         *details,
         *(delegation_lines(run.parity) if len(run.parity) > 1 else []),
         *verdict_lines(run.parity),
@@ -100,14 +98,13 @@ def _outputs(report: ParityReport) -> list[RenderableType]:
     """Return the table of the outputs of two files that were compared output by output."""
     if not report.outputs:
         return []
-    table = titled_table(f"\n{report.candidate} on {report.target}, against {report.reference}")
-    table.add_column("output", max_width=17, no_wrap=True)
-    for name in ("max err", "mean err", "SNR dB", "cosine", "agree%"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("bounds", max_width=20)
-    table.add_column("", no_wrap=True)
+    names = "max err", "mean err", "SNR dB", "cosine", "agree%"
+    table = TerminalTable(
+        [*texts("output"), *figures(*names), *texts("bounds"), *figures("")],
+        f"\n{report.candidate} on {report.target}, against {report.reference}",
+    )
     for output in report.outputs:
-        table.add_row(
+        table.row(
             output.name or output.reference_name,
             f"{output.max_abs_error:.1e}",
             f"{output.mean_abs_error:.1e}",
@@ -167,13 +164,14 @@ def _classes(report: ParityReport) -> list[Text]:
     return lines
 
 
-def _flips(report: ParityReport) -> Table:
+def _flips(report: ParityReport) -> TerminalTable:
     hidden = len(report.flips) - _MAX_ROWS
-    table = titled_table("flips" if hidden <= 0 else f"flips, the first {_MAX_ROWS}")
-    for name in ("image", "label", "was", "confidence", "is", "confidence"):
-        table.add_column(name, justify="right")
+    table = TerminalTable(
+        figures("image", "label", "was", "confidence", "is", "confidence"),
+        "flips" if hidden <= 0 else f"flips, the first {_MAX_ROWS}",
+    )
     for flip in report.flips[:_MAX_ROWS]:
-        table.add_row(
+        table.row(
             f"{flip.index}",
             MISSING if flip.label is None else f"{flip.label}",
             f"{flip.was}",
@@ -192,13 +190,16 @@ def _layers(layers: Sequence[LayerError], title: str) -> list[RenderableType]:
     """Return the table of a quantized file's layers, worst first, and a hint on the worst."""
     if not layers:
         return []
-    table = titled_table(title)
-    table.add_column("layer, worst first", max_width=24, no_wrap=True)
-    table.add_column("kind", max_width=17, no_wrap=True)
-    for name in ("SQNR dB", "lost dB", "max err", "clipped"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = TerminalTable(
+        [
+            TableColumn("layer, worst first", "path"),
+            TableColumn("kind"),
+            *figures("SQNR dB", "lost dB", "max err", "clipped"),
+        ],
+        title,
+    )
     for layer in layers:
-        table.add_row(
+        table.row(
             layer.name,
             layer.kind,
             "exact" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",

@@ -7,7 +7,6 @@ from rich.text import Text
 
 from lenet_edge.report.recommend import recommend
 from lenet_edge.report.terminal.blocks import (
-    Blocks,
     doubt_lines,
     group_by_file,
     machine_line,
@@ -15,6 +14,7 @@ from lenet_edge.report.terminal.blocks import (
     verdict_lines,
     verdict_style,
 )
+from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.formatting import microseconds, percent, points, short_number
 from lenet_edge.results.result_file import BenchRun
 
@@ -22,15 +22,15 @@ from lenet_edge.results.result_file import BenchRun
 def summary_view(run: BenchRun) -> RenderableType:
     """Return parity and latency in one table, with the recommendation below."""
     batches = sorted({cell.batch_size for cell in run.measurements})
-    p50 = [(f"b{size} µs" if size == batches[0] else f"b{size}", 7) for size in batches]
-    blocks = Blocks([("acc %", 7), ("drop", 5), ("agree%", 6), *p50, ("img/s", 5)])
+    p50 = [f"b{size} µs" if size == batches[0] else f"b{size}" for size in batches]
+    table = TerminalTable([*texts(""), *figures("acc %", "drop", "agree%", *p50, "img/s")])
     cells = {(cell.artifact, cell.target, cell.batch_size): cell for cell in run.measurements}
     for file, reports in group_by_file(run.parity):
         size = next((cell.size for cell in run.measurements if cell.artifact == file), "")
-        blocks.start(file, size)
+        table.start(file, size)
         for report in reports:
             measured = [cells.get((file, report.target, size)) for size in batches]
-            blocks.row(
+            table.row(
                 report.target,
                 percent(report.candidate_accuracy),
                 points(report.accuracy_drop),
@@ -43,7 +43,7 @@ def summary_view(run: BenchRun) -> RenderableType:
     legend = "bN: median latency at batch N in µs. img/s: throughput at the best batch size."
     return Group(
         machine_line(run.environment),
-        *blocks.tables,
+        table,
         Text(f"\n{legend}", style="dim"),
         *skipped_lines(run.skipped),
         *verdict_lines(run.parity),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.formatting import microseconds
 
 
@@ -20,9 +20,8 @@ def tuning_view(facts: dict[str, Any]) -> RenderableType:
     Args:
         facts: JSON object that `Tuned.to_json` returns.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("mix", "drop pp", "agree %", "µs", "of float32", "bytes"):
-        table.add_column(column, justify="left" if column == "mix" else "right")
+    names = "drop pp", "agree %", "µs", "of float32", "bytes"
+    table = TerminalTable([*texts("mix"), *figures(*names)])
     candidates, winner = facts["candidates"], facts["winner"]
     settings = next(c["settings"] for c in candidates if c["name"] == winner["candidate"])
     for candidate in sorted(candidates, key=lambda c: c["ratio_to_float32"]["p50_s"]):
@@ -30,7 +29,7 @@ def tuning_view(facts: dict[str, Any]) -> RenderableType:
         if not (candidate["on_front"] or won or candidate is candidates[0]):
             continue
         ratio = candidate["ratio_to_float32"]
-        table.add_row(
+        table.row(
             candidate["name"],
             f"{candidate['accuracy_drop']:.2f}",
             f"{100 * candidate['top1_agreement']:.2f}",
