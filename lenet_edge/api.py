@@ -154,6 +154,7 @@ def export(
     model: PathLike | Artifact | None = None,
     *,
     int8: bool = False,
+    int4: bool = False,
     float16: bool = False,
     dynamic: bool = False,
     int16x8: bool = False,
@@ -174,6 +175,7 @@ def export(
     Args:
         model: a .keras or .onnx file; None means exported/lenet.keras.
         int8: export int8 files too.
+        int4: export int8 files with int4 weights in dense layers too.
         float16: export files with float16 weights too.
         dynamic: export files with int8 weights and float activations too.
         int16x8: export files with int16 activations and int8 weights too.
@@ -201,7 +203,9 @@ def export(
     """
     from lenet_edge.flows.host import host_packages
 
-    chosen = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
+    chosen = {
+        "float16": float16, "dynamic": dynamic, "int8": int8, "int4": int4, "int16x8": int16x8
+    }  # fmt: skip
     precisions = ["float32", *(name for name, wanted in chosen.items() if wanted or all)]
     path = EXPORTED / "lenet.keras" if model is None else _path(model)
     with host_packages():

@@ -31,6 +31,8 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
 )
 @option(_PRECISIONS, "--int8", is_flag=True,
         help="Also write full-integer int8 (TFLite) and QDQ int8 (ONNX) files.")  # fmt: skip
+@option(_PRECISIONS, "--int4", is_flag=True,
+        help="Also write int8 files with int4 weights in dense layers (TFLite, C).")  # fmt: skip
 @option(_PRECISIONS, "--float16", is_flag=True,
         help="Also write files with float16 weights, half the size.")  # fmt: skip
 @option(_PRECISIONS, "--dynamic", is_flag=True,
@@ -87,6 +89,7 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
 def command(
     model: Path,
     int8: bool,
+    int4: bool,
     float16: bool,
     dynamic: bool,
     int16x8: bool,
@@ -117,7 +120,9 @@ def command(
     """
     from lenet_edge.flows.export import export
 
-    chosen = {"float16": float16, "dynamic": dynamic, "int8": int8, "int16x8": int16x8}
+    chosen = {
+        "float16": float16, "dynamic": dynamic, "int8": int8, "int4": int4, "int16x8": int16x8
+    }  # fmt: skip
     export(
         model,
         output_dir,

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.target import Images
 
-PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
-CALIBRATED_PRECISIONS = ("int8", "int16x8")
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int4", "int16x8")
+CALIBRATED_PRECISIONS = ("int8", "int4", "int16x8")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ConversionRequest:
     Attributes:
         model: the Keras model, or an `onnx_model.OnnxModel`.
         precision: one of the converter's `PRECISIONS`.
-        calibration: images that set the ranges of int8 and int16x8 activations: float32 of shape
+        calibration: images that set the ranges of int8 and int16 activations: float32 of shape
             (N, height, width, channels), scaled as in training. A tuple of arrays, channels last,
             if the model has several inputs.
         batch_size: None leaves the batch free.

@@ -80,7 +80,7 @@ def export(
         formats: names of `lenet_edge.formats.EXPORT_CHOICES`. "c" makes the int8 .tflite file and
             a C array of it. "firmware" makes this file, the int8 C file, and a folder for
             `options.board`.
-        precisions: "float32", "float16", "dynamic", "int8" and "int16x8".
+        precisions: "float32", "float16", "dynamic", "int8", "int4" and "int16x8".
         options: other choices.
         report: called with each artifact after it is written.
         note: called with further messages for the user.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lenet_edge.export import int4
 from lenet_edge.export.checkpoint import inference_function
 from lenet_edge.export.converter import (
     CALIBRATED_PRECISIONS,
@@ -32,8 +34,16 @@ def convert(request: ConversionRequest) -> Converted:
     - "dynamic": int8 weights of the dense layers with one scale for each layer; their inputs are
       quantized at run time;
     - "int8": int8 weights, activations, input and output;
+    - "int4": the same, with int4 weights in dense layers;
     - "int16x8": int8 weights, int16 activations, input and output.
     """
+    if request.precision == "int4":
+        parts = [
+            convert(dataclasses.replace(request, precision=precision))
+            for precision in ("int8", "float32")
+        ]
+        content = int4.quantize_dense_layers(*(part.content for part in parts))
+        return dataclasses.replace(parts[0], content=content)
     function = inference_function(request.model, request.batch_size).get_concrete_function()
     # No second argument: passing the model would leave variable handles in the file.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])

@@ -22,7 +22,7 @@ from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
 
 CONVERTER = f"lenet-edge {__version__} wasm"
-PRECISIONS = ("float32", "dynamic", "int8")
+PRECISIONS = ("float32", "dynamic", "int8", "int4")
 _FLAGS = ("--target=wasm32", "-O3", "-msimd128", "-mbulk-memory", "-nostdlib", "-nostdlibinc")
 # The stack comes first in memory, so that a stack overflow traps and cannot overwrite the weights.
 _LINKER_OPTIONS = ("--no-entry", "--strip-debug", "--stack-first", "--export=__heap_base")

@@ -38,7 +38,7 @@ def export(
         output_dir: the folder for the files and their manifests.
         console: the display.
         formats: "tflite", "onnx", "native", "wasm", "ncnn", "c" and "firmware".
-        precisions: "float32", "float16", "dynamic", "int8" and "int16x8".
+        precisions: "float32", "float16", "dynamic", "int8", "int4" and "int16x8".
         dataset: see `datasets.load`.
         data_dir: see `datasets.load`.
         cpu: the processor that int8 ONNX files will run on: "x86", "arm", or "auto".

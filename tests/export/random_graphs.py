@@ -103,7 +103,9 @@ class RandomGraph:
             values = self.random.standard_normal(shape).astype(np.float32) / np.float32(inputs**0.5)
             bias = self.random.standard_normal(count).astype(np.float32)
             return [self.file.constant(values), self.file.constant(bias)]
-        wanted = out.scale * 60 / (source.scale * 70 * 70 * inputs**0.5)
+        is_int4 = self.dtype == "int8" and self.flip(0.3)
+        spread = 70 * (4 if is_int4 else 70) * inputs**0.5  # of the sums
+        wanted = out.scale * 60 / (source.scale * spread)
         scales = wanted * 2.0 ** self.random.uniform(-2, 1, count)
         if self.dtype == "uint8" or self.flip(0.3):
             scales = scales[:1]
@@ -111,10 +113,12 @@ class RandomGraph:
         low, high, zero = -127, 128, 0
         if self.dtype == "uint8":
             low, high, zero = 0, 256, int(self.random.integers(0, 256))
+        if is_int4:
+            low, high = -8, 8
         values = self.random.integers(low, high, shape).astype(self.dtype)
-        found = [self.file.constant(values, scale=scales, zero=zero, axis=axis)]
+        dtype = "int4" if is_int4 else self.dtype
+        found = [self.file.constant(values, dtype, scale=scales, zero=zero, axis=axis)]
         if len(shape) == 4 or self.flip(0.8):  # convolutions need one
-            spread = 70 * 70 * inputs**0.5
             bias = self.random.integers(-spread, spread + 1, count).astype(np.int32)
             bias_scales = [float(np.float32(np.float32(source.scale) * np.float32(scale)))
                            for scale in scales]  # fmt: skip

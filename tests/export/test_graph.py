@@ -43,7 +43,7 @@ def onnx_operators(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8", "int16x8"])
+@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8", "int4", "int16x8"])
 def test_tflite_operators(matrix: Matrix, precision: str) -> None:
     assert tflite_operators(matrix["tflite", precision].path) == LENET
 

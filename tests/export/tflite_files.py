@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from lenet_edge.export import int4
 from lenet_edge.export.embed import write_tflite
 
 TYPES = {
@@ -18,6 +19,7 @@ TYPES = {
     "uint8": schema.TensorType.UINT8,
     "int64": schema.TensorType.INT64,
     "int8": schema.TensorType.INT8,
+    "int4": schema.TensorType.INT4,
     "int16": schema.TensorType.INT16,
     "bool": schema.TensorType.BOOL,
 }
@@ -66,7 +68,7 @@ class File:
         made.shape, made.type = [int(size) for size in shape], TYPES[dtype]
         made.name = f"t{len(self.graph.tensors)}"
         made.shapeSignature = None if signature is None else list(signature)
-        if dtype in ("int8", "uint8", "int16") or (values is not None and dtype == "int32"):
+        if dtype in ("int8", "int4", "uint8", "int16") or (values is not None and dtype == "int32"):
             scales = [scale] if isinstance(scale, (int, float)) else list(scale)
             made.quantization = schema.QuantizationParametersT()
             made.quantization.scale = [float(each) for each in scales]
@@ -75,6 +77,7 @@ class File:
         made.buffer = 0
         if values is not None:
             buffer = schema.BufferT()
+            values = int4.pack(values) if dtype == "int4" else values
             buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
             self.model.buffers.append(buffer)
             made.buffer = len(self.model.buffers) - 1
@@ -86,9 +89,9 @@ class File:
         self.inputs.append(self.tensor(shape, *facts, **more))
         return self.inputs[-1]
 
-    def constant(self, values: npt.NDArray[Any], **facts: Any) -> int:
-        """Add a constant."""
-        return self.tensor(values.shape, values.dtype.name, values=values, **facts)
+    def constant(self, values: npt.NDArray[Any], dtype: str = "", **facts: Any) -> int:
+        """Add a constant; `dtype` may be "int4" for values of int8."""
+        return self.tensor(values.shape, dtype or values.dtype.name, values=values, **facts)
 
     def operator(self, kind: str, inputs: Sequence[int], output: int, **options: Any) -> int:
         """Add an operator, and return its output."""

@@ -20,8 +20,10 @@ from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.support.files import atomic_write
 
 CONVERTER = f"lenet-edge {__version__} native"
-# "dynamic": float convolutions and int8 dense weights. "int8": the integers of TensorFlow Lite.
-PRECISIONS = ("float32", "dynamic", "int8")
+# "dynamic": float convolutions and int8 dense weights. "int8" and "int4": the integers of
+# TensorFlow Lite.
+PRECISIONS = ("float32", "dynamic", "int8", "int4")
+_INTEGERS = ("int8", "int4")
 
 
 def convert(request: ConversionRequest) -> Converted:
@@ -41,8 +43,8 @@ def convert(request: ConversionRequest) -> Converted:
 def write(request: ConversionRequest, name: str, lanes: int = MOST_LANES) -> Compiled:
     """Return the C code of a float model.
 
-    A chain of layers in float gets the kernels with vectors in `floats`. Any other model, and int8,
-    goes through the .tflite file.
+    A chain of layers in float gets the kernels with vectors in `floats`. Any other model, int8 and
+    int4 go through the .tflite file.
 
     Args:
         request: the model and its precision.
@@ -53,7 +55,7 @@ def write(request: ConversionRequest, name: str, lanes: int = MOST_LANES) -> Com
         ModelFileError: a layer or an operator is not covered.
     """
     code = None
-    if request.precision != "int8":
+    if request.precision not in _INTEGERS:
         try:
             code = _write_chain(request, name, lanes)
         except ModelFileError as error:

@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.errors import ModelFileError
+from lenet_edge.export import int4
 from lenet_edge.support.printable import make_printable
 
 MAX_ELEMENTS = 1 << 28
 # Source: TensorType in tensorflow/lite/schema/schema.fbs.
-_DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 9: "int8"}
-_ITEM = {name: np.dtype(name).newbyteorder("<") for name in _DTYPES.values()}
+_DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 9: "int8", 17: "int4"}
+_ITEM = {name: np.dtype(name).newbyteorder("<") for name in _DTYPES.values() if name != "int4"}
+_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7)}
 Values = npt.NDArray[Any]
 
 
@@ -29,11 +31,12 @@ class Tensor:
 
     Attributes:
         shape: sizes of the axes; a free batch axis counts 1.
-        dtype: name of the NumPy type, or "type N" for another one.
+        dtype: name of the NumPy type, or "type N" for another one. Constants of int4 are int8.
         scales: scales of the quantization: none, one, or one per channel.
         zeros: zero points, as many as scales.
         axis: the axis of the channels that have scales of their own.
         values: the values of a constant.
+        is_int4: whether the file has them in four bits.
         is_dynamic: True if a size other than the batch is unknown.
         has_free_batch: True if the first size is unknown.
     """
@@ -45,6 +48,7 @@ class Tensor:
     zeros: tuple[int, ...] = ()
     axis: int = 0
     values: Values | None = None
+    is_int4: bool = False
     is_dynamic: bool = False
     has_free_batch: bool = False
 
@@ -229,12 +233,15 @@ def _tensor(model: Any, tensor: Any) -> Tensor:
         made.axis = int(quantization.quantizedDimension)
         if not all(0 < scale < math.inf for scale in made.scales):
             raise ValueError(f"tensor {name!r:.60} has a scale that is not positive")
-        if dtype in ("int8", "uint8"):
-            limits = np.iinfo(dtype)
-            if not all(limits.min <= zero <= limits.max for zero in made.zeros):
+        if dtype in _LIMITS:
+            low, high = _LIMITS[dtype]
+            if not all(low <= zero <= high for zero in made.zeros):
                 raise ValueError(f"tensor {name!r:.60} has a zero point out of range")
     data = model.buffers[tensor.buffer].data
-    if data is not None and len(data) and dtype in _ITEM:
+    if data is not None and len(data) and dtype == "int4":
+        made.values = int4.unpack(np.asarray(data, np.uint8), math.prod(shape)).reshape(shape)
+        made.dtype, made.is_int4 = "int8", True
+    elif data is not None and len(data) and dtype in _ITEM:
         values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), _ITEM[dtype])
         if values.size != math.prod(shape):
             raise ValueError(f"tensor {name!r:.60} has {values.size} values for shape {shape}")

@@ -1,0 +1,186 @@
+"""int4 weights for the dense layers of an int8 .tflite file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lenet_edge.errors import ModelFileError
+from lenet_edge.export.embed import read_tflite, write_tflite
+
+LARGEST = 7  # the integers are -7 to 7, so that the zero point is 0
+_RATIOS = np.linspace(0.2, 1, 81)  # of the scales that are tried to the one without clipping
+# One scale for a layer suffices if its error is less than 1 dB above that of one for each output.
+_LITTLE = 10**0.1
+# Source: tensorflow/lite/tools/versioning/op_version.cc, and runtime_version.cc.
+_VERSION = 10
+Floats = npt.NDArray[np.float32]
+
+
+def quantize_dense_layers(content: bytes, floats: bytes) -> bytes:
+    """Return an int8 .tflite file with int4 weights in its dense layers.
+
+    Args:
+        content: the int8 file.
+        floats: the float32 file of the same model, which has the same operators.
+
+    Raises:
+        ModelFileError: the model has no dense layer.
+    """
+    model, source = read_tflite(content), read_tflite(floats)
+    tensors = model.subgraphs[0].tensors
+    for operator, original in zip(_dense(model), _dense(source), strict=True):
+        weights, bias = (
+            _floats(source, original.inputs[place]) if len(original.inputs) > place else None
+            for place in (1, 2)
+        )
+        if weights is None:  # the weights are computed
+            continue
+        scales = choose_scales(weights)
+        integers = np.clip(np.round(weights / scales[:, np.newaxis]), -LARGEST, LARGEST)
+        _set_weights(model, operator.inputs[1], integers.astype(np.int8), scales)
+        if bias is not None:
+            input_scale = np.float32(tensors[operator.inputs[0]].quantization.scale[0])
+            _set_bias(model, operator.inputs[2], bias, input_scale * scales)
+    return _finish(model)
+
+
+def pack_dense_layers(content: bytes) -> bytes:
+    """Return an int8 .tflite file with int4 in each dense layer whose weights are -8 to 7.
+
+    Raises:
+        ModelFileError: there is no such layer.
+    """
+    model = read_tflite(content)
+    for operator in _dense(model):
+        tensor = model.subgraphs[0].tensors[operator.inputs[1]]
+        data = model.buffers[tensor.buffer].data
+        if data is None:
+            continue
+        values = np.asarray(data, np.uint8).view(np.int8)
+        if values.min() >= -LARGEST - 1 and values.max() <= LARGEST:
+            scales = np.asarray(tensor.quantization.scale, np.float32)
+            _set_weights(model, operator.inputs[1], values.reshape(tensor.shape), scales)
+    return _finish(model)
+
+
+def choose_scales(weights: Floats) -> Floats:
+    """Return the scales with the least squared error: one for each output, or one for all.
+
+    TensorFlow Lite Micro and tflite-runtime have int4 with one scale only.
+
+    Args:
+        weights: of shape (outputs, inputs).
+    """
+    scales, errors = _least_error(weights)
+    scale, error = _least_error(weights.reshape(1, -1))
+    return scale if error[0] < _LITTLE * errors.sum() else scales
+
+
+def pack(values: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """Return integers of four bits, two to a byte; the lower half is the first one."""
+    flat = values.ravel().view(np.uint8) & 15
+    even = np.append(flat, np.zeros(flat.size % 2, np.uint8))
+    return np.asarray(even[0::2] | even[1::2] << 4, np.uint8)
+
+
+def unpack(data: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int8]:
+    """Return `count` integers of four bits.
+
+    Raises:
+        ValueError: the data has another length.
+    """
+    if data.size != -(-count // 2):
+        raise ValueError(f"{data.size} bytes hold no {count} integers of four bits")
+    halves = np.stack([data & 15, data >> 4], axis=1).ravel()[:count]
+    return np.asarray((halves ^ 8).astype(np.int8) - 8, np.int8)
+
+
+def _dense(model: Any) -> Iterator[Any]:
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    for operator in model.subgraphs[0].operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
+        if kind == BuiltinOperator.FULLY_CONNECTED:
+            yield operator
+
+
+def _floats(model: Any, index: int) -> Floats | None:
+    """Return a constant of the float file; None for an omitted or a computed tensor."""
+    if index < 0:
+        return None
+    tensor = model.subgraphs[0].tensors[index]
+    data = model.buffers[tensor.buffer].data
+    if data is None:
+        return None
+    return np.asarray(data, np.uint8).view("<f4").astype(np.float32).reshape(tensor.shape)
+
+
+def _least_error(weights: Floats) -> tuple[Floats, npt.NDArray[np.float64]]:
+    """Return the scale of each row with the least squared error, and this error."""
+    largest = np.abs(weights).max(axis=1)
+    largest = np.where(largest > 0, largest, 1).astype(np.float32)
+    best, least = largest / LARGEST, np.full(len(weights), math.inf)
+    for ratio in _RATIOS:
+        scales = (largest * np.float32(ratio / LARGEST)).astype(np.float32)
+        columns = scales[:, np.newaxis]
+        restored = np.clip(np.round(weights / columns), -LARGEST, LARGEST) * columns
+        errors = np.square(restored - weights, dtype=np.float64).sum(axis=1)
+        best = np.where(errors < least, scales, best)
+        least = np.minimum(errors, least)
+    return best.astype(np.float32), least
+
+
+def _set_weights(model: Any, index: int, values: npt.NDArray[np.int8], scales: Floats) -> None:
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    model.subgraphs[0].tensors[index].type = TensorType.INT4
+    _set_values(model, index, pack(values), scales)
+
+
+def _set_bias(model: Any, index: int, bias: Floats, scales: Floats) -> None:
+    integers = np.round(bias / scales.astype(np.float64))
+    limits = np.iinfo(np.int32)
+    values = np.clip(integers, limits.min, limits.max).astype("<i4")
+    _set_values(model, index, values.view(np.uint8), scales)
+
+
+def _set_values(model: Any, index: int, data: npt.NDArray[np.uint8], scales: Floats) -> None:
+    """Give a tensor a buffer of its own; equal tensors of the converter share one."""
+    from ai_edge_litert.schema_py_generated import BufferT
+
+    tensor, buffer = model.subgraphs[0].tensors[index], BufferT()
+    buffer.data = data
+    tensor.buffer = len(model.buffers)
+    model.buffers.append(buffer)
+    tensor.quantization.scale = scales
+    tensor.quantization.zeroPoint = np.zeros(len(scales), np.int64)
+    tensor.quantization.quantizedDimension = 0
+
+
+def _finish(model: Any) -> bytes:
+    """Return the file, without the values that no tensor uses, and with the operator's version."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    graph = model.subgraphs[0]
+    packed = [
+        operator
+        for operator in _dense(model)
+        if graph.tensors[operator.inputs[1]].type == TensorType.INT4
+    ]
+    if not packed:
+        raise ModelFileError("it has no dense layer, whose weights int4 is for; leave out int4")
+    for operator in packed:
+        code = model.operatorCodes[operator.opcodeIndex]
+        code.version = max(code.version, _VERSION)
+    used = {tensor.buffer for each in model.subgraphs for tensor in each.tensors}
+    used |= {entry.buffer for entry in model.metadata or ()}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None
+    return write_tflite(model)
