@@ -93,6 +93,7 @@ def targets(*, progress: Progress = "auto") -> ResultList[TargetStatus]:
 
 def train(
     *,
+    network: str = "lenet",
     recipe: str = "quick",
     epochs: int | None = None,
     seed: int = 1,
@@ -102,12 +103,13 @@ def train(
     data_dir: PathLike | None = None,
     strategy: Literal["one", "mirrored"] | None = None,
     resume: bool = False,
-    output: PathLike = EXPORTED / "lenet.keras",
+    output: PathLike | None = None,
     progress: Progress = "auto",
 ) -> TrainingResult:
-    """Train a LeNet and write its checkpoint.
+    """Train a network and write its checkpoint.
 
     Args:
+        network: "lenet", "ds-cnn", "mobilenet-tiny" or "resnet-8".
         recipe: "quick", "best" or "classic".
         epochs: the number of epochs; None means the recipe's.
         seed: the same seed on the same machine trains the same model.
@@ -118,7 +120,7 @@ def train(
         data_dir: the folder of Fashion-MNIST's IDX files; None downloads them.
         strategy: share each batch with tf.distribute; None means this process alone.
         resume: continue a training that was interrupted.
-        output: the checkpoint, a .keras file.
+        output: the checkpoint, a .keras file; None means exported/NETWORK.keras.
         progress: see `targets`.
 
     Returns:
@@ -134,7 +136,7 @@ def train(
         from lenet_edge.flows.train import train
 
         result = train(
-            Path(output),
+            Path(output or EXPORTED / f"{network}.keras"),
             _console(progress),
             recipe,
             epochs,
@@ -145,6 +147,7 @@ def train(
             None if data_dir is None else Path(data_dir),
             strategy,
             resume,
+            network,
         )
     assert result is not None  # that is for the strategy "multi-worker"
     return result

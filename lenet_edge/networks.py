@@ -73,7 +73,13 @@ _ARCHITECTURES = {
         )
     ),
 }  # fmt: skip
-NAMES = (LENET, *_ARCHITECTURES)
+# Each network with its text in --help.
+SUMMARIES = {
+    LENET: "60,074 parameters, as published",
+    "ds-cnn": "22,218 parameters, depthwise convolutions",
+    "mobilenet-tiny": "220,970 parameters, depthwise convolutions",
+    "resnet-8": "78,138 parameters, residual blocks",
+}
 
 
 def build(network: Network, num_classes: int, image_shape: tuple[int, int, int]) -> Any:
@@ -83,7 +89,7 @@ def build(network: Network, num_classes: int, image_shape: tuple[int, int, int])
     logits, float32 of shape (batch, num_classes).
 
     Args:
-        network: one of `NAMES`, or an architecture.
+        network: one of `SUMMARIES`, or an architecture.
         num_classes: the number of classes.
         image_shape: height, width and channels.
     """

@@ -184,8 +184,10 @@ def batch_size_option(command: Decorated) -> Decorated:
 
 
 def recipe_options(command: Decorated) -> Decorated:
-    """Add --recipe, --epochs and --seed."""
+    """Add --network, --recipe, --epochs and --seed."""
     # Imported here, because a bundle for a board has this module and no lenet_edge.train.
+    from lenet_edge.networks import LENET
+    from lenet_edge.networks import SUMMARIES as NETWORKS
     from lenet_edge.train.recipe import DEFAULT, RECIPES, SUMMARIES
 
     summaries = "; ".join(f"{name}: {summary}" for name, summary in SUMMARIES.items())
@@ -213,6 +215,16 @@ def recipe_options(command: Decorated) -> Decorated:
             default=DEFAULT.name,
             show_default=True,
             help=f"Training settings. {summaries}.",
+        ),
+        option(
+            TRAINING,
+            "--network",
+            type=StringChoice(list(NETWORKS)),
+            default=LENET,
+            show_default=True,
+            help="Network to train. "
+            + "; ".join(f"{name}: {summary}" for name, summary in NETWORKS.items())
+            + ".",
         ),
     ):
         command = decorator(command)

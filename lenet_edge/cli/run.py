@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @option(
     OUTPUT,
     "--output-dir",
-    type=OutputFolder("results.json", "report.html", "reference-*.npz", "lenet.training/*"),
+    type=OutputFolder("results.json", "report.html", "reference-*.npz", "*.training/*"),
     default=Path("demo"),
     show_default=True,
     help="Folder for the model, the exported files, results.json and report.html.",
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 def command(
     model: Path | None,
     output_dir: Path,
+    network: str,
     recipe: str,
     epochs: int | None,
     seed: int,
@@ -70,7 +71,7 @@ def command(
 
     measured = run(
         output_dir, TERMINAL, model, recipe, epochs, seed, dataset, data_dir, batch_sizes,
-        calibration, stated,
+        calibration, stated, network,
     )  # fmt: skip
     say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
     output(summary_view(measured), measured.to_json(), json_file)

@@ -45,12 +45,13 @@ def _written_beside(checkpoint: Path) -> tuple[str, ...]:
     "checkpoint",
     "--output",
     type=OutputFile(".keras", regular=True, written=_written_beside),
-    default=DEFAULT_DIR / "lenet.keras",
-    show_default=True,
+    default=lambda: DEFAULT_DIR / f"{click.get_current_context().params['network']}.keras",
+    show_default=f"{DEFAULT_DIR}/NETWORK.keras",
     help="Checkpoint to write.",
 )
 @json_option
 def command(
+    network: str,
     recipe: str,
     epochs: int | None,
     seed: int,
@@ -63,7 +64,7 @@ def command(
     checkpoint: Path,
     json_file: Path | None,
 ) -> None:
-    """Train LeNet on MNIST or on your own images.
+    """Train LeNet or another network on MNIST or your images.
 
     The state is saved after each epoch in the folder NAME.training beside the checkpoint, together
     with history.json, a training curve and event files for TensorBoard. A training that is
@@ -71,6 +72,7 @@ def command(
 
     \b
     Example: lenet-edge train --recipe best
+    Example: lenet-edge train --network resnet-8
     Example: lenet-edge train --strategy mirrored
     Example: lenet-edge train --dataset photos/ --output mine/lenet.keras
     """
@@ -88,6 +90,7 @@ def command(
         data_dir,
         strategy,
         resume,
+        network,
     )
     if result is None:
         say("Done; the first worker has written the checkpoint")

@@ -15,6 +15,7 @@ from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.errors import ModelFileError
 from lenet_edge.flows.check import without_pairs
 from lenet_edge.flows.console import Console
+from lenet_edge.networks import LENET
 from lenet_edge.report import page
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.result_file import BenchRun, Skipped
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 RESULTS = "results.json"
 REPORT = "report.html"
-CHECKPOINT = "lenet.keras"
 PRECISIONS = ("float32", "dynamic", "int8")
 FORMATS = ("tflite", "onnx", "native")
 
@@ -46,6 +46,7 @@ def run(
     batch_sizes: Sequence[int] = plan.DEFAULT_BATCH_SIZES,
     calibration: Path | None = None,
     stated: StatedInput = NOTHING_STATED,
+    network: str = LENET,
 ) -> BenchRun:
     """Train, export, verify and bench, and write ``output_dir/results.json``.
 
@@ -63,6 +64,7 @@ def run(
         batch_sizes: the batch sizes to measure.
         calibration: images that calibrate int8 files and judge all files.
         stated: the facts about the model's input that the user states.
+        network: the name of the network to train.
 
     Raises:
         LenetEdgeError: a stage failed; the message names the file and the reason.
@@ -77,11 +79,11 @@ def run(
         training, test = datasets.load_and_describe(console, dataset, data_dir, model, stated)
         console.note("Loading TensorFlow ...")
         if model is None:
-            model = output_dir / CHECKPOINT
+            model = output_dir / f"{network}.keras"
             chosen, adaptation = choose_recipe(recipe, len(training), epochs)
             if adaptation:
                 console.note(adaptation)
-            _train(model, training, test, TrainingSettings(chosen, seed), console)
+            _train(model, training, test, TrainingSettings(chosen, seed, network=network), console)
         files = _export(model, output_dir, training, test, console, calibration, stated)
         measured = _measure(files, batch_sizes, seed, console)
         measured.save(output_dir / RESULTS)

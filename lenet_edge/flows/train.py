@@ -13,6 +13,7 @@ from lenet_edge.artifacts.file_check import check_path_encoding
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
+from lenet_edge.networks import LENET, SUMMARIES
 from lenet_edge.support.html_table import html_table
 from lenet_edge.train.recipe import RECIPES, choose_recipe
 from lenet_edge.train.saved_state import (
@@ -54,6 +55,7 @@ class TrainingResult:
             "test_accuracy": self.test_accuracy,
             "data": self.data.to_json(),
             "recipe": dataclasses.asdict(self.history.settings.recipe),
+            "network": dataclasses.asdict(self.history.settings)["network"],
             "seed": self.history.settings.seed,
         }
 
@@ -96,8 +98,9 @@ def train(
     data_dir: Path | None = None,
     strategy: str | None = None,
     resume: bool = False,
+    network: str = LENET,
 ) -> TrainingResult | None:
-    """Train a LeNet and write its checkpoint; see `flows.recorded_training.train`.
+    """Train a network and write its checkpoint; see `flows.recorded_training.train`.
 
     Args:
         output: the checkpoint, a .keras file.
@@ -111,6 +114,7 @@ def train(
         data_dir: see `datasets.load`.
         strategy: "one", "mirrored" or "multi-worker"; None means this process alone.
         resume: continue a training that was interrupted.
+        network: the name of a network, see `networks.SUMMARIES`.
 
     Returns:
         The checkpoint and its history; None in a worker that is not the first, which writes
@@ -126,6 +130,8 @@ def train(
     check_path_encoding(output)
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+    if network not in SUMMARIES:
+        raise UsageError(f"there is no network {network!r}; choose from {', '.join(SUMMARIES)}")
     from lenet_edge.flows import datasets
 
     # Before TensorFlow, which takes seconds to load: the data may have faults.
@@ -133,7 +139,7 @@ def train(
     chosen, adaptation = choose_recipe(recipe, len(training), epochs, batch_size, learning_rate)
     if adaptation:
         console.note(adaptation)
-    settings = TrainingSettings(chosen, seed)
+    settings = TrainingSettings(chosen, seed, network=network)
     console.note("Loading TensorFlow ...")
     from lenet_edge.flows.recorded_training import assist
     from lenet_edge.train.distribution import MULTI_WORKER, make_replicas
