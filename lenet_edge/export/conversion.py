@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from lenet_edge.artifacts.artifact import (
     describe_file,
     write_manifest,
 )
+from lenet_edge.artifacts.trained_ranges import TrainedRanges
 from lenet_edge.errors import LenetEdgeError, ModelFileError, TargetError
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.converter import (
@@ -35,6 +36,10 @@ from lenet_edge.support.files import atomic_write
 from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Session
 
+_TRAINED = "trained ranges"  # instead of calibration images, in manifests
+_TRAINED_FORMATS = ("tflite", "onnx", "native", "wasm")
+_TRAINED_PRECISIONS = ("int8", "int4")
+
 
 def converter_of(format: str) -> Converter:
     """Return the converter of a format."""
@@ -42,6 +47,44 @@ def converter_of(format: str) -> Converter:
     assert reference
     converter: Converter = load(reference)
     return converter
+
+
+def uses_ranges(ranges: TrainedRanges | None, format: str, precision: str, cpu: str) -> bool:
+    """Tell whether a file gets the trained ranges; other files are calibrated with images.
+
+    Args:
+        ranges: those of the checkpoint; None if it has none.
+        format: the format of the file.
+        precision: its precision.
+        cpu: the CPU that will run it, see `ConversionRequest.cpu`.
+    """
+    if ranges is None or precision not in _TRAINED_PRECISIONS or format not in _TRAINED_FORMATS:
+        return False
+    if format != "onnx":
+        return True
+    from lenet_edge.export.onnx import needs_reduced_range
+
+    return not needs_reduced_range(cpu)  # the trained weights have 8 bits
+
+
+def describe_ranges(ranges: TrainedRanges, planned: Sequence[tuple[str, str]], cpu: str) -> str:
+    """Return which files get the trained ranges, and which are calibrated; "" for neither.
+
+    Args:
+        ranges: those of the checkpoint.
+        planned: the formats and precisions of the files.
+        cpu: the CPU that will run them.
+    """
+    parts: dict[bool, list[str]] = {True: [], False: []}
+    for format, precision in planned:
+        if precision in CALIBRATED_PRECISIONS:
+            parts[uses_ranges(ranges, format, precision, cpu)].append(f"{format} {precision}")
+    texts = []
+    if parts[True]:
+        texts.append(f"calibration: trained ranges for {', '.join(parts[True])}")
+    if parts[False]:
+        texts.append(f"calibration: images for {', '.join(parts[False])}, without trained ranges")
+    return "; ".join(texts)
 
 
 def convert_file(
@@ -55,6 +98,7 @@ def convert_file(
         options.batch_size,
         options.cpu,
         source.artifact.path.stem,
+        source.ranges if uses_ranges(source.ranges, format, precision, options.cpu) else None,
     )
     return _convert(source, format, request)
 
@@ -85,7 +129,7 @@ def export_file(
         batch_size=options.batch_size or source.model.batch_size,
         parent_sha256=checkpoint.sha256,
         converter=converted.converter or converter_of(format).CONVERTER,
-        calibration=images.source if precision in CALIBRATED_PRECISIONS else None,
+        calibration=_ranges_source(source, format, precision, images, options),
         labels=checkpoint.labels,
         preprocessing=checkpoint.preprocessing,
         settings=converted.settings,
@@ -95,6 +139,15 @@ def export_file(
         write_companion: CompanionWriter = load(row.companion)
         write_companion(artifact)
     return artifact
+
+
+def _ranges_source(
+    source: ExportSource, format: str, precision: str, images: Calibration, options: Options
+) -> str | None:
+    """Return the source of the ranges of a file for its manifest; None if it has no ranges."""
+    if precision not in CALIBRATED_PRECISIONS:
+        return None
+    return _TRAINED if uses_ranges(source.ranges, format, precision, options.cpu) else images.source
 
 
 def _convert(source: ExportSource, format: str, request: ConversionRequest) -> Converted:

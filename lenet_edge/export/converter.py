@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
+from lenet_edge.artifacts.trained_ranges import TrainedRanges
 from lenet_edge.target import Images
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int4", "int16x8")
@@ -30,6 +31,7 @@ class ConversionRequest:
         cpu: the CPU that will run int8 ONNX files: "x86", "arm", or "auto" for this machine's.
         name: the checkpoint's file name without its suffix. Formats made from C name their
             function after it.
+        ranges: the trained ranges for int8, instead of the calibration images; None for none.
     """
 
     model: Any
@@ -38,6 +40,7 @@ class ConversionRequest:
     batch_size: int | None = None
     cpu: str = "auto"
     name: str = "lenet"
+    ranges: TrainedRanges | None = None
 
     @property
     def arrays(self) -> tuple[Images, ...]:

@@ -23,8 +23,10 @@ from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.conversion import (
     convert_file,
     converter_of,
+    describe_ranges,
     export_file,
     open_artifact,
+    uses_ranges,
     write_artifact,
 )
 from lenet_edge.export.converter import CALIBRATED_PRECISIONS, PRECISIONS
@@ -94,7 +96,13 @@ def export(
     """
     planned = jobs(formats, precisions)
     source, own, evaluation = prepare(checkpoint, training, test, options, note)
-    is_calibrated = any(name in CALIBRATED_PRECISIONS for _, name in planned)
+    is_calibrated = "c" in formats or any(
+        precision in CALIBRATED_PRECISIONS
+        and not uses_ranges(source.ranges, format, precision, options.cpu)
+        for format, precision in planned
+    )
+    if source.ranges and (line := describe_ranges(source.ranges, planned, options.cpu)):
+        note(line)
     images = _calibrate(source, own, training, options, is_calibrated)
     if not source.model.is_single:
         for name in sorted({"c", "firmware"} & set(formats)):

@@ -24,6 +24,7 @@ from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.head import Head, num_classes
 from lenet_edge.artifacts.preprocessing import PIXELS, Preprocessing
 from lenet_edge.artifacts.stated_input import StatedInput
+from lenet_edge.artifacts.trained_ranges import TrainedRanges, read_ranges
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export.checkpoint import KerasModel, keras_artifact
@@ -75,10 +76,11 @@ class FloatModel(Protocol):
 
 @dataclass(frozen=True)
 class ExportSource:
-    """The model to export, and its artifact."""
+    """The model to export, its artifact, and the ranges that it was trained with."""
 
     artifact: Artifact
     model: FloatModel
+    ranges: TrainedRanges | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -112,7 +114,8 @@ class ExportSource:
 
     def change(self, **facts: Any) -> ExportSource:
         """Return the source with other facts in its artifact."""
-        return ExportSource(dataclasses.replace(self.artifact, **facts), self.model)
+        artifact = dataclasses.replace(self.artifact, **facts)
+        return dataclasses.replace(self, artifact=artifact)
 
 
 def load_source(path: Path, stated: StatedInput) -> ExportSource:
@@ -131,7 +134,8 @@ def load_source(path: Path, stated: StatedInput) -> ExportSource:
         artifact = keras_artifact(path, model.for_converters)
     if artifact.sha256 != sha256:
         raise ModelFileError(f"{path} changed while it was read; export it again")
-    return ExportSource(stated.describe(artifact), model)
+    ranges = None if format == "onnx" else read_ranges(path)
+    return ExportSource(stated.describe(artifact), model, ranges)
 
 
 def read_float_model(path: Path) -> FloatModel:

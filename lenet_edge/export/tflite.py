@@ -16,6 +16,7 @@ from lenet_edge.export.converter import (
 )
 from lenet_edge.export.embed import read_tflite, write_tflite
 from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.export.trained import check_integers, rounded_function
 
 import tensorflow as tf  # isort: skip
 
@@ -44,6 +45,8 @@ def convert(request: ConversionRequest) -> Converted:
         ]
         content = int4.quantize_dense_layers(*(part.content for part in parts))
         return dataclasses.replace(parts[0], content=content)
+    if request.precision == "int8" and request.ranges:
+        return Converted(name_ends(check_integers(_convert_rounded(request))))
     function = inference_function(request.model, request.batch_size).get_concrete_function()
     # No second argument: passing the model would leave variable handles in the file.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
@@ -78,6 +81,16 @@ def convert(request: ConversionRequest) -> Converted:
         content = name_ends(content, *request.model.end_names)
         return Converted(content, converter=f"{OnnxModel.CONVERTER}, {CONVERTER}")
     return Converted(name_ends(content))
+
+
+def _convert_rounded(request: ConversionRequest) -> bytes:
+    """Convert with the trained ranges: the converter takes them from the rounding operators."""
+    function = rounded_function(request).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    content: bytes = converter.convert()
+    return content
 
 
 def name_ends(

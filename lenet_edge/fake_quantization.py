@@ -1,0 +1,484 @@
+"""Fake quantization: the arithmetic of an int8 file, computed in float32.
+
+A network of this module rounds weights, biases and activations to the values of the int8 file:
+
+- Weights have a symmetric scale for each output channel, and 8 or 4 bits.
+- Activations have a scale and a zero point for each tensor.
+- Batch normalization is folded into the layer before it, with its moving statistics.
+- A ReLU is part of the layer before it. A max-pool may be between the two, because they commute.
+- Pools and reshapes keep the scale of their input.
+
+Training computes gradients through the network, and export converts the same network. The file
+therefore predicts what the training predicted. Source: B. Jacob et al., "Quantization and training
+of neural networks for efficient integer-arithmetic-only inference", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lenet_edge.model  # noqa: F401  imported first: it silences TensorFlow
+from lenet_edge.artifacts.trained_ranges import INPUT, TrainedRanges, WeightScales
+from lenet_edge.errors import ModelFileError
+
+import numpy as np  # isort: skip
+import tensorflow as tf  # isort: skip
+
+# Layers without effect on inference. Dropout would disturb the short training of a network that
+# has learned already.
+_PASSIVE = ("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "Identity")
+_SIMPLE = {
+    "MaxPooling2D": "max_pool", "AveragePooling2D": "average_pool", "ZeroPadding2D": "pad",
+    "GlobalAveragePooling2D": "mean", "Flatten": "reshape", "Reshape": "reshape", "Add": "add",
+}  # fmt: skip
+_LINEAR = ("conv", "depthwise", "dense")
+_RELUS = ("relu", "relu6")
+_MIN_WIDTH = 1e-6  # of a range: that of a layer whose outputs are all 0
+_MIN_WEIGHT = 1e-9  # the largest weight of a channel whose weights are all 0
+_WRONG_RANGES = "the trained ranges do not fit layer {}; train the checkpoint again"
+# Computes max_pool_2x2(conv_3x3(values)) from the values and the kernel, faster than its parts.
+ConvolveAndPool = Callable[[Any, Any], Any]
+
+
+@dataclass(eq=False)
+class QuantizedStep:
+    """One operator of the int8 file.
+
+    Attributes:
+        kind: "input", "conv", "depthwise", "dense", "add", "mean", "max_pool", "average_pool",
+            "pad", "reshape", "relu", "relu6" or "softmax".
+        name: the name of the layer, with the names of the nested models around it.
+        layer: the Keras layer.
+        inputs: the steps that compute its inputs.
+        kernel: the variable of the weights; None for steps without weights.
+        bias: the variable of the bias; None for none.
+        normalization: the batch normalization that is folded into the layer; None for none.
+        activation: "", or "relu" or "relu6" after the layer.
+        is_pointwise: True for the second convolution of a SeparableConv2D, which has no strides.
+    """
+
+    kind: str
+    name: str
+    layer: Any
+    inputs: list[QuantizedStep]
+    kernel: Any = None
+    bias: Any = None
+    normalization: Any = None
+    activation: str = ""
+    is_pointwise: bool = False
+
+    @property
+    def has_range(self) -> bool:
+        """True if the output has a range of its own."""
+        return self.kind in ("input", "add", "mean", *_LINEAR, *_RELUS)
+
+    def factor(self) -> Any:
+        """Return the factor of each channel by which the batch normalization multiplies."""
+        layer = self.normalization
+        if layer is None:
+            return tf.ones(())
+        gamma = layer.gamma if layer.scale else 1.0
+        return gamma * tf.math.rsqrt(layer.moving_variance + layer.epsilon)
+
+    def folded(self) -> tuple[Any, Any]:
+        """Return kernel and bias with the batch normalization; the last axis is the channel."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self.kind == "depthwise":
+            kernel = tf.reshape(kernel, (*kernel.shape[:2], 1, -1))
+        bias = tf.zeros(kernel.shape[-1:]) if self.bias is None else self.bias
+        layer = self.normalization
+        if layer is not None:
+            kernel *= self.factor()
+            bias = (bias - layer.moving_mean) * self.factor() + (layer.beta if layer.center else 0)
+        return kernel, tf.convert_to_tensor(bias)
+
+    def linear(self, values: Any, kernel: Any) -> Any:
+        """Multiply the input by a folded kernel."""
+        if self.kind == "dense":
+            return values @ kernel
+        strides, dilations, padding = (1, 1), (1, 1), "VALID"
+        if not self.is_pointwise:
+            strides, dilations = self.layer.strides, self.layer.dilation_rate
+            padding = self.layer.padding.upper()
+        if self.kind == "conv":
+            return tf.nn.conv2d(values, kernel, strides, padding, dilations=dilations)
+        kernel = tf.reshape(kernel, (*kernel.shape[:2], values.shape[-1], -1))
+        return tf.nn.depthwise_conv2d(
+            values, kernel, (1, *strides, 1), padding, dilations=dilations
+        )
+
+    def other(self, inputs: list[Any]) -> Any:
+        """Compute the output of a step without weights."""
+        values, layer = inputs[0], self.layer
+        if self.kind == "add":
+            return tf.add_n(inputs) if len(inputs) != 2 else inputs[0] + inputs[1]
+        if self.kind == "mean":
+            return tf.reduce_mean(values, (1, 2), keepdims=layer.keepdims)
+        if self.kind == "reshape":
+            return tf.reshape(values, (-1, *layer.output.shape[1:]))
+        if self.kind == "pad":
+            return tf.pad(values, ((0, 0), *layer.padding, (0, 0)))
+        if self.kind in ("max_pool", "average_pool"):
+            pool = tf.nn.max_pool2d if self.kind == "max_pool" else tf.nn.avg_pool2d
+            return pool(values, layer.pool_size, layer.strides, layer.padding.upper())
+        return values  # an input, or an activation alone
+
+
+class FakeQuantizedNetwork:
+    """A Keras classifier with the roundings of its int8 file.
+
+    Attributes:
+        steps: the operators, in the order in which they run.
+        ranges: a variable of two numbers for each range, by the name of its step.
+        normalized: the batch normalizations; their statistics stay constant.
+    """
+
+    def __init__(self, model: Any, precision: str = "int8") -> None:
+        """Read the layers of a model.
+
+        Raises:
+            ModelFileError: a layer is not covered; the message names it.
+        """
+        self.precision = precision
+        self.steps = read_steps(model)
+        names = [step.name for step in self.steps if step.has_range]
+        self.ranges = {
+            name: tf.Variable((0.0, 1.0), trainable=False, name=f"range_{name}") for name in names
+        }
+
+    def forward(
+        self,
+        images: Any,
+        observed: dict[str, Any] | None = None,
+        convolve_and_pool: ConvolveAndPool | None = None,
+    ) -> Any:
+        """Return the logits, without a softmax at the end.
+
+        Args:
+            images: float32 of shape (batch, height, width, channels).
+            observed: receives the range of each step in this batch, which then replaces its range.
+            convolve_and_pool: the faster function for pairs that `pairs_with_pool` finds.
+        """
+        values: dict[QuantizedStep, Any] = {}
+        limits = {name: tf.unstack(variable) for name, variable in self.ranges.items()}
+        pairs = self.pairs_with_pool() if convolve_and_pool else {}
+        for step in self.steps:
+            inputs = [values[each] for each in step.inputs] or [images]
+            if step.kind == "softmax" or step in pairs.values():
+                values[step] = inputs[0]
+                continue
+            if step.kernel is None:
+                output = step.other(inputs)
+            else:
+                kernel, bias = step.folded()
+                kernel, scales = round_weights(kernel, self.bits(step))
+                low, high = limits[_source(step.inputs[0]).name]
+                bias = _round_to(bias, scales * (high - low) / 255)
+                if step in pairs and convolve_and_pool:
+                    output = convolve_and_pool(inputs[0], kernel) + bias
+                else:
+                    output = step.linear(inputs[0], kernel) + bias
+            output = _activate(output, step.activation or step.kind)
+            if step.has_range:
+                if observed is not None:
+                    observed[step.name] = tf.stack((tf.reduce_min(output), tf.reduce_max(output)))
+                    limits[step.name] = tf.unstack(_nudged(observed[step.name]))
+                output = tf.quantization.fake_quant_with_min_max_vars(output, *limits[step.name])
+            values[step] = output
+        return values[self.steps[-1]]
+
+    def infer(self, images: Any, ranges: TrainedRanges, for_onnx: bool = False) -> Any:
+        """Return the outputs, computed from constants that the TFLite converter understands.
+
+        The rounded weights are plain constants: the converter finds the same scales for them.
+
+        Args:
+            images: float32 of shape (batch, height, width, channels).
+            ranges: the trained ranges.
+            for_onnx: whether ONNX Runtime will run the graph. It needs roundings after pools and
+                reshapes too, which change no value, and its outputs stay unrounded.
+
+        Raises:
+            ModelFileError: the ranges are those of another model.
+        """
+        values: dict[QuantizedStep, Any] = {}
+        end = self._end
+        for step in self.steps:
+            inputs = [values[each] for each in step.inputs] or [images]
+            with tf.name_scope(step.name):
+                if step.kernel is None:
+                    output = step.other(inputs)
+                else:
+                    kernel, bias = self._rounded(step, ranges)
+                    output = tf.nn.bias_add(step.linear(inputs[0], kernel), bias)
+                output = _activate(output, step.activation or step.kind)
+                if step.kind == "softmax":
+                    output = tf.nn.softmax(output)
+                is_rounded = step.has_range
+                if for_onnx:
+                    is_rounded = step.kind != "softmax" and _source(step) is not end
+                if is_rounded:
+                    low, high = _entry(ranges.activations, _source(step).name)
+                    output = tf.quantization.fake_quant_with_min_max_vars(output, low, high)
+            values[step] = output
+        return values[self.steps[-1]]
+
+    def _rounded(self, step: QuantizedStep, ranges: TrainedRanges) -> tuple[Any, Any]:
+        """Return the rounded kernel and the bias of a step, as arrays."""
+        with tf.init_scope():
+            kernel, bias = (value.numpy() for value in step.folded())
+        entry = _entry(ranges.weights, step.name)
+        if len(entry.scales) != kernel.shape[-1]:
+            raise ModelFileError(_WRONG_RANGES.format(step.name))
+        scales = np.array(entry.scales, np.float32)
+        integers = np.clip(np.round(kernel / scales), -entry.largest, entry.largest)
+        return integers.astype(np.float32) * scales, bias
+
+    @property
+    def _end(self) -> QuantizedStep:
+        """The step whose range the logits have."""
+        return _source(self.steps[-1])
+
+    def pairs_with_pool(self) -> dict[QuantizedStep, QuantizedStep]:
+        """Return each 3 x 3 convolution that only a 2 x 2 max-pool reads, with the pool."""
+        pairs = {}
+        for step in self.steps:
+            readers = [other for other in self.steps if step in other.inputs]
+            if step.kind != "conv" or [reader.kind for reader in readers] != ["max_pool"]:
+                continue
+            layer, pool = step.layer, readers[0].layer
+            plain = (step.kernel.shape[:2], layer.strides, layer.dilation_rate, layer.padding)
+            pooled = (pool.pool_size, pool.strides, pool.padding)
+            if plain == ((3, 3), (1, 1), (1, 1), "valid") and pooled == ((2, 2), (2, 2), "valid"):
+                pairs[step] = readers[0]
+        return pairs
+
+    def bits(self, step: QuantizedStep) -> int:
+        """Return the bits of the weights of a step: 4 in the dense layers of an int4 training."""
+        return 4 if self.precision == "int4" and step.kind == "dense" else 8
+
+    def calibrate(self, batches: Iterable[Any]) -> None:
+        """Set the ranges by images: the mean of the extremes of the batches.
+
+        The input and the logits get the extremes of all batches: no logit is cut off, because two
+        equal logits would hide which of them was larger.
+        """
+
+        @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+        def observe(images: Any) -> dict[str, Any]:
+            observed: dict[str, Any] = {}
+            self.forward(images, observed)
+            return observed
+
+        found = [tf.nest.map_structure(lambda x: x.numpy(), observe(batch)) for batch in batches]
+        ends = (INPUT, self._end.name)
+        for name, variable in self.ranges.items():
+            limits = np.stack([observed[name] for observed in found])
+            mean = limits.mean(axis=0)
+            if name in ends:
+                mean = np.array((limits[:, 0].min(), limits[:, 1].max()), np.float32)
+            variable.assign(_nudged(mean))
+
+    def round_model(self) -> None:
+        """Give the Keras model the rounded weights, so that its float files have them too."""
+        for step in self.steps:
+            if step.kernel is not None:
+                rounded, _ = round_weights(step.folded()[0], self.bits(step))
+                weights = tf.math.divide_no_nan(rounded, step.factor())
+                step.kernel.assign(tf.reshape(weights, step.kernel.shape))
+
+    def trained_ranges(self) -> TrainedRanges:
+        """Return the ranges, and the scales of the weights."""
+        weights = {}
+        for step in self.steps:
+            if step.kernel is not None:
+                scales = round_weights(step.folded()[0], self.bits(step))[1].numpy().tolist()
+                weights[step.name] = WeightScales(self.bits(step), tuple(scales))
+        limits = {name: tuple(value.numpy().tolist()) for name, value in self.ranges.items()}
+        return TrainedRanges(self.precision, limits, weights)
+
+
+def round_weights(kernel: Any, bits: int) -> tuple[Any, Any]:
+    """Return a kernel rounded to integers of some bits, and the scale of each channel."""
+    flat = tf.reshape(kernel, (-1, kernel.shape[-1]))
+    largest = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), _MIN_WEIGHT))
+    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        flat, -largest, largest, bits, narrow_range=True
+    )
+    return tf.reshape(rounded, kernel.shape), largest / (2 ** (bits - 1) - 1)
+
+
+def _round_to(values: Any, scales: Any) -> Any:
+    """Round values to multiples of their scales; the gradient ignores the rounding."""
+    return values + tf.stop_gradient(tf.round(values / scales) * scales - values)
+
+
+def _nudged(limits: Any) -> Any:
+    """Return the nearest range, with 0 in it, of which 0 is one of the 256 values."""
+    low = tf.minimum(limits[0], 0.0)
+    high = tf.maximum(limits[1], low + _MIN_WIDTH)
+    high = tf.maximum(high, 0.0)
+    scale = (high - low) / 255
+    zero = tf.round(-low / scale)
+    return tf.stack((-zero * scale, (255 - zero) * scale))
+
+
+def _entry(entries: Any, name: str) -> Any:
+    if name not in entries:
+        raise ModelFileError(_WRONG_RANGES.format(name))
+    return entries[name]
+
+
+def _activate(values: Any, kind: str) -> Any:
+    if kind == "relu":
+        return tf.nn.relu(values)
+    return tf.nn.relu6(values) if kind == "relu6" else values
+
+
+def _source(step: QuantizedStep) -> QuantizedStep:
+    """Return the step whose range the output of a step has."""
+    return step if step.has_range else _source(step.inputs[0])
+
+
+def read_steps(model: Any) -> list[QuantizedStep]:
+    """Return the operators that the int8 file of a Keras model will have, in their order.
+
+    Raises:
+        ModelFileError: a layer is not covered; the message names it.
+    """
+    steps: dict[int, QuantizedStep] = {}
+    (entry,), (output,) = model.inputs, model.outputs
+    steps[id(entry)] = QuantizedStep("input", INPUT, None, [])
+    order = [steps[id(entry)]]
+    last = _read(output, "", steps, order)
+    names = [step.name for step in order]
+    for step in order:
+        if names.count(step.name) > 1:
+            raise ModelFileError(
+                f"layer {step.name} is used twice, and a quantized training needs one range for"
+                " each output; give each place a layer of its own"
+            )
+    for step in order:
+        if step.kind in (*_LINEAR, "add"):
+            _fold(step, order)
+    order = [step for step in order if step.kind != "passive"]
+    for step in order:
+        step.inputs = [_skip_passive(each) for each in step.inputs]
+    last = _skip_passive(last)
+    for step in order:
+        if step.kind == "normalization":
+            raise _uncovered(step.name, step.layer, "it does not directly follow a convolution or"
+                             " a dense layer without an activation")  # fmt: skip
+        if step.kind == "softmax" and step is not last:
+            raise _uncovered(step.name, step.layer, "it is not the last layer")
+    return order
+
+
+def _skip_passive(step: QuantizedStep) -> QuantizedStep:
+    return _skip_passive(step.inputs[0]) if step.kind == "passive" else step
+
+
+def _fold(step: QuantizedStep, order: list[QuantizedStep]) -> None:
+    """Move the batch normalization and the ReLU after a step into the step."""
+    pooled, at = False, step
+    while True:
+        readers = [other for other in order if at in other.inputs]
+        if len(readers) != 1 or at is order[-1]:
+            return
+        at = readers[0]
+        if at.kind in _RELUS and not step.activation:
+            step.activation, at.kind = at.kind, "passive"
+            return
+        if at.kind == "normalization" and step.kernel is not None:
+            if pooled or step.activation or step.normalization is not None:
+                return
+            step.normalization, at.kind = at.layer, "passive"
+        elif at.kind == "max_pool":
+            pooled = True
+        elif at.kind != "passive":
+            return
+
+
+def _read(
+    tensor: Any, prefix: str, steps: dict[int, QuantizedStep], order: list[QuantizedStep]
+) -> QuantizedStep:
+    """Return the step that computes a tensor, after adding it and its inputs to the steps."""
+    if id(tensor) in steps:
+        return steps[id(tensor)]
+    layer, node, index = tensor._keras_history
+    inputs = [
+        _read(each, prefix, steps, order) for each in layer._inbound_nodes[node].input_tensors
+    ]
+    name = f"{prefix}{layer.name}"
+    if getattr(layer, "layers", None) and getattr(layer, "outputs", None):  # a nested model
+        inner = {id(entry): step for entry, step in zip(layer.inputs, inputs, strict=True)}
+        steps[id(tensor)] = _read(layer.outputs[index], f"{name}/", inner, order)
+        return steps[id(tensor)]
+    for step in _steps_of(layer, name, inputs):
+        order.append(step)
+    steps[id(tensor)] = order[-1]
+    return order[-1]
+
+
+def _steps_of(layer: Any, name: str, inputs: list[QuantizedStep]) -> Iterator[QuantizedStep]:
+    """Yield the steps of one Keras layer, with its activation as a step of its own."""
+    kind = type(layer).__name__
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise _uncovered(name, layer, "its channels are first")
+    if kind in _PASSIVE:
+        step = QuantizedStep("passive", name, layer, inputs)
+    elif kind in _SIMPLE:
+        step = QuantizedStep(_SIMPLE[kind], name, layer, inputs)
+    elif kind == "BatchNormalization":
+        if layer.axis not in (-1, len(layer.output.shape) - 1):
+            raise _uncovered(name, layer, "its axis is not the last")
+        step = QuantizedStep("normalization", name, layer, inputs)
+    elif kind == "Conv2D" and layer.groups == 1:
+        step = QuantizedStep("conv", name, layer, inputs, layer.kernel, layer.bias)
+    elif kind == "DepthwiseConv2D":
+        step = QuantizedStep("depthwise", name, layer, inputs, layer.kernel, layer.bias)
+    elif kind == "Dense" and len(layer.output.shape) == 2:
+        step = QuantizedStep("dense", name, layer, inputs, layer.kernel, layer.bias)
+    elif kind == "SeparableConv2D":
+        first = QuantizedStep(
+            "depthwise", f"{name}/depthwise", layer, inputs, layer.depthwise_kernel
+        )
+        yield first
+        step = QuantizedStep("conv", f"{name}/pointwise", layer, [first], layer.pointwise_kernel,
+                    layer.bias, is_pointwise=True)  # fmt: skip
+    else:
+        step = QuantizedStep("passive", name, layer, inputs)
+        if kind not in ("Activation", "ReLU", "Softmax"):
+            raise _uncovered(name, layer)
+    yield step
+    function = _activation(layer, name)
+    if function:
+        yield QuantizedStep(function, f"{name}/{function}", layer, [step])
+
+
+def _activation(layer: Any, name: str) -> str:
+    """Return the activation of a layer: "relu", "relu6", "softmax", or "" for none.
+
+    Raises:
+        ModelFileError: it is another one.
+    """
+    kind = type(layer).__name__
+    if kind == "Softmax" and layer.axis in (-1, len(layer.output.shape) - 1):
+        return "softmax"
+    if kind == "ReLU" and not layer.negative_slope and not layer.threshold:
+        function = {None: "relu", 6.0: "relu6"}.get(layer.max_value, "other")
+    else:
+        function = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        function = "other" if kind in ("ReLU", "Softmax") else function
+    if function not in ("linear", "relu", "relu6", "softmax"):
+        raise _uncovered(name, layer, f"its activation is {function}")
+    return "" if function == "linear" else function
+
+
+def _uncovered(name: str, layer: Any, reason: str = "") -> ModelFileError:
+    return ModelFileError(
+        f"layer {name} ({type(layer).__name__}) is not covered by quantized training"
+        f"{': ' + reason if reason else ''}; replace it, or train in float and calibrate in export"
+    )
