@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from lenet_edge.runtimes import (
     absence,
     all_targets,
     find_targets,
+    get_target,
     is_installed,
     refusal,
 )
@@ -147,6 +148,53 @@ def pair_up(
         )
     order = {artifact.path: number for number, artifact in enumerate(artifacts)}
     return sorted(pairs, key=lambda pair: order[pair.artifact.path]), skipped
+
+
+def find_unused(
+    artifacts: Iterable[Artifact],
+    ran: Collection[tuple[str, str]],
+    skipped: Sequence[Skipped],
+    names: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return the files that ran on no target, or else the named targets that ran no file.
+
+    Args:
+        artifacts: the files.
+        ran: the pairs that ran, each as sha256 of the file and name of the target.
+        skipped: the targets and pairs that did not run.
+        names: names of targets, as `pair_up` takes them.
+
+    Returns:
+        The first reason, with its fix, by the name of the file or target.
+    """
+    unused = {}
+    for artifact in artifacts:
+        if artifact.sha256 not in {sha256 for sha256, _ in ran}:
+            reasons = (
+                skip.reason
+                for skip in skipped
+                if skip.artifact == artifact.name
+                or (skip.artifact is None and artifact.format in get_target(skip.target).formats)
+            )
+            other = f"{', '.join(names)} runs no {artifact.format} files; name another --target"
+            unused[artifact.name] = next(reasons, other)
+    if unused:
+        return unused
+    reason_of = {skip.target: skip.reason for skip in reversed(skipped)}
+    for name in names:
+        family = [t.name for t in all_targets() if name in (t.name, t.runtime, *t.formats)]
+        reasons = (reason_of[target] for target in family if target in reason_of)
+        if not {target for _, target in ran}.intersection(family):
+            unused.update((name, reason) for reason in [*reasons][:1])
+    return unused
+
+
+def is_known_absent(name: str) -> bool:
+    """Return True if a target of this name is known not to run on this machine."""
+    try:
+        return absence(get_target(name)) is not None
+    except TargetError:  # a target with an external delegate has a name of its own
+        return False
 
 
 def select_pairs(

@@ -143,6 +143,7 @@ SLOW = {
 ALSO = {
     "lenet-edge verify mine/photos_*.tflite mine/photos_*.onnx": {4},
     "lenet-edge compare base.json new.json --fail-above 50%": {3},
+    "lenet-edge report counts.json --max-flash 256k --max-ram 16k": {4},
 }
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,30 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 3  # exit status if a file does not pass
 INCONCLUSIVE = 4  # exit status if images are too few, or the input is assumed
+
+
+def exit_with(verdict: str) -> None:
+    """End the command with the exit status of a verdict: "pass", "fail" or "inconclusive"."""
+    if verdict != "pass":
+        raise click.exceptions.Exit(GATE_FAILED if verdict == "fail" else INCONCLUSIVE)
+
+
+def stop_if_left_out(reasons: Mapping[str, str]) -> None:
+    """End the command with exit status 1 if it left out a file or a target that the user named.
+
+    Args:
+        reasons: the reason and its fix, by the name of the file or target.
+
+    Raises:
+        TargetError: there is a reason.
+    """
+    if reasons:
+        from lenet_edge.errors import TargetError
+        from lenet_edge.results.formatting import name_some
+
+        verb = "was" if len(reasons) == 1 else "were"
+        first = next(iter(reasons.values()))
+        raise TargetError(f"{name_some(list(reasons), 3)} {verb} left out: {first}")
 
 
 def say(text: str) -> None:

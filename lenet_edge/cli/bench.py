@@ -33,7 +33,7 @@ from lenet_edge.cli._options import (
     thread_counts,
 )
 from lenet_edge.cli._outputs import OutputFile, OutputFolder, PathOrName, is_dash
-from lenet_edge.cli._terminal import output, say, show
+from lenet_edge.cli._terminal import output, say, show, stop_if_left_out
 
 if TYPE_CHECKING:
     from lenet_edge.artifacts.stated_input import StatedInput
@@ -164,14 +164,14 @@ def command(
     several fresh processes, in rounds over all cells, so that drift affects all cells alike. The
     latency is that of the inference alone. The times for quantizing the input and for reading the
     output are in the JSON. With --json FILE, bench saves each finished process at once, and
-    --resume continues from there.
+    --resume continues from there. The exit status is 1 if nothing ran one of FILES.
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
     Example: lenet-edge bench --scheduler tls://127.0.0.1:8786 --json fleet.json
     """
-    from lenet_edge.errors import TargetError, UsageError
-    from lenet_edge.flows.bench import BenchSettings, bench
+    from lenet_edge.errors import UsageError
+    from lenet_edge.flows.bench import BenchSettings, bench, find_unmeasured
     from lenet_edge.flows.fleet_session import Choice
     from lenet_edge.report import csv_and_pytest
     from lenet_edge.report.layer_files import write_layer_files
@@ -221,8 +221,8 @@ def command(
     if stopped:
         hint = "; go on with the same command and --resume" if run_file else ""
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run{hint}")
-    if not (run.measurements or run.instruction_counts or run.cycle_counts):
-        raise TargetError("nothing could be measured; the reasons are above")
+    nothing = not (run.measurements or run.instruction_counts or run.cycle_counts)
+    stop_if_left_out(find_unmeasured(run, choice, all_files=nothing or bool(files)))
 
 
 def _on_fleet(

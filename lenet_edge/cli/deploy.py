@@ -17,13 +17,7 @@ from lenet_edge.cli._options import (
     json_option,
 )
 from lenet_edge.cli._outputs import OutputFolder
-from lenet_edge.cli._terminal import (
-    GATE_FAILED,
-    INCONCLUSIVE,
-    output,
-    say,
-    write_json,
-)
+from lenet_edge.cli._terminal import exit_with, output, say, stop_if_left_out, write_json
 from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
@@ -90,7 +84,8 @@ def command(
     are exported models; the default is every file in ./exported that the board's runtime reads.
     The runtime is installed into its own virtual environment, so the board needs Python 3.10 but
     no network. After an interruption, the same command continues. The exit status is 3 if a file
-    does not pass on the board. The board then keeps its previous files.
+    does not pass on the board, which then keeps its previous files, and 1 if the board's runtime
+    does not read one of FILES.
 
     \b
     Example: lenet-edge deploy pi@raspberrypi.local exported/lenet_int8.tflite
@@ -130,24 +125,29 @@ def command(
         }
         for line in _describe(plan):
             say(line)
+        reason = f"{' and '.join(plan.wheels.runtimes)} cannot read it; name another --runtime"
+        left_out = dict.fromkeys(plan.left_out if files else (), reason)
         if dry_run or (plan.is_in_use and not (again or service)):
             state = "nothing was changed" if dry_run else "up to date; --again measures it again"
             _print_or_write(f"{host}: {state}", facts, json_file)
+            stop_if_left_out(left_out)
             return
+        verdict = "pass"
         if not plan.is_in_use or again:
             result = deploy(board, plan, batch_sizes, max_time, results_dir, TERMINAL)
             view = deployment_view(result.board, result.local, result.differences, result.findings)
             output(view, facts | result.to_json(), json_file)
             say(f"The measurements of the board are in {result.result_file}")
+            verdict = result.verdict
             if result.command is None:
-                raise click.exceptions.Exit(GATE_FAILED)
+                exit_with("fail")
             say(f"On the board: {result.command} predict IMAGE")
         if service:
             arguments = ["serve", "--host", "0.0.0.0"]
             for line in board.call("start_service", tuple[str, ...], arguments=arguments):
                 click.echo(make_printable(line))
-        if (not plan.is_in_use or again) and result.verdict != "pass":
-            raise click.exceptions.Exit(INCONCLUSIVE)
+        stop_if_left_out(left_out)
+        exit_with(verdict)
 
 
 def _print_or_write(text: str, facts: dict[str, Any], json_file: Path | None) -> None:

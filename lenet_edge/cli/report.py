@@ -10,7 +10,7 @@ import click
 from lenet_edge.cli._help import OUTPUT, Command, Section, option
 from lenet_edge.cli._options import json_option
 from lenet_edge.cli._outputs import OutputFile
-from lenet_edge.cli._terminal import output, say, spinner
+from lenet_edge.cli._terminal import exit_with, output, say, spinner
 
 DEFAULT_RESULTS = Path("demo") / "results.json"
 _SIZES = {"": 1, "k": 1024, "m": 1024**2}
@@ -115,7 +115,8 @@ def command(
     RESULTS are files of bench --json, verify --json or run; the default is demo/results.json. The
     page joins the results of one machine and has a ranking for each machine. Equal boards of a
     fleet share a ranking, and a table shows each of them. The page needs no other file and no
-    network.
+    network. The exit status is 3 if nothing may be shipped on a machine, because each file failed
+    verify or misses a limit, and 4 if that is not decided.
 
     \b
     Example: lenet-edge report demo/results.json --max-latency 50us
@@ -143,6 +144,7 @@ def command(
             lines.append(Text(machine.name, style="dim"))
         style = "bold green" if machine.advice else "bold red"
         lines.append(Text(str(machine.advice), style=style))
-    facts = [{"machine": machine.name, **machine.advice.to_json()} for machine in page.machines]
+    facts = [machine.to_json() for machine in page.machines]
     output(Group(*lines), facts, json_file)
     say(f"The report is in {page_file}.")
+    exit_with(page.verdict)

@@ -18,7 +18,7 @@ from lenet_edge.cli._options import (
     recipe_options,
 )
 from lenet_edge.cli._outputs import OutputFolder
-from lenet_edge.cli._terminal import output, say
+from lenet_edge.cli._terminal import exit_with, output, say
 
 if TYPE_CHECKING:
     from lenet_edge.artifacts.stated_input import StatedInput
@@ -60,13 +60,14 @@ def command(
 
     The command prints one table and writes one page, report.html. With MODEL, a .keras
     or .onnx file of any classifier, it does not train. Give its images with --dataset or
-    --calibration.
+    --calibration. The exit status is 3 if nothing may be shipped, and 4 if that is not decided.
 
     \b
     Example: lenet-edge run --output-dir demo
     """
     from lenet_edge.errors import MissingPackageError
     from lenet_edge.flows.run import RESULTS, run, write_report
+    from lenet_edge.report.recommend import recommend
     from lenet_edge.report.terminal.summary import summary_view
 
     measured = run(
@@ -75,9 +76,12 @@ def command(
     )  # fmt: skip
     say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
     output(summary_view(measured), measured.to_json(), json_file)
+    verdict = recommend(measured).verdict
     try:
         report = write_report(output_dir, measured)
     except MissingPackageError as error:
         say(f"No report was written: {error}")
-    else:
-        say(f"The report is in {report}; open it in a browser.")
+        exit_with(verdict)
+        raise
+    say(f"The report is in {report}; open it in a browser.")
+    exit_with(verdict)

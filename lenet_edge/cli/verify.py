@@ -21,7 +21,7 @@ from lenet_edge.cli._options import (
     target_option,
 )
 from lenet_edge.cli._outputs import OutputFile, OutputFolder
-from lenet_edge.cli._terminal import GATE_FAILED, INCONCLUSIVE, output, say
+from lenet_edge.cli._terminal import exit_with, output, say, stop_if_left_out
 
 if TYPE_CHECKING:
     from lenet_edge.artifacts.stated_input import StatedInput
@@ -171,15 +171,15 @@ def command(
     FILES are exported models, or any model files with --reference; the default is every file in
     ./exported. Each file runs on all test images and on every installed target. Models with several
     inputs or outputs are compared output by output. The exit status is 3 if a file fails on a
-    target, and 4 if there are too few images to decide or the input of a file is only assumed. A
-    [tool.lenet-edge] section in ./pyproject.toml can hold the bounds, with a table for each
-    precision, or for each output ("outputs.NAME").
+    target, 4 if there are too few images to decide or the input of a file is only assumed, and 1 if
+    no runtime here opens one of FILES. A [tool.lenet-edge] section in ./pyproject.toml can hold the
+    bounds, with a table for each precision, or for each output ("outputs.NAME").
 
     \b
     Example: lenet-edge verify exported/lenet_int8.tflite --target litert
     """
     from lenet_edge.flows.fleet_session import Choice
-    from lenet_edge.flows.verify import VerifySettings, verdict, verify
+    from lenet_edge.flows.verify import VerifySettings, find_unverified, verdict, verify
     from lenet_edge.report.terminal.parity import parity_view
     from lenet_edge.selection import load_artifacts
 
@@ -193,7 +193,11 @@ def command(
         return
     run = verify(choice, settings, TERMINAL)
     output(parity_view(run), run.to_json(), json_file)
-    _exit(verdict([run]))
+    left_out = find_unverified(run, choice, all_files=bool(files))
+    result = verdict([run], choice, left_out)
+    if result != "fail":
+        stop_if_left_out(left_out)
+    exit_with(result)
 
 
 def _on_fleet(
@@ -205,10 +209,4 @@ def _on_fleet(
 
     fleet = verify_fleet(scheduler, choice, settings, TERMINAL)
     output(fleet_parity_view(fleet), fleet.to_json(), json_file)
-    _exit(verdict(fleet.runs, complete=not fleet.lost))
-
-
-def _exit(verdict: str) -> None:
-    """Exit with the status of a verdict."""
-    if verdict != "pass":
-        raise click.exceptions.Exit(GATE_FAILED if verdict == "fail" else INCONCLUSIVE)
+    exit_with(verdict(fleet.runs, choice, complete=not fleet.lost))

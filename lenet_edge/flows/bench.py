@@ -20,7 +20,7 @@ from lenet_edge.flows.layers import layer_cells, with_layer_times
 from lenet_edge.microcontrollers.cores import CORES
 from lenet_edge.report.rank import SCENARIOS
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped, load_runs
-from lenet_edge.selection import Pair, select_pairs
+from lenet_edge.selection import Pair, find_unused, select_pairs
 from lenet_edge.support.files import is_stream
 
 if TYPE_CHECKING:
@@ -208,6 +208,17 @@ def _measure(
     except KeyboardInterrupt:
         stopped = True
     return latest, stopped
+
+
+def find_unmeasured(run: BenchRun, choice: Choice, all_files: bool) -> dict[str, str]:
+    """Return what was not measured on this machine, and why; see `verify.find_unverified`.
+
+    A file that a processor counted, or a board, was measured.
+    """
+    ran = {(cell.artifact_sha256, cell.target) for cell in run.measurements}
+    ran |= {(count.artifact_sha256, count.target) for count in run.instruction_counts}
+    ran |= {(count.artifact_sha256, count.target) for count in run.cycle_counts}
+    return find_unused(choice.artifacts if all_files else (), ran, run.skipped, choice.names)
 
 
 def bench_fleet(

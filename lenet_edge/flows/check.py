@@ -8,12 +8,13 @@ from pathlib import Path
 
 from lenet_edge.bench.plan import Plan
 from lenet_edge.data.evaluation_images import has_reference
+from lenet_edge.results.enough_images import NUM_CHECKED
 from lenet_edge.results.result_file import ParityReport, Skipped
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
-NUM_IMAGES = 256  # few enough for a GPU in software, enough to see a wrong model
+NUM_IMAGES = NUM_CHECKED  # few enough for a GPU in software, enough to see a wrong model
 
 
 def is_checked(pair: Pair) -> bool:

@@ -26,6 +26,7 @@ from lenet_edge.doctor.finding import Finding
 from lenet_edge.errors import BoardError
 from lenet_edge.flows.console import Console
 from lenet_edge.flows.deployment_plan import DeploymentPlan
+from lenet_edge.results.parity_report import worst_verdict
 from lenet_edge.results.result_file import BenchRun, ParityReport, parse_runs
 from lenet_edge.runtimes import absence
 from lenet_edge.support.npz import read_arrays
@@ -94,8 +95,8 @@ class DeploymentResult:
 
     @property
     def verdict(self) -> str:
-        """The worst verdict on the board: "fail", also if nothing ran, "inconclusive" or "pass"."""
-        return _worst_verdict(self.board.parity)
+        """The worst verdict on the board: "fail", also if a pair did not run, or "inconclusive"."""
+        return _worst_verdict(self.board)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -149,7 +150,7 @@ def deploy(
         local, local_logits = _measure_locally(plan, batch_sizes, max_time_s, console)
     result_file = run.default_path(results)
     run.save(result_file)
-    passed = _worst_verdict(run.parity) != "fail"
+    passed = _worst_verdict(run) != "fail"
     command = board.call("activate", dict[str, str], **plan.ids)["command"] if passed else None
     differences = tuple(_differences(plan.artifacts, board_logits, local_logits, run, local))
     return DeploymentResult(run, local, differences, findings, result_file, command)
@@ -234,7 +235,8 @@ def _measure_on_board(
     except ValueError as error:
         raise BoardError(f"{board.host}: logits.npz is damaged ({error}); try again") from error
     run = dataclasses.replace(verified, git_commit=BenchRun.of_this_machine().git_commit)
-    if _worst_verdict(run.parity) != "fail":
+    run = _without_unreadable(run, plan)
+    if _worst_verdict(run) != "fail":
         sizes = ",".join(map(str, batch_sizes))
         options = (f"--batch-size={sizes}", f"--max-time={max_time_s:g}",
                    f"--min-time={_min_time_s(max_time_s):g}")  # fmt: skip
@@ -283,10 +285,26 @@ def _measure_locally(
     return dataclasses.replace(run, parity=tuple(parity)), logits_of
 
 
-def _worst_verdict(parity: Sequence[ParityReport]) -> str:
-    """Return the worst verdict; "fail" without a report."""
-    verdicts = {report.verdict for report in parity} or {"fail"}
-    return next(verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts)
+def _without_unreadable(run: BenchRun, plan: DeploymentPlan) -> BenchRun:
+    """Return a run without the skipped pairs that the plan does not have.
+
+    If a board has two runtimes, one of them may not read a file of the other.
+    """
+    planned = {(pair.artifact.name, pair.target.name) for pair in plan.pairs}
+    skipped = (
+        skip
+        for skip in run.skipped
+        if skip.artifact is None or (skip.artifact, skip.target) in planned
+    )
+    return dataclasses.replace(run, skipped=tuple(skipped))
+
+
+def _worst_verdict(run: BenchRun) -> str:
+    """Return the worst verdict; "fail" without a report, and if a pair did not run."""
+    verdicts = {report.verdict for report in run.parity}
+    if not verdicts or any(skip.artifact for skip in run.skipped):
+        return "fail"
+    return worst_verdict(verdicts)
 
 
 def _min_time_s(max_time_s: float) -> float:

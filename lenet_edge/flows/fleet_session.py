@@ -40,6 +40,11 @@ class Choice:
     options: tuple[tuple[str, str], ...] = ()
     allow_fallback: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The targets that the user named, or else the delegate."""
+        return self.targets or tuple(filter(None, [self.delegate]))
+
 
 @dataclass(frozen=True)
 class ReadyBoard:

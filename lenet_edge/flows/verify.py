@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,14 @@ from lenet_edge.errors import LenetEdgeError, ModelFileError, UsageError
 from lenet_edge.flows.console import Console, late_bar
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport, Skipped
 from lenet_edge.rule_choice import compare_on_images
-from lenet_edge.selection import Pair, best_target, load_artifacts, select_pairs
+from lenet_edge.selection import (
+    Pair,
+    best_target,
+    find_unused,
+    is_known_absent,
+    load_artifacts,
+    select_pairs,
+)
 from lenet_edge.support import npz
 from lenet_edge.target import Logits
 from lenet_edge.verify import verify as stage
@@ -291,18 +298,52 @@ def verify_fleet(
         return fleet.verify(open_fleet(client, choice), bounds, settings.num_threads, begin)
 
 
-def verdict(runs: Sequence[BenchRun], complete: bool = True) -> str:
+def verdict(
+    runs: Sequence[BenchRun],
+    choice: Choice,
+    unverified: Collection[str] = (),
+    complete: bool = True,
+) -> str:
     """Return "pass", "fail" or "inconclusive" for all pairs of some runs together.
+
+    A pair that did not run is a failure. But a file from elsewhere passes if one target runs it and
+    another one that nobody named does not.
 
     Args:
         runs: the runs, each with its parity reports.
+        choice: the files and targets.
+        unverified: names of files that no verdict is for; see `find_unverified`.
         complete: False if a board was lost, which is a failure.
     """
     reports = [report for run in runs for report in run.parity]
-    failed = any(skipped.artifact for run in runs for skipped in run.skipped)
-    if failed or not complete or not reports or any(r.verdict == "fail" for r in reports):
+    foreign = {file.name for file in choice.artifacts if file.converter == "unknown"}
+    for run in runs:
+        accepted = {*unverified}
+        if not choice.names:
+            accepted |= foreign & {report.candidate for report in run.parity}
+        if any(skip.artifact and skip.artifact not in accepted for skip in run.skipped):
+            return "fail"
+    if not complete or not (reports or unverified) or any(r.verdict == "fail" for r in reports):
         return "fail"
     return "pass" if all(reports) else "inconclusive"
+
+
+def find_unverified(run: BenchRun, choice: Choice, all_files: bool = True) -> dict[str, str]:
+    """Return what was not verified on this machine, and why; see `selection.find_unused`.
+
+    A file that did not run on a target that was named and is there has failed, and is not among
+    them. Without `all_files`, files are left out only if nothing was verified: a folder may have
+    files of runtimes that this machine lacks.
+    """
+    ran = {(report.candidate_sha256, report.target) for report in run.parity}
+    files = choice.artifacts if all_files or not ran else ()
+    failed = {
+        skip.artifact
+        for skip in run.skipped
+        if choice.names and skip.artifact and not is_known_absent(skip.target)
+    }
+    unused = find_unused(files, ran, run.skipped, choice.names)
+    return {name: reason for name, reason in unused.items() if name not in failed}
 
 
 def _with_layers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lenet_edge.report.comparison import Comparison
 from lenet_edge.report.counts_section import counts_section
@@ -27,6 +28,7 @@ from lenet_edge.report.page_tables import (
     skipped_section,
 )
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
+from lenet_edge.results.enough_images import too_few_images
 from lenet_edge.results.formatting import latency
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
@@ -59,6 +61,16 @@ class MachineReport:
     fits: PageSection | None = None
     counts: PageSection | None = None
     history: PageSection | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recommendation for the machine, and the advice on too few images, as JSON."""
+        few = too_few_images(self.run.parity)
+        return {
+            "machine": self.name,
+            "verdict": self.advice.verdict,
+            **self.advice.to_json(),
+            "too_few_images": few and few.to_json(),
+        }
 
     @property
     def sections(self) -> list[PageSection]:
@@ -142,6 +154,8 @@ def _differs_in_batch_only(cell: Measurement, other: Measurement) -> bool:
 def _doubts(run: BenchRun) -> list[str]:
     doubts = list(run.environment.lasting_warnings)
     doubts += filter(None, [disturbance_line(run)])
+    if few := too_few_images(run.parity):
+        doubts.append(str(few))
     if run.remaining:
         doubts.append(f"{run.remaining} processes of the plan have not run")
     if not run.paired and "boards" not in run.settings:

@@ -25,6 +25,7 @@ from lenet_edge.report.machine_report import MachineReport, report_on_machine, w
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
 from lenet_edge.report.recommend import Recommendation
 from lenet_edge.results.formatting import plural
+from lenet_edge.results.parity_report import worst_verdict
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.support.files import atomic_write
 
@@ -66,6 +67,11 @@ class Report:
 
     machines: tuple[MachineReport, ...]
     sources: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Worst verdict of all machines; "fail" if nothing may be shipped on one of them."""
+        return worst_verdict({machine.advice.verdict for machine in self.machines})
 
     def __repr__(self) -> str:
         return f"Report({'; '.join(machine.advice.choice for machine in self.machines)})"

@@ -12,6 +12,7 @@ from lenet_edge.report.eligibility import JudgedCell
 from lenet_edge.report.equal_boards import board_matrix, find_outliers, relative_latencies
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile, ranks, tie_lines
 from lenet_edge.report.recommend import NothingFits, Recommendation
+from lenet_edge.results.enough_images import other_reasons
 from lenet_edge.results.formatting import MISSING, latency, microseconds, percent, plural, points
 from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P90,
@@ -172,8 +173,10 @@ def parity_section(reports: Sequence[ParityReport]) -> PageSection:
             )
         )
         styles.append({"pass": "", "fail": "bad"}.get(report.verdict, "doubtful"))
-        if report.verdict != "pass":
-            reasons = "; ".join(report.reasons) or "it exceeds its bounds"
+        # The doubts at the top of the page have one sentence on too few images.
+        left = other_reasons(report)
+        if report.verdict != "pass" and (left or not report.reasons):
+            reasons = "; ".join(left) or "it exceeds its bounds"
             notes.append(f"{report.candidate} on {report.target}, {report.verdict}: {reasons}.")
         if report.diagnosis:
             notes.append(report.diagnosis)

@@ -17,8 +17,10 @@ from lenet_edge.report.eligibility import (
     judge,
 )
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
+from lenet_edge.results.enough_images import other_reasons
 from lenet_edge.results.formatting import latency, name_some, percent
 from lenet_edge.results.latency_estimate import LatencyRatio
+from lenet_edge.results.parity_report import worst_verdict
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 from lenet_edge.support.html_table import html_lines, html_table
 
@@ -53,6 +55,11 @@ class Recommendation:
     rivals: tuple[JudgedCell, ...] = ()
 
     @property
+    def verdict(self) -> str:
+        """Verdict on the chosen file: "pass", or "inconclusive" if nothing could pass."""
+        return self.parity.verdict
+
+    @property
     def choice(self) -> str:
         """Statement of what to ship, without a full stop."""
         return f"Ship {cell_name(self.measurement)}"
@@ -65,7 +72,7 @@ class Recommendation:
         )
         caution = ""
         if not self.parity.passed:  # nothing could pass
-            doubts = [reason for reason in self.parity.reasons if "too few" not in reason]
+            doubts = other_reasons(self.parity)
             caution = f" But {doubts[0]}." if doubts else " There are too few images to be sure."
         return f"{self._speed()} {size_and_accuracy}{caution}"
 
@@ -117,20 +124,24 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class NothingFits:
-    """Lack of any cell that may be shipped; `nearest` are the cells, the nearest to fitting first.
+    """Lack of any cell that may be shipped. It is false in a condition.
 
-    It is false in a condition.
+    Attributes:
+        nearest: cells, the nearest to fitting first.
+        verdict: "fail" if each cell failed parity or misses a limit. If nothing was timed, the
+            verdict on all pairs; "inconclusive" if nothing was verified, or a limit is set.
     """
 
     nearest: tuple[JudgedCell, ...]
+    verdict: str = "fail"
 
     def __bool__(self) -> bool:
         return False
 
     @property
     def choice(self) -> str:
-        """Statement that there is nothing to ship, without a full stop."""
-        return "Nothing to ship"
+        """Statement that there is nothing to ship, or no choice, without a full stop."""
+        return "Nothing to ship" if self.verdict == "fail" else "No file is recommended"
 
     @property
     def reason(self) -> str:
@@ -175,7 +186,7 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
     ]
     eligible = [cell for cell in cells if not cell.missed_by]
     if not eligible:
-        return NothingFits(_nearest(cells))
+        return NothingFits(_nearest(cells), _verdict_without_choice(cells, run, limits))
     best = min(eligible, key=lambda cell: _speed_key(cell.measurement, quantile)).measurement
 
     def ratio(cell: JudgedCell, other: Measurement) -> LatencyRatio:
@@ -213,6 +224,16 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
             rivals.append(others[-1])
     figure = _figure(measurement, quantile)
     return Recommendation(measurement, parity, figure, ties, tuple(others), tuple(rivals))
+
+
+def _verdict_without_choice(cells: Sequence[JudgedCell], run: BenchRun, limits: Limits) -> str:
+    """Return the verdict of `NothingFits`."""
+    if cells:
+        return "fail" if any(cell.parity is not None for cell in cells) else "inconclusive"
+    verdicts = {report.verdict for report in run.parity}
+    if not verdicts or limits != Limits():
+        verdicts.add("inconclusive")
+    return worst_verdict(verdicts)
 
 
 def _names(cells: Sequence[JudgedCell]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -295,6 +296,11 @@ class ParityReport:
                 "delegation": Delegation.from_json(facts["delegation"]),
             }
         )
+
+
+def worst_verdict(verdicts: Collection[str]) -> str:
+    """Return the worst of some verdicts, of which there is at least one."""
+    return next(word for word in ("fail", "inconclusive", "pass") if word in verdicts)
 
 
 def wilson_interval(successes: int, count: int) -> tuple[float, float]:

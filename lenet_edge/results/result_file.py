@@ -33,6 +33,7 @@ from typing import Any
 from lenet_edge.errors import DataError
 from lenet_edge.machine.environment import Environment, read_environment
 from lenet_edge.results.cycle_count import CycleCount
+from lenet_edge.results.enough_images import too_few_images
 from lenet_edge.results.formatting import MISSING, machine_name, plural
 from lenet_edge.results.instruction_count import InstructionCount
 from lenet_edge.results.layer_times import LayerTimes, check_layer_times
@@ -215,7 +216,8 @@ class BenchRun:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the run as a JSON object."""
+        """Return the run and the derived advice as a JSON object."""
+        few = too_few_images(self.parity)
         return {
             "schema_version": self.schema_version,
             "created_at": self.created_at,
@@ -233,6 +235,7 @@ class BenchRun:
             "skipped": [dataclasses.asdict(skip) for skip in self.skipped],
             "layer_times": [times.to_json() for times in self.layer_times],
             "cycle_counts": [count.to_json() for count in self.cycle_counts],
+            "derived": {"too_few_images": few and few.to_json()},
         }
 
     @classmethod

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.results.enough_images import ROUNDING, decides, too_few_reason, undecided_bounds
 from lenet_edge.results.parity_report import Bounds
 from lenet_edge.results.stats import exceeds_chance
 from lenet_edge.support.toml_file import parse_toml, read_settings
@@ -30,10 +30,6 @@ DEFAULTS = {
 SIGNIFICANT = 0.05
 _DEFAULT_ERRORS = {bounds.max_abs_error for bounds in DEFAULTS.values()}
 _ENOUGH_FOR_ALARM = 20  # images
-# Without a change on so many images, at most 1 % of all predictions change, with 95 % confidence
-# (the rule of three).
-_MIN_UNCHANGED = 300
-_ROUNDING = 1e-9  # in floating point, 100 - 99.9 is slightly less than 0.1
 _NAMES = tuple(field.name for field in dataclasses.fields(Bounds))
 _SECTION = "tool.lenet-edge"
 OUTPUT_BOUNDS = ("min_agreement", "max_abs_error", "min_snr_db", "min_cosine")
@@ -127,12 +123,12 @@ def judge_output(
             f"a value is off by {errors.worst:.3g}, more than the {bounds.max_abs_error:g} allowed"
         )
     wanted = bounds.min_agreement
-    decides = errors.is_integer or not random_inputs or "min_agreement" in chosen
-    if errors.agreement is not None and wanted is not None and decides:
+    is_judged = errors.is_integer or not random_inputs or "min_agreement" in chosen
+    if errors.agreement is not None and wanted is not None and is_judged:
         same, count = errors.agreement
         share = 100 * same / max(1, count)
-        few = wanted < 100 and count * (100 - wanted) / 100 < 1 - _ROUNDING
-        if share < wanted - _ROUNDING and (
+        few = not decides(count, 100 - wanted)
+        if share < wanted - ROUNDING and (
             not few or _binomial_tail(count - same, count, 1 - wanted / 100) < SIGNIFICANT
         ):
             kind = "integers are equal" if errors.is_integer else "classes are equal"
@@ -208,7 +204,6 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
         The verdict ("pass", "fail" or "inconclusive"), and the reasons in words.
     """
     count = comparison["num_samples"]
-    is_unchanged = count >= _MIN_UNCHANGED and not comparison["flips"]
     fails: list[str] = []
     undecided: list[str] = []
     if comparison["non_finite"]:
@@ -225,20 +220,18 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
         )
     drop, limit = comparison["accuracy_drop"], bounds.max_accuracy_drop
     if drop is not None and limit is not None:
-        few = limit > 0 and count * limit / 100 < 1 - _ROUNDING
-        if drop > limit + _ROUNDING and (not few or comparison["mcnemar_p"] < SIGNIFICANT):
+        few = not decides(count, limit)
+        if drop > limit + ROUNDING and (not few or comparison["mcnemar_p"] < SIGNIFICANT):
             fails.append(
                 f"it loses {drop:.2f} points of accuracy, {drop - limit:.2g} more than the"
                 f" {limit:g} allowed"
             )
-        elif few and not is_unchanged:
-            undecided.append(_too_few(count, f"a drop of {limit:g} points", 100 / limit))
     agreement, lowest = 100 * comparison["top1_agreement"], bounds.min_agreement
     if lowest is not None:
-        few = lowest < 100 and count * (100 - lowest) / 100 < 1 - _ROUNDING
+        few = not decides(count, 100 - lowest)
         if alarm:
             pass  # it states the agreement
-        elif agreement < lowest - _ROUNDING and (
+        elif agreement < lowest - ROUNDING and (
             not few
             or _binomial_tail(len(comparison["flips"]), count, 1 - lowest / 100) < SIGNIFICANT
         ):
@@ -246,9 +239,6 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
                 f"it agrees on {agreement:.2f} % of the images, {lowest - agreement:.2g} less than"
                 f" the {lowest:g} required"
             )
-        elif few and not is_unchanged and (comparison["flips"] or drop is None or limit is None):
-            # With labels and without flips, the bound on the accuracy decides.
-            undecided.append(_too_few(count, f"an agreement of {lowest:g} %", 100 / (100 - lowest)))
     error, largest = comparison["max_abs_error"], bounds.max_abs_error
     if largest is not None and error > largest:
         fails.append(
@@ -257,6 +247,8 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
         )
     if fails:
         return "fail", tuple(fails)
+    few_bounds = undecided_bounds(count, len(comparison["flips"]), drop is not None, bounds)
+    undecided += [too_few_reason(count, bound) for bound in few_bounds]
     return ("inconclusive", tuple(undecided)) if undecided else ("pass", ())
 
 
@@ -298,12 +290,6 @@ def _is_constant(comparison: Mapping[str, Any]) -> bool:
         comparison["chance_agreement"] == 1
         and comparison["num_samples"] >= _ENOUGH_FOR_ALARM
         and len(labelled) != 1
-    )
-
-
-def _too_few(count: int, bound: str, needed: float) -> str:
-    return (
-        f"{count:,} images are too few to decide {bound}; give {math.ceil(needed - 1e-6):,} or more"
     )
 
 

@@ -64,8 +64,26 @@ def test_the_results_of_run_are_the_default(lenet_edge_here: LenetEdge, tmp_path
 )
 def test_limits(lenet_edge_here: LenetEdge, limits: list[str], says: str) -> None:
     done = lenet_edge_here("report", RESULTS, *limits, "--output", "report.md")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (0 if "Ship" in done.stdout else 3), done.stderr
     assert says in " ".join(done.stdout.split())
+
+
+def test_results_without_latencies_recommend_nothing_and_have_the_status_of_verify(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
+    facts = json.loads(RESULTS.read_text()) | {"measurements": [], "layer_times": []}
+    for verdict, limits, status in (
+        ("pass", (), 0),
+        ("pass", ("--max-latency", "1s"), 4),
+        ("inconclusive", (), 4),
+        ("fail", (), 3),
+    ):
+        facts["parity"][0]["verdict"] = verdict
+        (tmp_path / "verified.json").write_text(json.dumps(facts))
+        done = lenet_edge_here("report", "verified.json", *limits, "--output", "report.md")
+        assert done.returncode == status, done.stderr
+        says = "Nothing to ship" if status == 3 else "No file is recommended"
+        assert done.stdout.startswith(f"{says}. Nothing was timed; add the results of: lenet-edge")
 
 
 @pytest.mark.costly

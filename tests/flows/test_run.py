@@ -69,6 +69,19 @@ def test_run_from_a_checkpoint(lenet_edge_here: LenetEdge, exports: Path, tmp_pa
 
 
 @pytest.mark.slow
+def test_if_nothing_may_be_shipped_the_exit_status_is_that_of_a_failure(
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lenet_edge.flows.run.FORMATS", ("tflite",))
+    monkeypatch.setattr("lenet_edge.flows.run.PRECISIONS", ("float32",))
+    (tmp_path / "pyproject.toml").write_text("[tool.lenet-edge]\nmax-abs-error = 1e-12\n")
+    done = lenet_edge_here("run", exports / "lenet.keras", "--batch-size", "1")
+    assert done.returncode == 3, done.stderr
+    assert "Nothing to ship" in done.stdout
+    assert (tmp_path / "demo" / "report.html").exists()
+
+
+@pytest.mark.slow
 def test_run_of_a_foreign_model(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     model = ForeignModel("keras", "unit", "softmax", "flat")
     (x_train, y_train), (x_test, y_test) = model.images(1000), model.images(1200)
@@ -120,10 +133,10 @@ def test_run_without_images_of_the_model(lenet_edge_here: LenetEdge, tmp_path: P
     flatten, dense = keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")
     keras.Sequential([keras.Input((28, 28, 1)), flatten, dense]).save(tmp_path / "new.keras")
     done = lenet_edge_here("run", "new.keras", "--output-dir", "out", "--batch-size", "1")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 4, done.stderr
     assert "of mnist-test, so these are not its images" in done.stderr
     assert "The files are not verified, because no images of the model are known" in done.stderr
-    assert "Nothing to ship. Nothing was verified" in done.stdout
+    assert "No file is recommended. Nothing was verified" in done.stdout
     run = BenchRun.load(tmp_path / "out" / "results.json")
     assert run.parity == ()
     assert {measurement.artifact for measurement in run.measurements} >= {"new_int8.tflite"}

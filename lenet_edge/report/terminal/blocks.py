@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
 from lenet_edge.report.doubts import disturbance_line, invalid_lines
+from lenet_edge.results.enough_images import other_reasons, too_few_images
 from lenet_edge.results.formatting import machine_name
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
 
@@ -38,22 +39,30 @@ def verdict_style(report: ParityReport) -> str | None:
 
 
 def verdict_lines(reports: Iterable[ParityReport]) -> list[Text]:
-    """Return a line for each pair that did not pass, with the reasons."""
-    lines = []
+    """Return a line for each pair that did not pass, and one for all that have too few images."""
+    lines: list[Text] = []
+    reports = list(reports)
     for report in reports:
-        if report.verdict == "pass":
+        reasons_left = other_reasons(report)
+        if report.verdict == "pass" or (report.reasons and not reasons_left):
             continue
         if report.target == "null":
             text = f"{report.candidate} on null: it predicts nothing, and measures the harness."
             lines.append(Text(text, style="dim"))
             continue
         start = "Do not use" if report.verdict == "fail" else "Inconclusive:"
-        reasons = "; ".join(report.reasons) or "it exceeds its bounds"
+        reasons = "; ".join(reasons_left) or "it exceeds its bounds"
         line = f"{start} {report.candidate} on {report.target}: {reasons}."
         lines.append(Text(line, style=verdict_style(report) or ""))
         if report.diagnosis:
             lines.append(Text(f"  {report.diagnosis}", style="bold red"))
-    return lines
+    return lines + too_few_lines(reports)
+
+
+def too_few_lines(reports: Iterable[ParityReport]) -> list[Text]:
+    """Return one line for all pairs that have too few images, if there are any."""
+    few = too_few_images(reports)
+    return [Text(f"Inconclusive: {few}.", style="yellow")] if few else []
 
 
 def skipped_lines(skipped: Sequence[Skipped]) -> list[Text]:

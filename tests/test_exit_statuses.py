@@ -1,0 +1,259 @@
+"""The table of exit statuses in docs/gate-your-ci.md, and the job that they drive."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lenet_edge.artifacts.reference import Reference
+from lenet_edge.data import mnist
+from lenet_edge.results.result_file import BenchRun
+from lenet_edge.runtimes import all_targets
+from tests.conftest import LenetEdge
+from tests.report.test_page import RECORDED
+from tests.test_docs import ROOT, TEXTS
+
+PAGE = TEXTS["gate-your-ci.md"]
+RESULTS = RECORDED[0]
+FILE = "lenet_int8.tflite"
+ON_LITERT = (FILE, "--target", "litert")
+PACKAGES = {t.package.split(".")[0] for t in all_targets() if "tflite" in t.formats and t.package}
+
+
+def few_images(folder: Path, count: int) -> None:
+    """Copy the int8 file, and compare it with the float model on its first images."""
+    for name in (FILE, f"{FILE}.json"):
+        shutil.copy(ROOT / "exported" / name, folder)
+    (path,) = (ROOT / "exported").glob("reference-*.npz")
+    whole, test = Reference.load(path), mnist.load("test")
+    parts = whole.logits[:count], test.images[:count], test.labels[:count]
+    Reference(whole.checkpoint_sha256, "few digits", *parts).save(folder / path.name)
+
+
+def changed_results(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    facts = json.loads(RESULTS.read_text())
+    change(facts)
+    (folder / "changed.json").write_text(json.dumps(facts))
+    return folder / "changed.json"
+
+
+def without_runtimes(patch: pytest.MonkeyPatch) -> None:
+    """Let this process find no package that runs .tflite files."""
+    for package in PACKAGES:
+        patch.setitem(sys.modules, package, None)
+
+
+@dataclasses.dataclass
+class Desk:
+    """A desk that provokes a row: the command, an empty folder, and changes that are reverted."""
+
+    run: LenetEdge
+    folder: Path
+    patch: pytest.MonkeyPatch
+
+    def done(self) -> Any:
+        return self.run("report", RESULTS, "--output", "report.md")
+
+    def error(self) -> Any:
+        return self.run("report", "none.json")
+
+    def usage(self) -> Any:
+        return self.run("report", "--max-latency", "soon")
+
+    def interrupted(self) -> Any:
+        os.mkfifo(self.folder / "results.json")
+        command = [sys.executable, "-m", "lenet_edge", "report", "results.json"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=self.folder, text=True, **pipes)  # type: ignore[call-overload]
+        with (self.folder / "results.json").open("w") as writer:  # returns once it is read
+            writer.write("{")
+            writer.flush()
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            output = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(command, process.returncode, *output)
+
+    def missing_runtime(self, command: str) -> Any:
+        few_images(self.folder, 30)
+        without_runtimes(self.patch)
+        done = self.run(command, FILE)
+        assert "install it with: pip install 'lenet-edge[litert]'" in done.stderr
+        return done
+
+    def unreadable_image(self) -> Any:
+        few_images(self.folder, 30)
+        (self.folder / "image.png").write_text("none")
+        return self.run("predict", "image.png", "--model", FILE)
+
+    def failed_file(self) -> Any:
+        few_images(self.folder, 400)
+        return self.run("verify", *ON_LITERT, "--max-abs-error", "1e-9")
+
+    def too_few_images(self) -> Any:
+        few_images(self.folder, 30)
+        return self.run("verify", *ON_LITERT)
+
+    def slower(self) -> Any:
+        def fail(facts: dict[str, Any]) -> None:
+            for report in facts["parity"]:
+                report["verdict"] = "fail"
+
+        return self.run("compare", RESULTS, changed_results(self.folder, fail))
+
+    def nothing_fits(self) -> Any:
+        return self.run("report", RESULTS, "--max-bytes", "9", "--output", "report.md")
+
+    def nothing_verified(self) -> Any:
+        path = changed_results(self.folder, lambda facts: facts.update(parity=[]))
+        return self.run("report", path, "--output", "report.md")
+
+    def too_large(self) -> Any:
+        self.patch.setenv("PATH", str(self.folder))  # without a compiler, the size is estimated
+        file = ROOT / "exported" / "lenet_native_float32.c"
+        return self.run("inspect", file, "--board", "microbit-v1")
+
+
+# What provokes each row, or the test that does.
+ROWS: dict[tuple[str, str], Callable[[Desk], Any] | str] = {
+    ("0", "all"): Desk.done,
+    ("1", "all"): Desk.error,
+    ("1", "verify"): lambda desk: desk.missing_runtime("verify"),
+    ("1", "bench"): lambda desk: desk.missing_runtime("bench"),
+    ("1", "deploy"): "tests/deploy/test_local_board.py",
+    ("1", "predict"): Desk.unreadable_image,
+    ("2", "all"): Desk.usage,
+    ("3", "verify"): Desk.failed_file,
+    ("3", "compare"): Desk.slower,
+    ("3", "report"): Desk.nothing_fits,
+    ("3", "run"): "tests/flows/test_run.py",
+    ("3", "deploy"): "tests/deploy/test_local_board.py",
+    ("3", "inspect"): Desk.too_large,
+    ("3", "doctor"): "tests/test_board.py",
+    ("3", "fleet up"): "tests/fleet/test_up.py",
+    ("3", "fleet status"): "tests/fleet/test_up.py",
+    ("4", "verify"): Desk.too_few_images,
+    ("4", "deploy"): "tests/deploy/test_local_board.py",
+    ("4", "report"): Desk.nothing_verified,
+    ("4", "run"): "tests/flows/test_run.py",
+    ("130", "all"): Desk.interrupted,
+}
+
+
+def rows() -> list[tuple[str, str]]:
+    table = re.findall(r"^\| (\d+) \| ([^|]+) \|", PAGE, re.MULTILINE)
+    return [
+        (status, command.strip("` "))
+        for status, commands in table
+        for command in commands.split(",")
+    ]
+
+
+def test_each_row_of_the_table_has_a_test() -> None:
+    assert sorted(rows()) == sorted(ROWS)
+    for (status, _), test in ROWS.items():
+        if isinstance(test, str):
+            assert re.search(rf"returncode == {status}\b", (ROOT / test).read_text()), test
+
+
+@pytest.mark.parametrize("row", [row for row, test in ROWS.items() if callable(test)])
+def test_a_row_of_the_table(
+    row: tuple[str, str],
+    lenet_edge_here: LenetEdge,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provoke = ROWS[row]
+    assert callable(provoke)
+    done = provoke(Desk(lenet_edge_here, tmp_path, monkeypatch))
+    assert done.returncode == int(row[0]), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if row[0] in "12" and row[1] != "predict":
+        assert sum(line.startswith("Error: ") for line in done.stderr.splitlines()) == 1
+
+
+OUTCOMES = {
+    "pass": (0, ["verify passed", "bench passed", "compare passed", "report passed"]),
+    "wrong file": (3, ["verify FAILED", "report FAILED"]),
+    "too few images": (4, ["verify is undecided", "report is undecided"]),
+    "slower": (3, ["verify passed", "compare FAILED", "report passed"]),
+    "nothing to ship": (3, ["compare passed", "report FAILED"]),
+    "missing runtime": (1, ["verify could not do its work"]),
+    "no base": (1, ["bench passed", "compare could not do its work"]),
+}
+
+
+def scaled(run: BenchRun, factor: float) -> BenchRun:
+    """Return a run of the same machine whose latencies are multiplied."""
+    cells = [
+        dataclasses.replace(cell, processes=tuple(
+            dataclasses.replace(process, latencies_s=factor * process.latencies_s)
+            for process in cell.processes
+        ))
+        for cell in run.measurements
+    ]  # fmt: skip
+    return dataclasses.replace(run, measurements=tuple(cells))
+
+
+@pytest.mark.slow
+def test_the_job_of_the_page_in_each_outcome(tmp_path: Path) -> None:
+    """Its benchmarks are short: a wrapper adds the options."""
+    (script,) = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "gate.sh").write_text(script)
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin" / "lenet-edge"
+    wrapper.write_text(
+        f'#!/bin/sh\n[ "$1" = bench ] && set -- "$@" --rounds 1 --min-time 0.05 --max-time 0.1\n'
+        f'exec {sys.executable} -m lenet_edge "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
+
+    def gate(outcome: str, *arguments: str | Path, **more: str) -> None:
+        done = subprocess.run(
+            ["bash", "../gate.sh", FILE, *map(str, arguments)], cwd=folder,
+            env={**environment, **more}, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        status, says = OUTCOMES.pop(outcome)
+        assert done.returncode == status, (outcome, done.stdout, done.stderr)
+        for line in says:
+            assert f"gate: {line}" in done.stdout, (outcome, done.stdout)
+        assert "Traceback" not in done.stderr
+
+    folder = tmp_path / "job"
+    folder.mkdir()
+    few_images(folder, 1000)
+    (folder / "pyproject.toml").write_text("[tool.lenet-edge]\nmax-accuracy-drop = 1\n")
+    gate("no base", "base.json")
+    base = BenchRun.load(folder / "new.json")
+    scaled(base, 9).save(tmp_path / "slow.json")
+    scaled(base, 0.1).save(tmp_path / "fast.json")
+    gate("pass", tmp_path / "slow.json")
+    assert (folder / "report.md").read_text().startswith("# Ship lenet")
+    gate("slower", tmp_path / "fast.json")
+    gate("nothing to ship", tmp_path / "slow.json", "--max-latency", "1us")
+    (folder / "pyproject.toml").write_text("[tool.lenet-edge]\nmax-abs-error = 1e-9\n")
+    gate("wrong file", tmp_path / "slow.json")
+    few_images(folder, 30)
+    (folder / "pyproject.toml").unlink()
+    dataclasses.replace(scaled(base, 9), parity=()).save(tmp_path / "unverified.json")
+    gate("too few images", tmp_path / "unverified.json")
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    (absent / "sitecustomize.py").write_text(
+        f"import sys; sys.modules.update(dict.fromkeys({sorted(PACKAGES)!r}))"
+    )
+    path = f"{absent}:{os.environ.get('PYTHONPATH', '')}"
+    gate("missing runtime", tmp_path / "slow.json", PYTHONPATH=path)
+    assert not OUTCOMES
