@@ -138,21 +138,59 @@ def spinner(title: str) -> Iterator[None]:
         yield
 
 
+class _Log:
+    """Lines of progress for a log: the first and the last, and one for every 5 % or 10 seconds."""
+
+    def __init__(self, start: float | None = 0.0) -> None:
+        """Begin to measure the time.
+
+        Args:
+            start: the part that is done already, from 0 to 1; None: that of the first line.
+        """
+        self._start, self._started_s = start, time.monotonic()
+        self._shown: tuple[float, float] | None = None
+
+    def say(self, share: float, text: str, must: bool = False) -> None:
+        """Print a line with the time left, if it is due.
+
+        Args:
+            share: the part that is done, from 0 to 1.
+            text: the line.
+            must: print it in any case.
+        """
+        now_s = time.monotonic()
+        if self._start is None:
+            self._start, self._started_s = share, now_s
+        if self._shown is not None and share < 1 and not must:
+            more, since_s = share - self._shown[0], now_s - self._shown[1]
+            if since_s < 1 or (since_s < 10 and more < 0.05):
+                return
+        self._shown = share, now_s
+        done = share - self._start
+        left_s = (now_s - self._started_s) / done * (1 - share) if done > 0 else 0.0
+        say(f"{text} ({_time_left(left_s)} left)" if left_s > 10 else text)
+
+
+def _time_left(seconds: float) -> str:
+    """Format a duration without false precision: "45 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 @contextlib.contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Step]:
     """Yield a function to call after each of `total` steps, with a description of the step.
 
-    It draws a bar with the remaining time on a terminal, and prints a line for each step elsewhere.
+    It draws a bar with the remaining time on a terminal. Elsewhere it prints the lines of `_Log`.
     """
     from lenet_edge.flows.console import Step
 
     if not sys.stderr.isatty():
-        started = time.monotonic()
+        log = _Log()
 
         def print_step(done: int, total: int, step: str) -> None:
-            left_s = (time.monotonic() - started) / done * (total - done)
-            remaining = f" ({left_s:,.0f} s left)" if left_s > 10 else ""
-            say(f"{title} {done}/{total}: {step}{remaining}")
+            log.say(done / total, f"{title} {done}/{total}: {step}")
 
         yield Step(total, print_step)
         return
@@ -181,44 +219,58 @@ def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
 def _training_line() -> Iterator[Callable[[TrainingProgress], None]]:
     """Yield a function that shows progress: a live line on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
-        yield _print_training
+        log = _Log(None)
+        yield lambda progress: log.say(
+            _share(progress), _training_text(progress), must=progress.accuracy is not None
+        )
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from lenet_edge.flows.display import last_column, screen
 
     columns = (
         TextColumn("Epoch {task.fields[epoch]}"),
-        BarColumn(20),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(compact=True),
+        BarColumn(10),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        last_column("{task.description}"),
     )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None, epoch="")
+    with Progress(*columns, console=screen(), expand=True) as bar:
+        task = bar.add_task("", total=1, epoch="")
         accuracy = ""
 
         def update(progress: TrainingProgress) -> None:
             nonlocal accuracy
             if progress.accuracy is not None:
-                accuracy = f"  accuracy {progress.accuracy:.2%}"
+                accuracy = f"accuracy {progress.accuracy:.2%}  "
             bar.update(
                 task,
-                total=progress.epochs * progress.steps_per_epoch,
-                completed=(progress.epoch - 1) * progress.steps_per_epoch + progress.step,
+                completed=_share(progress),
                 epoch=f"{progress.epoch}/{progress.epochs}",
-                description=f"loss {progress.loss:.4f}{accuracy}  rate {progress.learning_rate:.1e}"
-                f"  {progress.images_per_s:,.0f} images/s",
+                description=f"{accuracy}loss {progress.loss:.4f}  {progress.images_per_s:,.0f}"
+                f" images/s  rate {progress.learning_rate:.1e}",
             )
 
         yield update
 
 
-def _print_training(progress: TrainingProgress) -> None:
+def _share(progress: TrainingProgress) -> float:
+    """Return the part of a training that is done."""
+    epochs = progress.epoch - 1 + progress.step / progress.steps_per_epoch
+    return epochs / progress.epochs
+
+
+def _training_text(progress: TrainingProgress) -> str:
     epoch = f"epoch {progress.epoch}/{progress.epochs}"
     if progress.accuracy is not None:
-        say(f"{epoch}: {progress.accuracy:.2%} of {progress.watched}")
-        return
-    say(
+        return f"{epoch}: {progress.accuracy:.2%} of {progress.watched}"
+    return (
         f"{epoch}, step {progress.step}/{progress.steps_per_epoch}: loss {progress.loss:.4f},"
         f" rate {progress.learning_rate:.1e}, {progress.images_per_s:,.0f} images/s"
     )

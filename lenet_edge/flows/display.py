@@ -16,6 +16,9 @@ from lenet_edge.support import lock
 from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
+    from rich.console import Console as Screen
+    from rich.progress import TextColumn
+
     from lenet_edge.train.loop import TrainingProgress
 
 
@@ -164,7 +167,6 @@ def _tqdm_bar(title: str, total: int) -> Iterator[Step]:
 @contextlib.contextmanager
 def rich_bar(title: str, total: int) -> Iterator[Step]:
     """Draw a bar on a terminal, with the time left; it disappears at its end."""
-    from rich.console import Console as Screen
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -175,15 +177,31 @@ def rich_bar(title: str, total: int) -> Iterator[Step]:
 
     columns = (
         TextColumn("{task.fields[title]}"),
-        BarColumn(),
+        BarColumn(15),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.description}", style="dim", markup=False),
+        last_column("{task.description}"),
     )
-    with Progress(*columns, console=Screen(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=screen(), transient=True, expand=True) as progress:
         task = progress.add_task("", total=total, title=title)
 
         def show(done: int, total: int, detail: str) -> None:
             progress.update(task, completed=done, total=total, description=make_printable(detail))
 
         yield Step(total, show)
+
+
+def screen() -> Screen:
+    """Return the terminal at standard error."""
+    from rich.console import Console as Screen
+
+    return Screen(stderr=True)
+
+
+def last_column(text: str) -> TextColumn:
+    """Return a column that is cut at the end of the line, so that the others keep their room."""
+    from rich.progress import TextColumn
+    from rich.table import Column
+
+    column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return TextColumn(text, style="dim", markup=False, table_column=column)

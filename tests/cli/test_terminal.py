@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lenet_edge.cli import _terminal
 from tests.test_docs import COMMANDS
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|4[0-7])[0-9;]*m")
@@ -22,11 +23,16 @@ ROOT = Path(__file__).parents[2]
 
 def on_a_terminal(*arguments: str, **variables: str) -> str:
     """Return the output of ``lenet-edge ARGUMENTS`` to a terminal of 80 columns."""
+    return run_on_a_terminal(["-m", "lenet_edge", *arguments], variables)
+
+
+def run_on_a_terminal(arguments: list[str], variables: dict[str, str], columns: int = 80) -> str:
+    """Return the output of ``python ARGUMENTS`` to a terminal."""
     master, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "lenet_edge", *arguments],
+        [sys.executable, *arguments],
         stdin=terminal, stdout=terminal, stderr=terminal, cwd=ROOT,
         env={**environment, "TERM": "xterm-256color", **variables},
     )  # fmt: skip
@@ -70,6 +76,54 @@ def test_every_help_has_an_example_and_fits_80_columns(command: str) -> None:
     text = on_a_terminal(command, "--help")
     assert f"Example: lenet-edge {command}" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+LONG_NAME = "visual_wake_words_mobilenet_v1_025_96x96_quantized_per_channel.int8.tflite"
+BARS = f"""
+import time
+from types import SimpleNamespace
+from lenet_edge.cli._terminal import progress_bar, training_progress
+with progress_bar("Bench", 9000) as step:
+    for _ in range(40):
+        step("{LONG_NAME} on litert-xnnpack, batch 128")
+        time.sleep(0.01)
+with training_progress() as report:
+    for step in range(1, 41):
+        report(SimpleNamespace(epoch=1, epochs=60, step=step, steps_per_epoch=100, loss=0.1,
+                               accuracy=0.9812, learning_rate=1e-3, images_per_s=1234567.8))
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_time_left_stays_visible(columns: int) -> None:
+    text = run_on_a_terminal(["-c", BARS], {}, columns)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= columns
+    for title in ("Bench", "Epoch 1/60"):
+        assert any(re.match(rf"{title} .* \d:\d\d:\d\d ", line) for line in lines), lines
+
+
+def test_a_log_gets_a_line_for_5_percent_or_10_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock is a stand-in: 204 processes take 1.5 seconds each, and 10 of them a minute."""
+    now_s = 0.0
+    monkeypatch.setattr("lenet_edge.cli._terminal.time.monotonic", lambda: now_s)
+    with _terminal.progress_bar("Bench", 204) as step:
+        for number in range(1, 205):
+            now_s += 60 if number > 194 else 1.5
+            step(f"process {number}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Bench 1/204: process 1 (5 min left)")
+    assert lines[-1] == "Bench 204/204: process 204"
+    assert [line.split()[1] for line in lines[-10:]] == [f"{n}/204:" for n in range(195, 205)]
+    assert len(lines) == 1 + 27 + 10
+    with _terminal.progress_bar("Check", 1000) as step:  # 1000 steps in no time
+        for number in range(1000):
+            step(f"{number}")
+    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def completions(words: str) -> list[str]:

@@ -104,7 +104,7 @@ def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> Non
         hostile = {*home.rglob("*")}
         files = (INT8, DYNAMIC, *SHORT)
         with deploying(board, tmp_path, *files) as process:
-            wait_for(process, "Send 3/")
+            wait_for(process, "Send 1/")
             os.kill(process.pid, signal.SIGKILL)
         assert not is_usable(board)
 
