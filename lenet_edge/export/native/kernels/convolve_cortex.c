@@ -58,22 +58,26 @@ INLINE void add_filters(const struct convolution *c, const struct window *window
                    : "q0", "q1", "q2", "lr", "memory");
 }
 #elif USE_DSP
-/* One group: r0 and r1 become the pairs of four weights, r2 to r5 those of two positions. */
+/* One group: r0 and r1 become the pairs of four weights, r2 to r4 those of one and a half positions.
+ * A sixth register would load them in two instructions instead of three, but then compilers run out
+ * of registers where several convolutions share this code.
+ */
 #define MULTIPLY_GROUP                                                                            \
   "ldr r0, [%[weights]]\n\t"                                                                      \
   "add %[weights], %[step]\n\t"                                                                   \
-  "ldmia %[pairs]!, {r2, r3, r4, r5}\n\t"                                                         \
+  "ldmia %[pairs]!, {r2, r3, r4}\n\t"                                                             \
   "sxtb16 r1, r0\n\t"                                                                            \
   "sxtb16 r0, r0, ror #8\n\t"                                                                    \
   "smlad %[s0], r1, r2, %[s0]\n\t"                                                               \
   "smlad %[s0], r0, r3, %[s0]\n\t"                                                               \
   "smlad %[s1], r1, r4, %[s1]\n\t"                                                               \
-  "smlad %[s1], r0, r5, %[s1]\n\t"                                                               \
-  "ldmia %[pairs]!, {r2, r3, r4, r5}\n\t"                                                         \
-  "smlad %[s2], r1, r2, %[s2]\n\t"                                                               \
-  "smlad %[s2], r0, r3, %[s2]\n\t"                                                               \
-  "smlad %[s3], r1, r4, %[s3]\n\t"                                                               \
-  "smlad %[s3], r0, r5, %[s3]\n\t"
+  "ldmia %[pairs]!, {r2, r3, r4}\n\t"                                                             \
+  "smlad %[s1], r0, r2, %[s1]\n\t"                                                               \
+  "smlad %[s2], r1, r3, %[s2]\n\t"                                                               \
+  "smlad %[s2], r0, r4, %[s2]\n\t"                                                               \
+  "ldmia %[pairs]!, {r2, r3}\n\t"                                                                 \
+  "smlad %[s3], r1, r2, %[s3]\n\t"                                                               \
+  "smlad %[s3], r0, r3, %[s3]\n\t"
 
 INLINE int32_t add_products(uint32_t a, uint32_t b, int32_t sum) {
   int32_t result;
@@ -101,7 +105,7 @@ INLINE void add_filters(const struct convolution *c, const struct window *window
                        [s3] "+r"(sums[0][3]), [weights] "+r"(weights), [pairs] "+r"(pairs),
                        [groups] "+r"(groups)
                      : [step] "i"(4 * c->padded)
-                     : "r0", "r1", "r2", "r3", "r4", "r5", "cc", "memory");
+                     : "r0", "r1", "r2", "r3", "r4", "cc", "memory");
     return;
   }
   ROLLED
