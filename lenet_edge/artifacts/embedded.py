@@ -104,7 +104,8 @@ def read_native(data: mmap.mmap) -> bytes | None:
 
 # Source: the FlatBuffers internals ("Encoding") and tensorflow/lite/schema/schema.fbs.
 _MODEL_BUFFERS, _MODEL_METADATA = 4, 6
-_METADATA_NAME, _METADATA_BUFFER, _BUFFER_DATA = 0, 1, 0
+_METADATA_NAME, _METADATA_BUFFER = 0, 1
+_BUFFER_DATA, _BUFFER_OFFSET, _BUFFER_SIZE = 0, 1, 2
 
 
 def read_tflite(data: Data) -> bytes | None:
@@ -120,6 +121,10 @@ def tflite_metadata(data: Data, name: bytes) -> bytes | None:
         if text(data, field(data, entry, _METADATA_NAME)) == name:
             index = field(data, entry, _METADATA_BUFFER)
             buffer = buffers[u32(data, index) if index else 0]
+            if at := field(data, buffer, _BUFFER_OFFSET):  # the content is behind the FlatBuffer
+                size = field(data, buffer, _BUFFER_SIZE)
+                start, length = (struct.unpack_from("<Q", data, place)[0] for place in (at, size))
+                return bytes(data[start : start + min(length, _MAX_CONTRACT_BYTES)])
             return text(data, field(data, buffer, _BUFFER_DATA))
     return None
 

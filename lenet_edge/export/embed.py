@@ -62,10 +62,23 @@ def embed_wasm(content: bytes, contract: str) -> bytes:
 
 
 def read_tflite(content: bytes) -> Any:
-    """Return a .tflite file as a `ModelT`, the object API of its schema."""
+    """Return a .tflite file as a `ModelT`, the object API of its schema, with all weights inside.
+
+    Raises:
+        ValueError: a buffer reaches past the end of the file.
+    """
+    import numpy as np
     from ai_edge_litert.schema_py_generated import Model, ModelT
 
-    return ModelT.InitFromObj(Model.GetRootAsModel(content, 0))
+    model = ModelT.InitFromObj(Model.GetRootAsModel(content, 0))
+    # Writers put large weights behind the FlatBuffer: litert-quantizer from 256 KiB.
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # as LiteRT reads it
+            if buffer.offset + buffer.size > len(content):
+                raise ValueError("a buffer reaches past the end of the file")
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def write_tflite(model: Any) -> bytes:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.artifacts.embedded import read_contract
 from lenet_edge.errors import ModelFileError, UsageError
-from lenet_edge.export import native
+from lenet_edge.export import embed, native
 from lenet_edge.export.from_tflite import export_tflite
-from lenet_edge.export.native import write_tflite
+from lenet_edge.export.native import tflite_graph, write_tflite
 from lenet_edge.export.native.compiler import Compiled
 from lenet_edge.inspection import inspect_graph
 from lenet_edge.runtimes import get_target, open_session
@@ -148,3 +149,43 @@ def test_verify_finds_the_recorded_predictions(tmp_path: Path, lenet_edge_here: 
     assert exported.returncode == 0, exported.stderr
     verified = lenet_edge_here("verify", "out/lenet_int8_native.c")
     assert verified.returncode == 0, verified.stderr
+
+
+def weights_outside(content: bytes) -> bytes:
+    """Return a .tflite file with large buffers behind it, as litert-quantizer writes."""
+    from ai_edge_litert.schema_py_generated import Model
+    from ai_edge_litert.tools.flatbuffer_utils import update_packed_buffer
+
+    model, packed = embed.read_tflite(content), {}
+    for number, buffer in enumerate(model.buffers):
+        if buffer.data is not None and len(buffer.data) >= 300:
+            packed[number] = bytes(buffer.data)
+            buffer.data, buffer.offset, buffer.size = None, 1, 1
+    assert len(packed) >= 3
+    written = bytearray(embed.write_tflite(model))
+    for number, data in packed.items():
+        written += bytes(-len(written) % 16)
+        entry = Model.GetRootAs(written, 0).Buffers(number)
+        update_packed_buffer(entry, offset=len(written), size=len(data))
+        written += data
+    return bytes(written)
+
+
+def test_weights_behind_the_flatbuffer(tmp_path: Path) -> None:
+    inside = EXPORTED / "lenet_int8.tflite"
+    outside = tmp_path / inside.name
+    outside.write_bytes(weights_outside(inside.read_bytes()))
+    contract = read_contract(inside, "tflite")  # it moved too
+    assert contract
+    assert read_contract(outside, "tflite") == contract
+    assert inspect_graph(outside).parameters == inspect_graph(inside).parameters == 60_074
+    again = tmp_path / "again.tflite"
+    again.write_bytes(embed.embed(outside.read_bytes(), "tflite", contract))
+    graphs = [tflite_graph.read(path.read_bytes(), path.name) for path in (inside, again)]
+    for before, after in zip(*(graph.operators for graph in graphs), strict=True):
+        for tensor, copy in zip(before.inputs, after.inputs, strict=True):
+            if tensor is not None and tensor.values is not None:
+                np.testing.assert_array_equal(tensor.values, copy.values)
+    cut = outside.read_bytes()[:-1000]
+    with pytest.raises(ModelFileError, match="reaches past the end"):
+        tflite_graph.read(cut, "cut.tflite")
