@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,10 +97,25 @@ def test_targets_lists_working_and_missing_targets(board: BoardVenv) -> None:
     )
 
 
-def test_verify(board: BoardVenv) -> None:
+@pytest.fixture(scope="module")
+def verified(board: BoardVenv) -> dict[str, Any]:
+    """The results of `verify`, which are also in verified.json."""
     done = board("lenet-edge", "verify", "--max-accuracy-drop", "1", "--json", "verified.json")
     assert done.returncode == 0, done.stdout + done.stderr
-    facts = json.loads((board.folder / "verified.json").read_text())
+    return dict(json.loads((board.folder / "verified.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def timed(board: BoardVenv) -> dict[str, Any]:
+    """The results of `bench`, which are also in timed.json."""
+    done = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
+                 "--max-time", "0.5", "--json", "timed.json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads((board.folder / "timed.json").read_text()))
+
+
+def test_verify(board: BoardVenv, verified: dict[str, Any]) -> None:
+    facts = verified
     pairs = {(report["candidate"], report["target"]) for report in facts["parity"]}
     # C files run on every machine that has a compiler.
     assert {(file, target) for file, target in pairs if target != "native-cpu"} == {
@@ -129,24 +145,17 @@ def test_inspect_and_layers(board: BoardVenv) -> None:
             assert "onnx is not installed; install it with: pip install" in done.stderr
 
 
-def test_bench(board: BoardVenv) -> None:
-    done = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
-                 "--json", "-")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    measurements = json.loads(done.stdout)["measurements"]
+def test_bench(board: BoardVenv, timed: dict[str, Any]) -> None:
+    measurements = timed["measurements"]
     assert [(cell["target"], cell["batch_size"]) for cell in measurements] == [
         (board.target, batch) for _ in ("float32", "int8") for batch in (1, 8)
     ]
     assert all(cell["derived"]["p50_s"] > 0 for cell in measurements)
 
 
+@pytest.mark.usefixtures("verified", "timed")
 def test_report(board: BoardVenv, wheel: Path) -> None:
     """`report` needs its extra but no TensorFlow. The wheel contains the templates."""
-    benched = board("lenet-edge", "bench", "--target", board.format, "--batch-size", "1,8",
-                  "--max-time", "0.5", "--json", "timed.json")  # fmt: skip
-    assert benched.returncode == 0, benched.stderr
-    verified = board("lenet-edge", "verify", "--max-accuracy-drop", "1", "--json", "verified.json")
-    assert verified.returncode == 0, verified.stderr
     results = ("verified.json", "timed.json")
     missing = board("lenet-edge", "report", *results)
     assert missing.stderr.endswith("install it with: pip install jinja2 matplotlib pillow\n")

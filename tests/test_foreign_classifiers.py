@@ -77,7 +77,6 @@ def make(kind: ForeignModel, folder: Path) -> Case:
 # Those of every run hold each kind of file, rule, head and layout.
 EVERY_RUN = ("keras-unit", "tflite-float32-pixels", "tflite-int8-unit", "tflite-uint8-signed",
              "onnx-nchw-mean-std", "onnx-nhwc-unit")  # fmt: skip
-SEEN: set[str] = set()
 
 
 def cases() -> list[Any]:
@@ -85,8 +84,7 @@ def cases() -> list[Any]:
     marked = []
     for kind in kinds():
         group = f"{kind.file}-{kind.rule_name}"
-        is_slow = group not in EVERY_RUN or group in SEEN
-        SEEN.add(group)
+        is_slow = group not in EVERY_RUN
         marks = pytest.mark.slow if is_slow else pytest.mark.costly
         marked.append(pytest.param(kind, not is_slow, id=str(kind), marks=marks))
     return marked
