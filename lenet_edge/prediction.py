@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DIGITS = tuple("0123456789")
 _CALLS = 11  # largest number of calls; their median is the latency
+_SAMPLES = 10
 _LONG_ENOUGH_S = 0.1  # seconds after which a slow model is not called again
 
 
@@ -170,6 +171,51 @@ def image_shape(artifact: Artifact) -> tuple[int, int, int]:
     assert width
     assert channels
     return height, width, channels
+
+
+@worker.function
+def sample_images(artifact: dict[str, Any]) -> list[dict[str, str]]:
+    """Return an image of each of the first ten classes, from the data that a model is verified on.
+
+    These are the images of its recorded reference, or for MNIST's digits the test images.
+
+    Args:
+        artifact: the model, as `Artifact.to_json` returns it.
+
+    Returns:
+        "label" and "png", the file as base64 text, of each image. Nothing for a model without such
+        data, and for data that are no pixels of the shape that the model takes.
+    """
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from lenet_edge.artifacts.reference import reference_for
+    from lenet_edge.data import mnist
+    from lenet_edge.data.evaluation_images import evaluation_data, has_reference
+
+    file = Artifact.from_json(artifact)
+    shape = image_shape(file)
+    images: Any = None
+    labels: Any = None
+    if has_reference(file):
+        data = evaluation_data(reference_for(file))
+        images, labels = data.images, data.labels
+    elif expects_digits(file):
+        test = mnist.load("test")
+        images, labels = test.images, test.labels
+    if labels is None or images.dtype != np.uint8 or images.shape[1:] not in (shape, shape[:2]):
+        return []
+    samples = []
+    for index, label in list(enumerate(file.labels))[:_SAMPLES]:
+        for position in np.flatnonzero(labels == index)[:1]:
+            pixels = images[position].reshape(shape)
+            content = io.BytesIO()
+            Image.fromarray(pixels[..., 0] if shape[2] == 1 else pixels).save(content, "PNG")
+            text = base64.b64encode(content.getvalue()).decode()
+            samples.append({"label": label, "png": text})
+    return samples
 
 
 def _pixels_from_json(text: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:

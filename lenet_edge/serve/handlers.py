@@ -29,6 +29,7 @@ _PAGE_FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/link.js": ("link.js", "text/javascript; charset=utf-8"),
     "/wasm.js": ("wasm.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -120,9 +121,10 @@ class _Handler(RequestHandler):
         stream: ServerStream = self.request.connection.stream  # type: ignore[union-attr]
         return stream
 
-    def head(self, *args: str) -> None:
+    def head(self, *args: str) -> Awaitable[None] | None:
         """Answer as GET does; Tornado leaves out the body."""
-        self.get(*args)
+        result: Awaitable[None] | None = self.get(*args)
+        return result
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -189,6 +191,27 @@ class _WasmHandler(_Handler):
         self.finish(models[int(number)].content)
 
 
+class _SamplesHandler(_Handler):
+    """Sends the list of images to try, or one of them."""
+
+    async def get(self, number: str | None = None) -> None:
+        models = self.state.models
+        samples = await _run_in(self.state.model_thread, lambda: models.samples)
+        if number is None:
+            self.finish_json({
+                "channels": models.channels,
+                "samples": [
+                    {"label": sample.label, "address": f"samples/{index}.png"}
+                    for index, sample in enumerate(samples)
+                ]
+            })  # fmt: skip
+            return
+        if int(number) >= len(samples):
+            raise HTTPError(404)
+        self.set_header("Content-Type", "image/png")
+        self.finish(samples[int(number)].content)
+
+
 class _NotFoundHandler(_Handler):
     """Refuses every other address."""
 
@@ -214,6 +237,7 @@ class _PredictHandler(_Handler):
         try:
             super().prepare()
             self._check_media_type()
+            self._check_chosen()
             self._check_queue()
         except HTTPError as error:
             if self.request.method != "POST":
@@ -232,6 +256,18 @@ class _PredictHandler(_Handler):
         self.input_kind = _INPUT_KINDS.get(media_type, "image")
         is_json = self.input_kind == "json"
         self.max_bytes = self.state.models.max_json_bytes if is_json else MAX_BODY_BYTES
+
+    def _check_chosen(self) -> None:
+        """Read the numbers of the models to run, without the paused ones."""
+        text = self.get_query_argument("models", None)
+        numbers = range(len(self.state.models.served))
+        chosen = [] if not text else text.split(",")
+        if any(word not in map(str, numbers) for word in chosen):
+            raise _RequestError(
+                400, f"models={(text or '')[:40]} names no models; send places in the list of"
+                " GET /models, such as models=0,2",
+            )  # fmt: skip
+        self.chosen = None if text is None else sorted({int(word) for word in chosen})
 
     def _check_queue(self) -> None:
         if self.state.waiting >= MAX_WAITING:
@@ -278,7 +314,9 @@ class _PredictHandler(_Handler):
         try:
             pixels = await self._load_pixels()
             self._release_body()
-            predictions = await _run_in(self.state.model_thread, self.state.models.predict, pixels)
+            predictions = await _run_in(
+                self.state.model_thread, self.state.models.predict, pixels, self.chosen
+            )
         except DataError as error:
             raise _RequestError(400, str(error)) from error
         except LenetEdgeError as error:
@@ -310,6 +348,8 @@ def routes(state: ServerState) -> list[Any]:
         *files,
         ("/models", _ModelsHandler, shared),
         (r"/models/(\d{1,6})\.wasm", _WasmHandler, shared),
+        ("/samples", _SamplesHandler, shared),
+        (r"/samples/(\d{1,6})\.png", _SamplesHandler, shared),
         ("/predict", _PredictHandler, shared),
         (".*", _NotFoundHandler, shared),
     ]

@@ -6,7 +6,9 @@ the browser.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -58,6 +60,14 @@ class BrowserModel:
     def to_json(self) -> dict[str, Any]:
         """Return the facts for clients."""
         return _client_facts(self.artifact)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image to try: the name of its class, and a PNG file."""
+
+    label: str
+    content: bytes
 
 
 def _client_facts(artifact: Artifact) -> dict[str, Any]:
@@ -169,14 +179,35 @@ class Models:
             for preprocessing, artifact in self._inputs().items()
         }
 
-    def predict(self, pixels: dict[str, Any]) -> dict[str, Any]:
+    @property
+    def channels(self) -> int:
+        """The channels of the images of the first model."""
+        return prediction.image_shape(next(iter(self._inputs().values())))[2]
+
+    @functools.cached_property
+    def samples(self) -> list[Sample]:
+        """Images to try, exactly as the models take them; empty if their images differ."""
+        models: Sequence[ServedModel | BrowserModel] = [*self.served, *self.in_browser]
+        if len({prediction.image_shape(model.artifact) for model in models}) > 1:
+            return []
+        call = prediction.sample_images.bind(models[0].artifact.to_json())
+        try:
+            samples = self._models.run(call, _OPEN_TIMEOUT_S)
+        except LenetEdgeError:  # such as a damaged reference: the models run without it
+            return []
+        return [Sample(one["label"], base64.b64decode(one["png"])) for one in samples]
+
+    def predict(
+        self, pixels: dict[str, Any], chosen: Sequence[int] | None = None
+    ) -> dict[str, Any]:
         """Return the prediction of each model for an image, and the preprocessed image.
 
         Args:
             pixels: the result of `decode_image` or `read_json`.
+            chosen: the indices of the models to run, in `served`; None: all.
         """
         predictions = []
-        for model in self.served:
+        for model in self.served if chosen is None else [self.served[index] for index in chosen]:
             call = prediction.classify.bind(
                 model.artifact.to_json(), model.target, pixels[_preprocessing(model.artifact)]
             )

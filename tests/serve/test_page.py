@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
+from lenet_edge.data import mnist
 from tests.browser import DESKTOP, PHONE, Browser
+from tests.conftest import LenetEdge
 from tests.data.draw import FOLDER, HANDS, points_of, smooth
 from tests.serve.conftest import EXPORTED, FILES, Server, serving
 
@@ -17,9 +23,16 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 SEVEN = FOLDER / "7-hasty-crayon.jpg"
 SIX = FOLDER / "6-slanted-icon.png"
+GOLDEN = Path(__file__).parents[1] / "golden"
+JSON = {"Content-Type": "application/json"}
+CLOTHES = [
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "Ankle boot",
+]  # fmt: skip
 
 
 def texts(browser: Browser, by: str, value: str) -> list[str]:
@@ -152,11 +165,118 @@ def test_stopped_server_is_reported(page: Browser) -> None:
     assert status == "The server does not respond. Check that it is running."
 
 
-def test_a_model_of_other_classes(chromium: Browser) -> None:
-    model = Path(__file__).parents[1] / "golden/metadata/with_metadata.tflite"
+def test_samples_pauses_and_links(page: Browser, server: Server) -> None:
+    address = f"http://127.0.0.1:{server.port}/"
+    page.open(address, (1400, 900, 1.0))
+    wait_for(page, ["–"] * len(FILES))
+    samples = wait_until(page, "#samples button", 10)
+    # The keyboard alone gives an image; the models get the very pixels of MNIST.
+    samples[7].send_keys(Keys.ENTER)
+    wait_for(page, ["7"] * len(FILES))
+    seen = page.script(
+        "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data]"
+    )
+    test = mnist.load("test")
+    assert seen[::4] == test.images[np.flatnonzero(test.labels == 7)[0]].ravel().tolist()
+    assert page.axe_violations() == []
+    # A paused model is not run.
+    pauses = page.driver.find_elements(By.CLASS_NAME, "pause")
+    pauses[0].click()
+    wait_for(page, ["–", "7"])
+    page.requests()
+    draw_again(page, 2)
+    wait_for(page, ["–", "2"])
+    assert {urlsplit(url).query for url in page.requests()} == {"models=1"}
+    everything = page.driver.find_element(By.ID, "pause-all")
+    assert everything.text == "Pause all models of the server"
+    everything.click()
+    wait_for(page, ["–", "–"])
+    draw_again(page, 8)
+    assert page.requests() == []
+    everything.click()
+    wait_for(page, ["8", "8"])
+    # A link to a drawing: no request carries it.
+    page.driver.find_element(By.ID, "link").click()
+    wait_until(page, "#status:not(:empty):not(.wrong)", 1)
+    fragment = page.script("location.hash")
+    assert fragment.startswith("#drawing=")
+    page.driver.get("about:blank")
+    page.open(address + fragment, PHONE, dark=True)
+    wait_for(page, ["8", "8"])
+    assert page.axe_violations() == []
+    requests = page.requests()
+    assert any("predict" in url for url in requests)
+    assert not any("#" in url or fragment[9:40] in url for url in requests)
+    page.driver.find_element(By.ID, "clear").click()
+    assert page.script("location.href") == address
+    for rubbish in ("#drawing=AAA", "#drawing=%00", "#drawing", "#drawing=AAEA"):
+        page.driver.execute_script(f"location.hash = {rubbish!r}")
+        wait_until(page, "#status.wrong:not(:empty)", 1)
+        assert page.driver.find_element(By.ID, "status").text.startswith("The link has no drawing")
+        page.driver.find_element(By.ID, "clear").click()
+    # A pasted image, and the camera of a phone.
+    page.driver.execute_script(
+        "fetch('samples/4.png').then(reply => reply.blob()).then(blob => {"
+        " const data = new DataTransfer(); data.items.add(new File([blob], 'a.png',"
+        " {type: 'image/png'})); dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}))"
+        "})"
+    )
+    wait_for(page, ["4", "4"])
+    camera = page.driver.find_element(By.CLASS_NAME, "camera")
+    assert not camera.is_displayed()
+    page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        assert camera.is_displayed()
+        assert page.script("document.getElementById('camera').getAttribute('capture')")
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert page.console() == []
+
+
+def draw_again(browser: Browser, digit: int) -> None:
+    browser.driver.find_element(By.ID, "clear").click()
+    draw(browser, HANDS["upright"][digit], "mouse")
+
+
+def wait_until(browser: Browser, selector: str, count: int) -> list[Any]:
+    """Wait until so many elements match a selector."""
+    deadline = time.monotonic() + 15
+    found: list[Any]
+    while len(found := browser.driver.find_elements(By.CSS_SELECTOR, selector)) != count:
+        assert time.monotonic() < deadline, (selector, len(found))
+        time.sleep(0.05)
+    return found
+
+
+def test_a_model_of_other_classes(
+    chromium: Browser, tmp_path: Path, lenet_edge_here: LenetEdge
+) -> None:
+    """The classes of a model from elsewhere, and the samples of its recorded reference."""
+    model = tmp_path / "clothes.onnx"
+    shutil.copy(GOLDEN / "onnx" / "lenet_dynamo20.onnx", model)
+    (tmp_path / "words.txt").write_text("\n".join(CLOTHES))
+    test = mnist.load("test")
+    np.savez(tmp_path / "images.npz", images=255 - test.images[:100], labels=test.labels[:100])
+    done = lenet_edge_here("describe", model, "--labels", "words.txt", "--pixel-scale", "1/255",
+                           "--data", "images.npz")  # fmt: skip
+    assert done.returncode == 0, done.stderr
     with serving(model) as running:
-        chromium.open(f"http://127.0.0.1:{running.port}/", DESKTOP)
-        chromium.driver.find_element(By.ID, "photo").send_keys(str(SEVEN))
-        wait_for(chromium, [running.predict(SEVEN).json["answers"][0]["label"]])
+        chromium.open(f"http://127.0.0.1:{running.port}/", PHONE)
+        samples = wait_until(chromium, "#samples button", 10)
+        assert [sample.get_attribute("title") for sample in samples] == CLOTHES
+        samples[3].click()
+        seen = {"pixels": (255 - test.images[np.flatnonzero(test.labels == 3)[0], ..., 0]).tolist()}
+        direct = running.request("POST", "/predict", json.dumps(seen), JSON).json["answers"][0]
+        wait_for(chromium, [direct["label"]])
         assert chromium.driver.title.startswith("Classify an image")
-        assert "digit" not in chromium.driver.find_element(By.TAG_NAME, "body").text
+        body = chromium.driver.find_element(By.TAG_NAME, "body").text
+        assert "The classes are T-shirt/top, Trouser, Pullover" in body
+        assert "digit" not in body
+        bars = chromium.script(
+            "[...document.querySelectorAll('.track')].map(bar => bar.getBoundingClientRect())"
+            ".map(({left, right}) => `${left} ${right}`)"
+        )
+        assert (len(bars), len({*bars})) == (10, 1)  # aligned, whatever the words beside them
+        assert chromium.script("document.documentElement.scrollWidth") <= PHONE[0]
+        assert chromium.axe_violations() == []
+        assert chromium.console() == []

@@ -64,7 +64,19 @@ def test_pixels_are_used_unchanged(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/style.css", "/page.js", "/wasm.js", "/icon.svg", "/models", "/nowhere", "/predict"],
+    [
+        "/",
+        "/style.css",
+        "/page.js",
+        "/link.js",
+        "/wasm.js",
+        "/icon.svg",
+        "/models",
+        "/samples",
+        "/samples/9.png",
+        "/nowhere",
+        "/predict",
+    ],
 )
 def test_every_response_has_security_headers(server: Server, path: str) -> None:
     headers = server.request("GET", path).headers
@@ -76,7 +88,8 @@ def test_every_response_has_security_headers(server: Server, path: str) -> None:
     assert headers["Referrer-Policy"] == "no-referrer"
     assert "tornado" not in str(headers).lower()
     kinds = {"/": "text/html", "/style.css": "text/css", "/page.js": "text/javascript",
-             "/wasm.js": "text/javascript", "/icon.svg": "image/svg+xml"}  # fmt: skip
+             "/link.js": "text/javascript", "/wasm.js": "text/javascript",
+             "/icon.svg": "image/svg+xml", "/samples/9.png": "image/png"}  # fmt: skip
     assert headers["Content-Type"].split(";")[0] == kinds.get(path, "application/json")
 
 
@@ -92,6 +105,8 @@ def test_every_response_has_security_headers(server: Server, path: str) -> None:
         ("GET", "/server.py", 404),
         ("GET", "/models/0.wasm", 404),  # no .wasm file is served
         ("GET", "/models/-1.wasm", 404),
+        ("GET", "/samples/10.png", 404),
+        ("GET", "/samples/x.png", 404),
         ("POST", "/", 405),
         ("POST", "/nowhere", 404),
         ("GET", "/predict", 405),
@@ -105,6 +120,16 @@ def test_other_addresses_and_methods_are_refused(
     response = server.request(method, path)
     assert response.status == status
     assert set(response.json) == {"error"}
+
+
+def test_a_request_chooses_models(server: Server) -> None:
+    for query, count in (("", 2), ("?models=1", 1), ("?models=1,0,1", 2), ("?models=", 0)):
+        response = server.request("POST", f"/predict{query}", SEVEN.read_bytes(), PNG)
+        assert labels(response) == ["7"] * count
+    for query in ("2", "-1", "x", "0,", "00", "0" * 5000):
+        response = server.request("POST", f"/predict?models={query}", SEVEN.read_bytes(), PNG)
+        assert response.status == 400
+        assert "names no models; send places in the list" in response.json["error"]
 
 
 def json_of_ones(*shape: int) -> str:

@@ -1,29 +1,34 @@
 // Sends the drawing as a PNG file, and a photo as the chosen file, to the server, and shows the
 // predictions that come back as JSON. The page stores nothing and contacts no other server.
 
+import { decodeStrokes, encodeStrokes } from "./link.js";
 import { classify, openNetwork } from "./wasm.js";
 
 const MAX_BYTES = 16 * 2 ** 20; // the limit of the server
 const SHOWN_CLASSES = 10;
+const LISTED_CLASSES = 12;
 const PREDICT_EVERY_MS = 200; // while the user draws
 
 const byId = (id) => document.getElementById(id);
 const paper = byId("paper");
 const pen = paper.getContext("2d");
-const cards = []; // first those of the server's models, in the order of its replies
+const cards = []; // first those of the server's models, in the order of its list
 const browserModels = []; // { card, network } for each model that this browser runs
 let requestPending = false;
 let nextRequest = null; // arguments of the request that follows the pending one
 let stroke = null; // id and last position of the drawing pointer
 let timer = null;
+let strokes = []; // of the drawing, each a list of positions; empty for other images
+let lastImage = null; // arguments of the last request, for models that are resumed
 let generation = 0; // number of clears; predictions for an earlier drawing are dropped
 
 function cloneTemplate(id) {
   return byId(id).content.firstElementChild.cloneNode(true);
 }
 
-function showStatus(text) {
+function showStatus(text, isError = true) {
   byId("status").textContent = text;
+  byId("status").classList.toggle("wrong", isError);
 }
 
 // Models
@@ -32,8 +37,10 @@ async function loadModels() {
   const response = await fetch("models");
   const { subject, models, in_browser, error } = await response.json();
   if (!response.ok) throw new Error(error);
-  if (subject !== "digit") showImageTexts();
-  for (const model of models) addCard(model, `${model.target}, on the server`);
+  if (subject !== "digit") showImageTexts([...models, ...in_browser].map(({ labels }) => labels));
+  for (const model of models) addPause(addCard(model, `${model.target}, on the server`));
+  byId("pause-all").hidden = models.length < 2;
+  showPauses();
   await Promise.all(
     in_browser.map(async (model) => {
       const card = addCard(model, "in your browser");
@@ -47,12 +54,19 @@ async function loadModels() {
   );
 }
 
-// The page itself has the texts for digits.
-function showImageTexts() {
-  const title = "Classify an image";
+// The page itself has the texts for digits. Others name the classes in their own words.
+function showImageTexts(labelsOfModels) {
+  const [labels] = labelsOfModels;
+  const isShared = labels.length && labelsOfModels.every((others) => String(others) === String(labels));
+  const isShort = isShared && labels.length <= 3 && labels.join().length <= 40;
+  const title = isShort ? `${labels.join(" or ")}?` : "Classify an image";
   document.title = `${title} – lenet-edge`;
   document.querySelector("h1").textContent = title;
-  byId("about").textContent = "Each model classifies the image. Its latency is measured where it runs.";
+  const rest = labels.length - LISTED_CLASSES;
+  const names = labels.slice(0, rest > 1 ? LISTED_CLASSES : undefined).join(", ");
+  const classes = isShared && !isShort ? `The classes are ${names}${rest > 1 ? ` and ${rest} more` : ""}. ` : "";
+  byId("about").textContent = `${classes}Each model classifies the image. Its latency is measured where it runs.`;
+  byId("models").classList.toggle("words", labels.some((label) => label.length > 8));
   byId("hint").textContent = "Drop or paste a photo here, or draw with a finger, a pen or the mouse";
   paper.setAttribute("aria-label", "Drawing area");
 }
@@ -62,10 +76,46 @@ function addCard({ file, size_bytes, labels }, about) {
   element.querySelector("h2").append(...withLineBreaks(file));
   element.querySelector(".about").textContent = about;
   byId("models").append(element);
-  const card = { element, size: `${Math.round(size_bytes / 1000)} kB`, labels, failure: null };
+  const size = `${Math.round(size_bytes / 1000)} kB`;
+  const card = { element, file, size, labels, failure: null, isPaused: false };
   cards.push(card);
   showPrediction(card, null);
   return card;
+}
+
+// Pauses: the server does not run a paused model.
+
+function serverCards() {
+  return cards.filter(({ pause }) => pause);
+}
+
+function addPause(card) {
+  card.pause = card.element.querySelector(".pause");
+  card.pause.hidden = false;
+  card.pause.addEventListener("click", () => setPaused([card], !card.isPaused));
+}
+
+byId("pause-all").addEventListener("click", () => {
+  setPaused(serverCards(), !serverCards().every(({ isPaused }) => isPaused));
+});
+
+function setPaused(changed, isPaused) {
+  for (const card of changed) {
+    card.isPaused = isPaused;
+    if (isPaused) showPrediction(card, null);
+  }
+  showPauses();
+  if (!isPaused && lastImage) predict(...lastImage);
+}
+
+function showPauses() {
+  for (const { element, file, isPaused, pause } of serverCards()) {
+    element.classList.toggle("paused", isPaused);
+    pause.textContent = isPaused ? "Resume" : "Pause";
+    pause.setAttribute("aria-label", `${pause.textContent} ${file}`);
+  }
+  const areAllPaused = serverCards().every(({ isPaused }) => isPaused);
+  byId("pause-all").textContent = `${areAllPaused ? "Resume" : "Pause"} all models of the server`;
 }
 
 function formatPercent(share) {
@@ -83,8 +133,8 @@ function formatDuration(seconds) {
 }
 
 // Show a prediction or an error on a card; null shows an empty card.
-function showPrediction({ element, size, labels, failure }, result) {
-  const prediction = failure ?? result;
+function showPrediction({ element, size, labels, failure, isPaused }, result) {
+  const prediction = failure ?? (isPaused ? null : result);
   const succeeded = prediction && !prediction.error;
   const output = element.querySelector("output");
   // Independent labels: those of 0.5 and more.
@@ -95,7 +145,7 @@ function showPrediction({ element, size, labels, failure }, result) {
   element.querySelector(".confidence").textContent = succeeded ? formatPercent(prediction.confidence) : "";
   element.classList.toggle("failed", Boolean(prediction?.error));
   element.querySelector(".time").textContent =
-    prediction?.error ?? (succeeded ? `${formatDuration(prediction.inference_s)} · ${size}` : size);
+    prediction?.error ?? (isPaused ? `paused · ${size}` : succeeded ? `${formatDuration(prediction.inference_s)} · ${size}` : size);
   const shares = succeeded ? prediction.probabilities : Object.fromEntries(labels.map((label) => [label, 0]));
   let rows = Object.entries(shares);
   if (labels.length) rows.sort(([a], [b]) => labels.indexOf(a) - labels.indexOf(b));
@@ -126,18 +176,22 @@ function showInput(rows) {
 // Requests: one at a time, then one with the latest image
 
 async function predict(body, type) {
+  lastImage = [body, type];
   if (requestPending) {
     nextRequest = [body, type];
     return;
   }
+  const running = serverCards().filter(({ isPaused }) => !isPaused);
+  if (!running.length && !browserModels.length) return;
   requestPending = true;
   const startGeneration = generation;
   try {
-    const response = await fetch("predict", { method: "POST", headers: { "Content-Type": type }, body });
+    const address = `predict?models=${running.map((card) => cards.indexOf(card)).join()}`;
+    const response = await fetch(address, { method: "POST", headers: { "Content-Type": type }, body });
     const { answers, seen, error } = await response.json();
     if (startGeneration === generation) {
       showStatus(response.ok ? "" : error);
-      answers?.forEach((prediction, index) => showPrediction(cards[index], prediction));
+      answers?.forEach((prediction, index) => showPrediction(running[index], prediction));
       if (response.ok) {
         showInput(seen);
         for (const { card, network } of browserModels) showPrediction(card, classify(network, seen));
@@ -164,9 +218,10 @@ function predictDrawing() {
 
 function clear() {
   generation += 1;
-  nextRequest = null;
+  nextRequest = lastImage = null;
   clearTimeout(timer);
   timer = null;
+  showStrokes([]);
   paper.classList.remove("photo");
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, paper.width, paper.height);
@@ -202,6 +257,7 @@ paper.addEventListener("pointerdown", (event) => {
   byId("hint").hidden = true;
   paper.setPointerCapture(event.pointerId);
   stroke = { pointerId: event.pointerId, position: positionOf(event) };
+  showStrokes([...strokes, [stroke.position]]);
   drawLine(stroke.position, stroke.position);
 });
 
@@ -212,6 +268,7 @@ paper.addEventListener("pointermove", (event) => {
     const position = positionOf(move);
     drawLine(stroke.position, position);
     stroke.position = position;
+    strokes.at(-1).push(position);
   }
   timer ??= setTimeout(predictDrawing, PREDICT_EVERY_MS);
 });
@@ -225,6 +282,43 @@ for (const type of ["pointerup", "pointercancel"]) {
 }
 
 byId("clear").addEventListener("click", clear);
+
+// Links to a drawing: it is in the fragment, which browsers send to no server
+
+function showStrokes(drawn) {
+  strokes = drawn;
+  byId("link").disabled = !drawn.length;
+  if (location.hash) history.replaceState(null, "", location.pathname); // that of another drawing
+}
+
+function openLink(fragment) {
+  if (!fragment) return;
+  clear();
+  const drawn = decodeStrokes(fragment, paper.width);
+  if (!drawn) {
+    showStatus("The link has no drawing. Copy all of it.");
+    return;
+  }
+  byId("hint").hidden = true;
+  for (const line of drawn) {
+    line.forEach((position, index) => drawLine(line[Math.max(index - 1, 0)], position));
+  }
+  showStrokes(drawn);
+  history.replaceState(null, "", fragment);
+  predictDrawing();
+}
+
+byId("link").addEventListener("click", async () => {
+  history.replaceState(null, "", encodeStrokes(strokes, paper.width));
+  try {
+    await navigator.clipboard.writeText(location.href);
+    showStatus("The link is copied. The drawing is in it, and on no server.", false);
+  } catch {
+    showStatus("The link is in the address bar. The drawing is in it, and on no server.", false);
+  }
+});
+
+addEventListener("hashchange", () => openLink(location.hash));
 
 // Photos
 
@@ -249,10 +343,12 @@ async function loadPhoto(file) {
   predict(file, ["image/png", "image/jpeg"].includes(file.type) ? file.type : "application/octet-stream");
 }
 
-byId("photo").addEventListener("change", (event) => {
-  loadPhoto(event.target.files[0]);
-  event.target.value = ""; // so that choosing the same file again is a change
-});
+for (const id of ["photo", "camera"]) {
+  byId(id).addEventListener("change", (event) => {
+    loadPhoto(event.target.files[0]);
+    event.target.value = ""; // so that choosing the same file again is a change
+  });
+}
 
 for (const type of ["dragover", "dragleave", "drop"]) {
   addEventListener(type, (event) => {
@@ -262,7 +358,73 @@ for (const type of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-addEventListener("paste", (event) => loadPhoto(event.clipboardData.files[0]));
+addEventListener("paste", (event) => {
+  const [file] = event.clipboardData.files;
+  if (file) loadPhoto(file);
+  else showStatus("The clipboard has no image. Copy one first.");
+});
 
+// Browsers let a page read the clipboard only on this machine, or over HTTPS.
+byId("paste").hidden = !navigator.clipboard?.read;
+byId("paste").addEventListener("click", async () => {
+  try {
+    for (const item of await navigator.clipboard.read()) {
+      const type = item.types.find((name) => name === "image/png" || name === "image/jpeg");
+      if (type) {
+        loadPhoto(await item.getType(type));
+        return;
+      }
+    }
+    showStatus("The clipboard has no image. Copy one first.");
+  } catch {
+    showStatus("The browser does not let this page read the clipboard. Press Ctrl+V.");
+  }
+});
+
+// Samples: the models get their very pixels
+
+async function loadSamples() {
+  const { samples, channels } = await (await fetch("samples")).json();
+  for (const { label, address } of samples) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = label;
+    button.setAttribute("aria-label", `Image of ${label}`);
+    const image = button.appendChild(new Image());
+    image.alt = "";
+    image.src = address;
+    button.addEventListener("click", () => predictSample(image, channels));
+    byId("samples").append(button);
+  }
+  byId("samples").hidden = !samples.length;
+}
+
+function predictSample(image, channels) {
+  clear();
+  byId("hint").hidden = true;
+  paper.classList.add("photo");
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(image, 0, 0, paper.width, paper.height);
+  pen.imageSmoothingEnabled = true;
+  predict(JSON.stringify({ pixels: pixelsOf(image, channels) }), "application/json");
+}
+
+// Return rows of pixels; those of grey images are single numbers.
+function pixelsOf(image, channels) {
+  const { naturalWidth: width, naturalHeight: height } = image;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  const { data } = context.getImageData(0, 0, width, height);
+  return Array.from({ length: height }, (_, y) =>
+    Array.from({ length: width }, (_, x) => {
+      const [red, green, blue] = data.subarray(4 * (y * width + x));
+      return channels === 1 ? red : [red, green, blue];
+    }),
+  );
+}
+
+const fragment = location.hash;
 clear();
-loadModels().catch((error) => showStatus(error.message || "The server does not respond."));
+loadModels()
+  .then(() => Promise.all([openLink(fragment), loadSamples()]))
+  .catch((error) => showStatus(error.message || "The server does not respond."));
