@@ -37,7 +37,9 @@ def speed(rounds: int) -> None:
     """Interleave epochs of the published eager loop and of ours, on the same images."""
     training = mnist.load("train")
     ours = {
-        name: loop.EpochRunner(lenet.build_lenet(), training, TrainingSettings(recipe)).run_epoch
+        name: loop.EpochRunner(
+            loop.StartingModel(lenet.build_lenet()), training, TrainingSettings(recipe)
+        ).run_epoch
         for name, recipe in (("classic", CLASSIC), ("with augmentation", RECIPES["best"]))
     }
     eager = EagerEpochs(training)

@@ -132,7 +132,6 @@ class FakeQuantizedNetwork:
     Attributes:
         steps: the operators, in the order in which they run.
         ranges: a variable of two numbers for each range, by the name of its step.
-        normalized: the batch normalizations; their statistics stay constant.
     """
 
     def __init__(self, model: Any, precision: str = "int8") -> None:
@@ -142,6 +141,7 @@ class FakeQuantizedNetwork:
             ModelFileError: a layer is not covered; the message names it.
         """
         self.precision = precision
+        self._compiled: Any = None
         self.steps = read_steps(model)
         names = [step.name for step in self.steps if step.has_range]
         self.ranges = {
@@ -241,6 +241,12 @@ class FakeQuantizedNetwork:
         """The step whose range the logits have."""
         return _source(self.steps[-1])
 
+    def __call__(self, images: Any, training: bool = False) -> Any:
+        """Return the logits, as the Keras model does; `training` has no effect."""
+        if self._compiled is None:
+            self._compiled = tf.function(self.forward, reduce_retracing=True)
+        return self._compiled(images)
+
     def pairs_with_pool(self) -> dict[QuantizedStep, QuantizedStep]:
         """Return each 3 x 3 convolution that only a 2 x 2 max-pool reads, with the pool."""
         pairs = {}
@@ -266,7 +272,7 @@ class FakeQuantizedNetwork:
         equal logits would hide which of them was larger.
         """
 
-        @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+        @tf.function  # type: ignore[untyped-decorator]
         def observe(images: Any) -> dict[str, Any]:
             observed: dict[str, Any] = {}
             self.forward(images, observed)

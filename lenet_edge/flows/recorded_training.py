@@ -70,7 +70,8 @@ def train(
             training, test, settings, folder, resume, write_and_report, replicas
         )
     rule = preprocessing_after_training(training)
-    artifact = loop.save_checkpoint(model, checkpoint, training.class_names, rule)
+    names, ranges = training.class_names, history.ranges
+    artifact = loop.save_checkpoint(model, checkpoint, names, rule, ranges)
     with contextlib.suppress(MissingPackageError):
         title = f"recipe {settings.recipe.name}: {history.test_accuracy:.2%} of {test.name}"
         plot_training(history.epochs, title, folder / CURVE_FILE)

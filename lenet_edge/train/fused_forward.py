@@ -55,7 +55,7 @@ def fused_forward(model: Any) -> Callable[[Any], Any]:
         for layer in layers:
             if isinstance(layer, tf.keras.layers.Conv2D):
                 next(layers)  # the pool
-                values = _convolve_and_pool(values, layer.kernel) + layer.bias
+                values = convolve_and_pool(values, layer.kernel) + layer.bias
             else:
                 values = layer(values, training=True)
         return values
@@ -63,7 +63,7 @@ def fused_forward(model: Any) -> Callable[[Any], Any]:
     return forward
 
 
-def _convolve_and_pool(images: Any, kernel: Any) -> Any:
+def convolve_and_pool(images: Any, kernel: Any) -> Any:
     """Compute max_pool_2x2(conv_3x3(images)), both without padding.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any
 
 import lenet_edge.model  # noqa: F401  imported first: it silences TensorFlow
 from lenet_edge import networks
+from lenet_edge.artifacts import preprocessing
 from lenet_edge.artifacts.artifact import (
     Artifact,
     TensorSpec,
@@ -21,8 +22,10 @@ from lenet_edge.artifacts.artifact import (
     write_manifest,
 )
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
-from lenet_edge.data.dataset import Dataset, check_dataset, to_input
+from lenet_edge.artifacts.trained_ranges import TrainedRanges, add_ranges
+from lenet_edge.data.dataset import Dataset, check_dataset
 from lenet_edge.errors import LenetEdgeError, UsageError
+from lenet_edge.fake_quantization import FakeQuantizedNetwork
 from lenet_edge.support.files import atomic_write
 from lenet_edge.train import augmentation, fused_forward
 from lenet_edge.train.distribution import Replicas
@@ -38,6 +41,10 @@ from lenet_edge.train.saved_state import (
 import numpy as np  # isort: skip
 import numpy.typing as npt  # isort: skip
 import tensorflow as tf  # isort: skip
+
+
+_CALIBRATION_BATCH = 128  # a range is the mean of the extremes of such batches
+_CALIBRATION_IMAGES = 1280
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ def train(
     resume: bool = False,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
+    start: StartingModel | None = None,
 ) -> tuple[Any, History]:
     """Train a network, and return the Keras model and the history of the training.
 
@@ -83,8 +91,10 @@ def train(
         resume: whether to continue from the state in `folder`.
         on_progress: called after every 100 steps and after each epoch.
         replicas: the replicas that share each batch. None trains in this process alone.
+        start: the model to train; None builds the network of the settings.
 
     Raises:
+        ModelFileError: the training is quantized, and a layer is not covered.
         DataError: a data set is empty or its labels are invalid, or the replicas cannot divide a
             batch evenly.
         UsageError: the network has BatchNorm, and there are replicas.
@@ -101,8 +111,11 @@ def train(
 
     tf.keras.utils.set_random_seed(settings.seed)
     with replicas.scope() if replicas else contextlib.nullcontext():
-        model = networks.build(settings.network, len(training.class_names), training.image_shape)
-        runner = EpochRunner(model, learning, settings, replicas)
+        start = start or StartingModel(
+            networks.build(settings.network, len(training.class_names), training.image_shape)
+        )
+        model = start.model
+        runner = EpochRunner(start, learning, settings, replicas)
     runner.restore(arrays)
     done = len(history.epochs)
     if replicas:
@@ -127,17 +140,26 @@ def train(
             )
             on_progress(progress)
         with runner.temporarily_averaged():
-            watched_accuracy = accuracy(model, watched)
+            watched_accuracy = runner.accuracy(watched)
         history.add(losses, watched_accuracy, runner.learning_rate, time.perf_counter() - started)
         if folder:
             TrainingState(history, runner.variable_arrays()).save(folder)
             history.save(folder)
         on_progress(dataclasses.replace(progress, accuracy=watched_accuracy, watched=watched.name))
     runner.apply_averaged_weights()
-    history.test_accuracy = accuracy(model, test)
+    history.ranges = runner.finish_quantization()
+    history.test_accuracy = runner.accuracy(test)
     if folder:
         history.save(folder)
     return model, history
+
+
+@dataclass(frozen=True)
+class StartingModel:
+    """A Keras model to train, and the rule that turns pixels into its input values."""
+
+    model: Any
+    rule: Preprocessing = UNIT
 
 
 class EpochRunner:
@@ -149,12 +171,13 @@ class EpochRunner:
 
     def __init__(
         self,
-        model: Any,
+        start: StartingModel,
         data: Dataset,
         settings: TrainingSettings,
         replicas: Replicas | None = None,
     ) -> None:
-        recipe = settings.recipe
+        recipe, model = settings.recipe, start.model
+        self._model, self._rule, self._settings = model, start.rule, settings
         self.batch_size = min(recipe.batch_size, len(data))
         self.num_steps = len(data) // self.batch_size
         self._recipe, self._seed = recipe, settings.seed
@@ -168,7 +191,13 @@ class EpochRunner:
             variable for variable in self._untrained if recipe.ema and variable.dtype == "float32"
         ]
         self._averages = [tf.Variable(value) for value in self._statistics]
-        self._forward, jit_compile = training_forward(model)
+        self._network: FakeQuantizedNetwork | None = None
+        self._rounding: FakeQuantizedNetwork | None = None  # the network, once it is used
+        if settings.quantize:
+            self._network = FakeQuantizedNetwork(model, settings.quantize)
+            first = preprocessing.apply(data.images[:_CALIBRATION_IMAGES], start.rule)
+            count = max(1, len(first) // _CALIBRATION_BATCH)
+            self._calibration = np.array_split(first, count)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
         self._replicas = replicas
@@ -179,12 +208,18 @@ class EpochRunner:
                     "--strategy cannot train a network with BatchNorm; leave --strategy out, or use"
                     " --network lenet"
                 )
+        self._compile(*training_forward(model))
+        self._draw = tf.function(augmentation.draw_random_numbers)
+
+    def _compile(self, forward: Callable[[Any], Any], jit_compile: bool) -> None:
+        """Compile the steps with a function that computes the logits."""
+        self._forward = forward
+        if self._replicas:
             self._loss_and_gradients = tf.function(self._gradients_of, jit_compile=jit_compile)
             self._steps = tf.function(self._steps_of)
         else:
             self._loss_and_gradients = self._gradients_of
             self._steps = tf.function(self._steps_of, jit_compile=jit_compile)
-        self._draw = tf.function(augmentation.draw_random_numbers)
 
     def run_epoch(self, epoch: int) -> Iterator[list[float]]:
         """Run the steps of an epoch, 100 in one call, and yield the losses of each call.
@@ -195,6 +230,11 @@ class EpochRunner:
         Raises:
             LenetEdgeError: a loss is not finite.
         """
+        if self._network and epoch >= self._settings.first_quantized_epoch:
+            if self._rounding is None:
+                self._rounding = self._network
+                self._compile(*quantized_forward(self._model, self._network))
+            self._rounding.calibrate(self._calibration)
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._images))
         # Leave out the last, incomplete batch. Each epoch leaves out other images.
         batches = order[: self.num_steps * self.batch_size].reshape(-1, self.batch_size)
@@ -258,6 +298,7 @@ class EpochRunner:
         if self._recipe.augmentation:
             uniform, normal = random
             batch = augmentation.warp_images(batch, uniform, normal, self._recipe.augmentation)
+        batch = _input_values(batch, self._rule)
         return batch, tf.one_hot(tf.gather(labels, indices), self._num_classes)
 
     def _random_numbers(self, epoch: int, first: int) -> Any:
@@ -300,6 +341,39 @@ class EpochRunner:
             self._optimizer.finalize_variable_values(self._variables)
         for variable, average in zip(self._statistics, self._averages, strict=True):
             variable.assign(average)
+
+    def accuracy(self, data: Dataset) -> float:
+        """Return the accuracy of the model, with its rounding once the training has it."""
+        if self._rounding:
+            self._rounding.calibrate(self._calibration)
+        return accuracy(self._rounding or self._model, data, self._rule)
+
+    def finish_quantization(self) -> TrainedRanges | None:
+        """Round the weights of the model and return its ranges; None for a float training."""
+        if self._network is None:
+            return None
+        network = self._rounding = self._network
+        network.round_model()
+        network.calibrate(self._calibration)
+        return network.trained_ranges()
+
+
+def _input_values(batch: Any, rule: Preprocessing) -> Any:
+    """Return the input values of pixels that were scaled to 0..1."""
+    if (rule.scale, rule.offset) == (UNIT.scale, UNIT.offset):
+        return batch
+    ordered = batch[..., ::-1] if rule.channels == "bgr" else batch
+    return ordered * (255 * np.array(rule.scale, np.float32)) + np.array(rule.offset, np.float32)
+
+
+def quantized_forward(
+    model: Any, network: FakeQuantizedNetwork
+) -> tuple[Callable[[Any], Any], bool]:
+    """Return the function that computes the logits with rounding, and if XLA compiles it."""
+    if fused_forward.fits(model):
+        pool = fused_forward.convolve_and_pool
+        return functools.partial(network.forward, convolve_and_pool=pool), True
+    return network.forward, False
 
 
 def training_forward(model: Any) -> tuple[Callable[[Any], Any], bool]:
@@ -387,24 +461,31 @@ def _finite(losses: list[float], epoch: int, first: int) -> list[float]:
     return losses
 
 
-def predict_logits(model: Any, data: Dataset, batch_size: int = 1000) -> npt.NDArray[np.float32]:
-    """Run the Keras model on every image.
+def predict_logits(
+    model: Any, data: Dataset, batch_size: int = 1000, rule: Preprocessing = UNIT
+) -> npt.NDArray[np.float32]:
+    """Run the Keras model on every image, prepared by a rule.
 
     Returns:
         The logits, float32 of shape (N, classes).
     """
-    images = to_input(data.images)
+    images = preprocessing.apply(data.images, rule)
     starts = range(0, len(images), batch_size)
     return np.concatenate([model(images[i : i + batch_size], training=False) for i in starts])
 
 
-def accuracy(model: Any, data: Dataset) -> float:
+def accuracy(model: Any, data: Dataset, rule: Preprocessing = UNIT) -> float:
     """Return the fraction of `data` that the model classifies correctly."""
-    return float(np.mean(predict_logits(model, data).argmax(axis=1) == data.labels))
+    logits = predict_logits(model, data, rule=rule)
+    return float(np.mean(logits.argmax(axis=1) == data.labels))
 
 
 def save_checkpoint(
-    model: Any, path: Path, class_names: tuple[str, ...], preprocessing: Preprocessing = UNIT
+    model: Any,
+    path: Path,
+    class_names: tuple[str, ...],
+    rule: Preprocessing = UNIT,
+    ranges: TrainedRanges | None = None,
 ) -> Artifact:
     """Write the model as a checkpoint with its manifest, and return the artifact.
 
@@ -412,13 +493,16 @@ def save_checkpoint(
         model: the trained Keras model.
         path: the .keras file to write.
         class_names: the names of the classes, in the order of the logits.
-        preprocessing: the rule for images of the model.
+        rule: the preprocessing of the model's images.
+        ranges: the ranges of a quantization-aware training, which the file then has inside.
 
     Raises:
         LenetEdgeError: the file cannot be written.
     """
     with atomic_write(path) as temporary:
         model.save(temporary)
+        if ranges:
+            add_ranges(temporary, ranges)
         artifact = describe_file(
             temporary,
             precision="float32",
@@ -429,7 +513,8 @@ def save_checkpoint(
             converter=f"keras {tf.keras.__version__}",
             calibration=None,
             labels=class_names,
-            preprocessing=preprocessing,
+            preprocessing=rule,
+            settings=(f"quantize={ranges.precision}",) if ranges else (),
         )
         artifact = dataclasses.replace(artifact, path=path)
         announce(artifact)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from lenet_edge.artifacts.trained_ranges import TrainedRanges
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.networks import LENET, Architecture, Block, Network
@@ -35,6 +36,18 @@ class TrainingSettings:
     seed: int = 1
     data_sha256: str = ""
     network: Network = LENET
+    quantize: str = ""  # "int8" or "int4" for quantization-aware training; "" for float
+    start_sha256: str = ""  # of the checkpoint that `finetune` starts from
+
+    @property
+    def first_quantized_epoch(self) -> int:
+        """The epoch from which the weights and the activations are rounded.
+
+        A network learns faster without rounding, and needs a fifth of the epochs to adapt to it.
+        """
+        if self.start_sha256:
+            return 1
+        return self.recipe.epochs - max(1, round(self.recipe.epochs / 5)) + 1
 
     def on(self, training: Dataset) -> TrainingSettings:
         """Return these settings for the images and labels of `training`."""
@@ -79,6 +92,7 @@ class History:
     dataset: str
     epochs: list[dict[str, Any]] = field(default_factory=list)
     test_accuracy: float | None = None
+    ranges: TrainedRanges | None = None  # of a quantization-aware training, at its end
 
     def add(self, losses: list[float], accuracy: float, learning_rate: float, s: float) -> None:
         """Add an epoch.
