@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -349,8 +350,27 @@ class TargetStatus:
 
 def probe_target(target: Target) -> TargetStatus:
     """Test a target on this machine, by running the small probe model on it in a worker."""
+    return next(probe_in_one_worker([target]))
+
+
+def probe_in_one_worker(targets: Iterable[Target]) -> Iterator[TargetStatus]:
+    """Test targets one after another in a worker; after a failure, the next gets a new worker.
+
+    Targets of one runtime share its import, which takes five seconds for TensorFlow.
+    """
+    remaining = list(targets)
+    while remaining:
+        with contextlib.closing(worker.Worker()) as process:
+            while remaining:
+                status = _probe(remaining.pop(0), process)
+                yield status
+                if not status.works:
+                    break
+
+
+def _probe(target: Target, process: worker.Worker) -> TargetStatus:
     try:
-        result = worker.run(run_probe.bind(asdict(target)).within(120))
+        result = process.run(run_probe.bind(asdict(target)).within(120))
     except LenetEdgeError as error:
         return TargetStatus(target, False, str(error))
     delegation = Delegation.from_json(result["delegation"])
