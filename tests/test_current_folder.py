@@ -40,6 +40,7 @@ SLOW = (
     " --min-time 0.05 --max-time 0.1",
     "bundle lenet_int8.tflite",
     "deploy pi@local lenet_int8.tflite --batch-size 1 --max-time 0.1",
+    "card --check README.md",
     "compare results.json results.json",
     "doctor --job board",
     "estimate lenet_int8.tflite --accelerator ethos-u55-128",

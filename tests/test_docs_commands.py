@@ -93,6 +93,7 @@ ELSEWHERE = {
         "runtimes/test_cortex_m.py",
     ),
     "lenet-edge tune --output-dir tuned": "flows/test_tune.py",
+    "lenet-edge card --check exported/README.md": "report/test_card.py",
     "lenet-edge serve site/lenet_float32.wasm exported/lenet_int8.tflite": "serve/test_wasm.py",
     # Commands that need a GPU or a vendor's library.
     "lenet-edge bench exported/lenet_float32.tflite --target litert-gpu": "test_accelerators.py",

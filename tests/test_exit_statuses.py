@@ -89,7 +89,7 @@ class Desk:
         few_images(self.folder, 30)
         without_runtimes(self.patch)
         done = self.run(command, FILE)
-        assert "install it with: pip install 'lenet-edge[litert]'" in done.stderr
+        assert "install it with: pip install ai-edge-litert" in done.stderr
         return done
 
     def unreadable_image(self) -> Any:

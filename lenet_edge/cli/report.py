@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._help import OUTPUT, Command, Section, option
-from lenet_edge.cli._options import json_option
+from lenet_edge.cli._options import DEFAULT_DIR, json_option
 from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import exit_with, output, say, spinner
 
@@ -41,7 +41,7 @@ def _or_default(
     return results or (DEFAULT_RESULTS,)
 
 
-_LIMITS = "Limits for the recommended file"
+_LIMITS, _CARD = "Limits for the recommended file", "Model card"
 
 
 @click.command("report", cls=Command, section=Section.MEASURE, position=5)
@@ -96,6 +96,18 @@ _LIMITS = "Limits for the recommended file"
     OUTPUT, "--history", "history", type=click.Path(path_type=Path), metavar="DIR",
     help="Add a chapter on the result files of this folder over commits; see history.",
 )  # fmt: skip
+@option(
+    _CARD, "--card", is_flag=True,
+    help="Write a model card instead of the page, README.md beside the model files.",
+)  # fmt: skip
+@option(
+    _CARD, "--models", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Folder of the model files. Default: that of RESULTS, or else ./exported.",
+)  # fmt: skip
+@option(_CARD, "--license", metavar="ID",
+        help="License of the model, such as apache-2.0.")  # fmt: skip
+@option(_CARD, "--force", is_flag=True,
+        help="Replace a README.md that is no card, or that you have edited.")  # fmt: skip
 @json_option
 def command(
     results: tuple[Path, ...],
@@ -108,6 +120,10 @@ def command(
     batch_size: int | None,
     base: Path | None,
     history: Path | None,
+    card: bool,
+    models: Path | None,
+    license: str | None,
+    force: bool,
     json_file: Path | None,
 ) -> None:
     """Write a page that recommends one file and gives the reasons.
@@ -118,10 +134,14 @@ def command(
     network. The exit status is 3 if nothing may be shipped on a machine, because each file failed
     verify or misses a limit, and 4 if that is not decided.
 
+    With --card, the command writes the README.md that a hub of models shows: metadata with the
+    results, what the files take, verdicts, latencies, limits, and how to run them.
+
     \b
     Example: lenet-edge report demo/results.json --max-latency 50us
+    Example: lenet-edge report demo/results.json --card --license apache-2.0
     """
-    from lenet_edge.errors import DataError
+    from lenet_edge.errors import DataError, UsageError
     from lenet_edge.flows.report import report
     from lenet_edge.report.eligibility import Limits
     from lenet_edge.report.page import checked_suffix
@@ -130,11 +150,23 @@ def command(
         raise DataError(
             f"there is no {DEFAULT_RESULTS}; make it with: lenet-edge run, or name result files"
         )
+    chosen_file = page_file if _is_given("page_file") else None
+    if card and (base or history or (chosen_file and chosen_file.suffix != ".md")):
+        raise UsageError("a card is an .md file without --compare and --history; leave these out")
+    if not card and (models or license or force):
+        raise UsageError("--models, --license and --force are for --card; add that option")
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     with spinner("Making the report"):  # takes minutes for a large fleet
-        checked_suffix(page_file)
+        if not card:
+            checked_suffix(page_file)
         page = report(results, limits, base, history)
-        page.save(page_file)
+        if not card:
+            page.save(page_file)
+    if card:
+        from lenet_edge.flows.card import write_card
+
+        folders = [models] if models else [*(path.parent for path in results), DEFAULT_DIR]
+        page_file = write_card(page, folders, chosen_file, license, force, say)
     from rich.console import Group
     from rich.text import Text
 
@@ -146,5 +178,11 @@ def command(
         lines.append(Text(str(machine.advice), style=style))
     facts = [machine.to_json() for machine in page.machines]
     output(Group(*lines), facts, json_file)
-    say(f"The report is in {page_file}.")
+    say(f"The {'card' if card else 'report'} is in {page_file}.")
     exit_with(page.verdict)
+
+
+def _is_given(name: str) -> bool:
+    """Return True if the user has given an option."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE

@@ -89,7 +89,7 @@ class Report:
         Raises:
             MissingPackageError: Jinja2, or for HTML matplotlib or Pillow, is not installed.
         """
-        template = _load_template(suffix)
+        template = load_template(suffix)
         context: dict[str, Any] = {
             "machines": self.machines, "sources": self.sources, "version": __version__,
         }  # fmt: skip
@@ -123,7 +123,7 @@ def checked_suffix(path: Path) -> str:
     """
     if path.suffix not in (".html", ".md"):
         raise DataError(f"{path}: a report is an .html or .md file; change the suffix")
-    _load_template(path.suffix)
+    load_template(path.suffix)
     return path.suffix
 
 
@@ -182,7 +182,12 @@ def _compare_with(
     ]
 
 
-def _load_template(suffix: str) -> Any:
+def load_template(suffix: str, name: str = "report") -> Any:
+    """Return a template for HTML or Markdown, which escapes all that it inserts.
+
+    Raises:
+        MissingPackageError: Jinja2 is not installed.
+    """
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError:
@@ -193,7 +198,7 @@ def _load_template(suffix: str) -> Any:
         loader=FileSystemLoader(_TEMPLATES), autoescape=is_html, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, finalize=None if is_html else _escape_markdown,
     )  # fmt: skip
-    return environment.get_template(f"report{suffix}.jinja")
+    return environment.get_template(f"{name}{suffix}.jinja")
 
 
 def _escape_markdown(value: object) -> str:

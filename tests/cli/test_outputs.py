@@ -35,8 +35,9 @@ GOLDEN = ROOT / "tests" / "golden" / "schema-4.json"
 MODEL = ROOT / "exported" / "lenet_int8.tflite"
 DIGIT = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
 INPUTS = {
-    "base", "calibration", "data", "data_dir", "dataset", "delegate", "files", "history", "images",
-    "inputs", "inventory", "labels", "model", "new", "pythons", "reference", "results",
+    "base", "calibration", "card_file", "data", "data_dir", "dataset", "delegate", "files",
+    "history", "images", "inputs", "inventory", "labels", "model", "models", "new", "pythons",
+    "reference", "results",
 }  # fmt: skip
 
 

@@ -91,6 +91,7 @@ class Inputs:
 ARGUMENTS: dict[str, Callable[[Inputs], Sequence[object]]] = {
     "bench": lambda i: (i.model, "--target", "litert", *_BENCH, "--json", i.output(".b.json")),
     "bundle": lambda i: (i.model, "--num-images", 20, "--output", i.output(".tar.xz")),
+    "card": lambda i: ("--check", i.photo),
     "compare": lambda i: (i.results, i.results),
     "deploy": lambda i: ("127.0.0.1", i.model, "-o", "Port=1"),
     "describe": lambda i: (i.model,),
