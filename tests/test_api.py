@@ -134,7 +134,7 @@ NO_ARGUMENT = {
     "bench": {"scheduler", "share"},
     "verify": {"scheduler", "json"},
     "predict": {"camera", "json"},
-    "report": {"json"},
+    "report": {"json", "card", "models", "license", "force"},
     "targets": {"json"},
     "train": {"json"},
 }
