@@ -32,13 +32,14 @@ class KilledCommand:
 
     `arguments` returns the arguments of a run on the first or the second input. There are two
     inputs, so that an old file and a new file differ. `go_on` returns the arguments of the run that
-    continues after a kill.
+    continues after a kill. `status` is the exit status of a run that was not killed.
     """
 
     name: str
     arguments: Callable[[Path, int], Sequence[object]]
     go_on: Callable[[Path, Sequence[object]], Sequence[object]] = lambda folder, usual: usual
     imports: tuple[str, ...] = ()
+    status: int = 0
 
 
 def _export(inputs: Path, which: int) -> Sequence[object]:
@@ -98,7 +99,7 @@ JOBS = (
     KilledCommand("export", _export, imports=_TENSORFLOW),
     KilledCommand("verify", _verify),
     KilledCommand("bench", _bench, _resume_bench),
-    KilledCommand("report", _report),
+    KilledCommand("report", _report, status=4),  # the results have no verdict
     KilledCommand("bundle", _bundle),
 )
 

@@ -24,7 +24,7 @@ _OFTEN = [
     ("DATA 2 GiB", "predict", 0),
     ("DATA 32 MiB", "serve", 1),
     ("ASCII", "inspect", 0),
-    ("ASCII, other names", "report", 0),
+    ("ASCII, other names", "report", 4),
     ("long names", "bundle", 1),
 ]
 _NAMES = list(ARGUMENTS)
