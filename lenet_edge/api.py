@@ -102,6 +102,8 @@ def train(
     dataset: PathLike = "mnist",
     data_dir: PathLike | None = None,
     strategy: Literal["one", "mirrored"] | None = None,
+    teacher: PathLike | None = None,
+    seeds: int = 1,
     resume: bool = False,
     output: PathLike | None = None,
     progress: Progress = "auto",
@@ -119,6 +121,9 @@ def train(
             for each class.
         data_dir: the folder of Fashion-MNIST's IDX files; None downloads them.
         strategy: share each batch with tf.distribute; None means this process alone.
+        teacher: a Keras classifier of the same images and classes to distil.
+        seeds: the number of trainings, with the seeds from `seed` on. The model with the median
+            accuracy becomes the checkpoint.
         resume: continue a training that was interrupted.
         output: the checkpoint, a .keras file; None means exported/NETWORK.keras.
         progress: see `targets`.
@@ -148,6 +153,8 @@ def train(
             strategy,
             resume,
             network,
+            None if teacher is None else Path(teacher),
+            seeds,
         )
     assert result is not None  # that is for the strategy "multi-worker"
     return result

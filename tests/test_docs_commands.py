@@ -49,6 +49,9 @@ ELSEWHERE = {
         "test_extending.py",
     "lenet-edge train --network ds-cnn --output mine/ds-cnn.keras": "train/test_networks.py",
     "lenet-edge export mine/ds-cnn.keras --int8 --output-dir mine": "train/test_networks.py",
+    "lenet-edge train --seeds 5 --output mine/five.keras": "train/test_networks.py",
+    "lenet-edge train --network ds-cnn --teacher exported/lenet.keras --output mine/student.keras":
+        "train/test_networks.py",
     # Models of other tools.
     "lenet-edge bench ocr.onnx --input-shape x=1,3,48,192": "runtimes/test_any_model.py",
     "lenet-edge bench speech.onnx --inputs speech.npz": "runtimes/test_any_model.py",

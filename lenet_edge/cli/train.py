@@ -15,9 +15,14 @@ from lenet_edge.support.printable import make_printable
 
 
 def _written_beside(checkpoint: Path) -> tuple[str, ...]:
-    """Return the names of the manifest and of the record of a training."""
+    """Return the names of the manifest, of other seeds and of the record of a training."""
     record = ("history.json", "state.npz", "curve.png")
-    return (f"{checkpoint.name}.json", *(f"{checkpoint.stem}.training/{name}" for name in record))
+    stem = checkpoint.stem
+    return (
+        f"{checkpoint.name}.json",
+        f"{stem}.seeds/*",
+        *(f"{stem}.training/{name}" for name in record),
+    )
 
 
 @click.command("train", cls=Command, section=Section.MAKE, position=1)
@@ -37,6 +42,24 @@ def _written_beside(checkpoint: Path) -> tuple[str, ...]:
     type=StringChoice(["one", "mirrored", "multi-worker"]),
     help="Share each batch with tf.distribute: one device, all GPUs (mirrored), or all processes"
     " in TF_CONFIG (multi-worker). Default: this process alone.",
+)
+@option(
+    TRAINING,
+    "--teacher",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="CHECKPOINT",
+    help="Keras classifier of the same images and classes. The network also learns to predict as"
+    " this one does (knowledge distillation).",
+)
+@option(
+    TRAINING,
+    "--seeds",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Train N times, with the seeds from --seed on. The model with the median accuracy is the"
+    " checkpoint; the folder NAME.seeds keeps all.",
 )
 @option(TRAINING, "--resume", is_flag=True, help="Continue a training that was interrupted.")
 @dataset_options
@@ -60,6 +83,8 @@ def command(
     dataset: str,
     data_dir: Path | None,
     strategy: str | None,
+    teacher: Path | None,
+    seeds: int,
     resume: bool,
     checkpoint: Path,
     json_file: Path | None,
@@ -73,6 +98,7 @@ def command(
     \b
     Example: lenet-edge train --recipe best
     Example: lenet-edge train --network resnet-8
+    Example: lenet-edge train --seeds 5
     Example: lenet-edge train --strategy mirrored
     Example: lenet-edge train --dataset photos/ --output mine/lenet.keras
     """
@@ -91,6 +117,8 @@ def command(
         strategy,
         resume,
         network,
+        teacher,
+        seeds,
     )
     if result is None:
         say("Done; the first worker has written the checkpoint")
@@ -103,5 +131,7 @@ def command(
                 f" ({result.artifact.size_bytes:,} bytes)"
             )
         )
+        if result.seeds:
+            click.echo(f"Test accuracy: {result.seeds}")
     if json_file:
         write_json(json_file, result.to_json())

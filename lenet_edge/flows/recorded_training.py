@@ -21,6 +21,7 @@ from lenet_edge.train.saved_state import (
     TrainingSettings,
     training_folder,
 )
+from lenet_edge.train.teacher import Teacher
 
 import tensorflow as tf  # isort: skip
 
@@ -33,6 +34,7 @@ def train(
     resume: bool = False,
     report: Callable[[loop.TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[Artifact, History]:
     """Train a network, and write the checkpoint and the record of the training.
 
@@ -48,6 +50,7 @@ def train(
         resume: continue from the state in the folder.
         report: called with the progress.
         replicas: the replicas of tf.distribute; None for this process alone.
+        teacher: see `loop.train`.
 
     Returns:
         The checkpoint and the history of the training.
@@ -67,7 +70,7 @@ def train(
 
     with report_lost_workers() if replicas else contextlib.nullcontext():
         model, history = loop.train(
-            training, test, settings, folder, resume, write_and_report, replicas
+            training, test, settings, folder, resume, write_and_report, replicas, teacher=teacher
         )
     rule = preprocessing_after_training(training)
     names, ranges = training.class_names, history.ranges

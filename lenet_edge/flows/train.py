@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_edge.artifacts.artifact import Artifact
-from lenet_edge.artifacts.file_check import check_path_encoding
+from lenet_edge.artifacts.file_check import check_format, check_path_encoding
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
@@ -26,6 +26,7 @@ from lenet_edge.train.saved_state import (
 
 if TYPE_CHECKING:
     from lenet_edge.data.dataset import Dataset
+    from lenet_edge.flows.seeds import SeedSummary
     from lenet_edge.train.distribution import Replicas
 
 
@@ -34,13 +35,14 @@ class TrainingResult:
     """A trained checkpoint and the history of its training.
 
     `num_test_images` is the size of the test set that `history.test_accuracy` is of. `data` is the
-    summary of the data set.
+    summary of the data set. `seeds` are the accuracies of all seeds, if there are several.
     """
 
     artifact: Artifact
     history: History
     num_test_images: int
     data: DataSummary
+    seeds: SeedSummary | None = None
 
     @property
     def test_accuracy(self) -> float:
@@ -57,6 +59,8 @@ class TrainingResult:
             "recipe": dataclasses.asdict(self.history.settings.recipe),
             "network": dataclasses.asdict(self.history.settings)["network"],
             "seed": self.history.settings.seed,
+            "teacher_sha256": self.history.settings.teacher_sha256 or None,
+            "seeds": self.seeds and self.seeds.to_json(),
         }
 
     def __repr__(self) -> str:
@@ -99,6 +103,8 @@ def train(
     strategy: str | None = None,
     resume: bool = False,
     network: str = LENET,
+    teacher: Path | None = None,
+    seeds: int = 1,
 ) -> TrainingResult | None:
     """Train a network and write its checkpoint; see `flows.recorded_training.train`.
 
@@ -115,6 +121,8 @@ def train(
         strategy: "one", "mirrored" or "multi-worker"; None means this process alone.
         resume: continue a training that was interrupted.
         network: the name of a network, see `networks.SUMMARIES`.
+        teacher: a Keras classifier to distil; None means none.
+        seeds: the number of trainings, with the seeds from `seed` on; see `flows.seeds`.
 
     Returns:
         The checkpoint and its history; None in a worker that is not the first, which writes
@@ -132,6 +140,10 @@ def train(
         raise UsageError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
     if network not in SUMMARIES:
         raise UsageError(f"there is no network {network!r}; choose from {', '.join(SUMMARIES)}")
+    if strategy and (teacher or seeds > 1):
+        raise UsageError("--teacher and --seeds train in one process; leave --strategy out")
+    if teacher:
+        check_format(teacher)
     from lenet_edge.flows import datasets
 
     # Before TensorFlow, which takes seconds to load: the data may have faults.
@@ -153,7 +165,7 @@ def train(
         return None
     # Not earlier: workers that write nothing may use the same folder.
     with console.alone_in(output.parent):
-        return _train(output, console, training, test, settings, resume, replicas)
+        return _train(output, console, training, test, settings, resume, replicas, teacher, seeds)
 
 
 def _train(
@@ -164,21 +176,34 @@ def _train(
     settings: TrainingSettings,
     resume: bool,
     replicas: Replicas | None,
+    teacher: Path | None,
+    seeds: int,
 ) -> TrainingResult:
     from lenet_edge.flows.recorded_training import train
+    from lenet_edge.flows.seeds import seeds_folder, train_seeds
+    from lenet_edge.flows.teachers import load_teacher
 
-    result = None
+    known = load_teacher(teacher, training, console) if teacher else None
+    settings = dataclasses.replace(settings, teacher_sha256=known.sha256 if known else "")
+    result = summary = None
     try:
         with console.training_progress() as report:
-            artifact, history = train(output, training, test, settings, resume, report, replicas)
+            if seeds > 1:
+                artifact, history, summary = train_seeds(
+                    output, training, test, settings, seeds, resume, report, known
+                )
+            else:
+                artifact, history = train(
+                    output, training, test, settings, resume, report, replicas, known
+                )
             data = DataSummary.of(training, test)
-            result = TrainingResult(artifact, history, len(test), data)
+            result = TrainingResult(artifact, history, len(test), data, summary)
     except KeyboardInterrupt:
         if result is None:  # else Ctrl-C came after the end
-            kept = (training_folder(output) / STATE_FILE).exists()
+            state = seeds_folder(output) if seeds > 1 else training_folder(output) / STATE_FILE
             raise KeyboardInterrupt(
                 "Stopped; go on with the same command and --resume"
-                if kept
+                if state.exists()
                 else "Stopped before the first epoch was done; nothing was kept"
             ) from None
     return result

@@ -37,6 +37,7 @@ from lenet_edge.train.saved_state import (
     TrainingSettings,
     TrainingState,
 )
+from lenet_edge.train.teacher import Teacher
 
 import numpy as np  # isort: skip
 import numpy.typing as npt  # isort: skip
@@ -75,6 +76,7 @@ def train(
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
     start: StartingModel | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[Any, History]:
     """Train a network, and return the Keras model and the history of the training.
 
@@ -92,6 +94,7 @@ def train(
         on_progress: called after every 100 steps and after each epoch.
         replicas: the replicas that share each batch. None trains in this process alone.
         start: the model to train; None builds the network of the settings.
+        teacher: the model that the network imitates; its digest belongs to `settings`.
 
     Raises:
         ModelFileError: the training is quantized, and a layer is not covered.
@@ -115,7 +118,7 @@ def train(
             networks.build(settings.network, len(training.class_names), training.image_shape)
         )
         model = start.model
-        runner = EpochRunner(start, learning, settings, replicas)
+        runner = EpochRunner(start, learning, settings, replicas, teacher)
     runner.restore(arrays)
     done = len(history.epochs)
     if replicas:
@@ -175,6 +178,7 @@ class EpochRunner:
         data: Dataset,
         settings: TrainingSettings,
         replicas: Replicas | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         recipe, model = settings.recipe, start.model
         self._model, self._rule, self._settings = model, start.rule, settings
@@ -200,7 +204,7 @@ class EpochRunner:
             self._calibration = np.array_split(first, count)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
-        self._replicas = replicas
+        self._replicas, self._teacher = replicas, teacher
         if replicas:
             replicas.check_batch_size(self.batch_size)
             if self._untrained:
@@ -252,9 +256,12 @@ class EpochRunner:
             yield _finite(losses.numpy()[: len(part)].tolist(), epoch, first)
 
     def _gradients_of(self, images: Any, one_hot_labels: Any) -> tuple[Any, Any]:
+        soft_labels = self._teacher.soft_labels(images) if self._teacher else None
         with tf.GradientTape() as tape:
             logits = self._forward(images)
             loss = self._loss(one_hot_labels, logits)
+            if self._teacher:
+                loss = self._teacher.mix(loss, soft_labels, logits, self._loss)
         return loss, tape.gradient(loss, self._variables)
 
     def _step(self, images: Any, one_hot_labels: Any) -> Any:

@@ -38,6 +38,7 @@ class TrainingSettings:
     network: Network = LENET
     quantize: str = ""  # "int8" or "int4" for quantization-aware training; "" for float
     start_sha256: str = ""  # of the checkpoint that `finetune` starts from
+    teacher_sha256: str = ""  # of the model that is distilled, if there is one
 
     @property
     def first_quantized_epoch(self) -> int:
@@ -114,6 +115,29 @@ class History:
             }
         )
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> History:
+        """Create a history from its JSON values."""
+        settings = TrainingSettings.from_json(values["settings"])
+        ranges = values.get("ranges")
+        ranges = ranges and TrainedRanges.from_json(json.dumps(ranges))
+        return cls(**{**values, "settings": settings, "ranges": ranges})
+
+    @classmethod
+    def load(cls, folder: Path) -> History:
+        """Read the history.json that `save` wrote.
+
+        Raises:
+            LenetEdgeError: the file is missing or damaged.
+        """
+        path = folder / HISTORY_FILE
+        try:
+            return cls.from_json(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            raise LenetEdgeError(f"{path} does not exist; train again") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise LenetEdgeError(f"{path} cannot be read ({error}); train again") from error
+
     def save(self, folder: Path) -> None:
         """Write history.json atomically."""
         with atomic_write(folder / HISTORY_FILE) as temporary:
@@ -158,8 +182,7 @@ class TrainingState:
             stored = npz.read_arrays(path)
             about = json.loads(str(stored["about"]))
             arrays = tuple(stored[f"arr_{i}"] for i in range(len(stored) - 1))
-            settings = TrainingSettings.from_json(about.pop("settings"))
-            return cls(History(settings, **about), arrays)
+            return cls(History.from_json(about), arrays)
         except FileNotFoundError:
             raise LenetEdgeError(
                 f"there is no unfinished training in {folder}; start one without --resume"

@@ -1,0 +1,184 @@
+"""Trainings in a row that differ in their seed alone, with their spread and the median model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lenet_edge.artifacts.artifact import Artifact, announce, load_artifact, write_manifest
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import LenetEdgeError
+from lenet_edge.flows import recorded_training
+from lenet_edge.support.files import atomic_write
+from lenet_edge.train.loop import TrainingProgress
+from lenet_edge.train.saved_state import (
+    STATE_FILE,
+    History,
+    TrainingSettings,
+    training_folder,
+)
+from lenet_edge.train.teacher import Teacher
+
+_SUMMARY = "seeds.json"
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """The test accuracies of trainings, by their seeds in the order of training."""
+
+    accuracies: dict[int, float]
+
+    @property
+    def median_seed(self) -> int:
+        """The seed with the median accuracy; of an even number, the lower of the two."""
+        order = sorted(self.accuracies, key=lambda seed: (self.accuracies[seed], seed))
+        return order[(len(order) - 1) // 2]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the accuracies, their mean and spread, and the seed of the median."""
+        values = list(self.accuracies.values())
+        return {
+            "test_accuracies": {str(seed): value for seed, value in self.accuracies.items()},
+            "mean": statistics.mean(values),
+            "stdev": statistics.stdev(values) if len(values) > 1 else None,
+            "min": min(values),
+            "max": max(values),
+            "median_seed": self.median_seed,
+        }
+
+    def __str__(self) -> str:
+        facts = self.to_json()
+        spread = "" if facts["stdev"] is None else f" ± {facts['stdev']:.2%}"
+        each = ", ".join(f"{seed}: {value:.2%}" for seed, value in self.accuracies.items())
+        return (
+            f"mean {facts['mean']:.2%}{spread}, {facts['min']:.2%} to {facts['max']:.2%}"
+            f" (seeds {each}); the median is seed {self.median_seed}"
+        )
+
+
+def seeds_folder(checkpoint: Path) -> Path:
+    """Return the folder of the models of all seeds, beside the checkpoint."""
+    return checkpoint.with_suffix(".seeds")
+
+
+def train_seeds(
+    checkpoint: Path,
+    training: Dataset,
+    test: Dataset,
+    settings: TrainingSettings,
+    count: int,
+    resume: bool,
+    report: Callable[[TrainingProgress], None],
+    teacher: Teacher | None,
+) -> tuple[Artifact, History, SeedSummary]:
+    """Train with `count` seeds, from that of the settings on; the median becomes the checkpoint.
+
+    The folder ``NAME.seeds`` beside the checkpoint keeps the model and the record of each seed.
+
+    Args:
+        checkpoint: the .keras file to write.
+        training: the training images.
+        test: the test images.
+        settings: the network, the recipe and the first seed.
+        count: the number of seeds.
+        resume: continue trainings that were interrupted.
+        report: called with the progress over all seeds.
+        teacher: see `loop.train`.
+
+    Returns:
+        The checkpoint, its history, and the accuracies of all seeds.
+
+    Raises:
+        LenetEdgeError: a training fails, or `resume` does not fit the folder.
+    """
+    folder = seeds_folder(checkpoint)
+    _prepare(folder, resume)
+    expected = settings.on(training)
+    artifacts: dict[int, Artifact] = {}
+    histories: dict[int, History] = {}
+    for number in range(count):
+        seed = settings.seed + number
+        path = folder / f"seed-{seed}.keras"
+        done = _finished(path)
+        if done:
+            for name, old, new in done.settings.differences(replace(expected, seed=seed)):
+                raise LenetEdgeError(
+                    f"{path} was trained with {name} {old}, not {new}; resume with the same"
+                    f" settings, or delete {folder}"
+                )
+            artifacts[seed], histories[seed] = load_artifact(path), done
+        else:
+            artifacts[seed], histories[seed] = recorded_training.train(
+                path,
+                training,
+                test,
+                replace(settings, seed=seed),
+                (training_folder(path) / STATE_FILE).exists(),
+                _over_all_seeds(report, number, count),
+                teacher=teacher,
+            )
+    summary = SeedSummary({seed: record.test_accuracy or 0 for seed, record in histories.items()})
+    median = summary.median_seed
+    artifact = _copy(artifacts[median], checkpoint)
+    with atomic_write(folder / _SUMMARY) as temporary:
+        temporary.write_text(json.dumps(summary.to_json(), indent=1) + "\n")
+    return artifact, histories[median], summary
+
+
+def _prepare(folder: Path, resume: bool) -> None:
+    """Check that `resume` fits the folder, and delete the files of finished trainings."""
+    is_finished = (folder / _SUMMARY).exists()
+    is_unfinished = folder.exists() and not is_finished
+    if resume and not is_unfinished:
+        raise LenetEdgeError(
+            f"there are no unfinished trainings in {folder}; start them without --resume"
+        )
+    if is_unfinished and not resume:
+        raise LenetEdgeError(
+            f"{folder} holds unfinished trainings; continue them with --resume, or delete it"
+        )
+    if is_finished:
+        for path in folder.glob("seed-*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (folder / _SUMMARY).unlink()
+
+
+def _finished(path: Path) -> History | None:
+    """Return the history of a seed whose training is done. The state is deleted last."""
+    record = training_folder(path)
+    if not path.exists() or (record / STATE_FILE).exists():
+        return None
+    return History.load(record)
+
+
+def _over_all_seeds(
+    report: Callable[[TrainingProgress], None], number: int, count: int
+) -> Callable[[TrainingProgress], None]:
+    def report_part(progress: TrainingProgress) -> None:
+        epochs = progress.epochs
+        done = number * epochs
+        report(replace(progress, epoch=done + progress.epoch, epochs=count * epochs))
+
+    return report_part
+
+
+def _copy(artifact: Artifact, checkpoint: Path) -> Artifact:
+    """Copy a checkpoint with its manifest and the record of its training."""
+    source, target = training_folder(artifact.path), training_folder(checkpoint)
+    target.mkdir(parents=True, exist_ok=True)
+    for old_events in target.glob("events.out.tfevents.*"):
+        old_events.unlink()
+    for file in source.iterdir():
+        with atomic_write(target / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+    copied = replace(artifact, path=checkpoint)
+    with atomic_write(checkpoint) as temporary:
+        shutil.copyfile(artifact.path, temporary)
+        announce(copied)
+    write_manifest(copied)
+    return copied
