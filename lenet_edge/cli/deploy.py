@@ -116,7 +116,7 @@ def command(
                 json_file,
             )
             return
-        plan = plan_deployment(board, artifacts, runtimes)
+        plan = plan_deployment(board, artifacts, runtimes, service, say)
         facts = {
             "host": host,
             "board": asdict(plan.facts),
@@ -143,6 +143,7 @@ def command(
                 exit_with("fail")
             say(f"On the board: {result.command} predict IMAGE")
         if service:
+            say("Starting the service")
             arguments = ["serve", "--host", "0.0.0.0"]
             for line in board.call("start_service", tuple[str, ...], arguments=arguments):
                 click.echo(make_printable(line))

@@ -15,7 +15,7 @@ import io
 import json
 import lzma
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from lenet_edge.support.files import atomic_write
 
 NAME = "lenet-edge"  # the folder in the archive
 DEFAULT_NUM_IMAGES = 4000
+_PIECE_BYTES = 2**18  # compressed in about a second on a slow host
 _PACKAGE = Path(lenet_edge.__file__).parent
 _SCRIPTS = ("run.sh", "install.sh")
 # Code that only a host runs, and MNIST: the images of the reference are in the bundle.
@@ -72,8 +73,12 @@ class Bundle:
         names = (name.removeprefix("exported/") for name in self.files)
         return sorted(name for name in names if f"exported/{name}.json" in self.files)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, on_packed: Callable[[int], None] = lambda count: None) -> None:
         """Write a .tar.xz archive, atomically.
+
+        Args:
+            path: the archive.
+            on_packed: called with the number of bytes of each piece that is compressed.
 
         Raises:
             ModelFileError: the name of a file is too long.
@@ -92,8 +97,14 @@ class Bundle:
                     raise ModelFileError(
                         f"{Path(name).name}: {error} for an archive; rename the file"
                     ) from error
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME))
+        packed.seek(0)
+        with (
+            atomic_write(path) as temporary,
+            lzma.open(temporary, "wb", preset=9 | lzma.PRESET_EXTREME) as compressed,
+        ):
+            while piece := packed.read(_PIECE_BYTES):
+                compressed.write(piece)
+                on_packed(len(piece))
 
 
 def file_mode(name: str) -> int:

@@ -81,7 +81,7 @@ def describe_board() -> dict[str, Any]:
         "time_s": time.time(),
         "temperature_celsius": _temperature(),
         "throttled": _output_of("vcgencmd", "get_throttled"),
-        "systemd": Path("/run/systemd/system").is_dir(),
+        "systemd": _has_user_services(),
         # NumPy from Debian: the package index has no wheel for a 32-bit board.
         "has_numpy": importlib.util.find_spec("numpy") is not None,
         "in_use": _read_in_use(),
@@ -220,17 +220,28 @@ def unpack_release(release: str, files: dict[str, str], executable: list[str]) -
     part.rename(folder)
 
 
-def create_environment(release: str, environment: str, wheels: dict[str, str]) -> None:
+def create_environment(
+    release: str, environment: str, wheels: dict[str, str], report: Callable[[str], None]
+) -> None:
     """Create a venv from stored wheels with the install.sh of the release.
 
     Args:
         release: the identifier of the release.
         environment: the identifier of the environment.
         wheels: the SHA-256 of each wheel, by file name.
+        report: called with the name of each installed package.
 
     Raises:
         DeploymentError: pip cannot install the wheels.
     """
+    installed: set[str] = set()
+
+    def report_packages() -> None:
+        for path in sorted(folder.glob("lib/python*/site-packages/*.dist-info")):
+            if path.name not in installed:
+                installed.add(path.name)
+                report(path.name.split("-")[0])
+
     folder = ROOT / "environments" / environment
     if (folder / _COMPLETE).exists():
         return
@@ -240,7 +251,9 @@ def create_environment(release: str, environment: str, wheels: dict[str, str]) -
     for name, sha256 in wheels.items():
         shutil.copyfile(str(_blob(sha256)), str(packages / Path(name).name))
     script = ROOT / "releases" / release / "install.sh"
-    _run_checked(["sh", str(script), str(packages), str(folder)], PYTHON3=sys.executable)
+    command = ["sh", str(script), str(packages), str(folder)]
+    _run_checked(command, report_packages, PYTHON3=sys.executable)
+    report_packages()
     _remove(packages)
 
 
@@ -304,8 +317,8 @@ def start_service(arguments: list[str]) -> list[str]:
     Raises:
         DeploymentError: the board does not run systemd, or `serve` does not start.
     """
-    if not Path("/run/systemd/system").is_dir():
-        raise DeploymentError("--service needs systemd, which this board does not run")
+    if not _has_user_services():
+        raise DeploymentError("--service needs systemd with services of users")
     _write(UNIT, _unit_text(arguments), 0o600)
     _run_checked(["systemctl", "--user", "daemon-reload"])
     _run_checked(["systemctl", "--user", "enable", "lenet-edge.service"])
@@ -319,6 +332,13 @@ def start_service(arguments: list[str]) -> list[str]:
         if lines:
             return [lines[-1]]
     raise DeploymentError("serve did not start; on the board: journalctl --user -u lenet-edge")
+
+
+def _has_user_services() -> bool:
+    """Return True if systemd runs services of this user."""
+    if not Path("/run/systemd/system").is_dir():
+        return False
+    return _output_of("systemctl", "--user", "show-environment") is not None
 
 
 def _unit_text(arguments: list[str]) -> str:
@@ -442,10 +462,12 @@ def _output_of(*command: str) -> str | None:
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
-def _run_checked(command: list[str], **environment: str) -> None:
+def _run_checked(
+    command: list[str], each_second: Callable[[], None] = lambda: None, **environment: str
+) -> None:
     """Run a program; raise DeploymentError with its last line if it fails."""
     lines: list[str] = []
-    status, printed, _ = _run_watched(command, lines.append, None, **environment)
+    status, printed, _ = _run_watched(command, lines.append, None, each_second, **environment)
     if status:
         lines = [*printed.strip().splitlines(), *lines] or ["it printed nothing"]
         errors = [line for line in lines if line.startswith("ERROR")]
@@ -456,7 +478,11 @@ def _run_checked(command: list[str], **environment: str) -> None:
 
 
 def _run_watched(
-    command: list[str], report: Callable[[str], None], folder: str | None, **environment: str
+    command: list[str],
+    report: Callable[[str], None],
+    folder: str | None,
+    each_second: Callable[[], None] = lambda: None,
+    **environment: str,
 ) -> tuple[int, str, str]:
     """Run a program, and kill it and its children if the host disconnects.
 
@@ -464,6 +490,7 @@ def _run_watched(
         command: the program and its arguments.
         report: called with each line of standard error.
         folder: the working folder.
+        each_second: called each second.
         environment: additional environment variables.
 
     Returns:
@@ -479,7 +506,8 @@ def _run_watched(
     open_pipes = {process.stdout.fileno(), process.stderr.fileno()}
     try:
         while open_pipes:
-            readable, _, _ = select.select([0, *open_pipes], [], [])
+            readable, _, _ = select.select([0, *open_pipes], [], [], 1)
+            each_second()
             if 0 in readable:  # the host sends no request meanwhile, so it has disconnected
                 raise EOFError
             for pipe in readable:
@@ -524,7 +552,7 @@ def main() -> None:
         arguments = request["arguments"]
         if request["function"] == "store_file":
             arguments.update(content=requests, size=request["size"])
-        elif request["function"] == "run_command":
+        elif request["function"] in ("create_environment", "run_command"):
             arguments.update(report=_report_progress)
         try:
             result = by_name[request["function"]](**arguments)

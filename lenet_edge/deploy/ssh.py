@@ -111,6 +111,7 @@ class SshConnection:
         kind: Any,
         content: bytes = b"",
         report: Callable[[str], None] = lambda line: None,
+        on_sent: Callable[[int], None] = lambda count: None,
         **arguments: Any,
     ) -> Any:
         """Call a function of `on_board.py` and return its result.
@@ -120,6 +121,7 @@ class SshConnection:
             kind: the type of the result, as for `replies.to_type`.
             content: the bytes that the function reads, if any.
             report: called with each line of progress.
+            on_sent: called with the number of bytes of each piece of the content that is sent.
             arguments: the keyword arguments of the function, as JSON values.
 
         Raises:
@@ -130,7 +132,8 @@ class SshConnection:
         try:
             # If ssh has ended, its output tells the reason.
             with contextlib.suppress(BrokenPipeError):
-                self._send(json.dumps(request).encode() + b"\n" + content, deadline)
+                self._send(json.dumps(request).encode() + b"\n", deadline)
+                self._send(content, deadline, on_sent)
             for _ in range(_MAX_LINES):
                 reply = self._replies.read(deadline)
                 match reply:
@@ -154,11 +157,15 @@ class SshConnection:
                 " what its login scripts and its Python do"
             ) from None
 
-    def _send(self, data: bytes, deadline: float) -> None:
+    def _send(
+        self, data: bytes, deadline: float, on_sent: Callable[[int], None] = lambda count: None
+    ) -> None:
         rest = memoryview(data)
         while rest:
             wait_for(self._requests.fileno(), select.POLLOUT, deadline)
-            rest = rest[os.write(self._requests.fileno(), rest) :]
+            count = os.write(self._requests.fileno(), rest)
+            rest = rest[count:]
+            on_sent(count)
 
     def _disconnect(self) -> tuple[int, str]:
         """Close the connection and return the exit status and the last output of ssh."""

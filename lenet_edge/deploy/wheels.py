@@ -13,14 +13,14 @@ import importlib.util
 import json
 import re
 import shutil
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import BoardError
 from lenet_edge.formats import BY_NAME
 from lenet_edge.runtimes import deployables, get_deployable, get_target
-from lenet_edge.support.child_program import run_program
+from lenet_edge.support.child_program import started_program
 from lenet_edge.support.files import private_cache_folder, sha256_of
 from lenet_edge.support.python_command import python_module
 from lenet_edge.support.temporary import temporary_folder
@@ -90,7 +90,10 @@ class WheelSet:
 
 
 def find_wheels(
-    system: System, runtimes: Sequence[str] = (), formats: Set[str] = frozenset(BY_NAME)
+    system: System,
+    runtimes: Sequence[str] = (),
+    formats: Set[str] = frozenset(BY_NAME),
+    note: Callable[[str], None] = lambda line: None,
 ) -> WheelSet:
     """Return the wheels for a board, downloaded into the user's cache.
 
@@ -99,6 +102,7 @@ def find_wheels(
         runtimes: names of `runtimes.deployables`; if empty, the best that has a wheel and reads
             one of the formats.
         formats: names of the formats of the files for the board.
+        note: called with a line for each download.
 
     Raises:
         BoardError: there is no wheel for this board, or the index cannot be reached.
@@ -109,13 +113,14 @@ def find_wheels(
             " Raspberry Pi OS has since bookworm; name a newer one with --python"
         )
     if runtimes:
-        return WheelSet(tuple(runtimes), _cached_wheels(system, tuple(runtimes)))
+        return WheelSet(tuple(runtimes), _cached_wheels(system, tuple(runtimes), note))
     reasons = []
     for deployable in deployables():
         if not formats & set(get_target(deployable.target).formats):
             continue
         try:
-            return WheelSet((deployable.name,), _cached_wheels(system, (deployable.name,)))
+            wheels = _cached_wheels(system, (deployable.name,), note)
+            return WheelSet((deployable.name,), wheels)
         except _NoWheelError as error:
             reasons.append(str(error))
     reasons = reasons or [f"no runtime for boards reads {' or '.join(sorted(formats))} files"]
@@ -126,7 +131,9 @@ class _NoWheelError(BoardError):
     """The index has no wheel of a package for a board."""
 
 
-def _cached_wheels(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...]:
+def _cached_wheels(
+    system: System, runtimes: tuple[str, ...], note: Callable[[str], None]
+) -> tuple[Path, ...]:
     """Return the wheels of these runtimes from the cache; download them first if needed."""
     requirements = _requirements(system, runtimes)
     key = hashlib.sha256(repr((system, requirements)).encode()).hexdigest()[:12]
@@ -135,7 +142,8 @@ def _cached_wheels(system: System, runtimes: tuple[str, ...]) -> tuple[Path, ...
         shutil.rmtree(folder, ignore_errors=True)
         with temporary_folder(folder.parent) as scratch:
             wheels = scratch / "wheels"
-            _download(system, requirements, wheels)
+            note(f"Downloading wheels of {' and '.join(runtimes)} for {system}")
+            _download(system, requirements, wheels, note)
             hashes = {path.name: sha256_of(path) for path in wheels.glob("*.whl")}
             (wheels / _HASHES).write_text(json.dumps(hashes), encoding="utf-8")
             try:
@@ -188,13 +196,15 @@ def _of_extra(extra: str | None) -> list[str]:
     return requirements
 
 
-def _download(system: System, requirements: list[str], folder: Path) -> None:
+def _download(
+    system: System, requirements: list[str], folder: Path, note: Callable[[str], None]
+) -> None:
     if importlib.util.find_spec("pip") is None:
         raise BoardError("downloading wheels needs pip; install it with: python -m ensurepip")
     tags = [f"manylinux_2_{minor}_{system.machine}" for minor in range(system.glibc, 4, -1)]
     tags += [f"manylinux2014_{system.machine}", f"linux_{system.machine}"]
     command = [
-        *python_module("pip", "download", "--quiet", "--disable-pip-version-check"),
+        *python_module("pip", "download", "--disable-pip-version-check"),
         "--only-binary=:all:", "--implementation", "cp",
         "--python-version", f"{system.python[0]}.{system.python[1]}",
         *(f"--platform={tag}" for tag in tags), "--dest", str(folder),
@@ -204,21 +214,28 @@ def _download(system: System, requirements: list[str], folder: Path) -> None:
     names = tuple(filter(None, distributions))
     runtimes = [line for line in requirements if line.startswith(names)]
     if runtimes:
-        _run_pip([*command, "--no-deps", *runtimes], folder, system)
+        _run_pip([*command, "--no-deps", *runtimes], folder, system, note)
     if system.is_32_bit_arm:  # the runtime would require NumPy, which comes from Debian
         requirements = [line for line in requirements if line not in runtimes]
-    _run_pip([*command, *requirements], folder, system)
+    _run_pip([*command, *requirements], folder, system, note)
 
 
-def _run_pip(command: list[str], folder: Path, system: System) -> None:
-    done = run_program(command, folder.parent)
-    if done.returncode == 0:
+def _run_pip(command: list[str], folder: Path, system: System, note: Callable[[str], None]) -> None:
+    messages = folder.parent / "pip-messages"
+    with messages.open("wb") as file, started_program(command, folder.parent, file) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if wheel := re.match(r"\s*Downloading (?:\S+/)?([^\s/-]+)-\S+\.whl \(([^)]+)\)", line):
+                note(f"Downloading {wheel[1]}, {wheel[2]}")
+        status = process.wait()
+    stderr = messages.read_text(encoding="utf-8", errors="replace")
+    if status == 0:
         return
-    if re.search(r"NewConnectionError|Temporary failure|Max retries|ReadTimeout", done.stderr):
+    if re.search(r"NewConnectionError|Temporary failure|Max retries|ReadTimeout", stderr):
         raise BoardError("the package index cannot be reached; check the network of this machine")
-    missing = re.search(r"No matching distribution found for ([\w.-]+)", done.stderr)
+    missing = re.search(r"No matching distribution found for ([\w.-]+)", stderr)
     if missing:
         raise _NoWheelError(f"{missing.group(1)} has no wheel for {system}")
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    errors = [line for line in stderr.splitlines() if line.startswith("ERROR")]
     lines = errors or ["it printed no reason"]
     raise BoardError(f"pip download failed: {lines[0].removeprefix('ERROR: ')}")

@@ -10,7 +10,7 @@ from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.deploy.bundle import Bundle, make_bundle
 from lenet_edge.deploy.wheels import SYSTEMS, find_wheels
 from lenet_edge.errors import UsageError
-from lenet_edge.flows.console import Console
+from lenet_edge.flows.console import Console, megabytes_bar
 from lenet_edge.formats import BY_NAME
 from lenet_edge.selection import load_artifacts
 
@@ -58,12 +58,15 @@ def save_bundle(
         if files or BY_NAME[artifact.format].role not in ("checkpoint", "browser")
     ]
     read = {artifact.format for artifact in artifacts}
-    wheel_set = find_wheels(SYSTEMS[wheels], tuple(runtimes), read) if wheels else None
+    wheel_set = None
+    if wheels:
+        wheel_set = find_wheels(SYSTEMS[wheels], tuple(runtimes), read, console.note)
     bundle = make_bundle(
         artifacts,
         num_images,
         wheel_set.wheels if wheel_set else (),
         SYSTEMS[wheels].machine if wheels else None,
     )
-    bundle.save(output)
+    with megabytes_bar(console, "Pack", sum(map(len, bundle.files.values()))) as count:
+        bundle.save(output, lambda num_bytes: count(num_bytes, output.name))
     return SavedBundle(bundle, output, tuple(wheel_set.runtimes) if wheel_set else ())

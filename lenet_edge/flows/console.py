@@ -69,6 +69,24 @@ def late_bar(console: Console, title: str) -> Iterator[Callable[[int], Step]]:
 
 
 @contextlib.contextmanager
+def megabytes_bar(
+    console: Console, title: str, total_bytes: int
+) -> Iterator[Callable[[int, str], None]]:
+    """Open a bar of megabytes; yield a function to call with the bytes of each piece and words."""
+    total, done, done_bytes = -(-total_bytes // 10**6), 0, 0
+    with console.progress_bar(f"{title} (MB)", total) as step:
+
+        def count(num_bytes: int, detail: str) -> None:
+            nonlocal done, done_bytes
+            done_bytes += num_bytes
+            while done < total and done_bytes >= min(total_bytes, (done + 1) * 10**6):
+                done += 1
+                step(detail)
+
+        yield count
+
+
+@contextlib.contextmanager
 def stop_between_steps() -> Iterator[Callable[[], None]]:
     """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed; nothing else does.
 

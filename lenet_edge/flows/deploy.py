@@ -24,7 +24,7 @@ from lenet_edge.deploy.replies import MAX_CONTENT_BYTES, CommandResult, clean_te
 from lenet_edge.deploy.ssh import SshConnection
 from lenet_edge.doctor.finding import Finding
 from lenet_edge.errors import BoardError
-from lenet_edge.flows.console import Console
+from lenet_edge.flows.console import Console, megabytes_bar
 from lenet_edge.flows.deployment_plan import DeploymentPlan
 from lenet_edge.results.parity_report import worst_verdict
 from lenet_edge.results.result_file import BenchRun, ParityReport, parse_runs
@@ -139,7 +139,9 @@ def deploy(
     files = plan.bundle.hashes
     executable = [name for name in files if file_mode(name) & 0o111]
     board.call("unpack_release", None, release=plan.bundle.id, files=files, executable=executable)
-    board.call("create_environment", None, **plan.ids, wheels=plan.wheels.hashes)
+    packages = len(plan.wheels.wheels) - 1  # pip itself is not installed
+    with console.progress_bar("Install", packages) as step:
+        board.call("create_environment", None, report=step, **plan.ids, wheels=plan.wheels.hashes)
 
     # The board measures a file with a fixed batch at that batch.
     fixed = (pair.artifact.batch_size for pair in plan.pairs)
@@ -177,15 +179,19 @@ def _send(board: SshConnection, plan: DeploymentPlan, console: Console) -> None:
     missing_wheels = {
         wheels[path.name]: path for path in plan.wheels.wheels if wheels[path.name] in missing
     }
-    with console.progress_bar("Send", len(missing_wheels) + bool(missing_files)) as step:
+    size_bytes = sum(map(len, missing_files.values()))
+    size_bytes += sum(path.stat().st_size for path in missing_wheels.values())
+    with megabytes_bar(console, "Send", size_bytes) as count:
+
+        def send(sha256: str, content: bytes, name: str) -> None:
+            board.call(
+                "store_file", None, content, on_sent=lambda sent: count(sent, name), sha256=sha256
+            )
+
         for sha256, path in missing_wheels.items():
-            board.call("store_file", None, path.read_bytes(), sha256=sha256)
-            step(f"{path.name.split('-')[0]}, {path.stat().st_size / 1e6:.1f} MB")
+            send(sha256, path.read_bytes(), path.name.split("-")[0])
         for sha256, content in missing_files.items():
-            board.call("store_file", None, content, sha256=sha256)
-        if missing_files:
-            size = sum(map(len, missing_files.values()))
-            step(f"{len(missing_files)} files of the bundle, {size / 1e6:.1f} MB")
+            send(sha256, content, "the files of the bundle")
 
 
 def _measure_on_board(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,11 @@ class DeploymentPlan:
 
 
 def plan_deployment(
-    board: SshConnection, artifacts: Sequence[Artifact], runtimes: Sequence[str] = ()
+    board: SshConnection,
+    artifacts: Sequence[Artifact],
+    runtimes: Sequence[str] = (),
+    service: bool = False,
+    note: Callable[[str], None] = lambda line: None,
 ) -> DeploymentPlan:
     """Choose what to deploy to a board, from the facts about it; change nothing on the board.
 
@@ -76,13 +80,21 @@ def plan_deployment(
         board: the connection to the board.
         artifacts: the files that may be deployed.
         runtimes: names of `runtimes.deployables`; if empty, the best that has a wheel.
+        service: whether the board must run services.
+        note: called with a line for each download.
 
     Raises:
-        BoardError: the board cannot run lenet-edge or any of the files.
+        BoardError: the board cannot run lenet-edge, any of the files, or services.
     """
     facts: BoardFacts = board.call("describe_board", BoardFacts)
     system = _check_system(board.host, facts)
-    wheels = find_wheels(system, runtimes, {artifact.format for artifact in artifacts})
+    if service and not facts.systemd:
+        raise BoardError(
+            f"{board.host}: --service needs systemd with services of users, which this board does"
+            " not run; leave --service out"
+        )
+    formats = {artifact.format for artifact in artifacts}
+    wheels = find_wheels(system, runtimes, formats, note)
     if system.is_32_bit_arm and not facts.has_numpy:
         raise BoardError(
             f"{board.host}: 32-bit systems need Debian's NumPy; on the board:"

@@ -118,7 +118,7 @@ def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> Non
         hostile = {*home.rglob("*")}
         files = (INT8, DYNAMIC, *SHORT)
         with deploying(board, tmp_path, *files) as process:
-            wait_for(process, "Send 1/")
+            wait_for(process, "Send (MB) 1/")
             os.kill(process.pid, signal.SIGKILL)
         assert not is_usable(board)
 
@@ -138,6 +138,8 @@ def test_repeating_an_interrupted_deployment_completes_it(tmp_path: Path) -> Non
         done = deploy(board, tmp_path, *files, "--json", "facts.json")
         assert done.returncode == 0, done.stderr
         assert "lenet-edge predict IMAGE" in done.stderr
+        for step in ("Install 1/", "Bench 1/"):
+            assert f"\n{step}" in done.stderr
         facts = json.loads((tmp_path / "facts.json").read_text())
         reports = {report["candidate"]: report for report in facts["results"]["parity"]}
         assert set(reports) == {INT8.name, DYNAMIC.name}
@@ -234,7 +236,7 @@ def test_full_disk_leaves_the_board_unchanged(tmp_path: Path) -> None:
     with start_board(USERLANDS["bookworm-arm64"], "pi4", home="size=400m") as board:
         filler = board.root / "home/pi/filler"
         with deploying(board, tmp_path, INT8, *SHORT) as process:
-            wait_for(process, "Send 1/")
+            wait_for(process, "Send (MB) 1/")
             with contextlib.suppress(OSError), filler.open("wb") as file:
                 while file.write(b"\0" * 100_000):
                     file.flush()

@@ -23,6 +23,7 @@ from lenet_edge.errors import BoardError
 from lenet_edge.flows.deploy import _differences, _read_findings
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.support.printable import make_printable
+from tests.conftest import LenetEdge
 from tests.deploy.scripted_board import FACTS, install, reply
 
 INT8 = Path(__file__).parents[2] / "exported" / "lenet_int8.tflite"
@@ -135,6 +136,18 @@ def test_deploy_reports_a_hostile_board_in_one_line(
     assert peak_kb < 400_000  # NumPy and the command itself take 100 MB
     after = {path for path in tmp_path.rglob("*") if "cache" not in path.parts}
     assert after - before <= {tmp_path / "deep", tmp_path / "deep/er"}
+
+
+def test_a_service_without_systemd_is_refused_before_any_work(
+    lenet_edge_here: LenetEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {**FACTS, "systemd": False, "time_s": time.time()}
+    install(tmp_path, monkeypatch).write_bytes(reply({"result": facts}))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = lenet_edge_here("deploy", "board", INT8, "--service")
+    assert done.returncode == 1
+    assert "board: --service needs systemd" in done.stderr
+    assert not (tmp_path / "cache/lenet-edge/wheels").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were downloaded to."""
     folders = []
 
-    def download(system: System, requirements: list[str], folder: Path) -> None:
+    def download(system: System, requirements: list[str], folder: Path, note: object) -> None:
         folder.mkdir()
         (folder / "pip-1-py3-none-any.whl").write_bytes(b"complete")
         folders.append(folder)

@@ -66,7 +66,7 @@ def deployment_view(
         *_emulation(board),
         *(Text(f"invalid: {reason}", style="red") for reason in invalid),
         *(
-            Text(f"{finding['check']}: {finding['found']}. {finding['fix']}", style="yellow")
+            Text(f"{finding['check']}: {finding['found']}; {finding['fix']}", style="yellow")
             for finding in findings
             if finding["status"] in ("warning", "failure")
         ),
