@@ -15,7 +15,9 @@ from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.parts import part_paths
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.errors import LenetEdgeError, ModelFileError, StaleManifestError, TargetError
+from lenet_edge.extras import host_command
 from lenet_edge.foreign_file import describe_foreign
+from lenet_edge.results.formatting import name_some
 from lenet_edge.results.result_file import Skipped
 from lenet_edge.runtimes import (
     NOT_BY_DEFAULT,
@@ -71,12 +73,14 @@ def load_artifacts(
             if formats.format_of(path) and has_manifest(path)
         )
         files = [path for path in paths if formats.BY_SUFFIX[path.suffix.lower()].role != "program"]
-        for path in paths:
-            if path not in files:
-                note(f"Left out {path}: a C file is a program; give its path to run it")
+        programs = [path.name for path in paths if path not in files]
+        if programs:
+            names = name_some(programs, 2)
+            note(f"Left out {names}: a C file is a program; give its path to run it")
         if not files:
             raise ModelFileError(
-                f"there are no exported files in {folder}; create them with: lenet-edge export"
+                f"there are no exported files in {folder}; create them with:"
+                f" {host_command('lenet-edge export')}"
             )
     if len(files) > 1:
         parts = {part for path in files if path.is_file() for part in part_paths(path)}

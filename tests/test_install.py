@@ -10,11 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
-from lenet_edge.extras import PACKAGES, install_command
+from lenet_edge import extras
+from lenet_edge.extras import _DEPLOYABLE, PACKAGES, install_command
+from lenet_edge.runtimes import deployables
 from tests.test_supply import named
 
 if sys.version_info >= (3, 11):
@@ -52,6 +55,31 @@ def test_each_extra_has_the_command_that_installs_its_packages() -> None:
         for name, version in command:
             assert not version or version in own(extra)[name], (extra, name)
     assert install_command("onnx") == "pip install onnxruntime"
+    assert {*_DEPLOYABLE} == {deployable.name for deployable in deployables()} & {*EXTRAS}
+
+
+def test_advice_fits_where_it_is_printed(tmp_path: Path) -> None:
+    """Read it with Debian's Python, which refuses pip, and in a copy of what a board has."""
+    shutil.copy(extras.__file__, tmp_path)
+    program = "import extras; print(extras.install_command({!r}), extras.host_command('run'))"
+
+    def advice(python: Path, extra: str) -> str:
+        command = [str(python), "-c", program.format(extra)]
+        return subprocess.check_output(command, cwd=tmp_path, text=True).strip()
+
+    ending = " run, on the host"
+    deployed = tmp_path / "environments"
+    venv.create(deployed)
+    (deployed / "complete").touch()
+    python = deployed / "bin" / "python"
+    assert advice(python, "onnx") == f"lenet-edge deploy HOST --runtime onnx, on the host{ending}"
+    assert advice(python, "fleet").startswith("python3 -m venv ENV && ENV/bin/pip install crypt")
+    (tmp_path / "export").mkdir()
+    debian = Path("/usr/bin/python3")
+    if not [*Path("/usr/lib").glob("python3*/EXTERNALLY-MANAGED")]:
+        pytest.skip("this system lets pip install into its own Python")
+    assert advice(debian, "serve") == "sudo apt install python3-pil python3-tornado run"
+    assert advice(debian, "onnx") == "python3 -m venv ENV && ENV/bin/pip install onnxruntime run"
 
 
 def test_all_is_every_extra_of_one_environment() -> None:

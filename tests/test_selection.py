@@ -42,9 +42,10 @@ def test_without_files_all_exported_files_are_loaded(exports: Path, tmp_path: Pa
     )
     # A C file is a program, and runs only if its path is given.
     programs = sorted(exports.glob("*.c"))
-    assert len(lines) == len(programs) > 0
-    for line, path in zip(lines, programs, strict=True):
-        assert line.startswith(f"Left out {folder / path.name}: a C file is a program")
+    (line,) = lines
+    assert line.startswith(f"Left out {programs[0].name}")
+    assert line.endswith(": a C file is a program; give its path to run it")
+    for path in programs:
         assert load_artifacts([path], folder)[0].format == "native"
     (artifact,) = load_artifacts([folder / "lenet_int8.onnx"], Path("nowhere"))
     assert artifact.name == "lenet_int8.onnx"

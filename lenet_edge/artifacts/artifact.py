@@ -29,6 +29,7 @@ from lenet_edge.artifacts.output_operator import output_operator
 from lenet_edge.artifacts.parts import FilePart, check_parts, read_parts, size_of
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
 from lenet_edge.errors import ModelFileError, StaleManifestError
+from lenet_edge.extras import host_command
 from lenet_edge.support import typed_json
 from lenet_edge.support.files import atomic_write, sha256_of, short_name
 from lenet_edge.support.html_table import html_table
@@ -384,7 +385,7 @@ def _embedded_facts(path: Path, format: str) -> Any:
     if text is None:
         raise ModelFileError(
             f"{path} has no manifest ({manifest_path(path).name}) and no contract inside;"
-            " make both with: lenet-edge export"
+            f" make both with: {host_command('lenet-edge export')}"
         )
     facts = json.loads(text)
     del facts["layout"]

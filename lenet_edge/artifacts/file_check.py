@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lenet_edge import formats
 from lenet_edge.errors import ModelFileError
+from lenet_edge.extras import host_command
 
 MAX_BYTES = 2**31  # size limit of FlatBuffers and Protocol Buffers
 
@@ -37,7 +38,8 @@ def check_format(path: Path) -> str:
     if path.is_dir():  # some formats of other tools are folders
         raise ModelFileError(f"{path} is {advice or _describe_folder(path)}")
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; make the files with: lenet-edge export")
+        command = host_command("lenet-edge export")
+        raise ModelFileError(f"{path}: no such file; make the files with: {command}")
     format = formats.format_of(path)
     if format is None:
         if advice:

@@ -142,13 +142,15 @@ def command(
     Example: lenet-edge report demo/results.json --card --license apache-2.0
     """
     from lenet_edge.errors import DataError, UsageError
+    from lenet_edge.extras import host_command
     from lenet_edge.flows.report import report
     from lenet_edge.report.eligibility import Limits
     from lenet_edge.report.page import checked_suffix
 
     if results == (DEFAULT_RESULTS,) and not DEFAULT_RESULTS.exists():
         raise DataError(
-            f"there is no {DEFAULT_RESULTS}; make it with: lenet-edge run, or name result files"
+            f"there is no {DEFAULT_RESULTS}; name result files, or make it with:"
+            f" {host_command('lenet-edge run')}"
         )
     chosen_file = page_file if _is_given("page_file") else None
     if card and (base or history or (chosen_file and chosen_file.suffix != ".md")):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lenet_edge.doctor.finding import Finding
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.extras import host_command
 from lenet_edge.machine.conditions import read_system_file, throttling_remedy
 from lenet_edge.machine.environment import Environment
 
@@ -139,7 +140,7 @@ def check_exported_files(folder: Path) -> Iterator[Finding]:
     )
     if not paths:
         yield Finding("files", "note", f"none in {folder}", "no model was exported to this folder",
-                      "lenet-edge export, or copy the folder from the machine that exported",
+                      host_command("lenet-edge export"),
                       "lenet-edge export --help")  # fmt: skip
         return
     for path in paths:

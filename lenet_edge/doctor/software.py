@@ -12,7 +12,7 @@ from lenet_edge import worker
 from lenet_edge.doctor.failures import BOARD, find_failure
 from lenet_edge.doctor.finding import Finding, Severity
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.extras import install_command
+from lenet_edge.extras import install_command, pip_command
 from lenet_edge.formats import BY_NAME
 from lenet_edge.machine.elf import elf_architecture, python_architecture
 from lenet_edge.support.safe_import import outside_of_the_current_folder
@@ -55,7 +55,8 @@ def check_packages(job: str) -> Iterator[Finding]:
         version = worker.run(version_of.bind("numpy").within(_TIMEOUT_S))
         yield Finding("NumPy", "ok", version)
     except LenetEdgeError as error:
-        yield _describe_failure("NumPy", "failure", error, "pip install --force-reinstall numpy")
+        fix = pip_command("--force-reinstall numpy", "--reinstall python3-numpy")
+        yield _describe_failure("NumPy", "failure", error, fix)
     for package, extra in _NEEDED[job]:
         is_essential, name = package in _ESSENTIAL, _PROJECTS.get(package, package)
         if importlib.util.find_spec(package) is None:
@@ -70,7 +71,7 @@ def check_packages(job: str) -> Iterator[Finding]:
             yield Finding(name, "ok", version)
         except LenetEdgeError as error:
             severity: Severity = "failure" if is_essential else "warning"
-            default_fix = f"pip install --force-reinstall {name}"
+            default_fix = pip_command(f"--force-reinstall {name}")
             yield _describe_failure(name, severity, error, default_fix)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -84,6 +84,15 @@ def megabytes_bar(
                 step(detail)
 
         yield count
+
+
+def note_left_out(reasons: Mapping[str, str], note: Callable[[str], None]) -> None:
+    """Show a line for each reason why something was left out, with the names of the things."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    for reason, group in names.items():
+        note(f"Left out {', '.join(group)}: {reason}")
 
 
 @contextlib.contextmanager

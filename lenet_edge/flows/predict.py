@@ -20,6 +20,7 @@ from lenet_edge.artifacts.file_check import check_format
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data.image_file import MAX_BYTES
 from lenet_edge.errors import DataError, ModelFileError
+from lenet_edge.extras import host_command
 from lenet_edge.formats import format_of
 from lenet_edge.results.formatting import MISSING, microseconds
 from lenet_edge.support.html_table import html_table
@@ -177,8 +178,8 @@ def find_models(
     ]
     if not artifacts:
         raise ModelFileError(
-            f"there are no exported files in {folder}; make them with: lenet-edge export,"
-            " or name one with --model"
+            f"there are no exported files in {folder}; name one with --model, or make them with:"
+            f" {host_command('lenet-edge export')}"
         )
     return sorted(artifacts, key=lambda file: (file.format != "tflite", file.size_bytes))
 

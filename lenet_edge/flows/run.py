@@ -14,7 +14,7 @@ from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.errors import ModelFileError
 from lenet_edge.flows.check import without_pairs
-from lenet_edge.flows.console import Console
+from lenet_edge.flows.console import Console, note_left_out
 from lenet_edge.networks import LENET
 from lenet_edge.report import page
 from lenet_edge.results.parity_report import ParityReport
@@ -140,8 +140,7 @@ def _export(
             note=console.note,
             on_refused=refused.setdefault,
         )
-    for format, reason in refused.items():
-        console.note(f"Left out {format}: {reason}")
+    note_left_out({format: str(reason) for format, reason in refused.items()}, console.note)
     # The copy of the checkpoint in output_dir is the float model to compare with.
     return [output_dir / model.name, *(artifact.path for artifact in artifacts)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput, question
 from lenet_edge.errors import MissingPackageError
-from lenet_edge.flows.console import Console
+from lenet_edge.flows.console import Console, note_left_out
 from lenet_edge.formats import BY_NAME
 from lenet_edge.selection import load_artifacts
 
@@ -59,8 +59,8 @@ def serve(
     access = AccessControl(host)
     sockets = server.bind(host, port)
     with closing(Models(artifacts, target)) as models:
-        for skipped in models.skipped:
-            console.note(f"Left out {skipped.artifact}: {skipped.reason}")
+        left_out = {skipped.artifact or "": skipped.reason for skipped in models.skipped}
+        note_left_out(left_out, console.note)
 
         def ready() -> None:
             count = len(models.served) + len(models.in_browser)

@@ -23,6 +23,7 @@ import numpy as np
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.embedded import elements, field, u32
 from lenet_edge.errors import TargetError
+from lenet_edge.extras import pip_command
 from lenet_edge.runtimes._tflite import delegation_of, state_of, tensor_specs
 from lenet_edge.support.quiet import quiet
 from lenet_edge.target import (
@@ -247,7 +248,7 @@ def _failure(artifact: Artifact, target: Target, output: Sequence[str]) -> str:
         version = f"20{library[1]}.{library[2]}.{library[3]}"
         return (
             f"the NPU plugin of ai-edge-litert needs OpenVINO {version};"
-            f" pip install openvino=={version}"
+            f" {pip_command(f'openvino=={version}')}"
         )
     unsupported = _unsupported(output)
     operators = re.findall(r"op type (\d+) is not supported", text)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.errors import TargetError
+from lenet_edge.extras import pip_command
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def absence(provider: Provider) -> str | None:
     }
     remedy = "it needs a build of ONNX Runtime that contains it"
     if packages:
-        remedy = f"pip install {' or '.join(sorted(packages))}"
+        remedy = pip_command(" or ".join(sorted(packages)))
     return f"onnxruntime has no {provider.name}; {remedy}"
 
 

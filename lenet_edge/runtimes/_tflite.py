@@ -12,6 +12,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import MissingPackageError, TargetError
+from lenet_edge.extras import host_command
 from lenet_edge.runtimes import _delegates
 from lenet_edge.runtimes._layer_probe import (
     CutProbe,
@@ -179,7 +180,7 @@ def open_interpreter(
             raise
         reason = " ".join(str(error).split())
         remedy = (
-            "its batch is free, so try: lenet-edge export --batch-size 1"
+            f"its batch is free, so try: {host_command('lenet-edge export --batch-size 1')}"
             if artifact.batch_size is None
             else "try another precision or another delegate"
         )

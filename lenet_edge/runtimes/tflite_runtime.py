@@ -9,6 +9,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import TargetError
+from lenet_edge.extras import pip_command
 from lenet_edge.runtimes import Deployable
 from lenet_edge.runtimes._tflite import open_interpreter
 from lenet_edge.target import Session, Target
@@ -53,9 +54,10 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     """Open a .tflite file with the default kernels of the interpreter."""
     if int(np.__version__.split(".")[0]) >= 2:
         # The package imports under NumPy 2, and then fails with an unclear SystemError.
+        command = pip_command("'numpy<2'")
         raise TargetError(
-            f"tflite-runtime needs NumPy 1, and NumPy {np.__version__} is installed;"
-            " pip install 'numpy<2', or use ai-edge-litert"
+            f"tflite-runtime needs NumPy 1, and NumPy {np.__version__} is installed; {command},"
+            " or use ai-edge-litert"
         )
     from tflite_runtime import interpreter
 

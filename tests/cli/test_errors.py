@@ -21,7 +21,11 @@ BAD_USAGE = [
     (["bench", "--resume"], 2, "--json FILE"),
     (["bench", "--scenario", "multi-stream", "--batch-size", "4"], 2, "batches of 8"),
     (["compare", "missing.json", "missing.json"], 1, "cannot read missing.json"),
-    (["report"], 1, "there is no demo/results.json; make it with: lenet-edge run"),
+    (
+        ["report"],
+        1,
+        "name result files, or make it with: lenet-edge run",
+    ),
     (["report", "missing.json"], 1, "cannot read missing.json"),
     (["report", "missing.json", "--max-latency", "soon"], 2, "50us, 2ms or 1s"),
     (["report", "missing.json", "--max-latency", "1.2.3ms"], 2, "50us, 2ms or 1s"),

@@ -66,18 +66,18 @@ def too_few_lines(reports: Iterable[ParityReport]) -> list[Text]:
 
 
 def skipped_lines(skipped: Sequence[Skipped]) -> list[Text]:
-    """Return a line for each target and reason, and one line for all unavailable targets."""
-    files: dict[tuple[str, str], list[str]] = {}
+    """Return a line for each reason, and one line for all unavailable targets."""
+    groups: dict[str, list[Skipped]] = {}
     for skip in skipped:
         if skip.artifact:
-            files.setdefault((skip.target, skip.reason), []).append(skip.artifact)
+            groups.setdefault(skip.reason.removeprefix(f"{skip.target} "), []).append(skip)
     lines = [
         Text(
-            f"skipped {target}: {reason.removeprefix(f'{target} ')}"
-            f" ({', '.join(dict.fromkeys(names))})",
+            f"skipped {', '.join(dict.fromkeys(skip.target for skip in group))}: {reason}"
+            f" ({', '.join(dict.fromkeys(skip.artifact or '' for skip in group))})",
             style="yellow",
         )
-        for (target, reason), names in files.items()
+        for reason, group in groups.items()
     ]
     unavailable = list(dict.fromkeys(skip.target for skip in skipped if not skip.artifact))
     if unavailable:
