@@ -1,5 +1,6 @@
 """int4 weights: the rewritten .tflite file, and rubbish in such files."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from lenet_edge.export import int4
 from lenet_edge.export.embed import read_tflite, write_tflite
 from lenet_edge.export.native import compiler, tflite_graph
 from lenet_edge.inspection import inspect_graph
+from lenet_edge.microcontrollers import footprint
+from lenet_edge.microcontrollers.cores import CORES
 from lenet_edge.runtimes.litert import open_reference_kernels
 from tests.export.tflite_files import File
 
@@ -91,6 +94,25 @@ def test_trained_integers_are_kept(matrix: Matrix) -> None:
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
     np.testing.assert_array_equal(*outputs)
+
+
+def test_c_file_has_two_weights_in_a_byte(matrix: Matrix) -> None:
+    content = matrix["tflite", "int4"].path.read_bytes()
+    code = compiler.compile_tflite(content, "lenet", "lenet.tflite")
+    assert set(re.findall(r"^  (dense\w*)\(", code.source, re.MULTILINE)) >= {"dense_int4"}
+    assert "void dense(" not in code.source
+    assert footprint.estimate(code.file("int4"), CORES["cortex-m4"]).constant_bytes <= 36_000
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_packed"),
+    [({}, False), ({"low": -7}, True), ({"low": -7, "inputs": 1}, True)],
+)
+def test_two_weights_of_minus_eight_stay_bytes(facts: dict[str, int], is_packed: bool) -> None:
+    # Twice -128 x -128 would not fit the 16 bits in which NEON adds them.
+    content = dense_file(**{"inputs": 30, **facts})
+    code = compiler.compile_tflite(content, "net", "net.tflite")
+    assert ("void dense_int4(" in code.source) == is_packed
 
 
 def test_model_without_dense_layers() -> None:

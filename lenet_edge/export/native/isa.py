@@ -3,6 +3,9 @@
 A kernel is a function of one name and signature in a file of its own: ``kernels/NAME.c`` in plain
 C11, and ``kernels/NAME_ISA.c`` for an instruction set. ``kernels/common_ISA.c`` has the helpers of
 an instruction set. To add an instruction set, add a row here and its kernel files.
+
+The kernel NAME_int4 has weights of four bits. Its text is that of NAME, with the lines under
+``#ifdef INT4``.
 """
 
 from __future__ import annotations
@@ -123,9 +126,58 @@ _FUNCTIONS = {
 }
 
 
+_INT4 = "_int4"
+
+
 def _text(name: str) -> str | None:
-    path = KERNELS / f"{name}.c"
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    path = KERNELS / f"{name.replace(_INT4, '')}.c"
+    if not path.exists():
+        return None
+    is_int4 = _INT4 in name
+    text = _chosen(path.read_text(encoding="utf-8"), is_int4)
+    return _renamed(text) if is_int4 else text
+
+
+def _chosen(text: str, is_int4: bool) -> str:
+    """Return C text without its conditions ``#ifdef INT4``, and with one of their parts."""
+    lines: list[str] = []
+    is_kept: list[bool | None] = []  # for each open condition; None for those of the C file
+    for line in text.splitlines(keepends=True):
+        is_ours = line == "#ifdef INT4\n"
+        if is_ours:
+            is_kept.append(is_int4)
+        elif line.startswith("#if"):
+            is_kept.append(None)
+        elif line.startswith("#else") and is_kept[-1] is not None:
+            is_kept[-1], is_ours = not is_kept[-1], True
+        elif line.startswith("#endif"):
+            is_ours = is_kept.pop() is not None
+        if not is_ours and False not in is_kept:
+            lines.append(line)
+    return "".join(lines)
+
+
+def _renamed(text: str) -> str:
+    """Return the text of a kernel as that of its int4 variant: what it defines gets a suffix."""
+    names = re.findall(
+        r"^(?:__attribute__\(.*\) )?(?:INLINE|KERNEL|static) [^(;={]*?(\w+)\(", text, re.MULTILINE
+    )
+    names += re.findall(r"^enum \{ (\w+)", text, re.MULTILINE)
+    text = re.sub(r"\bstruct input\b", f"struct input{_INT4}", text)
+    return _with_suffix(text, names + _TYPEDEF.findall(text), _INT4)
+
+
+_TYPEDEF = re.compile(r"^typedef [^;]*?\b(\w+)(?: __attribute__.*)?;", re.MULTILINE)
+
+
+def _with_suffix(text: str, names: Sequence[str], suffix: str) -> str:
+    """Return C text with a suffix at some names, except in comments."""
+    parts = re.split(r"(/\*.*?\*/)", text, flags=re.DOTALL)  # every second part is a comment
+    any_name = "|".join(dict.fromkeys(names))
+    parts[::2] = [
+        re.sub(rf"(?<!\.)(?<!struct )\b({any_name})\b", rf"\1{suffix}", part) for part in parts[::2]
+    ]
+    return "".join(parts)
 
 
 def plain(kernel: str) -> str:
@@ -172,15 +224,9 @@ def compiled_levels(kernels: Sequence[str]) -> list[Isa]:
 def at_level(text: str, isa: Isa) -> str:
     """Return C text for one instruction set: every function and type with a suffix."""
     names = re.findall(r"^(?:INLINE|KERNEL|static) [^(;={]*?(\w+)\(", text, re.MULTILINE)
-    names += re.findall(r"^typedef [^;]*?\b(\w+)(?: __attribute__.*)?;", text, re.MULTILINE)
+    names += _TYPEDEF.findall(text)
     names += re.findall(r"^#define (\w+)", text, re.MULTILINE)
-    parts = re.split(r"(/\*.*?\*/)", text, flags=re.DOTALL)  # every second part is a comment
-    any_name = "|".join(dict.fromkeys(names))
-    parts[::2] = [
-        re.sub(rf"(?<!\.)(?<!struct )\b({any_name})\b", rf"\1_{isa.name}", part)
-        for part in parts[::2]
-    ]
-    text = "".join(parts)
+    text = _with_suffix(text, names, f"_{isa.name}")
     mark = isa.name.upper()
     text = re.sub(r"^(INLINE|KERNEL|static)\b(?! const)", rf"\1 {mark}", text, flags=re.MULTILINE)
     attribute = isa.attribute or f'__attribute__((target("{isa.target}")))'

@@ -8,6 +8,31 @@ INLINE void dense_outputs(const struct dense *d, const int8_t *in, int8_t *out, 
   EACH_BLOCK(START)
   const int8_t *w = d->weights + 4 * k;
   int g = 0;
+#ifdef INT4
+#define ADD(b, lane, next)                                                                         \
+  if (b < blocks) {                                                                                \
+    const int8x16_t both = vld1q_s8(w + 16 * b);                                                   \
+    const int8x16_t first = vshlq_n_s8(both, 4), second = vandq_s8(both, vdupq_n_s8(-16));         \
+    ADD_DOT(sum##b, first, inputs, lane);                                                          \
+    ADD_DOT(sum##b, second, inputs, next);                                                         \
+  }
+#define ADD_GROUPS(lane, next)                                                                     \
+  ADD(0, lane, next) ADD(1, lane, next) ADD(2, lane, next) ADD(3, lane, next)                      \
+  ADD(4, lane, next) ADD(5, lane, next) ADD(6, lane, next) ADD(7, lane, next)                      \
+  ADD(8, lane, next) ADD(9, lane, next) ADD(10, lane, next) ADD(11, lane, next)                    \
+  ADD(12, lane, next) ADD(13, lane, next) ADD(14, lane, next) ADD(15, lane, next)                  \
+  w += 4 * d->padded;
+  for (; g + 4 <= d->groups; g += 4) {
+    const int8x16_t inputs = vld1q_s8(in + 4 * g);
+    ADD_GROUPS(0, 1)
+    ADD_GROUPS(2, 3)
+  }
+  const int rest = d->groups - g;
+  const int8x16_t inputs = vld1q_s8(in + 4 * g);
+  if (rest > 0) { ADD_GROUPS(0, 1) }
+  if (rest > 2) { ADD_GROUPS(2, 3) }
+#undef ADD_GROUPS
+#else
 #define ADD(b, lane)                                                                               \
   if (b < blocks) {                                                                                \
     const int8x16_t weights = vld1q_s8(w + 16 * b);                                                \
@@ -43,6 +68,7 @@ INLINE void dense_outputs(const struct dense *d, const int8_t *in, int8_t *out, 
   if (rest > 0) { ADD_GROUP(0) }
   if (rest > 1) { ADD_GROUP(1) }
   if (rest > 2) { ADD_GROUP(2) }
+#endif
 #define SCALE(b)                                                                                   \
   if (b < blocks)                                                                                  \
     sum##b = scale_four_once(sum##b, vld1q_s32(d->multipliers + k + 4 * b),                        \

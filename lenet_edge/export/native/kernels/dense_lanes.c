@@ -1,3 +1,17 @@
+#ifdef INT4
+typedef int16_t int16s __attribute__((vector_size(sizeof(lanes))));
+
+/* The lower halves of all bytes as weights times 16, and the upper halves. */
+INLINE lanes lower(lanes both, int words) {
+  const int16_t half = (int16_t)0xF0F0;
+  return words ? (lanes)((int16s)both << 12 >> 8) : (lanes)((int16s)both << 4 & half);
+}
+INLINE lanes upper(lanes both, int words) {
+  const int16_t half = (int16_t)(words ? 0xFFF0 : 0xF0F0);
+  return (lanes)((int16s)both & half);
+}
+
+#endif
 /* Up to eight vectors of outputs; words take two vectors for as many outputs. */
 INLINE void dense_block(const struct dense *d, const int8_t *in, int k, int vectors, int words,
                         int8_t *out) {
@@ -6,9 +20,20 @@ INLINE void dense_block(const struct dense *d, const int8_t *in, int k, int vect
 #define START(b) lanes s##b = {0};
   EIGHT(START)
   UNROLL(1)
+#ifdef INT4
+  for (int g = 0; g < d->groups; g += 2, w += 4 * d->padded) {
+    const lanes x = splat_input(in + 4 * g, d->in_low, words);
+    const lanes y = splat_input(in + 4 * g + 4, d->in_low, words);
+#define MULTIPLY(b)                                                                                \
+  if (b < vectors) {                                                                               \
+    const lanes both = load_weights(w + step * b, words);                                          \
+    s##b = dot(dot(s##b, x, lower(both, words), words), y, upper(both, words), words);             \
+  }
+#else
   for (int g = 0; g < d->groups; g++, w += 4 * d->padded) {
     const lanes x = splat_input(in + 4 * g, d->in_low, words);
 #define MULTIPLY(b) if (b < vectors) s##b = dot(s##b, x, load_weights(w + step * b, words), words);
+#endif
     EIGHT(MULTIPLY)
   }
 #define FINISH(b, sum, at)                                                                         \

@@ -6,11 +6,20 @@ INLINE void dense_outputs(const struct dense *d, const int8_t *in, int8_t *out, 
   const int8_t *w = d->weights + 4 * k;
   const int line = 4 * d->padded;
   int g = 0;
+#ifdef INT4
+  for (; g + 2 <= d->groups; g += 2, w += line) {
+    const int8x16x2_t two = load_groups(in + 4 * g);
+#define ADD(b)                                                                                     \
+  if (b < blocks) {                                                                                \
+    const int8x16_t both = vld1q_s8(w + 16 * b);                                                   \
+    const int8x16_t first = vshlq_n_s8(both, 4), second = vandq_s8(both, vdupq_n_s8(-16));         \
+#else
   for (; g + 2 <= d->groups; g += 2, w += 2 * line) {
     const int8x16x2_t two = load_groups(in + 4 * g);
 #define ADD(b)                                                                                     \
   if (b < blocks) {                                                                                \
     const int8x16_t first = vld1q_s8(w + 16 * b), second = vld1q_s8(w + line + 16 * b);            \
+#endif
     const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(first), vget_low_s8(two.val[0])),          \
                                    vget_low_s8(second), vget_low_s8(two.val[1]));                  \
     low##b = vpadalq_s16(low##b, low);                                                             \
@@ -33,7 +42,11 @@ INLINE void dense_outputs(const struct dense *d, const int8_t *in, int8_t *out, 
     const int8x16_t one = load_group(in + 4 * g);
 #define ADD_LAST(b)                                                                                \
   if (b < blocks) {                                                                                \
+#ifdef INT4
+    const int8x16_t last = vshlq_n_s8(vld1q_s8(w + 16 * b), 4);                                    \
+#else
     const int8x16_t last = vld1q_s8(w + 16 * b);                                                   \
+#endif
     low##b = vpadalq_s16(low##b, vmull_s8(vget_low_s8(last), vget_low_s8(one)));                   \
     high##b = vpadalq_s16(high##b, vmull_high_s8(last, one));                                      \
   }

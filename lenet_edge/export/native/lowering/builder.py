@@ -218,7 +218,7 @@ def merged_loops(
             loops[-1] = (loops[-1][0] * size, steps)
         else:
             loops.append((size, steps))
-    if not loops or (most == 4 and loops[-1][1][-1] != 1):
+    if not loops or (most == 4 and set(loops[-1][1]) != {1}):
         loops.append((1, [1] * len(strides)))
     if len(loops) > most:
         raise ModelFileError(

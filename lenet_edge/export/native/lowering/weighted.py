@@ -166,6 +166,11 @@ def _weighted(
         file_bias = bias.values.astype(np.int64).ravel()
     zero = stored_zero(source)
     pairs = multipliers_of(operator, low, high, values, file_bias)
+    if kind == "dense" and _fits_int4(operator, values, pairs, file_bias):
+        # The kernel leaves each weight in the upper half of its byte, times 16.
+        kernel, packed = f"{kernel}_int4", _pairs_of_groups(packed)
+        values, sums, file_bias = 16 * values, 16 * sums, 16 * file_bias
+        pairs = [(multiplier, shift - 4) for multiplier, shift in pairs]
     multipliers, shifts = (
         pad_outputs(np.array(side, np.int64), np.dtype(dtype))
         for side, dtype in zip(zip(*pairs, strict=True), ("int32", "int8"), strict=True)
@@ -213,6 +218,28 @@ def _weighted(
     images = target.batches if images is None else images
     comment = builder.comment(operator, detail)
     builder.program.calls.append(KernelCall(kernel, (struct, begin, end), comment, images))
+
+
+def _fits_int4(
+    operator: Operator, values: Values, pairs: list[tuple[int, int]], bias: Values
+) -> bool:
+    """Return whether the kernel for int4 weights computes a dense layer exactly."""
+    reach = np.abs(values).sum(axis=(1, 2)) * 256 + np.abs(bias)
+    return (
+        operator.input(1).is_int4
+        and operator.input().values is None  # the kernel reads a group behind the last one
+        and bool(16 * reach.max() < 2**31)
+        and min(shift for _, shift in pairs) >= -27
+        and bool((values == -8).sum(axis=(1, 2)).max() <= 1)  # see the comment on NEON
+    )
+
+
+def _pairs_of_groups(groups: Values) -> Values:
+    """Return two groups of int4 weights in the bytes of one; the lower halves are the first."""
+    _, count, outputs, _ = groups.shape
+    even = np.zeros((1, count + count % 2, outputs, GROUP), np.int64)
+    even[:, :count] = groups
+    return np.asarray(even[:, 0::2] & 15 | even[:, 1::2] << 4)
 
 
 def _smallest_value(builder: Builder, tensor: Tensor) -> int:
