@@ -224,6 +224,10 @@ class EpochRunner:
         else:
             self._loss_and_gradients = self._gradients_of
             self._steps = tf.function(self._steps_of, jit_compile=jit_compile)
+        # XLA compiles the warp to fast code, also where it cannot compile the network.
+        self._warp = augmentation.warp_images
+        if not (jit_compile or self._replicas):
+            self._warp = tf.function(augmentation.warp_images, jit_compile=True)
 
     def run_epoch(self, epoch: int) -> Iterator[list[float]]:
         """Run the steps of an epoch, 100 in one call, and yield the losses of each call.
@@ -304,7 +308,7 @@ class EpochRunner:
         batch = tf.cast(tf.gather(images, indices), tf.float32) / 255
         if self._recipe.augmentation:
             uniform, normal = random
-            batch = augmentation.warp_images(batch, uniform, normal, self._recipe.augmentation)
+            batch = self._warp(batch, uniform, normal, self._recipe.augmentation)
         batch = _input_values(batch, self._rule)
         return batch, tf.one_hot(tf.gather(labels, indices), self._num_classes)
 
