@@ -1,8 +1,9 @@
-"""Speed and accuracy of training: python -m benchmarks.training speed|accuracy
+"""Speed and accuracy of training: python -m benchmarks.training speed|accuracy|smallest
 
 `speed` interleaves epochs of the published eager loop and of ours in one process. It reports their
 ratio, and separately the time to compile. `accuracy` trains a recipe with several seeds and uses
-the test images once, at the end of each training. Both write
+the test images once, at the end of each training. `smallest` does the same with small networks,
+verifies their files and counts instructions; it goes on where it was killed. All write
 benchmarks/results/<machine>/<time>-<commit>-training-*.json.
 """
 
@@ -11,17 +12,29 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 from benchmarks.record import ROOT, keep
 from lenet_edge import model as lenet
+from lenet_edge.bench.instructions.count import count_instructions
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset, to_input
+from lenet_edge.export import exporter
+from lenet_edge.flows import recorded_training
+from lenet_edge.selection import load_artifacts, pair_up
+from lenet_edge.support.files import atomic_write
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import CLASSIC, RECIPES
-from lenet_edge.train.saved_state import TrainingSettings
+from lenet_edge.train.saved_state import (
+    HISTORY_FILE,
+    STATE_FILE,
+    TrainingSettings,
+    training_folder,
+)
+from lenet_edge.verify.verify import verify
 
 import tensorflow as tf  # isort: skip
 
@@ -125,6 +138,94 @@ def accuracy(recipe: str, seeds: str) -> None:
             "runs": rows,
         },
     )
+
+
+# The networks of docs/smallest.md, and the epochs of their trainings.
+SMALL_NETWORKS = {"cnn-5k": 60, "cnn-16k": 60, "cnn-50k": 50}
+FORMATS = ("tflite", "onnx", "native")
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
+
+
+@main.command()
+@click.argument("networks", nargs=-1, type=click.Choice(list(SMALL_NETWORKS)))
+@click.option("--seeds", default="1,2,3", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=ROOT / "build" / "smallest")
+def smallest(networks: tuple[str, ...], seeds: str, folder: Path) -> None:
+    """Train small networks, verify each of their files, and count instructions on a Cortex-M4.
+
+    A training that was killed continues after its last epoch, and finished seeds are not repeated.
+    """
+    for network in networks or SMALL_NETWORKS:
+        rows = []
+        for seed in map(int, seeds.split(",")):
+            done = folder / f"{network}-{seed}.row.json"
+            if not done.exists():
+                row = _train_and_measure(network, seed, folder)
+                with atomic_write(done) as temporary:
+                    temporary.write_text(json.dumps(row) + "\n", encoding="utf-8")
+            rows.append(json.loads(done.read_text(encoding="utf-8")))
+            click.echo(f"{network}, seed {seed}: {rows[-1]['test_accuracy']:.2%}")
+        facts: dict[str, Any] = {"network": network, "epochs": SMALL_NETWORKS[network]}
+        for name in ("test_accuracy", "int8_test_accuracy"):
+            accuracies = [row[name] for row in rows]
+            facts[f"mean_{name}"] = statistics.mean(accuracies)
+            facts[f"min_{name}"] = min(accuracies)
+        click.echo(json.dumps(facts))
+        _keep(f"training-smallest-{network}", {**facts, "runs": rows})
+
+
+def _train_and_measure(network: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Train a network with a seed; return its accuracy and the figures of its files."""
+    training, test = mnist.load("train"), mnist.load("test")
+    recipe = dataclasses.replace(RECIPES["best"], epochs=SMALL_NETWORKS[network])
+    checkpoint = folder / f"{network}-{seed}.keras"
+    record = training_folder(checkpoint)
+    if not checkpoint.exists():
+        settings = TrainingSettings(recipe, seed, network=network)
+        resume = (record / STATE_FILE).exists()
+        recorded_training.train(checkpoint, training, test, settings, resume, _print)
+    history = json.loads((record / HISTORY_FILE).read_text(encoding="utf-8"))
+    exported = folder / f"{network}-{seed}"
+    artifacts = exporter.export(
+        checkpoint, exported, training, test, FORMATS, PRECISIONS,
+        on_refused=lambda file, error: click.echo(f"{file}: {error}"),
+    )  # fmt: skip
+    files = load_artifacts([artifact.path for artifact in artifacts], exported)
+    reports, skipped = verify(pair_up(files, ())[0])
+    (native,) = (file for file in files if (file.format, file.precision) == ("native", "int8"))
+    (report,) = (
+        report
+        for report in reports
+        if (report.candidate, report.target) == (native.name, "native-cpu")
+    )
+    count = count_instructions(native, "cortex-m4")
+    return {
+        "seed": seed,
+        "seconds": round(sum(epoch["seconds"] for epoch in history["epochs"]), 1),
+        "validation_accuracy": history["epochs"][-1]["accuracy"],
+        "test_accuracy": history["test_accuracy"],
+        "int8_test_accuracy": report.candidate_accuracy,
+        "int8_agreement": report.top1_agreement,
+        "files": {file.name: file.size_bytes for file in files},
+        "not_passed": [
+            [each.candidate, each.target, each.verdict, *each.reasons]
+            for each in reports
+            if each.verdict != "pass"
+        ],
+        "skipped": [[each.target, each.reason] for each in skipped],
+        "passed": sum(each.verdict == "pass" for each in reports),
+        "cortex_m4": {
+            "instructions": count.instructions,
+            "flash_bytes": count.flash_bytes,
+            "ram_bytes": count.ram_total_bytes,
+            "compiler": count.compiler,
+        },
+    }
+
+
+def _print(progress: loop.TrainingProgress) -> None:
+    if progress.accuracy is not None:
+        click.echo(f"epoch {progress.epoch} of {progress.epochs}: {progress.accuracy:.2%}")
 
 
 def _keep(name: str, facts: dict[str, Any]) -> None:

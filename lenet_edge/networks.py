@@ -76,7 +76,10 @@ _ARCHITECTURES = {
     ),
     # Chosen by the accuracy on held-out images. Recorded: python -m benchmarks.training smallest
     "cnn-50k": Architecture(
-        (Block(24, 5, 2), Block(32, padding="valid"), Block(48, stride=2), Block(48, padding="valid")),
+        (
+            Block(24, 5, 2), Block(32, padding="valid"), Block(48, stride=2),
+            Block(48, padding="valid"),
+        ),
         "flatten",
     ),
     "cnn-16k": Architecture(
@@ -100,9 +103,9 @@ SUMMARIES = {
     "ds-cnn": "22,218 parameters, depthwise convolutions",
     "mobilenet-tiny": "220,970 parameters, depthwise convolutions",
     "resnet-8": "78,138 parameters, residual blocks",
-    "cnn-50k": "49,938 parameters, more accurate than LeNet",
-    "cnn-16k": "16,482 parameters, about as accurate as LeNet",
-    "cnn-5k": "4,790 parameters, the smallest",
+    "cnn-50k": "50,370 parameters, more accurate than LeNet",
+    "cnn-16k": "16,746 parameters, about as accurate as LeNet",
+    "cnn-5k": "4,922 parameters, the smallest",
 }
 
 
