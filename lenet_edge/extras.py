@@ -35,6 +35,7 @@ PACKAGES = {
         "ai-edge-litert flatbuffers litert-quantizer onnx onnxruntime tensorboard tensorflow"
         " tf2onnx"
     ),
+    "search": "optuna",
     "report": "jinja2 matplotlib pillow",
 }
 

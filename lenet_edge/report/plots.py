@@ -197,3 +197,41 @@ def plot_tuning(facts: dict[str, Any], path: Path) -> None:
     axes.set_title(f"{facts['num_tried']} mixes tried; rings mark the Pareto front")
     axes.grid(alpha=0.3)
     _save(figure, path)
+
+
+def plot_search(facts: dict[str, Any], path: Path) -> None:
+    """Plot accuracy against bytes of all networks of a search; color shows the instructions.
+
+    Args:
+        facts: JSON object that `flows.search.search` returns.
+        path: the file to write.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        LenetEdgeError: the file cannot be written.
+    """
+    figure = svg.figure(8, 5)
+    axes = figure.add_subplot()
+    points, stopped = facts["points"], facts["stopped"]
+    axes.scatter(
+        [each["weight_bytes"] for each in stopped],
+        [100 * each["held_out_accuracy"] for each in stopped],
+        c="lightgray", label="stopped early",
+    )  # fmt: skip
+    marks = axes.scatter(
+        [each["weight_bytes"] for each in points],
+        [100 * each["held_out_accuracy"] for each in points],
+        c=[(each["instructions"] or each["estimated_instructions"]) / 1000 for each in points],
+        cmap="viridis", zorder=2,
+    )  # fmt: skip
+    figure.colorbar(marks, label="instructions on a Cortex-M4, thousands")
+    for each in points:
+        place = each["weight_bytes"], 100 * each["held_out_accuracy"]
+        if each["on_front"]:
+            axes.scatter(*place, s=120, facecolors="none", edgecolors="black", zorder=3)
+        axes.annotate(each["name"], place, xytext=(6, 8), textcoords="offset points")
+    axes.set_xlabel("bytes of weights and biases")
+    axes.set_ylabel(f"accuracy on {facts['num_held_out']:,} held-out images, %")
+    axes.set_title(f"{facts['num_tried']} networks tried; rings mark the Pareto front")
+    axes.grid(alpha=0.3)
+    _save(figure, path)

@@ -1,0 +1,359 @@
+"""Search for small networks: train candidates, stop the worse halves, keep the Pareto front."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lenet_edge.artifacts.file_check import check_path_encoding
+from lenet_edge.errors import (
+    DataError,
+    LenetEdgeError,
+    MissingPackageError,
+    TargetError,
+    UsageError,
+)
+from lenet_edge.flows.console import Console, Step, stop_between_steps
+from lenet_edge.search.cost import PRECISIONS
+from lenet_edge.search.front import Score, choose_best, front_of
+from lenet_edge.search.space import Candidate, CandidateStudy, Limits
+from lenet_edge.support.files import atomic_write
+from lenet_edge.support.temporary import temporary_folder
+from lenet_edge.train.recipe import Recipe, choose_recipe
+
+if TYPE_CHECKING:
+    from lenet_edge.artifacts.artifact import Artifact
+    from lenet_edge.data.dataset import Dataset
+    from lenet_edge.train.loop import TrainingProgress
+
+SCHEMA_VERSION = 1
+JOURNAL = "search.journal"
+RESULT = "search.json"
+PICTURE = "search.png"
+CORE = "cortex-m4"
+EPOCHS = 24
+_MAX_ROUNDS = 3  # a candidate trains for a quarter, a half and all of the epochs
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Everything that a search depends on, besides the images."""
+
+    max_bytes: int | None = None
+    max_instructions: int | None = None
+    min_accuracy: float | None = None
+    precisions: tuple[str, ...] = ("int8",)
+    trials: int = 16
+    epochs: int = EPOCHS
+    seed: int = 1
+
+
+class _RoundOver(Exception):
+    """A candidate has trained for the epochs of the round."""
+
+
+def search(
+    output_dir: Path,
+    console: Console,
+    settings: SearchSettings = SearchSettings(),
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Search for networks within bounds, and write the Pareto front of accuracy and costs.
+
+    1. Optuna's sampler chooses candidates by the accuracy and the costs of those before. Each is
+       trained for a quarter of the epochs.
+    2. The better half continues from its weights to half of the epochs, and of these the better
+       half to the end. "Better" is by Pareto front, then by accuracy on held-out training images.
+    3. The instructions of the finished networks are counted, if compiler and emulator are here.
+
+    Args:
+        output_dir: the folder for checkpoints, search.json and search.png.
+        console: the display.
+        settings: the bounds and the size of the search.
+        dataset: see `datasets.load`.
+        data_dir: see `datasets.load`.
+        resume: continue a search that was interrupted; it ends as it would have.
+
+    Returns:
+        The content of search.json.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+        UsageError: no network is within the bounds, or the folder holds another search.
+        DataError: there are too few images to hold some out.
+        MissingPackageError: Optuna or matplotlib is not installed.
+        LenetEdgeError: a training failed.
+    """
+    for package, extra in (("optuna", "search"), ("matplotlib", "report")):
+        if find_spec(package) is None:
+            raise MissingPackageError(package, extra)
+    for precision in settings.precisions:
+        if precision not in PRECISIONS:
+            raise UsageError(f"search has no precision {precision}; choose of {PRECISIONS}")
+    check_path_encoding(output_dir)
+    from lenet_edge.flows import datasets
+
+    images = datasets.load_and_describe(console, dataset, data_dir)
+    with console.alone_in(output_dir):
+        run = _SearchRun(output_dir, console, settings, *images, resume)
+        try:
+            with stop_between_steps() as stop_if_pressed:
+                return run.run(stop_if_pressed)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("Stopped; go on with the same command and --resume") from None
+
+
+class _SearchRun:
+    """One search in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        console: Console,
+        settings: SearchSettings,
+        training: Dataset,
+        test: Dataset,
+        resume: bool,
+    ) -> None:
+        self._folder, self._console, self._settings = folder, console, settings
+        self._training, self._test = training, test
+        self._step: Step = Step(0, lambda done, total, text: None)
+        self._stop: Callable[[], None] = lambda: None
+        journal = folder / JOURNAL
+        if journal.exists() and not resume:
+            raise UsageError(
+                f"{folder} holds a search; continue it with --resume, or delete {journal}"
+            )
+        if resume and not journal.exists():
+            raise UsageError(f"there is no search in {folder}; start one without --resume")
+        recipe, adaptation = choose_recipe("best", len(training), settings.epochs)
+        if adaptation:
+            console.note(adaptation)
+        if min(recipe.validation_images, len(training) // 10) == 0:
+            raise DataError("a search holds out a tenth of the training images; give at least 10")
+        # With the momentum of `best`, the average of a few epochs would contain initial weights.
+        self._recipe: Recipe = dataclasses.replace(recipe, name="search", ema=0.99)
+        self._rounds = sorted({max(1, recipe.epochs // 2**n) for n in range(_MAX_ROUNDS)})
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._study = CandidateStudy(
+                journal,
+                {**dataclasses.asdict(settings), "precisions": list(settings.precisions),
+                 "dataset": training.name},
+                Limits(settings.max_bytes, settings.max_instructions),
+                settings.precisions,
+                training.image_shape,
+                len(training.class_names),
+                settings.trials,
+                settings.seed,
+            )  # fmt: skip
+        except UsageError:
+            if not resume:
+                journal.unlink(missing_ok=True)
+            raise
+
+    def run(self, stop_if_pressed: Callable[[], None]) -> dict[str, Any]:
+        """Train the candidates round by round, and write the result."""
+        self._console.note("Loading TensorFlow ...")
+        counts = [max(1, self._settings.trials >> n) for n in range(len(self._rounds))]
+        lengths = [
+            end - start for start, end in zip([0, *self._rounds], self._rounds, strict=False)
+        ]
+        total = sum(count * length for count, length in zip(counts, lengths, strict=True))
+        with self._console.progress_bar("Search", total) as step:
+            self._step, self._stop = step, stop_if_pressed
+            candidates = self._first_round()
+            left = _unique(candidates)
+            for goal, count in zip(self._rounds[1:], counts[1:], strict=True):
+                before = self._rounds[self._rounds.index(goal) - 1]
+                scores = [
+                    _score(candidates[number], self._accuracies(number)[before - 1])
+                    for number in left
+                ]
+                left = [left[index] for index in choose_best(scores, count)]
+                for number in left:
+                    self._train(number, candidates[number], goal)
+        facts = self._describe(candidates, left)
+        with atomic_write(self._folder / RESULT) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        from lenet_edge.report.plots import plot_search
+
+        plot_search(facts, self._folder / PICTURE)
+        return facts
+
+    def _first_round(self) -> list[Candidate]:
+        done = self._study.results()
+        goal = self._rounds[0]
+        for number, (_, accuracy) in enumerate(done):
+            self._skip(goal, f"{_name(number)}: {accuracy:.2%}")
+        results = dict(done)
+        candidates = [candidate for candidate, _ in done]
+        while len(candidates) < self._settings.trials:
+            trial, candidate = self._study.ask()
+            number = len(candidates)
+            if candidate in results:  # a network of before has the same result
+                accuracy = results[candidate]
+                self._skip(goal, f"{_name(number)} is one of before")
+            else:
+                self._train(number, candidate, goal)
+                accuracy = self._accuracies(number)[goal - 1]
+            self._study.tell(trial, candidate, accuracy)
+            results[candidate] = accuracy
+            candidates.append(candidate)
+        return candidates
+
+    def _skip(self, epochs: int, text: str) -> None:
+        for _ in range(epochs):
+            self._step(text)
+
+    def _train(self, number: int, candidate: Candidate, goal: int) -> None:
+        """Train a candidate until it has trained for `goal` epochs."""
+        from lenet_edge.flows import recorded_training
+        from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
+
+        import tensorflow as tf  # isort: skip
+
+        tf.get_logger().setLevel("ERROR")  # it warns of the compilation of each network
+        checkpoint = self._checkpoint(number)
+        done = len(self._accuracies(number))
+        start = ([0, *self._rounds])[self._rounds.index(goal)]
+        self._skip(min(done, goal) - start, f"{_name(number)}: done before")
+        if done >= goal and (goal < self._rounds[-1] or checkpoint.exists()):
+            return
+
+        def report(progress: TrainingProgress) -> None:
+            if progress.accuracy is not None:
+                self._step(f"{_name(number)}: {progress.accuracy:.2%}")
+                if goal <= progress.epoch < self._rounds[-1]:
+                    raise _RoundOver
+            self._stop()
+
+        settings = TrainingSettings(
+            self._recipe,
+            self._settings.seed,
+            network=candidate.architecture,
+            quantize="" if candidate.precision == "float32" else candidate.precision,
+        )
+        resume = (training_folder(checkpoint) / STATE_FILE).exists()
+        try:
+            recorded_training.train(
+                checkpoint, self._training, self._test, settings, resume, report
+            )
+        except _RoundOver:
+            pass
+        finally:
+            tf.keras.backend.clear_session()  # the graphs of many networks would fill the memory
+
+    def _checkpoint(self, number: int) -> Path:
+        return self._folder / f"{_name(number)}.keras"
+
+    def _history(self, number: int) -> dict[str, Any]:
+        from lenet_edge.train.saved_state import HISTORY_FILE, training_folder
+
+        path = training_folder(self._checkpoint(number)) / HISTORY_FILE
+        try:
+            history: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {"epochs": []}
+        except ValueError as error:
+            raise LenetEdgeError(
+                f"{path} is damaged ({error}); delete the folder {path.parent}"
+            ) from error
+        return history
+
+    def _accuracies(self, number: int) -> list[float]:
+        return [epoch["accuracy"] for epoch in self._history(number)["epochs"]]
+
+    def _describe(self, candidates: Sequence[Candidate], left: Sequence[int]) -> dict[str, Any]:
+        points = [self._point(number, candidates[number]) for number in left]
+        front = front_of(
+            [
+                Score(
+                    point["held_out_accuracy"], point["weight_bytes"],
+                    point["instructions"] or point["estimated_instructions"],
+                )
+                for point in points
+            ]
+        )  # fmt: skip
+        for index, point in enumerate(points):
+            point["on_front"] = index in front
+        enough = [point for point in points if point["is_accurate_enough"]]
+        smallest = min(enough, key=lambda point: point["weight_bytes"], default=None)
+        stopped = []
+        for number in _unique(candidates):
+            if number not in left:
+                accuracies = self._accuracies(number)
+                stopped.append(
+                    {
+                        **_facts(number, candidates[number]),
+                        "epochs": len(accuracies),
+                        "held_out_accuracy": accuracies[-1],
+                    }
+                )
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "settings": dataclasses.asdict(self._settings),
+            "dataset": self._training.name,
+            "num_held_out": min(self._recipe.validation_images, len(self._training) // 10),
+            "num_tried": len(_unique(candidates)),
+            "smallest": smallest and smallest["name"],
+            "points": sorted(points, key=lambda point: point["weight_bytes"]),
+            "stopped": stopped,
+        }
+
+    def _point(self, number: int, candidate: Candidate) -> dict[str, Any]:
+        history, least = self._history(number), self._settings.min_accuracy
+        accuracy = history["epochs"][-1]["accuracy"]
+        return {
+            **_facts(number, candidate),
+            "checkpoint": self._checkpoint(number).name,
+            "instructions": self._count(number, candidate),
+            "held_out_accuracy": accuracy,
+            "test_accuracy": history["test_accuracy"],
+            "is_accurate_enough": least is None or accuracy >= least,
+        }
+
+    def _count(self, number: int, candidate: Candidate) -> float | None:
+        """Count the instructions of the C file; None if a tool is missing."""
+        from lenet_edge.bench.instructions.count import count_instructions
+        from lenet_edge.export import exporter
+
+        with temporary_folder() as folder:
+            artifacts: list[Artifact] = exporter.export(
+                self._checkpoint(number), folder, self._training, self._test, ("native",),
+                (candidate.precision,),
+            )  # fmt: skip
+            try:
+                return count_instructions(artifacts[-1], CORE).instructions
+            except TargetError as error:
+                self._console.note(f"{_name(number)} has an estimate only: {error}")
+                return None
+
+
+def _name(number: int) -> str:
+    return f"network-{number + 1:02}"
+
+
+def _unique(candidates: Sequence[Candidate]) -> list[int]:
+    return [n for n, candidate in enumerate(candidates) if candidate not in candidates[:n]]
+
+
+def _score(candidate: Candidate, accuracy: float) -> Score:
+    return Score(accuracy, candidate.cost.num_bytes, candidate.cost.instructions)
+
+
+def _facts(number: int, candidate: Candidate) -> dict[str, Any]:
+    return {
+        "name": _name(number),
+        "architecture": dataclasses.asdict(candidate.architecture),
+        "precision": candidate.precision,
+        "weight_bytes": candidate.cost.num_bytes,
+        "estimated_instructions": candidate.cost.instructions,
+    }

@@ -1,0 +1,1 @@
+"""Search for small networks: the candidates, their costs, and the choice of the best."""
