@@ -52,6 +52,7 @@ SLOW = (
     "history .",
     "report results.json",
     "run lenet.keras --dataset few.npz --batch-size 1",
+    "search --dataset few.npz --trials 1 --epochs 1",
     "serve lenet_int8.tflite --port 0",
     "targets",
     "train --dataset few.npz --epochs 1 --batch-size 20 --output new.keras",

@@ -95,6 +95,15 @@ ELSEWHERE = {
         ),
         "runtimes/test_cortex_m.py",
     ),
+    **dict.fromkeys(
+        (
+            "lenet-edge search --max-bytes 20000 --min-accuracy 99.5",
+            "lenet-edge export search/network-07.keras --int8 --format native",
+        ),
+        "flows/test_search.py",
+    ),
+    "lenet-edge train --network cnn-5k --recipe best --epochs 60": "train/test_networks.py",
+    "python -m benchmarks.training smallest": "too long; docs/smallest.md has its results",
     "lenet-edge tune --output-dir tuned": "flows/test_tune.py",
     "lenet-edge card --check exported/README.md": "report/test_card.py",
     "lenet-edge serve site/lenet_float32.wasm exported/lenet_int8.tflite": "serve/test_wasm.py",

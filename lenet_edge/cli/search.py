@@ -37,8 +37,16 @@ _BOUNDS = "What the network may cost"
     help="Precision of the weights: int8 and int4 (dense layers only) are trained with"
     " quantization. Repeatable. Default: int8.",
 )
-@option(TRAINING, "--trials", type=click.IntRange(1), metavar="N", default=16, show_default=True,
-        help="Number of networks to try.")  # fmt: skip
+@option(
+    TRAINING,
+    "num_networks",
+    "--trials",
+    type=click.IntRange(1),
+    metavar="N",
+    default=16,
+    show_default=True,
+    help="Number of networks to try.",
+)
 @option(TRAINING, "--epochs", type=click.IntRange(1), metavar="N", default=24, show_default=True,
         help="Epochs of the networks that are trained to the end.")  # fmt: skip
 @option(TRAINING, "--seed", type=click.IntRange(0), metavar="N", default=1, show_default=True,
@@ -59,7 +67,7 @@ def command(
     max_instructions: int | None,
     min_accuracy: float | None,
     precisions: tuple[str, ...],
-    trials: int,
+    num_networks: int,
     epochs: int,
     seed: int,
     resume: bool,
@@ -84,7 +92,13 @@ def command(
     from lenet_edge.report.terminal.search import search_view
 
     settings = SearchSettings(
-        max_bytes, max_instructions, min_accuracy, precisions or ("int8",), trials, epochs, seed
+        max_bytes,
+        max_instructions,
+        min_accuracy,
+        precisions or ("int8",),
+        num_networks,
+        epochs,
+        seed,
     )
     facts = search(output_dir, TERMINAL, settings, dataset, data_dir, resume)
     say(f"Written: {output_dir}/search.json and search.png, and the checkpoints beside them.")

@@ -21,7 +21,7 @@ from lenet_edge.errors import (
 from lenet_edge.flows.console import Console, Step, stop_between_steps
 from lenet_edge.search.cost import PRECISIONS
 from lenet_edge.search.front import Score, choose_best, front_of
-from lenet_edge.search.space import Candidate, CandidateStudy, Limits
+from lenet_edge.search.space import Candidate, CandidateStudy, CostLimits
 from lenet_edge.support.files import atomic_write
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.train.recipe import Recipe, choose_recipe
@@ -48,7 +48,7 @@ class SearchSettings:
     max_instructions: int | None = None
     min_accuracy: float | None = None
     precisions: tuple[str, ...] = ("int8",)
-    trials: int = 16
+    num_networks: int = 16
     epochs: int = EPOCHS
     seed: int = 1
 
@@ -147,11 +147,11 @@ class _SearchRun:
                 journal,
                 {**dataclasses.asdict(settings), "precisions": list(settings.precisions),
                  "dataset": training.name},
-                Limits(settings.max_bytes, settings.max_instructions),
+                CostLimits(settings.max_bytes, settings.max_instructions),
                 settings.precisions,
                 training.image_shape,
                 len(training.class_names),
-                settings.trials,
+                settings.num_networks,
                 settings.seed,
             )  # fmt: skip
         except UsageError:
@@ -162,7 +162,7 @@ class _SearchRun:
     def run(self, stop_if_pressed: Callable[[], None]) -> dict[str, Any]:
         """Train the candidates round by round, and write the result."""
         self._console.note("Loading TensorFlow ...")
-        counts = [max(1, self._settings.trials >> n) for n in range(len(self._rounds))]
+        counts = [max(1, self._settings.num_networks >> n) for n in range(len(self._rounds))]
         lengths = [
             end - start for start, end in zip([0, *self._rounds], self._rounds, strict=False)
         ]
@@ -195,8 +195,8 @@ class _SearchRun:
             self._skip(goal, f"{_name(number)}: {accuracy:.2%}")
         results = dict(done)
         candidates = [candidate for candidate, _ in done]
-        while len(candidates) < self._settings.trials:
-            trial, candidate = self._study.ask()
+        while len(candidates) < self._settings.num_networks:
+            choice, candidate = self._study.ask()
             number = len(candidates)
             if candidate in results:  # a network of before has the same result
                 accuracy = results[candidate]
@@ -204,7 +204,7 @@ class _SearchRun:
             else:
                 self._train(number, candidate, goal)
                 accuracy = self._accuracies(number)[goal - 1]
-            self._study.tell(trial, candidate, accuracy)
+            self._study.tell(choice, candidate, accuracy)
             results[candidate] = accuracy
             candidates.append(candidate)
         return candidates

@@ -26,7 +26,7 @@ _SETTINGS = "settings"
 
 
 @dataclass(frozen=True)
-class Limits:
+class CostLimits:
     """Upper bounds of the costs; None is no bound."""
 
     num_bytes: int | None
@@ -58,7 +58,7 @@ class CandidateStudy:
         precisions: the precisions to choose from.
         image_shape: height, width and channels.
         num_classes: the number of classes.
-        num_candidates: the number of candidates in all.
+        num_networks: the number of candidates in all.
         seed: the seed of all choices.
     """
 
@@ -66,11 +66,11 @@ class CandidateStudy:
         self,
         journal: Path,
         settings: Mapping[str, Any],
-        limits: Limits,
+        limits: CostLimits,
         precisions: Sequence[str],
         image_shape: tuple[int, int, int],
         num_classes: int,
-        num_candidates: int,
+        num_networks: int,
         seed: int,
     ) -> None:
         import optuna
@@ -80,7 +80,7 @@ class CandidateStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._limits, self._seed = limits, seed
         self._image_shape, self._num_classes = image_shape, num_classes
-        self._num_random = max(1, num_candidates // _RANDOM_SHARE)
+        self._num_random = max(1, num_networks // _RANDOM_SHARE)
         self._precisions = self._possible(precisions)
         self._study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))),
@@ -99,8 +99,8 @@ class CandidateStudy:
                         f" {before.get(name)}, not {value}; resume it with the same options"
                     )
         # A killed process leaves a candidate without a result. It is chosen again.
-        for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        for choice in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            self._study.tell(choice.number, state=optuna.trial.TrialState.FAIL)
 
     def _cost(self, architecture: Architecture, precision: str) -> Cost:
         return estimate_cost(architecture, precision, self._image_shape, self._num_classes)
@@ -126,7 +126,7 @@ class CandidateStudy:
         import optuna
 
         completed = self._study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-        return [(self._candidate(trial.params), trial.values[0]) for trial in completed]
+        return [(self._candidate(choice.params), choice.values[0]) for choice in completed]
 
     def ask(self) -> tuple[Any, Candidate]:
         """Choose the next candidate; return Optuna's trial with it."""
@@ -136,15 +136,15 @@ class CandidateStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.sampler = optuna.samplers.TPESampler(
-                seed=1000 * self._seed + number, n_startup_trials=self._num_random
+                seed=(1000 * self._seed + number) % 2**32, n_startup_trials=self._num_random
             )
-        trial = self._study.ask(self._distributions())
-        return trial, self._candidate(trial.params)
+        choice = self._study.ask(self._distributions())
+        return choice, self._candidate(choice.params)
 
-    def tell(self, trial: Any, candidate: Candidate, accuracy: float) -> None:
+    def tell(self, choice: Any, candidate: Candidate, accuracy: float) -> None:
         """Record the first accuracy of a candidate."""
         cost = candidate.cost
-        self._study.tell(trial, (accuracy, cost.num_bytes, cost.instructions))
+        self._study.tell(choice, (accuracy, cost.num_bytes, cost.instructions))
 
     def _distributions(self) -> dict[str, Any]:
         from optuna.distributions import CategoricalDistribution as Choice

@@ -14,7 +14,7 @@ from lenet_edge.flows.search import SearchSettings, search
 from lenet_edge.networks import Architecture, Block, build
 from lenet_edge.search.cost import estimate_cost
 from lenet_edge.search.front import Score, choose_best, front_of
-from lenet_edge.search.space import CandidateStudy, Limits
+from lenet_edge.search.space import CandidateStudy, CostLimits
 from tests.conftest import LenetEdge
 
 pytest.importorskip("optuna")
@@ -38,14 +38,12 @@ def test_the_bytes_are_those_of_the_folded_network() -> None:
     model = build(network, 10, SHAPE)
     weights = sum(w.numpy().size for w in model.trainable_weights if "kernel" in w.name)
     # Folding leaves a bias for each beta of BatchNorm.
-    biases = sum(
-        w.numpy().size for w in model.trainable_weights if w.name in ("bias", "beta")
-    )
+    biases = sum(w.numpy().size for w in model.trainable_weights if w.name in ("bias", "beta"))
     assert estimate_cost(network, "float32", SHAPE, 10).num_bytes == 4 * (weights + biases)
     assert estimate_cost(network, "int8", SHAPE, 10).num_bytes == weights + 4 * biases
 
 
-def study(folder: Path, limits: Limits, seed: int = 1) -> CandidateStudy:
+def study(folder: Path, limits: CostLimits, seed: int = 1) -> CandidateStudy:
     settings = {"seed": seed}
     return CandidateStudy(folder / "j", settings, limits, ["float32", "int8"], SHAPE, 10, 9, seed)
 
@@ -53,19 +51,19 @@ def study(folder: Path, limits: Limits, seed: int = 1) -> CandidateStudy:
 def test_choices_are_within_the_bounds_and_do_not_depend_on_a_kill(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    limits = Limits(4000, 400_000)
+    limits = CostLimits(4000, 400_000)
     whole, killed = study(tmp_path / "a", limits), study(tmp_path / "b", limits)
     chosen = []
     for number in range(6):
-        trial, candidate = whole.ask()
+        choice, candidate = whole.ask()
         assert limits.allow(candidate.cost)
-        whole.tell(trial, candidate, 0.9 + number / 100)
+        whole.tell(choice, candidate, 0.9 + number / 100)
         chosen.append(candidate)
         killed.ask()  # a process that dies before the result
         killed = study(tmp_path / "b", limits)
-        trial, again = killed.ask()
+        choice, again = killed.ask()
         assert again == candidate
-        killed.tell(trial, again, 0.9 + number / 100)
+        killed.tell(choice, again, 0.9 + number / 100)
     assert [candidate for candidate, _ in killed.results()] == chosen
     assert len(set(chosen)) > 3
     with pytest.raises(UsageError, match=r"was started with seed 1, not 2; resume it with"):
@@ -96,7 +94,7 @@ def test_a_killed_search_ends_as_it_would_have(tmp_path: Path) -> None:
         data, x_train=training.images[:200, ::2, ::2], y_train=training.labels[:200],
         x_test=test.images[:50, ::2, ::2], y_test=test.labels[:50],
     )  # fmt: skip
-    settings = SearchSettings(3000, precisions=("float32",), trials=2, epochs=2)
+    settings = SearchSettings(3000, precisions=("float32",), num_networks=2, epochs=2)
 
     def run(name: str, resume: bool = False, last: int = 99) -> dict[str, Any]:
         def show(event: ProgressEvent) -> None:

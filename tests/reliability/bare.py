@@ -106,6 +106,7 @@ ARGUMENTS: dict[str, Callable[[Inputs], Sequence[object]]] = {
     "predict": lambda i: (i.photo, "--model", i.model, "--target", "litert"),
     "report": lambda i: (i.results, "--output", i.output(".md")),
     "run": lambda i: (i.photo,),
+    "search": lambda i: ("--resume", "--output-dir", i.output("")),
     "serve": lambda i: (i.model, "--target", "litert", "--port", _free_port()),
     "targets": lambda i: ("--help",),
     "train": lambda i: ("--output", i.photo),
