@@ -23,6 +23,7 @@ from lenet_edge.cli._help import Group, usage_message
 from lenet_edge.cli._terminal import say
 from lenet_edge.errors import LenetEdgeError, MissingPackageError, UsageError
 from lenet_edge.flows.host import HOST_PACKAGES
+from lenet_edge.support.command_line import recorded_command
 from lenet_edge.support.memory_limit import check_memory_limit, memory_limit
 from lenet_edge.support.printable import make_printable
 from lenet_edge.support.streams import open_standard_streams
@@ -57,7 +58,10 @@ class _Commands(Group):
         try:
             if "" in args:
                 raise click.UsageError("An argument is empty; check the variables in the command")
-            return super().make_context(info_name, args, parent, **extra)
+            words = tuple(args)  # click empties the list
+            context = super().make_context(info_name, args, parent, **extra)
+            context.meta[_ARGUMENTS] = words
+            return context
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
@@ -72,7 +76,7 @@ class _Commands(Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, with errors as one line each."""
-        with _one_line_errors(ctx):
+        with _one_line_errors(ctx), recorded_command(ctx.meta[_ARGUMENTS]):
             check_memory_limit("lenet-edge", _MIN_MEMORY_BYTES)
             return super().invoke(ctx)
 
@@ -149,6 +153,7 @@ def _stop(message: str, status: int) -> NoReturn:
 
 
 _DEBUG = "lenet_edge.debug"
+_ARGUMENTS = "lenet_edge.arguments"
 
 
 def _debug_option() -> click.Option:

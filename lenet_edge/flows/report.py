@@ -11,10 +11,11 @@ from lenet_edge.flows.history import read_history
 from lenet_edge.report import page
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.join_runs import join_by_machine
-from lenet_edge.report.machine_report import with_history
+from lenet_edge.report.machine_report import with_history, with_training
 from lenet_edge.report.page import Report
 from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.report.recommend import recommend as recommend_file
+from lenet_edge.report.training_section import read_training
 from lenet_edge.results.result_file import BenchRun, FleetRun, load_runs
 
 Results = Path | BenchRun | FleetRun
@@ -63,13 +64,29 @@ def report(
         earlier = (base.name, BenchRun.load(base))
     elif base is not None:
         earlier = ("this session", base)
-    if history is None:
-        return page.build(runs, limits, earlier)
     # The history comes first: a page of a large fleet takes minutes, and the folder may be wrong.
-    series = read_history(history, lambda line: None)
+    series = [] if history is None else read_history(history, lambda line: None)
     built = page.build(runs, limits, earlier)
-    machines = tuple(with_history(machine, series) for machine in built.machines)
-    return dataclasses.replace(built, machines=machines)
+    folders = [result.parent for result in results if isinstance(result, Path)]
+    return with_trainings(
+        dataclasses.replace(
+            built, machines=tuple(with_history(machine, series) for machine in built.machines)
+        ),
+        folders,
+    )
+
+
+def with_trainings(report: Report, folders: Iterable[Path]) -> Report:
+    """Return the report with the training of each machine's reference, if a folder has it."""
+    references = {name for each in report.machines for name in each.references}
+    curves = [
+        curve
+        for folder in dict.fromkeys(folders)
+        for reference in sorted(references)
+        if (curve := read_training(folder, reference))
+    ]
+    machines = tuple(with_training(machine, curves) for machine in report.machines)
+    return dataclasses.replace(report, machines=machines)
 
 
 def recommend(results: Sequence[Results], limits: Limits) -> Recommendation | NothingFits:

@@ -15,6 +15,7 @@ from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.errors import ModelFileError
 from lenet_edge.flows.check import without_pairs
 from lenet_edge.flows.console import Console, note_left_out
+from lenet_edge.flows.report import with_trainings
 from lenet_edge.networks import LENET
 from lenet_edge.report import page
 from lenet_edge.results.parity_report import ParityReport
@@ -97,7 +98,8 @@ def write_report(output_dir: Path, run: BenchRun) -> Path:
         MissingPackageError: a package of the extra "report" is not installed.
     """
     path = output_dir / REPORT
-    page.write(path, [(RESULTS, run)])
+    page.checked_suffix(path)  # fail early if Jinja2 is missing
+    with_trainings(page.build([(RESULTS, run)]), [output_dir]).save(path)
     return path
 
 

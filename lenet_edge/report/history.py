@@ -22,7 +22,7 @@ from statistics import median, median_high, median_low
 from typing import Any, Literal
 
 from lenet_edge.machine.environment import Environment
-from lenet_edge.results.formatting import machine_name, target_and_threads
+from lenet_edge.results.formatting import latency, machine_name, plain_number, target_and_threads
 from lenet_edge.results.result_file import BenchRun
 
 Metric = Literal["latency", "instructions", "accuracy", "bytes", "flash", "stack"]
@@ -118,7 +118,7 @@ class Series:
         elif abs(change.ratio - 1) < 0.1:
             size = f"{change.ratio - 1:+.2%}"
         else:
-            size = f"×{change.ratio:.3g}"
+            size = f"×{plain_number(change.ratio)}"
         end = "" if change.is_confirmed else "; one point, not confirmed"
         return f"{size} from {self.points[change.index].label} on ({before} to {after}{end})"
 
@@ -279,7 +279,7 @@ def _distance(values: Sequence[float]) -> float:
 def figure_text(metric: Metric, value: float) -> str:
     """Format a figure with its unit: "9.5 µs", "198,619", "98.91 %" or "71,104 bytes"."""
     if metric == "latency":
-        return f"{value * 1e6:,.4g} µs" if value < 1e-2 else f"{value * 1e3:,.4g} ms"
+        return f"{value * 1e6:,.4g} µs" if value < 9.999e-3 else latency(value)
     if metric == "accuracy":
         return f"{100 * value:.2f} %"
     return f"{value:,.0f}" if metric == "instructions" else f"{value:,.0f} bytes"

@@ -148,6 +148,7 @@ def _join(runs: Sequence[BenchRun]) -> BenchRun:
         layer_times=tuple({t.key: t for run in in_order for t in run.layer_times}.values()),
         settings=settings,
         remaining=sum(run.remaining for run in runs),
+        commands=tuple(dict.fromkeys(command for run in in_order for command in run.commands)),
         macs={sha: count for run in in_order for sha, count in run.macs.items()},
         peak_macs_per_s=peaks,
     )

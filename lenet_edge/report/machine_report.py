@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lenet_edge.report.commands import commands_of, next_command
 from lenet_edge.report.comparison import Comparison
+from lenet_edge.report.confusion import ConfusionMatrix, confusion_matrix
 from lenet_edge.report.counts_section import counts_section
 from lenet_edge.report.doubts import disturbance_line
 from lenet_edge.report.eligibility import Limits
@@ -21,6 +23,7 @@ from lenet_edge.report.page_tables import (
     PageSection,
     boards_section,
     changes_section,
+    energy_section,
     facts_section,
     latencies_section,
     others_section,
@@ -28,8 +31,9 @@ from lenet_edge.report.page_tables import (
     skipped_section,
 )
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
+from lenet_edge.report.training_section import TrainingCurve, training_section
 from lenet_edge.results.enough_images import too_few_images
-from lenet_edge.results.formatting import latency
+from lenet_edge.results.formatting import error, latency
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
 
 
@@ -43,6 +47,7 @@ class MachineReport:
         advice: recommendation.
         tiles: figures of the recommended cell, each with its label.
         doubts: reasons to doubt the figures, each as a sentence without a full stop.
+        curve: the training of the float model, if its history was found.
     """
 
     name: str
@@ -61,6 +66,9 @@ class MachineReport:
     fits: PageSection | None = None
     counts: PageSection | None = None
     history: PageSection | None = None
+    energy: PageSection | None = None
+    confusion: ConfusionMatrix | None = None
+    curve: TrainingCurve | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the recommendation for the machine, and the advice on too few images, as JSON."""
@@ -76,10 +84,34 @@ class MachineReport:
     def sections(self) -> list[PageSection]:
         """All sections in reading order."""
         sections = (
-            self.changes, self.boards, self.others, self.parity, self.counts, self.fits,
-            self.latencies, self.history, *self.layers, self.skipped, self.facts,
+            self.changes, self.boards, self.others, self.parity,
+            self.confusion and self.confusion.section, self.counts, self.fits, self.latencies,
+            self.energy, *self.layers, self.training, self.history, self.skipped, self.facts,
         )  # fmt: skip
         return [section for section in sections if section]
+
+    @property
+    def training(self) -> PageSection | None:
+        """The section on the training; None if no history was found."""
+        return training_section(self.curve) if self.curve else None
+
+    @property
+    def references(self) -> set[str]:
+        """Names of the float models that files were compared with, if the results have them."""
+        # Exported files name their checkpoint by the start of its hash.
+        return {
+            report.candidate
+            for report in self.run.parity
+            if report.reference in (report.candidate, f"checkpoint {report.candidate_sha256[:12]}")
+        }
+
+    def commands(self, anchor: str) -> list[str]:
+        """Return the recorded commands that wrote the results of a section."""
+        return commands_of(self.run, anchor)
+
+    def next_command(self, anchor: str) -> str | None:
+        """Return the command that answers the next question about a section."""
+        return next_command(self.run, self.advice, anchor)
 
 
 def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:
@@ -105,6 +137,8 @@ def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineRepo
         facts=facts_section(run),
         fits=fits_section(run),
         counts=counts_section(run),
+        energy=energy_section(run),
+        confusion=confusion_matrix(run, advice),
         boards=boards_section(boards) if any(run.board for run in boards) else None,
     )
 
@@ -120,7 +154,7 @@ def _tiles(run: BenchRun, advice: Recommendation) -> list[tuple[str, str]]:
     elif parity.top1_agreement is not None:
         right = f"{100 * parity.top1_agreement:.2f} %", "agreement with the reference"
     else:
-        right = f"{parity.max_abs_error:.1e}", "largest error of an output"
+        right = error(parity.max_abs_error), "largest error of an output"
     number, _, unit = chosen.size.partition(" bytes")
     return [
         (
@@ -169,6 +203,12 @@ def _doubts(run: BenchRun) -> list[str]:
 def with_history(report: MachineReport, series: Sequence[Series]) -> MachineReport:
     """Return the report with a section on the figures of its machine over commits."""
     return dataclasses.replace(report, history=history_section(series, report.run))
+
+
+def with_training(report: MachineReport, curves: Sequence[TrainingCurve]) -> MachineReport:
+    """Return the report with the training of its reference, if it is one of these trainings."""
+    own = [curve for curve in curves if curve.checkpoint in report.references]
+    return dataclasses.replace(report, curve=own[0]) if own else report
 
 
 def with_changes(report: MachineReport, comparison: Comparison, base: str) -> MachineReport:

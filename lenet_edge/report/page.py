@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import hashlib
 import html
 import re
 from collections.abc import Sequence
@@ -13,10 +16,11 @@ from lenet_edge import __version__
 from lenet_edge.errors import DataError, MissingPackageError
 from lenet_edge.report.charts.accuracy_latency import Point, draw_accuracy_latency
 from lenet_edge.report.charts.batch_scaling import draw_batch_scaling, float32_limits_s
-from lenet_edge.report.charts.common import Chart, TargetStyles
+from lenet_edge.report.charts.common import TargetStyles
 from lenet_edge.report.charts.latency_spread import draw_latency_spread
 from lenet_edge.report.charts.layer_bars import draw_layer_bars
 from lenet_edge.report.charts.svg import NUM_SERIES
+from lenet_edge.report.charts.training_curve import draw_training_curve
 from lenet_edge.report.comparison import compare_runs
 from lenet_edge.report.eligibility import Limits, is_exported
 from lenet_edge.report.flipped_digits import FlippedDigit, flipped_digits
@@ -27,6 +31,7 @@ from lenet_edge.report.recommend import Recommendation
 from lenet_edge.results.formatting import plural
 from lenet_edge.results.parity_report import worst_verdict
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
+from lenet_edge.support.command_line import current_command
 from lenet_edge.support.files import atomic_write
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -36,7 +41,7 @@ _LEGEND_MARKS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P"
 
 @dataclass(frozen=True)
 class Pictures:
-    """Charts and images of one machine; a chart is None if there is nothing to draw.
+    """Charts and images of one machine; a chart is an <svg>, or None without anything to draw.
 
     Attributes:
         legend: target, number of its color, and mark.
@@ -46,12 +51,13 @@ class Pictures:
     """
 
     legend: tuple[tuple[str, int, str], ...] = ()
-    accuracy: Chart | None = None
+    accuracy: str | None = None
     accuracy_note: str = ""
-    spread: Chart | None = None
-    scaling: Chart | None = None
+    spread: str | None = None
+    scaling: str | None = None
     scaling_note: str = ""
-    layers: tuple[Chart, ...] = ()
+    layers: tuple[str, ...] = ()
+    training: str | None = None
     digits: tuple[FlippedDigit, ...] = ()
     num_digits: int = 0
 
@@ -63,10 +69,12 @@ class Report:
     Attributes:
         machines: content of the report, machine by machine.
         sources: names of the result files.
+        command: command line that makes the report; None in a program.
     """
 
     machines: tuple[MachineReport, ...]
     sources: tuple[str, ...]
+    command: str | None = None
 
     @property
     def verdict(self) -> str:
@@ -91,9 +99,13 @@ class Report:
         """
         template = load_template(suffix)
         context: dict[str, Any] = {
-            "machines": self.machines, "sources": self.sources, "version": __version__,
+            "machines": self.machines, "sources_of_report": self.sources, "version": __version__,
+            "report_command": self.command,
         }  # fmt: skip
         if suffix == ".html":
+            script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+            digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+            context |= {"script": script, "script_hash": f"sha256-{digest}"}
             context["pictures"] = [
                 _draw(machine, f"m{number}") for number, machine in enumerate(self.machines)
             ]
@@ -149,7 +161,8 @@ def build(
     ]
     if base:
         machines = _compare_with(*base, machines)
-    return Report(tuple(machines), tuple(dict.fromkeys(name for name, _ in results)))
+    sources = tuple(dict.fromkeys(name for name, _ in results))
+    return Report(tuple(machines), sources, current_command())
 
 
 def write(
@@ -214,16 +227,27 @@ def _draw(machine: MachineReport, prefix: str) -> Pictures:
         draw_layer_bars(times, f"{prefix}-layers{number}")
         for number, times in enumerate(run.layer_times, 1)
     )
+    drawn = Pictures(
+        layers=layers,
+        training=(
+            draw_training_curve(machine.curve, f"{prefix}-training")
+            if machine.curve and machine.curve.epochs
+            else None
+        ),
+        digits=tuple(digits),
+        num_digits=num_digits,
+    )
     cells = [cell for cell in run.measurements if is_exported(cell) and not cell.invalid]
     if not cells:
-        return Pictures(layers=layers, digits=tuple(digits), num_digits=num_digits)
+        return drawn
     styles = TargetStyles([cell.target for cell in cells])
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
     batch_size = chosen.batch_size if chosen else min(cell.batch_size for cell in cells)
     at_batch = [cell for cell in cells if cell.batch_size == batch_size]
     points, quantity = _points(run, at_batch, chosen)
     several_batches = len({cell.batch_size for cell in cells}) > 1
-    return Pictures(
+    return dataclasses.replace(
+        drawn,
         legend=tuple(
             (target, number % NUM_SERIES + 1, _LEGEND_MARKS[styles.mark(target)])
             for number, target in enumerate(styles.targets)
@@ -239,9 +263,6 @@ def _draw(machine: MachineReport, prefix: str) -> Pictures:
             draw_batch_scaling(run, cells, styles, f"{prefix}-scaling") if several_batches else None
         ),
         scaling_note=_scaling_note(run, cells),
-        layers=layers,
-        digits=tuple(digits),
-        num_digits=num_digits,
     )
 
 
@@ -288,9 +309,9 @@ def _accuracy_note(reports: Sequence[ParityReport]) -> str:
     if not widths:
         return ""
     return (
-        f"With this number of test images, each accuracy has a 95 % interval of"
-        f" ± {max(widths):.2f} points. All files are tested on the same images, so the differences"
-        " between files are known more precisely."
+        f"With this number of test images, each accuracy has a 95\u00a0% interval of"
+        f" ±\u00a0{max(widths):.2f} points. All files are tested on the same images, so the"
+        " differences between files are known more precisely."
     )
 
 

@@ -13,7 +13,16 @@ from lenet_edge.report.equal_boards import board_matrix, find_outliers, relative
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile, ranks, tie_lines
 from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.results.enough_images import other_reasons
-from lenet_edge.results.formatting import MISSING, latency, microseconds, percent, plural, points
+from lenet_edge.results.formatting import (
+    MISSING,
+    energy,
+    error,
+    latency,
+    microseconds,
+    percent,
+    plural,
+    points,
+)
 from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P90,
     MIN_SAMPLES_P99,
@@ -49,18 +58,32 @@ class PageTable:
 
 
 @dataclass(frozen=True)
+class FoldedLines:
+    """Sentences without full stops that the page folds under a title."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PageSection:
     """Heading, sentences, a table and details that are folded at first.
 
-    `anchor` is the start of the element's id.
+    Attributes:
+        anchor: start of the element's id.
+        title: heading.
+        notes: sentences above the table.
+        table: the table, if there is one.
+        table_title: title under which the page folds the table; "" shows the table.
+        details: further sentences.
     """
 
     anchor: str
     title: str
     notes: tuple[str, ...] = ()
     table: PageTable | None = None
-    details_title: str = ""
-    details: tuple[str, ...] = ()
+    table_title: str = ""
+    details: tuple[FoldedLines, ...] = ()
 
 
 def others_section(run: BenchRun, advice: Recommendation | NothingFits) -> PageSection:
@@ -125,15 +148,45 @@ def latencies_section(run: BenchRun, advice: Recommendation | NothingFits) -> Pa
         " within 10 %, ? marks cells that may differ by more.",
         f"p90 needs {MIN_SAMPLES_P90} samples, p99 {MIN_SAMPLES_P99} and p99.9"
         f" {MIN_SAMPLES_P999:,}, each the time of one call. A longer --min-time takes more.",
-        *(f"{line}." for line in tie_lines(run)),
     ]
     notes += [f"Invalid: {line}." for line in invalid_lines(run)]
     columns = ("file", "runtime", "threads", "batch", "p50 µs", "±", "p90 µs", "p99 µs",
                "p99.9 µs", "jitter µs", "images/s", "95 % interval", "load ms", "rank")  # fmt: skip
     table = PageTable(columns, tuple(rows), 2, tuple(styles))
-    details = doubt_details(run)
-    title = f"Doubts about {plural(len(details), 'cell')}" if details else ""
-    return PageSection("latencies", "All latencies", tuple(notes), table, title, details)
+    ties, doubts = tuple(tie_lines(run)), doubt_details(run)
+    details = (
+        FoldedLines(plural(len(ties), "shared rank"), ties),
+        FoldedLines(f"Doubts about {plural(len(doubts), 'cell')}", doubts),
+    )
+    title = f"Latencies of {plural(len(rows), 'cell')}"
+    return PageSection(
+        "latencies", "All latencies", tuple(notes), table, title,
+        tuple(folded for folded in details if folded.lines),
+    )  # fmt: skip
+
+
+def energy_section(run: BenchRun) -> PageSection | None:
+    """Return the energy of each cell that was measured with a meter; None without any."""
+    metered = [(cell, cell.energy_j) for cell in run.measurements if not cell.invalid]
+    known = [(cell, joules) for cell, joules in metered if joules is not None]
+    if not known:
+        return None
+    rows = [
+        (
+            cell.artifact,
+            cell.target,
+            str(cell.num_threads),
+            str(cell.batch_size),
+            energy(joules),
+            energy(joules * cell.images_per_s).replace("J", "W"),
+            f"{1 / joules:,.0f}" if joules > 0 else MISSING,
+        )
+        for cell, joules in sorted(known, key=lambda each: each[1])
+    ]
+    covers = sorted({cell.energy_covers for cell, _ in known if cell.energy_covers})
+    note = f"The meter includes {' and '.join(covers) or 'unknown parts of the machine'}."
+    columns = ("file", "runtime", "threads", "batch", "energy per image", "power", "images per J")
+    return PageSection("energy", "Energy", (note,), PageTable(columns, tuple(rows), 2))
 
 
 def _images_per_s_range(cell: Measurement) -> str:
@@ -169,7 +222,7 @@ def parity_section(reports: Sequence[ParityReport]) -> PageSection:
                 MISSING if report.mcnemar_p is None else f"{report.mcnemar_p:.3f}",
                 percent(report.top1_agreement),
                 f"{len(report.flips):,}",
-                f"{report.max_abs_error:.1e}",
+                error(report.max_abs_error),
             )
         )
         styles.append({"pass": "", "fail": "bad"}.get(report.verdict, "doubtful"))
@@ -197,7 +250,8 @@ def skipped_section(skipped: Sequence[Skipped]) -> PageSection:
     ]
     notes = () if rows else ("Nothing was skipped.",)
     table = PageTable(("runtime", "files", "reason"), tuple(rows), 3, prose=2) if rows else None
-    return PageSection("skipped", "Skipped", notes, table)
+    title = plural(len(rows), "reason")
+    return PageSection("skipped", "Skipped", notes, table, title)
 
 
 def facts_section(run: BenchRun) -> PageSection:

@@ -42,6 +42,7 @@ from lenet_edge.results.old_schemas import upgrade
 from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.support import typed_json
+from lenet_edge.support.command_line import current_command
 from lenet_edge.support.files import atomic_write
 from lenet_edge.support.html_table import html_lines, html_table
 from lenet_edge.support.repository import read_revision
@@ -105,6 +106,7 @@ class BenchRun:
             None outside a repository.
         git_dirty: whether a tracked file of that repository differed from the commit.
         board: name of the machine in its fleet; None without a fleet.
+        commands: command lines that wrote the results; empty in older files, and of programs.
         created_at: time of creation, ISO 8601 in UTC.
         schema_version: version of the JSON schema.
     """
@@ -123,6 +125,7 @@ class BenchRun:
     git_commit: str | None = None
     git_dirty: bool | None = None
     board: str | None = None
+    commands: tuple[str, ...] = ()
     created_at: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(
             timespec="seconds"
@@ -142,11 +145,13 @@ class BenchRun:
 
         `environment` holds the facts at the start of the run; by default they are read now.
         """
+        command = current_command()
         return cls(
             environment or read_environment(),
             measurements,
             parity,
             skipped,
+            commands=(command,) if command else (),
         ).with_revision_of(Path())
 
     def with_revision_of(self, folder: Path) -> BenchRun:
@@ -224,6 +229,7 @@ class BenchRun:
             "git_commit": self.git_commit,
             "git_dirty": self.git_dirty,
             "board": self.board,
+            "commands": self.commands,
             "environment": dataclasses.asdict(self.environment),
             "settings": self.settings,
             "remaining": self.remaining,
@@ -259,6 +265,7 @@ class BenchRun:
             git_commit=facts["git_commit"],
             git_dirty=facts.get("git_dirty"),
             board=facts["board"],
+            commands=tuple(facts.get("commands", ())),
             created_at=facts["created_at"],
         )
 

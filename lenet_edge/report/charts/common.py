@@ -1,26 +1,15 @@
-"""Shared parts of the charts: two sizes, the style of each target, labels of axes.
-
-Each chart is drawn for a wide page and for a phone, so that its text is readable on both.
-"""
+"""Shared parts of the charts: the style of each target, labels of axes, texts of marks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from lenet_edge.report.charts.svg import page_style, series_color, to_svg
+from lenet_edge.report.charts.svg import Mark, series_color
+from lenet_edge.results.formatting import plain_number, target_and_threads
+from lenet_edge.results.measurement import Measurement
 
 _MARKS = "osD^vPX*"
-_SIZES = (("wide", 8.4), ("narrow", 3.9))  # inches of 72 units
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Chart as two <svg> elements, for a wide and for a narrow page."""
-
-    wide: str
-    narrow: str
 
 
 class TargetStyles:
@@ -55,20 +44,17 @@ def label_microseconds(axis: Any, seconds: Sequence[float]) -> None:
 
     wide_range = max(seconds) > 60 * min(seconds)
     axis.set_major_locator(LogLocator(subs=(1, 3) if wide_range else (1, 2, 5)))
-    axis.set_major_formatter(lambda value, position: f"{value:,.4g}")
+    axis.set_major_formatter(lambda value, position: plain_number(value))
     axis.set_minor_formatter(lambda value, position: "")
 
 
-def draw_both_sizes(draw: Callable[[str, float], Any], name: str, description: str) -> Chart:
-    """Return a chart at both sizes.
-
-    Args:
-        draw: returns a figure, from the name of the size ("wide" or "narrow") and the width in
-            inches.
-        name: prefix of the element ids; unique on the page.
-        description: content of the chart, for screen readers.
-    """
-    with page_style():
-        return Chart(
-            *(to_svg(draw(size, width), f"{name}-{size}", description) for size, width in _SIZES)
-        )
+def mark_of_cell(cell: Measurement, *figures: str) -> Mark:
+    """Return the meaning of an element that shows a cell, with its figures."""
+    row = {
+        "file": cell.artifact,
+        "runtime": cell.target,
+        "threads": str(cell.num_threads),
+        "batch": str(cell.batch_size),
+    }
+    name = f"{cell.artifact} on {target_and_threads(cell.target, cell.num_threads)}"
+    return Mark("\n".join((name, f"batch {cell.batch_size:,}", *figures)), row)

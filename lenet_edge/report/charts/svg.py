@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import html
 import io
+import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from lenet_edge.support.safe_import import outside_of_the_current_folder
 INK, MUTED, GRID, SURFACE = "#010101", "#020202", "#030303", "#040404"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", SURFACE: "--surface"}
 NUM_SERIES = 8
+WIDTH = 5.4  # inches of 72 units; on a phone a unit is 0.92 CSS pixels
+_RIGHT = 0.1
+_MARK = "mark-"
 _SERIES = [f"#0500{number:02x}" for number in range(1, NUM_SERIES + 1)]
 _VARIABLES |= {color: f"--series-{number}" for number, color in enumerate(_SERIES, 1)}
 
@@ -57,15 +61,6 @@ def series_color(number: int) -> str:
     return _SERIES[number % NUM_SERIES]
 
 
-def page_style() -> AbstractContextManager[None]:
-    """Return a context in which figures are drawn and written in the style of the page.
-
-    Raises:
-        MissingPackageError: matplotlib is not installed.
-    """
-    return default_style(_STYLE)
-
-
 @contextlib.contextmanager
 def default_style(changes: dict[str, Any] | None = None) -> Iterator[None]:
     """Draw and write figures with the defaults of matplotlib, and with some changes.
@@ -84,6 +79,17 @@ def default_style(changes: dict[str, Any] | None = None) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def page_style() -> Iterator[None]:
+    """Draw and write figures in the style of the page.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    with default_style(_STYLE):
+        yield
+
+
 def figure(width: float, height: float) -> Any:
     """Return an empty figure of `width` × `height` inches."""
     from matplotlib.figure import Figure
@@ -91,13 +97,41 @@ def figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def to_svg(drawn: Any, name: str, description: str) -> str:
+def page_figure(height: float, left: float, bottom: float = 0.42, top: float = 0.08) -> Any:
+    """Return an empty figure for the page; the margins around its axes are in inches.
+
+    Fixed margins: matplotlib's layouts draw everything twice more to find them.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(WIDTH, height))
+    drawn.subplots_adjust(
+        left / WIDTH, bottom / height, 1 - _RIGHT / WIDTH, 1 - top / height, hspace=0
+    )
+    return drawn
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Meaning of an element of a chart.
+
+    Attributes:
+        text: what the page shows while the pointer is on the element.
+        row: cells of the table rows that describe the same thing, by the name of the column.
+    """
+
+    text: str
+    row: dict[str, str]
+
+
+def to_svg(drawn: Any, name: str, description: str, marks: Sequence[Mark] = ()) -> str:
     """Return a matplotlib figure as an <svg> element for a page.
 
     Args:
-        drawn: a figure that `figure` returned.
+        drawn: the figure.
         name: prefix of the element ids; unique on the page.
         description: content of the figure, for screen readers.
+        marks: meanings of the artists whose gid is `mark_id` of the index.
     """
     text = io.StringIO()
     with warnings.catch_warnings():
@@ -107,9 +141,12 @@ def to_svg(drawn: Any, name: str, description: str) -> str:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(rf'<g id="{_MARK}(\d+)">', lambda match: _mark_element(marks[int(match[1])]), svg)
     used = set(re.findall(r"#([\w-]+)", svg))  # most ids are unused
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    # The page makes texts smaller where it is wider than the chart.
+    svg = re.sub(r"(font(?:-size)?: [^;\"]*?)([\d.]+)px", r"\1calc(\2px * var(--text))", svg)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", svg)
     for color, variable in _VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
@@ -118,3 +155,15 @@ def to_svg(drawn: Any, name: str, description: str) -> str:
     assert viewbox
     opening = f'<svg {viewbox[0]} role="img" aria-label="{html.escape(description)}">'
     return opening + svg[svg.index(">") + 1 :].strip()
+
+
+def mark_id(index: int) -> str:
+    """Return the gid of an artist that is a mark."""
+    return f"{_MARK}{index}"
+
+
+def _mark_element(mark: Mark) -> str:
+    """Return the start of the group of a mark, with a <title> for pages without scripts."""
+    row = html.escape(json.dumps(mark.row, ensure_ascii=False))
+    text = html.escape(mark.text).replace("\n", "&#10;")
+    return f'<g class="mark" data-row="{row}"><title>{text}</title>'

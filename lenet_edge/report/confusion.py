@@ -1,0 +1,105 @@
+"""Confusion matrix of one pair in the report, and its most frequent mistakes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lenet_edge.report.page_tables import PageSection, PageTable
+from lenet_edge.report.recommend import NothingFits, Recommendation
+from lenet_edge.results.formatting import plural
+from lenet_edge.results.result_file import BenchRun, ParityReport
+
+_MAX_CLASSES = 20  # of a matrix; above, only the mistakes are listed
+_MAX_MISTAKES = 20
+LEVELS = 4  # shades of the mistakes
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Number of images by label and predicted class.
+
+    Attributes:
+        names: names of the classes.
+        rows: each row with its label and its cells; a cell has its count and its shade: "right",
+            "" for no image, or "level1" to "level4".
+        section: heading, notes and the most frequent mistakes.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[int, str], ...]], ...]
+    section: PageSection
+
+
+def confusion_matrix(run: BenchRun, advice: Recommendation | NothingFits) -> ConfusionMatrix | None:
+    """Return the matrix of the recommended pair, or else of the first one; None without labels."""
+    reports = [report for report in run.parity if report.confusion]
+    if isinstance(advice, Recommendation):
+        chosen = advice.measurement
+        reports.sort(
+            key=lambda report: (report.candidate, report.target)
+            != (chosen.artifact, chosen.target)
+        )  # fmt: skip
+    if not reports:
+        return None
+    report = reports[0]
+    names = _class_names(report)
+    most = max((count for _, _, count in _mistakes(report)), default=0)
+    rows = tuple(
+        (
+            names[label],
+            tuple(
+                (count, "right" if label == prediction else _shade(count, most))
+                for prediction, count in enumerate(row)
+            ),
+        )
+        for label, row in enumerate(report.confusion)
+    )
+    is_small = len(names) <= _MAX_CLASSES
+    return ConfusionMatrix(names, rows if is_small else (), _section(report, names, is_small))
+
+
+def _class_names(report: ParityReport) -> tuple[str, ...]:
+    """Return the names of the classes; their numbers if the report lacks names."""
+    width = max(len(report.confusion), *map(len, report.confusion))
+    names = tuple(count.name for count in report.per_class)
+    return names if len(names) == width else tuple(map(str, range(width)))
+
+
+def _mistakes(report: ParityReport) -> list[tuple[int, int, int]]:
+    """Return label, prediction and count of each kind of mistake, the most frequent first."""
+    mistakes = [
+        (label, prediction, count)
+        for label, row in enumerate(report.confusion)
+        for prediction, count in enumerate(row)
+        if count and label != prediction
+    ]
+    return sorted(mistakes, key=lambda mistake: -mistake[2])
+
+
+def _shade(count: int, most: int) -> str:
+    return f"level{math.ceil(LEVELS * math.log1p(count) / math.log1p(most))}" if count else ""
+
+
+def _section(report: ParityReport, names: tuple[str, ...], is_small: bool) -> PageSection:
+    mistakes = _mistakes(report)
+    rows = [
+        (
+            names[label],
+            names[prediction],
+            f"{count:,}",
+            f"{100 * count / max(1, sum(report.confusion[label])):.2f}",
+        )
+        for label, prediction, count in mistakes[:_MAX_MISTAKES]
+    ]
+    wrong = sum(count for _, _, count in mistakes)
+    layout = " A row is a label, a column a predicted class." if is_small else ""
+    note = (
+        f"{report.candidate} on {report.target} is wrong on {wrong:,} of {report.samples}.{layout}"
+    )
+    title = f"{plural(len(mistakes), 'kind')} of mistake"
+    if len(mistakes) > len(rows):
+        title = f"The {len(rows)} most frequent of {title}"
+    columns = ("label", "predicted", "images", "% of the label")
+    table = PageTable(columns, tuple(rows), 2) if rows else None
+    return PageSection("confusion", "Confusion matrix", (note,), table, title)

@@ -1,0 +1,77 @@
+"""Commands in the report: the recorded ones, and the next ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from lenet_edge.cli import main
+from lenet_edge.report.eligibility import Limits
+from lenet_edge.report.machine_report import report_on_machine
+from lenet_edge.report.page import build
+from lenet_edge.results.result_file import BenchRun
+from lenet_edge.support.command_line import current_command, recorded_command
+from tests.conftest import LenetEdge
+from tests.report.builders import parity_report
+from tests.report.test_join_runs import BENCH, VERIFY
+from tests.report.test_layers import TIMES
+from tests.report.test_page import RECORDED
+
+EXPORTED = Path(__file__).parents[2] / "exported"
+
+
+def test_results_hold_the_command_that_wrote_them(tmp_path: Path) -> None:
+    with recorded_command(("verify", "a file.tflite", "--json", "v.json")):
+        run = BenchRun.of_this_machine(parity=(parity_report("a file.tflite"),))
+    assert current_command() is None
+    assert BenchRun.of_this_machine().commands == ()
+    run.save(tmp_path / "run.json")
+    loaded = BenchRun.load(tmp_path / "run.json")
+    assert loaded.commands == ("lenet-edge verify 'a file.tflite' --json v.json",)
+    text = build([("run.json", loaded), ("bench.json", BENCH)]).render(".md")
+    parity = text.partition("## Parity")[2].partition("##")[0]
+    assert "Measured by: lenet-edge verify 'a file.tflite' --json v.json" in parity
+    assert "Measured by" not in text.partition("## All latencies")[2].partition("##")[0]
+    facts = run.to_json()
+    del facts["commands"]  # as earlier versions wrote it
+    (tmp_path / "old.json").write_text(json.dumps(facts))
+    assert BenchRun.load(tmp_path / "old.json").commands == ()
+
+
+def test_the_page_names_its_own_command(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
+    done = lenet_edge_here("report", RECORDED[-1], "--max-latency", "50us")
+    assert done.returncode == 0, done.stderr
+    command = f"lenet-edge report {RECORDED[-1]} --max-latency 50us"
+    assert f"This page: <code>{command}</code>" in (tmp_path / "report.html").read_text()
+
+
+def test_each_next_command_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments are those of the command, and the files exist where they were exported."""
+    times = dataclasses.replace(TIMES, artifact="lenet_int8.tflite")
+    recorded = BenchRun.load(RECORDED[-1])
+    failed = dataclasses.replace(recorded.parity[-1], verdict="fail")
+    runs = [
+        recorded,
+        dataclasses.replace(recorded, parity=(*recorded.parity, failed), layer_times=(times,)),
+        dataclasses.replace(BENCH, parity=VERIFY.parity),
+    ]
+    commands = set()
+    for run in runs:
+        report = report_on_machine([run], Limits())
+        anchors = ("advice", *(section.anchor for section in report.sections))
+        commands |= {report.next_command(anchor) for anchor in anchors}
+    commands.discard(None)
+    assert len(commands) > 6
+    monkeypatch.chdir(EXPORTED)
+    for line in sorted(map(str, commands)):
+        program, name, *arguments = shlex.split(line)
+        command = main.get_command(click.Context(main), name)
+        assert program == "lenet-edge"
+        assert command
+        with command.make_context(name, arguments):
+            pass
