@@ -26,7 +26,6 @@ import importlib
 import inspect
 import os
 import re
-import resource
 import select
 import signal
 import subprocess
@@ -43,6 +42,7 @@ from lenet_edge import errors
 from lenet_edge.errors import LenetEdgeError, WorkerError, WorkerTimeoutError
 from lenet_edge.support import tagged_json
 from lenet_edge.support.memory_limit import memory_limit
+from lenet_edge.support.portable import limit_resource
 from lenet_edge.support.python_command import python_program
 from lenet_edge.support.streams import fill_descriptors
 
@@ -212,6 +212,8 @@ class Worker:
         wanted_bytes = memory_bytes or _available_bytes()
         # A process without privileges cannot raise its own limit.
         self._memory_bytes = min(filter(None, (wanted_bytes, memory_limit())), default=0)
+        if sys.platform == "win32":
+            raise WorkerError("Windows cannot start workers; run lenet-edge in WSL, its Linux")
         fill_descriptors()  # the pipe must not get a number that the worker's own streams have
         self._replies, reply_end = os.pipe()
         arguments = [str(PACKAGE), str(reply_end), str(self._memory_bytes)]
@@ -389,10 +391,10 @@ def serve(descriptor: int, memory_bytes: int) -> None:
         memory_bytes: the limit of allocated memory; 0 for none.
     """
     _die_with_the_caller()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a model that crashes leaves no core file
+    limit_resource("RLIMIT_CORE", 0)  # a model that crashes leaves no core file
     if memory_bytes:
         # Not RLIMIT_AS: runtimes reserve far more addresses than they ever write to.
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        limit_resource("RLIMIT_DATA", memory_bytes)
     with os.fdopen(descriptor, "w", encoding="utf-8") as replies:
         for line in sys.stdin.buffer:
             replies.write(_reply_line(line) + "\n")
@@ -411,7 +413,10 @@ def _reply_line(line: bytes) -> str:
 
 
 def _die_with_the_caller() -> None:
-    """Ask Linux to kill this process when its caller ends, even by SIGKILL."""
+    """Ask Linux to kill this process when its caller ends, even by SIGKILL.
+
+    Other systems lack prctl. There a worker ends after its call, when its standard input does.
+    """
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG; source: prctl(2)
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:

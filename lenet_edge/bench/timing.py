@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import resource
+import re
 import time
 from contextlib import closing
 from pathlib import Path
@@ -31,11 +31,12 @@ from lenet_edge.classifier_io import to_model_input
 from lenet_edge.data.evaluation_images import evaluation_images, has_test_images
 from lenet_edge.errors import TargetError
 from lenet_edge.inspection.delegation import checked_delegation
-from lenet_edge.machine.conditions import read_conditions, throttling_remedy
+from lenet_edge.machine.conditions import read_conditions, read_system_file, throttling_remedy
 from lenet_edge.model_inputs import has_state_inputs, random_inputs, read_inputs
 from lenet_edge.results.measurement import Measurement
 from lenet_edge.results.process_samples import ProcessSamples
 from lenet_edge.runtimes import one_line, open_session
+from lenet_edge.support.portable import resource
 from lenet_edge.target import InputValues, Session, Target
 
 _DISTINCT_BATCHES = 16
@@ -169,9 +170,9 @@ def _sample(session: Session, batches: list[InputValues], rule: StopRule) -> Pro
     warmup = warm_up(session, batches)
     calls = calls_per_sample(warmup.infer_s, clock_s)
     peak = _status_bytes("VmHWM")  # before the samples use memory
-    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    switches = _context_switches()
     rows = take_samples(session, batches, calls, rule)
-    preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
+    preempted = _context_switches() - switches
     return ProcessSamples(
         latencies_s=rows[:, 1],
         load_time_s=0.0,
@@ -188,10 +189,17 @@ def _sample(session: Session, batches: list[InputValues], rule: StopRule) -> Pro
     )
 
 
+def _context_switches() -> int:
+    """Return how often the system has interrupted this process; 0 where it does not count."""
+    return 0 if resource is None else int(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw)
+
+
 def _status_bytes(name: str) -> int:
+    """Return a size of this process in memory; 0 where the system has no /proc."""
     # Not getrusage: on Linux its maximum survives exec, so a worker would report its caller's.
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{name}:")[1].split()[0]) * 1024
+    status = read_system_file(Path("/proc/self/status")) or ""
+    found = re.search(rf"^{name}:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def takes_images(artifact: Artifact) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import platform
 import re
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_edge.machine.conditions import frequency_mhz, read_conditions, read_system_file
+from lenet_edge.support.portable import allowed_cores
 
 _PACKAGES = (
     "lenet-edge", "numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino",
@@ -112,7 +112,7 @@ def read_environment(root: Path = _ROOT) -> Environment:
     board = read_system_file(root / "sys/firmware/devicetree/base/model")
     cpu = _field(cpuinfo, "model name") or board or platform.processor() or platform.machine()
     conditions = read_conditions(root)
-    affinity = tuple(sorted(os.sched_getaffinity(0)))
+    affinity = allowed_cores()
     hypervisor = _hypervisor(root, flags)
     return Environment(
         machine=board or cpu,

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import socket
 import stat
-import termios
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from lenet_edge.errors import TargetError
+from lenet_edge.support import portable
 from lenet_edge.support.printable import make_printable
 
-_BAUD = termios.B115200
+fcntl: Any
+termios: Any
+try:
+    import fcntl
+    import termios
+except ImportError:  # on Windows
+    fcntl = termios = None
+
 BYTES_PER_SECOND = 11_520
 _WRITE_TIMEOUT_S = 5.0  # on top of twice the time that the bytes take on the line
 
@@ -47,6 +53,8 @@ class SerialPort:
 
     def __init__(self, path: str) -> None:
         self._path = make_printable(path)
+        if termios is None:
+            raise TargetError("this system has no termios for serial ports; use Linux or macOS")
         try:
             is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
             if is_socket:
@@ -54,7 +62,7 @@ class SerialPort:
                     connection.connect(path)
                     self._descriptor = connection.detach()
             else:
-                flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+                flags = os.O_RDWR | portable.NOCTTY | portable.NONBLOCK | portable.CLOEXEC
                 self._descriptor = os.open(path, flags)
         except OSError as error:
             raise TargetError(self._describe_open(error)) from None
@@ -97,7 +105,9 @@ class SerialPort:
             characters[termios.VMIN], characters[termios.VTIME] = 1, 0
             control = termios.CS8 | termios.CREAD | termios.CLOCAL
             termios.tcsetattr(
-                self._descriptor, termios.TCSANOW, [0, 0, control, 0, _BAUD, _BAUD, characters]
+                self._descriptor,
+                termios.TCSANOW,
+                [0, 0, control, 0, termios.B115200, termios.B115200, characters],
             )
             termios.tcflush(self._descriptor, termios.TCIOFLUSH)
         except termios.error as error:

@@ -42,7 +42,7 @@ class ProcessSamples:
         prepare_s: median time to quantize a batch and copy it in.
         readout_s: median time to copy the logits out and dequantize them.
         warmup_runs: number of calls before sampling.
-        peak_rss_bytes: largest resident memory of the process.
+        peak_rss_bytes: largest resident memory of the process; 0 where the system does not say.
         settled: True if the latency stopped falling during the warm-up.
         timer_s: time of two clock reads with nothing between them.
         null_s: latency of the null session's `infer`, sampled in the same way.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import stat
@@ -14,7 +15,7 @@ import subprocess
 from pathlib import Path
 
 from lenet_edge.errors import LenetEdgeError, TargetError
-from lenet_edge.support import files
+from lenet_edge.support import files, portable
 from lenet_edge.support.child_program import run_program
 from lenet_edge.support.temporary import temporary_folder
 
@@ -49,7 +50,7 @@ def build_library(content: bytes, name: str, compiler: list[str], version_line: 
     Raises:
         TargetError: the compiler fails, or the cache folder is not private.
     """
-    machine = os.uname().machine
+    machine = platform.machine()
     build = "\0".join([*compiler, version_line, machine, *FLAGS, ""]).encode()
     folder, key = _cache_folder(), hashlib.sha256(build + content).hexdigest()[:32]
     for library in folder.glob(f"{key}-*.so"):
@@ -88,12 +89,14 @@ def _read_own_file(path: Path) -> bytes | None:
     """Return the content of a file; None if another account could have written it."""
     try:
         # A FIFO would block without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(
+            path, os.O_RDONLY | portable.NOFOLLOW | portable.NONBLOCK | portable.CLOEXEC
+        )
     except OSError:
         return None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == portable.user_id()
         return file.read() if is_own and not files.is_writable_by_others(status) else None
 
 

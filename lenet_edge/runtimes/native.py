@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import math
-import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -259,7 +259,7 @@ def open_session(artifact: Artifact, target: Target, num_threads: int) -> Sessio
     """Build a .c file of `export --format native`, or load the library built earlier."""
     content = artifact.path.read_bytes()
     interface, inputs, outputs = read_file(artifact)
-    built = built_beside(artifact.path.resolve(), content, os.uname().machine)
+    built = built_beside(artifact.path.resolve(), content, platform.machine())
     if _is_of_this_bundle(built):
         return NativeSession(built, interface, inputs, outputs, "built elsewhere", num_threads)
     try:

@@ -11,7 +11,6 @@ import errno
 import json
 import logging
 import os
-import resource
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
+
+from lenet_edge.support import portable
+from lenet_edge.support.portable import resource
 
 MAX_CONNECTIONS = 200
 _MIN_CONNECTIONS = 4
@@ -131,10 +133,16 @@ class Connections:
 
 
 def _connection_limit() -> int:
+    if resource is None:
+        return MAX_CONNECTIONS
+    limit: int
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    open_now = len(list(Path("/proc/self/fd").iterdir()))
+    try:
+        open_now = len(list(Path("/dev/fd").iterdir()))
+    except OSError:  # Linux without /proc
+        open_now = _SPARE_DESCRIPTORS
     free = (limit - open_now - _SPARE_DESCRIPTORS) // _PER_CONNECTION
     return max(_MIN_CONNECTIONS, min(MAX_CONNECTIONS, free))
 
@@ -146,7 +154,7 @@ class Listener(socket.socket):
         super().__init__(fileno=listening.detach())
         self.setblocking(False)
         self.on_refusal: Callable[[str], None] = lambda reason: None
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = os.open(os.devnull, os.O_RDONLY | portable.CLOEXEC)
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection.
@@ -171,7 +179,7 @@ class Listener(socket.socket):
         os.close(self._spare)
         with contextlib.suppress(OSError):
             super().accept()[0].close()
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = os.open(os.devnull, os.O_RDONLY | portable.CLOEXEC)
 
     def close(self) -> None:
         """Close the socket."""

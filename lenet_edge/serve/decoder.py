@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, NoReturn
 from lenet_edge import prediction, worker
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import DataError
+from lenet_edge.machine.conditions import read_system_file
+from lenet_edge.support.portable import resource
 
 TIMEOUT_S = 1.5  # of one image; the others wait for so long
 _MEMORY_BYTES = 192 * 2**20  # the file, its pixels, and the search for a digit
@@ -92,8 +93,10 @@ def _run_child(
 
 
 def _limit_memory(extra_bytes: int) -> None:
-    """Limit the memory that this process may allocate beyond its present memory."""
-    status = Path("/proc/self/status").read_text()
+    """Limit the memory that this process may allocate beyond its present memory, on Linux."""
+    status = read_system_file(Path("/proc/self/status"))
+    if status is None or resource is None:
+        return
     limit = int(status.split("VmData:")[1].split()[0]) * 1024 + extra_bytes
     _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
     if hard_limit == resource.RLIM_INFINITY or limit < hard_limit:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import IO
+import tempfile
+from typing import IO, Any
 
 from lenet_edge.support.temporary import memory_file
 
 
 class Upload:
-    """A file in memory that another process opens by its path.
+    """A file in memory that another process opens by its path; a temporary file outside of Linux.
 
     Passing an image as a message would hold several copies of it, in this process and in the
     decoder. Linux frees the file with its last descriptor, so nothing stays allocated.
@@ -22,11 +23,15 @@ class Upload:
     @property
     def path(self) -> str:
         """The path of the file, for processes of this user."""
-        return f"/proc/{os.getpid()}/fd/{self._descriptor()}"
+        descriptor = self._descriptor()
+        name: Any = self._file.name if self._file else None
+        return name if isinstance(name, str) else f"/proc/{os.getpid()}/fd/{descriptor}"
 
     def _descriptor(self) -> int:
-        if self._file is None:
+        if self._file is None and hasattr(os, "memfd_create"):
             self._file = memory_file("lenet-edge-upload")
+        elif self._file is None:
+            self._file = tempfile.NamedTemporaryFile(prefix="lenet-edge-upload-")  # noqa: SIM115
         return self._file.fileno()
 
     def append(self, chunk: bytes) -> None:

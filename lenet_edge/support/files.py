@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.support import lock
+from lenet_edge.support import lock, portable
 from lenet_edge.support.temporary import temporary_folder
 
 _MAX_LINKS = 40  # the limit of Linux
@@ -185,7 +185,7 @@ def _check_owner(folder: str, location: str) -> None:
     except FileNotFoundError:
         return
     is_public = shared.st_mode & stat.S_ISVTX and shared.st_mode & stat.S_IWOTH
-    if is_public and owner not in (os.geteuid(), shared.st_uid):
+    if is_public and owner not in (portable.user_id(), shared.st_uid):
         raise OSError(errno.EACCES, f"it belongs to another user, and all can write to {folder}")
 
 
@@ -222,7 +222,7 @@ def _replacement_of(destination: _Destination) -> Iterator[Path]:
 
 def _copy_permissions(status: os.stat_result, path: Path) -> None:
     """Give a file the owner and the mode of another, as far as this user is permitted to."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | portable.NOFOLLOW | portable.CLOEXEC)
     try:
         for owner in (status.st_uid, -1):
             with contextlib.suppress(PermissionError):
@@ -258,11 +258,11 @@ def _open_stream(destination: _Destination) -> int:
     if descriptor and int(descriptor["process"]) == os.getpid():
         # Opening the path instead would start at the beginning of a redirected file.
         return os.dup(int(descriptor["number"]))
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | portable.NOCTTY | portable.CLOEXEC
     if status is None or not stat.S_ISFIFO(status.st_mode):
         return os.open(destination.path, flags)
     try:
-        opened = os.open(destination.path, flags | os.O_NONBLOCK)
+        opened = os.open(destination.path, flags | portable.NONBLOCK)
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise OSError(errno.ENXIO, "no process reads this FIFO") from None
@@ -285,7 +285,7 @@ def _temporary_file(path: Path, mode: int) -> Iterator[Path]:
     """Create an empty file beside `path`, lock it during the block, and delete it afterwards."""
     # Keep the suffix: some writers, such as Keras, choose the file format by it.
     temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{short_name(path.name)}")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.CLOEXEC, mode)
     try:
         lock.try_lock(descriptor)
         yield temporary
@@ -300,17 +300,17 @@ def _delete_abandoned_files(path: Path) -> None:
     pattern = f".tmp-????????-{glob.escape(short_name(path.name))}"
     for temporary in path.parent.glob(pattern):
         with contextlib.suppress(OSError), _open_own_file(temporary) as descriptor:
-            if lock.try_lock(descriptor):
+            if lock.try_lock(descriptor, without_locks=False):
                 temporary.unlink()
 
 
 @contextlib.contextmanager
 def _open_own_file(path: Path) -> Iterator[int]:
     """Open a regular file of this user; in a shared folder, others can choose its name."""
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | portable.NOFOLLOW | portable.NONBLOCK | portable.CLOEXEC)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != portable.user_id():
             raise PermissionError
         yield descriptor
     finally:
@@ -327,7 +327,7 @@ def create_log(path: Path) -> BinaryIO:
     """
     with _one_line_errors(path):
         path.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.CLOEXEC
         return open(os.open(path, flags, 0o600), "wb")
 
 
@@ -361,13 +361,13 @@ def private_cache_folder(name: str) -> Path:
         for missing in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)  # with `parents`, the umask alone decides
         status, above = folder.stat(), folder.parent.stat()
-        if above.st_uid == os.geteuid() and is_writable_by_others(above):
+        if above.st_uid == portable.user_id() and is_writable_by_others(above):
             folder.parent.chmod(above.st_mode & 0o755)
     except OSError as error:
         raise LenetEdgeError(
             f"no folder for the cache: {error}; set XDG_CACHE_HOME to a folder of yours"
         ) from error
-    if status.st_uid != os.geteuid() or is_writable_by_others(status):
+    if status.st_uid != portable.user_id() or is_writable_by_others(status):
         raise LenetEdgeError(f"other users can write to the cache {folder}; delete it")
     return folder
 

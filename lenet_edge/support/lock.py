@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -18,8 +17,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.support import portable
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # on Windows; commands then do not wait for each other
+    fcntl = None
 
 _POLL_S = 0.2
 # NFS and FUSE may not support locks. Working without a lock is better than not working.
@@ -34,9 +41,9 @@ def folder_lock_path(folder: Path) -> Path:
 def machine_lock_path() -> Path:
     """Return the lock file for commands of this user that measure on this machine."""
     # Not in the home folder: several machines may share it over NFS.
-    runtime_folder = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    runtime_folder = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{portable.user_id()}"
     folder = runtime_folder if os.path.isdir(runtime_folder) else tempfile.gettempdir()
-    return Path(folder, f"lenet-edge-{os.getuid()}.lock")
+    return Path(folder, f"lenet-edge-{portable.user_id()}.lock")
 
 
 @contextlib.contextmanager
@@ -78,7 +85,7 @@ def _open_locked(path: Path) -> int | None:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | portable.CLOEXEC | portable.NOFOLLOW
             descriptor = os.open(path, flags, 0o644)
         except OSError as error:
             raise LenetEdgeError(
@@ -106,7 +113,7 @@ def _check_lock_file(descriptor: int, path: Path) -> None:
             second name of a file, which the description of the holder would overwrite.
     """
     status, folder = os.fstat(descriptor), path.parent.stat()
-    owners = (os.geteuid(), folder.st_uid)
+    owners = (portable.user_id(), folder.st_uid)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         problem = "is not a regular file with one name"
     elif folder.st_mode & stat.S_ISVTX and status.st_uid not in owners:
@@ -116,15 +123,19 @@ def _check_lock_file(descriptor: int, path: Path) -> None:
     raise LenetEdgeError(f"the lock file {path} {problem}; delete it")
 
 
-def try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int, without_locks: bool = True) -> bool:
     """Lock an open file without waiting; return False if another process has locked it.
 
-    On file systems without locks, return True.
+    Args:
+        descriptor: the open file.
+        without_locks: the result on systems and file systems without locks.
     """
+    if fcntl is None:
+        return without_locks
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in _UNSUPPORTED
+        return without_locks and error.errno in _UNSUPPORTED
     return True
 
 
@@ -138,7 +149,9 @@ def _is_still_at(descriptor: int, path: Path) -> bool:
 
 def _read_start(path: Path) -> str:
     """Return the first 2,000 bytes of a lock file, without waiting for the writer of a FIFO."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(
+        path, os.O_RDONLY | portable.NOFOLLOW | portable.NONBLOCK | portable.CLOEXEC
+    )
     try:
         return os.read(descriptor, 2000).decode()
     finally:

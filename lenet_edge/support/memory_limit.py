@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-
 from lenet_edge.errors import LenetEdgeError
+from lenet_edge.support.portable import resource
 
 _MIB = 2**20
 
@@ -14,6 +13,9 @@ def memory_limit() -> int | None:
 
     This is not RLIMIT_AS, because runtimes reserve far more addresses than they ever write to.
     """
+    if resource is None:
+        return None
+    soft: int
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return None if soft == resource.RLIM_INFINITY else soft
 

@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from lenet_edge.support import portable
+
 
 def open_regular_file(path: Path) -> BinaryIO:
     """Open a regular file for reading.
@@ -17,7 +19,7 @@ def open_regular_file(path: Path) -> BinaryIO:
             `strerror` says which.
     """
     # O_NONBLOCK: without it, the open of a FIFO waits for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | portable.NONBLOCK | portable.CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from lenet_edge.support import portable
+
 
 @contextlib.contextmanager
 def outside_of_the_current_folder() -> Iterator[None]:
@@ -14,7 +16,7 @@ def outside_of_the_current_folder() -> Iterator[None]:
     Matplotlib reads a file matplotlibrc of the current folder. Old versions evaluate an expression
     in it, and its settings could run TeX.
     """
-    before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    before = os.open(".", portable.PATH | portable.CLOEXEC)
     try:
         os.chdir("/")
         yield

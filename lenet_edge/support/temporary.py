@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from lenet_edge.errors import LenetEdgeError
-from lenet_edge.support import lock
+from lenet_edge.support import lock, portable
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _FULL_BYTES = 65_536  # a disk with less free space is full
@@ -50,12 +50,12 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def _make_locked(parent: Path) -> tuple[Path, int]:
     """Create a folder and lock it; return its path and the descriptor that holds the lock."""
-    prefix = f"lenet-edge-{os.geteuid()}-"
+    prefix = f"lenet-edge-{portable.user_id()}-"
     for abandoned in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
-            descriptor = _lock(abandoned)
+            descriptor = _lock(abandoned, without_locks=False)
             if descriptor is not None:
-                if os.fstat(descriptor).st_uid == os.geteuid():
+                if os.fstat(descriptor).st_uid == portable.user_id():
                     shutil.rmtree(abandoned)
                 os.close(descriptor)
     while True:
@@ -67,10 +67,17 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
                 return folder, descriptor
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder and return its descriptor; None if another process holds its lock."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if lock.try_lock(descriptor):
+def _lock(folder: Path, without_locks: bool = True) -> int | None:
+    """Lock a folder and return its descriptor; None if another process holds its lock.
+
+    Args:
+        folder: the folder.
+        without_locks: whether it counts as locked where there are no locks.
+    """
+    descriptor = os.open(
+        folder, os.O_RDONLY | portable.DIRECTORY | portable.NOFOLLOW | portable.CLOEXEC
+    )
+    if lock.try_lock(descriptor, without_locks):
         return descriptor
     os.close(descriptor)
     return None
