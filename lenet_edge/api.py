@@ -104,6 +104,7 @@ def train(
     strategy: Literal["one", "mirrored"] | None = None,
     teacher: PathLike | None = None,
     seeds: int = 1,
+    mlflow: PathLike | None = None,
     resume: bool = False,
     output: PathLike | None = None,
     progress: Progress = "auto",
@@ -124,6 +125,7 @@ def train(
         teacher: a Keras classifier of the same images and classes to distil.
         seeds: the number of trainings, with the seeds from `seed` on. The model with the median
             accuracy becomes the checkpoint.
+        mlflow: the folder of an MLflow store that gets the training.
         resume: continue a training that was interrupted.
         output: the checkpoint, a .keras file; None means exported/NETWORK.keras.
         progress: see `targets`.
@@ -155,6 +157,7 @@ def train(
             network,
             None if teacher is None else Path(teacher),
             seeds,
+            None if mlflow is None else Path(mlflow),
         )
     assert result is not None  # that is for the strategy "multi-worker"
     return result

@@ -36,6 +36,7 @@ PACKAGES = {
         " tf2onnx"
     ),
     "search": "optuna",
+    "mlflow": "'mlflow-skinny>=3.17' alembic sqlalchemy",
     "report": "jinja2 matplotlib pillow",
 }
 

@@ -87,7 +87,7 @@ def test_all_is_every_extra_of_one_environment() -> None:
     listed = {*line.split("[")[1].rstrip("]").split(",")}
     (host,) = (item for item in EXTRAS["host"] if item.startswith("lenet-edge["))
     nested = {*host.split("[")[1].rstrip("]").split(",")} | {"predict"}
-    assert listed | nested == {*EXTRAS} - {"all", "test", "opencv", "executorch"}
+    assert listed | nested == {*EXTRAS} - {"all", "test", "opencv", "executorch", "mlflow"}
 
 
 @pytest.mark.parametrize("folder", ["lenet_edge", "docs", "README.md"])

@@ -23,7 +23,7 @@ from lenet_edge.cli._help import (
     check_choice,
     option,
 )
-from lenet_edge.cli._outputs import OutputFile, PathOrName
+from lenet_edge.cli._outputs import OutputFile, OutputFolder, PathOrName
 
 # The run.sh of a bundle sets the folder, so that it works from any working directory.
 DEFAULT_DIR = Path(os.environ.get("LENET_EDGE_EXPORTED", "exported"))
@@ -229,6 +229,17 @@ def recipe_options(command: Decorated) -> Decorated:
     ):
         command = decorator(command)
     return command
+
+
+def mlflow_option(command: Decorated) -> Decorated:
+    """Add --mlflow: the folder of a local MLflow store."""
+    return option(
+        OUTPUT,
+        "--mlflow",
+        type=OutputFolder("mlflow.db", "artifacts/*"),
+        metavar="FOLDER",
+        help="Also log the training to an MLflow store in FOLDER. Needs the extra mlflow.",
+    )(command)
 
 
 def dataset_options(command: Decorated) -> Decorated:

@@ -15,6 +15,7 @@ from lenet_edge.cli._options import (
     dataset_options,
     input_options,
     json_option,
+    mlflow_option,
     recipe_options,
 )
 from lenet_edge.cli._outputs import OutputFolder
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder for the model, the exported files, results.json and report.html.",
 )
+@mlflow_option
 @json_option
 def command(
     model: Path | None,
     output_dir: Path,
+    mlflow: Path | None,
     network: str,
     recipe: str,
     epochs: int | None,
@@ -72,7 +75,7 @@ def command(
 
     measured = run(
         output_dir, TERMINAL, model, recipe, epochs, seed, dataset, data_dir, batch_sizes,
-        calibration, stated, network,
+        calibration, stated, network, mlflow,
     )  # fmt: skip
     say(f"Everything is in {output_dir}; the figures are in {output_dir / RESULTS}.")
     output(summary_view(measured), measured.to_json(), json_file)

@@ -8,7 +8,13 @@ import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TRAINING, Command, Section, StringChoice, option
-from lenet_edge.cli._options import DEFAULT_DIR, dataset_options, json_option, recipe_options
+from lenet_edge.cli._options import (
+    DEFAULT_DIR,
+    dataset_options,
+    json_option,
+    mlflow_option,
+    recipe_options,
+)
 from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import say, write_json
 from lenet_edge.support.printable import make_printable
@@ -72,6 +78,7 @@ def _written_beside(checkpoint: Path) -> tuple[str, ...]:
     show_default=f"{DEFAULT_DIR}/NETWORK.keras",
     help="Checkpoint to write.",
 )
+@mlflow_option
 @json_option
 def command(
     network: str,
@@ -87,6 +94,7 @@ def command(
     seeds: int,
     resume: bool,
     checkpoint: Path,
+    mlflow: Path | None,
     json_file: Path | None,
 ) -> None:
     """Train LeNet or another network on MNIST or your images.
@@ -119,6 +127,7 @@ def command(
         network,
         teacher,
         seeds,
+        mlflow,
     )
     if result is None:
         say("Done; the first worker has written the checkpoint")

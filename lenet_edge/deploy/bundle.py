@@ -43,8 +43,8 @@ _LEFT_OUT = (
     "data/mnist/train.npz", "data/mnist/test.npz", "data/mnist/__main__.py", "flows/bundle.py",
     "flows/datasets.py", "flows/deploy.py", "flows/deployment_plan.py", "flows/estimate.py",
     "flows/export.py", "flows/held_out.py", "flows/make_probe.py", "flows/mix_search.py",
-    "flows/mixes.py", "flows/recorded_training.py", "flows/run.py", "flows/seeds.py",
-    "flows/teachers.py", "flows/train.py", "flows/tune.py",
+    "flows/mixes.py", "flows/mlflow_log.py", "flows/recorded_training.py", "flows/run.py",
+    "flows/seeds.py", "flows/teachers.py", "flows/train.py", "flows/tune.py",
 )  # fmt: skip
 _COMMANDS = (
     "bench", "compare", "doctor", "inspect", "predict", "report", "serve", "targets", "verify",

@@ -12,9 +12,10 @@ from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.bench import plan
 from lenet_edge.bench.run_plan import run_plan
 from lenet_edge.data.evaluation_images import has_reference
-from lenet_edge.errors import ModelFileError
+from lenet_edge.errors import ModelFileError, UsageError
 from lenet_edge.flows.check import without_pairs
 from lenet_edge.flows.console import Console, note_left_out
+from lenet_edge.flows.mlflow_log import check_mlflow, log_training
 from lenet_edge.flows.report import with_trainings
 from lenet_edge.networks import LENET
 from lenet_edge.report import page
@@ -22,7 +23,7 @@ from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.result_file import BenchRun, Skipped
 from lenet_edge.selection import Pair, load_artifacts, pair_up
 from lenet_edge.train.recipe import choose_recipe
-from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
+from lenet_edge.train.saved_state import STATE_FILE, History, TrainingSettings, training_folder
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
@@ -48,6 +49,7 @@ def run(
     calibration: Path | None = None,
     stated: StatedInput = NOTHING_STATED,
     network: str = LENET,
+    mlflow: Path | None = None,
 ) -> BenchRun:
     """Train, export, verify and bench, and write ``output_dir/results.json``.
 
@@ -66,17 +68,24 @@ def run(
         calibration: images that calibrate int8 files and judge all files.
         stated: the facts about the model's input that the user states.
         network: the name of the network to train.
+        mlflow: the folder of an MLflow store that gets the training, the files and the verdicts;
+            None means none.
 
     Raises:
         LenetEdgeError: a stage failed; the message names the file and the reason.
         ModuleNotFoundError: TensorFlow or a converter is not installed.
     """
+    if mlflow:
+        check_mlflow()
+        if model is not None:
+            raise UsageError("--mlflow logs a training; leave out the model")
     if model is not None:
         check_format(model)  # before TensorFlow, which takes seconds to load
     check_path_encoding(output_dir)
     with console.alone_in(output_dir):
         from lenet_edge.flows import datasets
 
+        history = None
         training, test = datasets.load_and_describe(console, dataset, data_dir, model, stated)
         console.note("Loading TensorFlow ...")
         if model is None:
@@ -84,10 +93,13 @@ def run(
             chosen, adaptation = choose_recipe(recipe, len(training), epochs)
             if adaptation:
                 console.note(adaptation)
-            _train(model, training, test, TrainingSettings(chosen, seed, network=network), console)
+            settings = TrainingSettings(chosen, seed, network=network)
+            history = _train(model, training, test, settings, console)
         files = _export(model, output_dir, training, test, console, calibration, stated)
         measured = _measure(files, batch_sizes, seed, console)
         measured.save(output_dir / RESULTS)
+    if mlflow and history:
+        log_training(mlflow, files[0], history, files[1:], measured.parity)
     return measured
 
 
@@ -109,12 +121,12 @@ def _train(
     test: Dataset,
     settings: TrainingSettings,
     console: Console,
-) -> None:
+) -> History:
     from lenet_edge.flows.recorded_training import train
 
     resume = (training_folder(checkpoint) / STATE_FILE).exists()
     with console.training_progress() as report:
-        train(checkpoint, training, test, settings, resume, report)
+        return train(checkpoint, training, test, settings, resume, report)[1]
 
 
 def _export(

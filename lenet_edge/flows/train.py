@@ -13,6 +13,7 @@ from lenet_edge.artifacts.file_check import check_format, check_path_encoding
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
+from lenet_edge.flows.mlflow_log import check_mlflow, log_training
 from lenet_edge.networks import LENET, SUMMARIES
 from lenet_edge.support.html_table import html_table
 from lenet_edge.train.recipe import RECIPES, choose_recipe
@@ -105,6 +106,7 @@ def train(
     network: str = LENET,
     teacher: Path | None = None,
     seeds: int = 1,
+    mlflow: Path | None = None,
 ) -> TrainingResult | None:
     """Train a network and write its checkpoint; see `flows.recorded_training.train`.
 
@@ -123,6 +125,7 @@ def train(
         network: the name of a network, see `networks.SUMMARIES`.
         teacher: a Keras classifier to distil; None means none.
         seeds: the number of trainings, with the seeds from `seed` on; see `flows.seeds`.
+        mlflow: the folder of an MLflow store that gets the training; None means none.
 
     Returns:
         The checkpoint and its history; None in a worker that is not the first, which writes
@@ -144,6 +147,8 @@ def train(
         raise UsageError("--teacher and --seeds train in one process; leave --strategy out")
     if teacher:
         check_format(teacher)
+    if mlflow:
+        check_mlflow()
     from lenet_edge.flows import datasets
 
     # Before TensorFlow, which takes seconds to load: the data may have faults.
@@ -165,7 +170,10 @@ def train(
         return None
     # Not earlier: workers that write nothing may use the same folder.
     with console.alone_in(output.parent):
-        return _train(output, console, training, test, settings, resume, replicas, teacher, seeds)
+        result = _train(output, console, training, test, settings, resume, replicas, teacher, seeds)
+    if mlflow:
+        log_training(mlflow, output, result.history)
+    return result
 
 
 def _train(
