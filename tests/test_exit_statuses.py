@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 
+from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.reference import Reference
 from lenet_edge.data import mnist
-from lenet_edge.results.result_file import BenchRun
+from lenet_edge.flows.fleet_session import Choice
+from lenet_edge.flows.verify import find_unverified, verdict
+from lenet_edge.results.result_file import BenchRun, Skipped
 from lenet_edge.runtimes import all_targets
 from tests.conftest import LenetEdge
 from tests.report.test_page import RECORDED
@@ -181,6 +184,52 @@ def test_a_row_of_the_table(
     assert "Traceback" not in done.stderr
     if row[0] in "12" and row[1] != "predict":
         assert sum(line.startswith("Error: ") for line in done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_was_left_out_is_named_after_the_results_of_the_others(
+    lenet_edge_here: LenetEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_images(tmp_path, 400)
+    other = "lenet_int8.onnx"
+    for name in (other, f"{other}.json"):
+        shutil.copy(ROOT / "exported" / name, tmp_path)
+    bound = ("--max-accuracy-drop", "1")
+    named = ("verify", *ON_LITERT, other, *bound, "--json", "out.json")
+    done = lenet_edge_here(*named)
+    assert done.returncode == 1
+    assert f"Error: {other} was left out: litert runs no onnx files; name" in done.stderr
+    (report,) = json.loads((tmp_path / "out.json").read_text())["parity"]
+    assert (report["candidate"], report["verdict"]) == (FILE, "pass")
+    assert lenet_edge_here(*named, "--max-abs-error", "1e-9").returncode == 3
+    (tmp_path / "exported").symlink_to(tmp_path)
+    for package in ("onnxruntime", "cv2", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+    done = lenet_edge_here("verify", *bound, "--target", "litert", "--target", "onnxruntime")
+    assert done.returncode == 1  # a target that was named
+    assert "onnxruntime was left out: onnxruntime is not installed" in done.stderr
+    assert (
+        lenet_edge_here("verify", *bound, "--target", "litert").returncode == 0
+    )  # no file was named
+
+
+def test_a_file_from_elsewhere_needs_one_of_the_targets_that_nobody_named() -> None:
+    own = load_artifact(ROOT / "exported" / FILE)
+    foreign = dataclasses.replace(own, converter="unknown")
+    run = BenchRun.load(RESULTS)
+    passed = tuple(r for r in run.parity if r.candidate == FILE and r.target == "litert-xnnpack")
+    refused = Skipped("tflite-micro", "it has no such operator", FILE)
+    some = dataclasses.replace(run, parity=passed, skipped=(refused,))
+    none = dataclasses.replace(some, parity=())
+    for choice, verified, expected in (
+        (Choice([foreign]), some, "pass"),
+        (Choice([own]), some, "fail"),
+        (Choice([foreign], ("litert", "tflite-micro")), some, "fail"),
+        (Choice([foreign], ("tflite-micro",)), none, "fail"),
+    ):
+        left_out = find_unverified(verified, choice)
+        assert left_out == {}
+        assert verdict([verified], choice, left_out) == expected
+    assert find_unverified(none, Choice([foreign])) == {FILE: "it has no such operator"}
 
 
 OUTCOMES = {
