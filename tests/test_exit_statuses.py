@@ -100,6 +100,17 @@ class Desk:
         (self.folder / "image.png").write_text("none")
         return self.run("predict", "image.png", "--model", FILE)
 
+    def other_wheels(self) -> Any:
+        def download(system: object, requirements: object, folder: Path, *more: object) -> None:
+            folder.mkdir()
+            (folder / "numpy-2-py3-none-any.whl").write_bytes(b"whole")
+
+        self.patch.setenv("XDG_CACHE_HOME", str(self.folder))
+        self.patch.setattr("lenet_edge.deploy.wheels._download", download)
+        few_images(self.folder, 30)
+        wheels = ("--wheels", "bookworm-amd64", "--runtime", "native")
+        return self.run("bundle", ROOT / "exported" / "lenet_native_int8.c", FILE, *wheels)
+
     def failed_file(self) -> Any:
         few_images(self.folder, 400)
         return self.run("verify", *ON_LITERT, "--max-abs-error", "1e-9")
@@ -135,6 +146,7 @@ ROWS: dict[tuple[str, str], Callable[[Desk], Any] | str] = {
     ("1", "verify"): lambda desk: desk.missing_runtime("verify"),
     ("1", "bench"): lambda desk: desk.missing_runtime("bench"),
     ("1", "deploy"): "tests/deploy/test_local_board.py",
+    ("1", "bundle"): Desk.other_wheels,
     ("1", "predict"): Desk.unreadable_image,
     ("2", "all"): Desk.usage,
     ("3", "verify"): Desk.failed_file,

@@ -99,13 +99,21 @@ def command(
     count = None if num_images == "all" else int(num_images)
     saved = save_bundle(files, DEFAULT_DIR, output, TERMINAL, count, wheels, runtimes, stated)
     bundle, size = saved.bundle, output.stat().st_size
+    runtime_names = " and ".join(saved.runtimes)
     facts = {
         "path": str(output), "id": bundle.id, "sha256": sha256_of(output), "size_bytes": size,
         "files": bundle.hashes,
     }  # fmt: skip
     if str(json_file) != "-":
-        runtime = f" and {' and '.join(saved.runtimes)}" if saved.runtimes else ""
+        runtime = f" and {runtime_names}" if saved.runtimes else ""
         click.echo(f"{output}  {size:,} bytes: {', '.join(bundle.models)}{runtime}")
         say(f"On the board, run: tar xf {output.name} && lenet-edge/run.sh verify")
     if json_file:
         write_json(json_file, facts)
+    if files and saved.unreadable:
+        from lenet_edge.errors import TargetError
+
+        raise TargetError(
+            f"{runtime_names} in the archive cannot read {', '.join(saved.unreadable)}; add the"
+            " wheels of another --runtime"
+        )

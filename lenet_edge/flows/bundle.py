@@ -11,17 +11,26 @@ from lenet_edge.deploy.bundle import Bundle, make_bundle
 from lenet_edge.deploy.wheels import SYSTEMS, find_wheels
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console, megabytes_bar
+from lenet_edge.flows.deployment_plan import is_readable
 from lenet_edge.formats import BY_NAME
 from lenet_edge.selection import load_artifacts
 
 
 @dataclass(frozen=True)
 class SavedBundle:
-    """A bundle in its archive, and the runtimes whose wheels are in it."""
+    """A bundle in its archive.
+
+    Attributes:
+        bundle: the content.
+        path: the archive.
+        runtimes: the runtimes whose wheels are in it.
+        unreadable: names of the files that none of these runtimes reads.
+    """
 
     bundle: Bundle
     path: Path
     runtimes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def save_bundle(
@@ -69,4 +78,7 @@ def save_bundle(
     )
     with megabytes_bar(console, "Pack", sum(map(len, bundle.files.values()))) as count:
         bundle.save(output, lambda num_bytes: count(num_bytes, output.name))
-    return SavedBundle(bundle, output, tuple(wheel_set.runtimes) if wheel_set else ())
+    if wheel_set is None:
+        return SavedBundle(bundle, output)
+    unreadable = tuple(file.name for file in artifacts if not is_readable(wheel_set, file))
+    return SavedBundle(bundle, output, tuple(wheel_set.runtimes), unreadable)

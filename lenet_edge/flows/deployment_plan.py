@@ -100,11 +100,7 @@ def plan_deployment(
             f"{board.host}: 32-bit systems need Debian's NumPy; on the board:"
             " sudo apt install python3-numpy"
         )
-    readable = tuple(
-        artifact
-        for artifact in artifacts
-        if any(_reads(wheels, target, artifact) for target in _targets(wheels))
-    )
+    readable = tuple(artifact for artifact in artifacts if is_readable(wheels, artifact))
     if not readable:
         raise BoardError(
             f"{board.host}: {' or '.join(wheels.runtimes)}, the choice for {system}, reads none of"
@@ -114,6 +110,11 @@ def plan_deployment(
     _check_disk_space(board.host, facts, bundle, wheels)
     left_out = tuple(artifact.name for artifact in artifacts if artifact not in readable)
     return DeploymentPlan(facts, wheels, readable, bundle, left_out)
+
+
+def is_readable(wheels: WheelSet, artifact: Artifact) -> bool:
+    """Tell whether one of the runtimes in the wheels reads a file."""
+    return any(_reads(wheels, target, artifact) for target in _targets(wheels))
 
 
 def _reads(wheels: WheelSet, target: Target, artifact: Artifact) -> bool:
