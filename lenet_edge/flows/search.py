@@ -142,22 +142,17 @@ class _SearchRun:
         self._recipe: Recipe = dataclasses.replace(recipe, name="search", ema=0.99)
         self._rounds = sorted({max(1, recipe.epochs // 2**n) for n in range(_MAX_ROUNDS)})
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._study = CandidateStudy(
-                journal,
-                {**dataclasses.asdict(settings), "precisions": list(settings.precisions),
-                 "dataset": training.name},
-                CostLimits(settings.max_bytes, settings.max_instructions),
-                settings.precisions,
-                training.image_shape,
-                len(training.class_names),
-                settings.num_networks,
-                settings.seed,
-            )  # fmt: skip
-        except UsageError:
-            if not resume:
-                journal.unlink(missing_ok=True)
-            raise
+        self._study = CandidateStudy(
+            journal,
+            {**dataclasses.asdict(settings), "precisions": list(settings.precisions),
+             "dataset": training.name},
+            CostLimits(settings.max_bytes, settings.max_instructions),
+            settings.precisions,
+            training.image_shape,
+            len(training.class_names),
+            settings.num_networks,
+            settings.seed,
+        )  # fmt: skip
 
     def run(self, stop_if_pressed: Callable[[], None]) -> dict[str, Any]:
         """Train the candidates round by round, and write the result."""

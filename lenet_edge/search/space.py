@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_edge.errors import UsageError
+from lenet_edge.errors import LenetEdgeError, UsageError
 from lenet_edge.networks import Architecture, Block
 from lenet_edge.search.cost import Cost, estimate_cost
+from lenet_edge.support.files import atomic_write
 
 MAX_BLOCKS = 4
 _WIDTHS = (4, 8, 12, 16, 24, 32, 48)
@@ -48,6 +49,25 @@ class Candidate:
     cost: Cost
 
 
+def _open_study(journal: Path) -> Any:
+    """Open or create Optuna's study in a journal file that no other process uses."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    # A process that was killed may leave half a line and Optuna's lock.
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+        with atomic_write(journal) as temporary:
+            temporary.write_bytes(content[: content.rfind(b"\n") + 1])
+    return optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        study_name="search",
+        directions=("maximize", "minimize", "minimize"),
+        load_if_exists=True,
+    )
+
+
 class CandidateStudy:
     """The candidates of a search with their first accuracies, kept in a journal file.
 
@@ -74,20 +94,18 @@ class CandidateStudy:
         seed: int,
     ) -> None:
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._limits, self._seed = limits, seed
         self._image_shape, self._num_classes = image_shape, num_classes
         self._num_random = max(1, num_networks // _RANDOM_SHARE)
         self._precisions = self._possible(precisions)
-        self._study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
-            study_name="search",
-            directions=("maximize", "minimize", "minimize"),
-            load_if_exists=True,
-        )
+        try:
+            self._study = _open_study(journal)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LenetEdgeError(
+                f"{journal} is damaged ({error}); delete it and start again without --resume"
+            ) from error
         before = self._study.user_attrs.get(_SETTINGS)
         if before is None:
             self._study.set_user_attr(_SETTINGS, dict(settings))

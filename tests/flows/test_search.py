@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.data import mnist
-from lenet_edge.errors import UsageError
+from lenet_edge.errors import LenetEdgeError, UsageError
 from lenet_edge.flows.display import CallbackConsole, ProgressEvent
 from lenet_edge.flows.search import SearchSettings, search
 from lenet_edge.networks import Architecture, Block, build
@@ -59,7 +59,10 @@ def test_choices_are_within_the_bounds_and_do_not_depend_on_a_kill(tmp_path: Pat
         assert limits.allow(candidate.cost)
         whole.tell(choice, candidate, 0.9 + number / 100)
         chosen.append(candidate)
-        killed.ask()  # a process that dies before the result
+        killed.ask()  # a process that dies before the result, and while it writes and has the lock
+        with (tmp_path / "b" / "j").open("a") as journal:
+            journal.write('{"op_code": 5, "wor')
+        (tmp_path / "b" / "j.lock").symlink_to("j")
         killed = study(tmp_path / "b", limits)
         choice, again = killed.ask()
         assert again == candidate
@@ -68,6 +71,9 @@ def test_choices_are_within_the_bounds_and_do_not_depend_on_a_kill(tmp_path: Pat
     assert len(set(chosen)) > 3
     with pytest.raises(UsageError, match=r"was started with seed 1, not 2; resume it with"):
         study(tmp_path / "a", limits, seed=2)
+    (tmp_path / "a" / "j").write_text("rubbish\n")
+    with pytest.raises(LenetEdgeError, match=r"j is damaged .*; delete it and start again"):
+        study(tmp_path / "a", limits)
 
 
 def test_impossible_bounds_and_a_wrong_resume_are_one_line(
