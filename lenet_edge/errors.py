@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from lenet_edge.extras import install_command
+from lenet_edge.extras import install_advice
 
 
 class LenetEdgeError(Exception):
@@ -50,7 +50,7 @@ class MissingPackageError(TargetError):
     """A package that a command or a target needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: {install_command(extra)}")
+        super().__init__(f"{package} is not installed; {install_advice(extra)}")
 
 
 class WorkerError(LenetEdgeError):

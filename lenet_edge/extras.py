@@ -62,6 +62,14 @@ def install_command(extra: str) -> str:
     return pip_command(PACKAGES[extra], _DEBIAN.get(extra))
 
 
+def install_advice(extra: str) -> str:
+    """Return the half of a message that says how to install the missing package of an extra."""
+    if extra == "tflite" and sys.version_info >= (3, 12):
+        successor = install_command("litert")
+        return f"its last release is for Python 3.11; install its successor: {successor}"
+    return f"install it with: {install_command(extra)}"
+
+
 def pip_command(packages: str, debian: str | None = None) -> str:
     """Return the command that installs packages into this environment.
 

@@ -179,7 +179,16 @@ def test_samples_pauses_and_links(page: Browser, server: Server) -> None:
     test = mnist.load("test")
     assert seen[::4] == test.images[np.flatnonzero(test.labels == 7)[0]].ravel().tolist()
     assert page.axe_violations() == []
+    for width in (1400, 768, 390):
+        for dark in (False, True):
+            page.open(address, (width, 900, 1.0), dark)
+            wait_for(page, ["–"] * len(FILES))
+            assert page.script("document.documentElement.scrollWidth") <= width
     # A paused model is not run.
+    page.open(address, DESKTOP)
+    wait_for(page, ["–"] * len(FILES))
+    draw(page, HANDS["upright"][7], "mouse")
+    wait_for(page, ["7"] * len(FILES))
     pauses = page.driver.find_elements(By.CLASS_NAME, "pause")
     pauses[0].click()
     wait_for(page, ["–", "7"])
