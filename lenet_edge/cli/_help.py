@@ -200,7 +200,8 @@ def _write_sections(
 ) -> None:
     """Write lists of names and texts, with the texts of all lists in one column."""
     lengths = [len(name) for rows in sections.values() for name, _ in rows]
-    width = min(max(lengths, default=0), _NAMES_WIDTH)
+    widest = min(_NAMES_WIDTH, formatter.width * 2 // 5)
+    width = min(max(lengths, default=0), widest)
     for title, rows in sections.items():
         with formatter.section(title):
-            formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+            formatter.write_dl([(name.ljust(width), text) for name, text in rows], widest)

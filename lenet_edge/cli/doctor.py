@@ -51,9 +51,9 @@ def command(job: str | None, json_file: Path | None) -> None:
 def _view(findings: list[Finding], job: str, able: bool) -> Any:
     from rich.console import Group
 
-    from lenet_edge.report.terminal.table import TerminalTable, texts
+    from lenet_edge.report.terminal.table import TableColumn, TerminalTable, texts
 
-    table = TerminalTable(texts("", "", ""))
+    table = TerminalTable([*texts("", ""), TableColumn("", "prose")])
     for finding in findings:
         details = (("Cause", finding.cause), ("Fix", finding.fix), ("See", finding.see))
         lines = [finding.found, *(f"{name}: {text}" for name, text in details if text)]

@@ -151,14 +151,13 @@ def _by_count(graph: ModelGraph) -> list[tuple[str, int]]:
 
 def _ends(graph: ModelGraph) -> TerminalTable:
     """Return the table of the inputs and outputs."""
-    from lenet_edge.report.terminal.table import TerminalTable, texts
+    from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 
-    table = TerminalTable(
-        texts("", "name", "shape", "type", "quantization"), "\ninputs and outputs"
-    )
+    columns = [*texts("", "name", "type"), *figures("shape", "quantization")]
+    table = TerminalTable(columns, "\ninputs and outputs")
     for side, tensors in (("input", graph.inputs or ()), ("output", graph.outputs or ())):
         for tensor in tensors:
-            table.row(side, tensor.name, _shape(tensor), tensor.dtype, _quantization(tensor))
+            table.row(side, tensor.name, tensor.dtype, _shape(tensor), _quantization(tensor))
     return table
 
 

@@ -96,10 +96,9 @@ def absence(provider: Provider) -> str | None:
     packages = {
         name.replace("_", "-") for name in (provider.plugin, provider.package) if name is not None
     }
-    remedy = "it needs a build of ONNX Runtime that contains it"
-    if packages:
-        remedy = pip_command(" or ".join(sorted(packages)))
-    return f"onnxruntime has no {provider.name}; {remedy}"
+    if not packages:
+        return "this onnxruntime was built without its provider; build one that contains it"
+    return f"onnxruntime has no {provider.name}; {pip_command(' or '.join(sorted(packages)))}"
 
 
 def add(

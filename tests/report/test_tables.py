@@ -217,7 +217,7 @@ def check_table(table: TerminalTable, width: int) -> None:
     )
     assert not wanted - shown, text
     # Names and headings may be folded, so their letters are counted.
-    whole = "".join(cell for column, cell in cells if column.kind == "text")
+    whole = "".join(cell for column, cell in cells if column.kind in ("text", "prose"))
     whole += "".join(column.heading for column in table.columns if column.kind == "figure")
     assert not Counter("".join(whole.split())) - Counter(text), text
 
@@ -257,6 +257,13 @@ def test_pictures_go_first_and_names_are_folded_at_their_punctuation() -> None:
         "                       7654321",
     ]
     assert render(table, 20).splitlines()[-2:] == ["a-long-name_ 1234567", "of.a/file    7654321"]
+
+
+def test_figures_stand_in_the_line_of_their_headings() -> None:
+    table = TerminalTable([*texts(""), *figures("one", "two", "three")])
+    table.row("name", *("1" * 20, "2" * 20, "3" * 20))
+    lines = [line.split() for line in render(table, 50).splitlines()]
+    assert lines == [["one", "two"], ["three"], ["name", "1" * 20, "2" * 20], ["3" * 20]]
 
 
 def test_a_repeated_table_has_its_names_in_each_part() -> None:

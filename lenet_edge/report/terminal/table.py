@@ -14,6 +14,7 @@ from typing import Literal
 
 from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from lenet_edge.support.printable import make_printable
 
 # Widths to which the first column and other texts are folded before figures take several lines.
 _FIRST_WIDTH, _TEXT_WIDTH = 20, 12
+_PROSE_WIDTH = 40  # of a column beside others
 _HEADING_WIDTH = 16  # of a figure
 _LEAST_WIDTH = 4  # of a text on a terminal that has too little room for anything
 
@@ -32,12 +34,13 @@ class TableColumn:
 
     Attributes:
         heading: its heading.
-        kind: "text" is folded; of a "path", the start may be left out; a "figure" is never cut; a
-            "picture" is left out first.
+        kind: "text" is folded; of a "path", the start may be left out; "prose", in the last column,
+            goes below its row if it has little room; a "figure" is never cut; a "picture" is left
+            out first.
     """
 
     heading: str = ""
-    kind: Literal["text", "path", "figure", "picture"] = "text"
+    kind: Literal["text", "path", "prose", "figure", "picture"] = "text"
 
 
 @dataclass
@@ -88,11 +91,25 @@ class TerminalTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table for the width of the terminal."""
+        natural = [self._natural_width(number) for number in range(len(self.columns))]
+        room = options.max_width - sum(natural[:-1]) - 2 * (len(natural) - 1)
+        if self.columns[-1].kind == "prose" and room < min(natural[-1], _PROSE_WIDTH):
+            yield from self._with_prose_below(options.max_width)
+            return
         for layout in self._layouts(options.max_width):
             for number, block in enumerate(self.blocks):
                 if block.title is not None:
                     yield Text(block.title, style="bold")
                 yield self._draw(block, layout, has_headings=not number)
+
+    def _with_prose_below(self, width: int) -> Iterator[Table | Padding]:
+        """Yield each row without its last cell, and that cell below it."""
+        columns = [[number] for number in range(len(self.columns) - 1)]
+        layout = self._widen(self._layout(columns, 2, True), width)
+        rows = [row for block in self.blocks for row in block.rows]
+        for number, row in enumerate(rows):
+            yield self._draw(TableBlock(None, [row]), layout, has_headings=not number)
+            yield Padding(Text(row[0][-1], style=row[2]), (0, 0, 0, 2))
 
     def _layouts(self, width: int) -> Iterator[_Layout]:
         """Yield the layout of the table, or those of its repetitions."""
@@ -128,7 +145,7 @@ class TerminalTable:
         columns = [
             stacks.get(number, [number])
             for number, column in enumerate(self.columns)
-            if number in stacks or column.kind in ("text", "path")
+            if number in stacks or self._is_text([number])
         ]
         return self._layout(columns, gap, True)
 
@@ -142,18 +159,23 @@ class TerminalTable:
         return _Layout(columns, widths, gap)
 
     def _widen(self, layout: _Layout, width: int) -> _Layout:
-        """Give the room that is left to the texts, the first ones first; narrow them if needed."""
+        """Give the room that is left to the texts with most lines; narrow them if needed."""
         widths = layout.widths
         foldable = [n for n, stack in enumerate(layout.columns) if self._is_text(stack)]
-        for n in foldable:
-            missing = self._natural_width(layout.columns[n][0]) - widths[n]
-            widths[n] += max(0, min(missing, width - layout.width))
+
+        def num_folds(n: int) -> int:
+            cells = (row[0][layout.columns[n][0]] for block in self.blocks for row in block.rows)
+            lines = (line for cell in cells for line in cell.split("\n"))
+            return sum(cell_len(line) // (widths[n] + 1) for line in lines)
+
+        while layout.width < width and any(map(num_folds, foldable)):
+            widths[max(foldable, key=num_folds)] += 1
         while layout.width > width and any(widths[n] > _LEAST_WIDTH for n in foldable):
             widths[max(foldable, key=lambda n: widths[n])] -= 1
         return layout
 
     def _is_text(self, stack: Sequence[int]) -> bool:
-        return self.columns[stack[0]].kind in ("text", "path")
+        return self.columns[stack[0]].kind in ("text", "path", "prose")
 
     def _natural_width(self, number: int) -> int:
         column = self.columns[number]
@@ -186,10 +208,10 @@ class TerminalTable:
         """Yield the text of each column of a layout, from the cells or headings of a row."""
         most = max(map(len, layout.columns))
         for stack, width in zip(layout.columns, layout.widths, strict=True):
-            is_path = self.columns[stack[0]].kind == "path"
-            shorten = end_of_name if is_path else _fold
+            kind = self.columns[stack[0]].kind
+            shorten = end_of_name if kind == "path" else _fold
             lines = [shorten(cells[number], width) for number in stack]
-            if len(stack) > 1:  # the lines of all stacks are at the same height
+            if kind == "figure":  # the lines of all stacks are at the same height
                 lines += [""] * (most - len(stack))
             yield "\n".join(lines)
 
