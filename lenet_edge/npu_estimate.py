@@ -69,6 +69,8 @@ def estimate_npu(artifact: Artifact, accelerator: str) -> NpuEstimate:
         raise MissingPackageError("ethos-u-vela", "ethos-u")
     if artifact.format != "tflite":
         raise TargetError(f"{artifact.name} is {artifact.format}; Vela compiles only .tflite files")
+    if artifact.precision == "int4":
+        raise TargetError(f"Vela takes no int4 weights, as in {artifact.name}; give the int8 file")
     with temporary_folder() as folder:
         command = [
             *python_module("ethosu.vela", str(artifact.path.absolute())),

@@ -51,7 +51,7 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
     help="Repeatable. native is the network as C code, which needs no runtime. wasm is that code"
     " for browsers. ncnn is a .param and a .bin file for ncnn. c is the int8 TFLite file and the"
     " same file as a C array for TensorFlow Lite Micro. firmware is a folder that"
-    " builds for --board, with the int8 C file.",
+    " builds for --board, with the int8 C file; with --int4 alone, the int4 one.",
 )
 @option(
     _FORMATS,

@@ -53,7 +53,6 @@ __all__ = [
 ]
 
 _GOOD_AGREEMENT = 0.99
-_FIRMWARE = ("native", "int8")  # the C file in a firmware folder
 
 
 def export(
@@ -113,9 +112,9 @@ def export(
             f"ALARM: int8 is calibrated with images of {test.name}, which are not those of"
             f" {checkpoint.name}, so its files may be wrong; give its own with --calibration"
         )
-    c_file = None
+    c_file, firmware_precision = None, _firmware_precision(precisions)
     if options.board:  # a program that is too large is refused before any file is written
-        c_file = convert_file(source, *_FIRMWARE, images, options)
+        c_file = convert_file(source, "native", firmware_precision, images, options)
         footprint = firmware.check(c_file.content, checkpoint.name, options.board)
     _keep_checkpoint(source.artifact, output_dir)
     logits = _record_reference(source, evaluation, output_dir) if evaluation else None
@@ -123,7 +122,8 @@ def export(
     artifacts = []
     for format, precision in planned:
         try:
-            converted = c_file if (format, precision) == _FIRMWARE else None
+            is_firmware = (format, precision) == ("native", firmware_precision)
+            converted = c_file if is_firmware else None
             artifact = export_file(
                 source, format, precision, images, options, output_dir, converted
             )
@@ -142,8 +142,8 @@ def export(
     if options.board:
         made = {(artifact.format, artifact.precision): artifact for artifact in artifacts}
         pictures = evaluation.images if evaluation else images.arrays[0]
-        tflite = made["tflite", "int8"].path
-        note(firmware.write(made[_FIRMWARE], tflite, pictures, options.board, footprint))
+        c_code, tflite = (made[format, firmware_precision] for format in ("native", "tflite"))
+        note(firmware.write(c_code, tflite.path, pictures, options.board, footprint))
     return artifacts
 
 
@@ -177,8 +177,19 @@ def _calibrate(
     return images
 
 
-# The files that the choices without a format of their own are made from.
-_DERIVED = {"c": (("tflite", "int8"),), "firmware": (("tflite", "int8"), _FIRMWARE)}
+_DERIVED = ("c", "firmware")  # the choices without a format of their own
+
+
+def _sources(choice: str, precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the files that one of `_DERIVED` is made from."""
+    if choice == "c":
+        return [("tflite", "int8")]
+    return [(format, _firmware_precision(precisions)) for format in ("tflite", "native")]
+
+
+def _firmware_precision(precisions: Sequence[str]) -> str:
+    """Return the precision of the C file in a firmware folder: int4 if only that is chosen."""
+    return "int4" if "int4" in precisions and "int8" not in precisions else "int8"
 
 
 def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
@@ -189,10 +200,12 @@ def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, s
         for format in formats
         if format not in _DERIVED and precision in converter_of(format).PRECISIONS
     ]
-    needed = [job for format in formats for job in _DERIVED.get(format, ())]
+    needed = [
+        job for choice in formats if choice in _DERIVED for job in _sources(choice, precisions)
+    ]
     planned += [job for job in dict.fromkeys(needed) if job not in planned]
     for precision in precisions:
-        if precision not in {name for _, name in planned} and not _DERIVED.keys() >= set(formats):
+        if precision not in {name for _, name in planned} and not set(_DERIVED) >= set(formats):
             raise LenetEdgeError(
                 f"{precision} is not available for {' and '.join(formats)}; add another --format"
             )

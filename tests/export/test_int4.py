@@ -8,7 +8,7 @@ import pytest
 
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export import int4
+from lenet_edge.export import exporter, int4
 from lenet_edge.export.embed import read_tflite, write_tflite
 from lenet_edge.export.native import compiler, tflite_graph
 from lenet_edge.inspection import inspect_graph
@@ -113,6 +113,16 @@ def test_two_weights_of_minus_eight_stay_bytes(facts: dict[str, int], is_packed:
     content = dense_file(**{"inputs": 30, **facts})
     code = compiler.compile_tflite(content, "net", "net.tflite")
     assert ("void dense_int4(" in code.source) == is_packed
+
+
+@pytest.mark.parametrize(
+    ("chosen", "precision"), [((), "int8"), (("int4",), "int4"), (("int8", "int4"), "int8")]
+)
+def test_firmware_takes_int4_if_only_that_is_chosen(
+    chosen: tuple[str, ...], precision: str
+) -> None:
+    jobs = exporter.jobs(("firmware",), ("float32", *chosen))
+    assert jobs == [("tflite", precision), ("native", precision)]
 
 
 def test_model_without_dense_layers() -> None:

@@ -7,7 +7,7 @@
 #define __m512i emulated_512
 #define __mmask16 emulated_mask
 typedef unsigned short emulated_mask;
-typedef struct { int32_t v[16]; } emulated_512;
+typedef int32_t emulated_512 __attribute__((vector_size(64)));
 E emulated_512 emulated_from(const void *p) { emulated_512 r; memcpy(&r, p, 64); return r; }
 #define LANEWISE(name, T, N, expression) \
   E emulated_512 emulated_##name(emulated_512 a, emulated_512 b) { T x[N], y[N], r[N]; memcpy(x, &a, 64); memcpy(y, &b, 64); \
@@ -27,18 +27,18 @@ E emulated_512 emulated_srli_epi64(emulated_512 a, int n) { uint64_t x[8]; memcp
 E emulated_512 emulated_slli_epi64(emulated_512 a, int n) { uint64_t x[8]; memcpy(x, &a, 64); for (int i = 0; i < 8; i++) x[i] <<= n; return emulated_from(x); }
 E emulated_512 emulated_srli_epi32(emulated_512 a, int n) { uint32_t x[16]; memcpy(x, &a, 64); for (int i = 0; i < 16; i++) x[i] >>= n; return emulated_from(x); }
 E emulated_512 emulated_slli_epi32(emulated_512 a, int n) { uint32_t x[16]; memcpy(x, &a, 64); for (int i = 0; i < 16; i++) x[i] <<= n; return emulated_from(x); }
-E emulated_512 emulated_srai_epi32(emulated_512 a, int n) { for (int i = 0; i < 16; i++) a.v[i] >>= n; return a; }
-E emulated_512 emulated_set1_epi32(int32_t v) { emulated_512 r; for (int i = 0; i < 16; i++) r.v[i] = v; return r; }
+E emulated_512 emulated_srai_epi32(emulated_512 a, int n) { for (int i = 0; i < 16; i++) a[i] >>= n; return a; }
+E emulated_512 emulated_set1_epi32(int32_t v) { emulated_512 r; for (int i = 0; i < 16; i++) r[i] = v; return r; }
 E emulated_512 emulated_set1_epi64(int64_t v) { int64_t x[8]; for (int i = 0; i < 8; i++) x[i] = v; return emulated_from(x); }
 E emulated_512 emulated_set1_epi8(char v) { char x[64]; memset(x, v, 64); return emulated_from(x); }
 E emulated_512 emulated_setzero(void) { return emulated_set1_epi32(0); }
-E emulated_512 emulated_blend(unsigned mask, emulated_512 a, emulated_512 b) { for (int i = 0; i < 16; i++) if (mask >> i & 1) a.v[i] = b.v[i]; return a; }
-E emulated_512 emulated_cvtepi8_epi32(__m128i a) { int8_t x[16]; emulated_512 r; memcpy(x, &a, 16); for (int i = 0; i < 16; i++) r.v[i] = x[i]; return r; }
+E emulated_512 emulated_blend(unsigned mask, emulated_512 a, emulated_512 b) { for (int i = 0; i < 16; i++) if (mask >> i & 1) a[i] = b[i]; return a; }
+E emulated_512 emulated_cvtepi8_epi32(__m128i a) { int8_t x[16]; emulated_512 r; memcpy(x, &a, 16); for (int i = 0; i < 16; i++) r[i] = x[i]; return r; }
 E emulated_512 emulated_cvtepi8_epi16(__m256i a) { int8_t x[32]; int16_t r[32]; memcpy(x, &a, 32); for (int i = 0; i < 32; i++) r[i] = x[i]; return emulated_from(r); }
-E __m128i emulated_cvtepi32_epi8(emulated_512 a) { int8_t x[16]; __m128i r; for (int i = 0; i < 16; i++) x[i] = (int8_t)a.v[i]; memcpy(&r, x, 16); return r; }
+E __m128i emulated_cvtepi32_epi8(emulated_512 a) { int8_t x[16]; __m128i r; for (int i = 0; i < 16; i++) x[i] = (int8_t)a[i]; memcpy(&r, x, 16); return r; }
 E void emulated_mask_store(void *to, unsigned mask, __m128i a) { char x[16]; memcpy(x, &a, 16); for (int i = 0; i < 16; i++) if (mask >> i & 1) ((char *)to)[i] = x[i]; }
-E emulated_512 emulated_dpbusd(emulated_512 s, emulated_512 a, emulated_512 b) { uint8_t x[64]; int8_t y[64]; memcpy(x, &a, 64); memcpy(y, &b, 64); for (int i = 0; i < 64; i++) s.v[i / 4] += x[i] * y[i]; return s; }
-E emulated_512 emulated_dpwssd(emulated_512 s, emulated_512 a, emulated_512 b) { int16_t x[32], y[32]; memcpy(x, &a, 64); memcpy(y, &b, 64); for (int i = 0; i < 32; i++) s.v[i / 2] += x[i] * y[i]; return s; }
+E emulated_512 emulated_dpbusd(emulated_512 s, emulated_512 a, emulated_512 b) { uint8_t x[64]; int8_t y[64]; memcpy(x, &a, 64); memcpy(y, &b, 64); for (int i = 0; i < 64; i++) s[i / 4] += x[i] * y[i]; return s; }
+E emulated_512 emulated_dpwssd(emulated_512 s, emulated_512 a, emulated_512 b) { int16_t x[32], y[32]; memcpy(x, &a, 64); memcpy(y, &b, 64); for (int i = 0; i < 32; i++) s[i / 2] += x[i] * y[i]; return s; }
 E emulated_512 emulated_set_epi16(const short *v) { short r[32]; for (int i = 0; i < 32; i++) r[i] = v[31 - i]; return emulated_from(r); }
 E __m256i emulated_dpbusd_256(__m256i s, __m256i a, __m256i b) { int32_t v[8]; uint8_t x[32]; int8_t y[32]; memcpy(v, &s, 32); memcpy(x, &a, 32); memcpy(y, &b, 32); for (int i = 0; i < 32; i++) v[i / 4] += x[i] * y[i]; memcpy(&s, v, 32); return s; }
 E __m256i emulated_dpwssd_256(__m256i s, __m256i a, __m256i b) { int32_t v[8]; int16_t x[16], y[16]; memcpy(v, &s, 32); memcpy(x, &a, 32); memcpy(y, &b, 32); for (int i = 0; i < 16; i++) v[i / 2] += x[i] * y[i]; memcpy(&s, v, 32); return s; }
