@@ -126,6 +126,7 @@ def _label_points(
         threads = point.measurement.num_threads
         text = names[point.measurement.artifact] + (f" ×{threads}" if threads > 1 else "")
         width, height = 5.2 * len(text) * scale, 11 * scale
+        fallback = None
         for dx, dy, align in (
             (0, radius + 2, "center"), (0, -radius - 11, "center"), (radius + 2, -4, "left"),
             (-radius - 2, -4, "right"), (radius, radius, "left"), (radius, -radius - 11, "left"),
@@ -137,15 +138,20 @@ def _label_points(
                 frame.x0 <= box[0] and box[2] <= frame.x1
                 and frame.y0 <= box[1] and box[3] <= frame.y1
             )  # fmt: skip
-            is_free = not any(_overlap(box, other) for other in occupied)
-            if is_inside and (is_free or (point.chosen and dy > radius)):
-                axes.annotate(
-                    text, (point.latency_s * 1e6, 100 * point.right), xytext=(dx, dy),
-                    textcoords="offset points", ha=align, va="bottom", fontsize=8.5, color=INK,
-                    fontweight="bold" if point.chosen else "normal", zorder=5,
-                )  # fmt: skip
-                occupied.append(box)
+            if is_inside and not any(_overlap(box, other) for other in occupied):
                 break
+            if is_inside and point.chosen:  # its label may cover a mark
+                fallback = fallback or (dx, dy, align, box)
+        else:
+            if not fallback:
+                continue
+            dx, dy, align, box = fallback
+        axes.annotate(
+            text, (point.latency_s * 1e6, 100 * point.right), xytext=(dx, dy),
+            textcoords="offset points", ha=align, va="bottom", fontsize=8.5, color=INK,
+            fontweight="bold" if point.chosen else "normal", zorder=5,
+        )  # fmt: skip
+        occupied.append(box)
 
 
 def _overlap(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
