@@ -105,6 +105,7 @@ def train(
     teacher: PathLike | None = None,
     seeds: int = 1,
     mlflow: PathLike | None = None,
+    quantize: Literal["int8", "int4"] | None = None,
     resume: bool = False,
     output: PathLike | None = None,
     progress: Progress = "auto",
@@ -126,6 +127,7 @@ def train(
         seeds: the number of trainings, with the seeds from `seed` on. The model with the median
             accuracy becomes the checkpoint.
         mlflow: the folder of an MLflow store that gets the training.
+        quantize: "int8" or "int4" for quantization-aware training; None for float.
         resume: continue a training that was interrupted.
         output: the checkpoint, a .keras file; None means exported/NETWORK.keras.
         progress: see `targets`.
@@ -158,6 +160,7 @@ def train(
             None if teacher is None else Path(teacher),
             seeds,
             None if mlflow is None else Path(mlflow),
+            quantize,
         )
     assert result is not None  # that is for the strategy "multi-worker"
     return result

@@ -46,6 +46,7 @@ SLOW = (
     "estimate lenet_int8.tflite --accelerator ethos-u55-128",
     "export lenet.keras --all --format tflite --format onnx --format native --format wasm"
     " --format c --dataset few.npz --output-dir out",
+    "finetune lenet.keras --dataset few.npz --epochs 1 --output tuned.keras",
     "fleet up --port {port}",
     "fleet status --port {port}",
     "fleet down --port {port}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +20,11 @@ from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import say, write_json
 from lenet_edge.support.printable import make_printable
 
+if TYPE_CHECKING:
+    from lenet_edge.flows.train import TrainingResult
 
-def _written_beside(checkpoint: Path) -> tuple[str, ...]:
+
+def written_beside(checkpoint: Path) -> tuple[str, ...]:
     """Return the names of the manifest, of other seeds and of the record of a training."""
     record = ("history.json", "state.npz", "curve.png")
     stem = checkpoint.stem
@@ -67,13 +71,20 @@ def _written_beside(checkpoint: Path) -> tuple[str, ...]:
     help="Train N times, with the seeds from --seed on. The model with the median accuracy is the"
     " checkpoint; the folder NAME.seeds keeps all.",
 )
+@option(
+    TRAINING,
+    "--quantize",
+    type=StringChoice(["int8", "int4"]),
+    help="Round weights and activations in the last fifth of the epochs, as the int8 file does"
+    " (quantization-aware training). int4: the weights of dense layers have 4 bits.",
+)
 @option(TRAINING, "--resume", is_flag=True, help="Continue a training that was interrupted.")
 @dataset_options
 @option(
     OUTPUT,
     "checkpoint",
     "--output",
-    type=OutputFile(".keras", regular=True, written=_written_beside),
+    type=OutputFile(".keras", regular=True, written=written_beside),
     default=lambda: DEFAULT_DIR / f"{click.get_current_context().params['network']}.keras",
     show_default=f"{DEFAULT_DIR}/NETWORK.keras",
     help="Checkpoint to write.",
@@ -92,6 +103,7 @@ def command(
     strategy: str | None,
     teacher: Path | None,
     seeds: int,
+    quantize: str | None,
     resume: bool,
     checkpoint: Path,
     mlflow: Path | None,
@@ -105,6 +117,7 @@ def command(
 
     \b
     Example: lenet-edge train --recipe best
+    Example: lenet-edge train --quantize int8
     Example: lenet-edge train --network resnet-8
     Example: lenet-edge train --seeds 5
     Example: lenet-edge train --strategy mirrored
@@ -128,19 +141,27 @@ def command(
         teacher,
         seeds,
         mlflow,
+        quantize,
     )
     if result is None:
         say("Done; the first worker has written the checkpoint")
         return
     if str(json_file) != "-":
-        click.echo(
-            make_printable(
-                f"{result.artifact.path}: {result.test_accuracy:.2%} of"
-                f" {result.num_test_images:,} test images right"
-                f" ({result.artifact.size_bytes:,} bytes)"
-            )
-        )
+        say_result(result)
         if result.seeds:
             click.echo(f"Test accuracy: {result.seeds}")
     if json_file:
         write_json(json_file, result.to_json())
+
+
+def say_result(result: TrainingResult) -> None:
+    """Print the checkpoint with its accuracy, that of the quantized network if it has one."""
+    precision = result.history.settings.quantize
+    rounded = f" in {precision}" if precision else ""
+    click.echo(
+        make_printable(
+            f"{result.artifact.path}: {result.test_accuracy:.2%} of"
+            f" {result.num_test_images:,} test images right{rounded}"
+            f" ({result.artifact.size_bytes:,} bytes)"
+        )
+    )

@@ -35,6 +35,7 @@ def train(
     report: Callable[[loop.TrainingProgress], None] = lambda progress: None,
     replicas: Replicas | None = None,
     teacher: Teacher | None = None,
+    start: loop.StartingModel | None = None,
 ) -> tuple[Artifact, History]:
     """Train a network, and write the checkpoint and the record of the training.
 
@@ -51,6 +52,7 @@ def train(
         report: called with the progress.
         replicas: the replicas of tf.distribute; None for this process alone.
         teacher: see `loop.train`.
+        start: the model to train; None builds the network of the settings.
 
     Returns:
         The checkpoint and the history of the training.
@@ -70,9 +72,9 @@ def train(
 
     with report_lost_workers() if replicas else contextlib.nullcontext():
         model, history = loop.train(
-            training, test, settings, folder, resume, write_and_report, replicas, teacher=teacher
+            training, test, settings, folder, resume, write_and_report, replicas, start, teacher
         )
-    rule = preprocessing_after_training(training)
+    rule = start.rule if start else preprocessing_after_training(training)
     names, ranges = training.class_names, history.ranges
     artifact = loop.save_checkpoint(model, checkpoint, names, rule, ranges)
     with contextlib.suppress(MissingPackageError):

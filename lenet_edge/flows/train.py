@@ -62,6 +62,7 @@ class TrainingResult:
             "seed": self.history.settings.seed,
             "teacher_sha256": self.history.settings.teacher_sha256 or None,
             "seeds": self.seeds and self.seeds.to_json(),
+            "quantize": self.history.settings.quantize or None,
         }
 
     def __repr__(self) -> str:
@@ -107,6 +108,7 @@ def train(
     teacher: Path | None = None,
     seeds: int = 1,
     mlflow: Path | None = None,
+    quantize: str | None = None,
 ) -> TrainingResult | None:
     """Train a network and write its checkpoint; see `flows.recorded_training.train`.
 
@@ -126,6 +128,7 @@ def train(
         teacher: a Keras classifier to distil; None means none.
         seeds: the number of trainings, with the seeds from `seed` on; see `flows.seeds`.
         mlflow: the folder of an MLflow store that gets the training; None means none.
+        quantize: "int8" or "int4" for quantization-aware training; None for float.
 
     Returns:
         The checkpoint and its history; None in a worker that is not the first, which writes
@@ -156,7 +159,7 @@ def train(
     chosen, adaptation = choose_recipe(recipe, len(training), epochs, batch_size, learning_rate)
     if adaptation:
         console.note(adaptation)
-    settings = TrainingSettings(chosen, seed, network=network)
+    settings = TrainingSettings(chosen, seed, network=network, quantize=quantize or "")
     console.note("Loading TensorFlow ...")
     from lenet_edge.flows.recorded_training import assist
     from lenet_edge.train.distribution import MULTI_WORKER, make_replicas

@@ -98,6 +98,7 @@ ARGUMENTS: dict[str, Callable[[Inputs], Sequence[object]]] = {
     "doctor": lambda i: ("--help",),
     "estimate": lambda i: (i.model, "--accelerator", "ethos-u55-32"),
     "export": lambda i: (i.photo,),
+    "finetune": lambda i: (i.photo,),
     "fleet down": lambda i: ("--port", _free_port()),
     "fleet status": lambda i: ("--port", _free_port()),
     "fleet up": lambda i: ("--inventory", i.results),

@@ -1,0 +1,126 @@
+"""Train a checkpoint a little longer, with the rounding of its int8 or int4 file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_edge.artifacts.file_check import check_format, check_path_encoding
+from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
+from lenet_edge.data.summary import DataSummary
+from lenet_edge.errors import DataError, UsageError
+from lenet_edge.flows.console import Console
+from lenet_edge.flows.train import TrainingResult
+from lenet_edge.train.recipe import FINETUNE, choose_recipe
+from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
+
+if TYPE_CHECKING:
+    from lenet_edge.data.dataset import Dataset
+    from lenet_edge.export.source import ExportSource
+
+
+def finetune(
+    model: Path,
+    output: Path | None,
+    console: Console,
+    quantize: str,
+    epochs: int | None = None,
+    seed: int = 1,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
+    resume: bool = False,
+    stated: StatedInput = NOTHING_STATED,
+) -> TrainingResult:
+    """Train a Keras classifier with rounding, and write it as a new checkpoint.
+
+    Args:
+        model: the checkpoint to start from, a .keras or .h5 file.
+        output: the checkpoint to write, a .keras file; None means NAME_qat.keras beside `model`.
+        console: the display.
+        quantize: "int8" or "int4".
+        epochs: the number of epochs; None means 5, or more for few images.
+        seed: the seed of every random choice.
+        batch_size: the number of images in a batch; None means 128, or fewer for few images.
+        learning_rate: the peak of the learning rate; None means the recipe's.
+        dataset: see `datasets.load`.
+        data_dir: see `datasets.load`.
+        resume: continue a training that was interrupted.
+        stated: the facts about the model's input that the user states.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; its text says if the training can be resumed.
+        ModelFileError: the model cannot be loaded, or a layer is not covered.
+        DataError: the images do not fit the model.
+        LenetEdgeError: the training failed, or another one is unfinished.
+    """
+    if check_format(model) != "keras":
+        raise UsageError(f"{model} is not a Keras model; finetune needs a .keras or .h5 file")
+    output = output or model.with_name(f"{model.stem}_qat.keras")
+    if output.suffix != ".keras":
+        raise UsageError(f"--output {output} must end in .keras")
+    check_path_encoding(output)
+    from lenet_edge.flows import datasets
+
+    training, test = datasets.load_and_describe(console, dataset, data_dir, model, stated)
+    recipe, adaptation = choose_recipe(
+        FINETUNE.name, len(training), epochs, batch_size, learning_rate
+    )
+    if adaptation:
+        console.note(adaptation)
+    console.note("Loading TensorFlow ...")
+    from lenet_edge.flows.recorded_training import train
+    from lenet_edge.train.loop import StartingModel
+
+    with console.alone_in(output.parent):
+        source = _load(model, training, test, console, stated)
+        settings = TrainingSettings(
+            recipe, seed, network="", quantize=quantize, start_sha256=source.artifact.sha256
+        )
+        keras_model = source.model.for_converters
+        keras_model.trainable = True  # frozen layers must adapt to the rounding too
+        start = StartingModel(keras_model, source.artifact.preprocessing)
+        try:
+            with console.training_progress() as report:
+                artifact, history = train(
+                    output, training, test, settings, resume, report, start=start
+                )
+        except KeyboardInterrupt:
+            kept = (training_folder(output) / STATE_FILE).exists()
+            raise KeyboardInterrupt(
+                "Stopped; go on with the same command and --resume"
+                if kept
+                else "Stopped before the first epoch was done; nothing was kept"
+            ) from None
+    return TrainingResult(artifact, history, len(test), DataSummary.of(training, test))
+
+
+def _load(
+    path: Path, training: Dataset, test: Dataset, console: Console, stated: StatedInput
+) -> ExportSource:
+    """Load the model, settle the preprocessing of its images, and check that the data fit it.
+
+    Raises:
+        DataError: the images or the classes are not those of the model.
+    """
+    from lenet_edge.export.settle_input import Options, prepare
+
+    source, _, evaluation = prepare(path, training, test, Options(stated=stated), console.note)
+    if evaluation is None or source.image_shape != training.image_shape:
+        taken, given = (
+            " x ".join(map(str, shape)) for shape in (source.image_shape, training.image_shape)
+        )
+        raise DataError(
+            f"{path.name} takes images of {taken}, and {training.name} has {given}; give its own"
+            " images with --dataset"
+        )
+    classes, expected = len(training.class_names), source.num_classes
+    if classes != expected:
+        raise DataError(
+            f"{path.name} has {expected} classes, and {training.name} has {classes}; give its own"
+            " images with --dataset"
+        )
+    if source.artifact.preprocessing.channels == "gray" and training.image_shape[-1] == 3:
+        raise DataError(f"{path.name} takes gray images in three channels; finetune cannot")
+    return source
