@@ -2,7 +2,8 @@
 
 A network of this module rounds weights, biases and activations to the values of the int8 file:
 
-- Weights have a symmetric scale for each output channel, and 8 or 4 bits.
+- Weights of 8 bits have a symmetric scale for each output channel. Weights of 4 bits have one for
+  the layer, because several TFLite runtimes refuse more.
 - Activations have a scale and a zero point for each tensor.
 - Batch normalization is folded into the layer before it, with its moving statistics.
 - A ReLU is part of the layer before it. A max-pool may be between the two, because they commute.
@@ -147,6 +148,23 @@ class FakeQuantizedNetwork:
         self.ranges = {
             name: tf.Variable((0.0, 1.0), trainable=False, name=f"range_{name}") for name in names
         }
+        self._scales = {
+            step: tf.Variable(1.0, trainable=False) for step in self.steps if self.bits(step) == 4
+        }
+
+    @classmethod
+    def load(cls, model: Any, ranges: TrainedRanges) -> FakeQuantizedNetwork:
+        """Return the network of a checkpoint with its trained ranges.
+
+        Raises:
+            ModelFileError: the ranges are those of another model.
+        """
+        network = cls(model, ranges.precision)
+        for name, variable in network.ranges.items():
+            variable.assign(_entry(ranges.activations, name))
+        for step, variable in network._scales.items():
+            variable.assign(_entry(ranges.weights, step.name).scales[0])
+        return network
 
     def forward(
         self,
@@ -173,7 +191,7 @@ class FakeQuantizedNetwork:
                 output = step.other(inputs)
             else:
                 kernel, bias = step.folded()
-                kernel, scales = round_weights(kernel, self.bits(step))
+                kernel, scales = self._round_weights(step, kernel)
                 low, high = limits[_source(step.inputs[0]).name]
                 bias = _round_to(bias, scales * (high - low) / 255)
                 if step in pairs and convolve_and_pool:
@@ -261,6 +279,22 @@ class FakeQuantizedNetwork:
                 pairs[step] = readers[0]
         return pairs
 
+    def _round_weights(self, step: QuantizedStep, kernel: Any) -> tuple[Any, Any]:
+        """Return the rounded kernel of a step, and the scale of each channel."""
+        quantization = tf.quantization
+        if step in self._scales:
+            scale = tf.convert_to_tensor(self._scales[step])
+            rounded = quantization.fake_quant_with_min_max_vars(
+                kernel, -7 * scale, 7 * scale, 4, narrow_range=True
+            )
+            return rounded, tf.fill(kernel.shape[-1:], scale)
+        flat = tf.reshape(kernel, (-1, kernel.shape[-1]))
+        largest = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), _MIN_WEIGHT))
+        rounded = quantization.fake_quant_with_min_max_vars_per_channel(
+            flat, -largest, largest, narrow_range=True
+        )
+        return tf.reshape(rounded, kernel.shape), largest / 127
+
     def bits(self, step: QuantizedStep) -> int:
         """Return the bits of the weights of a step: 4 in the dense layers of an int4 training."""
         return 4 if self.precision == "int4" and step.kind == "dense" else 8
@@ -278,6 +312,8 @@ class FakeQuantizedNetwork:
             self.forward(images, observed)
             return observed
 
+        for step, variable in self._scales.items():
+            variable.assign(_best_scale(step.folded()[0].numpy()))
         found = [tf.nest.map_structure(lambda x: x.numpy(), observe(batch)) for batch in batches]
         ends = (INPUT, self._end.name)
         for name, variable in self.ranges.items():
@@ -291,7 +327,7 @@ class FakeQuantizedNetwork:
         """Give the Keras model the rounded weights, so that its float files have them too."""
         for step in self.steps:
             if step.kernel is not None:
-                rounded, _ = round_weights(step.folded()[0], self.bits(step))
+                rounded, _ = self._round_weights(step, step.folded()[0])
                 weights = tf.math.divide_no_nan(rounded, step.factor())
                 step.kernel.assign(tf.reshape(weights, step.kernel.shape))
 
@@ -300,20 +336,18 @@ class FakeQuantizedNetwork:
         weights = {}
         for step in self.steps:
             if step.kernel is not None:
-                scales = round_weights(step.folded()[0], self.bits(step))[1].numpy().tolist()
-                weights[step.name] = WeightScales(self.bits(step), tuple(scales))
+                _, scales = self._round_weights(step, step.folded()[0])
+                weights[step.name] = WeightScales(self.bits(step), tuple(scales.numpy().tolist()))
         limits = {name: tuple(value.numpy().tolist()) for name, value in self.ranges.items()}
         return TrainedRanges(self.precision, limits, weights)
 
 
-def round_weights(kernel: Any, bits: int) -> tuple[Any, Any]:
-    """Return a kernel rounded to integers of some bits, and the scale of each channel."""
-    flat = tf.reshape(kernel, (-1, kernel.shape[-1]))
-    largest = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), _MIN_WEIGHT))
-    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-        flat, -largest, largest, bits, narrow_range=True
-    )
-    return tf.reshape(rounded, kernel.shape), largest / (2 ** (bits - 1) - 1)
+def _best_scale(kernel: Any) -> float:
+    """Return the scale for weights of 4 bits with the least squared error."""
+    largest = max(float(np.abs(kernel).max()), _MIN_WEIGHT) / 7
+    scales = largest * np.linspace(1, 0.2, 41)
+    errors = [np.square(np.clip(np.round(kernel / s), -7, 7) * s - kernel).sum() for s in scales]
+    return float(scales[np.argmin(errors)])
 
 
 def _round_to(values: Any, scales: Any) -> Any:

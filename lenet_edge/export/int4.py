@@ -78,7 +78,9 @@ def choose_scales(weights: Floats) -> Floats:
     """
     scales, errors = _least_error(weights)
     scale, error = _least_error(weights.reshape(1, -1))
-    return scale if error[0] < _LITTLE * errors.sum() else scales
+    # Weights that were rounded in training have one scale and no error but that of float32.
+    negligible = 1e-9 * np.square(weights).sum()
+    return scale if error[0] < _LITTLE * errors.sum() + negligible else scales
 
 
 def pack(values: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,239 @@
+"""Quantization-aware training: the exported file computes what the training computed."""
+
+import dataclasses
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.artifacts.trained_ranges import TrainedRanges, read_ranges
+from lenet_edge.classifier_io import infer_all, to_model_input
+from lenet_edge.data import mnist
+from lenet_edge.data.dataset import Dataset
+from lenet_edge.errors import ModelFileError
+from lenet_edge.fake_quantization import FakeQuantizedNetwork
+from lenet_edge.runtimes import get_target, open_session
+from tests.conftest import LenetEdge, first_images
+
+EXPORTED = Path(__file__).parents[2] / "exported"
+pytestmark = pytest.mark.costly
+
+
+def build_foreign(size: int = 28) -> Any:
+    """Build a classifier of somebody else: functional, nested, with most of the covered layers."""
+    from lenet_edge.model import tf
+
+    layers = tf.keras.layers
+    image = tf.keras.Input((size, size, 1))
+    stem = tf.keras.Sequential(
+        [
+            tf.keras.Input((size, size, 1)),
+            layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(6.0),
+        ],
+        name="stem",
+    )
+    values = stem(image)
+    shortcut = values
+    values = layers.ZeroPadding2D(1)(values)
+    values = layers.DepthwiseConv2D(3, use_bias=False)(values)
+    values = layers.BatchNormalization(scale=False)(values)
+    values = layers.Activation("relu")(values)
+    values = layers.Conv2D(8, 1, activation="linear")(values)
+    values = layers.ReLU()(layers.Add()([values, shortcut]))
+    values = layers.AveragePooling2D(2)(values)
+    values = layers.SeparableConv2D(12, 3, activation="relu")(values)
+    values = layers.Dropout(0.1)(layers.GlobalAveragePooling2D()(values))
+    values = layers.Dense(10)(values)
+    return tf.keras.Model(image, layers.Softmax()(values), name="foreign")
+
+
+def build_small() -> Any:
+    """Build a classifier that trains in a second."""
+    from lenet_edge.model import tf
+
+    layers = tf.keras.layers
+    return tf.keras.Sequential(
+        [
+            tf.keras.Input((28, 28, 1)),
+            layers.Conv2D(4, 3, strides=3, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+
+
+def settings(epochs: int, quantize: str = "int8") -> Any:
+    from lenet_edge.train.recipe import FINETUNE
+    from lenet_edge.train.saved_state import TrainingSettings
+
+    recipe = dataclasses.replace(FINETUNE, epochs=epochs, augmentation=None)
+    return TrainingSettings(recipe, quantize=quantize, start_sha256="0")
+
+
+def predict_file(path: Path, images: Any) -> Any:
+    artifact = load_artifact(path)
+    target = {".tflite": "litert-xnnpack", ".onnx": "onnxruntime-cpu"}[path.suffix]
+    with closing(open_session(artifact, get_target(target))) as session:
+        return infer_all(session, to_model_input(images, artifact), 100)
+
+
+def scales_in(path: Path) -> list[float]:
+    """Return the scales of a .tflite file's tensors with one scale."""
+    from lenet_edge.export.native import tflite_graph
+
+    graph = tflite_graph.read(path.read_bytes(), path.name)
+    tensors = [tensor for operator in graph.operators for tensor in operator.inputs if tensor]
+    return [tensor.scale for tensor in (*tensors, *graph.outputs) if len(tensor.scales) == 1]
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    parts = {"train": first_images(mnist.load("train"), 2000), "test": mnist.load("test")}
+    path = tmp_path / "few.npz"
+    arrays = {f"x_{name}": part.images for name, part in parts.items()}
+    np.savez(path, **arrays, **{f"y_{name}": part.labels for name, part in parts.items()})
+    return path
+
+
+def test_the_exported_files_predict_what_the_network_predicts(
+    tmp_path: Path, test_part: Dataset
+) -> None:
+    from lenet_edge.export.checkpoint import load_checkpoint
+    from lenet_edge.export.exporter import export
+    from lenet_edge.model import tf
+    from lenet_edge.train import fused_forward, loop
+
+    training = first_images(mnist.load("train"), 1280)
+    for precision, bits in (("int8", 8), ("int4", 4)):
+        model = load_checkpoint(EXPORTED / "lenet.keras")
+        network = FakeQuantizedNetwork(model, precision)
+        images = training.images / np.float32(255)
+        network.calibrate(np.array_split(images, 10))
+        network.round_model()
+        pooled = network.forward(images, convolve_and_pool=fused_forward.convolve_and_pool)
+        assert np.mean(np.abs(pooled - network(images)) < 1e-3) > 0.99
+        ranges = network.trained_ranges()
+        assert [ranges.weights[name].bits for name in ("conv1", "conv2", "dense1")] == [8, 8, bits]
+        checkpoint = tmp_path / "lenet.keras"
+        loop.save_checkpoint(model, checkpoint, training.class_names, ranges=ranges)
+        assert load_artifact(checkpoint).settings == (f"quantize={precision}",)
+        assert tf.keras.models.load_model(checkpoint).count_params() == 60_074
+        notes: list[str] = []
+        (file,) = export(checkpoint, tmp_path, training, first_images(test_part, 100), ["tflite"],
+                         [precision], note=notes.append)  # fmt: skip
+        assert f"calibration: trained ranges for tflite {precision}" in notes
+        assert file.calibration == "trained ranges"
+        network = FakeQuantizedNetwork.load(load_checkpoint(checkpoint), ranges)
+        expected = loop.predict_logits(network, test_part)
+        actual = predict_file(file.path, test_part.images)
+        assert np.mean(expected.argmax(axis=1) == actual.argmax(axis=1)) >= 0.9995
+        assert np.mean(np.abs(expected - actual) < 1e-3) > 0.99
+        assert np.mean(expected.argmax(axis=1) == test_part.labels) > 0.99
+        found = scales_in(file.path)
+        wanted = [(high - low) / 255 for low, high in ranges.activations.values()]
+        wanted += [entry.scales[0] for entry in ranges.weights.values() if entry.bits == 4]
+        for scale in wanted:
+            assert any(abs(scale - other) < 1e-5 * scale for other in found), scale
+
+
+def test_finetune_writes_a_checkpoint_with_ranges(
+    lenet_edge_here: LenetEdge, few: Path, tmp_path: Path
+) -> None:
+    build_small().save(tmp_path / "small.keras")
+    done = lenet_edge_here(
+        "finetune", "small.keras", "--dataset", few, "--epochs", "2", "--quantize", "int4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "10,000 test images right in int4" in done.stdout
+    ranges = read_ranges(tmp_path / "small_qat.keras")
+    assert ranges is not None
+    assert sorted(entry.bits for entry in ranges.weights.values()) == [4, 8]
+
+
+def test_a_foreign_model_is_trained_and_exported(tmp_path: Path, test_part: Dataset) -> None:
+    from lenet_edge.export.exporter import Options, export
+    from lenet_edge.model import tf
+    from lenet_edge.train import loop
+
+    model = build_foreign()
+    model.layers[-2].kernel.assign(300 * model.layers[-2].kernel)  # predictions that differ
+    training = first_images(mnist.load("train"), 4000)
+    trained, history = loop.train(
+        training, first_images(test_part, 1000), settings(2), start=loop.StartingModel(model)
+    )
+    ranges = history.ranges
+    assert isinstance(ranges, TrainedRanges)
+    assert {"stem/conv2d", "image"} <= {name.rstrip("_0123456789") for name in ranges.activations}
+    path = tmp_path / "foreign.keras"
+    loop.save_checkpoint(trained, path, training.class_names, ranges=ranges)
+    files = export(
+        path, tmp_path, training, first_images(test_part, 1000), ["tflite", "onnx"], ["int8"],
+        Options(cpu="arm"),
+    )  # fmt: skip
+    network = FakeQuantizedNetwork.load(trained, ranges)
+    expected = tf.nn.softmax(loop.predict_logits(network, test_part)).numpy()
+    assert expected.max(axis=1).std() > 0.02
+    for file in files:
+        assert file.calibration == "trained ranges"
+        actual = predict_file(file.path, test_part.images)
+        assert np.mean(actual.argmax(axis=1) == expected.argmax(axis=1)) > 0.995, file.name
+        assert np.mean(np.abs(actual - expected).max(axis=1) > 0.01) < 0.02, file.name
+
+
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, test_part: Dataset) -> None:
+    from lenet_edge.train import loop
+
+    training, test = first_images(mnist.load("train"), 600), first_images(test_part, 100)
+    start = build_small()
+    first = start.get_weights()
+
+    def train(**options: Any) -> tuple[list[Any], Any]:
+        start.set_weights(first)
+        model, history = loop.train(
+            training, test, settings(2), start=loop.StartingModel(start), **options
+        )
+        return model.get_weights(), history.ranges
+
+    def stop(progress: loop.TrainingProgress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    whole = train()
+    with pytest.raises(KeyboardInterrupt):
+        train(folder=tmp_path, on_progress=stop)
+    resumed = train(folder=tmp_path, resume=True)
+    assert whole[1] == resumed[1]
+    assert all(np.array_equal(a, b) for a, b in zip(whole[0], resumed[0], strict=True))
+
+
+def test_uncovered_layers_are_named() -> None:
+    from lenet_edge.model import tf
+
+    layers = tf.keras.layers
+    for layer, reason in (
+        (layers.LayerNormalization(name="own"), r"layer own \(LayerNormalization\) is not covered"),
+        (layers.Conv2D(4, 3, activation="gelu", name="own"), "its activation is gelu"),
+        (layers.BatchNormalization(name="own"), "does not directly follow"),
+        (layers.LeakyReLU(name="own"), r"layer own \(LeakyReLU\)"),
+        (layers.ReLU(negative_slope=0.1, name="own"), "its activation is other"),
+    ):
+        chain = [tf.keras.Input((8, 8, 1)), layers.MaxPooling2D(), layer, layers.Flatten()]
+        with pytest.raises(ModelFileError, match=reason):
+            FakeQuantizedNetwork(tf.keras.Sequential([*chain, layers.Dense(3)]))
+
+
+def test_finetune_refuses_images_of_another_shape(
+    lenet_edge_here: LenetEdge, tmp_path: Path, few: Path
+) -> None:
+    build_foreign(32).save(tmp_path / "large.keras")
+    done = lenet_edge_here("finetune", tmp_path / "large.keras", "--dataset", few)
+    assert done.returncode == 1
+    assert "give its own images with --dataset" in done.stderr
+    assert not (tmp_path / "large_qat.keras").exists()
