@@ -105,6 +105,10 @@ ELSEWHERE = {
     "lenet-edge train --network cnn-5k --recipe best --epochs 60": "train/test_networks.py",
     "python -m benchmarks.training smallest": "too long; docs/smallest.md has its results",
     "lenet-edge tune --output-dir tuned": "flows/test_tune.py",
+    "lenet-edge finetune exported/lenet.keras --output tuned/lenet.keras":
+        "train/test_quantization.py",
+    "lenet-edge export tuned/lenet.keras --int8 --output-dir tuned":
+        "train/test_quantization.py",
     "lenet-edge card --check exported/README.md": "report/test_card.py",
     "lenet-edge serve site/lenet_float32.wasm exported/lenet_int8.tflite": "serve/test_wasm.py",
     # Commands that need a GPU or a vendor's library.

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.costly
 
 def build_foreign(size: int = 28) -> Any:
     """Build a classifier of somebody else: functional, nested, with most of the covered layers."""
-    from lenet_edge.model import tf
+    import tensorflow as tf
 
     layers = tf.keras.layers
     image = tf.keras.Input((size, size, 1))
@@ -54,7 +54,7 @@ def build_foreign(size: int = 28) -> Any:
 
 def build_small() -> Any:
     """Build a classifier that trains in a second."""
-    from lenet_edge.model import tf
+    import tensorflow as tf
 
     layers = tf.keras.layers
     return tf.keras.Sequential(
@@ -105,9 +105,10 @@ def few(tmp_path: Path) -> Path:
 def test_the_exported_files_predict_what_the_network_predicts(
     tmp_path: Path, test_part: Dataset
 ) -> None:
+    import tensorflow as tf
+
     from lenet_edge.export.checkpoint import load_checkpoint
     from lenet_edge.export.exporter import export
-    from lenet_edge.model import tf
     from lenet_edge.train import fused_forward, loop
 
     training = first_images(mnist.load("train"), 1280)
@@ -158,8 +159,9 @@ def test_finetune_writes_a_checkpoint_with_ranges(
 
 
 def test_a_foreign_model_is_trained_and_exported(tmp_path: Path, test_part: Dataset) -> None:
+    import tensorflow as tf
+
     from lenet_edge.export.exporter import Options, export
-    from lenet_edge.model import tf
     from lenet_edge.train import loop
 
     model = build_foreign()
@@ -179,12 +181,14 @@ def test_a_foreign_model_is_trained_and_exported(tmp_path: Path, test_part: Data
     )  # fmt: skip
     network = FakeQuantizedNetwork.load(trained, ranges)
     expected = tf.nn.softmax(loop.predict_logits(network, test_part)).numpy()
-    assert expected.max(axis=1).std() > 0.02
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    clear = first - second > 0.01  # two steps of the int8 probabilities
+    assert np.mean(clear) > 0.5
     for file in files:
         assert file.calibration == "trained ranges"
         actual = predict_file(file.path, test_part.images)
-        assert np.mean(actual.argmax(axis=1) == expected.argmax(axis=1)) > 0.995, file.name
-        assert np.mean(np.abs(actual - expected).max(axis=1) > 0.01) < 0.02, file.name
+        same = actual.argmax(axis=1) == expected.argmax(axis=1)
+        assert np.mean(same[clear]) > 0.999, file.name
 
 
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, test_part: Dataset) -> None:
@@ -214,7 +218,7 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, test_part: D
 
 
 def test_uncovered_layers_are_named() -> None:
-    from lenet_edge.model import tf
+    import tensorflow as tf
 
     layers = tf.keras.layers
     for layer, reason in (
