@@ -25,6 +25,8 @@ def clean(model: Any) -> Any:
     position, so that equal models give equal bytes. The rewrites are:
 
     - Transpose + Reshape to (-1, n) + MatMul becomes Reshape + MatMul with permuted weight rows;
+    - Conv + Mul or Add of one constant for each channel becomes Conv: tf2onnx leaves the BatchNorm
+      of depthwise convolutions in this form;
     - MatMul + Add becomes Gemm;
     - MaxPool + Relu becomes Relu + MaxPool: runtimes fuse the Relu into the convolution before it.
 
@@ -32,7 +34,7 @@ def clean(model: Any) -> Any:
         model: an `onnx.ModelProto`.
     """
     graph = Graph(model)
-    for rewrite in (_drop_identity, _drop_transpose, _pool_last, _gemm):
+    for rewrite in (_drop_identity, _drop_transpose, _fold_scale, _pool_last, _gemm):
         while rewrite(graph):
             pass
     return graph.finish()
@@ -207,6 +209,33 @@ def _drop_transpose(graph: Graph) -> bool:
         reshape.input[0] = transpose.input[0]
         graph.nodes.remove(transpose)
         return True
+    return False
+
+
+def _fold_scale(graph: Graph) -> bool:
+    for kind in ("Mul", "Add"):
+        for conv, node in graph.pairs("Conv", kind):
+            values = graph.array(node.input[1 - list(node.input).index(conv.output[0])])
+            weights = graph.array(conv.input[1])
+            has_bias = len(conv.input) > 2
+            bias = graph.array(conv.input[2]) if has_bias else np.float32(0)
+            if values is None or weights is None or bias is None:
+                continue
+            per_channel = (len(weights), *[1] * (weights.ndim - 1))
+            if values.shape != (1, *per_channel[:-1]):
+                continue
+            channels = values.reshape(per_channel[0])
+            if kind == "Mul":
+                weights, bias = weights * channels.reshape(per_channel), bias * channels
+            else:
+                bias = bias + channels
+            names = [f"{node.output[0]}/{part}" for part in ("weights", "bias")]
+            graph.add_constant(names[0], weights)
+            graph.add_constant(names[1], np.broadcast_to(bias, channels.shape))
+            conv.input[:] = [conv.input[0], *names]
+            conv.output[0] = node.output[0]
+            graph.nodes.remove(node)
+            return True
     return False
 
 

@@ -351,3 +351,40 @@ def test_pixels_that_cannot_be_paired(shape: tuple[int, int, int], options: dict
 
     layer = keras.layers.Conv2D(filters=2, **{"kernel_size": 3, **options})
     assert pair_pixels(keras.Sequential([keras.Input(shape), layer])) is None
+
+
+def test_a_factor_and_a_summand_of_each_channel_move_into_the_convolution() -> None:
+    """As tf2onnx leaves the BatchNorm of a depthwise convolution; a scale of pixels stays."""
+    random = np.random.default_rng(2)
+    shapes = {
+        "w": (6, 1, 3, 3),
+        "factor": (1, 6, 1, 1),
+        "summand": (1, 6, 1, 1),
+        "map": (1, 1, 4, 4),
+    }
+    constants = [
+        numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["a"], group=6),
+        helper.make_node("Mul", ["factor", "a"], ["b"]),
+        helper.make_node("Add", ["b", "summand"], ["c"]),
+        helper.make_node("Mul", ["c", "map"], ["logits"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("image", (1, 6, 6, 6)), ("logits", (1, 6, 4, 4)))
+    ]
+    graph = helper.make_graph(nodes, "model", ends[:1], ends[1:], constants)
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    image = random.normal(size=(1, 6, 6, 6)).astype(np.float32)
+
+    def run(content: Any) -> Any:
+        session = onnxruntime.InferenceSession(content.SerializeToString())
+        return session.run(None, {"image": image})[0]
+
+    expected, cleaned = run(model), clean(model)
+    assert [node.op_type for node in cleaned.graph.node] == ["Conv", "Mul"]
+    np.testing.assert_allclose(run(cleaned), expected, atol=1e-5)

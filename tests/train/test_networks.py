@@ -148,7 +148,8 @@ def weights(path: Path) -> bytes:
     return b"".join(array.tobytes() for array in arrays)
 
 
-def test_the_command_trains_seeds_with_a_teacher(
+@pytest.mark.slow
+def test_a_network_with_batchnorm_is_trained_distilled_exported_and_verified(
     lenet_edge_here: LenetEdge, exports: Path, few: Path, tmp_path: Path
 ) -> None:
     command = ("train", "--dataset", str(few), "--epochs", "1", "--batch-size", "100",
@@ -164,6 +165,19 @@ def test_the_command_trains_seeds_with_a_teacher(
     assert result["network"] == "ds-cnn"
     assert result["seeds"]["median_seed"] in (1, 2)
     assert f"the median is seed {result['seeds']['median_seed']}" in done.stdout
+
+    formats = ("--format", "tflite", "--format", "onnx", "--format", "native", "--format", "ncnn")
+    images = ("--dataset", few, "--output-dir", "out")
+    assert lenet_edge_here("export", "mine.keras", *formats, *images).returncode == 0
+    names = ("float32.tflite", "float32.onnx", "native_float32.c", "ncnn_float32.param")
+    files = [tmp_path / "out" / f"mine_{name}" for name in names]
+    checked = lenet_edge_here("verify", *files, "--json", "verdicts.json")
+    assert checked.returncode in (0, 4), checked.stderr  # 200 images may be too few
+    reports = json.loads((tmp_path / "verdicts.json").read_text())["parity"]
+    assert {Path(report["candidate"]).suffix for report in reports} == {f.suffix for f in files}
+    for report in reports:
+        assert report["max_abs_error"] < 1e-4
+        assert report["verdict"] != "fail"
     parallel = lenet_edge_here(*command, "--seeds", "2", "--strategy", "one")
     assert parallel.returncode == 2
     assert "--teacher and --seeds train in one process" in parallel.stderr
