@@ -24,6 +24,7 @@ from lenet_edge.report.machine_report import MachineReport
 from lenet_edge.report.page import load_template
 from lenet_edge.report.page_tables import PageTable
 from lenet_edge.report.recommend import Recommendation
+from lenet_edge.results.enough_images import other_reasons
 from lenet_edge.results.formatting import MISSING, microseconds, percent, points
 from lenet_edge.results.result_file import Measurement, ParityReport
 from lenet_edge.runtimes import find_targets
@@ -77,7 +78,7 @@ def render_card(
     body = load_template(".md", "card").render(
         title=title,
         machines=machines,
-        advised=[machine for machine in machines if _is_about(machine, by_hash)],
+        advised=[machine for machine in machines if _is_advised(machine, by_hash)],
         files=_files(files),
         inputs=_inputs(files),
         outputs=_outputs(files),
@@ -107,10 +108,15 @@ def _first(machines: Sequence[MachineReport], by_hash: Mapping[str, CardFile]) -
     return (edge or files)[0]
 
 
-def _is_about(machine: MachineReport, by_hash: Mapping[str, CardFile]) -> bool:
-    """Return False if a file is recommended that the card does not have."""
+def _is_advised(machine: MachineReport, by_hash: Mapping[str, CardFile]) -> bool:
+    """Return True if a file of the card is recommended, or if each cell was judged and none fits.
+
+    Otherwise the advice is for the author of the results.
+    """
     advice = machine.advice
-    return not isinstance(advice, Recommendation) or advice.measurement.artifact_sha256 in by_hash
+    if isinstance(advice, Recommendation):
+        return advice.measurement.artifact_sha256 in by_hash
+    return advice.verdict == "fail" and bool(advice.nearest)
 
 
 def _files(files: Sequence[CardFile]) -> PageTable:
@@ -180,7 +186,9 @@ def _facts(
 ) -> list[str]:
     """Return the limits of the results, each as a sentence without a full stop."""
     facts = []
+    target = _target(first.artifact, machines)
     own = [report for report in reports if report.candidate_sha256 == first.artifact.sha256]
+    own.sort(key=lambda report: report.target != target)
     if own and own[0].accuracy_interval:
         low, high = own[0].accuracy_interval
         facts.append(
@@ -189,7 +197,7 @@ def _facts(
             " measured on others"
         )
     labelled = [count for count in own[0].per_class if count.num_samples] if own else []
-    if labelled:
+    if own and own[0].candidate_accuracy != 1 and labelled:
         worst = min(labelled, key=lambda count: count.candidate_right / count.num_samples)
         facts.append(
             f"The class with the lowest accuracy is {worst.name}, with"
@@ -221,7 +229,8 @@ def _verdicts(
 ) -> PageTable | None:
     rows = []
     for machine, report in reports:
-        reasons = "; ".join((*report.reasons, *filter(None, [report.diagnosis])))
+        # The limits have one sentence on too few images.
+        reasons = "; ".join((*other_reasons(report), *filter(None, [report.diagnosis])))
         where = f"{report.target} on {machine.name}" if num_machines > 1 else report.target
         rows.append(
             (report.candidate, where, report.verdict, reasons or MISSING,
