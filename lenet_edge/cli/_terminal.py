@@ -190,7 +190,7 @@ def progress_bar(title: str, total: int) -> Iterator[Step]:
         log = _Log()
 
         def print_step(done: int, total: int, step: str) -> None:
-            log.say(done / total, f"{title} {done}/{total}: {step}")
+            log.say(done / max(total, 1), f"{title} {done}/{total}: {step}")
 
         yield Step(total, print_step)
         return

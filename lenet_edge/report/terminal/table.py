@@ -99,7 +99,7 @@ class TerminalTable:
         for layout in self._layouts(options.max_width):
             for number, block in enumerate(self.blocks):
                 if block.title is not None:
-                    yield Text(block.title, style="bold")
+                    yield Text(_fold(block.title, options.max_width), style="bold")
                 yield self._draw(block, layout, has_headings=not number)
 
     def _with_prose_below(self, width: int) -> Iterator[Table | Padding]:
