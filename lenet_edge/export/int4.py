@@ -13,7 +13,9 @@ from lenet_edge.errors import ModelFileError
 from lenet_edge.export.embed import read_tflite, write_tflite
 
 LARGEST = 7  # the integers are -7 to 7, so that the zero point is 0
-_RATIOS = np.linspace(0.2, 1, 81)  # of the scales that are tried to the one without clipping
+# Of the scales that are tried to the one without clipping. Above 1, they are those of weights that
+# were rounded in training, and none of which is 7 any more.
+_RATIOS = np.append(np.linspace(0.2, 1, 81), LARGEST / np.arange(1, LARGEST))
 # One scale for a layer suffices if its error is less than 1 dB above that of one for each output.
 _LITTLE = 10**0.1
 # Source: tensorflow/lite/tools/versioning/op_version.cc, and runtime_version.cc.

@@ -57,6 +57,11 @@ def test_scales_clip_rare_weights() -> None:
     assert (scales[1:] < scales[0] / 3).all()
 
 
+def test_rounded_weights_keep_their_scale() -> None:
+    weights = np.float32(0.013) * np.array([[-6, 1, 2], [5, 6, -1], [1, 0, 6]], np.float32)
+    np.testing.assert_allclose(int4.choose_scales(weights), 0.013, rtol=1e-6)
+
+
 def test_only_dense_layers_are_packed(matrix: Matrix) -> None:
     file = {name: matrix["tflite", name] for name in ("int8", "int4")}
     graphs = {name: tflite_graph.read(each.path.read_bytes(), "") for name, each in file.items()}

@@ -23,7 +23,7 @@ INLINE lanes twice_by(lanes sum, lanes multiplier, lanes shift, int32_t zero, in
                                    _mm512_set1_epi64(1 << 30), 1);
   lanes result = _mm512_add_epi32(high, half);
   if (signs)
-    result = _mm512_add_epi32(
+    result = _mm512_sub_epi32(
         result, _mm512_and_si512(_mm512_srai_epi32(high, 31), _mm512_min_epi32(right, one)));
   return _mm512_add_epi32(_mm512_srav_epi32(result, right), _mm512_set1_epi32(zero));
 }
