@@ -141,7 +141,7 @@ def accuracy(recipe: str, seeds: str) -> None:
 
 
 # The networks of docs/smallest.md, and the epochs of their trainings.
-SMALL_NETWORKS = {"cnn-5k": 60, "cnn-16k": 60, "cnn-50k": 50}
+SMALL_NETWORKS = {"cnn-3k": 60, "cnn-5k": 60, "cnn-16k": 60, "cnn-50k": 50}
 FORMATS = ("tflite", "onnx", "native")
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 

@@ -89,6 +89,13 @@ _ARCHITECTURES = {
         ),
         "flatten",
     ),
+    "cnn-3k": Architecture(
+        (
+            Block(6, 5, 2, padding="valid"), Block(6, padding="valid"), Block(12, stride=2),
+            Block(8, padding="valid"),
+        ),
+        "flatten",
+    ),
     "cnn-5k": Architecture(
         (
             Block(8, 5, 2, padding="valid"), Block(8, padding="valid"), Block(16, stride=2),
@@ -105,7 +112,8 @@ SUMMARIES = {
     "resnet-8": "78,138 parameters, residual blocks",
     "cnn-50k": "50,370 parameters, more accurate than LeNet",
     "cnn-16k": "16,746 parameters, about as accurate as LeNet",
-    "cnn-5k": "4,922 parameters, the smallest",
+    "cnn-5k": "4,922 parameters, for small microcontrollers",
+    "cnn-3k": "2,844 parameters, the smallest",
 }
 
 
