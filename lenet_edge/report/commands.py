@@ -70,8 +70,16 @@ def next_command(run: BenchRun, advice: Recommendation | NothingFits, anchor: st
 
 
 def _subcommand(command: str) -> str | None:
-    """Return the name of the subcommand of a recorded command line."""
-    words = command.split()
+    """Return the name of the subcommand of a recorded command line; None of any other line.
+
+    Result files may come from others, and readers copy the commands into a shell.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    if words[:1] != ["lenet-edge"] or shlex.join(words) != command or not command.isprintable():
+        return None
     return next((word for word in words[1:] if not word.startswith("-")), None)
 
 

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from lenet_edge.cli import main
+from lenet_edge.report.commands import commands_of
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.machine_report import report_on_machine
 from lenet_edge.report.page import build
@@ -41,6 +42,16 @@ def test_results_hold_the_command_that_wrote_them(tmp_path: Path) -> None:
     del facts["commands"]  # as earlier versions wrote it
     (tmp_path / "old.json").write_text(json.dumps(facts))
     assert BenchRun.load(tmp_path / "old.json").commands == ()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["lenet-edge verify; rm -rf ~", "lenet-edge verify $(id)", "rm verify", "lenet-edge 'verify",
+     "lenet-edge verify 'a\nb'", "", "lenet-edge"],
+)  # fmt: skip
+def test_only_plain_commands_are_shown(hostile: str) -> None:
+    run = dataclasses.replace(VERIFY, commands=("lenet-edge verify 'a b'", hostile))
+    assert commands_of(run, "parity") == ["lenet-edge verify 'a b'"]
 
 
 def test_the_page_names_its_own_command(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
