@@ -30,6 +30,7 @@ from lenet_edge.report.terminal.deployment import deployment_view
 from lenet_edge.report.terminal.fleet import fleet_view
 from lenet_edge.report.terminal.history import history_view
 from lenet_edge.report.terminal.parity import parity_view
+from lenet_edge.report.terminal.search import search_view
 from lenet_edge.report.terminal.summary import summary_view
 from lenet_edge.report.terminal.table import TableColumn, TerminalTable, figures, texts
 from lenet_edge.report.terminal.tuning import tuning_view
@@ -122,6 +123,14 @@ TUNED = {
     "winner": {"candidate": MIX["name"], "file": FILE,
                "test": {"accuracy": 1.0, "accuracy_drop": 100.0}},
 }  # fmt: skip
+SEARCHED = {
+    "points": [{
+        "on_front": True, "name": LAYER, "precision": "int16x8", "held_out_accuracy": 1.0,
+        "test_accuracy": 1.0, "weight_bytes": 123_456_789_012, "instructions": 0,
+        "estimated_instructions": 123_456_789_012_345,
+    }],
+    "smallest": None, "settings": {"min_accuracy": 1.0},
+}  # fmt: skip
 STATUS = TargetStatus(
     next(target for target in all_targets() if target.name == TARGET), True, f"2.19.0 of {LAYER}"
 )
@@ -160,6 +169,7 @@ CASES: dict[str, Callable[[], Any]] = {
         [Series("a machine", FILE, f"{TARGET}, batch 65536, 128 threads", "instructions", POINTS)]
     ),
     "report.terminal.tuning.tuning_view": lambda: tuning_view(TUNED),
+    "report.terminal.search.search_view": lambda: search_view(SEARCHED),
     "cli.targets._view": lambda: targets._view([STATUS]),
     "cli.estimate._view": lambda: estimate._view([ESTIMATE]),
     "cli.doctor._view": lambda: doctor._view([FINDING], "board", False),
