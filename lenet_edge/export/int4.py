@@ -20,6 +20,8 @@ _RATIOS = np.append(np.linspace(0.2, 1, 81), LARGEST / np.arange(1, LARGEST))
 _LITTLE = 10**0.1
 # Source: tensorflow/lite/tools/versioning/op_version.cc, and runtime_version.cc.
 _VERSION = 10
+_OLDEST_RUNTIME = "2.11.0"
+_OLDEST_WITH_SEVERAL_SCALES = "2.18.0"  # 2.17 refuses such a file, 2.21 takes it
 Floats = npt.NDArray[np.float32]
 
 
@@ -182,6 +184,12 @@ def _finish(model: Any) -> bytes:
     for operator in packed:
         code = model.operatorCodes[operator.opcodeIndex]
         code.version = max(code.version, _VERSION)
+    scales = [len(graph.tensors[each.inputs[1]].quantization.scale) for each in packed]
+    oldest = _OLDEST_RUNTIME if max(scales) == 1 else _OLDEST_WITH_SEVERAL_SCALES
+    for entry in model.metadata or ():
+        if entry.name == b"min_runtime_version":
+            version = oldest.encode().ljust(16, b"\0")
+            model.buffers[entry.buffer].data = np.frombuffer(version, np.uint8)
     used = {tensor.buffer for each in model.subgraphs for tensor in each.tensors}
     used |= {entry.buffer for entry in model.metadata or ()}
     for number, buffer in enumerate(model.buffers):

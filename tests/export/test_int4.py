@@ -76,6 +76,7 @@ def test_only_dense_layers_are_packed(matrix: Matrix) -> None:
             assert (values.min(), values.max()) == (-7, 7)
         elif new.kind == "CONV_2D":
             assert np.array_equal(new.input(1).values, old.input(1).values)  # type: ignore[arg-type]
+    assert file["int4"].oldest_runtime == "2.11.0"
     inspected = inspect_graph(file["int4"].path)
     assert inspected.parameters == 60_074
     assert inspected.parameter_bytes == 918 + (48_000 + 10_080 + 840) // 2 + 4 * 236
