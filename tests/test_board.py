@@ -196,7 +196,7 @@ def test_serve_sends_its_page(board: BoardVenv) -> None:
     with subprocess.Popen(command, cwd=board.folder, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         (address,) = re.findall(r"http://\S+", server.stdout.readline())
-        for name in ("", "style.css", "page.js", "icon.svg", "models"):
+        for name in ("", "style.css", "page.js", "link.js", "icon.svg", "models", "samples"):
             with urllib.request.urlopen(address + name, timeout=30) as reply:
                 assert reply.read()
         server.terminate()
