@@ -25,6 +25,7 @@ OTHERS = {
     "--benchmark-only", "--build", "--count", "--dashboard-address", "--host", "--minutes",
     "--name", "--no-dashboard", "--no-nanny", "--nthreads", "--publish", "--resources", "--rm",
     "--build-arg", "--editable", "--file", "--tag", "--user", "--volume",
+    "--backend-store-uri",
 }  # fmt: skip
 
 

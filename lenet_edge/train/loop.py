@@ -391,7 +391,8 @@ def training_forward(model: Any) -> tuple[Callable[[Any], Any], bool]:
     """Return the function that computes the logits of a training step, and if XLA compiles it.
 
     XLA on a CPU compiles the fused forward pass of LeNet to fast code. Its own convolutions and
-    the gradient of its max-pooling are slower than TensorFlow's.
+    the gradient of its max-pooling are slower than TensorFlow's. Ten steps of DS-CNN took 2.5 CPU
+    seconds without XLA, and 4.0 with it and all convolutions written as matrix products.
     """
     if fused_forward.fits(model):
         return fused_forward.fused_forward(model), True

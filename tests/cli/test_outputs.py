@@ -37,7 +37,7 @@ DIGIT = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
 INPUTS = {
     "base", "calibration", "card_file", "data", "data_dir", "dataset", "delegate", "files",
     "history", "images", "inputs", "inventory", "labels", "model", "models", "new", "pythons",
-    "reference", "results",
+    "reference", "results", "teacher",
 }  # fmt: skip
 
 
