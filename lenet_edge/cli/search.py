@@ -86,7 +86,7 @@ def command(
 
     \b
     Example: lenet-edge search --max-bytes 20000 --min-accuracy 99.5
-    Example: lenet-edge search --max-instructions 500000 --precision int8 --precision float32
+    Example: lenet-edge search --max-instructions 500000 --precision int8
     """
     from lenet_edge.flows.search import SearchSettings, search
     from lenet_edge.report.terminal.search import search_view
