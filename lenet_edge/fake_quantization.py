@@ -189,6 +189,8 @@ class FakeQuantizedNetwork:
                 continue
             if step.kernel is None:
                 output = step.other(inputs)
+                if step.kind == "average_pool":
+                    output = _round_average(output, *limits[_source(step).name])
             else:
                 kernel, bias = step.folded()
                 kernel, scales = self._round_weights(step, kernel)
@@ -207,7 +209,7 @@ class FakeQuantizedNetwork:
             values[step] = output
         return values[self.steps[-1]]
 
-    def infer(self, images: Any, ranges: TrainedRanges, for_onnx: bool = False) -> Any:
+    def infer(self, images: Any, ranges: TrainedRanges) -> Any:
         """Return the outputs, computed from constants that the TFLite converter understands.
 
         The rounded weights are plain constants: the converter finds the same scales for them.
@@ -215,14 +217,11 @@ class FakeQuantizedNetwork:
         Args:
             images: float32 of shape (batch, height, width, channels).
             ranges: the trained ranges.
-            for_onnx: whether ONNX Runtime will run the graph. It needs roundings after pools and
-                reshapes too, which change no value, and its outputs stay unrounded.
 
         Raises:
             ModelFileError: the ranges are those of another model.
         """
         values: dict[QuantizedStep, Any] = {}
-        end = self._end
         for step in self.steps:
             inputs = [values[each] for each in step.inputs] or [images]
             with tf.name_scope(step.name):
@@ -234,11 +233,8 @@ class FakeQuantizedNetwork:
                 output = _activate(output, step.activation or step.kind)
                 if step.kind == "softmax":
                     output = tf.nn.softmax(output)
-                is_rounded = step.has_range
-                if for_onnx:
-                    is_rounded = step.kind != "softmax" and _source(step) is not end
-                if is_rounded:
-                    low, high = _entry(ranges.activations, _source(step).name)
+                if step.has_range:
+                    low, high = _entry(ranges.activations, step.name)
                     output = tf.quantization.fake_quant_with_min_max_vars(output, low, high)
             values[step] = output
         return values[self.steps[-1]]
@@ -348,6 +344,16 @@ def _best_scale(kernel: Any) -> float:
     scales = largest * np.linspace(1, 0.2, 41)
     errors = [np.square(np.clip(np.round(kernel / s), -7, 7) * s - kernel).sum() for s in scales]
     return float(scales[np.argmin(errors)])
+
+
+def _round_average(values: Any, low: Any, high: Any) -> Any:
+    """Round averages as AVERAGE_POOL_2D does: halves away from 0, on the scale of the integers."""
+    scale = (high - low) / 255
+    zero = -128 - tf.round(low / scale)
+    integers = values / scale + zero
+    # The small number makes up for the error of float32 in halves, which are frequent.
+    rounded = tf.sign(integers) * tf.floor(tf.abs(integers) + 0.5 + 1e-4)
+    return values + tf.stop_gradient((rounded - zero) * scale - values)
 
 
 def _round_to(values: Any, scales: Any) -> Any:

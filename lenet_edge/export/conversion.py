@@ -37,7 +37,7 @@ from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Session
 
 _TRAINED = "trained ranges"  # instead of calibration images, in manifests
-_TRAINED_FORMATS = ("tflite", "onnx", "native", "wasm")
+_TRAINED_FORMATS = ("tflite", "native", "wasm")
 _TRAINED_PRECISIONS = ("int8", "int4")
 
 
@@ -49,36 +49,29 @@ def converter_of(format: str) -> Converter:
     return converter
 
 
-def uses_ranges(ranges: TrainedRanges | None, format: str, precision: str, cpu: str) -> bool:
+def uses_ranges(ranges: TrainedRanges | None, format: str, precision: str) -> bool:
     """Tell whether a file gets the trained ranges; other files are calibrated with images.
 
     Args:
         ranges: those of the checkpoint; None if it has none.
         format: the format of the file.
         precision: its precision.
-        cpu: the CPU that will run it, see `ConversionRequest.cpu`.
     """
-    if ranges is None or precision not in _TRAINED_PRECISIONS or format not in _TRAINED_FORMATS:
-        return False
-    if format != "onnx":
-        return True
-    from lenet_edge.export.onnx import needs_reduced_range
-
-    return not needs_reduced_range(cpu)  # the trained weights have 8 bits
+    is_covered = precision in _TRAINED_PRECISIONS and format in _TRAINED_FORMATS
+    return ranges is not None and is_covered
 
 
-def describe_ranges(ranges: TrainedRanges, planned: Sequence[tuple[str, str]], cpu: str) -> str:
+def describe_ranges(ranges: TrainedRanges, planned: Sequence[tuple[str, str]]) -> str:
     """Return which files get the trained ranges, and which are calibrated; "" for neither.
 
     Args:
         ranges: those of the checkpoint.
         planned: the formats and precisions of the files.
-        cpu: the CPU that will run them.
     """
     parts: dict[bool, list[str]] = {True: [], False: []}
     for format, precision in planned:
         if precision in CALIBRATED_PRECISIONS:
-            parts[uses_ranges(ranges, format, precision, cpu)].append(f"{format} {precision}")
+            parts[uses_ranges(ranges, format, precision)].append(f"{format} {precision}")
     texts = []
     if parts[True]:
         texts.append(f"calibration: trained ranges for {', '.join(parts[True])}")
@@ -98,7 +91,7 @@ def convert_file(
         options.batch_size,
         options.cpu,
         source.artifact.path.stem,
-        source.ranges if uses_ranges(source.ranges, format, precision, options.cpu) else None,
+        source.ranges if uses_ranges(source.ranges, format, precision) else None,
     )
     return _convert(source, format, request)
 
@@ -129,7 +122,7 @@ def export_file(
         batch_size=options.batch_size or source.model.batch_size,
         parent_sha256=checkpoint.sha256,
         converter=converted.converter or converter_of(format).CONVERTER,
-        calibration=_ranges_source(source, format, precision, images, options),
+        calibration=_ranges_source(source, format, precision, images),
         labels=checkpoint.labels,
         preprocessing=checkpoint.preprocessing,
         settings=converted.settings,
@@ -142,12 +135,12 @@ def export_file(
 
 
 def _ranges_source(
-    source: ExportSource, format: str, precision: str, images: Calibration, options: Options
+    source: ExportSource, format: str, precision: str, images: Calibration
 ) -> str | None:
     """Return the source of the ranges of a file for its manifest; None if it has no ranges."""
     if precision not in CALIBRATED_PRECISIONS:
         return None
-    return _TRAINED if uses_ranges(source.ranges, format, precision, options.cpu) else images.source
+    return _TRAINED if uses_ranges(source.ranges, format, precision) else images.source
 
 
 def _convert(source: ExportSource, format: str, request: ConversionRequest) -> Converted:

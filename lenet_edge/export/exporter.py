@@ -96,11 +96,10 @@ def export(
     planned = jobs(formats, precisions)
     source, own, evaluation = prepare(checkpoint, training, test, options, note)
     is_calibrated = "c" in formats or any(
-        precision in CALIBRATED_PRECISIONS
-        and not uses_ranges(source.ranges, format, precision, options.cpu)
+        precision in CALIBRATED_PRECISIONS and not uses_ranges(source.ranges, format, precision)
         for format, precision in planned
     )
-    if source.ranges and (line := describe_ranges(source.ranges, planned, options.cpu)):
+    if source.ranges and (line := describe_ranges(source.ranges, planned)):
         note(line)
     images = _calibrate(source, own, training, options, is_calibrated)
     if not source.model.is_single:

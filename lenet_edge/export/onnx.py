@@ -12,7 +12,6 @@ from lenet_edge.export.converter import ConversionRequest, Converted
 from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.export.onnx_model import OnnxModel
-from lenet_edge.export.trained import quantize_onnx, rounded_function
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Images
@@ -49,9 +48,6 @@ def convert(request: ConversionRequest) -> Converted:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         graph = clean(convert_float_to_float16(graph, keep_io_types=True))
-    elif request.precision == "int8" and request.ranges:
-        graph = clean(quantize_onnx(graph))
-        settings = ("reduce_range=False",)
     elif request.precision == "int8":
         reduce_range = needs_reduced_range(request.cpu)
         settings = (f"reduce_range={reduce_range}",)
@@ -63,10 +59,7 @@ def convert(request: ConversionRequest) -> Converted:
 
 def from_keras(request: ConversionRequest) -> Any:
     """Return the graph that tf2onnx makes of a Keras model."""
-    if request.precision == "int8" and request.ranges:
-        function = rounded_function(request, for_onnx=True).get_concrete_function()
-    else:
-        function = inference_function(request.model, request.batch_size).get_concrete_function()
+    function = inference_function(request.model, request.batch_size).get_concrete_function()
     # `tf2onnx.convert.from_function` would make an input of each constant that a layer keeps.
     frozen = convert_variables_to_constants_v2(function)
     graph, _ = tf2onnx.convert.from_graph_def(
