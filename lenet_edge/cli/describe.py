@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lenet_edge.artifacts.stated_input import StatedInput
 
 
-@click.command("describe", cls=Command, section=Section.MAKE, position=5)
+@click.command("describe", cls=Command, section=Section.MAKE, position=6)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @option(
     "Reference",

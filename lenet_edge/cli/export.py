@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
 
 
-@click.command("export", cls=Command, section=Section.MAKE, position=3)
+@click.command("export", cls=Command, section=Section.MAKE, position=4)
 @click.argument(
     "model", type=click.Path(path_type=Path), default=DEFAULT_DIR / "lenet.keras", required=False
 )

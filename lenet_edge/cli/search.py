@@ -15,7 +15,7 @@ from lenet_edge.cli._terminal import exit_with, output, say
 _BOUNDS = "What the network may cost"
 
 
-@click.command("search", cls=Command, section=Section.MAKE, position=5)
+@click.command("search", cls=Command, section=Section.MAKE, position=3)
 @option(_BOUNDS, "--max-bytes", type=click.IntRange(1), metavar="N",
         help="Bytes of the weights and biases in their precision.")  # fmt: skip
 @option(_BOUNDS, "--max-instructions", type=click.IntRange(1), metavar="N",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lenet_edge.artifacts.stated_input import StatedInput
 
 
-@click.command("tune", cls=Command, section=Section.MAKE, position=4)
+@click.command("tune", cls=Command, section=Section.MAKE, position=5)
 @click.argument(
     "model", type=click.Path(path_type=Path), default=DEFAULT_DIR / "lenet.keras", required=False
 )

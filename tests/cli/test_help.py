@@ -22,7 +22,7 @@ from tests.test_docs import COMMANDS
 
 PACKAGE = Path(lenet_edge.__file__).parent
 ORDER = [
-    "run", "train", "finetune", "export", "tune", "describe", "search", "verify", "bench",
+    "run", "train", "finetune", "search", "export", "tune", "describe", "verify", "bench",
     "inspect", "compare", "report", "estimate", "history", "card", "predict", "serve",
     "bundle", "deploy", "fleet", "doctor", "targets",
 ]  # fmt: skip
