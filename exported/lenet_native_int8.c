@@ -16,7 +16,7 @@
  * Labels: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.
  * A pixel p of 0 to 255 goes in as p * 0.00392156863.
  *
- * lenet_edge: {"manifest_version":2,"layout":"NHWC","precision":"int8","batch_size":null,"inputs":[{"name":"image","shape":[null,28,28,1],"dtype":"int8","scale":0.003921568859368563,"zero_point":-128}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"int8","scale":0.15557356178760529,"zero_point":28}],"parent_sha256":"20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0","converter":"lenet-edge 0.1.0 native","calibration":"first 1000 images of mnist-train","labels":["0","1","2","3","4","5","6","7","8","9"],"preprocessing":{"scale":[0.00392156862745098],"offset":[0.0],"channels":null,"resize":null,"filter":"bilinear","origin":"read","detail":""},"settings":[],"head":"logits"}
+ * lenet_edge: {"manifest_version":2,"layout":"NHWC","precision":"int8","batch_size":null,"inputs":[{"name":"image","shape":[null,28,28,1],"dtype":"int8","scale":0.003921568859368563,"zero_point":-128}],"outputs":[{"name":"logits","shape":[null,10],"dtype":"int8","scale":0.15557356178760529,"zero_point":28}],"parent_sha256":"20a646238e796bfe10ba93dd60dd21d90ea964eec4e0311af985b689f9c8acc0","converter":"lenet-edge 0.1.0 native","calibration":"first 1000 images of mnist-train","labels":["0","1","2","3","4","5","6","7","8","9"],"preprocessing":{"scale":[0.00392156862745098],"offset":[0.0],"channels":null,"resize":null,"filter":"bilinear","origin":"read","detail":""},"settings":[],"head":"logits","parts":[]}
  */
 
 #include <stddef.h>
@@ -2681,7 +2681,7 @@ INLINE VNNI lanes_vnni twice_by_vnni(lanes_vnni sum, lanes_vnni multiplier, lane
                                    _mm512_set1_epi64(1 << 30), 1);
   lanes_vnni result = _mm512_add_epi32(high, half);
   if (signs)
-    result = _mm512_add_epi32(
+    result = _mm512_sub_epi32(
         result, _mm512_and_si512(_mm512_srai_epi32(high, 31), _mm512_min_epi32(right, one)));
   return _mm512_add_epi32(_mm512_srav_epi32(result, right), _mm512_set1_epi32(zero));
 }
@@ -4700,22 +4700,26 @@ INLINE void add_filters(const struct convolution *c, const struct window *window
                    : "q0", "q1", "q2", "lr", "memory");
 }
 #elif USE_DSP
-/* One group: r0 and r1 become the pairs of four weights, r2 to r5 those of two positions. */
+/* One group: r0 and r1 become the pairs of four weights, r2 to r4 those of one and a half positions.
+ * A sixth register would load them in two instructions instead of three, but then compilers run out
+ * of registers where several convolutions share this code.
+ */
 #define MULTIPLY_GROUP                                                                            \
   "ldr r0, [%[weights]]\n\t"                                                                      \
   "add %[weights], %[step]\n\t"                                                                   \
-  "ldmia %[pairs]!, {r2, r3, r4, r5}\n\t"                                                         \
+  "ldmia %[pairs]!, {r2, r3, r4}\n\t"                                                             \
   "sxtb16 r1, r0\n\t"                                                                            \
   "sxtb16 r0, r0, ror #8\n\t"                                                                    \
   "smlad %[s0], r1, r2, %[s0]\n\t"                                                               \
   "smlad %[s0], r0, r3, %[s0]\n\t"                                                               \
   "smlad %[s1], r1, r4, %[s1]\n\t"                                                               \
-  "smlad %[s1], r0, r5, %[s1]\n\t"                                                               \
-  "ldmia %[pairs]!, {r2, r3, r4, r5}\n\t"                                                         \
-  "smlad %[s2], r1, r2, %[s2]\n\t"                                                               \
-  "smlad %[s2], r0, r3, %[s2]\n\t"                                                               \
-  "smlad %[s3], r1, r4, %[s3]\n\t"                                                               \
-  "smlad %[s3], r0, r5, %[s3]\n\t"
+  "ldmia %[pairs]!, {r2, r3, r4}\n\t"                                                             \
+  "smlad %[s1], r0, r2, %[s1]\n\t"                                                               \
+  "smlad %[s2], r1, r3, %[s2]\n\t"                                                               \
+  "smlad %[s2], r0, r4, %[s2]\n\t"                                                               \
+  "ldmia %[pairs]!, {r2, r3}\n\t"                                                                 \
+  "smlad %[s3], r1, r2, %[s3]\n\t"                                                               \
+  "smlad %[s3], r0, r3, %[s3]\n\t"
 
 INLINE int32_t add_products(uint32_t a, uint32_t b, int32_t sum) {
   int32_t result;
@@ -4743,7 +4747,7 @@ INLINE void add_filters(const struct convolution *c, const struct window *window
                        [s3] "+r"(sums[0][3]), [weights] "+r"(weights), [pairs] "+r"(pairs),
                        [groups] "+r"(groups)
                      : [step] "i"(4 * c->padded)
-                     : "r0", "r1", "r2", "r3", "r4", "r5", "cc", "memory");
+                     : "r0", "r1", "r2", "r3", "r4", "cc", "memory");
     return;
   }
   ROLLED

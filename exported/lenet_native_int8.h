@@ -1,4 +1,4 @@
-/* lenet_native_int8.c, sha256 a47e0990b46df5adbb3673e89b5faedea5ab931daf0e3be2f30fef758b3c0b29. Made by lenet-edge; do not edit.
+/* lenet_native_int8.c, sha256 1807d79b48d739fef604c29c5c5c8c91689534355768bb8ec3c2657dd4e5e0f6. Made by lenet-edge; do not edit.
  *
  * Images are 28 x 28 x 1: height, width, channels. The largest logit is the class.
  * A pixel p of 0 to 255 goes in as round(p * 0.00392156863 / INPUT_SCALE) + INPUT_ZERO_POINT.
