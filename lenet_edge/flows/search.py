@@ -136,11 +136,13 @@ class _SearchRun:
         recipe, adaptation = choose_recipe("best", len(training), settings.epochs)
         if adaptation:
             console.note(adaptation)
-        if min(recipe.validation_images, len(training) // 10) == 0:
+        self._num_held_out = min(recipe.validation_images, len(training) // 10)
+        if self._num_held_out == 0:
             raise DataError("a search holds out a tenth of the training images; give at least 10")
         # With the momentum of `best`, the average of a few epochs would contain initial weights.
         self._recipe: Recipe = dataclasses.replace(recipe, name="search", ema=0.99)
-        self._rounds = sorted({max(1, recipe.epochs // 2**n) for n in range(_MAX_ROUNDS)})
+        # The epochs that a candidate has trained for at the end of each round.
+        self._goals = sorted({max(1, recipe.epochs // 2**n) for n in range(_MAX_ROUNDS)})
         folder.mkdir(parents=True, exist_ok=True)
         self._study = CandidateStudy(
             journal,
@@ -157,24 +159,22 @@ class _SearchRun:
     def run(self, stop_if_pressed: Callable[[], None]) -> dict[str, Any]:
         """Train the candidates round by round, and write the result."""
         self._console.note("Loading TensorFlow ...")
-        counts = [max(1, self._settings.num_networks >> n) for n in range(len(self._rounds))]
-        lengths = [
-            end - start for start, end in zip([0, *self._rounds], self._rounds, strict=False)
-        ]
-        total = sum(count * length for count, length in zip(counts, lengths, strict=True))
+        counts = [max(1, self._settings.num_networks >> n) for n in range(len(self._goals))]
+        starts = [0, *self._goals[:-1]]
+        rounds = list(zip(counts, starts, self._goals, strict=True))
+        total = sum(count * (goal - start) for count, start, goal in rounds)
         with self._console.progress_bar("Search", total) as step:
             self._step, self._stop = step, stop_if_pressed
             candidates = self._first_round()
             left = _unique(candidates)
-            for goal, count in zip(self._rounds[1:], counts[1:], strict=True):
-                before = self._rounds[self._rounds.index(goal) - 1]
+            for count, start, goal in rounds[1:]:
                 scores = [
-                    _score(candidates[number], self._accuracies(number)[before - 1])
+                    _score(candidates[number], self._accuracies(number)[start - 1])
                     for number in left
                 ]
                 left = [left[index] for index in choose_best(scores, count)]
                 for number in left:
-                    self._train(number, candidates[number], goal)
+                    self._train(number, candidates[number], start, goal)
         facts = self._describe(candidates, left)
         with atomic_write(self._folder / RESULT) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -185,7 +185,7 @@ class _SearchRun:
 
     def _first_round(self) -> list[Candidate]:
         done = self._study.results()
-        goal = self._rounds[0]
+        goal = self._goals[0]
         for number, (_, accuracy) in enumerate(done):
             self._skip(goal, f"{_name(number)}: {accuracy:.2%}")
         results = dict(done)
@@ -193,11 +193,11 @@ class _SearchRun:
         while len(candidates) < self._settings.num_networks:
             choice, candidate = self._study.ask()
             number = len(candidates)
-            if candidate in results:  # a network of before has the same result
+            if candidate in results:
                 accuracy = results[candidate]
-                self._skip(goal, f"{_name(number)} is one of before")
+                self._skip(goal, f"{_name(number)} equals an earlier network")
             else:
-                self._train(number, candidate, goal)
+                self._train(number, candidate, 0, goal)
                 accuracy = self._accuracies(number)[goal - 1]
             self._study.tell(choice, candidate, accuracy)
             results[candidate] = accuracy
@@ -208,8 +208,8 @@ class _SearchRun:
         for _ in range(epochs):
             self._step(text)
 
-    def _train(self, number: int, candidate: Candidate, goal: int) -> None:
-        """Train a candidate until it has trained for `goal` epochs."""
+    def _train(self, number: int, candidate: Candidate, start: int, goal: int) -> None:
+        """Train a candidate in the round from epoch `start` to `goal`."""
         from lenet_edge.flows import recorded_training
         from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
 
@@ -218,15 +218,14 @@ class _SearchRun:
         tf.get_logger().setLevel("ERROR")  # it warns of the compilation of each network
         checkpoint = self._checkpoint(number)
         done = len(self._accuracies(number))
-        start = ([0, *self._rounds])[self._rounds.index(goal)]
         self._skip(min(done, goal) - start, f"{_name(number)}: done before")
-        if done >= goal and (goal < self._rounds[-1] or checkpoint.exists()):
+        if done >= goal and (goal < self._goals[-1] or checkpoint.exists()):
             return
 
         def report(progress: TrainingProgress) -> None:
             if progress.accuracy is not None:
                 self._step(f"{_name(number)}: {progress.accuracy:.2%}")
-                if goal <= progress.epoch < self._rounds[-1]:
+                if goal <= progress.epoch < self._goals[-1]:
                     raise _RoundOver
             self._stop()
 
@@ -267,7 +266,8 @@ class _SearchRun:
         return [epoch["accuracy"] for epoch in self._history(number)["epochs"]]
 
     def _describe(self, candidates: Sequence[Candidate], left: Sequence[int]) -> dict[str, Any]:
-        points = [self._point(number, candidates[number]) for number in left]
+        can_count = self._can_count()
+        points = [self._point(number, candidates[number], can_count) for number in left]
         front = front_of(
             [
                 Score(
@@ -296,27 +296,40 @@ class _SearchRun:
             "schema_version": SCHEMA_VERSION,
             "settings": dataclasses.asdict(self._settings),
             "dataset": self._training.name,
-            "num_held_out": min(self._recipe.validation_images, len(self._training) // 10),
+            "num_held_out": self._num_held_out,
             "num_tried": len(_unique(candidates)),
             "smallest": smallest and smallest["name"],
             "points": sorted(points, key=lambda point: point["weight_bytes"]),
             "stopped": stopped,
         }
 
-    def _point(self, number: int, candidate: Candidate) -> dict[str, Any]:
+    def _point(self, number: int, candidate: Candidate, can_count: bool) -> dict[str, Any]:
         history, least = self._history(number), self._settings.min_accuracy
         accuracy = history["epochs"][-1]["accuracy"]
         return {
             **_facts(number, candidate),
             "checkpoint": self._checkpoint(number).name,
-            "instructions": self._count(number, candidate),
+            "instructions": self._count(number, candidate) if can_count else None,
             "held_out_accuracy": accuracy,
             "test_accuracy": history["test_accuracy"],
             "is_accurate_enough": least is None or accuracy >= least,
         }
 
+    def _can_count(self) -> bool:
+        """Return True if the compiler and the emulator are installed; if not, say so."""
+        from lenet_edge.microcontrollers.emulator import find_emulator
+        from lenet_edge.microcontrollers.toolchain import find_toolchain
+
+        try:
+            find_toolchain()
+            find_emulator()
+        except TargetError as error:
+            self._console.note(f"The instructions are estimates: {error}")
+            return False
+        return True
+
     def _count(self, number: int, candidate: Candidate) -> float | None:
-        """Count the instructions of the C file; None if a tool is missing."""
+        """Count the instructions of the C file; None if it cannot run on the emulated board."""
         from lenet_edge.bench.instructions.count import count_instructions
         from lenet_edge.export import exporter
 
@@ -337,7 +350,11 @@ def _name(number: int) -> str:
 
 
 def _unique(candidates: Sequence[Candidate]) -> list[int]:
-    return [n for n, candidate in enumerate(candidates) if candidate not in candidates[:n]]
+    return [
+        number
+        for number, candidate in enumerate(candidates)
+        if candidate not in candidates[:number]
+    ]
 
 
 def _score(candidate: Candidate, accuracy: float) -> Score:

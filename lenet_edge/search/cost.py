@@ -73,14 +73,13 @@ def estimate_cost(
         image_shape: height, width and channels.
         num_classes: the number of classes.
     """
-    num_bits, instructions = 0, 0.0
+    num_bytes, instructions = 0, 0.0
     for layer in _layers(architecture, image_shape, num_classes):
-        is_int4 = precision == "int4" and layer.kind == "dense"
-        bits = _WEIGHT_BITS["int8" if precision == "int4" and not is_int4 else precision]
-        num_bits += layer.weights * bits + layer.channels * 8 * _BIAS_BYTES
+        bits = 8 if precision == "int4" and layer.kind != "dense" else _WEIGHT_BITS[precision]
+        num_bytes += -(-layer.weights * bits // 8) + layer.channels * _BIAS_BYTES
         product, output, window = _COEFFICIENTS[precision][layer.kind]
         instructions += product * layer.products + output * layer.outputs + window * layer.window
-    return Cost(num_bits // 8, round(instructions))
+    return Cost(num_bytes, round(instructions))
 
 
 def _layers(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,12 +212,9 @@ def _narrow(architecture: Architecture) -> Architecture:
     """Return a smaller network: three quarters of each width, then fewer parts."""
     if any(block.width > _WIDTHS[0] for block in architecture.blocks) or architecture.dense:
         blocks = tuple(
-            Block(
-                max(_WIDTHS[0], block.width * 3 // 4 // 4 * 4), block.kernel, block.stride,
-                block.depthwise, block.residual, block.padding,
-            )
+            replace(block, width=max(_WIDTHS[0], block.width * 3 // 4 // 4 * 4))
             for block in architecture.blocks
-        )  # fmt: skip
+        )
         units = tuple(size // 2 for size in architecture.dense if size >= 16)
         return Architecture(blocks, architecture.head, units)
     if architecture.head == "flatten":
