@@ -13,8 +13,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-# The arguments of pip for each extra of pyproject.toml, with the versions that would not be the
-# newest ones, or that an installed package may lack. A test compares both.
+# The arguments of pip for each extra of pyproject.toml. A version stands where the newest does not
+# work, or where an older one may be installed. A test compares both.
 PACKAGES = {
     "litert": "ai-edge-litert",
     "tflite": "tflite-runtime 'numpy<2'",
@@ -41,7 +41,7 @@ PACKAGES = {
 }
 
 
-# Debian has all packages of these extras. Of the others it has some or none.
+# Debian has all packages of these extras. It lacks at least one package of each other extra.
 _DEBIAN = {
     "predict": "python3-pil",
     "serve": "python3-pil python3-tornado",
@@ -55,7 +55,7 @@ _PACKAGE = Path(__file__).parent
 def install_command(extra: str) -> str:
     """Return the command that installs the packages of an extra into this environment.
 
-    Where pip cannot install them, it is one of apt, of a virtual environment, or of the host.
+    Where pip cannot do that, the command is for apt, a virtual environment, or the host.
     """
     if extra in _DEPLOYABLE and _is_made_by_deploy():
         return f"lenet-edge deploy HOST --runtime {extra}, on the host"

@@ -13,15 +13,15 @@ from lenet_edge.errors import ModelFileError
 from lenet_edge.export.embed import read_tflite, write_tflite
 
 LARGEST = 7  # the integers are -7 to 7, so that the zero point is 0
-# Of the scales that are tried to the one without clipping. Above 1, they are those of weights that
-# were rounded in training, and none of which is 7 any more.
+# Ratios of the scales that are tried to the scale without clipping. A ratio above 1 restores the
+# scale of weights that were rounded in training and of which none is 7 any more.
 _RATIOS = np.append(np.linspace(0.2, 1, 81), LARGEST / np.arange(1, LARGEST))
-# One scale for a layer suffices if its error is less than 1 dB above that of one for each output.
-_LITTLE = 10**0.1
+# A layer gets one scale if the error is less than 1 dB above the error with a scale per output.
+_MAX_ERROR_RATIO = 10**0.1
 # Source: tensorflow/lite/tools/versioning/op_version.cc, and runtime_version.cc.
 _VERSION = 10
 _OLDEST_RUNTIME = "2.11.0"
-_OLDEST_WITH_SEVERAL_SCALES = "2.18.0"  # 2.17 refuses such a file, 2.21 takes it
+_OLDEST_WITH_SEVERAL_SCALES = "2.18.0"  # 2.17 refuses such a file, 2.21 accepts it
 Floats = npt.NDArray[np.float32]
 
 
@@ -82,13 +82,13 @@ def choose_scales(weights: Floats) -> Floats:
     """
     scales, errors = _least_error(weights)
     scale, error = _least_error(weights.reshape(1, -1))
-    # Weights that were rounded in training have one scale and no error but that of float32.
+    # With one scale, weights that were rounded in training have only the error of float32.
     negligible = 1e-9 * np.square(weights).sum()
-    return scale if error[0] < _LITTLE * errors.sum() + negligible else scales
+    return scale if error[0] < _MAX_ERROR_RATIO * errors.sum() + negligible else scales
 
 
 def pack(values: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
-    """Return integers of four bits, two to a byte; the lower half is the first one."""
+    """Return integers of four bits, two to a byte; the lower half is the first integer."""
     flat = values.ravel().view(np.uint8) & 15
     even = np.append(flat, np.zeros(flat.size % 2, np.uint8))
     return np.asarray(even[0::2] | even[1::2] << 4, np.uint8)

@@ -46,6 +46,10 @@ class Isa:
         return bool(self.check)
 
 
+_INT4 = "_int4"  # the suffix of the kernels with weights of four bits
+_TYPEDEF = re.compile(r"^typedef [^;]*?\b(\w+)(?: __attribute__.*)?;", re.MULTILINE)
+
+
 def _supports(*features: str) -> str:
     return " && ".join(f'__builtin_cpu_supports("{feature}")' for feature in features)
 
@@ -126,9 +130,6 @@ _FUNCTIONS = {
 }
 
 
-_INT4 = "_int4"
-
-
 def _text(name: str) -> str | None:
     path = KERNELS / f"{name.replace(_INT4, '')}.c"
     if not path.exists():
@@ -139,20 +140,20 @@ def _text(name: str) -> str | None:
 
 
 def _chosen(text: str, is_int4: bool) -> str:
-    """Return C text without its conditions ``#ifdef INT4``, and with one of their parts."""
+    """Return C text as if ``#ifdef INT4`` were evaluated; other conditions stay."""
     lines: list[str] = []
-    is_kept: list[bool | None] = []  # for each open condition; None for those of the C file
+    is_kept: list[bool | None] = []  # for each open condition; None for a condition that stays
     for line in text.splitlines(keepends=True):
-        is_ours = line == "#ifdef INT4\n"
-        if is_ours:
+        is_directive = line == "#ifdef INT4\n"  # or the #else or #endif of this condition
+        if is_directive:
             is_kept.append(is_int4)
         elif line.startswith("#if"):
             is_kept.append(None)
         elif line.startswith("#else") and is_kept[-1] is not None:
-            is_kept[-1], is_ours = not is_kept[-1], True
+            is_kept[-1], is_directive = not is_kept[-1], True
         elif line.startswith("#endif"):
-            is_ours = is_kept.pop() is not None
-        if not is_ours and False not in is_kept:
+            is_directive = is_kept.pop() is not None
+        if not is_directive and False not in is_kept:
             lines.append(line)
     return "".join(lines)
 
@@ -165,9 +166,6 @@ def _renamed(text: str) -> str:
     names += re.findall(r"^enum \{ (\w+)", text, re.MULTILINE)
     text = re.sub(r"\bstruct input\b", f"struct input{_INT4}", text)
     return _with_suffix(text, names + _TYPEDEF.findall(text), _INT4)
-
-
-_TYPEDEF = re.compile(r"^typedef [^;]*?\b(\w+)(?: __attribute__.*)?;", re.MULTILINE)
 
 
 def _with_suffix(text: str, names: Sequence[str], suffix: str) -> str:
