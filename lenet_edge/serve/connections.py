@@ -21,7 +21,6 @@ from typing import Any
 from tornado.iostream import IOStream, StreamClosedError
 
 from lenet_edge.support import portable
-from lenet_edge.support.portable import resource
 
 MAX_CONNECTIONS = 200
 _MIN_CONNECTIONS = 4
@@ -133,6 +132,7 @@ class Connections:
 
 
 def _connection_limit() -> int:
+    resource = portable.resource
     if resource is None:
         return MAX_CONNECTIONS
     limit: int

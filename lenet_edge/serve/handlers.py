@@ -260,14 +260,16 @@ class _PredictHandler(_Handler):
     def _check_chosen(self) -> None:
         """Read the numbers of the models to run, without the paused ones."""
         text = self.get_query_argument("models", None)
-        numbers = range(len(self.state.models.served))
-        chosen = [] if not text else text.split(",")
-        if any(word not in map(str, numbers) for word in chosen):
+        if text is None:
+            self.chosen = None
+            return
+        words = text.split(",") if text else []
+        if not {str(index) for index in range(len(self.state.models.served))}.issuperset(words):
             raise _RequestError(
-                400, f"models={(text or '')[:40]} names no models; send places in the list of"
+                400, f"models={text[:40]} names no models; send places in the list of"
                 " GET /models, such as models=0,2",
             )  # fmt: skip
-        self.chosen = None if text is None else sorted({int(word) for word in chosen})
+        self.chosen = sorted({int(word) for word in words})
 
     def _check_queue(self) -> None:
         if self.state.waiting >= MAX_WAITING:

@@ -195,7 +195,7 @@ class Models:
             samples = self._models.run(call, _OPEN_TIMEOUT_S)
         except LenetEdgeError:  # such as a damaged reference: the models run without it
             return []
-        return [Sample(one["label"], base64.b64decode(one["png"])) for one in samples]
+        return [Sample(facts["label"], base64.b64decode(facts["png"])) for facts in samples]
 
     def predict(
         self, pixels: dict[str, Any], chosen: Sequence[int] | None = None
