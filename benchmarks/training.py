@@ -29,8 +29,8 @@ from lenet_edge.support.files import atomic_write
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import CLASSIC, RECIPES
 from lenet_edge.train.saved_state import (
-    HISTORY_FILE,
     STATE_FILE,
+    History,
     TrainingSettings,
     training_folder,
 )
@@ -184,7 +184,7 @@ def _train_and_measure(network: str, seed: int, folder: Path) -> dict[str, Any]:
         settings = TrainingSettings(recipe, seed, network=network)
         resume = (record / STATE_FILE).exists()
         recorded_training.train(checkpoint, training, test, settings, resume, _print)
-    history = json.loads((record / HISTORY_FILE).read_text(encoding="utf-8"))
+    history = History.load(record)
     exported = folder / f"{network}-{seed}"
     artifacts = exporter.export(
         checkpoint, exported, training, test, FORMATS, PRECISIONS,
@@ -201,9 +201,9 @@ def _train_and_measure(network: str, seed: int, folder: Path) -> dict[str, Any]:
     count = count_instructions(native, "cortex-m4")
     return {
         "seed": seed,
-        "seconds": round(sum(epoch["seconds"] for epoch in history["epochs"]), 1),
-        "validation_accuracy": history["epochs"][-1]["accuracy"],
-        "test_accuracy": history["test_accuracy"],
+        "seconds": round(sum(epoch["seconds"] for epoch in history.epochs), 1),
+        "validation_accuracy": history.epochs[-1]["accuracy"],
+        "test_accuracy": history.test_accuracy,
         "int8_test_accuracy": report.candidate_accuracy,
         "int8_agreement": report.top1_agreement,
         "files": {file.name: file.size_bytes for file in files},
