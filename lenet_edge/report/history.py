@@ -279,7 +279,7 @@ def _distance(values: Sequence[float]) -> float:
 def figure_text(metric: Metric, value: float) -> str:
     """Format a figure with its unit: "9.5 µs", "198,619", "98.91 %" or "71,104 bytes"."""
     if metric == "latency":
-        return f"{value * 1e6:,.4g} µs" if value < 9.999e-3 else latency(value)
+        return f"{plain_number(value * 1e6, 4)} µs" if value < 1e-2 else latency(value)
     if metric == "accuracy":
         return f"{100 * value:.2f} %"
     return f"{value:,.0f}" if metric == "instructions" else f"{value:,.0f} bytes"

@@ -15,13 +15,13 @@ from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.results.enough_images import other_reasons
 from lenet_edge.results.formatting import (
     MISSING,
-    energy,
     error,
     latency,
     microseconds,
     percent,
     plural,
     points,
+    with_prefix,
 )
 from lenet_edge.results.process_samples import (
     MIN_SAMPLES_P90,
@@ -177,8 +177,8 @@ def energy_section(run: BenchRun) -> PageSection | None:
             cell.target,
             str(cell.num_threads),
             str(cell.batch_size),
-            energy(joules),
-            energy(joules * cell.images_per_s).replace("J", "W"),
+            with_prefix(joules, "J"),
+            with_prefix(joules * cell.images_per_s, "W"),
             f"{1 / joules:,.0f}" if joules > 0 else MISSING,
         )
         for cell, joules in sorted(known, key=lambda each: each[1])

@@ -18,7 +18,7 @@ from lenet_edge.report.eligibility import (
 )
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
 from lenet_edge.results.enough_images import other_reasons
-from lenet_edge.results.formatting import latency, name_some, percent
+from lenet_edge.results.formatting import error, latency, name_some, percent
 from lenet_edge.results.latency_estimate import LatencyRatio
 from lenet_edge.results.parity_report import worst_verdict
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
@@ -83,7 +83,7 @@ class Recommendation:
             return f"loses {f'{drop:.2f} points of accuracy' if drop > 0 else 'no accuracy'} on"
         if agreement is not None:
             return f"agrees with the reference on {percent(agreement)} % of"
-        return f"differs from the reference by at most {self.parity.max_abs_error:.1e} on"
+        return f"differs from the reference by at most {error(self.parity.max_abs_error)} on"
 
     def _speed(self) -> str:
         batch = f"At batch {self.measurement.batch_size}"

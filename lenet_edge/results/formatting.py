@@ -22,32 +22,31 @@ def latency(seconds: float) -> str:
     """Format a latency with the unit that suits it: "4.7 µs", "1.2 ms" or "2.50 s"."""
     if seconds >= 1:
         return f"{seconds:,.2f} s"
-    if seconds >= 0.0999:
-        return f"{seconds * 1e3:,.0f} ms"  # three digits would round to 1e+03
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{microseconds(seconds)} µs"
+    return f"{plain_number(seconds * 1e3)} ms" if seconds >= 1e-3 else f"{microseconds(seconds)} µs"
 
 
-def energy(joules: float) -> str:
-    """Format an energy with the unit that suits it: "4.7 µJ", "1.2 mJ" or "2.5 J"."""
-    factor, unit = (1.0, "J") if joules >= 1 else (1e3, "mJ") if joules >= 1e-3 else (1e6, "µJ")
-    return f"{plain_number(joules * factor)} {unit}"
+def with_prefix(value: float, unit: str) -> str:
+    """Format a value with the prefix that suits it: "4.7 µJ", "1.2 mJ" or "2.5 J"."""
+    factor, prefix = (1.0, "") if value >= 1 else (1e3, "m") if value >= 1e-3 else (1e6, "µ")
+    return f"{plain_number(value * factor)} {prefix}{unit}"
 
 
-def plain_number(value: float) -> str:
-    """Format a number with three digits or more, and without exponent: "1,020" or "0.47"."""
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    if abs(value) >= 99.95:
-        return f"{value:,.0f}"
-    text = f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
-    return text.rstrip("0").rstrip(".")
+def plain_number(value: float, digits: int = 3) -> str:
+    """Format a number like the format "g", but without exponent: "1,020" or "0.47"."""
+    text = _rounded(value, digits)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def error(value: float) -> str:
     """Format a difference of outputs with two digits, and without exponent: "0.000012", "3.4"."""
+    return _rounded(value, 2)
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Format a number with some significant digits, or all digits before the decimal point."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    return f"{value:,.{max(0, 1 - math.floor(math.log10(abs(value))))}f}"
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def percent(fraction: float | None) -> str:

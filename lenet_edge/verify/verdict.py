@@ -10,6 +10,7 @@ from typing import Any
 
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.results.enough_images import ROUNDING, decides, too_few_reason, undecided_bounds
+from lenet_edge.results.formatting import plain_number
 from lenet_edge.results.parity_report import Bounds
 from lenet_edge.results.stats import exceeds_chance
 from lenet_edge.support.toml_file import parse_toml, read_settings
@@ -109,7 +110,9 @@ def judge_output(
     snr, lowest = errors.snr_db, bounds.min_snr_db
     if not errors.is_integer and not is_exact and lowest is not None:
         if errors.signal == 0:
-            reasons.append(f"the reference is 0 everywhere, and it is off by {errors.worst:.3g}")
+            reasons.append(
+                f"the reference is 0 everywhere, and it is off by {plain_number(errors.worst)}"
+            )
         elif snr is not None and snr < lowest:
             reasons.append(
                 f"the signal-to-noise ratio is {snr:.1f} dB, less than the {lowest:g} required"
@@ -120,7 +123,8 @@ def judge_output(
         reasons.append(f"the cosine is {shown}, less than the {least:g} required")
     if bounds.max_abs_error is not None and errors.worst > bounds.max_abs_error:
         reasons.append(
-            f"a value is off by {errors.worst:.3g}, more than the {bounds.max_abs_error:g} allowed"
+            f"a value is off by {plain_number(errors.worst)}, more than the"
+            f" {bounds.max_abs_error:g} allowed"
         )
     wanted = bounds.min_agreement
     is_judged = errors.is_integer or not random_inputs or "min_agreement" in chosen
@@ -223,8 +227,8 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
         few = not decides(count, limit)
         if drop > limit + ROUNDING and (not few or comparison["mcnemar_p"] < SIGNIFICANT):
             fails.append(
-                f"it loses {drop:.2f} points of accuracy, {drop - limit:.2g} more than the"
-                f" {limit:g} allowed"
+                f"it loses {drop:.2f} points of accuracy, {plain_number(drop - limit, 2)} more"
+                f" than the {limit:g} allowed"
             )
     agreement, lowest = 100 * comparison["top1_agreement"], bounds.min_agreement
     if lowest is not None:
@@ -236,14 +240,14 @@ def judge_parity(comparison: Mapping[str, Any], bounds: Bounds) -> tuple[str, tu
             or _binomial_tail(len(comparison["flips"]), count, 1 - lowest / 100) < SIGNIFICANT
         ):
             fails.append(
-                f"it agrees on {agreement:.2f} % of the images, {lowest - agreement:.2g} less than"
-                f" the {lowest:g} required"
+                f"it agrees on {agreement:.2f} % of the images,"
+                f" {plain_number(lowest - agreement, 2)} less than the {lowest:g} required"
             )
     error, largest = comparison["max_abs_error"], bounds.max_abs_error
     if largest is not None and error > largest:
         fails.append(
-            f"a logit is off by {error:.3g}, {error - largest:.2g} more than the {largest:g}"
-            " allowed"
+            f"a logit is off by {plain_number(error)}, {plain_number(error - largest, 2)} more"
+            f" than the {largest:g} allowed"
         )
     if fails:
         return "fail", tuple(fails)
@@ -264,7 +268,9 @@ def _errors_of_values(comparison: Mapping[str, Any], bounds: Bounds) -> list[str
     # The default limits are for logits. Other outputs may have any unit.
     error, largest = comparison["max_abs_error"], bounds.max_abs_error
     if largest is not None and largest not in _DEFAULT_ERRORS and error > largest:
-        fails.append(f"an output is off by {error:.3g}, more than the {largest:g} allowed")
+        fails.append(
+            f"an output is off by {plain_number(error)}, more than the {largest:g} allowed"
+        )
     return fails
 
 

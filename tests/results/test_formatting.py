@@ -6,9 +6,11 @@ import pytest
 
 from lenet_edge.results.formatting import (
     MISSING,
+    error,
     latency,
     microseconds,
     percent,
+    plain_number,
     plural,
     points,
     short_number,
@@ -23,6 +25,7 @@ from lenet_edge.results.formatting import (
         (4.72e-6, "4.7", "4.7 µs"),
         (999.9e-6, "999.9", "999.9 µs"),
         (1.234e-3, "1,234", "1.23 ms"),
+        (0.9996, "999,600", "1,000 ms"),
         (2.5, "2,500,000", "2.50 s"),
     ],
 )
@@ -41,6 +44,13 @@ def test_percentages_and_points_have_two_decimals_and_no_negative_zero() -> None
 
 def test_large_numbers_are_short() -> None:
     assert [short_number(n) for n in (9876, 123_456, 12_345_678)] == ["9876", "123k", "12M"]
+
+
+def test_no_number_has_an_exponent() -> None:
+    numbers = [plain_number(n) for n in (1019.6, 99.96, 0.4, 1.2e-5, -1234.5)]
+    assert numbers == ["1,020", "100", "0.4", "0.000012", "-1,234"]
+    assert [plain_number(99.9, 2), plain_number(1234.5, 2)] == ["100", "1,234"]
+    assert [error(n) for n in (1019.6, 3.4, 0.1, 1.2e-5)] == ["1,020", "3.4", "0.10", "0.000012"]
 
 
 def test_counts_agree_with_their_noun() -> None:

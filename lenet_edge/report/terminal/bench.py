@@ -26,6 +26,7 @@ from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.formatting import (
     MISSING,
     microseconds,
+    plain_number,
     plural,
     short_number,
     target_and_threads,
@@ -158,7 +159,7 @@ def _legend(run: BenchRun) -> str:
 
 def _energy(cells: Sequence[Measurement]) -> str:
     joules = [
-        f"{_target(cell)} b{cell.batch_size} {cell.energy_j * 1e6:.3g}"
+        f"{_target(cell)} b{cell.batch_size} {plain_number(cell.energy_j * 1e6)}"
         for cell in cells
         if cell.energy_j is not None
     ]
