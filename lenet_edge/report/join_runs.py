@@ -9,9 +9,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lenet_edge.results.parity_report import VERDICTS
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
-
-_SEVERITY = {"pass": 0, "inconclusive": 1, "fail": 2}
 
 
 def join_by_machine(runs: Iterable[BenchRun]) -> list[BenchRun]:
@@ -57,7 +56,7 @@ def pool(boards: Sequence[BenchRun]) -> BenchRun:
         parity=tuple(
             max(
                 reports[largest.candidate_sha256, largest.target],
-                key=lambda report: (_SEVERITY[report.verdict], report.num_samples),
+                key=lambda report: (VERDICTS.index(report.verdict), report.num_samples),
             )
             for largest in joined.parity
         ),

@@ -20,6 +20,8 @@ from lenet_edge.results.formatting import percent, points
 from lenet_edge.support.html_table import html_table
 from lenet_edge.target import Delegation
 
+VERDICTS = ("pass", "inconclusive", "fail")  # from the best to the worst
+
 
 @dataclass(frozen=True)
 class Flip:
@@ -300,7 +302,7 @@ class ParityReport:
 
 def worst_verdict(verdicts: Collection[str]) -> str:
     """Return the worst of some verdicts, of which there is at least one."""
-    return next(word for word in ("fail", "inconclusive", "pass") if word in verdicts)
+    return next(verdict for verdict in reversed(VERDICTS) if verdict in verdicts)
 
 
 def wilson_interval(successes: int, count: int) -> tuple[float, float]:
