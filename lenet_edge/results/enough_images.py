@@ -25,17 +25,20 @@ class UndecidedBound:
     Attributes:
         option: name of the bound, such as "max-accuracy-drop".
         limit: its value.
-        percent: percentage of the images that it allows to be wrong.
     """
 
     option: str
     limit: float
-    percent: float
 
     def __str__(self) -> str:
         if self.option == "max-accuracy-drop":
             return f"a drop of {self.limit:g} points"
         return f"an agreement of {self.limit:g} %"
+
+    @property
+    def percent(self) -> float:
+        """Percentage of the images that the bound allows to be wrong."""
+        return self.limit if self.option == "max-accuracy-drop" else 100 - self.limit
 
     @property
     def min_images(self) -> int:
@@ -117,17 +120,15 @@ def undecided_bounds(
     """
     if count >= MIN_UNCHANGED and not num_flips:
         return ()
-    drop, agreement = bounds.max_accuracy_drop, bounds.min_agreement
-    found = []
-    by_accuracy = has_drop and drop is not None
-    if by_accuracy and drop is not None and not decides(count, drop):
-        found.append(UndecidedBound("max-accuracy-drop", drop, drop))
+    drop = bounds.max_accuracy_drop if has_drop else None
+    agreement = bounds.min_agreement
+    applied = []
+    if drop is not None:
+        applied.append(UndecidedBound("max-accuracy-drop", drop))
     # With labels and without flips, the bound on the accuracy decides.
-    if agreement is not None and (num_flips or not by_accuracy):
-        percent = 100 - agreement
-        if not decides(count, percent):
-            found.append(UndecidedBound("min-agreement", agreement, percent))
-    return tuple(found)
+    if agreement is not None and (num_flips or drop is None):
+        applied.append(UndecidedBound("min-agreement", agreement))
+    return tuple(bound for bound in applied if not decides(count, bound.percent))
 
 
 def too_few_reason(count: int, bound: UndecidedBound) -> str:
@@ -151,7 +152,7 @@ def other_reasons(report: ParityReport) -> tuple[str, ...]:
 def too_few_images(reports: Iterable[ParityReport]) -> TooFewImages | None:
     """Return the advice for all reports with too few images; None if there is no such report.
 
-    If the reports have different numbers of images, the smallest one counts.
+    If the reports have different numbers of images, the smallest number counts.
     """
     undecided = [(report, bounds) for report in reports if (bounds := _undecided(report))]
     if not undecided:
