@@ -12,7 +12,10 @@ from lenet_edge.results.result_file import BenchRun, ParityReport
 
 _MAX_CLASSES = 20  # of a matrix; above, only the mistakes are listed
 _MAX_MISTAKES = 20
-LEVELS = 4  # shades of the mistakes
+_LEVELS = 4  # shades of the mistakes; report.css has a class for each
+
+_Mistake = tuple[int, int, int]  # label, prediction and number of images
+_Row = tuple[str, tuple[tuple[int, str], ...]]  # label, and count and shade of each prediction
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class ConfusionMatrix:
     """
 
     names: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[tuple[int, str], ...]], ...]
+    rows: tuple[_Row, ...]
     section: PageSection
 
 
@@ -44,19 +47,10 @@ def confusion_matrix(run: BenchRun, advice: Recommendation | NothingFits) -> Con
         return None
     report = reports[0]
     names = _class_names(report)
-    most = max((count for _, _, count in _mistakes(report)), default=0)
-    rows = tuple(
-        (
-            names[label],
-            tuple(
-                (count, "right" if label == prediction else _shade(count, most))
-                for prediction, count in enumerate(row)
-            ),
-        )
-        for label, row in enumerate(report.confusion)
-    )
+    mistakes = _mistakes(report)
     is_small = len(names) <= _MAX_CLASSES
-    return ConfusionMatrix(names, rows if is_small else (), _section(report, names, is_small))
+    rows = _rows(report, names, mistakes) if is_small else ()
+    return ConfusionMatrix(names, rows, _section(report, names, mistakes, is_small))
 
 
 def _class_names(report: ParityReport) -> tuple[str, ...]:
@@ -66,8 +60,8 @@ def _class_names(report: ParityReport) -> tuple[str, ...]:
     return names if len(names) == width else tuple(map(str, range(width)))
 
 
-def _mistakes(report: ParityReport) -> list[tuple[int, int, int]]:
-    """Return label, prediction and count of each kind of mistake, the most frequent first."""
+def _mistakes(report: ParityReport) -> list[_Mistake]:
+    """Return each kind of mistake, the most frequent first."""
     mistakes = [
         (label, prediction, count)
         for label, row in enumerate(report.confusion)
@@ -77,12 +71,29 @@ def _mistakes(report: ParityReport) -> list[tuple[int, int, int]]:
     return sorted(mistakes, key=lambda mistake: -mistake[2])
 
 
+def _rows(
+    report: ParityReport, names: tuple[str, ...], mistakes: list[_Mistake]
+) -> tuple[_Row, ...]:
+    most = max((count for _, _, count in mistakes), default=0)
+    return tuple(
+        (
+            names[label],
+            tuple(
+                (count, "right" if label == prediction else _shade(count, most))
+                for prediction, count in enumerate(row)
+            ),
+        )
+        for label, row in enumerate(report.confusion)
+    )
+
+
 def _shade(count: int, most: int) -> str:
-    return f"level{math.ceil(LEVELS * math.log1p(count) / math.log1p(most))}" if count else ""
+    return f"level{math.ceil(_LEVELS * math.log1p(count) / math.log1p(most))}" if count else ""
 
 
-def _section(report: ParityReport, names: tuple[str, ...], is_small: bool) -> PageSection:
-    mistakes = _mistakes(report)
+def _section(
+    report: ParityReport, names: tuple[str, ...], mistakes: list[_Mistake], is_small: bool
+) -> PageSection:
     rows = [
         (
             names[label],
