@@ -38,6 +38,11 @@ def short_names(files: Sequence[str]) -> dict[str, str]:
     return {name: name.removeprefix(prefix) if shared else name for name in files}
 
 
+def label_margin(labels: Sequence[str]) -> float:
+    """Return the inches that labels need on the left of the axes."""
+    return 0.15 + 0.068 * max(map(len, labels), default=1)
+
+
 def label_microseconds(axis: Any, seconds: Sequence[float]) -> None:
     """Label a logarithmic axis in plain numbers, denser if the values span a small range."""
     from matplotlib.ticker import LogLocator

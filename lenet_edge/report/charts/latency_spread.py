@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lenet_edge.report.charts.common import (
     TargetStyles,
+    label_margin,
     label_microseconds,
     mark_of_cell,
 )
@@ -46,7 +47,7 @@ def draw_latency_spread(cells: Sequence[Measurement], styles: TargetStyles, name
     edges = np.geomspace(low, high, _BINS + 1)
     labels = [end_of_name(target_and_threads(c.target, c.num_threads), _MAX_LABEL) for c in cells]
     num_rows = len(cells) + len(files) * 0.9
-    drawn = page_figure(0.24 * num_rows + 0.5, left=0.15 + 0.068 * max(map(len, labels)))
+    drawn = page_figure(0.24 * num_rows + 0.5, left=label_margin(labels))
     axes = drawn.subplots()
     axes.grid(visible=False, axis="y")
     ticks: list[float] = []

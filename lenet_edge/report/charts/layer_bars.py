@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lenet_edge.report.charts.common import label_margin
 from lenet_edge.report.charts.svg import (
     INK,
     MUTED,
@@ -32,9 +33,7 @@ def draw_layer_bars(times: LayerTimes, name: str) -> str:
             if layer in largest]  # fmt: skip
     bars += [(rest, max(0.0, seconds), MUTED) for rest, seconds in times.rests]
     labels = [end_of_name(each[0], _MAX_NAME) for each in bars]
-    drawn = page_figure(
-        0.24 * len(bars) + 0.6, left=0.15 + 0.068 * max(map(len, labels), default=1)
-    )
+    drawn = page_figure(0.24 * len(bars) + 0.6, left=label_margin(labels))
     axes = drawn.subplots()
     axes.grid(visible=False, axis="y")
     marks = []

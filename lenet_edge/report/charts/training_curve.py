@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lenet_edge.report.charts.svg import (
     INK,
     SURFACE,
@@ -15,7 +17,7 @@ from lenet_edge.report.charts.svg import (
 from lenet_edge.report.training_section import TrainingCurve
 from lenet_edge.results.formatting import plain_number
 
-_MAX_MARKS = 60  # of more epochs, only the line is drawn
+_MAX_MARKS = 60  # of more epochs, every second, third and so on has a mark
 
 
 @page_style()
@@ -31,6 +33,7 @@ def draw_training_curve(curve: TrainingCurve, name: str) -> str:
     drawn = page_figure(2.6, left=0.45, bottom=0.45, top=0.3)
     drawn.subplots_adjust(wspace=0.22)
     numbers = [epoch.number for epoch in curve.epochs]
+    step = math.ceil(len(numbers) / _MAX_MARKS)
     figures = {
         "loss": [epoch.loss for epoch in curve.epochs],
         "error, %": [100 * (1 - epoch.accuracy) for epoch in curve.epochs],
@@ -40,9 +43,7 @@ def draw_training_curve(curve: TrainingCurve, name: str) -> str:
         axes = drawn.add_subplot(1, 2, column)
         color = series_color(column - 1)
         axes.plot(numbers, values, color=color, linewidth=1.4)
-        for number, value in list(zip(numbers, values, strict=True))[
-            :: -(-len(numbers) // _MAX_MARKS)
-        ]:
+        for number, value in zip(numbers[::step], values[::step], strict=True):
             axes.plot(
                 [number], [value], color=color, marker="o", markersize=5, markeredgecolor=SURFACE,
                 markeredgewidth=0.6, gid=mark_id(len(marks)),
