@@ -356,6 +356,12 @@ def input_options(command: Decorated) -> Decorated:
     return result
 
 
+def is_given(name: str) -> bool:
+    """Return True if the user has given an option of the current command."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def check_deployables(
     ctx: click.Context, param: click.Parameter, names: tuple[str, ...]
 ) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from lenet_edge.cli._options import (
     delegate_options,
     files_argument,
     input_options,
+    is_given,
     json_option,
     percent,
     scheduler_option,
@@ -183,9 +184,8 @@ def command(
     run_file = json_file if json_file and not (is_dash(json_file) or is_stream(json_file)) else None
     if resume and run_file is None:
         raise UsageError("--resume needs the run's file: --json FILE")
-    source = click.get_current_context().get_parameter_source("batch_sizes")
     settings = BenchSettings(
-        batch_sizes if source is click.core.ParameterSource.COMMANDLINE else None,
+        batch_sizes if is_given("batch_sizes") else None,
         num_threads,
         scenario,
         precision,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet_edge.cli._help import OUTPUT, Command, Section, option
-from lenet_edge.cli._options import DEFAULT_DIR, json_option
+from lenet_edge.cli._options import DEFAULT_DIR, is_given, json_option
 from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import exit_with, output, say, spinner
 
@@ -152,15 +152,14 @@ def command(
             f"there is no {DEFAULT_RESULTS}; name result files, or make it with:"
             f" {host_command('lenet-edge run')}"
         )
-    chosen_file = page_file if _is_given("page_file") else None
+    chosen_file = page_file if is_given("page_file") else None
     if card and (base or history or (chosen_file and chosen_file.suffix != ".md")):
         raise UsageError("a card is an .md file without --compare and --history; leave these out")
     if not card and (models or license or force):
         raise UsageError("--models, --license and --force are for --card; add that option")
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     with spinner("Making the report"):  # takes minutes for a large fleet
-        if not card:
-            checked_suffix(page_file)
+        checked_suffix(page_file)
         page = report(results, limits, base, history)
         if not card:
             page.save(page_file)
@@ -182,9 +181,3 @@ def command(
     output(Group(*lines), facts, json_file)
     say(f"The {'card' if card else 'report'} is in {page_file}.")
     exit_with(page.verdict)
-
-
-def _is_given(name: str) -> bool:
-    """Return True if the user has given an option."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is click.core.ParameterSource.COMMANDLINE
