@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from lenet_edge.formats import format_of
@@ -30,10 +31,14 @@ _SOURCES = {
 def commands_of(run: BenchRun, anchor: str) -> list[str]:
     """Return the recorded commands that wrote the results of a chapter."""
     sources = ("bench",) if anchor.startswith("layers") else _SOURCES.get(anchor, ())
-    if anchor == "parity":  # bench checks the files on a few images, unless verify did
-        verified = [command for command in run.commands if _subcommand(command) in sources]
-        sources = sources if verified else ("bench",)
-    return [command for command in run.commands if _subcommand(command) in sources]
+    commands = _commands_with(run, sources)
+    if anchor == "parity" and not commands:  # bench checks the files on a few images
+        return _commands_with(run, ("bench",))
+    return commands
+
+
+def _commands_with(run: BenchRun, subcommands: Collection[str]) -> list[str]:
+    return [command for command in run.commands if _subcommand(command) in subcommands]
 
 
 def next_command(run: BenchRun, advice: Recommendation | NothingFits, anchor: str) -> str | None:
