@@ -28,7 +28,7 @@ def test_the_confusion_matrix_is_that_of_the_recommended_file() -> None:
     matrix = confusion_matrix(run, advice)
     assert matrix
     assert matrix.section.notes[0].startswith("lenet_native_int8.c on native-cpu is wrong on 52 of")
-    (report,) = [one for one in run.parity if one.candidate == "lenet_native_int8.c"]
+    (report,) = [each for each in run.parity if each.candidate == "lenet_native_int8.c"]
     counts = tuple(tuple(count for count, _ in cells) for _, cells in matrix.rows)
     assert counts == report.confusion
     wrong = sum(sum(row) - row[label] for label, row in enumerate(counts))
@@ -75,7 +75,7 @@ def test_the_training_is_read_from_the_file_beside_the_results(tmp_path: Path) -
 )
 def test_a_damaged_history_is_a_note(tmp_path: Path, text: str) -> None:
     report = trained(tmp_path, text)
-    (section,) = [one for one in report.machines[0].sections if one.anchor == "training"]
+    (section,) = [each for each in report.machines[0].sections if each.anchor == "training"]
     assert section.table is None
     assert section.notes[0].startswith("history.json cannot be read: ")
 

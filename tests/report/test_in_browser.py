@@ -265,7 +265,7 @@ def test_marks_and_rows_highlight_each_other(chromium: Browser, urls: dict[str, 
 def test_figures_can_be_selected_and_copied(chromium: Browser, urls: dict[str, str]) -> None:
     chromium.open(urls["real"])
     click(chromium, "#latencies-1 summary")
-    (run,) = [BenchRun.load(RECORDED[-1])]
+    run = BenchRun.load(RECORDED[-1])
     chromium.script("getSelection().selectAllChildren(document.body)")
     selected = chromium.script("getSelection().toString()")
     for cell in run.measurements:
