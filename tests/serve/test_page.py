@@ -167,9 +167,11 @@ def test_stopped_server_is_reported(page: Browser) -> None:
 
 def test_samples_pauses_and_links(page: Browser, server: Server) -> None:
     address = f"http://127.0.0.1:{server.port}/"
+    set_latency(page, 500)  # a button that appears before its image would predict nothing
     page.open(address, (1400, 900, 1.0))
     wait_for(page, ["–"] * len(FILES))
     samples = wait_until(page, "#samples button", 10)
+    set_latency(page, 0)
     # The keyboard alone gives an image; the models get the very pixels of MNIST.
     samples[7].send_keys(Keys.ENTER)
     wait_for(page, ["7"] * len(FILES))
@@ -240,6 +242,13 @@ def test_samples_pauses_and_links(page: Browser, server: Server) -> None:
     finally:
         page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
     assert page.console() == []
+
+
+def set_latency(browser: Browser, milliseconds: int) -> None:
+    conditions = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.driver.execute_cdp_cmd(
+        "Network.emulateNetworkConditions", {**conditions, "latency": milliseconds}
+    )
 
 
 def draw_again(browser: Browser, digit: int) -> None:

@@ -385,7 +385,7 @@ byId("paste").addEventListener("click", async () => {
 
 async function loadSamples() {
   const { samples, channels } = await (await fetch("samples")).json();
-  for (const { label, address } of samples) {
+  const buttons = samples.map(({ label, address }) => {
     const button = document.createElement("button");
     button.type = "button";
     button.title = label;
@@ -394,8 +394,11 @@ async function loadSamples() {
     image.alt = "";
     image.src = address;
     button.addEventListener("click", () => predictSample(image, channels));
-    byId("samples").append(button);
-  }
+    return button;
+  });
+  // An image that is still loading has no pixels to send.
+  await Promise.all(buttons.map((button) => button.firstChild.decode()));
+  byId("samples").append(...buttons);
   byId("samples").hidden = !samples.length;
 }
 
