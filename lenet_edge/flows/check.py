@@ -14,8 +14,6 @@ from lenet_edge.selection import Pair
 from lenet_edge.verify.verdict import read_bounds
 from lenet_edge.verify.verify import verify
 
-NUM_IMAGES = NUM_CHECKED  # few enough for a GPU in software, enough to see a wrong model
-
 
 def is_checked(pair: Pair) -> bool:
     """Return False on the null target, which predicts nothing and measures the harness."""
@@ -40,7 +38,7 @@ def check(
         [pair for pair in pairs if is_checked(pair) and has_reference(pair.artifact)],
         read_bounds(Path()),
         on_progress=report,
-        num_images=NUM_IMAGES,
+        num_images=NUM_CHECKED,
         timeout_s=planned.timeout_s,
         python_for=planned.python_for,
     )

@@ -12,9 +12,10 @@ from lenet_edge.bench.plan import Cell, CellKey, Plan, refused_batches
 from lenet_edge.bench.run_plan import BenchProgress
 from lenet_edge.data.evaluation_images import has_reference
 from lenet_edge.fleet.connection import FleetBoard
-from lenet_edge.flows.check import NUM_IMAGES, is_checked
+from lenet_edge.flows.check import is_checked
 from lenet_edge.flows.console import Step
 from lenet_edge.flows.fleet_session import FleetSession, Report, verify_on_board
+from lenet_edge.results.enough_images import NUM_CHECKED
 from lenet_edge.results.result_file import BenchRun, FleetRun, ParityReport
 from lenet_edge.selection import Pair
 from lenet_edge.verify.verdict import read_bounds
@@ -140,7 +141,7 @@ class FleetBench:
             if not is_checked(pair):
                 continue
             reports, failed = yield from verify_on_board(
-                pair, self._settings, self._plans[board].timeout_s, num_images=NUM_IMAGES
+                pair, self._settings, self._plans[board].timeout_s, num_images=NUM_CHECKED
             )
             self._parity[board] += reports
             for skip in failed:

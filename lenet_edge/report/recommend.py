@@ -17,7 +17,7 @@ from lenet_edge.report.eligibility import (
     judge,
 )
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
-from lenet_edge.results.enough_images import other_reasons
+from lenet_edge.results.enough_images import CHECK_HINT, NUM_CHECKED, other_reasons
 from lenet_edge.results.formatting import error, latency, name_some, percent
 from lenet_edge.results.latency_estimate import LatencyRatio
 from lenet_edge.results.parity_report import worst_verdict
@@ -73,7 +73,7 @@ class Recommendation:
         caution = ""
         if not self.parity.passed:  # nothing could pass
             doubts = other_reasons(self.parity)
-            caution = f" But {doubts[0]}." if doubts else " There are too few images to be sure."
+            caution = f" But {doubts[0]}." if doubts else f" {self._too_few()}."
         return f"{self._speed()} {size_and_accuracy}{caution}"
 
     def _quality(self) -> str:
@@ -84,6 +84,11 @@ class Recommendation:
         if agreement is not None:
             return f"agrees with the reference on {percent(agreement)} % of"
         return f"differs from the reference by at most {error(self.parity.max_abs_error)} on"
+
+    def _too_few(self) -> str:
+        if self.parity.num_samples == NUM_CHECKED:
+            return f"Nothing is proven: {CHECK_HINT}"
+        return "There are too few images to be sure"
 
     def _speed(self) -> str:
         batch = f"At batch {self.measurement.batch_size}"

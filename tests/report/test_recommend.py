@@ -68,6 +68,17 @@ def test_inconclusive_pairs_are_accepted_if_nothing_passed() -> None:
     assert str(advice).endswith("on 50 images. There are too few images to be sure.")
 
 
+def test_the_check_of_a_bench_proves_nothing() -> None:
+    checked = dataclasses.replace(
+        parity_report("a.tflite"), verdict="inconclusive", num_samples=256
+    )
+    advice = recommend(make_run([measurement("a.tflite", 10, 300)], [checked]))
+    assert str(advice).endswith(
+        "on 256 images. Nothing is proven: bench checks only 256 images, and lenet-edge verify all."
+    )
+    assert advice.verdict == "inconclusive"
+
+
 def test_the_fastest_verified_file_is_recommended() -> None:
     advice = recommend(
         make_run(

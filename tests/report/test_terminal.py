@@ -11,7 +11,7 @@ from rich.console import Console
 from lenet_edge.report.terminal.bench import bench_view
 from lenet_edge.report.terminal.parity import parity_view
 from lenet_edge.report.terminal.summary import summary_view
-from lenet_edge.results.parity_report import ClassCount, Flip, LayerError
+from lenet_edge.results.parity_report import Bounds, ClassCount, Flip, LayerError
 from lenet_edge.results.result_file import BenchRun, Skipped
 from tests.report.builders import measurement, parity_report
 
@@ -78,6 +78,17 @@ def test_the_summary_has_a_recommendation_and_warns_of_failures(run: BenchRun) -
     text = " ".join(render("summary", run).split())
     assert "Do not use lenet_int8.tflite on litert-xnnpack: it loses 0.25 points" in text
     assert "Ship lenet_float32.tflite on litert-xnnpack" in text
+
+
+def test_a_bench_does_not_warn_of_the_few_images_of_its_own_check(run: BenchRun) -> None:
+    reason = "256 images are too few to decide a drop of 0.1 points; give 1,000 or more"
+    checked = dataclasses.replace(
+        parity_report("lenet_float32.tflite"), num_samples=256, verdict="inconclusive",
+        reasons=(reason,), flips=(Flip(3, 1, 1, 2, 0.9, 0.8),), bounds=Bounds(0.1),
+    )  # fmt: skip
+    run = dataclasses.replace(run, parity=(checked,))
+    assert "Inconclusive: 256 images are too few" in " ".join(render("parity", run).split())
+    assert "Inconclusive" not in render("bench", run)
 
 
 def test_the_parity_view_has_the_verdict_its_reasons_and_the_diagnosis() -> None:

@@ -16,7 +16,6 @@ from lenet_edge.report.terminal.blocks import (
     group_by_file,
     machine_line,
     skipped_lines,
-    too_few_lines,
     verdict_lines,
 )
 from lenet_edge.report.terminal.counts import count_views
@@ -76,7 +75,6 @@ def bench_view(run: BenchRun) -> RenderableType:
         *_arenas(run.measurements),
         *doubt_lines(run),
         *verdict_lines(report for report in run.parity if report.verdict == "fail"),
-        *too_few_lines(run.parity),
         *skipped_lines(run.skipped),
     )
 

@@ -56,13 +56,9 @@ def verdict_lines(reports: Iterable[ParityReport]) -> list[Text]:
         lines.append(Text(line, style=verdict_style(report) or ""))
         if report.diagnosis:
             lines.append(Text(f"  {report.diagnosis}", style="bold red"))
-    return lines + too_few_lines(reports)
-
-
-def too_few_lines(reports: Iterable[ParityReport]) -> list[Text]:
-    """Return one line for all pairs that have too few images, if there are any."""
-    few = too_few_images(reports)
-    return [Text(f"Inconclusive: {few}.", style="yellow")] if few else []
+    if few := too_few_images(reports):
+        lines.append(Text(f"Inconclusive: {few}.", style="yellow"))
+    return lines
 
 
 def skipped_lines(skipped: Sequence[Skipped]) -> list[Text]:
