@@ -151,18 +151,14 @@ def _input(artifact: Artifact) -> str:
     if len(artifact.inputs) != 1 or artifact.inputs[0].image_shape is None:
         return tensors
     rule = artifact.preprocessing
-    origin = _ORIGINS[rule.origin]
-    detail = f" ({rule.detail})" if rule.detail and rule.origin != "inferred" else ""
-    detail = f" {rule.detail or 'the input tensor'}" if rule.origin == "inferred" else detail
-    extra = ", ".join(
-        text
-        for text in (
-            f"channels in the order {rule.channels}" if rule.channels else "",
-            f"images of another size: {rule.resize}, {rule.filter}" if rule.resize else "",
-        )
-        if text
-    )
-    return f"{tensors}; takes {rule}{f', {extra}' if extra else ''}: {origin}{detail}"
+    if rule.origin == "inferred":
+        detail = f" {rule.detail or 'the input tensor'}"
+    else:
+        detail = f" ({rule.detail})" if rule.detail else ""
+    # The rule itself names the order BGR.
+    order = {"rgb": ", channels in the order RGB", "gray": ", gray"}.get(rule.channels or "", "")
+    resize = f", images of another size: {rule.resize}, {rule.filter}" if rule.resize else ""
+    return f"{tensors}; takes {rule}{order}{resize}: {_ORIGINS[rule.origin]}{detail}"
 
 
 def _outputs(files: Sequence[CardFile]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.report.card import render_card
+from lenet_edge.report.card_metadata import CardFile
 from lenet_edge.support.files import sha256_of
 from tests.conftest import LenetEdge
 from tests.onnx_models import FOLDER
@@ -133,6 +137,18 @@ def test_without_the_files_there_is_no_card(lenet_edge_here: LenetEdge, folder: 
     assert done.returncode == 1
     assert "no file of the results is in . or exported, or they have changed" in done.stderr
     assert not (folder / "README.md").exists()
+
+
+def test_the_order_of_the_channels_is_stated_once() -> None:
+    artifact = load_artifact(ROOT / "exported" / FILES[0])
+    for channels, words in (("bgr", "order BGR"), ("rgb", "order RGB"), ("gray", "0..1, gray:")):
+        rule = dataclasses.replace(artifact.preprocessing, channels=channels, resize="crop")
+        files = [CardFile(dataclasses.replace(artifact, preprocessing=rule))]
+        text = render_card([], files, "LeNet").replace(
+            ", images of another size: crop, bilinear", ""
+        )
+        assert text.count(words) == text.count("takes pixels") == 1
+        assert text.count("channels in the order") == (channels != "gray")
 
 
 def test_several_machines_and_a_file_from_elsewhere_whose_input_is_assumed(
