@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lenet_edge.extras import install_command, pip_command
+
 BOARD = "README.md, On a board"
 _NUMPY = "https://numpy.org/doc/stable/dev/depending_on_numpy.html"
 _LINKER = "https://man7.org/linux/man-pages/man8/ld.so.8.html"
@@ -15,7 +17,8 @@ _MEMORY = "https://docs.kernel.org/admin-guide/mm/concepts.html"
 class KnownFailure:
     """A failure with the pattern that recognizes its message, its cause and its fix.
 
-    Groups of the pattern replace {0}, {1} ... in the cause and the fix.
+    Groups of the pattern replace {0}, {1} ... in the cause and the fix. In the fix, {numpy1} and
+    {litert} are the commands that install them here.
     """
 
     pattern: str
@@ -29,7 +32,7 @@ KNOWN_FAILURES = (
     KnownFailure(
         r"needs NumPy 1,? and NumPy (\S+) is installed|_ARRAY_API not found|compiled using NumPy 1",
         "tflite-runtime was built for NumPy 1: under NumPy 2 it can be imported but not run",
-        "pip install 'numpy<2', or pip install ai-edge-litert instead",
+        "{numpy1}, or instead of tflite-runtime: {litert}",
         f"{BOARD}; {_NUMPY}",
     ),
     KnownFailure(
@@ -72,7 +75,7 @@ KNOWN_FAILURES = (
     KnownFailure(
         r"No module named '([\w.]+)'|cannot import name '\w+' from '([\w.]+)'",
         "the package {0} is missing or only partly installed",
-        "pip install --force-reinstall the package of the runtime",
+        "install the package of the runtime again, with the option --force-reinstall of pip",
         BOARD,
     ),
     KnownFailure(
@@ -96,6 +99,10 @@ def find_failure(message: str) -> KnownFailure | None:
         match = re.search(failure.pattern, message)
         if match:
             groups = [group for group in match.groups() if group]
-            cause, fix = failure.cause.format(*groups), failure.fix.format(*groups)
+            commands = {
+                "numpy1": pip_command("'numpy<2'"),
+                "litert": install_command("litert"),
+            }
+            cause, fix = failure.cause.format(*groups), failure.fix.format(*groups, **commands)
             return KnownFailure(failure.pattern, cause, fix, failure.see)
     return None

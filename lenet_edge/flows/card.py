@@ -9,6 +9,7 @@ from typing import Any
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.reference import Reference, find_reference
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError, TargetError
+from lenet_edge.extras import pip_command
 from lenet_edge.report.card import render_card
 from lenet_edge.report.card_metadata import FILES_KEY, CardFile, is_unedited
 from lenet_edge.report.page import Report
@@ -73,9 +74,9 @@ def _find_files(names: dict[str, str], folders: Sequence[Path]) -> tuple[Path, l
     """Return the first folder with a file of the results, and the paths of all such files in it."""
     for folder in dict.fromkeys(folders):
         paths = sorted({folder / name for name in names.values() if Path(name).name == name})
-        found = [path for path in paths if path.is_file() and sha256_of(path) in names]
-        if found:
-            return folder, found
+        unchanged = [path for path in paths if path.is_file() and sha256_of(path) in names]
+        if unchanged:
+            return folder, unchanged
     places = " or ".join(map(str, dict.fromkeys(folders)))
     raise ModelFileError(
         f"no file of the results is in {places}, or they have changed; name the folder with"
@@ -125,7 +126,7 @@ def check_card(path: Path) -> tuple[dict[str, Any], list[str]]:
         from huggingface_hub import ModelCard
     except ImportError:
         raise TargetError(
-            "huggingface_hub is not installed; install it with: pip install huggingface_hub"
+            f"huggingface_hub is not installed; install it with: {pip_command('huggingface_hub')}"
         ) from None
     if not text.startswith("---\n"):
         return {}, ["it does not start with metadata between two lines of ---"]

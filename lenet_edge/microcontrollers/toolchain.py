@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_edge.errors import TargetError
+from lenet_edge.extras import pip_command
 from lenet_edge.microcontrollers.cores import Core
 from lenet_edge.support.child_program import run_program
 
@@ -116,7 +117,7 @@ def find_toolchain() -> Toolchain:
         return Toolchain((str(Path(package.origin).with_name("zig")), "cc"), is_zig=True)
     raise TargetError(
         "there is no compiler for Cortex-M; apt install gcc-arm-none-eabi libnewlib-arm-none-eabi,"
-        " or pip install ziglang"
+        f" or {pip_command('ziglang')}"
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
 from lenet_edge.errors import TargetError
+from lenet_edge.extras import pip_command
 from lenet_edge.microcontrollers.cores import CORES, Core
 from lenet_edge.microcontrollers.emulator import Emulator, emulator_version, find_emulator
 from lenet_edge.microcontrollers.program import (
@@ -41,10 +42,6 @@ TARGETS = tuple(
         measures="instructions",
     )
     for number, core in enumerate(CORES.values())
-)
-INSTALL = (
-    "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm, or pip install ziglang"
-    " for the compiler"
 )
 
 
@@ -172,7 +169,12 @@ def absence(target: Target) -> str | None:
             find()
         except TargetError as error:
             missing.append(str(error).partition(";")[0])
-    return f"{' and '.join(missing)}; {INSTALL}" if missing else None
+    if not missing:
+        return None
+    return (
+        f"{' and '.join(missing)}; apt install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+        f" qemu-system-arm, or {pip_command('ziglang')} for the compiler"
+    )
 
 
 def refusal(artifact: Artifact, release: str | None) -> str | None:
