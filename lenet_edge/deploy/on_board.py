@@ -234,6 +234,9 @@ def create_environment(
     Raises:
         DeploymentError: pip cannot install the wheels.
     """
+    folder = ROOT / "environments" / environment
+    if (folder / _COMPLETE).exists():
+        return
     installed: set[str] = set()
 
     def report_packages() -> None:
@@ -242,9 +245,6 @@ def create_environment(
                 installed.add(path.name)
                 report(path.name.split("-")[0])
 
-    folder = ROOT / "environments" / environment
-    if (folder / _COMPLETE).exists():
-        return
     packages = ROOT / "environments" / (environment + ".part")
     _remove(packages)
     packages.mkdir(parents=True)
@@ -463,7 +463,7 @@ def _output_of(*command: str) -> str | None:
 
 
 def _run_checked(
-    command: list[str], each_second: Callable[[], None] = lambda: None, **environment: str
+    command: list[str], each_second: Callable[[], None] | None = None, **environment: str
 ) -> None:
     """Run a program; raise DeploymentError with its last line if it fails."""
     lines: list[str] = []
@@ -481,7 +481,7 @@ def _run_watched(
     command: list[str],
     report: Callable[[str], None],
     folder: str | None,
-    each_second: Callable[[], None] = lambda: None,
+    each_second: Callable[[], None] | None = None,
     **environment: str,
 ) -> tuple[int, str, str]:
     """Run a program, and kill it and its children if the host disconnects.
@@ -490,7 +490,8 @@ def _run_watched(
         command: the program and its arguments.
         report: called with each line of standard error.
         folder: the working folder.
-        each_second: called each second.
+        each_second: called after each piece of output, and at least each second. Without it the
+            process sleeps between them, because the program may measure latencies.
         environment: additional environment variables.
 
     Returns:
@@ -506,8 +507,9 @@ def _run_watched(
     open_pipes = {process.stdout.fileno(), process.stderr.fileno()}
     try:
         while open_pipes:
-            readable, _, _ = select.select([0, *open_pipes], [], [], 1)
-            each_second()
+            readable, _, _ = select.select([0, *open_pipes], [], [], 1 if each_second else None)
+            if each_second:
+                each_second()
             if 0 in readable:  # the host sends no request meanwhile, so it has disconnected
                 raise EOFError
             for pipe in readable:
