@@ -173,8 +173,9 @@ def find_unused(
         The first reason, with its fix, by the name of the file or target.
     """
     unused = {}
+    used_files, used_targets = {sha256 for sha256, _ in ran}, {target for _, target in ran}
     for artifact in artifacts:
-        if artifact.sha256 not in {sha256 for sha256, _ in ran}:
+        if artifact.sha256 not in used_files:
             reasons = (
                 skip.reason
                 for skip in skipped
@@ -188,9 +189,9 @@ def find_unused(
     reason_of = {skip.target: skip.reason for skip in reversed(skipped)}
     for name in names:
         family = [t.name for t in all_targets() if name in (t.name, t.runtime, *t.formats)]
-        reasons = (reason_of[target] for target in family if target in reason_of)
-        if not {target for _, target in ran}.intersection(family):
-            unused.update((name, reason) for reason in [*reasons][:1])
+        reason = next((reason_of[target] for target in family if target in reason_of), None)
+        if reason and not used_targets.intersection(family):
+            unused[name] = reason
     return unused
 
 

@@ -27,8 +27,16 @@ GATE_FAILED = 3  # exit status if a file does not pass
 INCONCLUSIVE = 4  # exit status if images are too few, or the input is assumed
 
 
-def exit_with(verdict: str) -> None:
-    """End the command with the exit status of a verdict: "pass", "fail" or "inconclusive"."""
+def exit_with(verdict: str, left_out: Mapping[str, str] | None = None) -> None:
+    """End the command with the exit status of a verdict.
+
+    Args:
+        verdict: "pass", "fail" or "inconclusive".
+        left_out: what was left out; see `stop_if_left_out`. A failure goes before it, and it goes
+            before an open verdict.
+    """
+    if verdict != "fail":
+        stop_if_left_out(left_out or {})
     if verdict != "pass":
         raise click.exceptions.Exit(GATE_FAILED if verdict == "fail" else INCONCLUSIVE)
 

@@ -17,7 +17,7 @@ from lenet_edge.cli._options import (
     json_option,
 )
 from lenet_edge.cli._outputs import OutputFolder
-from lenet_edge.cli._terminal import exit_with, output, say, stop_if_left_out, write_json
+from lenet_edge.cli._terminal import exit_with, output, say, write_json
 from lenet_edge.support.printable import make_printable
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def command(
         if dry_run or (plan.is_in_use and not (again or service)):
             state = "nothing was changed" if dry_run else "up to date; --again measures it again"
             _print_or_write(f"{host}: {state}", facts, json_file)
-            stop_if_left_out(left_out)
+            exit_with("pass", left_out)
             return
         verdict = "pass"
         if not plan.is_in_use or again:
@@ -147,8 +147,7 @@ def command(
             arguments = ["serve", "--host", "0.0.0.0"]
             for line in board.call("start_service", tuple[str, ...], arguments=arguments):
                 click.echo(make_printable(line))
-        stop_if_left_out(left_out)
-        exit_with(verdict)
+        exit_with(verdict, left_out)
 
 
 def _print_or_write(text: str, facts: dict[str, Any], json_file: Path | None) -> None:

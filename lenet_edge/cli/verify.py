@@ -21,7 +21,7 @@ from lenet_edge.cli._options import (
     target_option,
 )
 from lenet_edge.cli._outputs import OutputFile, OutputFolder
-from lenet_edge.cli._terminal import exit_with, output, say, stop_if_left_out
+from lenet_edge.cli._terminal import exit_with, output, say
 
 if TYPE_CHECKING:
     from lenet_edge.artifacts.stated_input import StatedInput
@@ -194,10 +194,7 @@ def command(
     run = verify(choice, settings, TERMINAL)
     output(parity_view(run), run.to_json(), json_file)
     left_out = find_unverified(run, choice, all_files=bool(files))
-    result = verdict([run], choice, left_out)
-    if result != "fail":
-        stop_if_left_out(left_out)
-    exit_with(result)
+    exit_with(verdict([run], choice, left_out), left_out)
 
 
 def _on_fleet(
