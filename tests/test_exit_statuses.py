@@ -59,8 +59,14 @@ def without_runtimes(patch: pytest.MonkeyPatch) -> None:
 
 
 @dataclasses.dataclass
-class Desk:
-    """A desk that provokes a row: the command, an empty folder, and changes that are reverted."""
+class RowCommands:
+    """Commands that end with the statuses of the table.
+
+    Attributes:
+        run: runs lenet-edge in the folder.
+        folder: an empty folder.
+        patch: changes that are reverted.
+    """
 
     run: LenetEdge
     folder: Path
@@ -139,30 +145,30 @@ class Desk:
         return self.run("inspect", file, "--board", "microbit-v1")
 
 
-# What provokes each row, or the test that does.
-ROWS: dict[tuple[str, str], Callable[[Desk], Any] | str] = {
-    ("0", "all"): Desk.done,
-    ("1", "all"): Desk.error,
-    ("1", "verify"): lambda desk: desk.missing_runtime("verify"),
-    ("1", "bench"): lambda desk: desk.missing_runtime("bench"),
+# The command for each row, or the file of the test that has one.
+ROWS: dict[tuple[str, str], Callable[[RowCommands], Any] | str] = {
+    ("0", "all"): RowCommands.done,
+    ("1", "all"): RowCommands.error,
+    ("1", "verify"): lambda commands: commands.missing_runtime("verify"),
+    ("1", "bench"): lambda commands: commands.missing_runtime("bench"),
     ("1", "deploy"): "tests/deploy/test_local_board.py",
-    ("1", "bundle"): Desk.other_wheels,
-    ("1", "predict"): Desk.unreadable_image,
-    ("2", "all"): Desk.usage,
-    ("3", "verify"): Desk.failed_file,
-    ("3", "compare"): Desk.slower,
-    ("3", "report"): Desk.nothing_fits,
+    ("1", "bundle"): RowCommands.other_wheels,
+    ("1", "predict"): RowCommands.unreadable_image,
+    ("2", "all"): RowCommands.usage,
+    ("3", "verify"): RowCommands.failed_file,
+    ("3", "compare"): RowCommands.slower,
+    ("3", "report"): RowCommands.nothing_fits,
     ("3", "run"): "tests/flows/test_run.py",
     ("3", "deploy"): "tests/deploy/test_local_board.py",
-    ("3", "inspect"): Desk.too_large,
+    ("3", "inspect"): RowCommands.too_large,
     ("3", "doctor"): "tests/test_board.py",
     ("3", "fleet up"): "tests/fleet/test_up.py",
     ("3", "fleet status"): "tests/fleet/test_up.py",
-    ("4", "verify"): Desk.too_few_images,
+    ("4", "verify"): RowCommands.too_few_images,
     ("4", "deploy"): "tests/deploy/test_local_board.py",
-    ("4", "report"): Desk.nothing_verified,
+    ("4", "report"): RowCommands.nothing_verified,
     ("4", "run"): "tests/flows/test_run.py",
-    ("130", "all"): Desk.interrupted,
+    ("130", "all"): RowCommands.interrupted,
 }
 
 
@@ -189,9 +195,9 @@ def test_a_row_of_the_table(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    provoke = ROWS[row]
-    assert callable(provoke)
-    done = provoke(Desk(lenet_edge_here, tmp_path, monkeypatch))
+    run_command = ROWS[row]
+    assert callable(run_command)
+    done = run_command(RowCommands(lenet_edge_here, tmp_path, monkeypatch))
     assert done.returncode == int(row[0]), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     if row[0] in "12" and row[1] != "predict":

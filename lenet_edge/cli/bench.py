@@ -161,11 +161,11 @@ def command(
 
     FILES are models, exported ones or any .tflite, .onnx and .keras file; the default is every file
     in ./exported. First, bench checks each exported file on 256 test images; files with wrong
-    predictions get no rank. Each figure comes from
-    several fresh processes, in rounds over all cells, so that drift affects all cells alike. The
-    latency is that of the inference alone. The times for quantizing the input and for reading the
-    output are in the JSON. With --json FILE, bench saves each finished process at once, and
-    --resume continues from there. The exit status is 1 if nothing ran one of FILES.
+    predictions get no rank. Each figure comes from several fresh processes, in rounds over all
+    cells, so that drift affects all cells alike. The latency is that of the inference alone. The
+    times for quantizing the input and for reading the output are in the JSON. With --json FILE,
+    bench saves each finished process at once, and --resume continues from there. The exit status
+    is 1 if no target here runs one of FILES.
 
     \b
     Example: lenet-edge bench --target tflite --batch-size 1,8,32
