@@ -160,21 +160,26 @@ def find_unused(
     ran: Collection[tuple[str, str]],
     skipped: Sequence[Skipped],
     names: Sequence[str] = (),
+    all_files: bool = True,
 ) -> dict[str, str]:
     """Return the files that ran on no target, or else the named targets that ran no file.
+
+    Without `all_files`, files count only if nothing ran: a folder may have files of runtimes that
+    this machine lacks.
 
     Args:
         artifacts: the files.
         ran: the pairs that ran, each as sha256 of the file and name of the target.
         skipped: the targets and pairs that did not run.
         names: names of targets, as `pair_up` takes them.
+        all_files: whether each file should have run, because the user named it.
 
     Returns:
         The first reason, with its fix, by the name of the file or target.
     """
     unused = {}
     used_files, used_targets = {sha256 for sha256, _ in ran}, {target for _, target in ran}
-    for artifact in artifacts:
+    for artifact in artifacts if all_files or not ran else ():
         if artifact.sha256 not in used_files:
             reasons = (
                 skip.reason

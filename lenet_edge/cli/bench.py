@@ -221,8 +221,7 @@ def command(
     if stopped:
         hint = "; go on with the same command and --resume" if run_file else ""
         raise KeyboardInterrupt(f"Stopped with {run.remaining} processes left to run{hint}")
-    nothing = not (run.measurements or run.instruction_counts or run.cycle_counts)
-    stop_if_left_out(find_unmeasured(run, choice, all_files=nothing or bool(files)))
+    stop_if_left_out(find_unmeasured(run, choice, all_files=bool(files)))
 
 
 def _on_fleet(

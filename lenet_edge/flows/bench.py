@@ -211,14 +211,14 @@ def _measure(
 
 
 def find_unmeasured(run: BenchRun, choice: Choice, all_files: bool) -> dict[str, str]:
-    """Return what was not measured on this machine, and why; see `verify.find_unverified`.
+    """Return what was not measured on this machine, and why; see `selection.find_unused`.
 
     A file that a processor counted, or a board, was measured.
     """
     ran = {(cell.artifact_sha256, cell.target) for cell in run.measurements}
     ran |= {(count.artifact_sha256, count.target) for count in run.instruction_counts}
     ran |= {(count.artifact_sha256, count.target) for count in run.cycle_counts}
-    return find_unused(choice.artifacts if all_files else (), ran, run.skipped, choice.names)
+    return find_unused(choice.artifacts, ran, run.skipped, choice.names, all_files)
 
 
 def bench_fleet(

@@ -332,17 +332,15 @@ def find_unverified(run: BenchRun, choice: Choice, all_files: bool = True) -> di
     """Return what was not verified on this machine, and why; see `selection.find_unused`.
 
     A file that did not run on a target that was named and is there has failed, and is not among
-    them. Without `all_files`, files are left out only if nothing was verified: a folder may have
-    files of runtimes that this machine lacks.
+    them.
     """
     ran = {(report.candidate_sha256, report.target) for report in run.parity}
-    files = choice.artifacts if all_files or not ran else ()
     failed = {
         skip.artifact
         for skip in run.skipped
         if choice.names and skip.artifact and not is_known_absent(skip.target)
     }
-    unused = find_unused(files, ran, run.skipped, choice.names)
+    unused = find_unused(choice.artifacts, ran, run.skipped, choice.names, all_files)
     return {name: reason for name, reason in unused.items() if name not in failed}
 
 
