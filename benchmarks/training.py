@@ -188,7 +188,7 @@ def _train_and_measure(network: str, seed: int, folder: Path) -> dict[str, Any]:
     exported = folder / f"{network}-{seed}"
     artifacts = exporter.export(
         checkpoint, exported, training, test, FORMATS, PRECISIONS,
-        on_refused=lambda file, error: click.echo(f"{file}: {error}"),
+        on_refused=lambda format, precision, error: click.echo(f"{format} {precision}: {error}"),
     )  # fmt: skip
     files = load_artifacts([artifact.path for artifact in artifacts], exported)
     reports, skipped = verify(pair_up(files, ())[0])

@@ -195,7 +195,7 @@ def export(
         float16: export files with float16 weights too.
         dynamic: export files with int8 weights and float activations too.
         int16x8: export files with int16 activations and int8 weights too.
-        all: export every precision.
+        all: export every precision that the format and the model have.
         format: "tflite", "onnx", "native", "wasm", "ncnn", "c", "firmware", or several of them.
         board: the board of "firmware", such as "pico".
         cpu: the processor that int8 ONNX files will run on; "auto" means one like this.
@@ -222,7 +222,7 @@ def export(
     chosen = {
         "float16": float16, "dynamic": dynamic, "int8": int8, "int4": int4, "int16x8": int16x8
     }  # fmt: skip
-    precisions = ["float32", *(name for name, wanted in chosen.items() if wanted or all)]
+    precisions = None if all else ["float32", *(name for name in chosen if chosen[name])]
     path = EXPORTED / "lenet.keras" if model is None else _path(model)
     with host_packages():
         from lenet_edge.flows.export import export

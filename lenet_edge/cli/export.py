@@ -39,7 +39,8 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
         help="Also write files with int8 weights and float activations (TFLite).")  # fmt: skip
 @option(_PRECISIONS, "--int16x8", is_flag=True,
         help="Also write files with int16 activations and int8 weights (TFLite).")  # fmt: skip
-@option(_PRECISIONS, "--all", "everything", is_flag=True, help="Write every precision.")
+@option(_PRECISIONS, "--all", "everything", is_flag=True,
+        help="Write every precision that the format and the model have.")  # fmt: skip
 @option(
     _FORMATS,
     "formats",
@@ -128,7 +129,7 @@ def command(
         output_dir,
         TERMINAL,
         formats,
-        ("float32", *(name for name, wanted in chosen.items() if wanted or everything)),
+        None if everything else ("float32", *(name for name in chosen if chosen[name])),
         dataset,
         data_dir,
         cpu,

@@ -47,6 +47,7 @@ __all__ = [
     "PRECISIONS",
     "Evaluation",
     "Options",
+    "available_precisions",
     "export",
     "jobs",
     "write_artifact",
@@ -65,7 +66,7 @@ def export(
     options: Options = DEFAULT_OPTIONS,
     report: Callable[[Artifact], None] = lambda artifact: None,
     note: Note = lambda text: None,
-    on_refused: Callable[[str, ModelFileError], object] | None = None,
+    on_refused: Callable[[str, str, ModelFileError], object] | None = None,
 ) -> list[Artifact]:
     """Write each format in each precision, and the reference logits of the checkpoint.
 
@@ -85,8 +86,9 @@ def export(
         options: other choices.
         report: called with each artifact after it is written.
         note: called with further messages for the user.
-        on_refused: called with a format that cannot hold the model, and the reason. The format is
-            then left out. None raises the error.
+        on_refused: called with the format and the precision of a file that cannot hold the model,
+            and the reason. The file is then left out, unless "c" or "firmware" is made from it.
+            None raises the error.
 
     Raises:
         ModelFileError: the checkpoint cannot be loaded, or has a layer that cannot be exported.
@@ -127,9 +129,9 @@ def export(
                 source, format, precision, images, options, output_dir, converted
             )
         except ModelFileError as error:
-            if on_refused is None:
+            if on_refused is None or (format, precision) in _sources(formats, precisions):
                 raise
-            on_refused(format, error)
+            on_refused(format, precision, error)
             continue
         report(artifact)
         if expected is not None:
@@ -179,16 +181,27 @@ def _calibrate(
 _DERIVED = ("c", "firmware")  # the choices without a format of their own
 
 
-def _sources(choice: str, precisions: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the files that one of `_DERIVED` is made from."""
-    if choice == "c":
-        return [("tflite", "int8")]
-    return [(format, _firmware_precision(precisions)) for format in ("tflite", "native")]
+def _sources(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the files that the `_DERIVED` choices are made from."""
+    sources = []
+    for choice in formats:
+        if choice == "c":
+            sources.append(("tflite", "int8"))
+        elif choice == "firmware":
+            precision = _firmware_precision(precisions)
+            sources += [("tflite", precision), ("native", precision)]
+    return sources
 
 
 def _firmware_precision(precisions: Sequence[str]) -> str:
     """Return the precision of the C file in a firmware folder: int4 if only that is chosen."""
     return "int4" if "int4" in precisions and "int8" not in precisions else "int8"
+
+
+def available_precisions(formats: Sequence[str]) -> list[str]:
+    """Return the precisions that at least one format has."""
+    own = [converter_of(format).PRECISIONS for format in formats if format not in _DERIVED]
+    return [precision for precision in PRECISIONS if any(precision in each for each in own)]
 
 
 def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
@@ -199,10 +212,8 @@ def jobs(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, s
         for format in formats
         if format not in _DERIVED and precision in converter_of(format).PRECISIONS
     ]
-    needed = [
-        job for choice in formats if choice in _DERIVED for job in _sources(choice, precisions)
-    ]
-    planned += [job for job in dict.fromkeys(needed) if job not in planned]
+    needed = dict.fromkeys(_sources(formats, precisions))
+    planned += [job for job in needed if job not in planned]
     for precision in precisions:
         if precision not in {name for _, name in planned} and not set(_DERIVED) >= set(formats):
             raise LenetEdgeError(

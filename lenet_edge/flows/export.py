@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.artifacts.file_check import check_format, check_path_encoding
 from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
-from lenet_edge.errors import UsageError
-from lenet_edge.flows.console import Console
+from lenet_edge.errors import ModelFileError, UsageError
+from lenet_edge.flows.console import Console, note_left_out
 
 if TYPE_CHECKING:
     from lenet_edge.export.firmware import FirmwareBoard
@@ -21,7 +21,7 @@ def export(
     output_dir: Path,
     console: Console,
     formats: Sequence[str] = ("tflite", "onnx"),
-    precisions: Sequence[str] = ("float32",),
+    precisions: Sequence[str] | None = ("float32",),
     dataset: str = "mnist",
     data_dir: Path | None = None,
     cpu: str = "auto",
@@ -38,7 +38,9 @@ def export(
         output_dir: the folder for the files and their manifests.
         console: the display.
         formats: "tflite", "onnx", "native", "wasm", "ncnn", "c" and "firmware".
-        precisions: "float32", "float16", "dynamic", "int8", "int4" and "int16x8".
+        precisions: "float32", "float16", "dynamic", "int8", "int4" and "int16x8". None means every
+            precision of the formats. Those that cannot hold the model are then left out with a
+            note, except float32.
         dataset: see `datasets.load`.
         data_dir: see `datasets.load`.
         cpu: the processor that int8 ONNX files will run on: "x86", "arm", or "auto".
@@ -56,12 +58,14 @@ def export(
     check_path_encoding(output_dir)
     chosen = _find_board(formats, board)
     if format == "tflite":
+        from lenet_edge.export.converter import PRECISIONS
         from lenet_edge.export.from_tflite import export_tflite
 
         with console.alone_in(output_dir):
             return export_tflite(
-                model, output_dir, formats, precisions, stated, report, console.note, chosen
-            )
+                model, output_dir, formats, precisions or PRECISIONS, stated, report, console.note,
+                chosen,
+            )  # fmt: skip
     if "wasm" in formats:
         from lenet_edge.export import wasm
 
@@ -75,17 +79,27 @@ def export(
         console.note("Loading TensorFlow ...")
         from lenet_edge.export import exporter
 
-        return exporter.export(
+        refused: dict[str, str] = {}
+
+        def leave_out(format: str, precision: str, error: ModelFileError) -> None:
+            if precision == "float32":
+                raise error
+            refused[f"{format} {precision}"] = str(error)
+
+        artifacts: list[Artifact] = exporter.export(
             model,
             output_dir,
             training,
             test,
             formats=formats,
-            precisions=precisions,
+            precisions=exporter.available_precisions(formats) if precisions is None else precisions,
             report=report,
             options=exporter.Options(batch_size, cpu, calibration, stated, chosen),
             note=console.note,
+            on_refused=leave_out if precisions is None else None,
         )
+        note_left_out(refused, console.note)
+        return artifacts
 
 
 def _find_board(formats: Sequence[str], name: str | None) -> FirmwareBoard | None:

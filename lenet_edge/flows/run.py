@@ -140,7 +140,11 @@ def _export(
 ) -> list[Path]:
     from lenet_edge.export import exporter
 
-    refused: dict[str, ModelFileError] = {}
+    refused: dict[str, str] = {}
+
+    def leave_out(format: str, precision: str, error: ModelFileError) -> None:
+        refused[f"{format} {precision}"] = str(error)
+
     with console.progress_bar("Export", len(exporter.jobs(FORMATS, PRECISIONS))) as step:
         artifacts = exporter.export(
             model,
@@ -152,9 +156,9 @@ def _export(
             options=exporter.Options(calibration_file=calibration, stated=stated),
             report=lambda artifact: step(f"{artifact.name}, {artifact.size}"),
             note=console.note,
-            on_refused=refused.setdefault,
+            on_refused=leave_out,
         )
-    note_left_out({format: str(reason) for format, reason in refused.items()}, console.note)
+    note_left_out(refused, console.note)
     # The copy of the checkpoint in output_dir is the float model to compare with.
     return [output_dir / model.name, *(artifact.path for artifact in artifacts)]
 

@@ -101,6 +101,28 @@ def test_export_in_another_process_is_reproducible(
         assert (tmp_path / artifact.name).read_bytes() == artifact.path.read_bytes(), artifact.name
 
 
+def test_all_leaves_out_what_the_model_cannot_have(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    convolutions = [
+        tf.keras.Input((28, 28, 1)), layers.Conv2D(10, 9, 9, use_bias=False),
+        layers.BatchNormalization(name="norm"), layers.ReLU(), layers.GlobalAveragePooling2D(),
+    ]  # fmt: skip
+    tf.keras.Sequential(convolutions).save(tmp_path / "small.keras")
+    arguments = ("export", "small.keras", "--format", "native", "--output-dir", "out")
+    done = lenet_edge_here(*arguments, "--all")
+    assert done.returncode == 0, done.stderr
+    files = {path.name for path in (tmp_path / "out").glob("*.c")}
+    assert files == {"small_native_float32.c", "small_native_int8.c"}
+    text = " ".join(done.stderr.split())
+    assert "Left out native dynamic: layer norm (BatchNormalization) is not covered" in text
+    assert "Left out native int4: it has no dense layer" in text
+    assert lenet_edge_here(*arguments, "--dynamic").returncode == 1
+
+
 def test_precision_of_no_format(exports: Path, tmp_path: Path, test_part: Dataset) -> None:
     with pytest.raises(LenetEdgeError, match="dynamic is not available for onnx; add another"):
         exporter.export(
