@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lenet_edge.api import (
         bench,
         export,
+        finetune,
         load,
         load_results,
         predict,
@@ -77,6 +78,7 @@ __all__ = [
     "__version__",
     "bench",
     "export",
+    "finetune",
     "load",
     "load_results",
     "predict",
@@ -91,6 +93,7 @@ _NAMES = {
     "lenet_edge.api": (
         "bench",
         "export",
+        "finetune",
         "load",
         "load_results",
         "predict",

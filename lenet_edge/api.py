@@ -166,6 +166,67 @@ def train(
     return result
 
 
+def finetune(
+    model: PathLike | Artifact,
+    *,
+    quantize: Literal["int8", "int4"] = "int8",
+    epochs: int | None = None,
+    seed: int = 1,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    resume: bool = False,
+    dataset: PathLike = "mnist",
+    data_dir: PathLike | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    output: PathLike | None = None,
+    progress: Progress = "auto",
+) -> TrainingResult:
+    """Train a Keras classifier for its int8 or int4 file, and write a new checkpoint.
+
+    Args:
+        model: a .keras or .h5 file, from `train` or from elsewhere.
+        quantize: "int8", or "int4" for weights of 4 bits in dense layers.
+        epochs: the number of epochs; None means 5, or more for few images.
+        seed: the same seed on the same machine trains the same model.
+        batch_size: the number of images in a batch; None means 128, or fewer for few images.
+        learning_rate: the peak of the learning rate; None means 0.001.
+        resume: continue a training that was interrupted.
+        dataset: see `train`.
+        data_dir: see `train`.
+        preprocessing: see `export`.
+        output: the checkpoint to write, a .keras file; None means NAME_qat.keras beside `model`.
+        progress: see `targets`.
+
+    Returns:
+        The new checkpoint and the history of its training.
+
+    Raises:
+        MissingPackageError: TensorFlow is not installed.
+        ModelFileError: the model cannot be loaded, or a layer is not covered.
+        DataError: the images do not fit the model.
+        LenetEdgeError: the training failed, or another one is unfinished.
+    """
+    from lenet_edge.flows.host import host_packages
+
+    with host_packages():
+        from lenet_edge.flows.finetune import finetune
+
+        return finetune(
+            _path(model),
+            None if output is None else Path(output),
+            _console(progress),
+            quantize,
+            epochs,
+            seed,
+            batch_size,
+            learning_rate,
+            os.fspath(dataset),
+            None if data_dir is None else Path(data_dir),
+            resume,
+            _stated(preprocessing),
+        )
+
+
 def export(
     model: PathLike | Artifact | None = None,
     *,

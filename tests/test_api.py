@@ -32,8 +32,8 @@ INT8 = ROOT / "exported" / "lenet_int8.tflite"
 FLOAT32 = ROOT / "exported" / "lenet_float32.tflite"
 DIGITS = ROOT / "tests" / "data" / "handwriting"
 FUNCTIONS = [
-    "bench", "export", "load", "load_results", "predict", "recommend", "report", "targets",
-    "train", "verify",
+    "bench", "export", "finetune", "load", "load_results", "predict", "recommend", "report",
+    "targets", "train", "verify",
 ]  # fmt: skip
 TYPES = [
     "Artifact", "BenchRun", "BoardError", "DataError", "Delegation", "FleetRun", "LenetEdgeError",
@@ -139,11 +139,12 @@ NO_ARGUMENT = {
     "report": {"json", "card", "models", "license", "force"},
     "targets": {"json"},
     "train": {"json"},
+    "finetune": {"json"},
 }
 
 
 @pytest.mark.parametrize(
-    "name", ["bench", "export", "predict", "report", "targets", "train", "verify"]
+    "name", ["bench", "export", "finetune", "predict", "report", "targets", "train", "verify"]
 )
 def test_arguments_are_the_options_of_the_command(name: str) -> None:
     command = main.get_command(click.Context(main), name)
@@ -274,6 +275,8 @@ def test_export_and_train_have_their_arguments_checked_before_tensorflow_loads()
         le.train(output="model.h5")
     with pytest.raises(le.UsageError, match="no recipe 'fast'"):
         le.train(recipe="fast")
+    with pytest.raises(le.UsageError, match=r"is not a Keras model; finetune needs a \.keras"):
+        le.finetune(INT8)
 
 
 CHECKPOINT = str(ROOT / "exported" / "lenet.keras")
@@ -379,4 +382,5 @@ if TYPE_CHECKING:
         assert_type(le.targets(progress=print), ResultList[le.TargetStatus])
         assert_type(le.export(int8=True), ResultList[le.Artifact])
         assert_type(le.train(epochs=1), le.TrainingResult)
+        assert_type(le.finetune(artifact, quantize="int4"), le.TrainingResult)
         assert le.nonsense  # type: ignore[attr-defined]
