@@ -39,9 +39,10 @@ _PACKAGE = Path(lenet_edge.__file__).parent
 _SCRIPTS = ("run.sh", "install.sh")
 # Code that only a host runs, and MNIST: the images of the reference are in the bundle.
 _LEFT_OUT = (
-    "train", "export", "search", "deploy", "model.py", "networks.py", "npu_estimate.py",
-    "data/mnist/train.npz", "data/mnist/test.npz", "data/mnist/__main__.py", "flows/bundle.py",
-    "flows/datasets.py", "flows/deploy.py", "flows/deployment_plan.py", "flows/estimate.py",
+    "train", "export", "search", "deploy", "model.py", "networks.py", "fake_quantization.py",
+    "npu_estimate.py", "data/mnist/train.npz", "data/mnist/test.npz", "data/mnist/__main__.py",
+    "flows/bundle.py", "flows/datasets.py", "flows/deploy.py", "flows/deployment_plan.py",
+    "flows/estimate.py",
     "flows/export.py", "flows/finetune.py", "flows/held_out.py", "flows/make_probe.py",
     "flows/mix_search.py", "flows/mixes.py", "flows/mlflow_log.py", "flows/recorded_training.py",
     "flows/run.py", "flows/search.py", "flows/seeds.py", "flows/teachers.py", "flows/train.py",
