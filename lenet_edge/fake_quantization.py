@@ -142,7 +142,6 @@ class FakeQuantizedNetwork:
             ModelFileError: a layer is not covered; the message names it.
         """
         self.precision = precision
-        self._compiled: Any = None
         self.steps = read_steps(model)
         names = [step.name for step in self.steps if step.has_range]
         self.ranges = {
@@ -151,6 +150,8 @@ class FakeQuantizedNetwork:
         self._scales = {
             step: tf.Variable(1.0, trainable=False) for step in self.steps if self.bits(step) == 4
         }
+        self._compiled = tf.function(self.forward, reduce_retracing=True)
+        self._observe = tf.function(self._observed_ranges)
 
     @classmethod
     def load(cls, model: Any, ranges: TrainedRanges) -> FakeQuantizedNetwork:
@@ -250,15 +251,8 @@ class FakeQuantizedNetwork:
         integers = np.clip(np.round(kernel / scales), -entry.largest, entry.largest)
         return integers.astype(np.float32) * scales, bias
 
-    @property
-    def _end(self) -> QuantizedStep:
-        """The step whose range the logits have."""
-        return _source(self.steps[-1])
-
     def __call__(self, images: Any, training: bool = False) -> Any:
         """Return the logits, as the Keras model does; `training` has no effect."""
-        if self._compiled is None:
-            self._compiled = tf.function(self.forward, reduce_retracing=True)
         return self._compiled(images)
 
     def pairs_with_pool(self) -> dict[QuantizedStep, QuantizedStep]:
@@ -301,23 +295,22 @@ class FakeQuantizedNetwork:
         The input and the logits get the extremes of all batches: no logit is cut off, because two
         equal logits would hide which of them was larger.
         """
-
-        @tf.function  # type: ignore[untyped-decorator]
-        def observe(images: Any) -> dict[str, Any]:
-            observed: dict[str, Any] = {}
-            self.forward(images, observed)
-            return observed
-
         for step, variable in self._scales.items():
             variable.assign(_best_scale(step.folded()[0].numpy()))
-        found = [tf.nest.map_structure(lambda x: x.numpy(), observe(batch)) for batch in batches]
-        ends = (INPUT, self._end.name)
+        observed = [self._observe(batch) for batch in batches]
+        ends = (INPUT, _source(self.steps[-1]).name)
         for name, variable in self.ranges.items():
-            limits = np.stack([observed[name] for observed in found])
-            mean = limits.mean(axis=0)
+            extremes = np.stack([ranges[name].numpy() for ranges in observed])
+            limits = extremes.mean(axis=0)
             if name in ends:
-                mean = np.array((limits[:, 0].min(), limits[:, 1].max()), np.float32)
-            variable.assign(_nudged(mean))
+                limits = np.array((extremes[:, 0].min(), extremes[:, 1].max()), np.float32)
+            variable.assign(_nudged(limits))
+
+    def _observed_ranges(self, images: Any) -> dict[str, Any]:
+        """Return the smallest and the largest output of each step for some images."""
+        observed: dict[str, Any] = {}
+        self.forward(images, observed)
+        return observed
 
     def round_model(self) -> None:
         """Give the Keras model the rounded weights, so that its float files have them too."""
