@@ -29,6 +29,7 @@ from lenet_edge.fake_quantization import FakeQuantizedNetwork
 from lenet_edge.support.files import atomic_write
 from lenet_edge.train import augmentation, fused_forward
 from lenet_edge.train.distribution import Replicas
+from lenet_edge.train.input_values import to_input_values
 from lenet_edge.train.recipe import Recipe
 from lenet_edge.train.saved_state import (
     LOSS_EVERY,
@@ -309,8 +310,8 @@ class EpochRunner:
         if self._recipe.augmentation:
             uniform, normal = random
             batch = self._warp(batch, uniform, normal, self._recipe.augmentation)
-        batch = _input_values(batch, self._rule)
-        return batch, tf.one_hot(tf.gather(labels, indices), self._num_classes)
+        one_hot_labels = tf.one_hot(tf.gather(labels, indices), self._num_classes)
+        return to_input_values(batch, self._rule), one_hot_labels
 
     def _random_numbers(self, epoch: int, first: int) -> Any:
         if not self._recipe.augmentation:
@@ -367,14 +368,6 @@ class EpochRunner:
         network.round_model()
         network.calibrate(self._calibration)
         return network.trained_ranges()
-
-
-def _input_values(batch: Any, rule: Preprocessing) -> Any:
-    """Return the input values of pixels that were scaled to 0..1."""
-    if (rule.scale, rule.offset) == (UNIT.scale, UNIT.offset):
-        return batch
-    ordered = batch[..., ::-1] if rule.channels == "bgr" else batch
-    return ordered * (255 * np.array(rule.scale, np.float32)) + np.array(rule.offset, np.float32)
 
 
 def quantized_forward(

@@ -10,8 +10,8 @@ from typing import Any
 import lenet_edge.model  # noqa: F401  imported first: it silences TensorFlow
 from lenet_edge.artifacts.head import Head
 from lenet_edge.artifacts.preprocessing import Preprocessing
+from lenet_edge.train.input_values import to_input_values
 
-import numpy as np  # isort: skip
 import tensorflow as tf  # isort: skip
 
 _TEMPERATURE = 4.0  # divides the logits, so that small probabilities count
@@ -30,16 +30,11 @@ class Teacher:
     """
 
     def __init__(self, model: Any, preprocessing: Preprocessing, head: Head, sha256: str) -> None:
-        self._model, self._head, self.sha256 = model, head, sha256
-        # Training images are 0 to 1, and a rule is for pixels.
-        self._scale = 255 * np.array(preprocessing.scale, np.float32)
-        self._offset = np.array(preprocessing.offset, np.float32)
-        self._is_bgr = preprocessing.channels == "bgr"
+        self._model, self._rule, self._head, self.sha256 = model, preprocessing, head, sha256
 
     def logits(self, images: Any) -> Any:
         """Return the logits for float32 images of 0 to 1."""
-        values = tf.reverse(images, [-1]) if self._is_bgr else images
-        outputs = self._model(values * self._scale + self._offset, training=False)
+        outputs = self._model(to_input_values(images, self._rule), training=False)
         outputs = tf.reshape(outputs, (len(images), -1))
         if self._head is Head.SOFTMAX:
             return tf.math.log(tf.maximum(outputs, _SMALLEST))
