@@ -64,19 +64,31 @@ def uses_ranges(ranges: TrainedRanges | None, format: str, precision: str) -> bo
 def describe_ranges(ranges: TrainedRanges, planned: Sequence[tuple[str, str]]) -> str:
     """Return which files get the trained ranges, and which are calibrated; "" for neither.
 
+    Files of another precision than that of the training round the weights a second time, so they
+    do not predict exactly what the training predicted.
+
     Args:
         ranges: those of the checkpoint.
         planned: the formats and precisions of the files.
     """
     parts: dict[bool, list[str]] = {True: [], False: []}
+    others = []
     for format, precision in planned:
         if precision in CALIBRATED_PRECISIONS:
-            parts[uses_ranges(ranges, format, precision)].append(f"{format} {precision}")
+            is_trained = uses_ranges(ranges, format, precision)
+            parts[is_trained].append(f"{format} {precision}")
+            if is_trained and precision != ranges.precision and precision not in others:
+                others.append(precision)
     texts = []
     if parts[True]:
         texts.append(f"calibration: trained ranges for {', '.join(parts[True])}")
     if parts[False]:
         texts.append(f"calibration: images for {', '.join(parts[False])}, without trained ranges")
+    texts += [
+        f"{precision} rounds the dense weights again, because they were trained for"
+        f" {ranges.precision}; --{ranges.precision} is exact"
+        for precision in others
+    ]
     return "; ".join(texts)
 
 
