@@ -10,7 +10,7 @@ from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import DataError, UsageError
 from lenet_edge.flows.console import Console
-from lenet_edge.flows.train import TrainingResult
+from lenet_edge.flows.train import TrainingResult, interruption
 from lenet_edge.train.recipe import FINETUNE, choose_recipe
 from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
 
@@ -87,12 +87,7 @@ def finetune(
                     output, training, test, settings, resume, report, start=start
                 )
         except KeyboardInterrupt:
-            kept = (training_folder(output) / STATE_FILE).exists()
-            raise KeyboardInterrupt(
-                "Stopped; go on with the same command and --resume"
-                if kept
-                else "Stopped before the first epoch was done; nothing was kept"
-            ) from None
+            raise interruption(training_folder(output) / STATE_FILE) from None
     return TrainingResult(artifact, history, len(test), DataSummary.of(training, test))
 
 
@@ -107,20 +102,21 @@ def _load(
     from lenet_edge.export.settle_input import Options, prepare
 
     source, _, evaluation = prepare(path, training, test, Options(stated=stated), console.note)
-    if evaluation is None or source.image_shape != training.image_shape:
-        taken, given = (
+    advice = "give its own images with --dataset"
+    if source.image_shape != training.image_shape:
+        expected, actual = (
             " x ".join(map(str, shape)) for shape in (source.image_shape, training.image_shape)
         )
         raise DataError(
-            f"{path.name} takes images of {taken}, and {training.name} has {given}; give its own"
-            " images with --dataset"
+            f"{path.name} takes images of {expected}, and {training.name} has {actual}; {advice}"
         )
-    classes, expected = len(training.class_names), source.num_classes
-    if classes != expected:
+    if source.num_classes != len(training.class_names):
         raise DataError(
-            f"{path.name} has {expected} classes, and {training.name} has {classes}; give its own"
-            " images with --dataset"
+            f"{path.name} has {source.num_classes or 'no'} classes, and {training.name} has"
+            f" {len(training.class_names)}; {advice}"
         )
+    if evaluation is None:
+        raise DataError(f"the images of {training.name} are not those of {path.name}; {advice}")
     if source.artifact.preprocessing.channels == "gray" and training.image_shape[-1] == 3:
         raise DataError(f"{path.name} takes gray images in three channels; finetune cannot")
     return source

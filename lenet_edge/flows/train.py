@@ -194,27 +194,36 @@ def _train(
     from lenet_edge.flows.seeds import seeds_folder, train_seeds
     from lenet_edge.flows.teachers import load_teacher
 
-    known = load_teacher(teacher, training, console) if teacher else None
-    settings = dataclasses.replace(settings, teacher_sha256=known.sha256 if known else "")
+    distilled = load_teacher(teacher, training, console) if teacher else None
+    settings = dataclasses.replace(settings, teacher_sha256=distilled.sha256 if distilled else "")
     result = summary = None
     try:
         with console.training_progress() as report:
             if seeds > 1:
                 artifact, history, summary = train_seeds(
-                    output, training, test, settings, seeds, resume, report, known
+                    output, training, test, settings, seeds, resume, report, distilled
                 )
             else:
                 artifact, history = train(
-                    output, training, test, settings, resume, report, replicas, known
+                    output, training, test, settings, resume, report, replicas, distilled
                 )
             data = DataSummary.of(training, test)
             result = TrainingResult(artifact, history, len(test), data, summary)
     except KeyboardInterrupt:
         if result is None:  # else Ctrl-C came after the end
             state = seeds_folder(output) if seeds > 1 else training_folder(output) / STATE_FILE
-            raise KeyboardInterrupt(
-                "Stopped; go on with the same command and --resume"
-                if state.exists()
-                else "Stopped before the first epoch was done; nothing was kept"
-            ) from None
+            raise interruption(state) from None
     return result
+
+
+def interruption(state: Path) -> KeyboardInterrupt:
+    """Return the exception after Ctrl-C, whose text says if the training can be resumed.
+
+    Args:
+        state: the file or the folder to resume from, which may not exist yet.
+    """
+    return KeyboardInterrupt(
+        "Stopped; go on with the same command and --resume"
+        if state.exists()
+        else "Stopped before the first epoch was done; nothing was kept"
+    )
