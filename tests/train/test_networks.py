@@ -15,6 +15,7 @@ from lenet_edge import networks
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.artifacts.head import Head
 from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
+from lenet_edge.artifacts.trained_ranges import read_ranges
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError, UsageError
@@ -22,6 +23,7 @@ from lenet_edge.flows.seeds import SeedSummary, train_seeds
 from lenet_edge.networks import Architecture, Block
 from lenet_edge.train import loop
 from lenet_edge.train.distribution import make_replicas
+from lenet_edge.train.input_values import to_input_values
 from lenet_edge.train.recipe import BEST
 from lenet_edge.train.saved_state import History, TrainingSettings
 from lenet_edge.train.teacher import Teacher
@@ -107,14 +109,19 @@ def test_a_history_of_an_older_training_opens(tmp_path: Path) -> None:
 def test_seeds_give_the_median_and_resume(
     training: Dataset, test_part: Dataset, tmp_path: Path
 ) -> None:
-    """The second of three trainings is done again, as if it was killed; it has a teacher."""
+    """The second of three trainings is done again, as if it was killed.
+
+    The trainings have a teacher, and are quantized.
+    """
     training, test = first_images(training, 320), first_images(test_part, 200)
     teacher = Teacher(networks.build(SMALL, 10, (28, 28, 1)), UNIT, Head.LOGITS, "f" * 64)
     output, reported = tmp_path / "mine.keras", list[loop.TrainingProgress]()
 
     def train(resume: bool, epochs: int = 1) -> tuple[Artifact, History, SeedSummary]:
         recipe = dataclasses.replace(settings().recipe, epochs=epochs)
-        chosen = TrainingSettings(recipe, 1, network=SMALL, teacher_sha256=teacher.sha256)
+        chosen = TrainingSettings(
+            recipe, 1, network=SMALL, quantize="int8", teacher_sha256=teacher.sha256
+        )
         return train_seeds(output, training, test, chosen, 3, resume, reported.append, teacher)
 
     artifact, history, seeds = train(resume=False)
@@ -126,6 +133,7 @@ def test_seeds_give_the_median_and_resume(
     assert load_artifact(output) == artifact
     assert artifact.sha256 == load_artifact(folder / f"seed-{seeds.median_seed}.keras").sha256
     assert History.load(tmp_path / "mine.training") == history
+    assert read_ranges(output) == history.ranges is not None
     assert history.settings.teacher_sha256 == teacher.sha256
 
     before = weights(folder / "seed-2.keras")
@@ -226,5 +234,7 @@ def test_a_teacher_gets_its_own_preprocessing(training: Dataset) -> None:
     np.testing.assert_allclose(
         Teacher(model, rule, Head.LOGITS, "").logits(images), expected, atol=1e-5
     )
+    swapped = dataclasses.replace(UNIT, channels="bgr")
+    np.testing.assert_array_equal(to_input_values(images, swapped), images[..., ::-1])
     soft = Teacher(softmax, rule, Head.SOFTMAX, "").soft_labels(images)
     np.testing.assert_allclose(soft, tf.nn.softmax(expected / 4), atol=1e-5)

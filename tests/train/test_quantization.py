@@ -157,6 +157,64 @@ def test_finetune_writes_a_checkpoint_with_ranges(
     assert sorted(entry.bits for entry in ranges.weights.values()) == [4, 8]
 
 
+def test_finetune_resumes_after_ctrl_c(
+    lenet_edge_here: LenetEdge, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lenet_edge.train.saved_state import TrainingState
+
+    build_small().save(tmp_path / "small.keras")
+    command = ("finetune", "small.keras", "--dataset", few, "--epochs", "2")
+
+    def save_and_stop(state: TrainingState, folder: Path, save: Any = TrainingState.save) -> None:
+        save(state, folder)
+        raise KeyboardInterrupt
+
+    none = lenet_edge_here(*command, "--resume")
+    assert none.returncode == 1
+    assert "there is no unfinished training in" in none.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "save", save_and_stop)
+        stopped = lenet_edge_here(*command)
+    assert stopped.returncode == 130
+    assert "go on with the same command and --resume" in stopped.stderr
+    again = lenet_edge_here(*command)
+    assert again.returncode == 1
+    assert "continue it with --resume" in again.stderr
+    other = lenet_edge_here(*command, "--resume", "--quantize", "int4")
+    assert other.returncode == 1
+    assert "with quantize int8, not int4" in other.stderr
+    resumed = lenet_edge_here(*command, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert read_ranges(tmp_path / "small_qat.keras")
+
+
+def test_replicas_train_with_rounding(test_part: Dataset) -> None:
+    from lenet_edge.train import loop
+    from lenet_edge.train.distribution import make_replicas
+    from lenet_edge.train.recipe import CLASSIC
+    from lenet_edge.train.saved_state import TrainingSettings
+
+    training, test = first_images(mnist.load("train"), 320), first_images(test_part, 100)
+    recipe = dataclasses.replace(CLASSIC, epochs=1, batch_size=16)
+    rounded = TrainingSettings(recipe, quantize="int4")
+    _, history = loop.train(training, test, rounded, replicas=make_replicas("one"))
+    assert history.ranges is not None
+    assert history.ranges.weights["dense1"].bits == 4
+
+
+def test_other_precisions_than_that_of_the_training_are_said() -> None:
+    from lenet_edge.export.conversion import describe_ranges
+
+    planned = [("tflite", "int8"), ("native", "int8"), ("tflite", "int4"), ("onnx", "int8")]
+    ranges = TrainedRanges("int4", {}, {})
+    assert describe_ranges(ranges, planned) == (
+        "calibration: trained ranges for tflite int8, native int8, tflite int4; calibration: images"
+        " for onnx int8, without trained ranges; int8 rounds the dense weights again, because they"
+        " were trained for int4; --int4 is exact"
+    )
+    assert "again" not in describe_ranges(ranges, planned[2:])
+
+
 def test_a_foreign_model_is_trained_and_exported(tmp_path: Path, test_part: Dataset) -> None:
     import tensorflow as tf
 
@@ -236,3 +294,12 @@ def test_finetune_refuses_images_of_another_shape(
     assert done.returncode == 1
     assert "give its own images with --dataset" in done.stderr
     assert not (tmp_path / "large_qat.keras").exists()
+
+
+def test_finetune_refuses_the_embedded_images_for_a_model_of_others(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
+    build_small().save(tmp_path / "small.keras")
+    done = lenet_edge_here("finetune", tmp_path / "small.keras")
+    assert done.returncode == 1
+    assert "the images of mnist-train are not those of small.keras; give its own" in done.stderr
