@@ -113,7 +113,7 @@ def train(
     """Train a network and write its checkpoint.
 
     Args:
-        network: "lenet", "ds-cnn", "mobilenet-tiny" or "resnet-8".
+        network: a name of ``lenet-edge train --network``, such as "lenet" or "ds-cnn".
         recipe: "quick", "best" or "classic".
         epochs: the number of epochs; None means the recipe's.
         seed: the same seed on the same machine trains the same model.

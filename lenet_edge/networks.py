@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 LENET = "lenet"
+# Of the moving statistics of BatchNorm. With Keras's 0.99, those of a training of 100 steps would
+# still contain a third of their initial values.
+_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ SUMMARIES = {
 def build(network: Network, num_classes: int, image_shape: tuple[int, int, int]) -> Any:
     """Build an untrained Keras model.
 
-    Its input is float32 of shape (batch, height, width, channels), scaled to 0..1. Its output are
+    Its input is float32 of shape (batch, height, width, channels), scaled to 0..1. Its outputs are
     logits, float32 of shape (batch, num_classes).
 
     Args:
@@ -190,8 +193,3 @@ def _convolve(values: Any, block: Block, stride: int, name: str) -> Any:
     values = normalize(depthwise(values), f"{name}_depthwise")
     values = layers.ReLU(name=f"{name}_depthwise_relu")(values)
     return normalize(layers.Conv2D(block.width, 1, use_bias=False, name=name)(values), name)
-
-
-# Of the moving statistics of BatchNorm. With Keras's 0.99, those of a training of 100 steps would
-# still contain a third of their initial values.
-_MOMENTUM = 0.9

@@ -62,10 +62,10 @@ def log_training(
     try:
         client = MlflowClient(tracking_uri=f"sqlite:///{folder / DATABASE}")
         experiment = client.get_experiment_by_name(_EXPERIMENT)
-        number = experiment.experiment_id if experiment else client.create_experiment(
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(
             _EXPERIMENT, artifact_location=(folder / "artifacts").as_uri()
         )  # fmt: skip
-        run = client.create_run(number, run_name=checkpoint.stem).info.run_id
+        run = client.create_run(experiment_id, run_name=checkpoint.stem).info.run_id
         for key, value in _parameters(history).items():
             client.log_param(run, key, value)
         for epoch in history.epochs:

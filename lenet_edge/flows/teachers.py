@@ -44,10 +44,10 @@ def load_teacher(path: Path, training: Dataset, console: Console) -> Teacher:
             f" {', '.join(names)}; train it on the same classes"
         )
     teacher = Teacher(model, artifact.preprocessing, head, artifact.sha256)
-    some = training.subset(slice(_CHECKED))
-    predicted = teacher.logits(to_input(some.images)).numpy().argmax(axis=1)
-    accuracy = float((predicted == some.labels).mean())
-    console.note(f"The teacher classifies {accuracy:.2%} of {len(some):,} training images")
+    sample = training.subset(slice(_CHECKED))
+    predicted = teacher.logits(to_input(sample.images)).numpy().argmax(axis=1)
+    accuracy = float((predicted == sample.labels).mean())
+    console.note(f"The teacher classifies {accuracy:.2%} of {len(sample):,} training images")
     if accuracy < _MIN_ADVANTAGE / len(names) and len(names) > _MIN_ADVANTAGE:
         raise DataError(
             f"the teacher {path} classifies only {accuracy:.1%} of the training images; its classes"
