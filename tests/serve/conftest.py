@@ -74,7 +74,7 @@ class Server:
         names = {}
         for pid in self.child_pids():
             with contextlib.suppress(OSError):  # it has ended
-                names["decoder" if _has_decoders(pid) else "models"] = pid
+                names["decoder" if _is_decoder(pid) else "models"] = pid
         return names
 
     def child_pids(self) -> list[int]:
@@ -89,8 +89,10 @@ class Server:
         return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
 
 
-def _has_decoders(pid: int) -> bool:
-    return "/PIL/" in Path(f"/proc/{pid}/maps").read_text()
+def _is_decoder(pid: int) -> bool:
+    """Tell the worker that decodes images from the one of the models, which writes samples."""
+    libraries = Path(f"/proc/{pid}/maps").read_text()
+    return "/PIL/" in libraries and "/ai_edge_litert/" not in libraries
 
 
 @contextlib.contextmanager
