@@ -1,9 +1,10 @@
-"""Speed and accuracy of training: python -m benchmarks.training speed|accuracy|smallest
+"""Speed and accuracy of training: python -m benchmarks.training COMMAND
 
 `speed` interleaves epochs of the published eager loop and of ours in one process. It reports their
 ratio, and separately the time to compile. `accuracy` trains a recipe with several seeds and uses
 the test images once, at the end of each training. `smallest` does the same with small networks,
-verifies their files and counts instructions; it goes on where it was killed. All write
+verifies their files and counts instructions. `quantization` compares int8 and int4 files that are
+calibrated with those of quantization-aware training. Both go on where they were killed. All write
 benchmarks/results/<machine>/<time>-<commit>-training-*.json.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 import click
 
+from benchmarks import quantized
 from benchmarks.record import ROOT, keep
 from lenet_edge import model as lenet
 from lenet_edge.bench.instructions.count import count_instructions
@@ -221,6 +223,39 @@ def _train_and_measure(network: str, seed: int, folder: Path) -> dict[str, Any]:
             "compiler": count.compiler,
         },
     }
+
+
+@main.command()
+@click.option(
+    "--network", type=click.Choice(quantized.NETWORKS), default="lenet", show_default=True
+)
+@click.option("--seeds", default="1,2,3,4,5", show_default=True)
+@click.option("--pilot", is_flag=True, help="Try it: few images, 2 epochs, held-out images.")
+@click.option("--folder", type=click.Path(path_type=Path), default=ROOT / "build" / "quantization")
+def quantization(network: str, seeds: str, pilot: bool, folder: Path) -> None:
+    """Compare files that are calibrated with those of quantization-aware training.
+
+    "hard" is a depthwise network with unbalanced channels. A training that was killed continues
+    after its last epoch, and finished seeds are not repeated. The test images judge each file once,
+    and no setting was chosen by them. --pilot keeps no result.
+    """
+    plan = quantized.Plan.of(network, mnist.load("train"), mnist.load("test"))
+    if pilot:
+        plan, folder = plan.pilot(), folder / "pilot"
+    plan.claim(folder / f"{network}.plan.json")
+    rows = []
+    for seed in map(int, seeds.split(",")):
+        done = folder / f"{network}-{seed}.row.json"
+        if not done.exists():
+            row = quantized.measure(network, seed, plan, folder, _print)
+            with atomic_write(done) as temporary:
+                temporary.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        rows.append(json.loads(done.read_text(encoding="utf-8")))
+        click.echo(json.dumps(rows[-1]))
+    facts = {"network": network, **plan.facts(), **quantized.summarize(rows)}
+    click.echo(json.dumps(facts))
+    if not pilot:
+        _keep(f"training-quantization-{network}", {**facts, "runs": rows})
 
 
 def _print(progress: loop.TrainingProgress) -> None:
