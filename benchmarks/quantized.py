@@ -126,7 +126,7 @@ def measure(network: str, seed: int, plan: Plan, folder: Path, report: Report) -
     """
     start = folder / f"{network}-{seed}.keras"
     model = build_hard(seed) if network == "hard" else None
-    settings = TrainingSettings(plan.recipe, seed, network="" if model else "lenet")
+    settings = TrainingSettings(plan.recipe, seed, network="lenet" if model is None else "")
     float_accuracy = _train(start, plan, settings, model, report)
     if network == "hard":
         start, float_accuracy = _unbalance_checkpoint(start, seed, plan, float_accuracy)
@@ -204,7 +204,7 @@ def _train(
         start = None
         if artifact:
             start = loop.StartingModel(model, artifact.preprocessing)
-        elif model:
+        elif model is not None:
             start = loop.StartingModel(model)
         resume = (record / STATE_FILE).exists()
         recorded_training.train(
