@@ -40,7 +40,7 @@ SLOW = (
     " --min-time 0.05 --max-time 0.1",
     "bundle lenet_int8.tflite",
     "deploy pi@local lenet_int8.tflite --batch-size 1 --max-time 0.1",
-    "card --check README.md",
+    "card --check card.md",
     "compare results.json results.json",
     "doctor --job board",
     "estimate lenet_int8.tflite --accelerator ethos-u55-128",
@@ -79,6 +79,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / path.name).write_bytes(path.read_bytes())
     digit = ROOT / "tests" / "data" / "handwriting" / "7-hasty-crayon.jpg"
     (folder / "seven.jpg").write_bytes(digit.read_bytes())
+    (folder / "card.md").write_text("---\nlicense: mit\n---\n# A model\n")
     results = ROOT / "tests" / "golden" / "schema-4.json"
     (folder / "results.json").write_bytes(results.read_bytes())
     images = np.random.default_rng(1).integers(0, 256, (40, 28, 28), np.uint8)
@@ -135,7 +136,8 @@ def test_no_command_runs_code_of_the_current_folder(hostile: Path, line: str) ->
     status, output = run_in(hostile, command, limit_s)
     assert marks_of(hostile) == set(), output
     is_refused = "was exported by lenet-edge" in output  # by describe, once a worker has read it
-    assert status in (0, None) or is_refused, output
+    is_undecided = command[1] == "report" and status == 4  # a bench proves nothing
+    assert status in (0, None) or is_refused or is_undecided, output
 
 
 def test_plots_ignore_the_settings_of_the_current_folder(hostile: Path) -> None:
