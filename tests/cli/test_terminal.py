@@ -30,7 +30,8 @@ def run_on_a_terminal(arguments: list[str], variables: dict[str, str], columns: 
     """Return the output of ``python ARGUMENTS`` to a terminal."""
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    left_out = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")  # the terminal states its size
+    environment = {k: v for k, v in os.environ.items() if k not in left_out}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdin=terminal, stdout=terminal, stderr=terminal, cwd=ROOT,

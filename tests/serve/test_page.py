@@ -163,6 +163,7 @@ def test_stopped_server_is_reported(page: Browser) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert status == "The server does not respond. Check that it is running."
+    assert any("ERR_CONNECTION_REFUSED" in line for line in page.console())
 
 
 def test_samples_pauses_and_links(page: Browser, server: Server) -> None:

@@ -397,7 +397,11 @@ async function loadSamples() {
     return button;
   });
   // An image that is still loading has no pixels to send.
-  await Promise.all(buttons.map((button) => button.firstChild.decode()));
+  try {
+    await Promise.all(buttons.map((button) => button.firstChild.decode()));
+  } catch {
+    return; // the server stopped meanwhile
+  }
   byId("samples").append(...buttons);
   byId("samples").hidden = !samples.length;
 }
