@@ -81,6 +81,15 @@ def read_tflite(content: bytes) -> Any:
     return model
 
 
+def operator_number(model: Any, operator: Any) -> int:
+    """Return the number of an operator in `BuiltinOperator`.
+
+    Files of old converters have it in another field. The smaller of the two fields is unused.
+    """
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
 def write_tflite(model: Any) -> bytes:
     """Return the bytes of a .tflite file from its `ModelT`."""
     import flatbuffers

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export.embed import read_tflite, write_tflite
+from lenet_edge.export.embed import operator_number, read_tflite, write_tflite
 
 LARGEST = 7  # the integers are -7 to 7, so that the zero point is 0
 # Ratios of the scales that are tried to the scale without clipping. A ratio above 1 restores the
@@ -110,9 +110,7 @@ def _dense(model: Any) -> Iterator[Any]:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     for operator in model.subgraphs[0].operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if kind == BuiltinOperator.FULLY_CONNECTED:
+        if operator_number(model, operator) == BuiltinOperator.FULLY_CONNECTED:
             yield operator
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_edge.export.embed import read_tflite, write_tflite
+from lenet_edge.export.embed import operator_number, read_tflite, write_tflite
 from lenet_edge.export.tflite import name_ends
 from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Images
@@ -53,11 +53,10 @@ def layers(content: bytes) -> list[TfliteLayer]:
     graph = model.subgraphs[0]
     operators = []
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
         tensor = graph.tensors[operator.outputs[0]].name.decode()
         data = [model.buffers[graph.tensors[index].buffer].data for index in operator.inputs[1:2]]
         size = sum(len(values) // 4 for values in data if values is not None)
-        kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        kind = names[operator_number(model, operator)]
         operators.append(TfliteLayer(_layer_name(tensor), kind, tensor, size))
     return operators
 
@@ -163,7 +162,7 @@ def _state_versions(model: Any) -> None:
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         types = [graph.tensors[index].type for index in operator.inputs[:2] if index >= 0]
-        versions = known.get(max(code.builtinCode, code.deprecatedBuiltinCode))
+        versions = known.get(operator_number(model, operator))
         if versions is None or TensorType.INT8 not in types:
             continue
         needed = versions[0 if types[0] == TensorType.INT8 else 1]

@@ -163,6 +163,8 @@ def read(content: bytes, name: str) -> OperatorGraph:
 
 
 def _graph(model: Any) -> OperatorGraph:
+    from lenet_edge.export.embed import operator_number
+
     main = model.subgraphs[0]
     tensors = [_tensor(model, tensor) for tensor in main.tensors]
     known = _operator_names()
@@ -178,10 +180,10 @@ def _graph(model: Any) -> OperatorGraph:
     ready = {id(tensor) for tensor in (*graph.inputs, *tensors) if tensor.values is not None}
     ready |= {id(tensor) for tensor in graph.inputs}
     for place, operator in enumerate(main.operators):
-        code = model.operatorCodes[operator.opcodeIndex]
-        number = int(max(code.builtinCode, code.deprecatedBuiltinCode))
+        number = operator_number(model, operator)
         kind = known.get(number, f"operator {number}")
         if number == 32:  # a custom operator
+            code = model.operatorCodes[operator.opcodeIndex]
             kind = make_printable((code.customCode or b"?").decode("utf-8", "replace"))[:40]
         inputs = [] if operator.inputs is None else [int(n) for n in operator.inputs]
         made = Operator(
