@@ -183,6 +183,17 @@ def batch_size_option(command: Decorated) -> Decorated:
     )(command)
 
 
+seed_option = option(
+    TRAINING,
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Seed of the random numbers. The same seed trains the same model.",
+)
+
+
 def recipe_options(command: Decorated) -> Decorated:
     """Add --network, --recipe, --epochs and --seed."""
     # Imported here, because a bundle for a board has this module and no lenet_edge.train.
@@ -192,15 +203,7 @@ def recipe_options(command: Decorated) -> Decorated:
 
     summaries = "; ".join(f"{name}: {summary}" for name, summary in SUMMARIES.items())
     for decorator in (
-        option(
-            TRAINING,
-            "--seed",
-            type=click.IntRange(0),
-            metavar="N",
-            default=1,
-            show_default=True,
-            help="Seed of the random numbers. The same seed trains the same model.",
-        ),
+        seed_option,
         option(
             TRAINING,
             "--epochs",

@@ -9,7 +9,7 @@ import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TRAINING, Command, Section, StringChoice, option
-from lenet_edge.cli._options import dataset_options, input_options, json_option
+from lenet_edge.cli._options import dataset_options, input_options, json_option, seed_option
 from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import write_json
 from lenet_edge.cli.train import say_result, written_beside
@@ -30,15 +30,7 @@ if TYPE_CHECKING:
 )
 @option(TRAINING, "--epochs", type=click.IntRange(1), metavar="N",
         help="Number of epochs. Default: 5, or more for few images.")  # fmt: skip
-@option(
-    TRAINING,
-    "--seed",
-    type=click.IntRange(0),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Seed of the random numbers. The same seed trains the same model.",
-)
+@seed_option
 @option(TRAINING, "--batch-size", type=click.IntRange(1), metavar="N",
         help="Number of images in a batch. Default: 128, or fewer for few images.")  # fmt: skip
 @option(TRAINING, "--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
