@@ -144,6 +144,7 @@ def train(
             )
             on_progress(progress)
         with runner.temporarily_averaged():
+            runner.measure_ranges()
             watched_accuracy = runner.accuracy(watched)
         history.add(losses, watched_accuracy, runner.learning_rate, time.perf_counter() - started)
         if folder:
@@ -243,7 +244,7 @@ class EpochRunner:
             if self._rounding is None:
                 self._rounding = self._network
                 self._compile(*quantized_forward(self._model, self._network))
-            self._rounding.calibrate(self._calibration)
+            self.measure_ranges()
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._images))
         # Leave out the last, incomplete batch. Each epoch leaves out other images.
         batches = order[: self.num_steps * self.batch_size].reshape(-1, self.batch_size)
@@ -354,10 +355,13 @@ class EpochRunner:
         for variable, average in zip(self._statistics, self._averages, strict=True):
             variable.assign(average)
 
-    def accuracy(self, data: Dataset) -> float:
-        """Return the accuracy of the model, with its rounding once the training has it."""
+    def measure_ranges(self) -> None:
+        """Measure the ranges of the present weights, once the training rounds."""
         if self._rounding:
             self._rounding.calibrate(self._calibration)
+
+    def accuracy(self, data: Dataset) -> float:
+        """Return the accuracy of the model, with its rounding once the training has it."""
         return accuracy(self._rounding or self._model, data, self._rule)
 
     def finish_quantization(self) -> TrainedRanges | None:
@@ -366,7 +370,7 @@ class EpochRunner:
             return None
         network = self._rounding = self._network
         network.round_model()
-        network.calibrate(self._calibration)
+        self.measure_ranges()
         return network.trained_ranges()
 
 
