@@ -187,11 +187,11 @@ def plot_tuning(facts: dict[str, Any], path: Path) -> None:
     figure.colorbar(marks, label="file size, kB")
     for candidate, latency_us, change in zip(candidates, latencies_us, changes, strict=True):
         if candidate["on_front"]:
-            axes.scatter(latency_us, change, s=120, facecolors="none", edgecolors="black", zorder=3)
+            _ring(axes, (latency_us, change))
         is_float32 = candidate is candidates[0]
         if candidate["name"] == facts["winner"]["candidate"] or is_float32:
             label = "float32" if is_float32 else "winner"
-            axes.annotate(label, (latency_us, change), xytext=(6, 8), textcoords="offset points")
+            _label(axes, label, (latency_us, change))
     axes.set_xlabel(f"median latency at batch 1, one thread, {facts['target']}, µs")
     axes.set_ylabel(f"accuracy change on {facts['num_held_out']:,} held-out images, points")
     axes.set_title(f"{facts['num_tried']} mixes tried; rings mark the Pareto front")
@@ -228,10 +228,19 @@ def plot_search(facts: dict[str, Any], path: Path) -> None:
     for each in points:
         place = each["weight_bytes"], 100 * each["held_out_accuracy"]
         if each["on_front"]:
-            axes.scatter(*place, s=120, facecolors="none", edgecolors="black", zorder=3)
-        axes.annotate(each["name"], place, xytext=(6, 8), textcoords="offset points")
+            _ring(axes, place)
+        _label(axes, each["name"], place)
     axes.set_xlabel("bytes of weights and biases")
     axes.set_ylabel(f"accuracy on {facts['num_held_out']:,} held-out images, %")
     axes.set_title(f"{facts['num_tried']} networks tried; rings mark the Pareto front")
     axes.grid(alpha=0.3)
     _save(figure, path)
+
+
+def _ring(axes: Any, place: tuple[float, float]) -> None:
+    """Draw a ring around a mark of the Pareto front."""
+    axes.scatter(*place, s=120, facecolors="none", edgecolors="black", zorder=3)
+
+
+def _label(axes: Any, text: str, place: tuple[float, float]) -> None:
+    axes.annotate(text, place, xytext=(6, 8), textcoords="offset points")
