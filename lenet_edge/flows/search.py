@@ -25,6 +25,12 @@ from lenet_edge.search.space import Candidate, CandidateStudy, CostLimits
 from lenet_edge.support.files import atomic_write
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.train.recipe import Recipe, choose_recipe
+from lenet_edge.train.saved_state import (
+    HISTORY_FILE,
+    STATE_FILE,
+    TrainingSettings,
+    training_folder,
+)
 
 if TYPE_CHECKING:
     from lenet_edge.artifacts.artifact import Artifact
@@ -36,6 +42,7 @@ JOURNAL = "search.journal"
 RESULT = "search.json"
 PICTURE = "search.png"
 CORE = "cortex-m4"
+_NETWORKS = "network-*"
 EPOCHS = 24
 _MAX_ROUNDS = 3  # a candidate trains for a quarter, a half and all of the epochs
 
@@ -127,18 +134,23 @@ class _SearchRun:
         self._step: Step = Step(0, lambda done, total, text: None)
         self._stop: Callable[[], None] = lambda: None
         journal = folder / JOURNAL
+        elsewhere = "name another folder with --output-dir"
         if journal.exists() and not resume:
-            raise UsageError(
-                f"{folder} holds a search; continue it with --resume, or delete {journal}"
-            )
+            raise UsageError(f"{folder} holds a search; continue it with --resume, or {elsewhere}")
         if resume and not journal.exists():
             raise UsageError(f"there is no search in {folder}; start one without --resume")
+        # Their records would stand for those of the new networks with the same numbers.
+        if not resume and any(folder.glob(_NETWORKS)):
+            raise UsageError(f"{folder} holds the networks of another search; {elsewhere}")
         recipe, adaptation = choose_recipe("best", len(training), settings.epochs)
         if adaptation:
             console.note(adaptation)
         self._num_held_out = min(recipe.validation_images, len(training) // 10)
         if self._num_held_out == 0:
-            raise DataError("a search holds out a tenth of the training images; give at least 10")
+            raise DataError(
+                "a search holds out a tenth of the training images; give at least 10 of them"
+                f" instead of {len(training)}"
+            )
         # With the momentum of `best`, the average of a few epochs would contain initial weights.
         self._recipe: Recipe = dataclasses.replace(recipe, name="search", ema=0.99)
         # The epochs that a candidate has trained for at the end of each round.
@@ -147,7 +159,7 @@ class _SearchRun:
         self._study = CandidateStudy(
             journal,
             {**dataclasses.asdict(settings), "precisions": list(settings.precisions),
-             "dataset": training.name},
+             "dataset": training.name, "images": TrainingSettings().on(training).data_sha256[:12]},
             CostLimits(settings.max_bytes, settings.max_instructions),
             settings.precisions,
             training.image_shape,
@@ -175,7 +187,7 @@ class _SearchRun:
                 left = [left[index] for index in choose_best(scores, count)]
                 for number in left:
                     self._train(number, candidates[number], start, goal)
-        facts = self._describe(candidates, left)
+            facts = self._describe(candidates, left)
         with atomic_write(self._folder / RESULT) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         from lenet_edge.report.plots import plot_search
@@ -186,10 +198,13 @@ class _SearchRun:
     def _first_round(self) -> list[Candidate]:
         done = self._study.results()
         goal = self._goals[0]
-        for number, (_, accuracy) in enumerate(done):
-            self._skip(goal, f"{_name(number)}: {accuracy:.2%}")
         results = dict(done)
         candidates = [candidate for candidate, _ in done]
+        for number, candidate in enumerate(candidates):
+            if candidate in candidates[:number]:
+                self._skip(goal, f"{_name(number)} equals an earlier network")
+            else:  # again, if somebody deleted its record
+                self._train(number, candidate, 0, goal)
         while len(candidates) < self._settings.num_networks:
             choice, candidate = self._study.ask()
             number = len(candidates)
@@ -211,7 +226,6 @@ class _SearchRun:
     def _train(self, number: int, candidate: Candidate, start: int, goal: int) -> None:
         """Train a candidate in the round from epoch `start` to `goal`."""
         from lenet_edge.flows import recorded_training
-        from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
 
         import tensorflow as tf  # isort: skip
 
@@ -249,8 +263,6 @@ class _SearchRun:
         return self._folder / f"{_name(number)}.keras"
 
     def _history(self, number: int) -> dict[str, Any]:
-        from lenet_edge.train.saved_state import HISTORY_FILE, training_folder
-
         path = training_folder(self._checkpoint(number)) / HISTORY_FILE
         try:
             history: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -267,6 +279,7 @@ class _SearchRun:
 
     def _describe(self, candidates: Sequence[Candidate], left: Sequence[int]) -> dict[str, Any]:
         can_count = self._can_count()
+        self._step.extend(len(left) if can_count else 0)
         points = [self._point(number, candidates[number], can_count) for number in left]
         front = front_of(
             [
@@ -333,16 +346,19 @@ class _SearchRun:
         from lenet_edge.bench.instructions.count import count_instructions
         from lenet_edge.export import exporter
 
+        self._stop()
+        instructions: float | None = None
         with temporary_folder() as folder:
             artifacts: list[Artifact] = exporter.export(
                 self._checkpoint(number), folder, self._training, self._test, ("native",),
                 (candidate.precision,),
             )  # fmt: skip
             try:
-                return count_instructions(artifacts[-1], CORE).instructions
+                instructions = count_instructions(artifacts[-1], CORE).instructions
             except TargetError as error:
                 self._console.note(f"{_name(number)} has an estimate only: {error}")
-                return None
+        self._step(f"{_name(number)}: instructions")
+        return instructions
 
 
 def _name(number: int) -> str:

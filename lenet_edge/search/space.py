@@ -104,17 +104,17 @@ class CandidateStudy:
             self._study = _open_study(journal)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LenetEdgeError(
-                f"{journal} is damaged ({error}); delete it and start again without --resume"
+                f"{journal} is damaged ({error}); start again without --resume in another folder"
             ) from error
         before = self._study.user_attrs.get(_SETTINGS)
         if before is None:
             self._study.set_user_attr(_SETTINGS, dict(settings))
         else:
             for name, value in settings.items():
-                if before.get(name) != value:
+                if before.get(name, value) != value:  # an older journal lacks some
                     raise UsageError(
                         f"the search in {journal.parent} was started with {name}"
-                        f" {before.get(name)}, not {value}; resume it with the same options"
+                        f" {before[name]}, not {value}; resume it with the same options"
                     )
         # A killed process leaves a candidate without a result. It is chosen again.
         for choice in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):

@@ -1,6 +1,7 @@
 """Tests of `search`: its choices, its bounds, and a search that is killed and resumed."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_choices_are_within_the_bounds_and_do_not_depend_on_a_kill(tmp_path: Pat
     with pytest.raises(UsageError, match=r"was started with seed 1, not 2; resume it with"):
         study(tmp_path / "a", limits, seed=2)
     (tmp_path / "a" / "j").write_text("rubbish\n")
-    with pytest.raises(LenetEdgeError, match=r"j is damaged .*; delete it and start again"):
+    with pytest.raises(LenetEdgeError, match=r"j is damaged .*; start again without --resume in"):
         study(tmp_path / "a", limits)
 
 
@@ -86,6 +87,14 @@ def test_impossible_bounds_and_a_wrong_resume_are_one_line(
     done = lenet_edge_here("search", "--resume")
     assert done.returncode == 2
     assert "there is no search in search; start one without --resume" in done.stderr
+    # The records of another search whose journal somebody deleted.
+    record = tmp_path / "search" / "network-01.training" / "history.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    done = lenet_edge_here("search")
+    assert done.returncode == 2
+    assert "search holds the networks of another search; name another folder" in done.stderr
+    assert record.read_text() == "{}"
 
 
 class Killed(Exception):
@@ -96,14 +105,21 @@ class Killed(Exception):
 def test_a_killed_search_ends_as_it_would_have(tmp_path: Path) -> None:
     data = tmp_path / "few.npz"
     training, test = mnist.load("train"), mnist.load("test")
-    np.savez(
-        data, x_train=training.images[:200, ::2, ::2], y_train=training.labels[:200],
-        x_test=test.images[:50, ::2, ::2], y_test=test.labels[:50],
-    )  # fmt: skip
+
+    def save(first: int) -> None:
+        part = slice(first, first + 200)
+        np.savez(
+            data, x_train=training.images[part, ::2, ::2], y_train=training.labels[part],
+            x_test=test.images[:50, ::2, ::2], y_test=test.labels[:50],
+        )  # fmt: skip
+
+    save(0)
+    shown: list[ProgressEvent] = []
     settings = SearchSettings(3000, precisions=("float32",), num_networks=2, epochs=2)
 
     def run(name: str, resume: bool = False, last: int = 99) -> dict[str, Any]:
         def show(event: ProgressEvent) -> None:
+            shown.append(event)
             if event.stage == "Search" and event.done == last:
                 raise Killed
 
@@ -119,10 +135,19 @@ def test_a_killed_search_ends_as_it_would_have(tmp_path: Path) -> None:
     )
     for name in ("search.png", point["checkpoint"], f"{point['name']}.training/history.json"):
         assert (tmp_path / "whole" / name).stat().st_size > 0
+    steps = [event for event in shown if event.stage == "Search"]
+    assert steps[-1].done == steps[-1].total
     if (counted := point["instructions"]) is not None:
+        assert steps[-1].done == 4  # two first epochs, a second one, and the count
         assert 0.5 < point["estimated_instructions"] / counted < 2
     with pytest.raises(Killed):
         run("killed", last=2)
     with pytest.raises(UsageError, match="holds a search; continue it with --resume"):
         run("killed")
+    save(200)
+    with pytest.raises(UsageError, match=r"was started with images .*, not .*; resume it with"):
+        run("killed", resume=True)
+    save(0)
+    # The message about a damaged record advises to delete it.
+    shutil.rmtree(tmp_path / "killed" / f"{point['name']}.training")
     assert run("killed", resume=True) == whole
