@@ -126,6 +126,13 @@ class QuantizedStep:
             return pool(values, layer.pool_size, layer.strides, layer.padding.upper())
         return values  # an input, or an activation alone
 
+    def activate(self, values: Any) -> Any:
+        """Apply the ReLU of the step, if it has one."""
+        kind = self.activation or self.kind
+        if kind == "relu":
+            return tf.nn.relu(values)
+        return tf.nn.relu6(values) if kind == "relu6" else values
+
 
 class FakeQuantizedNetwork:
     """A Keras classifier with the roundings of its int8 file.
@@ -201,7 +208,7 @@ class FakeQuantizedNetwork:
                     output = convolve_and_pool(inputs[0], kernel) + bias
                 else:
                     output = step.linear(inputs[0], kernel) + bias
-            output = _activate(output, step.activation or step.kind)
+            output = step.activate(output)
             if step.has_range:
                 if observed is not None:
                     observed[step.name] = tf.stack((tf.reduce_min(output), tf.reduce_max(output)))
@@ -231,7 +238,7 @@ class FakeQuantizedNetwork:
                 else:
                     kernel, bias = self._rounded(step, ranges)
                     output = tf.nn.bias_add(step.linear(inputs[0], kernel), bias)
-                output = _activate(output, step.activation or step.kind)
+                output = step.activate(output)
                 if step.kind == "softmax":
                     output = tf.nn.softmax(output)
                 if step.has_range:
@@ -239,6 +246,19 @@ class FakeQuantizedNetwork:
                     output = tf.quantization.fake_quant_with_min_max_vars(output, low, high)
             values[step] = output
         return values[self.steps[-1]]
+
+    def float_outputs(self, images: Any) -> dict[QuantizedStep, Any]:
+        """Return the output of each step without rounding, for images as `forward` takes them."""
+        values: dict[QuantizedStep, Any] = {}
+        for step in self.steps:
+            inputs = [values[each] for each in step.inputs] or [images]
+            if step.kernel is None:
+                output = step.other(inputs)
+            else:
+                kernel, bias = step.folded()
+                output = step.linear(inputs[0], kernel) + bias
+            values[step] = step.activate(output)
+        return values
 
     def _rounded(self, step: QuantizedStep, ranges: TrainedRanges) -> tuple[Any, Any]:
         """Return the rounded kernel and the bias of a step, as arrays."""
@@ -368,12 +388,6 @@ def _entry(entries: Any, name: str) -> Any:
     if name not in entries:
         raise ModelFileError(_WRONG_RANGES.format(name))
     return entries[name]
-
-
-def _activate(values: Any, kind: str) -> Any:
-    if kind == "relu":
-        return tf.nn.relu(values)
-    return tf.nn.relu6(values) if kind == "relu6" else values
 
 
 def _source(step: QuantizedStep) -> QuantizedStep:

@@ -29,6 +29,7 @@ from lenet_edge.fake_quantization import FakeQuantizedNetwork
 from lenet_edge.support.files import atomic_write
 from lenet_edge.train import augmentation, fused_forward
 from lenet_edge.train.distribution import Replicas
+from lenet_edge.train.equalization import equalize
 from lenet_edge.train.input_values import to_input_values
 from lenet_edge.train.recipe import Recipe
 from lenet_edge.train.saved_state import (
@@ -204,6 +205,8 @@ class EpochRunner:
             first = preprocessing.apply(data.images[:_CALIBRATION_IMAGES], start.rule)
             count = max(1, len(first) // _CALIBRATION_BATCH)
             self._calibration = np.array_split(first, count)
+            if settings.start_sha256:  # a trained network, whose channels are known
+                equalize(self._network, first)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
         self._replicas, self._teacher = replicas, teacher

@@ -143,6 +143,56 @@ def test_the_exported_files_predict_what_the_network_predicts(
             assert any(abs(scale - other) < 1e-5 * scale for other in found), scale
 
 
+def test_unbalanced_channels_are_equalized(test_part: Dataset) -> None:
+    from lenet_edge.export.checkpoint import load_checkpoint
+    from lenet_edge.train import loop
+    from lenet_edge.train.equalization import equalize
+
+    model = load_checkpoint(EXPORTED / "lenet.keras")
+    random = np.random.default_rng(0)
+    for name, following in (("conv1", "conv2"), ("conv2", "dense1"), ("dense1", "dense2")):
+        layer, reader = model.get_layer(name), model.get_layer(following)
+        factors = np.exp2(random.integers(-4, 5, layer.bias.shape)).astype(np.float32)
+        layer.kernel.assign(layer.kernel * factors)
+        layer.bias.assign(layer.bias * factors)
+        repeated = np.tile(factors, reader.kernel.shape[-2] // len(factors))
+        reader.kernel.assign(reader.kernel / repeated[:, np.newaxis])
+    images = first_images(mnist.load("train"), 1280).images / np.float32(255)
+    judged = first_images(test_part, 1000)
+    expected = loop.predict_logits(model, judged)
+    network = FakeQuantizedNetwork(model)
+
+    def error() -> float:
+        network.calibrate(np.array_split(images, 10))
+        return float(np.abs(loop.predict_logits(network, judged) - expected).mean())
+
+    before = error()
+    equalize(network, images)
+    assert np.allclose(loop.predict_logits(model, judged), expected, atol=1e-3)
+    assert error() < before / 3
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_equalization_keeps_the_float_function(fraction: float) -> None:
+    """Also of networks with nested models, additions, depthwise layers and dead channels."""
+    from lenet_edge.train.equalization import equalize
+
+    random = np.random.default_rng(0)
+    model = build_foreign()
+    for variable in model.weights:
+        dead = random.random(variable.shape) < fraction / 3
+        low = 0.5 if "variance" in variable.path or "gamma" in variable.path else -0.5
+        variable.assign(np.where(dead, max(low, 0), random.uniform(low, 1, variable.shape)))
+    images = random.random((64, 28, 28, 1), np.float32)
+    expected = model(images, training=False)
+    before = [variable.numpy() for variable in model.weights]
+    equalize(FakeQuantizedNetwork(model), images)
+    changed = [not np.array_equal(*pair) for pair in zip(before, model.weights, strict=True)]
+    assert any(changed)
+    assert np.all(np.isfinite(np.concatenate([v.numpy().ravel() for v in model.weights])))
+    assert np.allclose(model(images, training=False), expected, atol=1e-5)
+
+
 def test_finetune_writes_a_checkpoint_with_ranges(
     lenet_edge_here: LenetEdge, few: Path, tmp_path: Path
 ) -> None:
