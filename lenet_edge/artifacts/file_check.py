@@ -38,7 +38,8 @@ def check_format(path: Path) -> str:
     if path.is_dir():  # some formats of other tools are folders
         raise ModelFileError(f"{path} is {advice or _describe_folder(path)}")
     if not path.is_file():
-        command = host_command("lenet-edge export")
+        maker = "train" if path.suffix == ".keras" else "export"
+        command = host_command(f"lenet-edge {maker}")
         raise ModelFileError(f"{path}: no such file; make the files with: {command}")
     format = formats.format_of(path)
     if format is None:

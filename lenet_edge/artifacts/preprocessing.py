@@ -20,7 +20,7 @@ RESIZE_RULES = ("stretch", "crop", "letterbox")
 FILTERS = ("bilinear", "bicubic", "nearest")
 # Sources of a scale and offset, the most reliable first.
 ORIGINS = ("said", "read", "inferred", "tested", "assumed")
-_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a gray value
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a gray value
 _LARGEST = 1e9  # magnitude of a scale or an offset; float32 holds its product with a pixel
 _SMALLEST = 1e-9  # magnitude of a scale; its inverse is finite
 _TOLERANCE = 0.02  # of a range of input values, for rounding and for images without pure white
@@ -209,7 +209,7 @@ def apply(images: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray
         raise ValueError(f"it has a scale for each of 3 channels, and images are {images.shape}")
     values = images[..., ::-1] if swapped else images
     if preprocessing.channels == "gray" and images.ndim > 2 and images.shape[-1] == 3:
-        values = np.repeat(images @ np.array(_LUMA, np.float32), 3).reshape(images.shape)
+        values = np.repeat(images @ np.array(LUMA, np.float32), 3).reshape(images.shape)
     pairs = preprocessing._by_channel() if per_channel else preprocessing._by_channel()[:1]
     scales, offsets = np.array(pairs, np.float32).T
     # x / 255 and x * (1 / 255) differ in the last bit, and training frameworks divide.

@@ -56,7 +56,7 @@ def written_beside(checkpoint: Path) -> tuple[str, ...]:
 @option(
     TRAINING,
     "--teacher",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="CHECKPOINT",
     help="Keras classifier of the same images and classes. The network also learns to predict as"
     " this one does (knowledge distillation).",

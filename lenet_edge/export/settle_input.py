@@ -29,6 +29,7 @@ from lenet_edge.export.firmware import FirmwareBoard
 from lenet_edge.export.source import ExportSource, load_source
 from lenet_edge.rule_choice import (
     OWN_DIGITS,
+    RuleComparison,
     candidates,
     compare_rules,
     digits_decide,
@@ -98,7 +99,7 @@ def prepare(
     if not source.model.is_single:
         rule = source.artifact.preprocessing
         if rule.is_assumed:
-            rule = options.stated.change(_implied_by(own, None) or rule)
+            rule = options.stated.change(implied_rule(own, None) or rule)
             source = source.change(preprocessing=rule)
             if rule.is_assumed and own:
                 note(question(source.artifact))
@@ -182,7 +183,7 @@ def _settle_input(
         evaluation = None
     rule = artifact.preprocessing
     if rule.is_assumed:
-        rule = _implied_by(own, training if evaluation is not own else None) or rule
+        rule = implied_rule(own, training if evaluation is not own else None) or rule
         source = source.change(preprocessing=options.stated.change(rule))
     if evaluation and evaluation.labels is not None and source.num_classes:
         source, evaluation = _test_input(source, evaluation, note)
@@ -195,8 +196,13 @@ def _settle_input(
     return source, evaluation
 
 
-def _implied_by(own: Evaluation | None, training: Dataset | None) -> Preprocessing | None:
-    """Return the preprocessing that the range of float images of the user implies."""
+def implied_rule(own: Evaluation | None, training: Dataset | None) -> Preprocessing | None:
+    """Return the preprocessing that the range of float images of the user implies.
+
+    Args:
+        own: images of `export --calibration`.
+        training: the training images, if there are no others.
+    """
     if own and own.images.dtype.kind == "f":
         return infer_from_floats(own.images)
     if own is None and training and training.files.value_range:
@@ -213,21 +219,9 @@ def _test_input(
         The checkpoint with the better one; and the images, None for MNIST's if they are not of the
         model's kind.
     """
-    usual, name = source.artifact.preprocessing, source.artifact.path.name
-    pixels = recover_pixels(evaluation.images)
-    is_open = usual.origin in ("assumed", "inferred") and pixels is not None
-    shape = source.artifact.inputs[0].image_shape
+    name = source.artifact.path.name
     assert evaluation.labels is not None
-    assert source.num_classes
-    tested = compare_rules(
-        lambda rule, images: predicted_classes(source.predict(images, rule), source.artifact),
-        evaluation.images if pixels is None else pixels,
-        evaluation.labels,
-        source.num_classes,
-        usual,
-        candidates(shape[-1] if shape else None) if is_open else (),
-        evaluation.name,
-    )
+    tested = try_rules(source, evaluation.images, evaluation.labels, evaluation.name)
     if evaluation.name == EMBEDDED and not digits_decide(tested):
         note(
             f"{name} is right on only {tested.accuracy:.0%} of {EMBEDDED}, so these are not its"
@@ -236,9 +230,40 @@ def _test_input(
         return source, None
     if not tested.fits:
         note(f"{name}: {tested.summary}, which is about chance; check the labels and {OPTIONS}")
-    elif is_open:
+    elif _is_open(source, evaluation.images):
         note(f"{name}: {tested.summary}")
     return source.change(preprocessing=tested.rule), evaluation
+
+
+def try_rules(
+    source: ExportSource, images: npt.NDArray[Any], labels: npt.NDArray[np.int32], name: str
+) -> RuleComparison:
+    """Compare the usual preprocessings of a classifier on images, unless its own is known.
+
+    Args:
+        source: the classifier.
+        images: pixels, or floats.
+        labels: their classes.
+        name: the name of the images.
+    """
+    pixels = recover_pixels(images)
+    shape = source.artifact.inputs[0].image_shape
+    assert source.num_classes
+    return compare_rules(
+        lambda rule, images: predicted_classes(source.predict(images, rule), source.artifact),
+        images if pixels is None else pixels,
+        labels,
+        source.num_classes,
+        source.artifact.preprocessing,
+        candidates(shape[-1] if shape else None) if _is_open(source, images) else (),
+        name,
+    )
+
+
+def _is_open(source: ExportSource, images: npt.NDArray[Any]) -> bool:
+    """Return True if images can change the preprocessing of a model."""
+    origin = source.artifact.preprocessing.origin
+    return origin in ("assumed", "inferred") and recover_pixels(images) is not None
 
 
 def _has_cut_out_digits(artifact: Artifact, evaluation: Evaluation | None) -> bool:

@@ -117,6 +117,4 @@ def _load(
         )
     if evaluation is None:
         raise DataError(f"the images of {training.name} are not those of {path.name}; {advice}")
-    if source.artifact.preprocessing.channels == "gray" and training.image_shape[-1] == 3:
-        raise DataError(f"{path.name} takes gray images in three channels; finetune cannot")
     return source

@@ -148,8 +148,8 @@ def train(
         raise UsageError(f"there is no network {network!r}; choose from {', '.join(SUMMARIES)}")
     if strategy and (teacher or seeds > 1):
         raise UsageError("--teacher and --seeds train in one process; leave --strategy out")
-    if teacher:
-        check_format(teacher)
+    if teacher and check_format(teacher) != "keras":
+        raise UsageError(f"the teacher {teacher} is not a Keras model; give a .keras or .h5 file")
     if mlflow:
         check_mlflow()
     from lenet_edge.flows import datasets

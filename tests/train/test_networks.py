@@ -14,7 +14,7 @@ import pytest
 from lenet_edge import networks
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.artifacts.head import Head
-from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing
+from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing, apply
 from lenet_edge.artifacts.trained_ranges import read_ranges
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
@@ -236,5 +236,7 @@ def test_a_teacher_gets_its_own_preprocessing(training: Dataset) -> None:
     )
     swapped = dataclasses.replace(UNIT, channels="bgr")
     np.testing.assert_array_equal(to_input_values(images, swapped), images[..., ::-1])
+    gray = dataclasses.replace(rule, channels="gray")
+    np.testing.assert_allclose(to_input_values(images, gray), apply(255 * images, gray), atol=1e-5)
     soft = Teacher(softmax, rule, Head.SOFTMAX, "").soft_labels(images)
     np.testing.assert_allclose(soft, tf.nn.softmax(expected / 4), atol=1e-5)
