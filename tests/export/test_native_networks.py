@@ -196,6 +196,26 @@ def test_second_network_in_int8_equals_tensorflow_lite(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("precision", ["float32", "dynamic"])
+def test_a_chain_with_batchnorm_gets_the_vector_kernels(tmp_path: Path, precision: str) -> None:
+    require("cc")
+    keras().utils.set_random_seed(4)
+    k = keras().layers
+    layers = [k.Conv2D(12, 5, 2, use_bias=False), k.BatchNormalization(), k.ReLU(), k.Flatten()]
+    model = network((28, 28, 1), [*layers, k.Dense(10)])
+    random = np.random.default_rng(0)
+    layers[1].set_weights([random.uniform(0.5, 1.5, 12) for _ in range(4)])
+    images = random.random((5, 28, 28, 1), np.float32)
+    source, library = tmp_path / "lenet.c", tmp_path / "lenet.so"
+    code = native.convert(dataclasses.replace(request(model), precision=precision)).content
+    assert b"vector_size(" in code
+    source.write_bytes(code)
+    build("cc", *WARNINGS, "-O1", "-shared", "-fPIC", source, "-o", library)
+    expected = model.predict(images, verbose=0)
+    tolerance = 1e-4 if precision == "float32" else 0.05
+    np.testing.assert_allclose(call_batch(library, images), expected, atol=tolerance, rtol=0)
+
+
 UNSUPPORTED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
     "softmax": (lambda k: [k.Flatten(), k.Dense(10, activation="softmax", name="last")],
                 r"layer last \(Dense\) is not covered .*softmax"),

@@ -140,11 +140,19 @@ def _layer_line(layer: network.NativeLayer) -> str:
 def _chain(request: ConversionRequest) -> tuple[list[network.NativeLayer], network.Shape, int]:
     """Return the layers of a chain, the shape of its images, and the number of its logits."""
     model = request.model
-    if isinstance(model, OnnxModel):
-        graph = tflite_graph.read(_tflite(request, "float32"), request.name)
+    uncovered = None
+    if not isinstance(model, OnnxModel):
+        try:
+            layers = network.read(model)
+            return layers, tuple(model.inputs[0].shape[1:]), int(model.outputs[0].shape[-1])
+        except ModelFileError as error:
+            uncovered = error
+    # The .tflite file has BatchNorm inside the weights of the layer before it.
+    graph = tflite_graph.read(_tflite(request, "float32"), request.name)
+    try:
         return chain.read(graph)
-    layers = network.read(model)
-    return layers, tuple(model.inputs[0].shape[1:]), int(model.outputs[0].shape[-1])
+    except ModelFileError as error:
+        raise uncovered or error from None
 
 
 def _tflite(request: ConversionRequest, precision: str) -> bytes:
