@@ -52,6 +52,19 @@ class Architecture:
 
 Network = str | Architecture  # the name of a network, or its description
 
+
+def _plain(*widths: int) -> Architecture:
+    """Return four plain convolutions of these widths and a dense layer, for small images."""
+    first, second, third, fourth = widths
+    blocks = (
+        Block(first, 5, 2, padding="valid"),
+        Block(second, padding="valid"),
+        Block(third, stride=2),
+        Block(fourth, padding="valid"),
+    )
+    return Architecture(blocks, "flatten")
+
+
 # The forms of MLPerf Tiny, for images of any shape. Padding is "same", and no layer drops values.
 # DS-CNN has square kernels instead of those for a spectrogram. MobileNetV1 has a quarter of its
 # channels, and the last of its five strides is 1, because 28 x 28 pixels allow only four.
@@ -78,34 +91,10 @@ _ARCHITECTURES = {
         )
     ),
     # Chosen by the accuracy on held-out images. Recorded: python -m benchmarks.training smallest
-    "cnn-50k": Architecture(
-        (
-            Block(24, 5, 2), Block(32, padding="valid"), Block(48, stride=2),
-            Block(48, padding="valid"),
-        ),
-        "flatten",
-    ),
-    "cnn-16k": Architecture(
-        (
-            Block(16, 5, 2, padding="valid"), Block(16, padding="valid"), Block(32, stride=2),
-            Block(24, padding="valid"),
-        ),
-        "flatten",
-    ),
-    "cnn-3k": Architecture(
-        (
-            Block(6, 5, 2, padding="valid"), Block(6, padding="valid"), Block(12, stride=2),
-            Block(8, padding="valid"),
-        ),
-        "flatten",
-    ),
-    "cnn-5k": Architecture(
-        (
-            Block(8, 5, 2, padding="valid"), Block(8, padding="valid"), Block(16, stride=2),
-            Block(12, padding="valid"),
-        ),
-        "flatten",
-    ),
+    "cnn-16k": _plain(16, 16, 32, 24),
+    "cnn-8k": _plain(12, 12, 20, 16),
+    "cnn-5k": _plain(8, 8, 16, 12),
+    "cnn-3k": _plain(6, 6, 12, 8),
 }  # fmt: skip
 # Each network with its text in --help.
 SUMMARIES = {
@@ -113,8 +102,8 @@ SUMMARIES = {
     "ds-cnn": "22,218 parameters, depthwise convolutions",
     "mobilenet-tiny": "220,970 parameters, depthwise convolutions",
     "resnet-8": "78,138 parameters, residual blocks",
-    "cnn-50k": "50,370 parameters, more accurate than LeNet",
-    "cnn-16k": "16,746 parameters, about as accurate as LeNet",
+    "cnn-16k": "16,746 parameters, more accurate than LeNet",
+    "cnn-8k": "8,326 parameters, about as accurate as LeNet",
     "cnn-5k": "4,922 parameters, for small microcontrollers",
     "cnn-3k": "2,844 parameters, the smallest",
 }
