@@ -30,6 +30,9 @@ import tensorflow as tf  # isort: skip
 # Layers without effect on inference. Dropout would disturb the short training of a network that
 # has learned already.
 _PASSIVE = ("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "Identity")
+# Layers that change images in a training with Keras, and nothing in inference.
+AUGMENTING = ("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomContrast",
+              "RandomBrightness")  # fmt: skip
 _SIMPLE = {
     "MaxPooling2D": "max_pool", "AveragePooling2D": "average_pool", "ZeroPadding2D": "pad",
     "GlobalAveragePooling2D": "mean", "Flatten": "reshape", "Reshape": "reshape", "Add": "add",
@@ -146,7 +149,8 @@ class FakeQuantizedNetwork:
         """Read the layers of a model.
 
         Raises:
-            ModelFileError: a layer is not covered; the message names it.
+            ModelFileError: a layer is not covered; the message names it. Or the precision is int4,
+                and the model has no dense layers.
         """
         self.precision = precision
         self.steps = read_steps(model)
@@ -157,6 +161,11 @@ class FakeQuantizedNetwork:
         self._scales = {
             step: tf.Variable(1.0, trainable=False) for step in self.steps if self.bits(step) == 4
         }
+        if precision == "int4" and not self._scales:
+            raise ModelFileError(
+                f"model {model.name} has no dense layers, whose weights int4 is for; quantize it"
+                " to int8"
+            )
         self._compiled = tf.function(self.forward, reduce_retracing=True)
         self._observe = tf.function(self._observed_ranges)
 
@@ -480,7 +489,7 @@ def _steps_of(layer: Any, name: str, inputs: list[QuantizedStep]) -> Iterator[Qu
     kind = type(layer).__name__
     if getattr(layer, "data_format", None) == "channels_first":
         raise _uncovered(name, layer, "its channels are first")
-    if kind in _PASSIVE:
+    if kind in (*_PASSIVE, *AUGMENTING):
         step = QuantizedStep("passive", name, layer, inputs)
     elif kind in _SIMPLE:
         step = QuantizedStep(_SIMPLE[kind], name, layer, inputs)

@@ -24,6 +24,7 @@ from lenet_edge.artifacts.keras_file import implied_preprocessing, keras_version
 from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export.onnx_model import OnnxInput, OnnxModel
+from lenet_edge.fake_quantization import AUGMENTING
 from lenet_edge.target import Images, Logits
 
 import tensorflow as tf  # isort: skip
@@ -201,6 +202,42 @@ def _layers(model: Any) -> Iterator[Any]:
 
 def _reshape_to(shape: tuple[int, ...]) -> Any:
     return lambda values: tf.reshape(values, shape)
+
+
+def split_rescaling(model: Any) -> tuple[Any, Any]:
+    """Return a model without the Rescaling layer at its start, and the layer.
+
+    Layers for augmentation before it are left out too, because they do not change inference.
+
+    Returns:
+        The model and the layer; the model itself and None if it starts with another layer.
+    """
+    calls: list[tuple[Any, Any, Any]] = []
+    pending = [model.outputs[0]]
+    while pending:
+        tensor = pending.pop()
+        layer, node, _ = tensor._keras_history
+        inputs = layer._inbound_nodes[node].input_tensors
+        if not any(tensor is output for _, _, output in calls):
+            calls.append((layer, inputs, tensor))
+            pending += inputs
+    tensor = model.inputs[0]
+    while True:
+        readers = [
+            (layer, output)
+            for layer, inputs, output in calls
+            if any(each is tensor for each in inputs)
+        ]
+        if len(readers) != 1:
+            return model, None
+        ((layer, tensor),) = readers
+        if isinstance(layer, tf.keras.layers.Rescaling):
+            break
+        if type(layer).__name__ not in AUGMENTING:
+            return model, None
+    if any(np.shape(values) not in ((), (1,), (3,)) for values in (layer.scale, layer.offset)):
+        return model, None
+    return tf.keras.Model(tensor, model.outputs[0], name=model.name), layer
 
 
 def pair_pixels(model: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from lenet_edge.rule_choice import (
 )
 
 Note = Callable[[str], None]
+_NAMED = 3  # classes in a message
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,13 @@ def prepare(
         ModelFileError: the model cannot be loaded.
         DataError: the images do not fit the model.
     """
-    source = load_source(path, options.stated)
+    return settle(load_source(path, options.stated), training, test, options, note)
+
+
+def settle(
+    source: ExportSource, training: Dataset, test: Dataset, options: Options, note: Note
+) -> tuple[ExportSource, Evaluation | None, Evaluation | None]:
+    """Settle the input of a model that is loaded; see `prepare`."""
     if len(source.model.inputs) > 1:
         return source, None, None
     own = _own_images(source, options, note)
@@ -134,9 +141,15 @@ def _check_labels(source: ExportSource, test: Dataset) -> None:
     is_foreign = source.artifact.precision == "unknown" or not has_manifest(source.artifact.path)
     if not _has_labels(test, labels) and not (is_foreign and test.name == EMBEDDED):
         raise DataError(
-            f"{source.artifact.path} has the classes {', '.join(labels[:3])} ..., and {test.name}"
-            f" has {', '.join(test.class_names[:3])} ...; name the model's images with --dataset"
+            f"{source.artifact.path} has {_first(labels)}, and {test.name} has"
+            f" {_first(test.class_names)}; name the model's images with --dataset"
         )
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the number of some classes with the first names."""
+    more = " ..." if len(names) > _NAMED else ""
+    return f"{len(names)} classes ({', '.join(names[:_NAMED])}{more})"
 
 
 def _has_labels(test: Dataset, labels: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from lenet_edge import worker
@@ -27,7 +28,7 @@ from lenet_edge.artifacts.stated_input import StatedInput
 from lenet_edge.artifacts.trained_ranges import TrainedRanges, read_ranges
 from lenet_edge.classifier_io import to_model_input
 from lenet_edge.errors import ModelFileError
-from lenet_edge.export.checkpoint import KerasModel, keras_artifact
+from lenet_edge.export.checkpoint import KerasModel, keras_artifact, split_rescaling
 from lenet_edge.export.onnx_model import OnnxInput, OnnxModel
 from lenet_edge.foreign_file import read_tensors
 from lenet_edge.support.files import sha256_of
@@ -111,6 +112,21 @@ class ExportSource:
         if rule is not None:
             artifact = dataclasses.replace(artifact, preprocessing=rule)
         return self.model.predict(to_model_input(images, artifact))
+
+    def without_rescaling(self) -> tuple[ExportSource, bool]:
+        """Return the source of a Keras model with its first Rescaling layer as preprocessing.
+
+        Returns:
+            The source, and False if the model starts with another layer.
+        """
+        rule = self.artifact.preprocessing
+        model, layer = split_rescaling(self.model.for_converters)
+        if layer is None:
+            return self, False
+        scale = np.ravel(np.multiply(rule.scale, layer.scale)).tolist()
+        offset = np.ravel(np.multiply(rule.offset, layer.scale) + layer.offset).tolist()
+        rule = dataclasses.replace(rule, scale=scale, offset=offset)
+        return dataclasses.replace(self, model=KerasModel(model)).change(preprocessing=rule), True
 
     def change(self, **facts: Any) -> ExportSource:
         """Return the source with other facts in its artifact."""

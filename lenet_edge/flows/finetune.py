@@ -74,34 +74,46 @@ def finetune(
     from lenet_edge.train.loop import StartingModel
 
     with console.alone_in(output.parent):
-        source = _load(model, training, test, console, stated)
+        source = _load(model, quantize, training, test, console, stated)
         settings = TrainingSettings(
             recipe, seed, network="", quantize=quantize, start_sha256=source.artifact.sha256
         )
         keras_model = source.model.for_converters
         keras_model.trainable = True  # frozen layers must adapt to the rounding too
         start = StartingModel(keras_model, source.artifact.preprocessing)
+        result = None
         try:
             with console.training_progress() as report:
                 artifact, history = train(
                     output, training, test, settings, resume, report, start=start
                 )
+                data = DataSummary.of(training, test)
+                result = TrainingResult(artifact, history, len(test), data)
         except KeyboardInterrupt:
-            raise interruption(training_folder(output) / STATE_FILE) from None
-    return TrainingResult(artifact, history, len(test), DataSummary.of(training, test))
+            if result is None:  # else Ctrl-C came after the end
+                raise interruption(training_folder(output) / STATE_FILE) from None
+    return result
 
 
 def _load(
-    path: Path, training: Dataset, test: Dataset, console: Console, stated: StatedInput
+    path: Path,
+    quantize: str,
+    training: Dataset,
+    test: Dataset,
+    console: Console,
+    stated: StatedInput,
 ) -> ExportSource:
-    """Load the model, settle the preprocessing of its images, and check that the data fit it.
+    """Load the model, check that the data fit it, and settle the preprocessing of its images.
 
     Raises:
+        ModelFileError: a layer is not covered.
         DataError: the images or the classes are not those of the model.
     """
-    from lenet_edge.export.settle_input import Options, prepare
+    from lenet_edge.export.settle_input import Options, settle
+    from lenet_edge.export.source import load_source
+    from lenet_edge.fake_quantization import FakeQuantizedNetwork
 
-    source, _, evaluation = prepare(path, training, test, Options(stated=stated), console.note)
+    source = load_source(path, stated)
     advice = "give its own images with --dataset"
     if source.image_shape != training.image_shape:
         expected, actual = (
@@ -115,6 +127,16 @@ def _load(
             f"{path.name} has {source.num_classes or 'no'} classes, and {training.name} has"
             f" {len(training.class_names)}; {advice}"
         )
+    source, has_changed = source.without_rescaling()
+    # Before the images are predicted, which takes longer.
+    FakeQuantizedNetwork(source.model.for_converters, quantize)
+    notes: list[str] = []
+    source, _, evaluation = settle(source, training, test, Options(stated=stated), notes.append)
     if evaluation is None:
         raise DataError(f"the images of {training.name} are not those of {path.name}; {advice}")
+    for note in notes:
+        console.note(note)
+    if has_changed:
+        rule = source.artifact.preprocessing
+        console.note(f"The Rescaling layer of {path.name} becomes its preprocessing: {rule}")
     return source

@@ -1,6 +1,8 @@
 """Quantization-aware training: the exported file computes what the training computed."""
 
 import dataclasses
+import os
+import signal
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from lenet_edge.artifacts.artifact import load_artifact
+from lenet_edge.artifacts.stated_input import NOTHING_STATED
 from lenet_edge.artifacts.trained_ranges import TrainedRanges, read_ranges
 from lenet_edge.classifier_io import infer_all, to_model_input
 from lenet_edge.data import mnist
@@ -52,14 +55,15 @@ def build_foreign(size: int = 28) -> Any:
     return tf.keras.Model(image, layers.Softmax()(values), name="foreign")
 
 
-def build_small() -> Any:
-    """Build a classifier that trains in a second."""
+def build_small(*first: Any) -> Any:
+    """Build a classifier that trains in a second, with some layers before its own."""
     import tensorflow as tf
 
     layers = tf.keras.layers
     return tf.keras.Sequential(
         [
             tf.keras.Input((28, 28, 1)),
+            *first,
             layers.Conv2D(4, 3, strides=3, use_bias=False),
             layers.BatchNormalization(),
             layers.ReLU(),
@@ -196,11 +200,28 @@ def test_equalization_keeps_the_float_function(fraction: float) -> None:
 def test_finetune_writes_a_checkpoint_with_ranges(
     lenet_edge_here: LenetEdge, few: Path, tmp_path: Path
 ) -> None:
-    build_small().save(tmp_path / "small.keras")
+    """A Rescaling layer at the start becomes the preprocessing."""
+    import tensorflow as tf
+
+    from lenet_edge.export.source import load_source
+
+    layers = tf.keras.layers
+    first = layers.RandomFlip(), layers.Rescaling(1 / 127.5, -1)
+    build_small(*first).save(tmp_path / "small.keras")
+    whole = load_source(tmp_path / "small.keras", NOTHING_STATED)
+    part, has_changed = whole.without_rescaling()
+    assert has_changed
+    images = mnist.load("test").images[:8]
+    np.testing.assert_allclose(part.predict(images), whole.predict(images), atol=1e-5)
     done = lenet_edge_here(
         "finetune", "small.keras", "--dataset", few, "--epochs", "2", "--quantize", "int4"
     )
     assert done.returncode == 0, done.stderr
+    assert "Rescaling layer of small.keras becomes its preprocessing: pixels sc" in done.stderr
+    rule = load_artifact(tmp_path / "small_qat.keras").preprocessing
+    assert (*rule.scale, *rule.offset) == pytest.approx((1 / 127.5, -1))
+    trained = tf.keras.models.load_model(tmp_path / "small_qat.keras")
+    assert isinstance(trained.layers[1], layers.Conv2D)
     assert "10,000 test images right in int4" in done.stdout
     ranges = read_ranges(tmp_path / "small_qat.keras")
     assert ranges is not None
@@ -210,6 +231,7 @@ def test_finetune_writes_a_checkpoint_with_ranges(
 def test_finetune_resumes_after_ctrl_c(
     lenet_edge_here: LenetEdge, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from lenet_edge.flows import recorded_training
     from lenet_edge.train.saved_state import TrainingState
 
     build_small().save(tmp_path / "small.keras")
@@ -233,6 +255,13 @@ def test_finetune_resumes_after_ctrl_c(
     other = lenet_edge_here(*command, "--resume", "--quantize", "int4")
     assert other.returncode == 1
     assert "with quantize int8, not int4" in other.stderr
+
+    def remove_and_press(path: Path) -> None:
+        path.unlink()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    # Ctrl-C while the last file is written comes too late to lose anything.
+    monkeypatch.setattr(recorded_training, "remove", remove_and_press)
     resumed = lenet_edge_here(*command, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert read_ranges(tmp_path / "small_qat.keras")
@@ -334,6 +363,21 @@ def test_uncovered_layers_are_named() -> None:
         chain = [tf.keras.Input((8, 8, 1)), layers.MaxPooling2D(), layer, layers.Flatten()]
         with pytest.raises(ModelFileError, match=reason):
             FakeQuantizedNetwork(tf.keras.Sequential([*chain, layers.Dense(3)]))
+    pooled = tf.keras.Sequential([tf.keras.Input((8, 8, 1)), layers.GlobalAveragePooling2D()])
+    with pytest.raises(ModelFileError, match="has no dense layers, whose weights int4 is for"):
+        FakeQuantizedNetwork(pooled, "int4")
+
+
+def test_finetune_names_uncovered_layers_before_it_predicts(
+    lenet_edge_here: LenetEdge, tmp_path: Path, few: Path
+) -> None:
+    import tensorflow as tf
+
+    build_small(tf.keras.layers.LeakyReLU(name="own")).save(tmp_path / "leaky.keras")
+    done = lenet_edge_here("finetune", "leaky.keras", "--dataset", few)
+    assert done.returncode == 1
+    assert "layer own (LeakyReLU) is not covered" in done.stderr.splitlines()[-1]
+    assert "it is right on" not in done.stderr
 
 
 def test_finetune_refuses_images_of_another_shape(
@@ -353,3 +397,4 @@ def test_finetune_refuses_the_embedded_images_for_a_model_of_others(
     done = lenet_edge_here("finetune", tmp_path / "small.keras")
     assert done.returncode == 1
     assert "the images of mnist-train are not those of small.keras; give its own" in done.stderr
+    assert "--calibration" not in done.stderr  # an option of export
