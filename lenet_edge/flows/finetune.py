@@ -91,7 +91,7 @@ def finetune(
                 result = TrainingResult(artifact, history, len(test), data)
         except KeyboardInterrupt:
             if result is None:  # else Ctrl-C came after the end
-                raise interruption(training_folder(output) / STATE_FILE) from None
+                raise interruption((training_folder(output) / STATE_FILE).exists()) from None
     return result
 
 

@@ -78,7 +78,8 @@ def train_seeds(
 ) -> tuple[Artifact, History, SeedSummary]:
     """Train with `count` seeds, from that of the settings on; the median becomes the checkpoint.
 
-    The folder ``NAME.seeds`` beside the checkpoint keeps the model and the record of each seed.
+    The folder ``NAME.seeds`` beside the checkpoint keeps the model and the record of each seed. The
+    models of earlier trainings stay until the first epoch is done.
 
     Args:
         checkpoint: the .keras file to write.
@@ -86,7 +87,7 @@ def train_seeds(
         test: the test images.
         settings: the network, the recipe and the first seed.
         count: the number of seeds.
-        resume: continue trainings that were interrupted.
+        resume: continue trainings that were interrupted, or add seeds to those that are done.
         report: called with the progress over all seeds.
         teacher: see `loop.train`.
 
@@ -97,29 +98,31 @@ def train_seeds(
         LenetEdgeError: a training fails, or `resume` does not fit the folder.
     """
     folder = seeds_folder(checkpoint)
-    _prepare(folder, resume)
+    seeds = range(settings.seed, settings.seed + count)
+    paths = {seed: folder / f"seed-{seed}.keras" for seed in seeds}
+    done = {seed: _finished(path) for seed, path in paths.items()} if resume else {}
+    _check_resume(folder, resume, bool(done) and None not in done.values())
     expected = settings.on(training)
     artifacts: dict[int, Artifact] = {}
     histories: dict[int, History] = {}
-    for number in range(count):
-        seed = settings.seed + number
-        path = folder / f"seed-{seed}.keras"
-        done = _finished(path)
-        if done:
-            for name, old, new in done.settings.differences(replace(expected, seed=seed)):
-                raise LenetEdgeError(
-                    f"{path} was trained with {name} {old}, not {new}; resume with the same"
-                    f" settings, or delete {folder}"
-                )
-            artifacts[seed], histories[seed] = load_artifact(path), done
-        else:
+    for seed, history in done.items():
+        if history is None:
+            continue
+        for name, old, new in history.settings.differences(replace(expected, seed=seed)):
+            raise LenetEdgeError(
+                f"{paths[seed]} was trained with {name} {old}, not {new}; resume with the same"
+                f" settings, or delete {folder}"
+            )
+        artifacts[seed], histories[seed] = load_artifact(paths[seed]), history
+    for number, (seed, path) in enumerate(paths.items()):
+        if seed not in histories:
             artifacts[seed], histories[seed] = recorded_training.train(
                 path,
                 training,
                 test,
                 replace(settings, seed=seed),
                 (training_folder(path) / STATE_FILE).exists(),
-                _over_all_seeds(report, number, count),
+                _over_all_seeds(report, number, count, path, resume),
                 teacher=teacher,
             )
     summary = SeedSummary({seed: record.test_accuracy or 0 for seed, record in histories.items()})
@@ -130,22 +133,32 @@ def train_seeds(
     return artifact, histories[median], summary
 
 
-def _prepare(folder: Path, resume: bool) -> None:
-    """Check that `resume` fits the folder, and delete the files of finished trainings."""
+def can_resume(checkpoint: Path) -> bool:
+    """Return True if the folder of a checkpoint's seeds holds unfinished trainings."""
+    folder = seeds_folder(checkpoint)
+    return folder.exists() and not (folder / _SUMMARY).exists()
+
+
+def _check_resume(folder: Path, resume: bool, are_all_done: bool) -> None:
+    """Check that `resume` fits the folder."""
     is_finished = (folder / _SUMMARY).exists()
-    is_unfinished = folder.exists() and not is_finished
-    if resume and not is_unfinished:
+    if resume and (not folder.exists() or (is_finished and are_all_done)):
         raise LenetEdgeError(
             f"there are no unfinished trainings in {folder}; start them without --resume"
         )
-    if is_unfinished and not resume:
+    if folder.exists() and not is_finished and not resume:
         raise LenetEdgeError(
             f"{folder} holds unfinished trainings; continue them with --resume, or delete it"
         )
-    if is_finished:
-        for path in folder.glob("seed-*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        (folder / _SUMMARY).unlink()
+
+
+def _delete_old(folder: Path, current: Path) -> None:
+    """Delete the files of earlier trainings, but not the record of the current one."""
+    for path in folder.glob("seed-*"):
+        if path.is_dir() and path != training_folder(current):
+            shutil.rmtree(path)
+        elif not path.is_dir():
+            path.unlink()
 
 
 def _finished(path: Path) -> History | None:
@@ -157,9 +170,18 @@ def _finished(path: Path) -> History | None:
 
 
 def _over_all_seeds(
-    report: Callable[[TrainingProgress], None], number: int, count: int
+    report: Callable[[TrainingProgress], None], number: int, count: int, path: Path, resume: bool
 ) -> Callable[[TrainingProgress], None]:
+    """Return the function that reports the progress of one seed.
+
+    After an epoch there is a state to resume from, so it replaces what was finished before.
+    """
+
     def report_part(progress: TrainingProgress) -> None:
+        if progress.accuracy is not None:
+            (path.parent / _SUMMARY).unlink(missing_ok=True)
+            if number == 0 and not resume:
+                _delete_old(path.parent, path)
         epochs = progress.epochs
         done = number * epochs
         report(replace(progress, epoch=done + progress.epoch, epochs=count * epochs))

@@ -191,7 +191,7 @@ def _train(
     seeds: int,
 ) -> TrainingResult:
     from lenet_edge.flows.recorded_training import train
-    from lenet_edge.flows.seeds import seeds_folder, train_seeds
+    from lenet_edge.flows.seeds import can_resume, train_seeds
     from lenet_edge.flows.teachers import load_teacher
 
     distilled = load_teacher(teacher, training, console) if teacher else None
@@ -211,19 +211,15 @@ def _train(
             result = TrainingResult(artifact, history, len(test), data, summary)
     except KeyboardInterrupt:
         if result is None:  # else Ctrl-C came after the end
-            state = seeds_folder(output) if seeds > 1 else training_folder(output) / STATE_FILE
-            raise interruption(state) from None
+            has_state = (training_folder(output) / STATE_FILE).exists()
+            raise interruption(can_resume(output) if seeds > 1 else has_state) from None
     return result
 
 
-def interruption(state: Path) -> KeyboardInterrupt:
-    """Return the exception after Ctrl-C, whose text says if the training can be resumed.
-
-    Args:
-        state: the file or the folder to resume from, which may not exist yet.
-    """
+def interruption(can_resume: bool) -> KeyboardInterrupt:
+    """Return the exception after Ctrl-C, whose text says if the training can be resumed."""
     return KeyboardInterrupt(
         "Stopped; go on with the same command and --resume"
-        if state.exists()
+        if can_resume
         else "Stopped before the first epoch was done; nothing was kept"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lenet_edge.artifacts.trained_ranges import read_ranges
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import LenetEdgeError, UsageError
-from lenet_edge.flows.seeds import SeedSummary, train_seeds
+from lenet_edge.flows.seeds import SeedSummary, can_resume, train_seeds
 from lenet_edge.networks import Architecture, Block
 from lenet_edge.train import loop
 from lenet_edge.train.distribution import make_replicas
@@ -109,7 +110,7 @@ def test_a_history_of_an_older_training_opens(tmp_path: Path) -> None:
 def test_seeds_give_the_median_and_resume(
     training: Dataset, test_part: Dataset, tmp_path: Path
 ) -> None:
-    """The second of three trainings is done again, as if it was killed.
+    """A third training is added. The second is done again, as if it was killed.
 
     The trainings have a teacher, and are quantized.
     """
@@ -117,18 +118,26 @@ def test_seeds_give_the_median_and_resume(
     teacher = Teacher(networks.build(SMALL, 10, (28, 28, 1)), UNIT, Head.LOGITS, "f" * 64)
     output, reported = tmp_path / "mine.keras", list[loop.TrainingProgress]()
 
-    def train(resume: bool, epochs: int = 1) -> tuple[Artifact, History, SeedSummary]:
+    report: Callable[[loop.TrainingProgress], None] = reported.append
+
+    def train(
+        resume: bool, epochs: int = 1, count: int = 3
+    ) -> tuple[Artifact, History, SeedSummary]:
         recipe = dataclasses.replace(settings().recipe, epochs=epochs)
         chosen = TrainingSettings(
             recipe, 1, network=SMALL, quantize="int8", teacher_sha256=teacher.sha256
         )
-        return train_seeds(output, training, test, chosen, 3, resume, reported.append, teacher)
+        return train_seeds(output, training, test, chosen, count, resume, report, teacher)
 
-    artifact, history, seeds = train(resume=False)
+    train(resume=False, count=2)
+    with pytest.raises(LenetEdgeError, match=r"seed-1.keras was trained with epochs 1, not 2"):
+        train(resume=True, epochs=2)
+    assert not can_resume(output)
+    artifact, history, seeds = train(resume=True)
     assert list(seeds.accuracies) == [1, 2, 3]
     assert seeds.accuracies[seeds.median_seed] == sorted(seeds.accuracies.values())[1]
     assert seeds.to_json()["mean"] == pytest.approx(np.mean(list(seeds.accuracies.values())))
-    assert [(p.epoch, p.epochs) for p in reported if p.accuracy] == [(1, 3), (2, 3), (3, 3)]
+    assert [(p.epoch, p.epochs) for p in reported if p.accuracy] == [(1, 2), (2, 2), (3, 3)]
     folder = tmp_path / "mine.seeds"
     assert load_artifact(output) == artifact
     assert artifact.sha256 == load_artifact(folder / f"seed-{seeds.median_seed}.keras").sha256
@@ -147,6 +156,17 @@ def test_seeds_give_the_median_and_resume(
     assert weights(folder / "seed-2.keras") == before
     with pytest.raises(LenetEdgeError, match="there are no unfinished trainings in"):
         train(resume=True)
+    files = {path: path.read_bytes() for path in folder.rglob("*.keras")}
+
+    def stop(progress: loop.TrainingProgress) -> None:
+        raise KeyboardInterrupt
+
+    # Ctrl-C before the first epoch is done keeps the models of the earlier trainings.
+    report = stop
+    with pytest.raises(KeyboardInterrupt):
+        train(resume=False)
+    assert {path: path.read_bytes() for path in folder.rglob("*.keras")} == files
+    assert not can_resume(output)
 
 
 def weights(path: Path) -> bytes:
