@@ -6,9 +6,10 @@ brings pandas, scikit-learn and a web server, which writing does not need.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,49 @@ DATABASE = "mlflow.db"
 _EXPERIMENT = "lenet-edge"
 
 
-def check_mlflow() -> None:
-    """Check that MLflow can be imported, before a training takes its time.
+def check_mlflow(store: Path) -> None:
+    """Open or create a store, before a training takes its time.
+
+    Args:
+        store: see `log_training`.
 
     Raises:
         MissingPackageError: a package of the extra "mlflow" is not installed.
+        LenetEdgeError: the store cannot be written, or another program made it.
     """
     for package in ("mlflow", "sqlalchemy", "alembic"):
         try:
             __import__(package)
         except ImportError:
             raise MissingPackageError(package, "mlflow") from None
+    with _open(store):
+        pass
+
+
+@contextlib.contextmanager
+def _open(store: Path) -> Iterator[tuple[Any, str]]:
+    """Yield a client of the store, and the number of its experiment.
+
+    Raises:
+        LenetEdgeError: the store cannot be written, or another program made it.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    folder = store.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        client = MlflowClient(tracking_uri=f"sqlite:///{folder / DATABASE}")
+        experiment = client.get_experiment_by_name(_EXPERIMENT)
+        yield client, experiment.experiment_id if experiment else client.create_experiment(
+            _EXPERIMENT, artifact_location=(folder / "artifacts").as_uri()
+        )  # fmt: skip
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise LenetEdgeError(
+            f"{folder / DATABASE} cannot be written ({reason}); name another folder with --mlflow"
+        ) from error
 
 
 def log_training(
@@ -53,18 +86,7 @@ def log_training(
     Raises:
         LenetEdgeError: the store cannot be written, or another program made it.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    folder = store.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        client = MlflowClient(tracking_uri=f"sqlite:///{folder / DATABASE}")
-        experiment = client.get_experiment_by_name(_EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(
-            _EXPERIMENT, artifact_location=(folder / "artifacts").as_uri()
-        )  # fmt: skip
+    with _open(store) as (client, experiment_id):
         run = client.create_run(experiment_id, run_name=checkpoint.stem).info.run_id
         for key, value in _parameters(history).items():
             client.log_param(run, key, value)
@@ -84,11 +106,6 @@ def log_training(
         for file in filter(Path.exists, (*files, *exported)):
             client.log_artifact(run, str(file))
         client.set_terminated(run)
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise LenetEdgeError(
-            f"{folder / DATABASE} cannot be written ({reason}); name another folder with --mlflow"
-        ) from error
 
 
 def _parameters(history: History) -> dict[str, Any]:

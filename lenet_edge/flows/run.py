@@ -76,9 +76,9 @@ def run(
         ModuleNotFoundError: TensorFlow or a converter is not installed.
     """
     if mlflow:
-        check_mlflow()
         if model is not None:
             raise UsageError("--mlflow logs a training; leave out the model")
+        check_mlflow(mlflow)
     if model is not None:
         check_format(model)  # before TensorFlow, which takes seconds to load
     check_path_encoding(output_dir)

@@ -151,7 +151,7 @@ def train(
     if teacher and check_format(teacher) != "keras":
         raise UsageError(f"the teacher {teacher} is not a Keras model; give a .keras or .h5 file")
     if mlflow:
-        check_mlflow()
+        check_mlflow(mlflow)
     from lenet_edge.flows import datasets
 
     # Before TensorFlow, which takes seconds to load: the data may have faults.

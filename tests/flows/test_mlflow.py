@@ -18,6 +18,7 @@ WRITE_AND_READ = """
 import json, sys
 from pathlib import Path
 from mlflow import MlflowClient
+from lenet_edge.errors import LenetEdgeError
 from lenet_edge.flows.mlflow_log import check_mlflow, log_training
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.train.recipe import QUICK
@@ -31,7 +32,14 @@ for loss in (1.5, 0.5):
 history.test_accuracy = 0.75
 history.save(training_folder(checkpoint))
 parity = BenchRun.load(Path(sys.argv[1])).parity
-check_mlflow()
+check_mlflow(store)
+Path("other").mkdir()
+Path("other/mlflow.db").write_text("rubbish")
+try:
+    check_mlflow(Path("other"))
+    refusal = ""
+except LenetEdgeError as error:
+    refusal = str(error)
 for _ in range(2):
     log_training(store, checkpoint, history, [Path(sys.argv[1])], parity)
 
@@ -44,6 +52,7 @@ print(json.dumps({
     "runs": len(runs), "status": run.info.status, "parameters": run.data.params,
     "loss": read("loss"), "test": run.data.metrics["test_accuracy"], "tags": run.data.tags,
     "verdicts": [report.verdict for report in parity],
+    "refusal": refusal,
     "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
 }))
 """
@@ -74,6 +83,9 @@ def test_mlflow_reads_parameters_metrics_verdicts_and_files(tmp_path: Path) -> N
     verdicts = [value for key, value in read["tags"].items() if key.startswith("verdict/")]
     assert sorted(verdicts) == sorted(read["verdicts"])
     assert verdicts
+    # Before the training, so that no training is lost for a store that cannot be written.
+    assert "other/mlflow.db cannot be written (" in read["refusal"]
+    assert "name another folder with --mlflow" in read["refusal"]
 
 
 def test_without_mlflow_the_line_names_the_extra(lenet_edge_here: LenetEdge) -> None:
