@@ -41,6 +41,8 @@ _LINEAR = ("conv", "depthwise", "dense")
 _RELUS = ("relu", "relu6")
 _MIN_WIDTH = 1e-6  # of a range: that of a layer whose outputs are all 0
 _MIN_WEIGHT = 1e-9  # the largest weight of a channel whose weights are all 0
+# The converter enlarges the scale of a channel whose bias would be a larger integer.
+_MAX_BIAS = 2**30 - 1
 _WRONG_RANGES = "the trained ranges do not fit layer {}; train the checkpoint again"
 # Computes max_pool_2x2(conv_3x3(values)) from the values and the kernel, faster than its parts.
 ConvolveAndPool = Callable[[Any, Any], Any]
@@ -117,7 +119,7 @@ class QuantizedStep:
         """Compute the output of a step without weights."""
         values, layer = inputs[0], self.layer
         if self.kind == "add":
-            return tf.add_n(inputs) if len(inputs) != 2 else inputs[0] + inputs[1]
+            return inputs[0] + inputs[1]
         if self.kind == "mean":
             return tf.reduce_mean(values, (1, 2), keepdims=layer.keepdims)
         if self.kind == "reshape":
@@ -207,11 +209,10 @@ class FakeQuantizedNetwork:
             if step.kernel is None:
                 output = step.other(inputs)
                 if step.kind == "average_pool":
-                    output = _round_average(output, *limits[_source(step).name])
+                    output = _round_average(output, *limits[source_of(step).name])
             else:
-                kernel, bias = step.folded()
-                kernel, scales = self._round_weights(step, kernel)
-                low, high = limits[_source(step.inputs[0]).name]
+                low, high = limits[source_of(step.inputs[0]).name]
+                kernel, bias, scales = self._round_weights(step, (high - low) / 255)
                 bias = _round_to(bias, scales * (high - low) / 255)
                 if step in pairs and convolve_and_pool:
                     output = convolve_and_pool(inputs[0], kernel) + bias
@@ -245,7 +246,8 @@ class FakeQuantizedNetwork:
                 if step.kernel is None:
                     output = step.other(inputs)
                 else:
-                    kernel, bias = self._rounded(step, ranges)
+                    integers, scales, bias = self.weights(step, ranges)
+                    kernel = integers.astype(np.float32) * scales
                     output = tf.nn.bias_add(step.linear(inputs[0], kernel), bias)
                 output = step.activate(output)
                 if step.kind == "softmax":
@@ -269,8 +271,12 @@ class FakeQuantizedNetwork:
             values[step] = step.activate(output)
         return values
 
-    def _rounded(self, step: QuantizedStep, ranges: TrainedRanges) -> tuple[Any, Any]:
-        """Return the rounded kernel and the bias of a step, as arrays."""
+    def weights(self, step: QuantizedStep, ranges: TrainedRanges) -> tuple[Any, Any, Any]:
+        """Return the integers of the kernel of a step, their scales, and the float bias.
+
+        Raises:
+            ModelFileError: the ranges are those of another model.
+        """
         with tf.init_scope():
             kernel, bias = (value.numpy() for value in step.folded())
         entry = _entry(ranges.weights, step.name)
@@ -278,7 +284,7 @@ class FakeQuantizedNetwork:
             raise ModelFileError(_WRONG_RANGES.format(step.name))
         scales = np.array(entry.scales, np.float32)
         integers = np.clip(np.round(kernel / scales), -entry.largest, entry.largest)
-        return integers.astype(np.float32) * scales, bias
+        return integers, scales, bias
 
     def __call__(self, images: Any, training: bool = False) -> Any:
         """Return the logits, as the Keras model does; `training` has no effect."""
@@ -298,21 +304,32 @@ class FakeQuantizedNetwork:
                 pairs[step] = readers[0]
         return pairs
 
-    def _round_weights(self, step: QuantizedStep, kernel: Any) -> tuple[Any, Any]:
-        """Return the rounded kernel of a step, and the scale of each channel."""
+    def _round_weights(self, step: QuantizedStep, input_scale: Any) -> tuple[Any, Any, Any]:
+        """Return the rounded kernel of a step, its bias, and the scale of each channel."""
         quantization = tf.quantization
+        kernel, bias = step.folded()
         if step in self._scales:
             scale = tf.convert_to_tensor(self._scales[step])
             rounded = quantization.fake_quant_with_min_max_vars(
                 kernel, -7 * scale, 7 * scale, 4, narrow_range=True
             )
-            return rounded, tf.fill(kernel.shape[-1:], scale)
+            return rounded, bias, tf.fill(kernel.shape[-1:], scale)
         flat = tf.reshape(kernel, (-1, kernel.shape[-1]))
-        largest = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), _MIN_WEIGHT))
+        largest = tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), _MIN_WEIGHT)
+        largest = tf.maximum(largest, 127 * tf.abs(bias) / (_MAX_BIAS * input_scale))
+        largest = tf.stop_gradient(largest)
         rounded = quantization.fake_quant_with_min_max_vars_per_channel(
             flat, -largest, largest, narrow_range=True
         )
-        return tf.reshape(rounded, kernel.shape), largest / 127
+        return tf.reshape(rounded, kernel.shape), bias, largest / 127
+
+    def _rounded_weights(self) -> Iterator[tuple[QuantizedStep, Any, Any]]:
+        """Yield each step with weights, its rounded kernel, and the scale of each channel."""
+        for step in self.steps:
+            if step.kernel is not None:
+                low, high = self.ranges[source_of(step.inputs[0]).name].numpy()
+                kernel, _, scales = self._round_weights(step, (high - low) / 255)
+                yield step, kernel, scales
 
     def bits(self, step: QuantizedStep) -> int:
         """Return the bits of the weights of a step: 4 in the dense layers of an int4 training."""
@@ -327,7 +344,7 @@ class FakeQuantizedNetwork:
         for step, variable in self._scales.items():
             variable.assign(_best_scale(step.folded()[0].numpy()))
         observed = [self._observe(batch) for batch in batches]
-        ends = (INPUT, _source(self.steps[-1]).name)
+        ends = (INPUT, source_of(self.steps[-1]).name)
         for name, variable in self.ranges.items():
             extremes = np.stack([ranges[name].numpy() for ranges in observed])
             limits = extremes.mean(axis=0)
@@ -343,19 +360,16 @@ class FakeQuantizedNetwork:
 
     def round_model(self) -> None:
         """Give the Keras model the rounded weights, so that its float files have them too."""
-        for step in self.steps:
-            if step.kernel is not None:
-                rounded, _ = self._round_weights(step, step.folded()[0])
-                weights = tf.math.divide_no_nan(rounded, step.factor())
-                step.kernel.assign(tf.reshape(weights, step.kernel.shape))
+        for step, rounded, _ in self._rounded_weights():
+            weights = tf.math.divide_no_nan(rounded, step.factor())
+            step.kernel.assign(tf.reshape(weights, step.kernel.shape))
 
     def trained_ranges(self) -> TrainedRanges:
         """Return the ranges, and the scales of the weights."""
-        weights = {}
-        for step in self.steps:
-            if step.kernel is not None:
-                _, scales = self._round_weights(step, step.folded()[0])
-                weights[step.name] = WeightScales(self.bits(step), tuple(scales.numpy().tolist()))
+        weights = {
+            step.name: WeightScales(self.bits(step), tuple(scales.numpy().tolist()))
+            for step, _, scales in self._rounded_weights()
+        }
         limits = {name: tuple(value.numpy().tolist()) for name, value in self.ranges.items()}
         return TrainedRanges(self.precision, limits, weights)
 
@@ -399,9 +413,9 @@ def _entry(entries: Any, name: str) -> Any:
     return entries[name]
 
 
-def _source(step: QuantizedStep) -> QuantizedStep:
+def source_of(step: QuantizedStep) -> QuantizedStep:
     """Return the step whose range the output of a step has."""
-    return step if step.has_range else _source(step.inputs[0])
+    return step if step.has_range else source_of(step.inputs[0])
 
 
 def read_steps(model: Any) -> list[QuantizedStep]:
@@ -491,6 +505,8 @@ def _steps_of(layer: Any, name: str, inputs: list[QuantizedStep]) -> Iterator[Qu
         raise _uncovered(name, layer, "its channels are first")
     if kind in (*_PASSIVE, *AUGMENTING):
         step = QuantizedStep("passive", name, layer, inputs)
+    elif kind == "Add" and len(inputs) != 2:
+        raise _uncovered(name, layer, f"it adds {len(inputs)} tensors, not two")
     elif kind in _SIMPLE:
         step = QuantizedStep(_SIMPLE[kind], name, layer, inputs)
     elif kind == "BatchNormalization":

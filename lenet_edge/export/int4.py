@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,13 @@ _OLDEST_WITH_SEVERAL_SCALES = "2.18.0"  # 2.17 refuses such a file, 2.21 accepts
 Floats = npt.NDArray[np.float32]
 
 
-def quantize_dense_layers(content: bytes, floats: bytes) -> bytes:
+def quantize_dense_layers(content: bytes, floats: bytes, trained: Collection[float] = ()) -> bytes:
     """Return an int8 .tflite file with int4 weights in its dense layers.
 
     Args:
         content: the int8 file.
         floats: the float32 file of the same model, which has the same operators.
+        trained: the scales of a training with int4; layers that were rounded with them keep them.
 
     Raises:
         ModelFileError: the model has no dense layer.
@@ -44,7 +45,7 @@ def quantize_dense_layers(content: bytes, floats: bytes) -> bytes:
         )
         if weights is None:  # the weights are computed
             continue
-        scales = choose_scales(weights)
+        scales = choose_scales(weights, trained)
         integers = np.clip(np.round(weights / scales[:, np.newaxis]), -LARGEST, LARGEST)
         _set_weights(model, operator.inputs[1], integers.astype(np.int8), scales)
         if bias is not None:
@@ -72,19 +73,24 @@ def pack_dense_layers(content: bytes) -> bytes:
     return _finish(model)
 
 
-def choose_scales(weights: Floats) -> Floats:
+def choose_scales(weights: Floats, trained: Collection[float] = ()) -> Floats:
     """Return the scales with the least squared error: one for each output, or one for all.
 
     TensorFlow Lite Micro and tflite-runtime have int4 with one scale only.
 
     Args:
         weights: of shape (outputs, inputs).
+        trained: the scales that weights may have been rounded with.
     """
     scales, errors = _least_error(weights)
     scale, error = _least_error(weights.reshape(1, -1))
     # With one scale, weights that were rounded in training have only the error of float32.
     negligible = 1e-9 * np.square(weights).sum()
-    return scale if error[0] < _MAX_ERROR_RATIO * errors.sum() + negligible else scales
+    if error[0] >= _MAX_ERROR_RATIO * errors.sum() + negligible:
+        return scales
+    # The weights show their scale but for the error of float32.
+    near = [each for each in trained if abs(each - scale[0]) < 1e-5 * scale[0]]
+    return np.array(near[:1], np.float32) if near else scale
 
 
 def pack(values: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:

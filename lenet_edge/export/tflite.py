@@ -39,12 +39,14 @@ def convert(request: ConversionRequest) -> Converted:
     - "int16x8": int8 weights, int16 activations, input and output.
     """
     if request.precision == "int4":
-        parts = [
+        whole, source = (
             convert(dataclasses.replace(request, precision=precision))
             for precision in ("int8", "float32")
-        ]
-        content = int4.quantize_dense_layers(*(part.content for part in parts))
-        return dataclasses.replace(parts[0], content=content)
+        )
+        entries = request.ranges.weights.values() if request.ranges else ()
+        trained = [entry.scales[0] for entry in entries if entry.bits == 4]
+        content = int4.quantize_dense_layers(whole.content, source.content, trained)
+        return dataclasses.replace(whole, content=content)
     if request.precision == "int8" and request.ranges:
         return Converted(name_ends(check_integers(_convert_rounded(request))))
     function = inference_function(request.model, request.batch_size).get_concrete_function()

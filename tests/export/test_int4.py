@@ -60,6 +60,8 @@ def test_scales_clip_rare_weights() -> None:
 def test_rounded_weights_keep_their_scale() -> None:
     weights = np.float32(0.013) * np.array([[-6, 1, 2], [5, 6, -1], [1, 0, 6]], np.float32)
     np.testing.assert_allclose(int4.choose_scales(weights), 0.013, rtol=1e-6)
+    trained = [0.05, float(np.float32(0.013))]
+    assert int4.choose_scales(weights, trained).tolist() == trained[1:]
 
 
 def test_only_dense_layers_are_packed(matrix: Matrix) -> None:
