@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Int32s = npt.NDArray[np.int32]
+Integers = TypeVar("Integers", int, npt.NDArray[np.int64])
+SUM_BITS = 20  # that an ADD or a SUB adds to its inputs
 _INT32_MAX = 2**31 - 1
 _MAX_DISTANCE = 64  # of a multiplier from the nearest one
 
@@ -25,22 +28,50 @@ def quantize_multiplier(scale: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (multiplier, shift)
 
 
-def scale_twice(value: int, multiplier: int, shift: int) -> int:
-    """Return ``value * multiplier * 2**(shift - 31)``, rounded twice as in convolutions."""
+def scale_twice(value: Integers, multiplier: int, shift: int) -> Integers:
+    """Return ``value * multiplier * 2**(shift - 31)``, rounded twice as in convolutions.
+
+    Args:
+        value: an integer, or an array of them.
+        multiplier: the multiplier of `quantize_multiplier`.
+        shift: its left shift.
+    """
     left, right = max(shift, 0), max(-shift, 0)
     high = (_wrap(value << left) * multiplier + (1 << 30)) >> 31
     return divide_by_power_of_two(high, right)
 
 
-def divide_by_power_of_two(value: int, exponent: int) -> int:
+def divide_by_power_of_two(value: Integers, exponent: int) -> Integers:
     """Return ``value / 2**exponent``, rounded to nearest, halves away from zero."""
     half = (1 << exponent) >> 1
-    return (value + half - (value < 0 and exponent > 0)) >> exponent
+    return (value + half - ((value < 0) & (exponent > 0))) >> exponent
 
 
 def scale_once(value: int, multiplier: int, shift: int) -> int:
     """Return ``value * multiplier * 2**(shift - 31)``, rounded once, halves up."""
     return (value * multiplier + (1 << (30 - shift))) >> (31 - shift)
+
+
+def mean_multiplier(scale: float, count: int) -> tuple[int, int]:
+    """Return the multiplier and the left shift from a sum to a mean; the division is in them.
+
+    Args:
+        scale: the scale from the input to the output.
+        count: the number of integers in a sum.
+    """
+    multiplier, exponent = quantize_multiplier(scale)
+    shift = min(count.bit_length() - 1, 32, 31 + exponent)
+    return (multiplier << shift) // count, exponent - shift
+
+
+def sum_multipliers(a: float, b: float, output: float) -> dict[str, tuple[int, int]]:
+    """Return multiplier and shift of an ADD or a SUB, from the scales of its tensors.
+
+    Both inputs get 20 more bits, and go to a common scale: "a_" and "b_". "" goes to the output.
+    """
+    twice = 2 * max(a, b)
+    scales = {"a_": a / twice, "b_": b / twice, "": twice / ((1 << SUM_BITS) * output)}
+    return {name: quantize_multiplier(scale) for name, scale in scales.items()}
 
 
 def single_rounding_multiplier(
@@ -171,7 +202,7 @@ def logistic(x: float) -> float:
         return float(np.float32(1) / (np.float32(1) + power))
 
 
-def _wrap(value: int) -> int:
+def _wrap(value: Integers) -> Integers:
     return (value + 2**31) % 2**32 - 2**31
 
 

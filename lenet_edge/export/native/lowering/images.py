@@ -77,11 +77,10 @@ def mean(builder: Builder, operator: Operator) -> None:
         struct = builder.struct("mean_float", {**fields, "count": float(count)})
         builder.program.calls.append(KernelCall("mean_float", (struct, *places), comment))
         return
-    multiplier, exponent = fixed_point.quantize_multiplier(tensor.scale / output.scale)
-    shift = min(count.bit_length() - 1, 32, 31 + exponent)
+    multiplier, shift = fixed_point.mean_multiplier(tensor.scale / output.scale, count)
     fields |= {
         "bias": int(wrap_32_bits(np.array(-stored_zero(tensor) * count))),
-        "multiplier": (multiplier << shift) // count, "shift": exponent - shift,
+        "multiplier": multiplier, "shift": shift,
         "zero": stored_zero(output), "low": -128, "high": 127,
     }  # fmt: skip
     struct = builder.struct("mean", fields)

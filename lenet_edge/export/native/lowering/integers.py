@@ -172,16 +172,10 @@ def binary_scales(operator: Operator) -> dict[str, object]:
     fields: dict[str, object] = {"a_zero": stored_zero(a), "b_zero": stored_zero(b)}
     if operator.kind == "MUL":
         product = np.float32(a.scale) * np.float32(b.scale) / np.float32(output.scale)
-        scales = {"": float(product)}
+        pairs = {"": fixed_point.quantize_multiplier(float(product))}
     else:
-        twice = 2 * max(a.scale, b.scale)
-        scales = {
-            "a_": a.scale / twice,
-            "b_": b.scale / twice,
-            "": twice / ((1 << 20) * output.scale),
-        }
-    for prefix, scale in scales.items():
-        multiplier, shift = fixed_point.quantize_multiplier(scale)
+        pairs = fixed_point.sum_multipliers(a.scale, b.scale, output.scale)
+    for prefix, (multiplier, shift) in pairs.items():
         fields |= {f"{prefix}multiplier": multiplier, f"{prefix}shift": shift}
     return fields
 
