@@ -66,8 +66,8 @@ _PRECISIONS, _FORMATS = "Precisions besides float32", "Formats"
     type=StringChoice(["auto", "x86", "arm"]),
     default="auto",
     show_default=True,
-    help="CPU that will run int8 ONNX files: x86 needs 7-bit weights, Arm does not. auto is the"
-    " CPU of this machine.",
+    help="CPU that will run int8 ONNX files: x86 needs 7-bit weights, or uint8 ones with trained"
+    " ranges; Arm does not. auto is the CPU of this machine.",
 )
 @option(
     _FORMATS,

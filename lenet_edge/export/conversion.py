@@ -37,7 +37,7 @@ from lenet_edge.support.quiet import quiet
 from lenet_edge.target import Session
 
 _TRAINED = "trained ranges"  # instead of calibration images, in manifests
-_TRAINED_FORMATS = ("tflite", "native", "wasm")
+_TRAINED_FORMATS = ("tflite", "onnx", "native", "wasm")
 _TRAINED_PRECISIONS = ("int8", "int4")
 
 
@@ -65,7 +65,8 @@ def describe_ranges(ranges: TrainedRanges, planned: Sequence[tuple[str, str]]) -
     """Return which files get the trained ranges, and which are calibrated; "" for neither.
 
     Files of another precision than that of the training round the weights a second time, so they
-    do not predict exactly what the training predicted.
+    do not predict exactly what the training predicted. An .onnx file does not: it stores the
+    integers of 4 bits as they are.
 
     Args:
         ranges: those of the checkpoint.
@@ -77,7 +78,8 @@ def describe_ranges(ranges: TrainedRanges, planned: Sequence[tuple[str, str]]) -
         if precision in CALIBRATED_PRECISIONS:
             is_trained = uses_ranges(ranges, format, precision)
             parts[is_trained].append(f"{format} {precision}")
-            if is_trained and precision != ranges.precision and precision not in others:
+            is_exact = format == "onnx" or precision == ranges.precision
+            if is_trained and not is_exact and precision not in others:
                 others.append(precision)
     texts = []
     if parts[True]:

@@ -12,6 +12,8 @@ from lenet_edge.export.converter import ConversionRequest, Converted
 from lenet_edge.export.onnx_crop import crop
 from lenet_edge.export.onnx_graph import clean
 from lenet_edge.export.onnx_model import OnnxModel
+from lenet_edge.export.onnx_trained import TrainedGraph
+from lenet_edge.fake_quantization import FakeQuantizedNetwork
 from lenet_edge.machine.environment import read_environment
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.target import Images
@@ -31,9 +33,11 @@ def convert(request: ConversionRequest) -> Converted:
     """Convert a classifier to an .onnx file.
 
     Input and output are float32 in every precision. "int8" has QDQ nodes and weights quantized per
-    channel, of 7 bits where `needs_reduced_range`.
+    channel. Where `needs_reduced_range`, calibrated weights have 7 bits; trained ones are uint8.
     """
     model = request.model
+    if request.precision == "int8" and request.ranges:
+        return _convert_trained(request)
     if isinstance(model, OnnxModel):
         graph, converter = model.with_batch(request.batch_size), model.CONVERTER
         images: Sequence[Images] = [
@@ -52,9 +56,24 @@ def convert(request: ConversionRequest) -> Converted:
         reduce_range = needs_reduced_range(request.cpu)
         settings = (f"reduce_range={reduce_range}",)
         graph = clean(_quantize(crop(graph), images, reduce_range))
+    return Converted(_checked(graph), settings, converter=converter)
+
+
+def _convert_trained(request: ConversionRequest) -> Converted:
+    """Convert with the trained ranges; the weights keep their 8 bits on every CPU."""
+    assert request.ranges
+    network = FakeQuantizedNetwork.load(request.model, request.ranges)
+    is_unsigned = needs_reduced_range(request.cpu)
+    writer = TrainedGraph(network, request.ranges, is_unsigned)
+    graph = writer.write(tuple(request.model.inputs[0].shape[1:]), request.batch_size, OPSET)
+    settings = (f"weights={'uint8' if is_unsigned else 'int8'}",)
+    return Converted(_checked(crop(graph)), settings, converter=f"onnx {onnx.__version__}")
+
+
+def _checked(graph: Any) -> bytes:
     onnx.checker.check_model(graph, full_check=True)
-    content = graph.SerializeToString(deterministic=True)
-    return Converted(content, settings, converter=converter)
+    content: bytes = graph.SerializeToString(deterministic=True)
+    return content
 
 
 def from_keras(request: ConversionRequest) -> Any:
@@ -78,8 +97,9 @@ def from_keras(request: ConversionRequest) -> Any:
 def needs_reduced_range(cpu: str) -> bool:
     """Tell whether int8 weights must use only 7 bits on a CPU.
 
-    x86 without VNNI adds pairs of int8 products in 16 bits, which overflow with full-range
-    weights. Arm and x86 with VNNI add in 32 bits.
+    x86 without VNNI adds pairs of products of uint8 and int8 in 16 bits, which overflow with
+    full-range weights. Arm and x86 with VNNI add in 32 bits. So does x86 if both are uint8, at
+    a lower speed in large batches.
 
     Args:
         cpu: "x86" (any x86, so the range is reduced), "arm", or "auto" (this machine's CPU).

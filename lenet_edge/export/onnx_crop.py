@@ -19,7 +19,8 @@ from lenet_edge.export.onnx_graph import Graph, attribute
 
 from onnx import helper  # isort: skip
 
-_ELEMENTWISE = ("Relu", "LeakyRelu", "Sigmoid", "Tanh")
+_ROUNDING = "QuantizeLinear"
+_ELEMENTWISE = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", _ROUNDING, "DequantizeLinear")
 _MAX_KEPT = 0.9  # share of the pixels; keeping more does not pay for the Slice
 
 Window = list[tuple[int, int]]  # for each axis: the number of inputs per output, and the step
@@ -29,12 +30,15 @@ def crop(model: Any) -> Any:
     """Return an `onnx.ModelProto` with the logits of `model` that computes only what affects them.
 
     A Slice is inserted before each chain of unpadded convolutions and pools that ignores a part of
-    its input. Other models stay unchanged.
+    its input. In a model with trained ranges, a chain starts at its rounding. Other models stay
+    unchanged.
     """
     graph = Graph(model)
     seen: set[str] = set()  # values within a chain
+    # A Slice before the Conv itself would part it from the DequantizeLinear that is fused with it.
+    kind = _ROUNDING if any(node.op_type == _ROUNDING for node in graph.nodes) else "Conv"
     for first in list(graph.nodes):
-        if first.op_type != "Conv" or first.input[0] in seen:
+        if first.op_type != kind or first.input[0] in seen:
             continue
         last, windows = first, []
         while (window := _window(graph, last)) is not None:

@@ -83,7 +83,8 @@ def settings(epochs: int, quantize: str = "int8") -> Any:
 
 def predict_file(path: Path, images: Any) -> Any:
     artifact = load_artifact(path)
-    with closing(open_session(artifact, get_target("litert-xnnpack"))) as session:
+    target = {".tflite": "litert-xnnpack", ".onnx": "onnxruntime-cpu"}[path.suffix]
+    with closing(open_session(artifact, get_target(target))) as session:
         return infer_all(session, to_model_input(images, artifact), 100)
 
 
@@ -94,6 +95,48 @@ def scales_in(path: Path) -> list[float]:
     graph = tflite_graph.read(path.read_bytes(), path.name)
     tensors = [tensor for operator in graph.operators for tensor in operator.inputs if tensor]
     return [tensor.scale for tensor in (*tensors, *graph.outputs) if len(tensor.scales) == 1]
+
+
+def check_integers_in(path: Path, model: Any, ranges: TrainedRanges) -> None:
+    """Check the scales, the zero points and the weights of LeNet's .onnx file exactly."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(path).graph
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    rounded = {
+        tuple(arrays[name].item() for name in node.input[1:])
+        for node in graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+    limits = np.array(list(ranges.activations.values()), np.float32)
+    scales = (limits[:, 1] - limits[:, 0]) / np.float32(255)
+    zeros = np.round(-limits[:, 0] / scales)  # of uint8
+    assert rounded == set(zip(scales.tolist(), zeros.tolist(), strict=True))
+    kernels = [
+        [arrays[name] for name in node.input]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and len(node.input) == 3 and node.input[0] in arrays
+    ]
+    assert len(kernels) == len(ranges.weights) == 5
+    for (integers, scale, zero), (name, entry) in zip(kernels, ranges.weights.items(), strict=True):
+        kernel = np.asarray(model.get_layer(name).kernel)
+        wanted = np.round(kernel / np.array(entry.scales, np.float32))
+        order = (3, 2, 0, 1) if wanted.ndim == 4 else (0, 1)
+        assert scale.tolist() == list(entry.scales)
+        assert np.array_equal(integers.astype(int) - int(zero[0]), wanted.transpose(order)), name
+
+
+def optimized_operators(path: Path) -> list[str]:
+    """Return the operators that ONNX Runtime executes."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path.with_suffix(".optimized"))
+    options.log_severity_level = 3  # the saved file fits this machine only
+    onnxruntime.InferenceSession(str(path), options)
+    return [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
 
 
 @pytest.fixture
@@ -129,18 +172,22 @@ def test_the_exported_files_predict_what_the_network_predicts(
         loop.save_checkpoint(model, checkpoint, training.class_names, ranges=ranges)
         assert load_artifact(checkpoint).settings == (f"quantize={precision}",)
         assert tf.keras.models.load_model(checkpoint).count_params() == 60_074
-        notes: list[str] = []
-        (file,) = export(checkpoint, tmp_path, training, first_images(test_part, 100), ["tflite"],
-                         [precision], note=notes.append)  # fmt: skip
-        assert f"calibration: trained ranges for tflite {precision}" in notes
-        assert file.calibration == "trained ranges"
         network = FakeQuantizedNetwork.load(load_checkpoint(checkpoint), ranges)
         expected = loop.predict_logits(network, test_part)
-        actual = predict_file(file.path, test_part.images)
-        assert np.mean(expected.argmax(axis=1) == actual.argmax(axis=1)) >= 0.9995
-        assert np.mean(np.abs(expected - actual) < 1e-3) > 0.99
         assert np.mean(expected.argmax(axis=1) == test_part.labels) > 0.99
-        found = scales_in(file.path)
+        files = {}
+        for format, own in (("tflite", precision), ("onnx", "int8")):  # int4 as int8 is exact
+            notes: list[str] = []
+            (file,) = export(checkpoint, tmp_path, training, first_images(test_part, 100), [format],
+                             [own], note=notes.append)  # fmt: skip
+            assert f"calibration: trained ranges for {format} {own}" in notes
+            assert file.calibration == "trained ranges"
+            actual = predict_file(file.path, test_part.images)
+            assert np.mean(expected.argmax(axis=1) == actual.argmax(axis=1)) >= 0.9995
+            assert np.mean(np.abs(expected - actual) < 1e-3) > 0.99
+            files[format] = file.path
+        check_integers_in(files["onnx"], model, ranges)
+        found = scales_in(files["tflite"])
         wanted = [(high - low) / 255 for low, high in ranges.activations.values()]
         wanted += [entry.scales[0] for entry in ranges.weights.values() if entry.bits == 4]
         assert set(np.array(wanted, np.float32).tolist()) <= set(found)
@@ -283,14 +330,17 @@ def test_replicas_train_with_rounding(test_part: Dataset) -> None:
 def test_other_precisions_than_that_of_the_training_are_said() -> None:
     from lenet_edge.export.conversion import describe_ranges
 
-    planned = [("tflite", "int8"), ("native", "int8"), ("tflite", "int4"), ("onnx", "int8")]
+    planned = [
+        ("tflite", "int8"), ("native", "int8"), ("tflite", "int4"), ("onnx", "int8"),
+        ("ncnn", "int8"),
+    ]  # fmt: skip
     ranges = TrainedRanges("int4", {}, {})
     assert describe_ranges(ranges, planned) == (
-        "calibration: trained ranges for tflite int8, native int8, tflite int4; calibration: images"
-        " for onnx int8, without trained ranges; int8 rounds the dense weights again, because they"
-        " were trained for int4; --int4 is exact"
+        "calibration: trained ranges for tflite int8, native int8, tflite int4, onnx int8;"
+        " calibration: images for ncnn int8, without trained ranges; int8 rounds the dense weights"
+        " again, because they were trained for int4; --int4 is exact"
     )
-    assert "again" not in describe_ranges(ranges, planned[2:])
+    assert "again" not in describe_ranges(ranges, planned[2:])  # .onnx files store the integers
 
 
 def test_a_foreign_model_is_trained_and_exported(tmp_path: Path, test_part: Dataset) -> None:
@@ -311,15 +361,23 @@ def test_a_foreign_model_is_trained_and_exported(tmp_path: Path, test_part: Data
     path = tmp_path / "foreign.keras"
     loop.save_checkpoint(trained, path, training.class_names, ranges=ranges)
     test = first_images(test_part, 1000)
-    (file,) = export(path, tmp_path, training, test, ["tflite"], ["int8"])
+    files = export(path, tmp_path, training, test, ["tflite", "onnx"], ["int8"])
+    assert [file.calibration for file in files] == ["trained ranges"] * 2
     network = FakeQuantizedNetwork.load(trained, ranges)
     expected = tf.nn.softmax(loop.predict_logits(network, test_part)).numpy()
     second, first = np.sort(expected, axis=1)[:, -2:].T
     clear = first - second > 0.01  # two steps of the int8 probabilities
     assert np.mean(clear) > 0.5
-    assert file.calibration == "trained ranges"
-    same = predict_file(file.path, test_part.images).argmax(axis=1) == expected.argmax(axis=1)
+    same, same_onnx = (
+        predict_file(file.path, test_part.images).argmax(axis=1) == expected.argmax(axis=1)
+        for file in files
+    )
     assert np.mean(same[clear]) > 0.999
+    assert np.mean(same_onnx) >= 0.999  # its probabilities are not rounded
+    operators = optimized_operators(files[1].path)
+    assert [operators[0], *operators[-2:]] == ["QuantizeLinear", "DequantizeLinear", "Softmax"]
+    integers = ("QLinear", "QGemm", "Pad", "Transpose", "Reshape")  # the last three copy
+    assert all(name.startswith(integers) for name in operators[1:-2]), operators
 
 
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, test_part: Dataset) -> None:
