@@ -75,12 +75,13 @@ def finetune(
 
     with console.alone_in(output.parent):
         source = _load(model, quantize, training, test, console, stated)
+        keras_model, rule = source.model.for_converters, source.artifact.preprocessing
         settings = TrainingSettings(
-            recipe, seed, network="", quantize=quantize, start_sha256=source.artifact.sha256
-        )
-        keras_model = source.model.for_converters
+            recipe, seed, network="", quantize=quantize, start_sha256=source.artifact.sha256,
+            preprocessing=str(rule),
+        )  # fmt: skip
         keras_model.trainable = True  # frozen layers must adapt to the rounding too
-        start = StartingModel(keras_model, source.artifact.preprocessing)
+        start = StartingModel(keras_model, rule)
         result = None
         try:
             with console.training_progress() as report:

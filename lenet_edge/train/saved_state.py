@@ -38,6 +38,7 @@ class TrainingSettings:
     network: Network = LENET
     quantize: str = ""  # "int8" or "int4" for quantization-aware training; "" for float
     start_sha256: str = ""  # of the checkpoint that `finetune` starts from
+    preprocessing: str = ""  # of the images of that checkpoint, in words; "" in older trainings
     teacher_sha256: str = ""  # of the model that is distilled, if there is one
 
     @property
@@ -77,7 +78,9 @@ class TrainingSettings:
         return [
             (name.replace("_", " "), value, other_values[name])
             for name, value in own_values.items()
-            if value != other_values[name] and name != "recipe"
+            if value != other_values[name]
+            and name != "recipe"
+            and not (name == "preprocessing" and not value)
         ]
 
 

@@ -301,6 +301,9 @@ def test_finetune_resumes_after_ctrl_c(
     other = lenet_edge_here(*command, "--resume", "--quantize", "int4")
     assert other.returncode == 1
     assert "with quantize int8, not int4" in other.stderr
+    other = lenet_edge_here(*command, "--resume", "--pixel-scale", "1/255")
+    assert other.returncode == 1
+    assert "with preprocessing pixels of 0 to 255, not pixels scaled to 0..1" in other.stderr
 
     def remove_and_press(path: Path) -> None:
         path.unlink()
