@@ -372,6 +372,8 @@ class EpochRunner:
         if self._network is None:
             return None
         network = self._rounding = self._network
+        # A process that resumes after the last epoch has not measured the scales of 4-bit weights.
+        self.measure_ranges()
         network.round_model()
         self.measure_ranges()
         return network.trained_ranges()

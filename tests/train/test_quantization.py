@@ -383,22 +383,27 @@ def test_a_foreign_model_is_trained_and_exported(tmp_path: Path, test_part: Data
     assert all(name.startswith(integers) for name in operators[1:-2]), operators
 
 
-def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, test_part: Dataset) -> None:
+@pytest.mark.parametrize(("precision", "is_saved"), [("int8", False), ("int4", True)])
+def test_a_resumed_training_ends_with_the_same_bits(
+    precision: str, is_saved: bool, tmp_path: Path, test_part: Dataset
+) -> None:
+    """It stops in its last epoch, or after that epoch is saved."""
     from lenet_edge.train import loop
 
     training, test = first_images(mnist.load("train"), 600), first_images(test_part, 100)
+    rounded = settings(2, precision)
     start = build_small()
     first = start.get_weights()
 
     def train(**options: Any) -> tuple[list[Any], Any]:
         start.set_weights(first)
         model, history = loop.train(
-            training, test, settings(2), start=loop.StartingModel(start), **options
+            training, test, rounded, start=loop.StartingModel(start), **options
         )
         return model.get_weights(), history.ranges
 
     def stop(progress: loop.TrainingProgress) -> None:
-        if progress.epoch == 2:
+        if progress.epoch == 2 and is_saved == (progress.accuracy is not None):
             raise KeyboardInterrupt
 
     whole = train()
