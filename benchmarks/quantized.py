@@ -39,9 +39,10 @@ from lenet_edge.support.files import atomic_write
 from lenet_edge.train import loop
 from lenet_edge.train.recipe import FINETUNE, QUICK, Recipe
 from lenet_edge.train.saved_state import (
-    HISTORY_FILE,
     STATE_FILE,
+    History,
     TrainingSettings,
+    finished_training,
     training_folder,
 )
 from lenet_edge.verify.expected import infer_in_worker
@@ -205,19 +206,19 @@ def _train(
     artifact: Artifact | None = None,
 ) -> float:  # fmt: skip
     """Train unless the checkpoint exists, and return the accuracy on the test images."""
-    record = training_folder(checkpoint)
-    if not checkpoint.exists():
+    if not finished_training(checkpoint):
         start = None
         if artifact:
             start = loop.StartingModel(model, artifact.preprocessing)
         elif model is not None:
             start = loop.StartingModel(model)
-        resume = (record / STATE_FILE).exists()
+        resume = (training_folder(checkpoint) / STATE_FILE).exists()
         recorded_training.train(
             checkpoint, plan.training, plan.test, settings, resume, report, start=start
         )
-    history = json.loads((record / HISTORY_FILE).read_text(encoding="utf-8"))
-    return float(history["test_accuracy"])
+    accuracy = History.load(training_folder(checkpoint)).test_accuracy
+    assert accuracy is not None
+    return accuracy
 
 
 def _finetune(

@@ -34,6 +34,7 @@ from lenet_edge.train.saved_state import (
     STATE_FILE,
     History,
     TrainingSettings,
+    finished_training,
     training_folder,
 )
 from lenet_edge.verify.verify import verify
@@ -182,7 +183,7 @@ def _train_and_measure(network: str, seed: int, folder: Path) -> dict[str, Any]:
     recipe = dataclasses.replace(RECIPES["best"], epochs=SMALL_EPOCHS)
     checkpoint = folder / f"{network}-{seed}.keras"
     record = training_folder(checkpoint)
-    if not checkpoint.exists():
+    if not finished_training(checkpoint):
         settings = TrainingSettings(recipe, seed, network=network)
         resume = (record / STATE_FILE).exists()
         recorded_training.train(checkpoint, training, test, settings, resume, _print)

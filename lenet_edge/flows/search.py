@@ -26,9 +26,11 @@ from lenet_edge.support.files import atomic_write
 from lenet_edge.support.temporary import temporary_folder
 from lenet_edge.train.recipe import Recipe, choose_recipe
 from lenet_edge.train.saved_state import (
-    HISTORY_FILE,
     STATE_FILE,
+    History,
     TrainingSettings,
+    TrainingState,
+    finished_training,
     training_folder,
 )
 
@@ -231,9 +233,11 @@ class _SearchRun:
 
         tf.get_logger().setLevel("ERROR")  # it warns of the compilation of each network
         checkpoint = self._checkpoint(number)
-        done = len(self._accuracies(number))
+        history = self._history(number)
+        done = len(history.epochs) if history else 0
         self._skip(min(done, goal) - start, f"{_name(number)}: done before")
-        if done >= goal and (goal < self._goals[-1] or checkpoint.exists()):
+        if history and done >= goal and (goal < self._goals[-1] or finished_training(checkpoint)):
+            history.save(training_folder(checkpoint))  # a killed process may have left an older one
             return
 
         def report(progress: TrainingProgress) -> None:
@@ -262,20 +266,20 @@ class _SearchRun:
     def _checkpoint(self, number: int) -> Path:
         return self._folder / f"{_name(number)}.keras"
 
-    def _history(self, number: int) -> dict[str, Any]:
-        path = training_folder(self._checkpoint(number)) / HISTORY_FILE
+    def _history(self, number: int) -> History | None:
+        """Return the history of a candidate: that of its saved state until it is finished."""
+        checkpoint = self._checkpoint(number)
+        folder = training_folder(checkpoint)
         try:
-            history: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {"epochs": []}
-        except ValueError as error:
-            raise LenetEdgeError(
-                f"{path} is damaged ({error}); delete the folder {path.parent}"
-            ) from error
-        return history
+            if (folder / STATE_FILE).exists():
+                return TrainingState.load(folder).history
+            return finished_training(checkpoint)
+        except LenetEdgeError as error:
+            raise LenetEdgeError(f"{error}; delete the folder {folder}") from error
 
     def _accuracies(self, number: int) -> list[float]:
-        return [epoch["accuracy"] for epoch in self._history(number)["epochs"]]
+        history = self._history(number)
+        return [epoch["accuracy"] for epoch in history.epochs] if history else []
 
     def _describe(self, candidates: Sequence[Candidate], left: Sequence[int]) -> dict[str, Any]:
         can_count = self._can_count()
@@ -317,14 +321,15 @@ class _SearchRun:
         }
 
     def _point(self, number: int, candidate: Candidate, can_count: bool) -> dict[str, Any]:
-        history, least = self._history(number), self._settings.min_accuracy
-        accuracy = history["epochs"][-1]["accuracy"]
+        checkpoint, least = self._checkpoint(number), self._settings.min_accuracy
+        history = History.load(training_folder(checkpoint))
+        accuracy = history.epochs[-1]["accuracy"]
         return {
             **_facts(number, candidate),
-            "checkpoint": self._checkpoint(number).name,
+            "checkpoint": checkpoint.name,
             "instructions": self._count(number, candidate) if can_count else None,
             "held_out_accuracy": accuracy,
-            "test_accuracy": history["test_accuracy"],
+            "test_accuracy": history.test_accuracy,
             "is_accurate_enough": least is None or accuracy >= least,
         }
 

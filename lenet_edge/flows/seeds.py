@@ -20,11 +20,12 @@ from lenet_edge.train.saved_state import (
     STATE_FILE,
     History,
     TrainingSettings,
+    finished_training,
     training_folder,
 )
 from lenet_edge.train.teacher import Teacher
 
-_SUMMARY = "seeds.json"
+SUMMARY = "seeds.json"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ def seeds_folder(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".seeds")
 
 
+def seed_path(checkpoint: Path, seed: int) -> Path:
+    """Return the path of the model of one seed."""
+    return seeds_folder(checkpoint) / f"seed-{seed}.keras"
+
+
 def train_seeds(
     checkpoint: Path,
     training: Dataset,
@@ -99,8 +105,8 @@ def train_seeds(
     """
     folder = seeds_folder(checkpoint)
     seeds = range(settings.seed, settings.seed + count)
-    paths = {seed: folder / f"seed-{seed}.keras" for seed in seeds}
-    done = {seed: _finished(path) for seed, path in paths.items()} if resume else {}
+    paths = {seed: seed_path(checkpoint, seed) for seed in seeds}
+    done = {seed: finished_training(path) for seed, path in paths.items()} if resume else {}
     _check_resume(folder, resume, bool(done) and None not in done.values())
     expected = settings.on(training)
     artifacts: dict[int, Artifact] = {}
@@ -128,7 +134,7 @@ def train_seeds(
     summary = SeedSummary({seed: record.test_accuracy or 0 for seed, record in histories.items()})
     median = summary.median_seed
     artifact = _copy(artifacts[median], checkpoint)
-    with atomic_write(folder / _SUMMARY) as temporary:
+    with atomic_write(folder / SUMMARY) as temporary:
         temporary.write_text(json.dumps(summary.to_json(), indent=1) + "\n")
     return artifact, histories[median], summary
 
@@ -136,12 +142,12 @@ def train_seeds(
 def can_resume(checkpoint: Path) -> bool:
     """Return True if the folder of a checkpoint's seeds holds unfinished trainings."""
     folder = seeds_folder(checkpoint)
-    return folder.exists() and not (folder / _SUMMARY).exists()
+    return folder.exists() and not (folder / SUMMARY).exists()
 
 
 def _check_resume(folder: Path, resume: bool, are_all_done: bool) -> None:
     """Check that `resume` fits the folder."""
-    is_finished = (folder / _SUMMARY).exists()
+    is_finished = (folder / SUMMARY).exists()
     if resume and (not folder.exists() or (is_finished and are_all_done)):
         raise LenetEdgeError(
             f"there are no unfinished trainings in {folder}; start them without --resume"
@@ -161,14 +167,6 @@ def _delete_old(folder: Path, current: Path) -> None:
             path.unlink()
 
 
-def _finished(path: Path) -> History | None:
-    """Return the history of a seed whose training is done. The state is deleted last."""
-    record = training_folder(path)
-    if not path.exists() or (record / STATE_FILE).exists():
-        return None
-    return History.load(record)
-
-
 def _over_all_seeds(
     report: Callable[[TrainingProgress], None], number: int, count: int, path: Path, resume: bool
 ) -> Callable[[TrainingProgress], None]:
@@ -179,7 +177,7 @@ def _over_all_seeds(
 
     def report_part(progress: TrainingProgress) -> None:
         if progress.accuracy is not None:
-            (path.parent / _SUMMARY).unlink(missing_ok=True)
+            (path.parent / SUMMARY).unlink(missing_ok=True)
             if number == 0 and not resume:
                 _delete_old(path.parent, path)
         epochs = progress.epochs

@@ -98,7 +98,8 @@ class CandidateStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._limits, self._seed = limits, seed
         self._image_shape, self._num_classes = image_shape, num_classes
-        self._num_random = max(1, num_networks // _RANDOM_SHARE)
+        # With one result, the sampler would choose the same candidate again.
+        self._num_random = max(2, num_networks // _RANDOM_SHARE)
         self._precisions = self._possible(precisions)
         try:
             self._study = _open_study(journal)

@@ -196,6 +196,19 @@ class TrainingState:
             ) from error
 
 
+def finished_training(checkpoint: Path) -> History | None:
+    """Return the record of a training that is done; None if it has yet to start or to continue.
+
+    The state is deleted last, after the checkpoint and the curve are written.
+
+    Raises:
+        LenetEdgeError: the record is damaged.
+    """
+    folder = training_folder(checkpoint)
+    is_done = checkpoint.exists() and not (folder / STATE_FILE).exists()
+    return History.load(folder) if is_done and (folder / HISTORY_FILE).exists() else None
+
+
 def training_folder(checkpoint: Path) -> Path:
     """Return the folder for the history and the state of a training, beside its checkpoint.
 

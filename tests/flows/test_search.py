@@ -130,6 +130,7 @@ def test_a_killed_search_ends_as_it_would_have(tmp_path: Path) -> None:
     assert point["on_front"]
     assert point["weight_bytes"] <= 3000
     assert whole["smallest"] == point["name"]
+    assert whole["num_tried"] == 2
     assert json.loads((tmp_path / "whole" / "search.json").read_text()) == json.loads(
         json.dumps(whole)
     )

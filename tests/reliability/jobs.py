@@ -16,6 +16,7 @@ import numpy as np
 
 from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.artifacts.reference import Reference
+from lenet_edge.artifacts.trained_ranges import read_ranges
 from lenet_edge.errors import LenetEdgeError
 from lenet_edge.formats import BY_SUFFIX
 from lenet_edge.results.result_file import BenchRun
@@ -159,7 +160,8 @@ def _hash_file(path: Path) -> str:
         artifact = load_artifact(path)
         if artifact.parent_sha256 is None and path.suffix != ".keras":
             raise NotWholeError(f"{path.name} has lost its manifest")
-        content = _weights(content) if path.suffix == ".keras" else content
+        if path.suffix == ".keras":
+            content = _weights(content) + repr(read_ranges(path)).encode()
     elif path.name == STATE_FILE:
         content = b"".join(array.tobytes() for array in TrainingState.load(path.parent).arrays)
     elif path.name.startswith("reference"):
@@ -173,8 +175,9 @@ def _hash_file(path: Path) -> str:
             facts = sorted(report.candidate for report in BenchRun.load(path).parity)
         elif "manifest_version" in facts:
             facts.pop("created_at"), facts.pop("sha256"), facts.pop("size_bytes")
-        elif "epochs" in facts:
-            facts = [epoch["loss"] for epoch in facts["epochs"]]
+        elif "dataset" in facts and "epochs" in facts:
+            for epoch in facts["epochs"]:
+                epoch.pop("seconds")
         content = json.dumps(facts).encode()
     elif path.suffix == ".html":
         if not content.rstrip().endswith(b"</html>"):
