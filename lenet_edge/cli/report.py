@@ -146,6 +146,7 @@ def command(
     from lenet_edge.flows.report import report
     from lenet_edge.report.eligibility import Limits
     from lenet_edge.report.page import checked_suffix
+    from lenet_edge.report.terminal.blocks import advice_line
 
     if results == (DEFAULT_RESULTS,) and not DEFAULT_RESULTS.exists():
         raise DataError(
@@ -175,8 +176,7 @@ def command(
     for machine in page.machines:
         if len(page.machines) > 1:
             lines.append(Text(machine.name, style="dim"))
-        style = "bold green" if machine.advice else "bold red"
-        lines.append(Text(str(machine.advice), style=style))
+        lines.append(advice_line(machine.advice))
     facts = [machine.to_json() for machine in page.machines]
     output(Group(*lines), facts, json_file)
     say(f"The {'card' if card else 'report'} is in {page_file}.")

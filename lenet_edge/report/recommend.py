@@ -61,8 +61,13 @@ class Recommendation:
 
     @property
     def choice(self) -> str:
-        """Statement of what to ship, without a full stop."""
-        return f"Ship {cell_name(self.measurement)}"
+        """Statement of what to ship, or that nothing is proven right, without a full stop."""
+        return f"{self.statement} {cell_name(self.measurement)}"
+
+    @property
+    def statement(self) -> str:
+        """The choice without the name of its cell."""
+        return "Ship" if self.parity.passed else "No file is proven right; the best is"
 
     @property
     def reason(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 from lenet_edge.errors import DataError
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.recommend import NothingFits, Recommendation, recommend
+from lenet_edge.report.terminal.blocks import advice_line
 from lenet_edge.results.result_file import (
     BenchRun,
     InstructionCount,
@@ -64,7 +65,10 @@ def test_inconclusive_pairs_are_accepted_if_nothing_passed() -> None:
     )
     measured = [measurement("a.tflite", 10, 300), measurement("b.tflite", 5, 100)]
     advice = recommend(make_run(measured, [inconclusive, parity_report("b.tflite", passed=False)]))
-    assert str(advice).startswith("Ship a.tflite on litert-xnnpack")
+    assert str(advice).startswith(
+        "No file is proven right; the best is a.tflite on litert-xnnpack with 1 thread. At batch 1"
+    )
+    assert advice_line(advice).style == "bold yellow"
     assert str(advice).endswith("on 50 images. There are too few images to be sure.")
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lenet_edge.machine.environment import Environment
 from lenet_edge.report.doubts import disturbance_line, invalid_lines
+from lenet_edge.report.recommend import NothingFits, Recommendation
 from lenet_edge.results.enough_images import other_reasons, too_few_images
 from lenet_edge.results.formatting import machine_name
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport, Skipped
@@ -31,6 +32,13 @@ def machine_line(environment: Environment) -> Text:
     """Return a line with the machine, its operating system and its Python version."""
     system = f"{environment.operating_system}, Python {environment.python}"
     return Text(f"{machine_name(environment)}, {system}", style="dim")
+
+
+def advice_line(advice: Recommendation | NothingFits) -> Text:
+    """Return the recommendation in green, in yellow if it is not proven right, or in red."""
+    if not advice:
+        return Text(str(advice), style="bold red")
+    return Text(str(advice), style="bold green" if advice.verdict == "pass" else "bold yellow")
 
 
 def verdict_style(report: ParityReport) -> str | None:

@@ -11,7 +11,7 @@ from lenet_edge.report.equal_boards import find_outliers, machines_name
 from lenet_edge.report.join_runs import group_by_machine, pool
 from lenet_edge.report.page_tables import boards_section
 from lenet_edge.report.recommend import recommend
-from lenet_edge.report.terminal.blocks import skipped_lines, verdict_lines
+from lenet_edge.report.terminal.blocks import advice_line, skipped_lines, verdict_lines
 from lenet_edge.report.terminal.parity import parity_view
 from lenet_edge.report.terminal.table import TerminalTable, figures, texts
 from lenet_edge.results.result_file import BenchRun, FleetRun
@@ -33,7 +33,7 @@ def fleet_view(fleet: FleetRun) -> RenderableType:
         parts += skipped_lines(run.skipped)
         if run.measurements:
             advice = recommend(run)
-            parts.append(Text(str(advice), style="bold green" if advice else "bold red"))
+            parts.append(advice_line(advice))
     return Group(*parts, *_lost_lines(fleet))
 
 

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from lenet_edge.report.recommend import recommend
 from lenet_edge.report.terminal.blocks import (
+    advice_line,
     doubt_lines,
     group_by_file,
     machine_line,
@@ -48,5 +49,5 @@ def summary_view(run: BenchRun) -> RenderableType:
         *skipped_lines(run.skipped),
         *verdict_lines(run.parity),
         *doubt_lines(run),
-        Text(str(advice), style="bold green" if advice else "bold red"),
+        advice_line(advice),
     )
