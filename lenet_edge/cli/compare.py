@@ -32,7 +32,7 @@ def command(base: Path, new: Path, fail_above: float, json_file: Path | None) ->
     same machine. Two latencies differ if the 95 % interval of their ratio, over calls and
     processes, does not contain 1. Instruction counts of bench --count may come from any machine,
     and have no interval. The exit status is 3 if a cell is slower, needs more instructions, is no
-    longer valid or no longer passes parity.
+    longer valid, no longer passes parity, or is missing in NEW.
 
     \b
     Example: lenet-edge compare base.json new.json --fail-above 5%

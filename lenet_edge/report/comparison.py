@@ -12,6 +12,7 @@ from lenet_edge.report.count_comparison import CountChange, compare_counts
 from lenet_edge.report.rank import ranking_quantile
 from lenet_edge.results.latency_estimate import LatencyRatio
 from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
+from lenet_edge.support.printable import make_printable
 
 
 @dataclass(frozen=True)
@@ -89,18 +90,21 @@ class Comparison:
         counts: files whose instructions both runs counted.
         unmatched: a phrase for each cell and each count of only one of the runs.
         note: the reason why latencies were not compared; None if they were, or if there are none.
+        missing: the cells and counts that the new run lacks, although it has others of that kind.
     """
 
     changes: list[Change]
     counts: list[CountChange]
     unmatched: list[str]
     note: str | None = None
+    missing: tuple[str, ...] = ()
 
     def regressions(self, fail_above: float) -> list[tuple[str, str]]:
         """Return each cell with a regression, and the regression."""
         cells = [(change.cell, change.regression(fail_above)) for change in self.changes]
         cells += [(count.cell, count.regression(fail_above)) for count in self.counts]
-        return [(cell, reason) for cell, reason in cells if reason]
+        lost = [(cell, "missing in the new run") for cell in self.missing]
+        return [*((cell, reason) for cell, reason in cells if reason), *lost]
 
     def has_regression(self, fail_above: float) -> bool:
         """Return whether a cell has a regression."""
@@ -112,6 +116,7 @@ class Comparison:
             "changes": [change.to_json(fail_above) for change in self.changes],
             "instruction_counts": [count.to_json(fail_above) for count in self.counts],
             "only_in_one": self.unmatched,
+            "missing": list(self.missing),
             "note": self.note,
         }
 
@@ -125,17 +130,26 @@ def compare_runs(base: BenchRun, new: BenchRun) -> Comparison:
         DataError: the runs share neither a cell nor a count.
     """
     counts, uncounted = compare_counts(base, new)
+    new_counts = {count.key for count in new.instruction_counts}
+    lost_counts = [
+        make_printable(f"{count.artifact} on {count.cpu}")
+        for count in base.instruction_counts
+        if new_counts and count.key not in new_counts
+    ]
     if counts and not (base.measurements and new.measurements):
         measured = base.measurements or new.measurements
         note = "latencies are not compared, because only one run has them" if measured else None
-        return Comparison([], counts, uncounted, note)
+        return Comparison([], counts, uncounted, note, tuple(lost_counts))
     try:
         changes, unmatched = compare(base, new)
     except DataError as error:
         if not counts:
             raise
-        return Comparison([], counts, uncounted, f"latencies are not compared: {error}")
-    return Comparison(changes, counts, [*unmatched, *uncounted])
+        note = f"latencies are not compared: {error}"
+        return Comparison([], counts, uncounted, note, tuple(lost_counts))
+    new_cells = {measurement.key for measurement in new.measurements}
+    lost = [each.cell for each in base.measurements if each.key not in new_cells]
+    return Comparison(changes, counts, [*unmatched, *uncounted], missing=(*lost, *lost_counts))
 
 
 def compare(base: BenchRun, new: BenchRun) -> tuple[list[Change], list[str]]:

@@ -72,9 +72,11 @@ def test_cells_of_only_one_run_are_listed(
 ) -> None:
     new = saved(tmp_path / "new.json", timed("a.tflite", 10, 3), timed("c.tflite", 1, 4))
     done = lenet_edge_here("compare", base, new)
-    assert done.returncode == 0
+    assert done.returncode == 3  # a target that no longer works must not pass a gate
     assert "b.tflite on litert-xnnpack, batch 1: only in the base" in done.stdout
     assert "c.tflite on litert-xnnpack, batch 1: only in the new run" in done.stdout
+    assert "worse: b.tflite on litert-xnnpack, batch 1: missing in the new run" in done.stdout
+    assert lenet_edge_here("compare", base, base).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -157,6 +159,9 @@ def test_what_may_explain_a_count_is_printed(lenet_edge_here: LenetEdge, tmp_pat
     for line in ("other compilers", "flash 150 -> 120 bytes", "stack 200 -> 300 bytes",
                  "a.c on cortex-m7: counted only in the new run"):  # fmt: skip
         assert line in done.stdout
+    done = lenet_edge_here("compare", "new.json", "old.json", "--fail-above", "100%")
+    assert done.returncode == 3
+    assert "worse: a.c on cortex-m7: missing in the new run" in done.stdout
 
 
 def test_latencies_of_different_machines_are_left_out_beside_counts(
