@@ -178,6 +178,7 @@ def finetune(
     dataset: PathLike = "mnist",
     data_dir: PathLike | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    mlflow: PathLike | None = None,
     output: PathLike | None = None,
     progress: Progress = "auto",
 ) -> TrainingResult:
@@ -194,6 +195,7 @@ def finetune(
         dataset: see `train`.
         data_dir: see `train`.
         preprocessing: see `export`.
+        mlflow: see `train`.
         output: the checkpoint to write, a .keras file; None means NAME_qat.keras beside `model`.
         progress: see `targets`.
 
@@ -224,6 +226,7 @@ def finetune(
             None if data_dir is None else Path(data_dir),
             resume,
             _stated(preprocessing),
+            None if mlflow is None else Path(mlflow),
         )
 
 

@@ -9,7 +9,13 @@ import click
 
 from lenet_edge.cli._console import TERMINAL
 from lenet_edge.cli._help import OUTPUT, TRAINING, Command, Section, StringChoice, option
-from lenet_edge.cli._options import dataset_options, input_options, json_option, seed_option
+from lenet_edge.cli._options import (
+    dataset_options,
+    input_options,
+    json_option,
+    mlflow_option,
+    seed_option,
+)
 from lenet_edge.cli._outputs import OutputFile
 from lenet_edge.cli._terminal import write_json
 from lenet_edge.cli.train import say_result, written_beside
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     show_default="NAME_qat.keras beside CHECKPOINT",
     help="Checkpoint to write.",
 )
+@mlflow_option
 @json_option
 def command(
     model: Path,
@@ -58,6 +65,7 @@ def command(
     dataset: str,
     data_dir: Path | None,
     checkpoint: Path | None,
+    mlflow: Path | None,
     json_file: Path | None,
     stated: StatedInput,
 ) -> None:
@@ -87,6 +95,7 @@ def command(
         data_dir,
         resume,
         stated,
+        mlflow,
     )
     if str(json_file) != "-":
         say_result(result)

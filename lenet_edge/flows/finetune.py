@@ -10,6 +10,7 @@ from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import DataError, UsageError
 from lenet_edge.flows.console import Console
+from lenet_edge.flows.mlflow_log import check_mlflow, log_training
 from lenet_edge.flows.train import TrainingResult, interruption
 from lenet_edge.train.recipe import FINETUNE, choose_recipe
 from lenet_edge.train.saved_state import STATE_FILE, TrainingSettings, training_folder
@@ -32,6 +33,7 @@ def finetune(
     data_dir: Path | None = None,
     resume: bool = False,
     stated: StatedInput = NOTHING_STATED,
+    mlflow: Path | None = None,
 ) -> TrainingResult:
     """Train a Keras classifier with rounding, and write it as a new checkpoint.
 
@@ -48,6 +50,7 @@ def finetune(
         data_dir: see `datasets.load`.
         resume: continue a training that was interrupted.
         stated: the facts about the model's input that the user states.
+        mlflow: the folder of an MLflow store that gets the training; None means none.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; its text says if the training can be resumed.
@@ -61,6 +64,8 @@ def finetune(
     if output.suffix != ".keras":
         raise UsageError(f"--output {output} must end in .keras")
     check_path_encoding(output)
+    if mlflow:
+        check_mlflow(mlflow)
     from lenet_edge.flows import datasets
 
     training, test = datasets.load_and_describe(console, dataset, data_dir, model, stated)
@@ -93,6 +98,8 @@ def finetune(
         except KeyboardInterrupt:
             if result is None:  # else Ctrl-C came after the end
                 raise interruption((training_folder(output) / STATE_FILE).exists()) from None
+    if mlflow:
+        log_training(mlflow, output, result.history)
     return result
 
 

@@ -13,7 +13,7 @@ from lenet_edge.artifacts.file_check import check_format, check_path_encoding
 from lenet_edge.data.summary import DataSummary
 from lenet_edge.errors import UsageError
 from lenet_edge.flows.console import Console
-from lenet_edge.flows.mlflow_log import check_mlflow, log_training
+from lenet_edge.flows.mlflow_log import check_mlflow, log_seeds, log_training
 from lenet_edge.networks import LENET, SUMMARIES
 from lenet_edge.support.html_table import html_table
 from lenet_edge.train.recipe import RECIPES, choose_recipe
@@ -127,7 +127,7 @@ def train(
         network: the name of a network, see `networks.SUMMARIES`.
         teacher: a Keras classifier to distil; None means none.
         seeds: the number of trainings, with the seeds from `seed` on; see `flows.seeds`.
-        mlflow: the folder of an MLflow store that gets the training; None means none.
+        mlflow: the folder of an MLflow store that gets the trainings; None means none.
         quantize: "int8" or "int4" for quantization-aware training; None for float.
 
     Returns:
@@ -174,7 +174,9 @@ def train(
     # Not earlier: workers that write nothing may use the same folder.
     with console.alone_in(output.parent):
         result = _train(output, console, training, test, settings, resume, replicas, teacher, seeds)
-    if mlflow:
+    if mlflow and result.seeds:
+        log_seeds(mlflow, output, result.seeds)
+    elif mlflow:
         log_training(mlflow, output, result.history)
     return result
 
