@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lenet_edge.errors import DataError
+
 LENET = "lenet"
 # Of the moving statistics of BatchNorm. With Keras's 0.99, those of a training of 100 steps would
 # still contain a third of their initial values.
@@ -119,14 +121,24 @@ def build(network: Network, num_classes: int, image_shape: tuple[int, int, int])
         network: one of `SUMMARIES`, or an architecture.
         num_classes: the number of classes.
         image_shape: height, width and channels.
+
+    Raises:
+        DataError: the images are too small.
     """
     from lenet_edge.model import build_lenet
 
-    if network == LENET:
-        return build_lenet(num_classes, image_shape)
-    if isinstance(network, str):
-        return _build(_ARCHITECTURES[network], num_classes, image_shape, network)
-    return _build(network, num_classes, image_shape, "network")
+    name = network if isinstance(network, str) else "network"
+    try:
+        if network == LENET:
+            return build_lenet(num_classes, image_shape)
+        architecture = _ARCHITECTURES[network] if isinstance(network, str) else network
+        return _build(architecture, num_classes, image_shape, name)
+    except ValueError as error:  # Keras finds a layer without outputs
+        height, width, _ = image_shape
+        raise DataError(
+            f"images of {height} x {width} pixels are too small for {name}; give larger ones, or"
+            " another --network"
+        ) from error
 
 
 def _build(

@@ -19,7 +19,7 @@ from lenet_edge.artifacts.preprocessing import UNIT, Preprocessing, apply
 from lenet_edge.artifacts.trained_ranges import read_ranges
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import Dataset
-from lenet_edge.errors import LenetEdgeError, UsageError
+from lenet_edge.errors import DataError, LenetEdgeError, UsageError
 from lenet_edge.flows.seeds import SeedSummary, can_resume, train_seeds
 from lenet_edge.networks import Architecture, Block
 from lenet_edge.train import loop
@@ -69,6 +69,12 @@ def test_the_networks_take_images_of_any_shape(name: str, parameters: int) -> No
     assert networks.build(name, 10, (28, 28, 1)).count_params() == parameters
     assert f"{parameters:,} parameters" in networks.SUMMARIES[name]
     assert networks.build(name, 3, (33, 40, 3)).output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(("name", "size"), [("lenet", 4), ("cnn-3k", 14)])
+def test_images_that_are_too_small_are_one_line(name: str, size: int) -> None:
+    with pytest.raises(DataError, match=rf"{size} x {size} pixels are too small for {name}; give"):
+        networks.build(name, 10, (size, size, 1))
 
 
 def test_batchnorm_resumes_bit_for_bit_and_the_average_is_accurate(
