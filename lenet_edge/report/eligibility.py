@@ -88,9 +88,31 @@ def exported_cells(run: BenchRun, batch_size: int | None) -> list[Measurement]:
 
 def is_exported(measurement: Measurement) -> bool:
     """Return True for an exported file on a real target: no checkpoint, not the null target."""
-    format = format_of(Path(measurement.artifact))
-    is_checkpoint = format is not None and format.role == "checkpoint"
-    return not is_checkpoint and measurement.target != "null"
+    return not _is_checkpoint(measurement.artifact) and measurement.target != "null"
+
+
+def _is_checkpoint(artifact: str) -> bool:
+    format = format_of(Path(artifact))
+    return format is not None and format.role == "checkpoint"
+
+
+def too_large_files(run: BenchRun, limits: Limits) -> list[str]:
+    """Return each file with the memory that it exceeds; none if the memory of a file is in doubt.
+
+    No latency is needed: a file that exceeds the memory cannot be shipped, however fast it is.
+    """
+    files = {report.candidate_sha256: report.candidate for report in run.parity}
+    files |= {count.artifact_sha256: count.artifact for count in run.instruction_counts}
+    phrases = []
+    for digest, name in files.items():
+        if _is_checkpoint(name):
+            continue
+        counts = [count for count in run.instruction_counts if count.artifact_sha256 == digest]
+        missed = [reason for reason, by in _missed_memory(counts, limits) if math.isfinite(by)]
+        if not missed:
+            return []
+        phrases.append(f"{name} {' and '.join(missed)}")
+    return phrases
 
 
 def judge(

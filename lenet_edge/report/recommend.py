@@ -15,6 +15,7 @@ from lenet_edge.report.eligibility import (
     cell_to_json,
     exported_cells,
     judge,
+    too_large_files,
 )
 from lenet_edge.report.rank import ranking_latency_s, ranking_quantile
 from lenet_edge.results.enough_images import CHECK_HINT, NUM_CHECKED, other_reasons
@@ -139,11 +140,14 @@ class NothingFits:
     Attributes:
         nearest: cells, the nearest to fitting first.
         verdict: "fail" if each cell failed parity or misses a limit. If nothing was timed, the
-            verdict on all pairs; "inconclusive" if nothing was verified, or a limit is set.
+            verdict on all pairs; "inconclusive" if nothing was verified, or a limit is set that
+            not every file is known to miss.
+        too_large: if nothing was timed, each file with the memory that it exceeds.
     """
 
     nearest: tuple[JudgedCell, ...]
     verdict: str = "fail"
+    too_large: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return False
@@ -156,6 +160,8 @@ class NothingFits:
     @property
     def reason(self) -> str:
         """Sentence on the limits or checks that excluded the nearest cells."""
+        if self.too_large:
+            return f"{'; '.join(self.too_large[:_MAX_NAMED])}."
         if not self.nearest:
             return "Nothing was timed; add the results of: lenet-edge bench --json FILE"
         if all(cell.parity is None for cell in self.nearest):
@@ -195,6 +201,8 @@ def recommend(run: BenchRun, limits: Limits | None = None) -> Recommendation | N
         for measurement in exported_cells(run, limits.batch_size)
     ]
     eligible = [cell for cell in cells if not cell.missed_by]
+    if not cells and (too_large := too_large_files(run, limits)):
+        return NothingFits((), "fail", tuple(too_large))
     if not eligible:
         return NothingFits(_nearest(cells), _verdict_without_choice(cells, run, limits))
     best = min(eligible, key=lambda cell: _speed_key(cell.measurement, quantile)).measurement

@@ -187,6 +187,23 @@ def test_flash_and_ram_of_a_microcontroller_are_limits() -> None:
     assert "small.c on litert-xnnpack with 1 thread takes 54,000 bytes of flash on a" in str(advice)
 
 
+def test_without_latencies_files_that_exceed_the_memory_are_refused() -> None:
+    count = InstructionCount(
+        "a.c", "a.c", "cortex-m4", "cortex-m4", 1e6, 1, flash_bytes={"code": 9_000}, ram_bytes=100
+    )
+    run = dataclasses.replace(make_run([], []), instruction_counts=(count,))
+    advice = recommend(run, Limits(max_flash_bytes=8_000))
+    assert advice.verdict == "fail"
+    assert str(advice) == (
+        "Nothing to ship. a.c takes 9,000 bytes of flash on a cortex-m4, more than the 8,000 of"
+        " --max-flash."
+    )
+    assert recommend(run, Limits(max_flash_bytes=9_000)).verdict == "inconclusive"
+    # The memory of another verified file is not known.
+    unknown = dataclasses.replace(run, parity=(parity_report("b.tflite"),))
+    assert recommend(unknown, Limits(max_flash_bytes=8_000)).verdict == "inconclusive"
+
+
 def test_of_tied_cells_fewer_threads_win_over_fewer_bytes() -> None:
     many = dataclasses.replace(measurement("small.tflite", 9.999, 100), num_threads=4)
     few = measurement("big.tflite", 10, 300)
