@@ -634,7 +634,7 @@ def report(
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     base = compare if compare is None or isinstance(compare, BenchRun) else Path(compare)
     folder = None if history is None else Path(history)
-    page = report(_results(results), limits, base, folder)
+    page = report(_results(results), limits, base, folder, EXPORTED)
     if output is not None:
         page.save(Path(output))
     return page

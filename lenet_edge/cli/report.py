@@ -161,7 +161,7 @@ def command(
     limits = Limits(max_accuracy_drop, max_latency, max_bytes, batch_size, max_flash, max_ram)
     with spinner("Making the report"):  # takes minutes for a large fleet
         checked_suffix(page_file)
-        page = report(results, limits, base, history)
+        page = report(results, limits, base, history, DEFAULT_DIR)
         if not card:
             page.save(page_file)
     if card:

@@ -46,6 +46,7 @@ def report(
     limits: Limits,
     base: Path | BenchRun | None = None,
     history: Path | None = None,
+    exported: Path | None = None,
 ) -> Report:
     """Build the report of some results; the results of one machine are joined.
 
@@ -54,6 +55,7 @@ def report(
         limits: the limits for the recommended file.
         base: an earlier run of one machine, to show the changes since.
         history: a folder of result files, to show the figures over commits.
+        exported: a folder where the measured files may be, besides those of the result files.
 
     Raises:
         DataError: a file cannot be read, or nothing was measured at the batch size of `limits`.
@@ -68,24 +70,31 @@ def report(
     series = [] if history is None else read_history(history, lambda line: None)
     built = page.build(runs, limits, earlier)
     folders = [result.parent for result in results if isinstance(result, Path)]
-    return with_trainings(
+    return with_folders(
         dataclasses.replace(
             built, machines=tuple(with_history(machine, series) for machine in built.machines)
         ),
-        folders,
+        [*folders, *([exported] if exported else [])],
     )
 
 
-def with_trainings(report: Report, folders: Iterable[Path]) -> Report:
-    """Return the report with the training of each machine's reference, if a folder has it."""
+def with_folders(report: Report, folders: Iterable[Path]) -> Report:
+    """Return the report with what is in the folders of its files.
+
+    These are the training of each machine's reference, and the files that the next commands name.
+    """
+    folders = tuple(dict.fromkeys(folders))
     references = {name for each in report.machines for name in each.references}
     curves = [
         curve
-        for folder in dict.fromkeys(folders)
+        for folder in folders
         for reference in sorted(references)
         if (curve := read_training(folder, reference))
     ]
-    machines = tuple(with_training(machine, curves) for machine in report.machines)
+    machines = tuple(
+        dataclasses.replace(with_training(machine, curves), folders=folders)
+        for machine in report.machines
+    )
     return dataclasses.replace(report, machines=machines)
 
 

@@ -16,7 +16,7 @@ from lenet_edge.errors import ModelFileError, UsageError
 from lenet_edge.flows.check import without_pairs
 from lenet_edge.flows.console import Console, note_left_out
 from lenet_edge.flows.mlflow_log import check_mlflow, log_training
-from lenet_edge.flows.report import with_trainings
+from lenet_edge.flows.report import with_folders
 from lenet_edge.networks import LENET
 from lenet_edge.report import page
 from lenet_edge.results.parity_report import ParityReport
@@ -111,7 +111,7 @@ def write_report(output_dir: Path, run: BenchRun) -> Path:
     """
     path = output_dir / REPORT
     page.checked_suffix(path)  # fail early if Jinja2 is missing
-    with_trainings(page.build([(RESULTS, run)]), [output_dir]).save(path)
+    with_folders(page.build([(RESULTS, run)]), [output_dir]).save(path)
     return path
 
 

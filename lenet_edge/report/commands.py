@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lenet_edge.formats import format_of
@@ -41,34 +41,51 @@ def _commands_with(run: BenchRun, subcommands: Collection[str]) -> list[str]:
     return [command for command in run.commands if _subcommand(command) in subcommands]
 
 
-def next_command(run: BenchRun, advice: Recommendation | NothingFits, anchor: str) -> str | None:
-    """Return the command that answers the next question about a chapter; None without any."""
+def next_command(
+    run: BenchRun, advice: Recommendation | NothingFits, anchor: str, folders: Iterable[Path] = ()
+) -> str | None:
+    """Return the command that answers the next question about a chapter; None without any.
+
+    Args:
+        run: the results.
+        advice: the recommendation.
+        anchor: the name of the chapter.
+        folders: where the measured files may be. Results have only their names.
+    """
+
+    def path(name: str) -> str:
+        found = (folder / name for folder in folders if (folder / name).is_file())
+        return str(next(found, name)) if Path(name).name == name else name
+
     failed = [report for report in run.parity if report.verdict != "pass"]
     chosen = advice.measurement if isinstance(advice, Recommendation) else None
     if anchor == "advice" and chosen:
         file_format = format_of(Path(chosen.artifact))
         if file_format and file_format.role == "browser":
-            return _quoted("serve", chosen.artifact)
+            return _quoted("serve", path(chosen.artifact))
         runtime = ["--runtime", "native"] if file_format and file_format.role == "program" else []
-        return _quoted("deploy", "pi@raspberrypi.local", chosen.artifact, *runtime)
+        return _quoted("deploy", "pi@raspberrypi.local", path(chosen.artifact), *runtime)
     if anchor == "parity" and failed:
         report = failed[0]
-        return _quoted("verify", report.candidate, "--target", report.target, "--layers")
+        return _quoted("verify", path(report.candidate), "--target", report.target, "--layers")
     if anchor == "confusion" and chosen:
-        return _quoted("verify", chosen.artifact, "--target", chosen.target, "--plots", "plots")
+        file = path(chosen.artifact)
+        return _quoted("verify", file, "--target", chosen.target, "--plots", "plots")
     if anchor == "latencies" and any(place.unseparated for place in places(run)):
         return "lenet-edge bench --precision 0.5 --json bench.json"
     if anchor == "latencies" and chosen and not run.layer_times:
+        file = path(chosen.artifact)
         return _quoted(
-            "bench", chosen.artifact, "--target", chosen.target, "--layers", "--json", "layers.json"
+            "bench", file, "--target", chosen.target, "--layers", "--json", "layers.json"
         )
     if anchor.startswith("layers"):
-        return _quoted("inspect", run.layer_times[int(anchor.removeprefix("layers")) - 1].artifact)
+        times = run.layer_times[int(anchor.removeprefix("layers")) - 1]
+        return _quoted("inspect", path(times.artifact))
     if anchor in ("counts", "fits") and (
         c_files := [count.artifact for count in run.instruction_counts
                     if Path(count.artifact).suffix == ".c"]
     ):  # fmt: skip
-        return _quoted("inspect", c_files[0], "--board", "pico")
+        return _quoted("inspect", path(c_files[0]), "--board", "pico")
     if anchor == "skipped" and run.skipped:
         return "lenet-edge doctor"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lenet_edge.report.commands import commands_of, next_command
@@ -48,6 +49,7 @@ class MachineReport:
         tiles: figures of the recommended cell, each with its label.
         doubts: reasons to doubt the figures, each as a sentence without a full stop.
         curve: the training of the float model, if its history was found.
+        folders: where the measured files may be, for the next commands.
     """
 
     name: str
@@ -69,6 +71,7 @@ class MachineReport:
     energy: PageSection | None = None
     confusion: ConfusionMatrix | None = None
     curve: TrainingCurve | None = None
+    folders: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the recommendation for the machine, and the advice on too few images, as JSON."""
@@ -111,7 +114,7 @@ class MachineReport:
 
     def next_command(self, anchor: str) -> str | None:
         """Return the command that answers the next question about a section."""
-        return next_command(self.run, self.advice, anchor)
+        return next_command(self.run, self.advice, anchor, self.folders)
 
 
 def report_on_machine(boards: Sequence[BenchRun], limits: Limits) -> MachineReport:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_edge.flows.report import with_trainings
+from lenet_edge.flows.report import with_folders
 from lenet_edge.report.confusion import confusion_matrix
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.page import Report, build
@@ -51,7 +51,7 @@ def trained(folder: Path, text: str) -> Report:
     """Return the report of recorded results beside a history of their training."""
     (folder / "lenet.training").mkdir(exist_ok=True)
     (folder / "lenet.training" / "history.json").write_text(text)
-    return with_trainings(build([("r.json", BenchRun.load(RECORDED[-1]))]), [folder])
+    return with_folders(build([("r.json", BenchRun.load(RECORDED[-1]))]), [folder])
 
 
 def test_the_training_is_read_from_the_file_beside_the_results(tmp_path: Path) -> None:

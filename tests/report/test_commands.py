@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from lenet_edge.report.commands import commands_of
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.machine_report import report_on_machine
 from lenet_edge.report.page import build
+from lenet_edge.report.recommend import Recommendation
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.support.command_line import current_command, recorded_command
 from tests.conftest import LenetEdge
@@ -59,6 +62,27 @@ def test_the_page_names_its_own_command(lenet_edge_here: LenetEdge, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     command = f"lenet-edge report {RECORDED[-1]} --max-latency 50us"
     assert f"This page: <code>{command}</code>" in (tmp_path / "report.html").read_text()
+
+
+def test_the_next_command_has_the_folder_of_its_file(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
+    """Beside the results, or in the folder of exported files; results have names alone."""
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    shutil.copy(RECORDED[-1], folder / "results.json")
+    chosen = report_on_machine([BenchRun.load(RECORDED[-1])], Limits()).advice
+    assert isinstance(chosen, Recommendation)
+    name = chosen.measurement.artifact
+    for place, path in (("my models", f"'my models/{name}'"), ("exported", f"exported/{name}")):
+        file = tmp_path / place / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        done = lenet_edge_here("report", "my models/results.json")
+        assert done.returncode == 0, done.stderr
+        page = html.unescape((tmp_path / "report.html").read_text())
+        assert f"lenet-edge deploy pi@raspberrypi.local {path}" in page
+        file.unlink()
 
 
 def test_each_next_command_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:

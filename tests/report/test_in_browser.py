@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lenet_edge.flows.report import with_trainings
+from lenet_edge.flows.report import with_folders
 from lenet_edge.report import page
 from lenet_edge.results.result_file import BenchRun
 from tests import browser
@@ -69,7 +69,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )
     for name, each in {"real": run, "few": few}.items():
         report = page.build([(f"{name}.json", each)])
-        with_trainings(report, [folder]).save(folder / f"{name}.html")
+        with_folders(report, [folder]).save(folder / f"{name}.html")
     page.write(folder / "hostile.html", [("<script>", hostile())])
     return {name: (folder / f"{name}.html").as_uri() for name in ("real", "few", "hostile")}
 
