@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lenet_edge.errors import DataError
-from lenet_edge.report.count_comparison import CountChange, compare_counts
+from lenet_edge.report.count_comparison import CountChange, compare_counts, count_cell
 from lenet_edge.report.rank import ranking_quantile
 from lenet_edge.results.latency_estimate import LatencyRatio
-from lenet_edge.results.result_file import BenchRun, Measurement, ParityReport
-from lenet_edge.support.printable import make_printable
+from lenet_edge.results.result_file import BenchRun, InstructionCount, Measurement, ParityReport
+
+_Cell = TypeVar("_Cell", Measurement, InstructionCount)
 
 
 @dataclass(frozen=True)
@@ -130,26 +131,31 @@ def compare_runs(base: BenchRun, new: BenchRun) -> Comparison:
         DataError: the runs share neither a cell nor a count.
     """
     counts, uncounted = compare_counts(base, new)
-    new_counts = {count.key for count in new.instruction_counts}
-    lost_counts = [
-        make_printable(f"{count.artifact} on {count.cpu}")
-        for count in base.instruction_counts
-        if new_counts and count.key not in new_counts
-    ]
+    changes: list[Change] = []
+    unmatched: list[str] = []
+    note = None
     if counts and not (base.measurements and new.measurements):
-        measured = base.measurements or new.measurements
-        note = "latencies are not compared, because only one run has them" if measured else None
-        return Comparison([], counts, uncounted, note, tuple(lost_counts))
-    try:
-        changes, unmatched = compare(base, new)
-    except DataError as error:
-        if not counts:
-            raise
-        note = f"latencies are not compared: {error}"
-        return Comparison([], counts, uncounted, note, tuple(lost_counts))
-    new_cells = {measurement.key for measurement in new.measurements}
-    lost = [each.cell for each in base.measurements if each.key not in new_cells]
-    return Comparison(changes, counts, [*unmatched, *uncounted], missing=(*lost, *lost_counts))
+        if base.measurements or new.measurements:
+            note = "latencies are not compared, because only one run has them"
+    else:
+        try:
+            changes, unmatched = compare(base, new)
+        except DataError as error:
+            if not counts:
+                raise
+            note = f"latencies are not compared: {error}"
+    missing = [
+        count_cell(count) for count in _missing(base.instruction_counts, new.instruction_counts)
+    ]
+    if base.environment.identity == new.environment.identity:
+        missing = [*(each.cell for each in _missing(base.measurements, new.measurements)), *missing]
+    return Comparison(changes, counts, [*unmatched, *uncounted], note, tuple(missing))
+
+
+def _missing(base: Iterable[_Cell], new: Iterable[_Cell]) -> list[_Cell]:
+    """Return the cells or counts that the new run lacks, although it has others."""
+    keys = {each.key for each in new}
+    return [each for each in base if keys and each.key not in keys]
 
 
 def compare(base: BenchRun, new: BenchRun) -> tuple[list[Change], list[str]]:

@@ -59,8 +59,8 @@ class CountChange:
 
     @property
     def cell(self) -> str:
-        """Name of the cell: "lenet_native_int8.c on cortex-m4"."""
-        return make_printable(f"{self.base.artifact} on {self.base.cpu}")
+        """Name of the cell; see `count_cell`."""
+        return count_cell(self.base)
 
     def to_json(self, fail_above: float) -> dict[str, Any]:
         """Return the change as a JSON object."""
@@ -75,6 +75,11 @@ class CountChange:
             "compilers_differ": self.compilers_differ,
             "regression": self.regression(fail_above),
         }
+
+
+def count_cell(count: InstructionCount) -> str:
+    """Return the name of a count's cell: "lenet_native_int8.c on cortex-m4"."""
+    return make_printable(f"{count.artifact} on {count.cpu}")
 
 
 def compare_counts(base: BenchRun, new: BenchRun) -> tuple[list[CountChange], list[str]]:

@@ -79,6 +79,19 @@ def test_cells_of_only_one_run_are_listed(
     assert lenet_edge_here("compare", base, base).returncode == 0
 
 
+def test_missing_cells_are_a_regression_even_if_only_counts_are_shared(
+    lenet_edge_here: LenetEdge, base: Path, tmp_path: Path
+) -> None:
+    new = saved(tmp_path / "new.json", timed("c.tflite", 1, 4))
+    for path in (base, new):
+        dataclasses.replace(BenchRun.load(path), instruction_counts=(COUNT,)).save(path)
+    done = lenet_edge_here("compare", base, new)
+    assert done.returncode == 3, done.stderr
+    assert "latencies are not compared: the runs share no cell" in " ".join(done.stdout.split())
+    for name in ("a.tflite", "b.tflite"):
+        assert f"worse: {name} on litert-xnnpack, batch 1: missing in the new run" in done.stdout
+
+
 @pytest.mark.parametrize(
     "fact",
     [
