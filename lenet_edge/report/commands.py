@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -54,8 +55,11 @@ def next_command(
     """
 
     def path(name: str) -> str:
-        found = (folder / name for folder in folders if (folder / name).is_file())
-        return str(next(found, name)) if Path(name).name == name else name
+        if Path(name).name != name:
+            return name
+        paths = (folder / name for folder in folders)
+        # Path.is_file raises an error if the name is too long or the folder is not readable.
+        return str(next(filter(os.path.isfile, paths), name))
 
     failed = [report for report in run.parity if report.verdict != "pass"]
     chosen = advice.measurement if isinstance(advice, Recommendation) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def read_training(folder: Path, checkpoint: str) -> TrainingCurve | None:
     """
     stem = Path(checkpoint).stem
     path = folder / f"{stem}{_FOLDER}" / _HISTORY
-    if not stem or not path.is_file():
+    # Path.is_file raises an error if the name is too long or the folder is not readable.
+    if not stem or not os.path.isfile(path):
         return None
     try:
         if path.stat().st_size > _MAX_BYTES:

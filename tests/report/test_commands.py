@@ -13,11 +13,12 @@ import click
 import pytest
 
 from lenet_edge.cli import main
-from lenet_edge.report.commands import commands_of
+from lenet_edge.report.commands import commands_of, next_command
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.machine_report import report_on_machine
 from lenet_edge.report.page import build
 from lenet_edge.report.recommend import Recommendation
+from lenet_edge.report.training_section import read_training
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.support.command_line import current_command, recorded_command
 from tests.conftest import LenetEdge
@@ -83,6 +84,17 @@ def test_the_next_command_has_the_folder_of_its_file(
         page = html.unescape((tmp_path / "report.html").read_text())
         assert f"lenet-edge deploy pi@raspberrypi.local {path}" in page
         file.unlink()
+
+
+def test_a_name_that_is_too_long_for_a_file_has_no_folder(tmp_path: Path) -> None:
+    """Result files may come from others, with any names of files."""
+    name = f"{'x' * 300}.tflite"
+    times = dataclasses.replace(TIMES, artifact=name)
+    run = dataclasses.replace(BENCH, layer_times=(times,))
+    advice = report_on_machine([run], Limits()).advice
+    command = next_command(run, advice, "layers1", [tmp_path])
+    assert command == f"lenet-edge inspect {name}"
+    assert read_training(tmp_path, name) is None
 
 
 def test_each_next_command_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
