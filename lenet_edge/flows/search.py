@@ -141,7 +141,7 @@ class _SearchRun:
             raise UsageError(f"{folder} holds a search; continue it with --resume, or {elsewhere}")
         if resume and not journal.exists():
             raise UsageError(f"there is no search in {folder}; start one without --resume")
-        # Their records would stand for those of the new networks with the same numbers.
+        # A new network would get the record of an old one with the same number.
         if not resume and any(folder.glob(_NETWORKS)):
             raise UsageError(f"{folder} holds the networks of another search; {elsewhere}")
         recipe, adaptation = choose_recipe("best", len(training), settings.epochs)

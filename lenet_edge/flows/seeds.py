@@ -107,7 +107,7 @@ def train_seeds(
     seeds = range(settings.seed, settings.seed + count)
     paths = {seed: seed_path(checkpoint, seed) for seed in seeds}
     done = {seed: finished_training(path) for seed, path in paths.items()} if resume else {}
-    _check_resume(folder, resume, bool(done) and None not in done.values())
+    _check_resume(checkpoint, resume, None not in done.values())
     expected = settings.on(training)
     artifacts: dict[int, Artifact] = {}
     histories: dict[int, History] = {}
@@ -145,14 +145,14 @@ def can_resume(checkpoint: Path) -> bool:
     return folder.exists() and not (folder / SUMMARY).exists()
 
 
-def _check_resume(folder: Path, resume: bool, are_all_done: bool) -> None:
-    """Check that `resume` fits the folder."""
-    is_finished = (folder / SUMMARY).exists()
-    if resume and (not folder.exists() or (is_finished and are_all_done)):
+def _check_resume(checkpoint: Path, resume: bool, are_all_done: bool) -> None:
+    """Check that `resume` fits the folder of the seeds."""
+    folder, is_unfinished = seeds_folder(checkpoint), can_resume(checkpoint)
+    if resume and not is_unfinished and (are_all_done or not folder.exists()):
         raise LenetEdgeError(
             f"there are no unfinished trainings in {folder}; start them without --resume"
         )
-    if folder.exists() and not is_finished and not resume:
+    if is_unfinished and not resume:
         raise LenetEdgeError(
             f"{folder} holds unfinished trainings; continue them with --resume, or delete it"
         )
@@ -161,10 +161,10 @@ def _check_resume(folder: Path, resume: bool, are_all_done: bool) -> None:
 def _delete_old(folder: Path, current: Path) -> None:
     """Delete the files of earlier trainings, but not the record of the current one."""
     for path in folder.glob("seed-*"):
-        if path.is_dir() and path != training_folder(current):
-            shutil.rmtree(path)
-        elif not path.is_dir():
+        if not path.is_dir():
             path.unlink()
+        elif path != training_folder(current):
+            shutil.rmtree(path)
 
 
 def _over_all_seeds(
@@ -172,7 +172,7 @@ def _over_all_seeds(
 ) -> Callable[[TrainingProgress], None]:
     """Return the function that reports the progress of one seed.
 
-    After an epoch there is a state to resume from, so it replaces what was finished before.
+    After its first epoch, a training can be resumed. Only then are earlier results deleted.
     """
 
     def report_part(progress: TrainingProgress) -> None:

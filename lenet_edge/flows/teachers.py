@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from lenet_edge.artifacts.head import Head
@@ -65,6 +66,6 @@ def load_teacher(path: Path, training: Dataset, console: Console) -> Teacher:
     if rule.is_assumed:
         raise DataError(
             f"the teacher {path} does not say what it takes: {tested.summary}; state it with:"
-            f" lenet-edge describe {path} --pixel-scale 1/255"
+            f" lenet-edge describe {shlex.quote(str(path))} --pixel-scale 1/255"
         )
     return Teacher(source.model.for_converters, rule, head, artifact.sha256)

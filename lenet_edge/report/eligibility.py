@@ -104,11 +104,14 @@ def too_large_files(run: BenchRun, limits: Limits) -> list[str]:
     files = {report.candidate_sha256: report.candidate for report in run.parity}
     files |= {count.artifact_sha256: count.artifact for count in run.instruction_counts}
     phrases = []
-    for digest, name in files.items():
+    for sha256, name in files.items():
         if _is_checkpoint(name):
             continue
-        counts = [count for count in run.instruction_counts if count.artifact_sha256 == digest]
-        missed = [reason for reason, by in _missed_memory(counts, limits) if math.isfinite(by)]
+        missed = [
+            reason
+            for reason, factor in _missed_memory(_counts_of(sha256, run), limits)
+            if math.isfinite(factor)
+        ]
         if not missed:
             return []
         phrases.append(f"{name} {' and '.join(missed)}")
@@ -147,15 +150,14 @@ def judge(
         reason = f"runs only partly on its delegate: {measurement.delegation}"
     else:
         missed = list(_missed_limits(measurement, parity, limits, quantile))
-        counts = [
-            count
-            for count in run.instruction_counts
-            if count.artifact_sha256 == measurement.artifact_sha256
-        ]
-        missed += _missed_memory(counts, limits)
+        missed += _missed_memory(_counts_of(measurement.artifact_sha256, run), limits)
         reasons = " and ".join(reason for reason, _ in missed)
         return JudgedCell(measurement, parity, reasons, tuple(factor for _, factor in missed))
     return JudgedCell(measurement, parity, reason, (math.inf,))
+
+
+def _counts_of(sha256: str, run: BenchRun) -> list[InstructionCount]:
+    return [count for count in run.instruction_counts if count.artifact_sha256 == sha256]
 
 
 def _missed_limits(

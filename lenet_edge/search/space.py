@@ -112,7 +112,7 @@ class CandidateStudy:
             self._study.set_user_attr(_SETTINGS, dict(settings))
         else:
             for name, value in settings.items():
-                if before.get(name, value) != value:  # an older journal lacks some
+                if before.get(name, value) != value:  # a journal of an earlier version lacks some
                     raise UsageError(
                         f"the search in {journal.parent} was started with {name}"
                         f" {before[name]}, not {value}; resume it with the same options"
