@@ -15,7 +15,7 @@ pytestmark = pytest.mark.costly
 NAMES = ("a", "b", "c", "d")
 
 
-def test_the_answers_of_a_teacher_tell_its_preprocessing(tmp_path: Path) -> None:
+def test_the_accuracy_of_a_teacher_decides_its_preprocessing(tmp_path: Path) -> None:
     from lenet_edge.flows.teachers import load_teacher
 
     for rule, text in (("unit", "scaled to 0..1"), ("signed", "-1..1"), ("pixels", "of 0 to 255")):
@@ -40,9 +40,9 @@ def test_a_teacher_of_unknown_preprocessing_is_a_question(
     path = tmp_path / "redder.keras"
     average = tf.keras.layers.GlobalAveragePooling2D()
     dense = tf.keras.layers.Dense(2, use_bias=False)
-    tf.keras.Sequential([tf.keras.Input((8, 8, 3)), average, dense]).save(path)
+    model = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), average, dense])
     dense.kernel.assign([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
-    tf.keras.Sequential([tf.keras.Input((8, 8, 3)), average, dense]).save(path)
+    model.save(path)
     labels = np.arange(200, dtype=np.int32) % 2
     pixels = np.zeros((200, 8, 8, 3), np.uint8)
     pixels[labels == 0, ..., 0] = pixels[labels == 1, ..., 2] = 200

@@ -1,11 +1,12 @@
-"""Process that runs a command in child processes, and kills them at chosen moments, in a row.
+"""Program that runs a command again and again, and kills it at chosen moments.
 
     python -m tests.reliability.killed_at JOB
 
 JOB is JSON: the `program` (module and function), its `arguments`, those to `resume`, and `folders`
-with the moments of each. In each folder, a child runs the command for each moment, from the second
-on with the arguments to resume. SIGKILL ends it at its moment, and the last child runs to the end.
-TensorFlow is imported once, because that takes seconds. Moments are:
+with the moments of each. In each folder, a child process runs the command for each moment, and ends
+itself there with SIGKILL. Another child then runs it to the end. From the second child on, the
+arguments to resume are added. This process imports TensorFlow once, because that takes seconds.
+Moments are:
 
 epoch N         100 steps of epoch N are done, or all if there are fewer; nothing of them is saved
 renaming NAME   the new content of file NAME is complete, under its temporary name

@@ -42,8 +42,7 @@ def run_killed_and_whole(
     resume: Sequence[str] = ("--resume",),
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Run a command that is killed at moments, and one that is not; return the hashes of files."""
-    folders = {str(folder / name): list(given) for name, given in
-               (("killed", moments), ("whole", ()))}  # fmt: skip
+    folders = {str(folder / "killed"): [*moments], str(folder / "whole"): []}
     for each in folders:
         Path(each).mkdir()
     job = {"program": program, "arguments": [str(argument) for argument in arguments],
