@@ -258,9 +258,24 @@ class FakeQuantizedNetwork:
             values[step] = output
         return values[self.steps[-1]]
 
-    def float_outputs(self, images: Any) -> dict[QuantizedStep, Any]:
-        """Return the output of each step without rounding, for images as `forward` takes them."""
+    def channel_maxima(self, batches: Iterable[Any]) -> dict[QuantizedStep, Any]:
+        """Return the largest absolute output of each channel of each step.
+
+        Args:
+            batches: images as `forward` takes them; nothing is rounded.
+        """
+        # A compiled function frees the output of a layer when the last layer that reads it is done.
+        measure = tf.function(self._channel_maxima, reduce_retracing=True)
+        measured = [measure(batch) for batch in batches]
+        return {
+            step: np.max([maxima[step.name].numpy() for maxima in measured], axis=0)
+            for step in self.steps
+        }
+
+    def _channel_maxima(self, images: Any) -> dict[str, Any]:
+        """Return the largest absolute outputs for some images, by the name of the step."""
         values: dict[QuantizedStep, Any] = {}
+        maxima = {}
         for step in self.steps:
             inputs = [values[each] for each in step.inputs] or [images]
             if step.kernel is None:
@@ -268,8 +283,9 @@ class FakeQuantizedNetwork:
             else:
                 kernel, bias = step.folded()
                 output = step.linear(inputs[0], kernel) + bias
-            values[step] = step.activate(output)
-        return values
+            values[step] = output = step.activate(output)
+            maxima[step.name] = tf.reduce_max(tf.abs(output), axis=range(len(output.shape) - 1))
+        return maxima
 
     def weights(self, step: QuantizedStep, ranges: TrainedRanges) -> tuple[Any, Any, Any]:
         """Return the integers of the kernel of a step, their scales, and the float bias.

@@ -11,7 +11,7 @@ Source: M. Nagel et al., "Data-free quantization through weight equalization and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lenet_edge.fake_quantization import FakeQuantizedNetwork, QuantizedStep
@@ -25,7 +25,7 @@ _TINY = 1e-9  # smaller outputs and weights belong to a channel without effect
 Values = npt.NDArray[np.float32]
 
 
-def equalize(network: FakeQuantizedNetwork, images: Any) -> None:
+def equalize(network: FakeQuantizedNetwork, batches: Iterable[Any]) -> None:
     """Make the ranges of the channels between two layers similar, in the Keras model itself.
 
     Channels stay as they are if a ReLU6 or an addition reads them, or if their batch normalization
@@ -33,12 +33,12 @@ def equalize(network: FakeQuantizedNetwork, images: Any) -> None:
 
     Args:
         network: the network, whose float function does not change.
-        images: float32 of shape (batch, height, width, channels); the ranges are measured on them.
+        batches: images, float32 of shape (batch, height, width, channels); the ranges are measured
+            on them.
     """
-    outputs = network.float_outputs(images)
+    maxima = network.channel_maxima(batches)
     for step, reader in _pairs(network):
-        values = np.abs(outputs[step])
-        largest = values.reshape(-1, values.shape[-1]).max(axis=0)
+        largest = maxima[step]
         if reader.kernel.shape[-2] % len(largest):
             continue  # A Reshape between them mixes the channels.
         factors = _factors(largest, reader)

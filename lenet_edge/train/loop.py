@@ -205,8 +205,8 @@ class EpochRunner:
             first = preprocessing.apply(data.images[:_CALIBRATION_IMAGES], start.rule)
             count = max(1, len(first) // _CALIBRATION_BATCH)
             self._calibration = np.array_split(first, count)
-            if settings.start_sha256:  # a trained network, whose channels are known
-                equalize(self._network, first)
+            if settings.start_sha256:  # the network is trained, so its channels have their ranges
+                equalize(self._network, self._calibration)
         self._loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         self._images, self._labels = tf.constant(data.images), tf.constant(data.labels)
         self._replicas, self._teacher = replicas, teacher

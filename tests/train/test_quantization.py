@@ -217,7 +217,7 @@ def test_unbalanced_channels_are_equalized(test_part: Dataset) -> None:
         return float(np.abs(loop.predict_logits(network, judged) - expected).mean())
 
     before = error()
-    equalize(network, images)
+    equalize(network, np.array_split(images, 10))
     assert np.allclose(loop.predict_logits(model, judged), expected, atol=1e-3)
     assert error() < before / 3
 
@@ -236,7 +236,7 @@ def test_equalization_keeps_the_float_function(fraction: float) -> None:
     images = random.random((64, 28, 28, 1), np.float32)
     expected = model(images, training=False)
     before = [variable.numpy() for variable in model.weights]
-    equalize(FakeQuantizedNetwork(model), images)
+    equalize(FakeQuantizedNetwork(model), np.array_split(images, 3))
     changed = [not np.array_equal(*pair) for pair in zip(before, model.weights, strict=True)]
     assert any(changed)
     assert np.all(np.isfinite(np.concatenate([v.numpy().ravel() for v in model.weights])))
