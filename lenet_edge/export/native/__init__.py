@@ -8,6 +8,8 @@ vector kernels in this folder.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 from lenet_edge import __version__
 from lenet_edge.artifacts.artifact import Artifact, TensorSpec
@@ -55,14 +57,16 @@ def write(request: ConversionRequest, name: str, lanes: int = MOST_LANES) -> Com
         ModelFileError: a layer or an operator is not covered.
     """
     code = None
+    # Other models than chains need the float32 file twice.
+    to_tflite = functools.cache(functools.partial(_tflite, request))
     if request.precision not in _INTEGERS:
         try:
-            code = _write_chain(request, name, lanes)
+            code = _write_chain(request, name, lanes, to_tflite)
         except ModelFileError as error:
             if request.precision == "dynamic":
                 raise ModelFileError(f"{error}; leave out dynamic") from error
     if code is None:
-        content = _tflite(request, request.precision)
+        content = to_tflite(request.precision)
         code = compiler.compile_tflite(content, name, request.name)
         if (len(code.inputs), len(code.outputs)) != (1, 1):
             raise ModelFileError("the native format of export has one input and one output")
@@ -97,13 +101,15 @@ def write_tflite(content: bytes, name: str, file_name: str) -> Compiled:
     return dataclasses.replace(code, inputs=compiled.inputs, outputs=compiled.outputs)
 
 
-def _write_chain(request: ConversionRequest, name: str, lanes: int) -> Compiled:
+def _write_chain(
+    request: ConversionRequest, name: str, lanes: int, to_tflite: Callable[[str], bytes]
+) -> Compiled:
     """Return the C code of a chain of layers.
 
     Raises:
         ModelFileError: it is no such chain.
     """
-    layers, image, classes = _chain(request)
+    layers, image, classes = _chain(request, to_tflite)
     return _write_layers(name, layers, image, classes, request.precision == "dynamic", lanes)
 
 
@@ -137,7 +143,9 @@ def _layer_line(layer: network.NativeLayer) -> str:
     return text.layer_line("Conv2D", layer.name, layer.output_shape, parameters, macs)
 
 
-def _chain(request: ConversionRequest) -> tuple[list[network.NativeLayer], network.Shape, int]:
+def _chain(
+    request: ConversionRequest, to_tflite: Callable[[str], bytes]
+) -> tuple[list[network.NativeLayer], network.Shape, int]:
     """Return the layers of a chain, the shape of its images, and the number of its logits."""
     model = request.model
     uncovered = None
@@ -148,7 +156,7 @@ def _chain(request: ConversionRequest) -> tuple[list[network.NativeLayer], netwo
         except ModelFileError as error:
             uncovered = error
     # The .tflite file has BatchNorm inside the weights of the layer before it.
-    graph = tflite_graph.read(_tflite(request, "float32"), request.name)
+    graph = tflite_graph.read(to_tflite("float32"), request.name)
     try:
         return chain.read(graph)
     except ModelFileError as error:
