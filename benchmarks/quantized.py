@@ -40,7 +40,6 @@ from lenet_edge.train import loop
 from lenet_edge.train.recipe import FINETUNE, QUICK, Recipe
 from lenet_edge.train.saved_state import (
     STATE_FILE,
-    History,
     TrainingSettings,
     finished_training,
     training_folder,
@@ -205,20 +204,20 @@ def _train(
     checkpoint: Path, plan: Plan, settings: TrainingSettings, model: Any, report: Report,
     artifact: Artifact | None = None,
 ) -> float:  # fmt: skip
-    """Train unless the checkpoint exists, and return the accuracy on the test images."""
-    if not finished_training(checkpoint):
+    """Train unless the training is finished, and return the accuracy on the test images."""
+    history = finished_training(checkpoint)
+    if history is None:
         start = None
         if artifact:
             start = loop.StartingModel(model, artifact.preprocessing)
         elif model is not None:
             start = loop.StartingModel(model)
         resume = (training_folder(checkpoint) / STATE_FILE).exists()
-        recorded_training.train(
+        _, history = recorded_training.train(
             checkpoint, plan.training, plan.test, settings, resume, report, start=start
         )
-    accuracy = History.load(training_folder(checkpoint)).test_accuracy
-    assert accuracy is not None
-    return accuracy
+    assert history.test_accuracy is not None
+    return history.test_accuracy
 
 
 def _finetune(

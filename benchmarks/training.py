@@ -32,7 +32,6 @@ from lenet_edge.train import loop
 from lenet_edge.train.recipe import CLASSIC, RECIPES
 from lenet_edge.train.saved_state import (
     STATE_FILE,
-    History,
     TrainingSettings,
     finished_training,
     training_folder,
@@ -182,12 +181,11 @@ def _train_and_measure(network: str, seed: int, folder: Path) -> dict[str, Any]:
     training, test = mnist.load("train"), mnist.load("test")
     recipe = dataclasses.replace(RECIPES["best"], epochs=SMALL_EPOCHS)
     checkpoint = folder / f"{network}-{seed}.keras"
-    record = training_folder(checkpoint)
-    if not finished_training(checkpoint):
+    history = finished_training(checkpoint)
+    if history is None:
         settings = TrainingSettings(recipe, seed, network=network)
-        resume = (record / STATE_FILE).exists()
-        recorded_training.train(checkpoint, training, test, settings, resume, _print)
-    history = History.load(record)
+        resume = (training_folder(checkpoint) / STATE_FILE).exists()
+        _, history = recorded_training.train(checkpoint, training, test, settings, resume, _print)
     exported = folder / f"{network}-{seed}"
     artifacts = exporter.export(
         checkpoint, exported, training, test, FORMATS, PRECISIONS,

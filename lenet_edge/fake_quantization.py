@@ -41,7 +41,7 @@ _LINEAR = ("conv", "depthwise", "dense")
 _RELUS = ("relu", "relu6")
 _MIN_WIDTH = 1e-6  # of a range: that of a layer whose outputs are all 0
 _MIN_WEIGHT = 1e-9  # the largest weight of a channel whose weights are all 0
-# The converter enlarges the scale of a channel whose bias would be a larger integer.
+# Largest integer of a bias. The converter enlarges the scale of a channel to keep this limit.
 _MAX_BIAS = 2**30 - 1
 _WRONG_RANGES = "the trained ranges do not fit layer {}; train the checkpoint again"
 # Computes max_pool_2x2(conv_3x3(values)) from the values and the kernel, faster than its parts.
@@ -321,7 +321,7 @@ class FakeQuantizedNetwork:
         return pairs
 
     def _round_weights(self, step: QuantizedStep, input_scale: Any) -> tuple[Any, Any, Any]:
-        """Return the rounded kernel of a step, its bias, and the scale of each channel."""
+        """Return the rounded kernel of a step, its float bias, and the scale of each channel."""
         quantization = tf.quantization
         kernel, bias = step.folded()
         if step in self._scales:

@@ -88,7 +88,7 @@ def choose_scales(weights: Floats, trained: Collection[float] = ()) -> Floats:
     negligible = 1e-9 * np.square(weights).sum()
     if error[0] >= _MAX_ERROR_RATIO * errors.sum() + negligible:
         return scales
-    # The weights show their scale but for the error of float32.
+    # The scale of weights that were rounded has the error of float32: take the exact one.
     near = [each for each in trained if abs(each - scale[0]) < 1e-5 * scale[0]]
     return np.array(near[:1], np.float32) if near else scale
 

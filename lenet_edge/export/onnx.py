@@ -1,4 +1,7 @@
-"""Export to ONNX: tf2onnx converts the graph, ONNX Runtime's tools make float16 and int8."""
+"""Export to ONNX: tf2onnx converts the graph, ONNX Runtime's tools make float16 and int8.
+
+With trained ranges, `onnx_trained` writes the int8 graph instead.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from lenet_edge.rule_choice import (
 )
 
 Note = Callable[[str], None]
-_NAMED = 3  # classes in a message
+_MAX_NAMES = 3  # of classes, in a message
 
 
 @dataclass(frozen=True)
@@ -141,15 +141,15 @@ def _check_labels(source: ExportSource, test: Dataset) -> None:
     is_foreign = source.artifact.precision == "unknown" or not has_manifest(source.artifact.path)
     if not _has_labels(test, labels) and not (is_foreign and test.name == EMBEDDED):
         raise DataError(
-            f"{source.artifact.path} has {_first(labels)}, and {test.name} has"
-            f" {_first(test.class_names)}; name the model's images with --dataset"
+            f"{source.artifact.path} has {_describe_classes(labels)}, and {test.name} has"
+            f" {_describe_classes(test.class_names)}; name the model's images with --dataset"
         )
 
 
-def _first(names: Sequence[str]) -> str:
-    """Return the number of some classes with the first names."""
-    more = " ..." if len(names) > _NAMED else ""
-    return f"{len(names)} classes ({', '.join(names[:_NAMED])}{more})"
+def _describe_classes(names: Sequence[str]) -> str:
+    """Return the number of classes, and the first of their names."""
+    more = " ..." if len(names) > _MAX_NAMES else ""
+    return f"{len(names)} classes ({', '.join(names[:_MAX_NAMES])}{more})"
 
 
 def _has_labels(test: Dataset, labels: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Int32s = npt.NDArray[np.int32]
 Integers = TypeVar("Integers", int, npt.NDArray[np.int64])
-SUM_BITS = 20  # that an ADD or a SUB adds to its inputs
+SUM_BITS = 20  # the left shift of the inputs of an ADD or a SUB
 _INT32_MAX = 2**31 - 1
 _MAX_DISTANCE = 64  # of a multiplier from the nearest one
 
@@ -65,9 +65,15 @@ def mean_multiplier(scale: float, count: int) -> tuple[int, int]:
 
 
 def sum_multipliers(a: float, b: float, output: float) -> dict[str, tuple[int, int]]:
-    """Return multiplier and shift of an ADD or a SUB, from the scales of its tensors.
+    """Return the multipliers and the left shifts of an ADD or a SUB.
 
-    Both inputs get 20 more bits, and go to a common scale: "a_" and "b_". "" goes to the output.
+    "a_" and "b_" scale the inputs, shifted by `SUM_BITS`, to a common scale. "" scales their sum to
+    that of the output.
+
+    Args:
+        a: the scale of the first input.
+        b: the scale of the second input.
+        output: the scale of the output.
     """
     twice = 2 * max(a, b)
     scales = {"a_": a / twice, "b_": b / twice, "": twice / ((1 << SUM_BITS) * output)}
