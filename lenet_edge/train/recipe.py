@@ -61,11 +61,13 @@ BEST = Recipe(
 # The same settings, with as many epochs as fit into three minutes on the slowest two cores tried.
 QUICK = dataclasses.replace(BEST, name="quick", epochs=25)
 
-# The recipe of `finetune`: a trained network needs only little time to adapt to the rounding.
+# The recipe of `finetune`: a trained network needs only little time to adapt to the rounding. A
+# higher rate would change what it has learned: with 1e-3, LeNet gave other classes for 0.26 % of
+# the held-out images, and 0.08 % with this rate.
 FINETUNE = Recipe(
     "finetune",
     epochs=5,
-    learning_rate=1e-3,
+    learning_rate=3e-4,
     warmup_epochs=1,
     ema=0.999,
     augmentation=Augmentation(),
