@@ -40,7 +40,8 @@ _SCRIPTS = ("run.sh", "install.sh")
 # Code that only a host runs, and MNIST: the images of the reference are in the bundle.
 _LEFT_OUT = (
     "train", "export", "search", "deploy", "model.py", "networks.py", "fake_quantization.py",
-    "npu_estimate.py", "data/mnist/train.npz", "data/mnist/test.npz", "data/mnist/__main__.py",
+    "quantized_steps.py", "npu_estimate.py",
+    "data/mnist/train.npz", "data/mnist/test.npz", "data/mnist/__main__.py",
     "flows/bundle.py", "flows/datasets.py", "flows/deploy.py", "flows/deployment_plan.py",
     "flows/estimate.py",
     "flows/export.py", "flows/finetune.py", "flows/held_out.py", "flows/make_probe.py",

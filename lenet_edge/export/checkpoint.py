@@ -24,7 +24,7 @@ from lenet_edge.artifacts.keras_file import implied_preprocessing, keras_version
 from lenet_edge.artifacts.preprocessing import PIXELS
 from lenet_edge.errors import LenetEdgeError, ModelFileError
 from lenet_edge.export.onnx_model import OnnxInput, OnnxModel
-from lenet_edge.fake_quantization import AUGMENTING
+from lenet_edge.quantized_steps import AUGMENTING
 from lenet_edge.target import Images, Logits
 
 import tensorflow as tf  # isort: skip

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from lenet_edge.artifacts.trained_ranges import INPUT, TrainedRanges
-from lenet_edge.fake_quantization import FakeQuantizedNetwork, QuantizedStep, source_of
+from lenet_edge.fake_quantization import FakeQuantizedNetwork
+from lenet_edge.quantized_steps import QuantizedStep, source_of
 
 from onnx import TensorProto, helper, numpy_helper  # isort: skip
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from lenet_edge.artifacts.trained_ranges import TrainedRanges
 from lenet_edge.export.native import fixed_point
-from lenet_edge.fake_quantization import FakeQuantizedNetwork, QuantizedStep, source_of
+from lenet_edge.fake_quantization import FakeQuantizedNetwork
+from lenet_edge.quantized_steps import QuantizedStep, source_of
 
 # Whole numbers: float64 represents them all, and TensorFlow has each operator for it.
 Values = npt.NDArray[np.float64]

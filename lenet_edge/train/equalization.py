@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lenet_edge.fake_quantization import FakeQuantizedNetwork, QuantizedStep
+from lenet_edge.fake_quantization import FakeQuantizedNetwork
+from lenet_edge.quantized_steps import QuantizedStep
 
 import numpy as np  # isort: skip
 import numpy.typing as npt  # isort: skip

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lenet_edge.export.converter import ConversionRequest
-from lenet_edge.fake_quantization import FakeQuantizedNetwork, source_of
+from lenet_edge.fake_quantization import FakeQuantizedNetwork
+from lenet_edge.quantized_steps import source_of
 
 pytestmark = pytest.mark.costly
 
