@@ -230,6 +230,7 @@ def plot_search(facts: dict[str, Any], path: Path) -> None:
         if each["on_front"]:
             _ring(axes, place)
         _label(axes, each["name"], place)
+    axes.margins(x=0.15, y=0.1)  # room for the labels
     axes.set_xlabel("bytes of weights and biases")
     axes.set_ylabel(f"accuracy on {facts['num_held_out']:,} held-out images, %")
     axes.set_title(f"{facts['num_tried']} networks tried; rings mark the Pareto front")
