@@ -244,4 +244,4 @@ def _ring(axes: Any, place: tuple[float, float]) -> None:
 
 
 def _label(axes: Any, text: str, place: tuple[float, float]) -> None:
-    axes.annotate(text, place, xytext=(6, 8), textcoords="offset points")
+    axes.annotate(text, place, xytext=(0, 10), textcoords="offset points", ha="center")
