@@ -56,6 +56,12 @@ def test_predict_imports_heavy_packages_only_in_its_worker() -> None:
     assert not loaded & {"numpy", "PIL", "rich", "ai_edge_litert", "tornado"}
 
 
+def test_a_tflite_file_becomes_c_without_tensorflow() -> None:
+    """Its import takes five seconds, twice: the worker that compares the outputs is a process."""
+    loaded = modules_after("from lenet_edge.export.from_tflite import export_tflite")
+    assert not loaded & {"tensorflow", "ai_edge_litert"}
+
+
 def test_stages_of_a_board_import_no_runtime() -> None:
     stages = ("verify.verify", "verify.inference", "bench.plan", "bench.timing", "report.page",
               "prediction", "serve.server", "doctor.checks")  # fmt: skip

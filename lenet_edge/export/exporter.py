@@ -19,15 +19,14 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.data.mnist import TEST as EMBEDDED
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export import c, calibration, firmware
+from lenet_edge.export.artifact_writer import open_artifact
 from lenet_edge.export.calibration import Calibration
 from lenet_edge.export.conversion import (
     convert_file,
     converter_of,
     describe_ranges,
     export_file,
-    open_artifact,
     uses_ranges,
-    write_artifact,
 )
 from lenet_edge.export.converter import CALIBRATED_PRECISIONS, PRECISIONS
 from lenet_edge.export.settle_input import (
@@ -50,7 +49,6 @@ __all__ = [
     "available_precisions",
     "export",
     "jobs",
-    "write_artifact",
 ]
 
 _GOOD_AGREEMENT = 0.99

@@ -16,7 +16,7 @@ from lenet_edge.artifacts.stated_input import NOTHING_STATED, StatedInput
 from lenet_edge.data.evaluation_images import evaluation_images, has_test_images
 from lenet_edge.errors import ModelFileError, UsageError
 from lenet_edge.export import firmware, native
-from lenet_edge.export.conversion import write_artifact
+from lenet_edge.export.artifact_writer import write_artifact
 from lenet_edge.export.converter import PRECISIONS
 from lenet_edge.export.firmware import FirmwareBoard
 from lenet_edge.export.native import text

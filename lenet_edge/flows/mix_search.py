@@ -18,8 +18,8 @@ from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError, LenetEdgeError, ModelFileError
 from lenet_edge.export import calibration, tflite
 from lenet_edge.export import mix as mixer
+from lenet_edge.export.artifact_writer import write_artifact
 from lenet_edge.export.checkpoint import pair_pixels
-from lenet_edge.export.conversion import write_artifact
 from lenet_edge.export.converter import ConversionRequest
 from lenet_edge.export.onnx_model import OnnxModel
 from lenet_edge.export.settle_input import Options, prepare

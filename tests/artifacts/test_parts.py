@@ -14,7 +14,7 @@ from lenet_edge.artifacts.reference import Reference, reference_path
 from lenet_edge.data import mnist
 from lenet_edge.deploy.bundle import make_bundle
 from lenet_edge.errors import LenetEdgeError, ModelFileError, StaleManifestError, UsageError
-from lenet_edge.export.conversion import write_artifact
+from lenet_edge.export.artifact_writer import write_artifact
 from lenet_edge.fleet import on_board
 from lenet_edge.runtimes import _probe
 from lenet_edge.selection import load_artifacts

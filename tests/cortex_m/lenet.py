@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data import mnist
 from lenet_edge.export import native
-from lenet_edge.export.conversion import write_artifact
+from lenet_edge.export.artifact_writer import write_artifact
 from lenet_edge.runtimes import get_target, open_session
 from lenet_edge.runtimes.cortex_m import CortexMSession
 from tests import needs

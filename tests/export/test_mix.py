@@ -12,7 +12,7 @@ from lenet_edge.artifacts.artifact import Artifact
 from lenet_edge.data import mnist
 from lenet_edge.data.dataset import to_input
 from lenet_edge.export import mix
-from lenet_edge.export.exporter import write_artifact
+from lenet_edge.export.artifact_writer import write_artifact
 from lenet_edge.flows.held_out import write_logits
 from tests import needs
 

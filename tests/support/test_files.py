@@ -341,7 +341,7 @@ OTHER_WRITERS = {
     "bench/instructions/program.py": "builds in a temporary folder of its caller",
     "deploy/on_board.py": "runs alone on a board, in a folder of its own",
     "deploy/wheels.py": "renames a folder in the private cache",
-    "export/conversion.py": "converts in a temporary folder of its caller",
+    "export/artifact_writer.py": "writes in a temporary folder of its caller",
     "export/ncnn/int8.py": "moves the axes of an array",
     "microcontrollers/emulator.py": "runs in a temporary folder of its own",
     "microcontrollers/program.py": "builds in a temporary folder of its caller",
