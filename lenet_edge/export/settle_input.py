@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,11 @@ class Evaluation:
     name: str
     images: npt.NDArray[Any]
     labels: npt.NDArray[np.int32] | None
+
+    @functools.cached_property
+    def pixels(self) -> npt.NDArray[np.uint8] | None:
+        """The images as pixels; None for floats whose scaling is not known."""
+        return recover_pixels(self.images)
 
 
 def prepare(
@@ -233,8 +239,7 @@ def _test_input(
         model's kind.
     """
     name = source.artifact.path.name
-    assert evaluation.labels is not None
-    tested = try_rules(source, evaluation.images, evaluation.labels, evaluation.name)
+    tested = try_rules(source, evaluation)
     if evaluation.name == EMBEDDED and not digits_decide(tested):
         note(
             f"{name} is right on only {tested.accuracy:.0%} of {EMBEDDED}, so these are not its"
@@ -243,40 +248,36 @@ def _test_input(
         return source, None
     if not tested.fits:
         note(f"{name}: {tested.summary}, which is about chance; check the labels and {OPTIONS}")
-    elif _is_open(source, evaluation.images):
+    elif _is_open(source, evaluation):
         note(f"{name}: {tested.summary}")
     return source.change(preprocessing=tested.rule), evaluation
 
 
-def try_rules(
-    source: ExportSource, images: npt.NDArray[Any], labels: npt.NDArray[np.int32], name: str
-) -> RuleComparison:
+def try_rules(source: ExportSource, evaluation: Evaluation) -> RuleComparison:
     """Compare the usual preprocessings of a classifier on images, unless its own is known.
 
     Args:
         source: the classifier.
-        images: pixels, or floats.
-        labels: their classes.
-        name: the name of the images.
+        evaluation: the images, with labels.
     """
-    pixels = recover_pixels(images)
     shape = source.artifact.inputs[0].image_shape
     assert source.num_classes
+    assert evaluation.labels is not None
     return compare_rules(
         lambda rule, images: predicted_classes(source.predict(images, rule), source.artifact),
-        images if pixels is None else pixels,
-        labels,
+        evaluation.images if evaluation.pixels is None else evaluation.pixels,
+        evaluation.labels,
         source.num_classes,
         source.artifact.preprocessing,
-        candidates(shape[-1] if shape else None) if _is_open(source, images) else (),
-        name,
+        candidates(shape[-1] if shape else None) if _is_open(source, evaluation) else (),
+        evaluation.name,
     )
 
 
-def _is_open(source: ExportSource, images: npt.NDArray[Any]) -> bool:
+def _is_open(source: ExportSource, evaluation: Evaluation) -> bool:
     """Return True if images can change the preprocessing of a model."""
     origin = source.artifact.preprocessing.origin
-    return origin in ("assumed", "inferred") and recover_pixels(images) is not None
+    return origin in ("assumed", "inferred") and evaluation.pixels is not None
 
 
 def _has_cut_out_digits(artifact: Artifact, evaluation: Evaluation | None) -> bool:
@@ -285,7 +286,7 @@ def _has_cut_out_digits(artifact: Artifact, evaluation: Evaluation | None) -> bo
         return True  # another source decides
     if artifact.labels != mnist.CLASS_NAMES:
         return False
-    pixels = recover_pixels(evaluation.images) if evaluation else None
+    pixels = evaluation.pixels if evaluation else None
     return pixels is None or are_normalized(np.reshape(pixels, (-1, 28, 28, 1)))
 
 

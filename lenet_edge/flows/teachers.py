@@ -9,7 +9,7 @@ from lenet_edge.artifacts.head import Head
 from lenet_edge.artifacts.stated_input import NOTHING_STATED
 from lenet_edge.data.dataset import Dataset
 from lenet_edge.errors import DataError
-from lenet_edge.export.settle_input import implied_rule, try_rules
+from lenet_edge.export.settle_input import Evaluation, implied_rule, try_rules
 from lenet_edge.export.source import load_source
 from lenet_edge.flows.console import Console
 from lenet_edge.train.teacher import Teacher
@@ -52,7 +52,7 @@ def load_teacher(path: Path, training: Dataset, console: Console) -> Teacher:
         rule = implied_rule(None, training) or artifact.preprocessing
         source = source.change(preprocessing=rule)
     sample = training.subset(slice(_CHECKED))
-    tested = try_rules(source, sample.images, sample.labels, training.name)
+    tested = try_rules(source, Evaluation(training.name, sample.images, sample.labels))
     rule = tested.rule
     fed = "" if rule.origin in ("said", "read") else f", fed {rule}"
     console.note(
