@@ -236,6 +236,7 @@ class _SearchRun:
         history = self._history(number)
         done = len(history.epochs) if history else 0
         self._skip(min(done, goal) - start, f"{_name(number)}: done before")
+        self._step.extend(max(0, start - done))  # somebody deleted its record
         if history and done >= goal and (goal < self._goals[-1] or finished_training(checkpoint)):
             history.save(training_folder(checkpoint))  # a killed process may have left an older one
             return
