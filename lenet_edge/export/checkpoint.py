@@ -212,25 +212,24 @@ def split_rescaling(model: Any) -> tuple[Any, Any]:
     Returns:
         The model and the layer; the model itself and None if it starts with another layer.
     """
-    calls: list[tuple[Any, Any, Any]] = []
+    # What reads each tensor, as layers and their outputs; Keras tensors cannot be compared.
+    readers: dict[int, list[tuple[Any, Any]]] = {}
     pending = [model.outputs[0]]
+    seen: set[int] = set()
     while pending:
         tensor = pending.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
         layer, node, _ = tensor._keras_history
-        inputs = layer._inbound_nodes[node].input_tensors
-        if not any(tensor is output for _, _, output in calls):
-            calls.append((layer, inputs, tensor))
-            pending += inputs
+        for source in layer._inbound_nodes[node].input_tensors:
+            readers.setdefault(id(source), []).append((layer, tensor))
+            pending.append(source)
     tensor = model.inputs[0]
     while True:
-        readers = [
-            (layer, output)
-            for layer, inputs, output in calls
-            if any(each is tensor for each in inputs)
-        ]
-        if len(readers) != 1:
+        if len(readers.get(id(tensor), ())) != 1:
             return model, None
-        ((layer, tensor),) = readers
+        ((layer, tensor),) = readers[id(tensor)]
         if isinstance(layer, tf.keras.layers.Rescaling):
             break
         if type(layer).__name__ not in AUGMENTING:

@@ -113,20 +113,19 @@ class ExportSource:
             artifact = dataclasses.replace(artifact, preprocessing=rule)
         return self.model.predict(to_model_input(images, artifact))
 
-    def without_rescaling(self) -> tuple[ExportSource, bool]:
+    def without_rescaling(self) -> ExportSource:
         """Return the source of a Keras model with its first Rescaling layer as preprocessing.
 
-        Returns:
-            The source, and False if the model starts with another layer.
+        A model that starts with another layer stays as it is.
         """
         rule = self.artifact.preprocessing
         model, layer = split_rescaling(self.model.for_converters)
         if layer is None:
-            return self, False
+            return self
         scale = np.ravel(np.multiply(rule.scale, layer.scale)).tolist()
         offset = np.ravel(np.multiply(rule.offset, layer.scale) + layer.offset).tolist()
         rule = dataclasses.replace(rule, scale=scale, offset=offset)
-        return dataclasses.replace(self, model=KerasModel(model)).change(preprocessing=rule), True
+        return dataclasses.replace(self, model=KerasModel(model)).change(preprocessing=rule)
 
     def change(self, **facts: Any) -> ExportSource:
         """Return the source with other facts in its artifact."""

@@ -135,7 +135,7 @@ def _load(
             f"{path.name} has {source.num_classes or 'no'} classes, and {training.name} has"
             f" {len(training.class_names)}; {advice}"
         )
-    source, has_changed = source.without_rescaling()
+    loaded, source = source, source.without_rescaling()
     # Before the images are predicted, which takes longer.
     FakeQuantizedNetwork(source.model.for_converters, quantize)
     notes: list[str] = []
@@ -144,7 +144,7 @@ def _load(
         raise DataError(f"the images of {training.name} are not those of {path.name}; {advice}")
     for note in notes:
         console.note(note)
-    if has_changed:
+    if source.model is not loaded.model:
         rule = source.artifact.preprocessing
         console.note(f"The Rescaling layer of {path.name} becomes its preprocessing: {rule}")
     return source
