@@ -16,6 +16,9 @@ INSTALLED := $(VENV)/installed-$(VERSION)
 # Two processes share the tests, file by file. More processes need more than 8 GiB of memory.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Containers often set it. Without cached bytecode, each of the thousand processes that the tests
+# start compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow quick lint bench exported picture constraints sbom wheel clean
 
