@@ -8,11 +8,15 @@ an instruction set can be chosen, for example
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +26,20 @@ import numpy.typing as npt
 
 from lenet_edge.artifacts.artifact import TensorSpec
 from lenet_edge.export.native import compiler
+from lenet_edge.export.native.isa import ISAS
 from lenet_edge.runtimes.litert import open_reference_kernels
 from tests.export.random_graphs import KINDS, RandomGraph
 
 FLAGS = ("-O1", "-ffp-contract=fast", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 _C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "float32": "float"}
+# Compilers need more time for these headers than for most cases.
+_INTRINSICS = """
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+"""
 Values = npt.NDArray[Any]
 
 
@@ -114,6 +127,53 @@ def _main(cases: Sequence[Case]) -> str:
     return "\n".join([*lines, "int main(void) {", *calls, "  return 0;", "}", ""])
 
 
+def cut_levels(text: str, names: Iterable[str]) -> str:
+    """Return C text without some of the instruction sets that it chooses at run time."""
+    for name in names:
+        choice = rf"  if \(.*\)\n    return run_{name};"
+        if re.search(choice, text):
+            for place in (rf"/\* ---- {name} ---- \*/", choice):
+                text = re.sub(rf"^#if .*\n(?={place})", "#if 0\n", text, flags=re.MULTILINE)
+    return text
+
+
+@functools.cache
+def unused_levels(without: tuple[str, ...] = ()) -> list[str]:
+    """Return the instruction sets of x86 whose kernels do not run on this machine.
+
+    A C file runs the kernels of the best instruction set only.
+    """
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    features = set(text.replace("avx512_vnni", "avx512vnni").replace("avx_vnni", "avxvnni").split())
+    levels = [isa for isa in ISAS if isa.is_chosen_at_run_time and "CHOOSE_X86" in isa.guard]
+    best = next(
+        (
+            isa.name
+            for isa in levels
+            if isa.name not in without and features >= set(re.findall(r'"(\w+)"', isa.check))
+        ),
+        "",
+    )
+    return [isa.name for isa in levels if isa.name != best]
+
+
+@functools.cache
+def _precompiled(command: tuple[str, ...], flags: tuple[str, ...]) -> tuple[str, ...]:
+    """Compile `_INTRINSICS` once; return the flags that include the result.
+
+    Without a result, for example because another compiler has another suffix for it, compilers
+    read the header itself.
+    """
+    folder = tempfile.mkdtemp(prefix="intrinsics-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    header = Path(folder, "intrinsics.h")
+    header.write_text(_INTRINSICS, encoding="utf-8")
+    words = [*command, *flags, "-x", "c-header", str(header), "-o", f"{header}.gch"]
+    subprocess.run(words, capture_output=True, timeout=300)
+    return "-include", str(header)
+
+
 def run_cases(
     cases: Sequence[Case],
     folder: Path,
@@ -149,13 +209,12 @@ def build_cases(
     sources = [folder / "main.c", *(folder / f"{case.name}.c" for case in cases)]
     sources[0].write_text(_main(cases), encoding="utf-8")
     for case, path in zip(cases, sources[1:], strict=True):
-        text = case.compiled.source
-        for level in without:
-            text = text.replace(f"return run_{level};", "{}")
+        text = cut_levels(case.compiled.source, unused_levels(tuple(without)))
         path.write_text(text, encoding="utf-8")
     program = folder / "program"
+    headers = _precompiled(tuple(command), tuple(flags)) if len(cases) > 3 else ()
     built = subprocess.run(
-        [*command, *flags, *map(str, sources), "-o", str(program)],
+        [*command, *flags, *headers, *map(str, sources), "-o", str(program)],
         capture_output=True, text=True, timeout=590,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr[:3000]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -20,6 +22,8 @@ from lenet_edge.export.native.floats import LEVELS
 from lenet_edge.target import Images, quantize
 from tests import needs
 from tests.aarch64 import machine
+from tests.conftest import first_images
+from tests.export.native_random import cut_levels, unused_levels
 from tests.reference_kernels import predict_batch
 
 PRECISIONS = ("float32", "dynamic", "int8")
@@ -30,6 +34,8 @@ COMPILERS = ("gcc", "clang")
 VARIANTS = ("avx512", "avx2", "baseline", "plain")
 # The number of images under an emulator or a sanitizer, which are slow.
 FEW = 100
+# The number of images whose logits must equal those of TensorFlow Lite's slow reference kernels.
+SOME = 3000
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +46,14 @@ def sources(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("native")
     training, test = mnist.load("train"), mnist.load("test")
-    export(exports / "lenet.keras", folder, training, test, ("tflite", "native"), PRECISIONS)
+    export(exports / "lenet.keras", folder, training, test, ("native",), PRECISIONS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what `compile_variant` compiles, once for all tests of this file."""
+    return tmp_path_factory.mktemp("libraries")
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +68,40 @@ def reference(sources: Path) -> npt.NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def tflite_logits(sources: Path, images: Images) -> npt.NDArray[np.int8]:
+def tflite_logits(exports: Path, images: Images) -> npt.NDArray[np.int8]:
     """The logits of TensorFlow Lite's reference kernels for the int8 file."""
-    path = sources / "lenet_int8.tflite"
-    return predict_batch(path.read_bytes(), quantize(images, load_artifact(path).inputs[0]))
+    path = exports / "lenet_int8.tflite"
+    return predict_batch(path.read_bytes(), quantize(images[:SOME], load_artifact(path).inputs[0]))
 
 
 def compile_variant(source: Path, compiler: str, variant: str, folder: Path) -> Path:
-    """Compile a C file for one of `VARIANTS` and return the shared library."""
-    text = source.read_text()
-    better = list(LEVELS)[: list(LEVELS).index(variant)] if variant in LEVELS else list(LEVELS)
-    for level in better:
-        assert f"return run_{level};" in text
-        text = text.replace(f"return run_{level};", "{}")
-    copy = folder / f"{source.stem}_{variant}.c"
-    copy.write_text(text)
-    flags = ("-DPLAIN_C",) if variant == "plain" else ()
-    library = folder / f"{copy.stem}_{compiler}.so"
-    build(compiler, "-O3", "-ffp-contract=fast", *flags, "-shared", "-fPIC", copy, "-o", library)
+    """Return the library of a C file for one of `VARIANTS`, or of the "unchanged" file.
+
+    The object file is next to it. Both are compiled unless the folder has them, without warnings
+    and with the header unless the text has to be changed.
+    """
+    levels = list(LEVELS)
+    better = levels[: levels.index(variant)] if variant in LEVELS else levels
+    if variant in ("unchanged", "plain"):
+        better = []
+    better = list(filter(is_supported_by_cpu, better))
+    flags: tuple[str | Path, ...] = (*WARNINGS, "-include", source.with_suffix(".h"))
+    if variant == "plain":
+        flags = ("-DPLAIN_C", *flags)
+    name = variant if better or variant == "plain" else "unchanged"
+    library = folder / f"{source.stem}_{compiler}_{name}.so"
+    if library.exists():
+        return library
+    if better:
+        text = source.read_text()
+        for level in better:
+            assert f"return run_{level};" in text
+            text = text.replace(f"return run_{level};", "{}")
+        source, flags = library.with_suffix(".c"), ()
+        source.write_text(text)
+    compiled = library.with_suffix(".o")
+    build(compiler, "-O3", "-ffp-contract=fast", "-fPIC", *flags, "-c", source, "-o", compiled)
+    build(compiler, "-shared", compiled, "-o", library)
     return library
 
 
@@ -100,15 +128,14 @@ def is_supported_by_cpu(variant: str) -> bool:
 
 
 def compute_logits(
-    precision: str, sources: Path, images: Images, compiler: str, variant: str, folder: Path
+    precision: str, sources: Path, images: Images, compiler: str, variant: str, libraries: Path
 ) -> npt.NDArray[Any]:
     """Return the logits of a C file, compiled for one instruction set of this machine."""
     needs.require(compiler)
     if not is_supported_by_cpu(variant):
         pytest.skip(f"this machine has no {variant}")
-    return call_batch(
-        compile_variant(sources / f"lenet_native_{precision}.c", compiler, variant, folder), images
-    )
+    source = sources / f"lenet_native_{precision}.c"
+    return call_batch(compile_variant(source, compiler, variant, libraries), images)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -119,9 +146,9 @@ def test_float32_equals_keras(
     reference: npt.NDArray[np.float32],
     compiler: str,
     variant: str,
-    tmp_path: Path,
+    libraries: Path,
 ) -> None:
-    logits = compute_logits("float32", sources, images, compiler, variant, tmp_path)
+    logits = compute_logits("float32", sources, images, compiler, variant, libraries)
     assert (logits.argmax(axis=1) == reference.argmax(axis=1)).sum() == len(reference) == 10_000
     np.testing.assert_allclose(logits, reference, atol=1e-4, rtol=0)
 
@@ -134,9 +161,9 @@ def test_int8_weights_keep_the_predictions(
     reference: npt.NDArray[np.float32],
     compiler: str,
     variant: str,
-    tmp_path: Path,
+    libraries: Path,
 ) -> None:
-    logits = compute_logits("dynamic", sources, images, compiler, variant, tmp_path)
+    logits = compute_logits("dynamic", sources, images, compiler, variant, libraries)
     assert (logits.argmax(axis=1) == reference.argmax(axis=1)).mean() >= 0.999
     assert 1e-4 < np.abs(logits - reference).max() < 0.5
 
@@ -147,34 +174,41 @@ def test_int8_equals_tensorflow_lite_bit_for_bit(
     images: Images,
     tflite_logits: npt.NDArray[np.int8],
     compiler: str,
-    tmp_path: Path,
+    libraries: Path,
 ) -> None:
     needs.require(compiler)
-    library = tmp_path / "lenet.so"
     source = sources / "lenet_native_int8.c"
-    build(compiler, "-O3", "-shared", "-fPIC", source, "-o", library)
-    logits = call_batch(library, quantize(images, load_artifact(source).inputs[0]))
-    assert len(logits) == 10_000
+    library = compile_variant(source, compiler, "unchanged", libraries)
+    logits = call_batch(library, quantize(images[:SOME], load_artifact(source).inputs[0]))
+    assert len(logits) == SOME
     np.testing.assert_array_equal(logits, tflite_logits)
 
 
-@pytest.mark.parametrize("plain", [(), ("-DPLAIN_C",)], ids=["vectors", "plain"])
+@pytest.mark.parametrize("variant", ["unchanged", "plain"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_compilers_give_no_warning(
-    sources: Path, compiler: str, precision: str, plain: tuple[str, ...], tmp_path: Path
+    sources: Path, compiler: str, precision: str, variant: str, libraries: Path
 ) -> None:
-    """The header declares the functions of the file, in C and in C++."""
+    needs.require(compiler)
+    compile_variant(sources / f"lenet_native_{precision}.c", compiler, variant, libraries)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_header_declares_the_functions_in_c_and_in_cpp(
+    sources: Path, compiler: str, precision: str, tmp_path: Path
+) -> None:
     needs.require(compiler)
     source = sources / f"lenet_native_{precision}.c"
     header = source.with_suffix(".h")
-    flags = ("-O2", *WARNINGS, *plain)
-    build(compiler, *flags, "-include", header, "-c", source, "-o", tmp_path / "lenet.o")
     build(compiler, *WARNINGS[1:], "-x", "c++", "-fsyntax-only", header)
+    flags = (*WARNINGS, "-DPLAIN_C", "-fsyntax-only")
     wrong = tmp_path / "wrong.h"
     wrong.write_text(header.read_text().replace("void lenet(const", "int lenet(const"))
+    build(compiler, *flags, "-include", header, source)
     with pytest.raises(AssertionError, match="conflicting types"):
-        build(compiler, *flags, "-include", wrong, "-fsyntax-only", source)
+        build(compiler, *flags, "-include", wrong, source)
 
 
 def build_driver(
@@ -196,6 +230,19 @@ def build_driver(
         return np.frombuffer(done.stdout, kind).reshape(-1, 10)
 
     return run
+
+
+def keep_one_level(source: Path, folder: Path) -> Path:
+    """Return a copy of a C file with the one instruction set that this machine would choose."""
+    text = cut_levels(source.read_text(), unused_levels())
+    best = next(filter(is_supported_by_cpu, LEVELS), "")
+    choice = r"#ifdef CHOOSE_AT_RUN_TIME\n(?:  if .*\n    return run_\w+;\n)+#endif\n  return run;"
+    if best and re.search(choice, text):
+        text = re.sub(choice, f"  return run_{best};", text)
+    copy = folder / source.name
+    copy.write_text(text)
+    shutil.copy(source.with_suffix(".h"), folder)
+    return copy
 
 
 # One compiler for each kind of file. GCC compiles vectors with sanitizers in less time than Clang.
@@ -225,26 +272,36 @@ def test_sanitizers_find_no_error(
         needs.leave_out(needs.advice(f"{compiler} has no sanitizers", ["libclang-rt-dev"]))
     source = sources / f"lenet_native_{precision}.c"
     values = quantize(images[:FEW], load_artifact(source).inputs[0])
+    if not plain:
+        source = keep_one_level(source, tmp_path)
     logits = build_driver(source, tmp_path / "lenet", compiler, flags, precision)(values)
     assert logits.shape == (FEW, 10)
 
 
+def compile_for_arm(source: Path) -> Path:
+    """Compile a C file for 64-bit Arm, once; return the object file next to it."""
+    compiled = source.with_suffix(".o")
+    if not compiled.exists():
+        build(machine.COMPILER, *machine.FLAGS, "-c", source, "-o", compiled)
+    return compiled
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_64_bit_arm_gives_the_same_logits(
-    sources: Path, images: Images, precision: str, tmp_path: Path
+    sources: Path, images: Images, precision: str, libraries: Path, tmp_path: Path
 ) -> None:
     """The emulated cores are that of a Raspberry Pi 4, and one with dot products."""
-    needs.require("aarch64-linux-gnu-gcc", "qemu-aarch64-static")
+    needs.require(*machine.RUNS, "gcc")
     source = sources / f"lenet_native_{precision}.c"
     values = quantize(images[:FEW], load_artifact(source).inputs[0])
-    flags = ("-O3", "-ffp-contract=fast", "-static")
-    on_arm = build_driver(source, tmp_path / "arm", "aarch64-linux-gnu-gcc", flags, precision)
-    locally = build_driver(source, tmp_path / "local", "cc", flags[:2], precision)
+    compiled = compile_for_arm(source)
+    on_arm = build_driver(compiled, tmp_path / "arm", machine.COMPILER, ("-static",), precision)
+    expected = call_batch(compile_variant(source, "gcc", "unchanged", libraries), values)
     # With int8 weights, NEON rounds the inputs of dense layers to 16 bits.
     tolerance = {"int8": 0, "dynamic": 2e-3, "float32": 1e-4}[precision]
     for core in machine.CORES.values():
         logits = on_arm(values, "qemu-aarch64-static", QEMU_CPU=core)
-        np.testing.assert_allclose(logits, locally(values), atol=tolerance, rtol=0)
+        np.testing.assert_allclose(logits, expected, atol=tolerance, rtol=0)
 
 
 # The bars for executed instructions over those of float32: precision, core, bar.
@@ -259,8 +316,9 @@ def test_quantized_files_take_fewer_instructions_on_64_bit_arm(
 
     def count(precision: str, core: str) -> float:
         artifact = load_artifact(sources / f"lenet_native_{precision}.c")
-        program = machine.build(artifact, tmp_path / precision)
-        values = quantize(images[:20], artifact.inputs[0])
+        compiled = dataclasses.replace(artifact, path=compile_for_arm(artifact.path))
+        program = machine.build(compiled, tmp_path / precision)
+        values = quantize(images[:10], artifact.inputs[0])
         return machine.count_instructions(program, values, machine.CORES[core])
 
     reference = count("float32", "neon")
@@ -288,19 +346,23 @@ def test_export_is_reproducible(sources: Path, exports: Path, tmp_path: Path) ->
     from lenet_edge.data import mnist
     from lenet_edge.export.exporter import export
 
-    training, test = mnist.load("train"), mnist.load("test")
-    export(exports / "lenet.keras", tmp_path, training, test, ("native",), PRECISIONS)
+    training, test = mnist.load("train"), first_images(mnist.load("test"), 10)
+    export(exports / "lenet.keras", tmp_path, training, test, ("native",), ("dynamic",))
     for precision in PRECISIONS:
+        others = tmp_path if precision == "dynamic" else exports
         for suffix in (".c", ".h"):
             name = f"lenet_native_{precision}{suffix}"
-            assert (sources / name).read_bytes() == (tmp_path / name).read_bytes()
+            assert (sources / name).read_bytes() == (others / name).read_bytes()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_no_library_and_no_state(sources: Path, precision: str, tmp_path: Path) -> None:
-    needs.require("cc", "nm")
-    output = tmp_path / "lenet.o"
-    build("cc", "-O3", "-c", sources / f"lenet_native_{precision}.c", "-o", output)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_no_library_and_no_state(
+    sources: Path, compiler: str, precision: str, libraries: Path
+) -> None:
+    needs.require(compiler, "nm")
+    source = sources / f"lenet_native_{precision}.c"
+    output = compile_variant(source, compiler, "unchanged", libraries).with_suffix(".o")
     symbols = subprocess.check_output(["nm", output], text=True).splitlines()
     kinds = {line.split()[-1]: line.split()[-2] for line in symbols}
     needed = {name for name, kind in kinds.items() if kind == "U"}

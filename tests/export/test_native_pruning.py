@@ -78,7 +78,8 @@ def test_pruned_networks_are_exact(tmp_path: Path) -> None:
         make_case(f"net{len(dead)}_{has_bias}", network(dead, has_bias), count=20)
         for dead in ([], DEAD, list(range(10)))
         for has_bias in (True, False)
+        if dead or has_bias  # without dead outputs, nothing is added to the bias
     ]
     outputs = run_cases(cases, tmp_path)
     assert not any(map(differences, cases, outputs))
-    assert len(np.unique(outputs[2][0], axis=0)) > 5
+    assert len(np.unique(outputs[1][0], axis=0)) > 5

@@ -20,6 +20,7 @@ from lenet_edge.export.native.isa import ISAS
 from tests.export.native_random import (
     Case,
     Values,
+    cut_levels,
     differences,
     make_case,
     random_case,
@@ -29,21 +30,15 @@ from tests.needs import BUILD_WASM, require
 
 EMULATED = Path(__file__).with_name("emulated")
 LENET = Path(__file__).parents[3] / "exported" / "lenet_int8.tflite"
-FLAGS = ("-O1", "-std=c11", "-w", f"-I{EMULATED}")
+FLAGS = ("-O1", "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-isystem", str(EMULATED))
 LEVELS = ("vnni", "avxvnni", "avx2")
 KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD")
 
 
 def emulate(case: Case, level: str) -> Case:
     """Return a case whose C file has one instruction set and needs no more than AVX2."""
-    text = case.compiled.source
-    for isa in ISAS:
-        if isa.is_chosen_at_run_time and isa.name != level:
-            for place in (
-                rf"/\* ---- {isa.name} ---- \*/",
-                rf"  if \(.*\)\n    return run_{isa.name};",
-            ):
-                text = re.sub(rf"^#if .*\n(?={place})", "#if 0\n", text, flags=re.MULTILINE)
+    others = (isa.name for isa in ISAS if isa.is_chosen_at_run_time and isa.name != level)
+    text = cut_levels(case.compiled.source, others)
     assert f"return run_{level};" in text
     text = re.sub(rf"^  if \(.*\)\n(    return run_{level};)", r"\1", text, flags=re.MULTILINE)
     text = re.sub(r'target\("[^"]*"\)', 'target("avx2,fma")', text)

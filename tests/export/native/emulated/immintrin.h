@@ -2,6 +2,7 @@
 #ifndef EMULATED
 #define EMULATED
 #include_next <immintrin.h>
+#include <stdint.h>
 #include <string.h>
 #define E static __attribute__((noinline, unused, target("avx2,fma")))
 #define __m512i emulated_512
