@@ -1,6 +1,6 @@
 """Use of a session in every way that the contract of a runtime allows, with the results recorded.
 
-A separate process per target and file: ``python -m tests.runtimes.observe``
+A separate process per target: ``python -m tests.runtimes.observe TARGET IMAGES FOLDER FILE...``
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def observe(path: Path, target: str, images: Images, output: Path) -> dict[str, 
 
 
 if __name__ == "__main__":
-    path, target, images, output = sys.argv[1:]
-    facts = observe(Path(path), target, np.load(images), Path(output))
-    Path(output).with_suffix(".json").write_text(json.dumps(facts))
+    target, images, folder, *paths = sys.argv[1:]
+    for path in map(Path, paths):
+        output = Path(folder) / path.name
+        facts = observe(path, target, np.load(images), output.with_name(f"{path.name}.npz"))
+        output.with_name(f"{path.name}.json").write_text(json.dumps(facts))
     sys.stdout.flush()

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +51,7 @@ FILES = (
     "lenet_ncnn_float32.param",
     "lenet_ncnn_int8.param",
 )
+ROOT = Path(__file__).parents[2]
 INT8_INPUT = ("lenet_int8.tflite", "lenet_native_int8.c")
 NUM_IMAGES = 200
 # A software GPU runs these.
@@ -116,29 +121,39 @@ def require_programs(target: Target, name: str) -> None:
         needs.require(*needs.BUILD_WASM)
 
 
+@pytest.fixture(scope="module")
+def recorded(
+    exports: Path, test_part: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Target], Path]:
+    """Return a function that runs `observe` on a target once, and returns the folder of results."""
+    folder = tmp_path_factory.mktemp("observed")
+    np.save(folder / "images.npy", to_input(test_part.images[:NUM_IMAGES]))
+
+    @functools.cache
+    def record(target: Target) -> Path:
+        environment = {**os.environ, **environment_of(target)}
+        output = folder / target.name
+        output.mkdir()
+        files = [exports / name for name in FILES if can_run(target, name)]
+        files = [file for file in files if file.exists()]  # no .wasm, where it cannot be built
+        arguments = [target.name, folder / "images.npy", output, *files]
+        command = [sys.executable, "-m", "tests.runtimes.observe", *map(str, arguments)]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
+        return output
+
+    return record
+
+
 @pytest.fixture(scope="module", params=PAIRS)
 def observed(
-    request: pytest.FixtureRequest,
-    exports: Path,
-    test_part: Dataset,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, exports: Path, recorded: Callable[[Target], Path]
 ) -> Observed:
     target, name = request.param
     require_programs(target, name)
-    environment = environment_of(target)
-    folder = tmp_path_factory.mktemp("observed")
-    np.save(folder / "images.npy", to_input(test_part.images[:NUM_IMAGES]))
-    arguments = [exports / name, target.name, folder / "images.npy", folder / "recorded.npz"]
-    subprocess.run(
-        [sys.executable, "-m", "tests.runtimes.observe", *map(str, arguments)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, **environment},
-        check=True,
-        timeout=300,
-    )
-    with np.load(folder / "recorded.npz") as recorded:
-        facts = json.loads((folder / "recorded.json").read_text())
-        return Observed(target, exports / name, dict(recorded), facts)
+    folder = recorded(target)
+    with np.load(folder / f"{name}.npz") as logits:
+        facts = json.loads((folder / f"{name}.json").read_text())
+        return Observed(target, exports / name, dict(logits), facts)
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +186,11 @@ def specs_in(path: Path) -> tuple[TensorSpec, TensorSpec]:
             TensorSpec(graph.output[0].name, (None, 10), "float32"),
         )
     if path.suffix == ".keras":
-        import tensorflow as tf
-
-        model = tf.keras.models.load_model(path)
+        with zipfile.ZipFile(path) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
         return (
-            TensorSpec(model.inputs[0].name, (None, 28, 28, 1), "float32"),
-            TensorSpec(model.layers[-1].name, (None, 10), "float32"),
+            TensorSpec(layers[0]["config"]["name"], (None, 28, 28, 1), "float32"),
+            TensorSpec(layers[-1]["config"]["name"], (None, 10), "float32"),
         )
     from ai_edge_litert.interpreter import Interpreter
 
@@ -256,7 +270,38 @@ def test_close_releases_the_file_even_after_an_error(observed: Observed) -> None
     assert not observed.facts["still_mapped"]
 
 
-def test_an_absent_target_names_what_is_missing(exports: Path) -> None:
+class Workers:
+    """The worker of the current target. It imports the runtime once for all files."""
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._worker: worker.Worker | None = None
+
+    def run(self, name: str, call: worker.Call[Any]) -> Any:
+        """Run a call in the worker of this name; a worker of another name ends."""
+        if self._worker is None or self._name != name:
+            self.close()
+            self._name, self._worker = name, worker.Worker()
+        try:
+            return self._worker.run(call)
+        except WorkerError:  # the process may have ended
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with contextlib.closing(Workers()) as running:
+        yield running
+
+
+def test_an_absent_target_names_what_is_missing(exports: Path, workers: Workers) -> None:
     for target in all_targets():
         reason = absence(target)
         if reason is None or target.name in (*ON_GPU, "serial"):
@@ -264,14 +309,15 @@ def test_an_absent_target_names_what_is_missing(exports: Path) -> None:
         paths = [*(exports / name for name in FILES), FOLDER / "probe.pte"]
         file = next(path for path in paths if BY_SUFFIX[path.suffix].name in target.formats)
         with pytest.raises(TargetError) as caught:
-            worker.run(
+            workers.run(
+                target.runtime,
                 measure.bind(
                     artifact=load_artifact(file).to_json(),
                     target=asdict(target),
                     batch_size=1,
                     num_threads=1,
                     stop=asdict(StopRule()),
-                )
+                ),
             )
         assert "\n" not in str(caught.value)
         assert "install" in str(caught.value) or "needs a build" in str(caught.value)
@@ -295,6 +341,7 @@ def test_a_damaged_file_is_refused(
     pair: tuple[Target, str],
     damage: str,
     exports: Path,
+    workers: Workers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -315,14 +362,15 @@ def test_a_damaged_file_is_refused(
     write_manifest(replace(whole, path=path, size_bytes=path.stat().st_size, sha256=sha256))
     np.save(tmp_path / "images.npy", np.zeros((2, 28, 28, 1), np.uint8))
     with pytest.raises((TargetError, ModelFileError, WorkerError)) as caught:
-        worker.run(
+        workers.run(
+            target.name,
             record_logits.bind(
                 artifact=load_artifact(path).to_json(),
                 target=asdict(target),
                 num_threads=1,
                 images=tmp_path / "images.npy",
                 output=tmp_path / "logits.npy",
-            )
+            ),
         )
     assert "\n" not in str(caught.value)
     if isinstance(caught.value, WorkerError):  # tflite-runtime reads past the end
