@@ -9,6 +9,7 @@ import dataclasses
 import gc
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ def observe(path: Path, target: str, images: Images, output: Path) -> dict[str, 
         [run_batch(session, image[None]) for image in images[:7]]
     )
 
-    recorded["before"] = run_batch(session, images[:7])
+    recorded["before"] = run_batch(session, images[:7]).copy()  # even if the session does not
     kept = session.logits()
     kept += 1
-    recorded["after_a_change"] = session.logits()
+    recorded["after_a_change"] = session.logits().copy()
     kept = session.logits()
     run_batch(session, images[7:14])
     recorded["kept"] = kept
@@ -84,6 +85,9 @@ if __name__ == "__main__":
     target, images, folder, *paths = sys.argv[1:]
     for path in map(Path, paths):
         output = Path(folder) / path.name
-        facts = observe(path, target, np.load(images), output.with_name(f"{path.name}.npz"))
+        try:
+            facts = observe(path, target, np.load(images), output.with_name(f"{path.name}.npz"))
+        except Exception:  # the other files of the target may be right
+            facts = {"error": traceback.format_exc()}
         output.with_name(f"{path.name}.json").write_text(json.dumps(facts))
     sys.stdout.flush()
