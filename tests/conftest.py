@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from tests import browser, needs
 
 # A shell starts background processes with Ctrl-C ignored. Some tests send Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Imports and test items stay: to look for garbage among them is a fifth of the collection.
+gc.disable()
 # No deadline: other processes on the machine can make any example slow.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("house"), max_examples=2000)
@@ -61,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not (fixtures & COSTLY or marks & {"costly", "slow"}):
             item.add_marker("quick")
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

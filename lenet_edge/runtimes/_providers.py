@@ -82,6 +82,11 @@ def all_providers() -> dict[str, Provider]:
     return {**others, **PROVIDERS}
 
 
+def get_provider(name: str) -> Provider:
+    """Return the provider of this short name. Only an unknown one is looked for in packages."""
+    return PROVIDERS.get(name) or all_providers()[name]
+
+
 def is_plugged_in(provider: Provider) -> bool:
     """Return whether the plug-in of the provider is installed."""
     return provider.plugin is not None and importlib.util.find_spec(provider.plugin) is not None

@@ -227,7 +227,7 @@ class ProviderSession(RunSession):
         import onnxruntime
 
         assert self._target.delegate
-        provider = _providers.all_providers()[self._target.delegate]
+        provider = _providers.get_provider(self._target.delegate)
         options = _options(self._num_threads)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         for name, size in sizes.items():
@@ -289,7 +289,7 @@ def absence(target: Target) -> str | None:
         return None
     if target.delegate == "webgpu" and _vulkan.absence():
         return _vulkan.absence()
-    return _providers.absence(_providers.all_providers()[target.delegate])
+    return _providers.absence(_providers.get_provider(target.delegate))
 
 
 def open_session(artifact: Artifact, target: Target, num_threads: int) -> Session:
