@@ -368,17 +368,12 @@ def probe_in_one_worker(targets: Iterable[Target]) -> Iterator[TargetStatus]:
 
     Targets of one runtime share its import, which takes five seconds for TensorFlow.
     """
-    remaining = list(targets)
-    while remaining:
-        with contextlib.closing(worker.Worker()) as process:
-            while remaining:
-                status = _probe(remaining.pop(0), process)
-                yield status
-                if not status.works:
-                    break
+    with contextlib.closing(worker.LastingWorker()) as process:
+        for target in targets:
+            yield _probe(target, process)
 
 
-def _probe(target: Target, process: worker.Worker) -> TargetStatus:
+def _probe(target: Target, process: worker.LastingWorker) -> TargetStatus:
     try:
         result = process.run(run_probe.bind(asdict(target)).within(120))
     except LenetEdgeError as error:

@@ -293,6 +293,31 @@ class Worker:
         os.close(self._replies)
 
 
+class LastingWorker:
+    """A worker that starts with its first call, and is replaced after a call that fails.
+
+    Calls that import the same package share the import.
+    """
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def run(self, call: Call[R]) -> R:
+        """Run a call in the worker and return its result; raises as the function `run` does."""
+        self._worker = self._worker or Worker()
+        try:
+            return self._worker.run(call)
+        except LenetEdgeError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Kill the process and every process that it has started."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+
+
 def _wait(descriptor: int, event: int, deadline: float) -> None:
     poll = select.poll()  # select() fails on descriptors above 1023
     poll.register(descriptor, event)

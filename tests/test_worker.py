@@ -58,18 +58,17 @@ def with_name(name: str) -> Call[Any]:
     return wrong.bind()
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def test_the_result_comes_back_with_its_types() -> None:
+    values = (
         None, 0, "", "é\n\0", [1, 2.5, None], {"error": "no error", "kind": "x"}, "result",
         (1, (2, [3])), b"\0\xff", Path("a/b"), {1: "x"}, {"$tuple": [1]}, math.inf,
         "\udcff", {("a", 1): {Path("c"): b""}}, True,
-    ],
-)  # fmt: skip
-def test_the_result_comes_back_with_its_types(value: Any) -> None:
-    result = worker.run(misbehaving.echo.bind(value))
-    assert result == value
-    assert repr(result) == repr(value)  # 1 == True, but the types differ
+    )  # fmt: skip
+    with closing(worker.Worker()) as process:
+        for value in values:
+            result = process.run(misbehaving.echo.bind(value))
+            assert result == value
+            assert repr(result) == repr(value)  # 1 == True, but the types differ
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, [b"", (bytearray(),)], {"a": range(3)}])
@@ -80,6 +79,15 @@ def test_a_message_refuses_other_types(value: Any) -> None:
 
 def test_a_message_is_one_line() -> None:
     assert "\n" not in tagged_json.dumps(["\n", Path("\n"), {"\n": "\r\u2028"}])
+
+
+def test_a_lasting_worker_is_replaced_after_a_call_that_fails() -> None:
+    with closing(worker.LastingWorker()) as process:
+        assert [process.run(misbehaving.count.bind()) for _ in range(2)] == [1, 2]
+        for failing in (misbehaving.refuse.bind(), with_name("misbehaving:nothing")):
+            with pytest.raises(LenetEdgeError):
+                process.run(failing)
+            assert process.run(misbehaving.count.bind()) == 1
 
 
 def test_it_runs_in_another_process() -> None:

@@ -1,7 +1,8 @@
-"""Checks of the software: Python, its packages and the runtimes, each tried in its own process."""
+"""Checks of the software: Python, its packages and the runtimes, tried in other processes."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
 import struct
@@ -50,29 +51,36 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages(job: str) -> Iterator[Finding]:
-    """Check that NumPy and the packages of a job can be imported."""
-    try:
-        version = worker.run(version_of.bind("numpy").within(_TIMEOUT_S))
-        yield Finding("NumPy", "ok", version)
-    except LenetEdgeError as error:
-        fix = pip_command("--force-reinstall numpy", "--reinstall python3-numpy")
-        yield _describe_failure("NumPy", "failure", error, fix)
-    for package, extra in _NEEDED[job]:
-        is_essential, name = package in _ESSENTIAL, _PROJECTS.get(package, package)
-        if importlib.util.find_spec(package) is None:
-            yield Finding(
-                name, "failure" if is_essential else "note", "not installed",
-                f"{_COMMANDS.get(package, 'train, export and run')} cannot be used without it",
-                install_command(extra), BOARD,
-            )  # fmt: skip
-            continue
+    """Check that NumPy and the packages of a job can be imported.
+
+    They share a process until one fails, because several of them import TensorFlow.
+    """
+    with contextlib.closing(worker.LastingWorker()) as process:
         try:
-            version = worker.run(version_of.bind(package).within(_TIMEOUT_S))
-            yield Finding(name, "ok", version)
+            version = process.run(version_of.bind("numpy").within(_TIMEOUT_S))
+            yield Finding("NumPy", "ok", version)
         except LenetEdgeError as error:
-            severity: Severity = "failure" if is_essential else "warning"
-            default_fix = pip_command(f"--force-reinstall {name}")
-            yield _describe_failure(name, severity, error, default_fix)
+            fix = pip_command("--force-reinstall numpy", "--reinstall python3-numpy")
+            yield _describe_failure("NumPy", "failure", error, fix)
+        for package, extra in _NEEDED[job]:
+            yield _check_package(package, extra, process)
+
+
+def _check_package(package: str, extra: str, process: worker.LastingWorker) -> Finding:
+    is_essential, name = package in _ESSENTIAL, _PROJECTS.get(package, package)
+    if importlib.util.find_spec(package) is None:
+        return Finding(
+            name, "failure" if is_essential else "note", "not installed",
+            f"{_COMMANDS.get(package, 'train, export and run')} cannot be used without it",
+            install_command(extra), BOARD,
+        )  # fmt: skip
+    try:
+        version = process.run(version_of.bind(package).within(_TIMEOUT_S))
+        return Finding(name, "ok", version)
+    except LenetEdgeError as error:
+        severity: Severity = "failure" if is_essential else "warning"
+        default_fix = pip_command(f"--force-reinstall {name}")
+        return _describe_failure(name, severity, error, default_fix)
 
 
 @worker.function
