@@ -103,7 +103,8 @@ class Bundle:
         packed.seek(0)
         with (
             atomic_write(path) as temporary,
-            lzma.open(temporary, "wb", preset=9 | lzma.PRESET_EXTREME) as compressed,
+            # PRESET_EXTREME takes 1.5 times as long and saves 0.4 % of the bytes.
+            lzma.open(temporary, "wb", preset=9) as compressed,
         ):
             while piece := packed.read(_PIECE_BYTES):
                 compressed.write(piece)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import html
 import re
@@ -195,6 +196,7 @@ def _compare_with(
     ]
 
 
+@functools.cache
 def load_template(suffix: str, name: str = "report") -> Any:
     """Return a template for HTML or Markdown, which escapes all that it inserts.
 

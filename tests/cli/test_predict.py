@@ -60,20 +60,20 @@ def test_the_smallest_tflite_file_in_exported_is_the_default_model(
     ],
 )
 def test_a_file_runs_on_the_selected_runtime(
-    lenet_edge: LenetEdge, file: str, name: str | None, target: str
+    lenet_edge_here: LenetEdge, file: str, name: str | None, target: str
 ) -> None:
     option = ("--target", name) if name else ()
-    done = lenet_edge("predict", SEVEN, "--model", EXPORTED / file, *option, "--json", "-")
+    done = lenet_edge_here("predict", SEVEN, "--model", EXPORTED / file, *option, "--json", "-")
     facts = json.loads(done.stdout)
     assert (facts["target"], facts["images"][0]["label"]) == (target, "7")
 
 
-def test_a_folder_stands_for_the_images_in_it(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_a_folder_stands_for_the_images_in_it(lenet_edge_here: LenetEdge, tmp_path: Path) -> None:
     (tmp_path / "photos" / "more").mkdir(parents=True)
     shutil.copy(SEVEN, tmp_path / "photos" / "b.JPG")
     shutil.copy(THREE, tmp_path / "photos" / "more" / "a.jpg")
     (tmp_path / "photos" / "notes.txt").write_text("no image")
-    done = lenet_edge("predict", "photos", *MODEL)
+    done = lenet_edge_here("predict", "photos", *MODEL)
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["photos/b.JPG", "7"], ["photos/more/a.jpg", "3"],
     ]  # fmt: skip
@@ -86,12 +86,12 @@ def test_standard_input() -> None:
 
 
 def test_an_unusable_image_is_an_error_and_the_others_are_classified(
-    lenet_edge: LenetEdge, tmp_path: Path
+    lenet_edge_here: LenetEdge, tmp_path: Path
 ) -> None:
     (tmp_path / "diary.png").write_text("Dear diary, today I drew a seven.")
     (tmp_path / "empty.jpg").touch()
     Image.fromarray(np.full((50, 50), 255, np.uint8)).save(tmp_path / "blank.png")
-    done = lenet_edge("predict", "diary.png", "empty.jpg", "gone.png", "blank.png", SEVEN,
+    done = lenet_edge_here("predict", "diary.png", "empty.jpg", "gone.png", "blank.png", SEVEN,
                       *MODEL, "--json", "out.json")  # fmt: skip
     assert done.returncode == 1
     assert done.stdout.split()[1] == "7"
@@ -119,24 +119,26 @@ def test_an_unusable_image_is_an_error_and_the_others_are_classified(
     ids=range(7),
 )
 def test_wrong_usage(
-    lenet_edge: LenetEdge, arguments: list[str | Path], status: int, says: str
+    lenet_edge_here: LenetEdge, arguments: list[str | Path], status: int, says: str
 ) -> None:
-    done = lenet_edge("predict", *arguments)
+    done = lenet_edge_here("predict", *arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert says in one_line(done.stderr)
 
 
-def test_a_damaged_model_is_an_error_of_one_line(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_a_damaged_model_is_an_error_of_one_line(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
     content = bytearray((EXPORTED / "lenet_int8.tflite").read_bytes())
     content[30_000:] = b""
     (tmp_path / "cut.tflite").write_bytes(content)
-    done = lenet_edge("predict", SEVEN, "--model", "cut.tflite")
+    done = lenet_edge_here("predict", SEVEN, "--model", "cut.tflite")
     assert done.returncode == 1
     assert "cut.tflite" in one_line(done.stderr)
 
 
 def test_a_model_of_other_classes_gets_the_image_scaled_only(
-    lenet_edge: LenetEdge, tmp_path: Path
+    lenet_edge_here: LenetEdge, tmp_path: Path
 ) -> None:
     """Name the classes of a digit model after clothes: predict must not crop or invert."""
     for name in ("lenet_int8.onnx", "lenet_int8.onnx.json"):
@@ -149,7 +151,7 @@ def test_a_model_of_other_classes_gets_the_image_scaled_only(
     ink[40:240, 130:150] = 255  # white on black and centred, as in MNIST
     Image.fromarray(ink).save(tmp_path / "one.png")
     Image.fromarray(255 - ink).save(tmp_path / "black.png")
-    done = lenet_edge("predict", "one.png", "black.png", "--model", "lenet_int8.onnx",
+    done = lenet_edge_here("predict", "one.png", "black.png", "--model", "lenet_int8.onnx",
                       "--json", "-")  # fmt: skip
     labels = [image["label"] for image in json.loads(done.stdout)["images"]]
     assert labels[0] == "shirt 1"

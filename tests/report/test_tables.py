@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import io
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -183,7 +184,10 @@ def makers(name: str) -> Iterator[str]:
     """Yield each function of the package that calls a class or function of this name."""
     package = Path(lenet_edge.__file__).parent
     for path in package.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not re.search(rf"\b{name}\s*\(", text):
+            continue  # most modules make no table, and a syntax tree is slow
+        tree = ast.parse(text)
         module = ".".join(path.relative_to(package).with_suffix("").parts)
         for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
             calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))

@@ -24,13 +24,10 @@ TARGETS = [
 ]
 # One core stands for the others in the fast tests; tests/cortex_m runs each of them.
 CORES = [target.name for target in TARGETS if target.runtime == "cortex-m"]
+MARKS = {name: pytest.mark.slow for name in CORES if name != "cortex-m4"}
+MARKS["tensorflow-function"] = pytest.mark.costly  # its import takes three seconds
 PARAMETERS = [
-    pytest.param(
-        target,
-        id=target.name,
-        marks=pytest.mark.slow if target.name in CORES and target.name != "cortex-m4" else (),
-    )
-    for target in TARGETS
+    pytest.param(target, id=target.name, marks=MARKS.get(target.name, ())) for target in TARGETS
 ]
 PACKAGE = Path(lenet_edge.__file__).parent
 
