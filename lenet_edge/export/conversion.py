@@ -96,6 +96,7 @@ def convert_file(
         options.cpu,
         source.artifact.path.stem,
         source.ranges if uses_ranges(source.ranges, format, precision) else None,
+        source.conversions,
     )
     return _convert(source, format, request)
 
@@ -163,7 +164,8 @@ def _convert(source: ExportSource, format: str, request: ConversionRequest) -> C
         for name, kind, model in source.model.layers_alone():
             try:
                 with quiet():
-                    convert(dataclasses.replace(request, model=model, precision="float32"))
+                    alone = dataclasses.replace(request, model=model, precision="float32")
+                    convert(dataclasses.replace(alone, shared={}))
             except Exception:
                 raise ModelFileError(
                     f"{checkpoint}: layer {name} ({kind}) cannot be exported to {format};"

@@ -5,7 +5,7 @@ The rows of `lenet_edge.formats` name the modules and functions that these types
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ class ConversionRequest:
         name: the checkpoint's file name without its suffix. Formats made from C name their
             function after it.
         ranges: the trained ranges for int8, instead of the calibration images; None for none.
+        shared: results that the requests of one export share, see `once`.
     """
 
     model: Any
@@ -41,6 +42,18 @@ class ConversionRequest:
     cpu: str = "auto"
     name: str = "lenet"
     ranges: TrainedRanges | None = None
+    shared: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, step: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return the result of a step, computed by the first request of an export that needs it.
+
+        Args:
+            step: the step and all its parameters, apart from the model and its calibration.
+            compute: compute the result.
+        """
+        if step not in self.shared:
+            self.shared[step] = compute()
+        return self.shared[step]
 
     @property
     def arrays(self) -> tuple[Images, ...]:

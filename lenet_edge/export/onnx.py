@@ -48,7 +48,9 @@ def convert(request: ConversionRequest) -> Converted:
             for entry, values in zip(model.inputs, request.arrays, strict=True)
         ]
     else:
-        graph, converter, images = from_keras(request), "", request.arrays
+        graph, converter, images = onnx.ModelProto(), "", request.arrays
+        step = ("tf2onnx", request.batch_size)
+        graph.CopyFrom(request.once(step, lambda: from_keras(request)))
     graph = clean(graph)
     settings: tuple[str, ...] = ()
     if request.precision == "float16":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,11 +77,21 @@ class FloatModel(Protocol):
 
 @dataclass(frozen=True)
 class ExportSource:
-    """The model to export, its artifact, and the ranges that it was trained with."""
+    """The model to export, its artifact, and the ranges that it was trained with.
+
+    Attributes:
+        artifact: the artifact of its file.
+        model: the model.
+        ranges: the trained ranges; None if it has none.
+        conversions: the `ConversionRequest.shared` of the model.
+    """
 
     artifact: Artifact
     model: FloatModel
     ranges: TrainedRanges | None = None
+    conversions: dict[Hashable, Any] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -125,7 +135,9 @@ class ExportSource:
         scale = np.ravel(np.multiply(rule.scale, layer.scale)).tolist()
         offset = np.ravel(np.multiply(rule.offset, layer.scale) + layer.offset).tolist()
         rule = dataclasses.replace(rule, scale=scale, offset=offset)
-        return dataclasses.replace(self, model=KerasModel(model)).change(preprocessing=rule)
+        return ExportSource(self.artifact, KerasModel(model), self.ranges).change(
+            preprocessing=rule
+        )
 
     def change(self, **facts: Any) -> ExportSource:
         """Return the source with other facts in its artifact."""

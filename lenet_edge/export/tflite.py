@@ -38,6 +38,12 @@ def convert(request: ConversionRequest) -> Converted:
     - "int4": the same, with int4 weights in dense layers;
     - "int16x8": int8 weights, int16 activations, input and output.
     """
+    step = ("tflite", request.precision, request.batch_size, request.ranges is None)
+    converted: Converted = request.once(step, lambda: _convert(request))
+    return converted
+
+
+def _convert(request: ConversionRequest) -> Converted:
     if request.precision == "int4":
         whole, source = (
             convert(dataclasses.replace(request, precision=precision))
