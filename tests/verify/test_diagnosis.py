@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lenet_edge.results.parity_report import ParityReport
 from lenet_edge.results.result_file import BenchRun
 from lenet_edge.runtimes import get_target
 from lenet_edge.selection import Pair
-from lenet_edge.verify.expected import expected_from_file
+from lenet_edge.verify.expected import Expected, expected_from_file
 from lenet_edge.verify.verify import verify
 from tests.conftest import LenetEdge, first_images
 
@@ -83,19 +84,27 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save("wrong", kernel[..., ::-1], shape)
     save("first", kernel, (3, HEIGHT, WIDTH), layers.Permute((2, 3, 1)))
     unused = first_images(mnist.load("test"), 10)
-    for name, precisions in {"rgb": ("float32", "int8"), "bgr": ("float32",), "wrong": ("float32",),
-                             "first": ("float32",)}.items():  # fmt: skip
+    for name, format, precisions in (
+        ("rgb", "tflite", ("float32", "int8")),
+        *((name, "onnx", ("float32",)) for name in ("rgb", "bgr", "wrong", "first")),
+    ):
         data = folder / ("first.npz" if name == "first" else "images.npz")
-        export(folder / f"{name}.keras", folder, unused, unused, precisions=precisions,
+        export(folder / f"{name}.keras", folder, unused, unused, [format], precisions,
                options=Options(calibration_file=data))  # fmt: skip
     return folder
 
 
+@functools.cache
+def expected_of(folder: Path, name: str) -> Expected:
+    """Return the logits of the classifier `name` for the right images."""
+    correct = np.load(folder / ("first.npz" if name == "first" else "images.npz"))
+    reference = load_artifact(folder / f"{name}_float32.onnx")
+    return expected_from_file(reference, LabelledImages(correct["images"], correct["labels"]))
+
+
 def report_of(folder: Path, file: str, target: str, inputs: Images) -> ParityReport:
     """Verify a file on `inputs`, against the logits of the classifier for the right images."""
-    correct = np.load(folder / ("first.npz" if file.startswith("first") else "images.npz"))
-    reference = load_artifact(folder / f"{file.partition('_')[0]}_float32.onnx")
-    expected = expected_from_file(reference, LabelledImages(correct["images"], correct["labels"]))
+    expected = expected_of(folder, file.partition("_")[0])
     pair = Pair(load_artifact(folder / file), get_target(target))
     (report,), skipped = verify([pair], expected=dataclasses.replace(expected, images=inputs))
     assert not skipped
