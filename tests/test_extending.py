@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lenet_edge.data.dataset import Dataset
 from tests.extending import (
     PACKAGE,
     ROOT,
@@ -27,15 +29,19 @@ pytestmark = pytest.mark.costly
 FORMAT, RUNTIME = page("add-a-format.md"), page("add-a-runtime.md")
 PROBE = ("lenet_edge/runtimes/probe/probe.npz", "lenet_edge/runtimes/probe/probe.npz.json")
 
+ON_FEW = "--reference exported/lenet_float32.tflite --data few.npz --max-accuracy-drop 1"
+
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the extended package and the exported files."""
+def extended(tmp_path_factory: pytest.TempPathFactory, test_part: Dataset) -> Path:
+    """A folder with the extended package, the exported files and 300 images."""
     folder = tmp_path_factory.mktemp("extended")
     link_package(folder, ("runtimes", "runtimes/probe", "export", "inspection"))
     add_documented(FORMAT, folder)
     add_documented(RUNTIME, folder)
     (folder / "exported").symlink_to(ROOT / "exported")
+    np.savez(folder / "few.npz", images=test_part.images[:300], labels=test_part.labels[:300])
+    run(folder, line_of(FORMAT, "python -m lenet_edge.flows.make_probe"))
     return folder
 
 
@@ -59,7 +65,6 @@ def line_of(text: str, start: str) -> str:
 
 
 def test_only_the_documented_files_are_touched(extended: Path) -> None:
-    run(extended, line_of(FORMAT, "python -m lenet_edge.flows.make_probe"))
     real = {
         str(path.relative_to(extended))
         for path in (extended / "lenet_edge").rglob("*")
@@ -70,7 +75,6 @@ def test_only_the_documented_files_are_touched(extended: Path) -> None:
 
 
 def test_the_new_targets_work(extended: Path) -> None:
-    run(extended, line_of(FORMAT, "python -m lenet_edge.flows.make_probe"))
     code = (
         "import json; from lenet_edge.runtimes import get_target;"
         " from lenet_edge.selection import probe_target;"
@@ -81,11 +85,11 @@ def test_the_new_targets_work(extended: Path) -> None:
 
 
 def test_the_new_format_is_exported_inspected_verified_and_measured(extended: Path) -> None:
-    for start in ("lenet-edge export", "lenet-edge inspect", "lenet-edge verify"):
-        printed = run(extended, line_of(FORMAT, start)).stdout
-        if start.endswith("inspect"):
-            assert "60,074 parameters" in printed
-            assert "199,968" in printed
+    run(extended, line_of(FORMAT, "lenet-edge export"))
+    printed = run(extended, line_of(FORMAT, "lenet-edge inspect")).stdout
+    assert "60,074 parameters" in printed
+    assert "199,968" in printed
+    run(extended, f"{line_of(FORMAT, 'lenet-edge verify')} {ON_FEW}")
     run(extended, f"{line_of(FORMAT, 'lenet-edge bench')} --json bench.json")
     (measurement,) = json.loads((extended / "bench.json").read_text())["measurements"]
     assert measurement["target"] == "plain-numpy-cpu"
@@ -95,15 +99,8 @@ def test_the_new_format_is_exported_inspected_verified_and_measured(extended: Pa
 
 
 def test_the_new_runtime_verifies_and_measures(extended: Path) -> None:
-    code = (
-        "import sys; import numpy as np; from lenet_edge.data import mnist;"
-        " test = mnist.load('test');"
-        " np.savez('few.npz', images=test.images[:300], labels=test.labels[:300])"
-    )
-    run(extended, f'python -c "{code}"')
     verify = line_of(RUNTIME, "lenet-edge verify")
-    run(extended, f"{verify} --reference exported/lenet_float32.tflite --data few.npz"
-                  " --max-accuracy-drop 1")  # fmt: skip
+    run(extended, f"{verify} {ON_FEW}")
     bench = line_of(RUNTIME, "lenet-edge bench")
     run(extended, f"{bench} --rounds 1 --max-time 0.5 --json runtime.json")
     (measurement,) = json.loads((extended / "runtime.json").read_text())["measurements"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -31,11 +32,13 @@ def venv(tmp_path: Path) -> BareVenv:
 
 
 @pytest.mark.costly
-def test_host_without_faults(lenet_edge: LenetEdge) -> None:
+def test_host_without_faults(lenet_edge: LenetEdge, tmp_path: Path) -> None:
     done = lenet_edge("doctor", "--json", "report.json", "--job", "host")
     assert done.returncode == 0, done.stdout
     assert "This machine can do its job as a host: train and export." in done.stdout
     assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+    findings = json.loads((tmp_path / "report.json").read_text())["findings"]
+    assert ("tensorflow-function", "ok") in {(each["check"], each["status"]) for each in findings}
 
 
 @pytest.mark.costly

@@ -22,10 +22,11 @@ TARGETS = [
     and target.parameter is None
     and (target.runtime not in ("null", "tensorflow") or target.name == "tensorflow-function")
 ]
-# One core stands for the others in the fast tests; tests/cortex_m runs each of them.
+# One core stands for the others in the fast tests; tests/cortex_m runs each of them. The import of
+# TensorFlow takes four seconds, and test_doctor.py requires that its right result counts as one.
 CORES = [target.name for target in TARGETS if target.runtime == "cortex-m"]
-MARKS = {name: pytest.mark.slow for name in CORES if name != "cortex-m4"}
-MARKS["tensorflow-function"] = pytest.mark.costly  # its import takes three seconds
+SLOW = ("tensorflow-function", *(core for core in CORES if core != "cortex-m4"))
+MARKS = dict.fromkeys(SLOW, pytest.mark.slow)
 PARAMETERS = [
     pytest.param(target, id=target.name, marks=MARKS.get(target.name, ())) for target in TARGETS
 ]
