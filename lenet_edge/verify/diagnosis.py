@@ -106,7 +106,8 @@ def try_alternatives(
                 arranged = arrange_images(prepared, spec)
             except LenetEdgeError:
                 continue
-            logits.append(infer_all(session, arranged, file.batch_size or BATCH_SIZE))
+            batch_size = file.batch_size or min(BATCH_SIZE, len(arranged))
+            logits.append(infer_all(session, arranged, batch_size))
             ways.append(way)
     np.save(output, np.stack(logits))
     return ways

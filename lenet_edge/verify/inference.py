@@ -45,7 +45,8 @@ def record_logits(
     stored = np.load(images, allow_pickle=False)
     with closing(open_session(file, chosen, num_threads)) as session:
         scaled = to_model_input(stored, file, session.input_specs[0])
-        np.save(output, infer_all(session, scaled, file.batch_size or BATCH_SIZE))
+        batch_size = file.batch_size or min(BATCH_SIZE, len(scaled))
+        np.save(output, infer_all(session, scaled, batch_size))
         delegation = checked_delegation(session, file, chosen)
         return {
             "runtime_version": session.runtime_version,

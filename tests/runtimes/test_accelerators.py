@@ -69,24 +69,28 @@ def test_a_file_of_a_fixed_batch_runs_whole(
 
 @pytest.mark.usefixtures("gpu")
 def test_a_provider_with_a_wrong_default_is_detected(
-    lenet_edge: LenetEdge, exports: Path, test_part: Dataset, tmp_path: Path
+    lenet_edge_here: LenetEdge, exports: Path, test_part: Dataset, tmp_path: Path
 ) -> None:
     """The default layout of WebGPU computes wrong results. Our session sets the right layout."""
-    few = tmp_path / "few.npz"  # 10,000 images would take minutes on a software GPU
-    np.savez(few, images=test_part.images[:100], labels=test_part.labels[:100])
-    arguments = [
+    on_gpu = [
         "verify", exports / "lenet_float32.onnx", "--reference", exports / "lenet_float32.tflite",
-        "--data", few, "--max-accuracy-drop", "2", "--min-agreement", "98", "--json", "o.json",
+        "--target", "onnxruntime-webgpu", "--max-accuracy-drop", "2", "--min-agreement", "98",
+        "--json", "o.json",
     ]  # fmt: skip
-    on_gpu = [*arguments, "--target", "onnxruntime-webgpu"]
-    done = lenet_edge(*on_gpu, "--delegate-option", "preferredLayout=NHWC")
+
+    def few(count: int) -> list[str]:  # 10,000 images would take minutes on a software GPU
+        path = tmp_path / f"{count}.npz"
+        np.savez(path, images=test_part.images[:count], labels=test_part.labels[:count])
+        return ["--data", str(path)]
+
+    done = lenet_edge_here(*on_gpu, *few(20), "--delegate-option", "preferredLayout=NHWC")
     assert done.returncode == 3, done.stderr
     (wrong,) = BenchRun.load(tmp_path / "o.json").parity
     assert wrong.verdict == "fail"
     assert wrong.max_abs_error > 1
     assert wrong.delegation is not None
     assert wrong.delegation.is_complete
-    done = lenet_edge(*on_gpu)
+    done = lenet_edge_here(*on_gpu, *few(100))
     assert done.returncode == 0, done.stdout
     (right,) = BenchRun.load(tmp_path / "o.json").parity
     assert right.top1_agreement == 1
@@ -187,8 +191,8 @@ def test_an_npu_plugin_without_its_openvino(
         logits_of(exports / "lenet_float32.tflite", "litert-npu", test_part.images[:2], tmp_path)
 
 
-def test_options_without_a_delegate_are_refused(lenet_edge: LenetEdge, exports: Path) -> None:
-    done = lenet_edge("verify", exports / "lenet_float32.onnx", "--target", "onnxruntime-cpu",
+def test_options_without_a_delegate_are_refused(lenet_edge_here: LenetEdge, exports: Path) -> None:
+    done = lenet_edge_here("verify", exports / "lenet_float32.onnx", "--target", "onnxruntime-cpu",
                       "--delegate-option", "a=b")  # fmt: skip
     assert done.returncode == 1
     assert "--delegate-option is for an external delegate" in done.stderr.splitlines()[-1]
@@ -209,9 +213,11 @@ def test_a_free_batch_is_fixed_in_the_file(exports: Path, name: str, batch_size:
     assert with_batch_size(changed, 7) == changed  # the batch is no longer free
 
 
-def test_the_arena_size_is_printed(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+def test_the_arena_size_is_printed(
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
     file = exports / "lenet_int8.tflite"
-    done = lenet_edge(
+    done = lenet_edge_here(
         "bench", file, "--target", "tflite-micro", "--batch-size", "1", "--rounds", "1",
         "--min-time", "0", "--max-time", "0.1", "--json", "o.json",
     )  # fmt: skip
@@ -223,9 +229,9 @@ def test_the_arena_size_is_printed(lenet_edge: LenetEdge, exports: Path, tmp_pat
 
 @pytest.mark.slow
 def test_targets_prints_devices_and_missing_packages(
-    lenet_edge: LenetEdge, gpu: None, tmp_path: Path
+    lenet_edge_here: LenetEdge, gpu: None, tmp_path: Path
 ) -> None:
-    done = lenet_edge("targets", "--json", "o.json")
+    done = lenet_edge_here("targets", "--json", "o.json")
     assert done.returncode == 0, done.stderr
     statuses = {status["name"]: status for status in json.loads((tmp_path / "o.json").read_text())}
     assert statuses["litert-gpu"]["works"], statuses["litert-gpu"]["detail"]
