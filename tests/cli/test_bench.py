@@ -64,8 +64,9 @@ def test_a_misbehaving_runtime_affects_only_its_own_cells(
     assert "skipped misbehaving-segfault" in done.stdout
 
 
-BENCH = ["bench", "--target", "litert-xnnpack", "--batch-size", "1,4", "--min-time", "0.1",
-         "--max-time", "1", "--json", "out.json"]  # fmt: skip
+BENCH = ["bench", "--target", "litert-xnnpack", "--batch-size", "1,4", "--min-time", "0.05",
+         "--max-time", "0.2", "--json", "out.json"]  # fmt: skip
+BRIEFLY = ["--rounds", "1", "--min-time", "0.05", "--max-time", "0.2"]
 
 
 @pytest.mark.parametrize(
@@ -76,23 +77,23 @@ BENCH = ["bench", "--target", "litert-xnnpack", "--batch-size", "1,4", "--min-ti
 def test_an_interrupted_bench_continues(
     lenet_edge: LenetEdge, exports: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
-    files = [str(exports / name) for name in ("lenet_int8.tflite", "lenet_float32.tflite")]
-    command = [sys.executable, "-m", "lenet_edge", *BENCH, *files]
+    file = str(exports / "lenet_int8.tflite")
+    command = [sys.executable, "-m", "lenet_edge", *BENCH, file]
     out = tmp_path / "out.json"
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
                           stdout=subprocess.DEVNULL) as process:  # fmt: skip
         for _ in range(600):
-            if out.exists() and BenchRun.load(out).remaining <= 8:
+            if out.exists() and BenchRun.load(out).remaining <= 4:
                 break
             time.sleep(0.05)
         process.send_signal(end)
         _, errors = process.communicate(timeout=60)
     stopped = BenchRun.load(out)
-    assert 0 < stopped.remaining < 12
+    assert 0 < stopped.remaining < 6
     if end == signal.SIGINT:
         assert process.returncode == 130
         assert "go on with the same command and --resume" in errors.splitlines()[-1]
-    done = lenet_edge(*BENCH, *files, "--resume")
+    done = lenet_edge(*BENCH, file, "--resume")
     assert done.returncode == 0, done.stderr
     assert "nothing left to do" in done.stderr  # a log gets few lines of progress
     run = BenchRun.load(out)
@@ -105,20 +106,22 @@ def test_an_interrupted_bench_continues(
 
 
 def test_resume_of_another_plan_is_an_error(
-    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
     command = [*BENCH, exports / "lenet_int8.tflite", "--rounds"]
-    assert lenet_edge(*command, "1").returncode == 0
+    assert lenet_edge_here(*command, "1").returncode == 0
     before = (tmp_path / "out.json").read_bytes()
-    done = lenet_edge(*command, "2", "--resume")
+    done = lenet_edge_here(*command, "2", "--resume")
     assert (done.returncode, done.stdout) == (1, "")
     assert "of another plan" in done.stderr.splitlines()[-1]
     assert (tmp_path / "out.json").read_bytes() == before
 
 
-def test_other_formats(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
-    done = lenet_edge(*BENCH, exports / "lenet_int8.tflite", "--rounds", "1", "--csv", "out.csv",
-                      "--pytest-benchmark", "pytest.json")  # fmt: skip
+def test_other_formats(lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path) -> None:
+    done = lenet_edge_here(
+        *BENCH, exports / "lenet_int8.tflite", "--rounds", "1", "--csv", "out.csv",
+        "--pytest-benchmark", "pytest.json",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = BenchRun.load(tmp_path / "out.json")
     with (tmp_path / "out.csv").open(newline="") as file:
@@ -139,11 +142,11 @@ def test_other_formats(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> 
 
 
 def test_a_scenario_selects_the_batch_size_and_the_percentile(
-    lenet_edge: LenetEdge, exports: Path, tmp_path: Path
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path
 ) -> None:
-    command = ["bench", exports / "lenet_int8.tflite", "--target", "litert", "--rounds", "1"]
+    command = ["bench", exports / "lenet_int8.tflite", "--target", "litert", *BRIEFLY]
     for scenario, batches, metric in (("single-stream", [1], "p90"), ("multi-stream", [8], "p99")):
-        done = lenet_edge(*command, "--scenario", scenario, "--json", "out.json")
+        done = lenet_edge_here(*command, "--scenario", scenario, "--json", "out.json")
         assert done.returncode == 0, done.stderr
         run = BenchRun.load(tmp_path / "out.json")
         assert run.settings["scenario"] == scenario
@@ -152,7 +155,9 @@ def test_a_scenario_selects_the_batch_size_and_the_percentile(
 
 
 @pytest.mark.costly
-def test_a_foreign_file_is_timed_with_random_inputs(lenet_edge: LenetEdge, tmp_path: Path) -> None:
+def test_a_foreign_file_is_timed_with_random_inputs(
+    lenet_edge_here: LenetEdge, tmp_path: Path
+) -> None:
     import onnx
     from onnx import TensorProto, helper
 
@@ -162,14 +167,16 @@ def test_a_foreign_file_is_timed_with_random_inputs(lenet_edge: LenetEdge, tmp_p
     graph = helper.make_graph([node], "foreign", [image], [scores])
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "a.onnx")
-    done = lenet_edge("bench", "a.onnx", "--target", "onnx", "--rounds", "1", "--json", "out.json")
+    done = lenet_edge_here("bench", "a.onnx", "--target", "onnx", *BRIEFLY, "--json", "out.json")
     assert done.returncode == 0, done.stderr
     (cell,) = BenchRun.load(tmp_path / "out.json").measurements
     assert (cell.inputs, cell.batch_size) == ("random", 1)
     assert "random inputs" in done.stdout
 
 
-def test_the_python_of_another_venv(lenet_edge: LenetEdge, exports: Path, tmp_path: Path) -> None:
+def test_the_python_of_another_venv(
+    lenet_edge_here: LenetEdge, exports: Path, tmp_path: Path
+) -> None:
     """Use a venv that sees the packages of this Python, an empty venv, and a missing path."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=60)
@@ -177,11 +184,11 @@ def test_the_python_of_another_venv(lenet_edge: LenetEdge, exports: Path, tmp_pa
     packages = [path for path in sys.path if path.endswith("-packages")]
     (site / "host.pth").write_text("\n".join(packages) + "\n")
     command = [*BENCH, exports / "lenet_int8.tflite", "--rounds", "1", "--python"]
-    done = lenet_edge(*command, f"litert={venv / 'bin' / 'python'}")
+    done = lenet_edge_here(*command, f"litert={venv / 'bin' / 'python'}")
     assert done.returncode == 0, done.stderr
     empty = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True, timeout=60)
-    done = lenet_edge(*command, str(empty / "bin" / "python"))
+    done = lenet_edge_here(*command, str(empty / "bin" / "python"))
     assert "No module named 'numpy'" in done.stderr
-    done = lenet_edge(*command, "litert=/none")
+    done = lenet_edge_here(*command, "litert=/none")
     assert (done.returncode, "/none is not a Python interpreter" in done.stderr) == (2, True)
