@@ -209,7 +209,8 @@ def build_cases(
     sources = [folder / "main.c", *(folder / f"{case.name}.c" for case in cases)]
     sources[0].write_text(_main(cases), encoding="utf-8")
     for case, path in zip(cases, sources[1:], strict=True):
-        text = cut_levels(case.compiled.source, unused_levels(tuple(without)))
+        unused = {*without, *unused_levels(tuple(without))}
+        text = cut_levels(case.compiled.source, unused)
         path.write_text(text, encoding="utf-8")
     program = folder / "program"
     headers = _precompiled(tuple(command), tuple(flags)) if len(cases) > 3 else ()
