@@ -232,7 +232,7 @@ class EpochRunner:
         # XLA compiles the warp to fast code, also where it cannot compile the network.
         self._warp = augmentation.warp_images
         if not (jit_compile or self._replicas):
-            self._warp = tf.function(augmentation.warp_images, jit_compile=True)
+            self._warp = _compiled_warp()
 
     def run_epoch(self, epoch: int) -> Iterator[list[float]]:
         """Run the steps of an epoch, 100 in one call, and yield the losses of each call.
@@ -377,6 +377,12 @@ class EpochRunner:
         network.round_model()
         self.measure_ranges()
         return network.trained_ranges()
+
+
+@functools.cache
+def _compiled_warp() -> Any:
+    """Return the warp that XLA compiles: once for all trainings of a process."""
+    return tf.function(augmentation.warp_images, jit_compile=True)
 
 
 def quantized_forward(
