@@ -73,7 +73,7 @@ def test_foreign_model_is_the_same_in_each_format(tmp_path: Path) -> None:
     images = first_images(mnist.load("test"), 2)
     artifacts = export(tmp_path / "foreign.keras", tmp_path, images, images,
                        precisions=("float32", "float16"))  # fmt: skip
-    keras = inspect(tmp_path / "foreign.keras")
+    keras = layers_of(tmp_path / "foreign.keras", "keras")  # a worker would import TensorFlow
     assert total(layer.parameters for layer in keras) == model.count_params()
     exported = [inspect(artifact.path) for artifact in artifacts]
     assert len(exported) == 4
@@ -259,7 +259,8 @@ def test_recurrent_and_shared_layers(tmp_path: Path) -> None:
         ]
     )
     lstm.save(tmp_path / "lstm.keras")
-    sizes = [(layer.parameters, layer.macs) for layer in inspect(tmp_path / "lstm.keras")]
+    found = layers_of(tmp_path / "lstm.keras", "keras")
+    sizes = [(layer.parameters, layer.macs) for layer in found]
     gru = 2 * (3 * 5 * (20 + 5))
     assert sizes == [(3_920, 107_520), (gru + 2 * 2 * 15, 28 * gru), (110, 100)]
     inputs = tf.keras.Input((8,))
