@@ -193,8 +193,9 @@ def test_bench_measures_a_foreign_file(
 ) -> None:
     write_onnx(tmp_path / "foreign.onnx", dtype)
     done = lenet_edge_here(
-        "bench", "foreign.onnx", "--target", "onnxruntime-cpu", "--batch-size", "1,4", "--json", "-"
-    )
+        "bench", "foreign.onnx", "--target", "onnxruntime-cpu", "--batch-size", "1,4", "--rounds",
+        "1", "--min-time", "0.01", "--max-time", "0.1", "--json", "-",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     measurements = json.loads(done.stdout)["measurements"]
     assert [m["batch_size"] for m in measurements] == [1, 4]
