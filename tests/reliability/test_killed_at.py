@@ -20,7 +20,7 @@ from tests.reliability.jobs import ROOT, hash_files
 pytestmark = pytest.mark.slow
 
 NETWORK = "cnn-3k"  # it compiles in a third of the time of lenet
-SHORT = ("--epochs", "3", "--batch-size", "16")  # 112 steps in each epoch; the last is rounded
+SHORT = ("--epochs", "2", "--batch-size", "16")  # 112 steps in each epoch; the last is rounded
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,21 @@ def run_killed_and_whole(
 
 
 def test_quantized_trainings_of_seeds_with_a_teacher(inputs: Path, tmp_path: Path) -> None:
-    """The weights have 4 bits, whose scales a process must measure before it rounds them."""
+    """Each resumed process finds another kind of state.
+
+    1. A finished seed, and nothing of the next.
+    2. The second seed after its first epoch, which is not rounded. Its history is not written.
+    3. The second seed after its last epoch. The weights have 4 bits, whose scales this process
+       must measure before it rounds them.
+    4. All seeds, without the copy of the median.
+    """
     killed, whole = run_killed_and_whole(
         tmp_path,
         ("train", "--dataset", inputs / "some.npz", "--network", NETWORK, *SHORT, "--seeds", 2,
          "--quantize", "int4", "--teacher", inputs / "0" / "lenet.keras",
          "--output", "mine.keras"),
-        ("epoch 2", "epoch 3", "renamed seed-1.training/state.npz", "renaming seed-1.keras",
-         "removed seed-1.training/state.npz", "epoch 3", "renaming mine.keras"),
+        ("removed seed-1.training/state.npz", "renamed seed-2.training/state.npz",
+         "renamed seed-2.training/state.npz", "renaming mine.keras"),
     )  # fmt: skip
     assert {"mine.keras", "mine.seeds/seed-2.training/history.json", "mine.seeds/seeds.json"} <= {
         *whole
@@ -77,20 +84,20 @@ def test_finetune(inputs: Path, small: Path, tmp_path: Path) -> None:
     killed, whole = run_killed_and_whole(
         tmp_path,
         ("finetune", small, "--dataset", inputs / "some.npz", *SHORT, "--output", "mine.keras"),
-        ("epoch 2", "epoch 3", "renaming mine.keras"),
+        ("epoch 2", "renaming mine.keras"),
     )
     assert {"mine.keras", "mine.training/history.json"} <= {*whole}
     assert killed == whole
 
 
 def test_search(inputs: Path, tmp_path: Path) -> None:
-    """The moments are between a candidate's state and its history, and in several rounds."""
+    """The moments are between a candidate's state and its history, and in the last round."""
     pytest.importorskip("optuna")
     killed, whole = run_killed_and_whole(
         tmp_path,
         ("search", "--dataset", inputs / "some.npz", "--max-bytes", 3000, "--trials", 2,
-         "--epochs", 4, "--output-dir", "found"),
-        ("renamed network-01.training/state.npz", "epoch 1", "epoch 4", "renamed .keras"),
+         "--epochs", 2, "--output-dir", "found"),
+        ("renamed network-01.training/state.npz", "epoch 2", "renamed .keras"),
     )  # fmt: skip
     assert "found/search.json" in whole
     for files in (killed, whole):
@@ -103,7 +110,7 @@ def test_the_benchmark_of_quantization(tmp_path: Path) -> None:
     check_benchmark(
         tmp_path,
         ("quantization", "--network", "hard"),
-        ("epoch 2", "renamed hard-1.keras", "epoch 2", "renamed hard-1-unbalanced-int8.keras"),
+        ("renamed hard-1.keras", "epoch 2"),  # of the training with rounding
     )
 
 
