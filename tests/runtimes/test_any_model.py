@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lenet_edge.artifacts.artifact import Artifact, batch_size_of, describe_file
+from lenet_edge.artifacts.artifact import batch_size_of
 from lenet_edge.bench import timing
 from lenet_edge.bench.sampling import StopRule, take_samples
 from lenet_edge.errors import ModelFileError, TargetError
@@ -23,6 +23,7 @@ from lenet_edge.selection import load_artifacts
 from lenet_edge.target import Array
 from tests import needs
 from tests.conftest import LenetEdge, MakeOnce
+from tests.runtimes.any_model import opened, run
 
 pytestmark = pytest.mark.costly
 
@@ -151,30 +152,13 @@ def write_tflite_models(folder: Path) -> None:
         write(f"{name}.tflite", owner.call, owner, variables=name == "variable")
 
 
-def opened(path: Path) -> Artifact:
-    """Describe a model file without its tensors, as `foreign_file.read_tensors` does."""
-    return describe_file(
-        path, precision="unknown", batch_size=None, inputs=(), outputs=(), parent_sha256=None,
-        converter="unknown", calibration=None,
-    )  # fmt: skip
-
-
-def run(path: Path, target: str, *calls: Any) -> dict[str, Array]:
-    """Run a model on the values of each call, and return the outputs of the last."""
-    with closing(open_session(opened(path), get_target(target))) as session:
-        for values in calls:
-            session.prepare(values)
-            session.infer()
-        return session.outputs()
-
-
 def run_elsewhere(path: Path, target: str, values: dict[str, Array], folder: Path) -> Any:
     """Run a model twice in a process of its own, because some runtimes cannot share one."""
     np.savez(folder / "in.npz", **values)
     code = f"""
 import numpy as np, sys
 from pathlib import Path
-from tests.runtimes.test_any_model import run
+from tests.runtimes.any_model import run
 values = dict(np.load({str(folder / "in.npz")!r}))
 np.savez({str(folder / "out.npz")!r}, **run(Path({str(path)!r}), {target!r}, values, values))
 """
@@ -285,19 +269,24 @@ def test_a_model_without_inputs(tmp_path: Path, target: str) -> None:
     assert run(path, target, {})["y"].tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("target", ONNX_TARGETS)
-def test_text_is_refused_in_one_line(tmp_path: Path, target: str) -> None:
+def write_text_onnx(path: Path) -> Path:
+    """Write a graph whose input and output are strings."""
     from onnx import TensorProto as Types
     from onnx import helper
 
-    path = write_onnx(
-        tmp_path / "text.onnx",
-        [helper.make_node("Identity", ["words"], ["same"])],
-        [("words", Types.STRING, [1])],
-        [("same", Types.STRING, [1])],
-    )
+    node = helper.make_node("Identity", ["words"], ["same"])
+    return write_onnx(path, [node], [("words", Types.STRING, [1])], [("same", Types.STRING, [1])])
+
+
+@pytest.mark.parametrize("target", ONNX_TARGETS)
+def test_a_session_refuses_text_in_one_line(tmp_path: Path, target: str) -> None:
+    path = write_text_onnx(tmp_path / "text.onnx")
     with pytest.raises(TargetError, match="the input words is of type string"):
         open_session(opened(path), get_target(target))
+
+
+def test_a_file_that_takes_text_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = write_text_onnx(tmp_path / "text.onnx")
     with pytest.raises(ModelFileError, match=r"text.onnx cannot be used: the input words"):
         load_artifacts([path], tmp_path)
 
@@ -385,8 +374,8 @@ def test_the_batch_is_the_first_size_of_every_input(tmp_path: Path) -> None:
 BRIEF = ("--batch-size", "1", "--rounds", "1", "--min-time", "0", "--max-time", "0.02")
 
 
-def bench(folder: Path, lenet_edge: LenetEdge, *arguments: str) -> list[dict[str, Any]]:
-    done = lenet_edge("bench", *arguments, *BRIEF, "--json", "out.json")
+def bench(folder: Path, lenet_edge_here: LenetEdge, *arguments: str) -> list[dict[str, Any]]:
+    done = lenet_edge_here("bench", *arguments, *BRIEF, "--json", "out.json")
     assert done.returncode == 0, done.stderr
     measurements: list[dict[str, Any]] = json.loads((folder / "out.json").read_text())[
         "measurements"
@@ -395,16 +384,16 @@ def bench(folder: Path, lenet_edge: LenetEdge, *arguments: str) -> list[dict[str
 
 
 @pytest.mark.costly
-def test_bench_measures_any_model(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_bench_measures_any_model(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     write_two_onnx(tmp_path / "two.onnx")
     np.savez(tmp_path / "three.npz", a=np.ones((3, 4)), b=np.ones((3, 4)), factor=np.array(2))
     ort = ("two.onnx", "--target", "onnxruntime-cpu")
-    (read,) = bench(tmp_path, lenet_edge, *ort, "--inputs", "three.npz")
+    (read,) = bench(tmp_path, lenet_edge_here, *ort, "--inputs", "three.npz")
     assert (read["inputs"], read["state"]) == ("three.npz", None)
 
 
 @pytest.mark.costly
-def test_bench_states_free_sizes(tmp_path: Path, lenet_edge: LenetEdge) -> None:
+def test_bench_states_free_sizes(tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
     from onnx import TensorProto as Types
     from onnx import helper
 
@@ -416,14 +405,14 @@ def test_bench_states_free_sizes(tmp_path: Path, lenet_edge: LenetEdge) -> None:
         [("mean", Types.FLOAT, ["n", 3, 1, 1]), ("next", Types.FLOAT, [2, "n", 8, 1])],
     )  # fmt: skip
     ort = ("free.onnx", "--target", "onnxruntime-cpu")
-    done = lenet_edge("bench", *ort)
+    done = lenet_edge_here("bench", *ort)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "Error: free.onnx cannot be measured: the input x takes any x 3 x 48 x any; state its"
         " sizes, such as --input-shape x=1,3,48,48"
     )
     shapes = ("--input-shape", "x=1,3,48,20", "--input-shape", "state=2,1,8,1")
-    (measured,) = bench(tmp_path, lenet_edge, *ort, *shapes)
+    (measured,) = bench(tmp_path, lenet_edge_here, *ort, *shapes)
     facts = {name: measured[name] for name in ("batch_size", "inputs", "state")}
     assert facts == {"batch_size": 1, "inputs": "random", "state": "reset"}
 
@@ -459,7 +448,8 @@ def test_a_keras_model_of_two_inputs_and_outputs(tmp_path: Path) -> None:
     code = f"""
 import keras, numpy as np
 from pathlib import Path
-from tests.runtimes.test_any_model import TWO, run
+from tests.runtimes.any_model import run
+from tests.runtimes.test_any_model import TWO
 a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
 sides = {{"b": b, "a": a}}
 path = Path({str(tmp_path / "two.keras")!r})

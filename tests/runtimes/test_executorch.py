@@ -20,8 +20,9 @@ from tests import needs
 from tests.conftest import LenetEdge
 from tests.extending import ROOT
 from tests.pte_models import LARGEST_BATCH, write_lenet, write_pte
+from tests.runtimes.any_model import opened
 from tests.runtimes.observe import observe
-from tests.runtimes.test_any_model import DTYPES, RANKS, opened, shape_of
+from tests.runtimes.test_any_model import DTYPES, RANKS, shape_of
 
 pytestmark = [pytest.mark.costly, needs.executorch]
 TARGET = "executorch-cpu"

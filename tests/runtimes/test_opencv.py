@@ -21,7 +21,8 @@ from lenet_edge.artifacts.artifact import load_artifact
 from lenet_edge.runtimes import get_target, open_session
 from tests import needs
 from tests.extending import ROOT
-from tests.runtimes.test_any_model import opened, write_onnx
+from tests.runtimes.any_model import opened
+from tests.runtimes.test_any_model import write_onnx
 
 TESTS = (
     "tests/runtimes/test_conformance.py",
