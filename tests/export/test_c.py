@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from lenet_edge.artifacts.artifact import Artifact, load_artifact
 from lenet_edge.data import mnist
@@ -15,19 +16,25 @@ from lenet_edge.data.dataset import to_input
 from lenet_edge.errors import ModelFileError
 from lenet_edge.export import c
 from lenet_edge.runtimes.tflite_micro import ALIGNMENT
-from tests.conftest import LenetEdge
 
 Matrix = dict[tuple[str, str], Artifact]
 
 
 @pytest.fixture(scope="module")
-def folder(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from lenet_edge.export.exporter import export
+def command(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that `export --format c` writes, and its messages."""
+    from lenet_edge.cli import main
 
     folder = tmp_path_factory.mktemp("c")
-    training = mnist.load("train")
-    export(exports / "lenet.keras", folder, training, mnist.load("test"), ("c",))
-    return folder
+    arguments = ["export", exports / "lenet.keras", "--format", "c", "--output-dir", folder]
+    done = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return folder, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(command: tuple[Path, str]) -> Path:
+    return command[0]
 
 
 def read_define(folder: Path, name: str) -> str:
@@ -101,10 +108,7 @@ def test_different_logits_are_refused(matrix: Matrix, tmp_path: Path) -> None:
     assert not moved.with_suffix(".c").exists()
 
 
-def test_export_command(exports: Path, tmp_path: Path, lenet_edge_here: LenetEdge) -> None:
-    done = lenet_edge_here(
-        "export", exports / "lenet.keras", "--format", "c", "--output-dir", "out"
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"lenet_int8\.c: needs an arena of [\d,]+ bytes", done.stderr)
-    assert (tmp_path / "out" / "lenet_int8.c").exists()
+def test_export_command(command: tuple[Path, str]) -> None:
+    folder, messages = command
+    assert re.search(r"lenet_int8\.c: needs an arena of [\d,]+ bytes", messages)
+    assert (folder / "lenet_int8.c").exists()
