@@ -101,6 +101,7 @@ def test_export_in_another_process_is_reproducible(
         assert (tmp_path / artifact.name).read_bytes() == artifact.path.read_bytes(), artifact.name
 
 
+@pytest.mark.costly
 def test_all_leaves_out_what_the_model_cannot_have(
     lenet_edge_here: LenetEdge, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import click
 import pytest
 
 from lenet_edge.cli import main
+from lenet_edge.flows.report import report
 from lenet_edge.report.commands import commands_of, next_command
 from lenet_edge.report.eligibility import Limits
 from lenet_edge.report.machine_report import report_on_machine
@@ -66,24 +67,26 @@ def test_the_page_names_its_own_command(lenet_edge_here: LenetEdge, tmp_path: Pa
 
 
 def test_the_next_command_has_the_folder_of_its_file(
-    lenet_edge_here: LenetEdge, tmp_path: Path
+    lenet_edge_here: LenetEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside the results, or in the folder of exported files; results have names alone."""
-    folder = tmp_path / "my models"
-    folder.mkdir()
-    shutil.copy(RECORDED[-1], folder / "results.json")
+    for folder in ("my models", "exported"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(RECORDED[-1], tmp_path / "my models" / "results.json")
     chosen = report_on_machine([BenchRun.load(RECORDED[-1])], Limits()).advice
     assert isinstance(chosen, Recommendation)
     name = chosen.measurement.artifact
-    for place, path in (("my models", f"'my models/{name}'"), ("exported", f"exported/{name}")):
-        file = tmp_path / place / name
-        file.parent.mkdir(exist_ok=True)
-        file.touch()
-        done = lenet_edge_here("report", "my models/results.json")
-        assert done.returncode == 0, done.stderr
-        page = html.unescape((tmp_path / "report.html").read_text())
-        assert f"lenet-edge deploy pi@raspberrypi.local {path}" in page
-        file.unlink()
+    (tmp_path / "exported" / name).touch()
+    done = lenet_edge_here("report", "my models/results.json")
+    assert done.returncode == 0, done.stderr
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert f"lenet-edge deploy pi@raspberrypi.local exported/{name}" in page
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exported" / name).rename(tmp_path / "my models" / name)
+    (machine,) = report([Path("my models/results.json")], Limits()).machines
+    command = machine.next_command("advice")
+    assert command == f"lenet-edge deploy pi@raspberrypi.local 'my models/{name}'"
 
 
 def test_a_name_that_is_too_long_for_a_file_has_no_folder(tmp_path: Path) -> None:
@@ -109,9 +112,9 @@ def test_each_next_command_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     commands = set()
     for run in runs:
-        report = report_on_machine([run], Limits())
-        anchors = ("advice", *(section.anchor for section in report.sections))
-        commands |= {report.next_command(anchor) for anchor in anchors}
+        on_machine = report_on_machine([run], Limits())
+        anchors = ("advice", *(section.anchor for section in on_machine.sections))
+        commands |= {on_machine.next_command(anchor) for anchor in anchors}
     commands.discard(None)
     assert len(commands) > 6
     monkeypatch.chdir(EXPORTED)
