@@ -46,8 +46,11 @@ def record_logits(
     with closing(open_session(file, chosen, num_threads)) as session:
         scaled = to_model_input(stored, file, session.input_specs[0])
         batch_size = file.batch_size or min(BATCH_SIZE, len(scaled))
-        np.save(output, infer_all(session, scaled, batch_size))
-        delegation = checked_delegation(session, file, chosen)
+        logits = [infer_all(session, scaled[:batch_size], batch_size)]
+        delegation = checked_delegation(session, file, chosen)  # before the other batches
+        if len(scaled) > batch_size:
+            logits.append(infer_all(session, scaled[batch_size:], batch_size))
+        np.save(output, np.concatenate(logits))
         return {
             "runtime_version": session.runtime_version,
             "delegation": asdict(delegation) if delegation else None,
