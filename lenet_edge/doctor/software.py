@@ -53,12 +53,11 @@ def check_python() -> Iterator[Finding]:
 def check_packages(job: str) -> Iterator[Finding]:
     """Check that NumPy and the packages of a job can be imported.
 
-    They share a process until one fails, because several of them import TensorFlow.
+    They share a process, because several of them import TensorFlow.
     """
     with contextlib.closing(worker.LastingWorker()) as process:
         try:
-            version = process.run(version_of.bind("numpy").within(_TIMEOUT_S))
-            yield Finding("NumPy", "ok", version)
+            yield Finding("NumPy", "ok", _import("numpy", process))
         except LenetEdgeError as error:
             fix = pip_command("--force-reinstall numpy", "--reinstall python3-numpy")
             yield _describe_failure("NumPy", "failure", error, fix)
@@ -75,12 +74,24 @@ def _check_package(package: str, extra: str, process: worker.LastingWorker) -> F
             install_command(extra), BOARD,
         )  # fmt: skip
     try:
-        version = process.run(version_of.bind(package).within(_TIMEOUT_S))
-        return Finding(name, "ok", version)
+        return Finding(name, "ok", _import(package, process))
     except LenetEdgeError as error:
         severity: Severity = "failure" if is_essential else "warning"
         default_fix = pip_command(f"--force-reinstall {name}")
         return _describe_failure(name, severity, error, default_fix)
+
+
+def _import(package: str, process: worker.LastingWorker) -> str:
+    """Return the version of a package that can be imported.
+
+    Raises:
+        LenetEdgeError: it cannot, also not alone: a package before it may be the cause.
+    """
+    call = version_of.bind(package).within(_TIMEOUT_S)
+    try:
+        return process.run(call)
+    except LenetEdgeError:
+        return worker.run(call)
 
 
 @worker.function
