@@ -59,8 +59,8 @@ def test_wrong_usage(
 ) -> None:
     # Python decodes the arguments of a process. Of the rest, one for each status needs a process.
     is_bytes = any("\udcff" in argument for argument in arguments)
-    in_process = is_bytes or arguments in (["benhc"], ["verify"])
-    done = (lenet_edge if in_process else lenet_edge_here)(*arguments)
+    needs_process = is_bytes or arguments in (["benhc"], ["verify"])
+    done = (lenet_edge if needs_process else lenet_edge_here)(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert says in one_line(done.stderr)
 
