@@ -85,7 +85,7 @@ def command(
     with --resume ends with the same result as an uninterrupted one.
 
     \b
-    Example: lenet-edge search --max-bytes 20000 --min-accuracy 99.5
+    Example: lenet-edge search --max-bytes 20000 --min-accuracy 99
     Example: lenet-edge search --max-instructions 500000 --precision int8
     """
     from lenet_edge.flows.search import SearchSettings, search
