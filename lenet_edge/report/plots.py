@@ -225,11 +225,12 @@ def plot_search(facts: dict[str, Any], path: Path) -> None:
         cmap="viridis", zorder=2,
     )  # fmt: skip
     figure.colorbar(marks, label="instructions on a Cortex-M4, thousands")
-    for each in points:
+    for number, each in enumerate(points):
         place = each["weight_bytes"], 100 * each["held_out_accuracy"]
         if each["on_front"]:
             _ring(axes, place)
-        _label(axes, each["name"], place)
+        # Neighbours have about the same size, so that their labels would overlap.
+        _label(axes, each["name"], place, is_above=number % 2 == 0)
     axes.margins(x=0.15, y=0.1)  # room for the labels
     axes.set_xlabel("bytes of weights and biases")
     axes.set_ylabel(f"accuracy on {facts['num_held_out']:,} held-out images, %")
@@ -243,5 +244,6 @@ def _ring(axes: Any, place: tuple[float, float]) -> None:
     axes.scatter(*place, s=120, facecolors="none", edgecolors="black", zorder=3)
 
 
-def _label(axes: Any, text: str, place: tuple[float, float]) -> None:
-    axes.annotate(text, place, xytext=(0, 10), textcoords="offset points", ha="center")
+def _label(axes: Any, text: str, place: tuple[float, float], is_above: bool = True) -> None:
+    offset, side = (10, "bottom") if is_above else (-10, "top")
+    axes.annotate(text, place, xytext=(0, offset), textcoords="offset points", ha="center", va=side)
