@@ -164,8 +164,9 @@ def _convert(source: ExportSource, format: str, request: ConversionRequest) -> C
         for name, kind, model in source.model.layers_alone():
             try:
                 with quiet():
-                    alone = dataclasses.replace(request, model=model, precision="float32")
-                    convert(dataclasses.replace(alone, shared={}))
+                    convert(
+                        dataclasses.replace(request, model=model, precision="float32", shared={})
+                    )
             except Exception:
                 raise ModelFileError(
                     f"{checkpoint}: layer {name} ({kind}) cannot be exported to {format};"
