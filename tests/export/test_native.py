@@ -75,8 +75,8 @@ def tflite_logits(exports: Path, images: Images) -> npt.NDArray[np.int8]:
 def compile_variant(source: Path, compiler: str, variant: str, folder: Path) -> Path:
     """Return the library of a C file for one of `VARIANTS`, or of the "unchanged" file.
 
-    The object file is next to it. Both are compiled unless the folder has them, without warnings
-    and with the header unless the text has to be changed.
+    The folder keeps it, with its object file. A source that need not be changed is compiled with
+    its header, and a warning is an error.
     """
     levels = list(LEVELS)
     better = levels[: levels.index(variant)] if variant in LEVELS else levels
